@@ -1,0 +1,42 @@
+"""Stages of liver cirrhosis from T1W and T2W MRI, and why.
+
+The names below are all a notebook needs. Each is loaded when first used, so that `import cirrnb` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from cirrnb.data.preparation import prepare
+    from cirrnb.data.reading import read_cohort
+    from cirrnb.evaluation.evaluation import evaluate
+    from cirrnb.model.prediction import predict
+    from cirrnb.model.training import train
+    from cirrnb.simulation.cohort import simulate_cohort
+
+_WHERE = {
+    "read_cohort": "cirrnb.data.reading",
+    "simulate_cohort": "cirrnb.simulation.cohort",
+    "prepare": "cirrnb.data.preparation",
+    "train": "cirrnb.model.training",
+    "predict": "cirrnb.model.prediction",
+    "evaluate": "cirrnb.evaluation.evaluation",
+}
+
+__all__ = ["__version__", "evaluate", "predict", "prepare", "read_cohort", "simulate_cohort", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(import_module(_WHERE[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'cirrnb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

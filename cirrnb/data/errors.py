@@ -1,0 +1,41 @@
+"""Errors a user can act on: where, what was found, what was expected, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """One thing wrong with what was handed in.
+
+    Parameters are plain text: `where` names the file, row or argument, `found` what stands there,
+    `expected` what should, `remedy` what the user can do next.
+    """
+
+    def __init__(self, where: object, found: str, expected: str, remedy: str):
+        # All four go to Exception.args, so that the error survives the way back from a worker process.
+        super().__init__(str(where), found, expected, remedy)
+        self.where, self.found, self.expected, self.remedy = str(where), found, expected, remedy
+
+    def __str__(self) -> str:
+        return f"{self.where}: found {self.found}; expected {self.expected}. {self.remedy}"
+
+
+class InputErrors(ValueError):
+    """Everything wrong with a cohort, collected and told at once."""
+
+    def __init__(self, errors: Iterable[InputError]):
+        self.errors = tuple(errors)
+        super().__init__(self.errors)
+
+    def __str__(self) -> str:
+        if len(self.errors) == 1:
+            return str(self.errors[0])
+        return f"{len(self.errors)} problems:\n" + "\n".join(f"  - {error}" for error in self.errors)
+
+
+def raise_if_any(errors: Iterable[InputError]) -> None:
+    """Raise `InputErrors` if the list is not empty."""
+    errors = tuple(errors)
+    if errors:
+        raise InputErrors(errors)

@@ -1,0 +1,207 @@
+"""What preparation leaves behind: scans on one spacing, and one patient's slices as a bag."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.grid import Grid
+from cirrnb.data.scan import Scan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIELD_OF_VIEW = {"abdomen": (288.0, 384.0), "liver": (224.0, 256.0)}
+"""Default field of view in mm, rows (front to back) x columns (right to left)."""
+
+
+@dataclass(frozen=True)
+class PreparationSettings:
+    """How scans are brought to one form. Every one of these is part of a prepared scan's key.
+
+    Attributes
+    ----------
+    view : "abdomen" centres the field of view on the body, "liver" on the liver mask (on the body without one).
+    spacing : in-plane spacing in mm of the prepared slices, the same along rows and columns. Spacing through
+        plane is left as acquired.
+    field_of_view : (rows, columns) in mm; None takes the view's default in `FIELD_OF_VIEW`.
+    margin : mm of slices kept above and below the liver (with a mask).
+    percentiles : of the body's voxels in the whole volume, brought to 0 and 1.
+    """
+
+    view: str = "abdomen"
+    spacing: float = 1.5
+    field_of_view: tuple[float, float] | None = None
+    margin: float = 0.0
+    percentiles: tuple[float, float] = (1.0, 99.0)
+
+    def __post_init__(self) -> None:
+        if self.view not in FIELD_OF_VIEW:
+            raise ValueError(f"view is one of {tuple(FIELD_OF_VIEW)}, not {self.view!r}")
+        if not 0.3 <= self.spacing <= 10:
+            raise ValueError(f"spacing is between 0.3 and 10 mm, not {self.spacing}")
+        if self.margin < 0:
+            raise ValueError(f"margin is at least 0 mm, not {self.margin}")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"percentiles rise from 0 to 100, not {self.percentiles}")
+        rows, columns = self.field_of_view or FIELD_OF_VIEW[self.view]
+        object.__setattr__(self, "field_of_view", (float(rows), float(columns)))
+        object.__setattr__(self, "percentiles", (float(low), float(high)))
+        if min(self.size) < 8:
+            raise ValueError(f"field of view {self.field_of_view} mm at {self.spacing} mm leaves only {self.size} pixels")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a prepared slice."""
+        assert self.field_of_view is not None
+        return round(self.field_of_view[0] / self.spacing), round(self.field_of_view[1] / self.spacing)
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """One scan as slices x rows x columns, LPS: slices from feet to head, rows from front to back, columns from
+    the patient's right to the left, so that a slice shown as it is has the radiological orientation.
+
+    Attributes
+    ----------
+    scan : the scan it was made from.
+    folder : where its arrays lie; `image` and `mask` are mapped from there when first used.
+    grid : grid of `image` and `mask` (slices, rows, columns).
+    source_grid : grid of the file it was made from.
+    settings : what it was made with.
+    notes : what was unusual about the scan, in words for a reader.
+    """
+
+    scan: Scan
+    folder: Path
+    grid: Grid
+    source_grid: Grid
+    settings: PreparationSettings
+    notes: tuple[str, ...] = ()
+    measured: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @cached_property
+    def image(self) -> NDArray[np.float16]:
+        """(slices, rows, columns) float16, read-only and memory-mapped: 0 at the lower and 1 at the upper
+        percentile of the body, clipped to -0.5 and 2; 0 outside the file's own field of view."""
+        return np.load(self.folder / "image.npy", mmap_mode="r")
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """(slices, rows, columns) bool liver mask on the same grid, or None where none is known."""
+        path = self.folder / "mask.npy"
+        return np.load(path, mmap_mode="r") if path.exists() else None
+
+    @cached_property
+    def positions(self) -> NDArray[np.float64]:
+        """(slices,) position of each slice's centre along the head axis in mm (RAS+ z), rising."""
+        slices, rows, columns = self.grid.shape
+        centre = np.array([(index, (rows - 1) / 2, (columns - 1) / 2) for index in range(slices)])
+        return self.grid.to_patient(centre)[:, 2]
+
+    @classmethod
+    def open(cls, folder: Path, scan: Scan) -> PreparedScan:
+        """Read what `describe` wrote into `folder`. Raises FileNotFoundError where there is nothing."""
+        stored = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+        settings = stored["settings"]
+        for name in ("field_of_view", "percentiles"):
+            settings[name] = tuple(settings[name])
+        return cls(
+            scan=scan,
+            folder=folder,
+            grid=_grid(stored["grid"]),
+            source_grid=_grid(stored["source_grid"]),
+            settings=PreparationSettings(**settings),
+            notes=tuple(stored["notes"]),
+            measured=stored["measured"],
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What `prepared.json` holds: nothing that names the patient or a path."""
+        return {
+            "settings": asdict(self.settings),
+            "grid": {"shape": self.grid.shape, "affine": self.grid.affine.tolist()},
+            "source_grid": {"shape": self.source_grid.shape, "affine": self.source_grid.affine.tolist()},
+            "notes": self.notes,
+            "measured": dict(self.measured),
+        }
+
+
+def _grid(stored: dict[str, Any]) -> Grid:
+    return Grid(tuple(stored["shape"]), np.array(stored["affine"]))
+
+
+@dataclass(frozen=True)
+class Bag:
+    """One patient's slices for each sequence that exists; a missing sequence is simply absent.
+
+    Attributes
+    ----------
+    scans : sequence -> PreparedScan, in the order of `SEQUENCES`, at least one.
+    """
+
+    scans: Mapping[str, PreparedScan]
+
+    @property
+    def _first(self) -> Scan:
+        return next(iter(self.scans.values())).scan
+
+    @property
+    def subject(self) -> str:
+        return self._first.subject
+
+    @property
+    def patient(self) -> str:
+        return self._first.patient
+
+    @property
+    def stage(self) -> str | None:
+        return next((prepared.scan.stage for prepared in self.scans.values() if prepared.scan.stage), None)
+
+    @property
+    def split(self) -> str | None:
+        return self._first.split
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Sequences this patient lacks."""
+        from cirrnb.data.scan import SEQUENCES
+
+        return tuple(sequence for sequence in SEQUENCES if sequence not in self.scans)
+
+
+@dataclass(frozen=True)
+class PreparedCohort:
+    """All scans that could be prepared, and the list of those that could not.
+
+    Attributes
+    ----------
+    scans : the prepared scans, in the cohort's order.
+    failures : table with columns subject, sequence, reason; one row for each scan passed over.
+    settings : shared by all of them.
+    name, simulated : as in `Cohort`.
+    """
+
+    scans: tuple[PreparedScan, ...]
+    failures: pd.DataFrame
+    settings: PreparationSettings
+    name: str
+    simulated: bool
+
+    def __iter__(self) -> Iterator[PreparedScan]:
+        return iter(self.scans)
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def bags(self, split: str | None = None, staged: bool = False) -> list[Bag]:
+        """One bag a patient, optionally of one split and only those with a stage."""
+        raise NotImplementedError

@@ -1,0 +1,138 @@
+"""One sequence of one patient, and the collection of them that everything else starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STAGES = ("mild", "moderate", "severe")
+"""The three stages in order: a radiologist's overall impression, neither histology nor Child-Pugh."""
+
+SEQUENCES = ("T1W", "T2W")
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One sequence of one patient as it lies on disk; pixels are read only when asked for.
+
+    Attributes
+    ----------
+    patient : the id in the cohort's own table; unique only together with `source`.
+    sequence : "T1W" or "T2W".
+    image : NIfTI file of the scan.
+    mask : NIfTI file of the binary liver mask, or None.
+    stage : "mild", "moderate", "severe", or None where nobody staged it.
+    split : "train", "valid", "test", or None.
+    source : "cirrhotic", "healthy", or the name of one's own table.
+    age : years, or None.
+    sex : "female", "male", or None.
+    extra : further columns of the table (scanner, site, ...).
+    """
+
+    patient: str
+    sequence: str
+    image: Path
+    mask: Path | None = None
+    stage: str | None = None
+    split: str | None = None
+    source: str = "cirrhotic"
+    age: float | None = None
+    sex: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("sequence", SEQUENCES), ("stage", (*STAGES, None)), ("split", (*SPLITS, None))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
+
+    @property
+    def subject(self) -> str:
+        """Source and id together: what is unique in a cohort, since healthy ids repeat cirrhotic ones."""
+        return f"{self.source}/{self.patient}"
+
+    @property
+    def name(self) -> str:
+        """What messages and progress lines call this scan."""
+        return f"{self.subject} {self.sequence}"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Scans of many patients.
+
+    Attributes
+    ----------
+    scans : tuple of Scan, each (subject, sequence) at most once.
+    name : what reports call the cohort; never a path of the machine.
+    simulated : True if the images were computed and not acquired; every figure and report says so.
+    """
+
+    scans: tuple[Scan, ...]
+    name: str = "cohort"
+    simulated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a scan: the fields of `Scan` and the columns of its `extra`."""
+        import pandas as pd
+
+        columns = [name for name in Scan.__dataclass_fields__ if name != "extra"]
+        rows = [{**scan.extra, **{name: getattr(scan, name) for name in columns}} for scan in self.scans]
+        extra = dict.fromkeys(name for scan in self.scans for name in scan.extra if name not in columns)
+        return pd.DataFrame(rows, columns=[*columns, *extra])
+
+    @cached_property
+    def patients(self) -> pd.DataFrame:
+        """One row a patient, indexed by subject: patient, source, stage, age, sex, split, T1W, T2W.
+
+        T1W and T2W tell whether the sequence exists. `split` is "conflicting" where a patient's scans
+        stand in different splits.
+        """
+        import pandas as pd
+
+        rows: dict[str, dict[str, Any]] = {}
+        for scan in self.scans:
+            row = rows.setdefault(scan.subject, {"patient": scan.patient, "source": scan.source, "split": scan.split})
+            for name in ("stage", "age", "sex"):
+                if row.get(name) is None:
+                    row[name] = getattr(scan, name)
+            if row["split"] != scan.split:
+                row["split"] = "conflicting"
+            row[scan.sequence] = True
+        columns = ["patient", "source", "stage", "age", "sex", "split", *SEQUENCES]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("subject")
+        return table.assign(**{name: table[name].notna() for name in SEQUENCES})
+
+    def select(self, keep: Iterable[str] | None = None, **fields: str | Collection[str] | None) -> Cohort:
+        """The scans of the subjects in `keep` (default all) whose fields have one of the given values.
+
+        `cohort.select(split="train")`, `cohort.select(sequence="T2W", stage=["mild", "severe"])`,
+        `cohort.select(keep=["cirrhotic/12"])`.
+        """
+        kept = None if keep is None else set(keep)
+        wanted = {
+            name: {value} if value is None or isinstance(value, str) else set(value) for name, value in fields.items()
+        }
+        chosen = (
+            scan
+            for scan in self.scans
+            if (kept is None or scan.subject in kept)
+            and all(getattr(scan, name) in values for name, values in wanted.items())
+        )
+        return replace(self, scans=tuple(chosen))
+
+    def with_splits(self, splits: Mapping[str, str | None]) -> Cohort:
+        """The same scans with each subject's split replaced; subjects not named get None."""
+        return replace(self, scans=tuple(replace(scan, split=splits.get(scan.subject)) for scan in self.scans))
+
+

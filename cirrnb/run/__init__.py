@@ -1,0 +1,1 @@
+"""Executing notebooks: strict parameters, pages that open offline, provenance."""

@@ -1,0 +1,1 @@
+"""A simulated cohort in the published layout: anatomy, signs, MR signal, files."""

@@ -1,0 +1,1 @@
+"""Figures. What they show is handed in; nothing here opens a path or trains a network."""
