@@ -1,0 +1,32 @@
+"""What all tests share: quiet libraries, and no silent skipping where a skip would hide something."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+# Two cores: several test processes or libraries with a thread pool each only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(scope="session")
+def external_data() -> Path:
+    """The folder with real MR files, or a skip where the machine has none."""
+    named = os.environ.get("CIRRNB_EXTERNAL_DATA")
+    if not named or not Path(named).is_dir():
+        pytest.skip("CIRRNB_EXTERNAL_DATA names no folder with real files")
+    return Path(named)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With CIRRNB_NO_SKIPS set, a test on real files or in the browser that was skipped has failed."""
+    report = yield
+    needed = [name for name in ("real", "browser") if item.get_closest_marker(name)]
+    if report.skipped and needed and os.environ.get("CIRRNB_NO_SKIPS") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though CIRRNB_NO_SKIPS is set: marked {needed}: {report.longrepr}"
+    return report
