@@ -134,5 +134,3 @@ class Cohort:
     def with_splits(self, splits: Mapping[str, str | None]) -> Cohort:
         """The same scans with each subject's split replaced; subjects not named get None."""
         return replace(self, scans=tuple(replace(scan, split=splits.get(scan.subject)) for scan in self.scans))
-
-
