@@ -1,0 +1,163 @@
+"""The header of a NIfTI file, judged before memory is taken for its voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+
+from cirrnb.data.bytestream import SAVE_AGAIN, ByteStream
+from cirrnb.data.errors import InputError
+from cirrnb.data.grid import Grid
+
+MAX_VOXELS = 2**28
+"""Largest scan opened: 268 million voxels, five times the largest published one (560 x 560 x 160)."""
+
+_MAX_GZIP_RATIO = 1100  # deflate cannot pack more than 1032 bytes into one
+
+
+@dataclass(frozen=True)
+class VolumeHeader:
+    """What a NIfTI file says of itself before any voxel is read.
+
+    Attributes
+    ----------
+    grid : shape and affine of the array as the file stores it.
+    dtype : type of the stored numbers, with the file's byte order.
+    slope, intercept : a voxel's value is slope * stored + intercept; (1, 0) where the file names none.
+    offset : byte at which the voxels begin.
+    """
+
+    grid: Grid
+    dtype: np.dtype
+    slope: float
+    intercept: float
+    offset: int
+
+    @property
+    def scaled(self) -> bool:
+        """True if the stored numbers are not the values themselves."""
+        return (self.slope, self.intercept) != (1.0, 0.0)
+
+    @property
+    def value_dtype(self) -> np.dtype:
+        """Type of the array that `read_volume` returns: integers of one or two bytes stay as they are, all else
+        becomes float32."""
+        small = self.dtype.kind in "iu" and self.dtype.itemsize <= 2
+        return self.dtype.newbyteorder("=") if small and not self.scaled else np.dtype(np.float32)
+
+
+def judge_header(path: Path, stream: ByteStream) -> VolumeHeader:
+    """The header at the beginning of a stream; what is wrong with it is raised as `read_header` describes."""
+    fields = _parse(path, stream)
+    shape = _shape(path, fields.get_data_shape())
+    dtype = _dtype(path, fields)
+    offset = int(fields["vox_offset"])
+    claimed = prod(shape) * dtype.itemsize + offset
+    most = path.stat().st_size * (_MAX_GZIP_RATIO if stream.compressed else 1)
+    if prod(shape) > MAX_VOXELS:
+        size = " x ".join(map(str, shape))
+        raise InputError(
+            path,
+            f"a claimed size of {size} voxels ({claimed / 1e9:.3g} GB)",
+            f"at most {MAX_VOXELS} voxels",
+            "If the scan really is that large, resample it first; if not, its header is damaged.",
+        )
+    if claimed > most:
+        raise InputError(
+            path,
+            f"a header that claims {claimed / 1e6:.3g} MB in a file of {path.stat().st_size} bytes",
+            "a file that can hold its voxels",
+            f"The file is cut short or its header is damaged. {SAVE_AGAIN}",
+        )
+    slope, intercept = _scaling(path, fields)
+    return VolumeHeader(_grid(path, fields, shape), dtype, slope, intercept, offset)
+
+
+def _parse(path: Path, stream: ByteStream) -> nib.Nifti1Header:
+    """The header's fields, NIfTI-1 or NIfTI-2, either byte order."""
+    start = stream.read(348)
+    if len(start) == 348 and start[344:348] == b"ni1\0":
+        raise InputError(
+            path,
+            "the header of a two-file NIfTI pair (.hdr and .img)",
+            "NIfTI in a single file (.nii or .nii.gz)",
+            "Convert the pair into one .nii.gz.",
+        )
+    two = start[4:8] == b"n+2\0"
+    if two:
+        start += stream.read(540 - 348)
+    elif start[344:348] != b"n+1\0":
+        raise InputError(
+            path,
+            "a file that is not NIfTI" if start else "an empty file",
+            "NIfTI (.nii or .nii.gz)",
+            "Convert it, for example from DICOM with dcm2niix, or correct the path.",
+        )
+    kind = nib.Nifti2Header if two else nib.Nifti1Header
+    try:
+        fields = kind(start, check=False)
+        if not len(start) <= int(fields["vox_offset"]) <= 2**24:
+            raise HeaderDataError("voxels that begin at an impossible place")
+        fields.get_data_dtype()
+        return fields
+    except (HeaderDataError, ValueError, OverflowError, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(path, f"a damaged NIfTI header ({error})", "a header as the NIfTI standard has it", SAVE_AGAIN)
+
+
+def _shape(path: Path, stored: tuple[int, ...]) -> tuple[int, int, int]:
+    shape = tuple(int(size) for size in stored)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(
+            path,
+            f"an array with the axes {' x '.join(map(str, shape)) or 'none'}",
+            "three axes: one volume",
+            "Split a series (time points, echoes, b-values) into its volumes and give the one to be staged.",
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _dtype(path: Path, fields: nib.Nifti1Header) -> np.dtype:
+    dtype = fields.get_data_dtype()
+    if dtype.fields is not None or dtype.kind not in "iuf" or dtype.itemsize > 8:
+        name = "colours (RGB)" if dtype.fields is not None else str(dtype)
+        raise InputError(
+            path, f"voxels that are {name}", "integers or real numbers", "Export the scan as magnitude images."
+        )
+    return dtype
+
+
+def _scaling(path: Path, fields: nib.Nifti1Header) -> tuple[float, float]:
+    """Slope and intercept as the NIfTI standard means them: a slope of 0 (or none) says not scaled."""
+    slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
+    if np.isnan(slope) or slope == 0:
+        return 1.0, 0.0
+    if np.isnan(intercept):
+        intercept = 0.0
+    if not np.isfinite(slope) or not np.isfinite(intercept):
+        raise _damaged(path, ValueError(f"scl_slope {slope}, scl_inter {intercept}"))
+    return slope, intercept
+
+
+def _grid(path: Path, fields: nib.Nifti1Header, shape: tuple[int, int, int]) -> Grid:
+    if int(fields["sform_code"]) <= 0 and int(fields["qform_code"]) <= 0:
+        raise InputError(
+            path,
+            "no orientation (sform_code and qform_code are 0)",
+            "a header that tells where the voxels lie in the patient",
+            "Convert the scan again with a tool that keeps the orientation, for example dcm2niix.",
+        )
+    try:
+        return Grid(shape, fields.get_best_affine())
+    except (HeaderDataError, ValueError) as error:
+        raise _damaged(path, error) from error

@@ -1,0 +1,139 @@
+"""Opening a NIfTI file that comes from anywhere, without taking more memory than its voxels need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.bytestream import SAVE_AGAIN, ByteStream
+from cirrnb.data.errors import InputError
+from cirrnb.data.grid import Grid
+from cirrnb.data.header import VolumeHeader, judge_header
+
+_BLOCK = 2**20  # voxels converted at a time; keeps the temporary arrays small beside the scan
+
+
+def read_header(path: Path | str) -> VolumeHeader:
+    """Read and judge the header of a NIfTI file (.nii or .nii.gz), without its voxels.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is not single-file NIfTI, is not three-dimensional (trailing axes of length 1
+        are forgiven), holds numbers that are not integers or real, claims more than `MAX_VOXELS` voxels or more
+        than the file can hold, or does not tell where its voxels lie in the patient.
+    """
+    path = Path(path)
+    with ByteStream(path) as stream:
+        return judge_header(path, stream)
+
+
+def read_volume(path: Path | str) -> tuple[NDArray, Grid]:
+    """Read a NIfTI file (.nii or .nii.gz) into memory, in the file's own order of axes.
+
+    Returns the voxels, of `VolumeHeader.value_dtype` and with slope and intercept applied, and their grid. Memory
+    taken is that of the returned array and a few megabytes.
+
+    Raises
+    ------
+    InputError
+        Whatever `read_header` raises, and if the voxels are cut short, damaged (gzip's checksum), NaN or infinite.
+    """
+    path = Path(path)
+    with ByteStream(path) as stream:
+        header = judge_header(path, stream)
+        voxels = np.empty(prod(header.grid.shape), dtype=header.value_dtype)
+        broken = 0
+        for begin, block in _blocks(path, stream, header, voxels.size):
+            part = voxels[begin : begin + block.size]
+            if header.scaled:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    np.multiply(block, header.slope, out=part, casting="unsafe")
+                    part += np.float32(header.intercept)
+            else:
+                with np.errstate(over="ignore"):
+                    part[:] = block
+            if part.dtype.kind == "f":
+                broken += part.size - int(np.count_nonzero(np.isfinite(part)))
+        stream.finish()
+    if broken:
+        raise InputError(
+            path,
+            f"{broken} of {voxels.size} voxels that are NaN or infinite",
+            "numbers everywhere",
+            "Find out what wrote them; replace them on purpose (for example by 0) or leave the scan out.",
+        )
+    return voxels.reshape(header.grid.shape, order="F"), header.grid
+
+
+def read_mask(path: Path | str, grid: Grid) -> NDArray[np.bool_]:
+    """Read a binary mask that lies on `grid`, as bool in the file's own order of axes.
+
+    Zero is outside; one positive value, whichever, is inside.
+
+    Raises
+    ------
+    InputError
+        Whatever `read_volume` raises, and if the mask lies on another grid, has more than one value beside
+        zero, or is empty.
+    """
+    path = Path(path)
+    own = read_header(path).grid
+    if not own.matches(grid):
+        raise InputError(
+            path,
+            f"a mask {_describe(own)}" + ("" if own.shape != grid.shape else ", placed elsewhere in the patient"),
+            f"the scan's own grid, {_describe(grid)}",
+            "Resample the mask to its scan (nearest neighbour), or find the mask that belongs to the scan.",
+        )
+    values, _ = read_volume(path)
+    return _binary(path, values)
+
+
+def _binary(path: Path, values: NDArray) -> NDArray[np.bool_]:
+    inside = values != 0
+    if not inside.any():
+        raise InputError(
+            path,
+            "an empty mask: every voxel is 0",
+            "a mask with the liver in it",
+            "Draw the mask again, or leave the mask out (the scan can be prepared without one).",
+        )
+    first = values.flat[np.argmax(inside)]
+    low, high = values.min(), values.max()
+    if low < 0 or high != first or bool(((values != 0) & (values != high)).any()):
+        some = np.unique(values[inside][:: max(1, int(inside.sum()) // 100_000)])
+        listed = ", ".join(f"{value:g}" for value in some[:6]) + (", ..." if some.size > 6 else "")
+        raise InputError(
+            path,
+            f"a mask with the values {listed} beside 0",
+            "a binary mask: 0 outside the liver and one positive value inside",
+            "Keep the liver's label only, and resample masks with nearest neighbour.",
+        )
+    return inside
+
+
+def _describe(grid: Grid) -> str:
+    shape = " x ".join(str(size) for size in grid.shape)
+    return f"of {shape} voxels of {' x '.join(f'{length:.4g}' for length in grid.spacing)} mm"
+
+
+def _blocks(path: Path, stream: ByteStream, header: VolumeHeader, count: int) -> Iterator[tuple[int, NDArray]]:
+    """The stored numbers in turn, at most `_BLOCK` at a time, each with its place in the flat array."""
+    stream.read(header.offset - stream.position)
+    for begin in range(0, count, _BLOCK):
+        wanted = min(_BLOCK, count - begin) * header.dtype.itemsize
+        data = stream.read(wanted)
+        if len(data) < wanted:
+            held, total = begin * header.dtype.itemsize + len(data), count * header.dtype.itemsize
+            raise InputError(
+                path,
+                f"only {held / 1e6:.3g} of {total / 1e6:.3g} MB of voxels: the file is cut short",
+                "as many voxels as the header says",
+                SAVE_AGAIN,
+            )
+        yield begin, np.frombuffer(data, dtype=header.dtype)
