@@ -1,0 +1,172 @@
+"""Which patients train, which validate and which test. A split belongs to a patient, never to a scan or a slice.
+
+Every function returns new cohorts, is deterministic, and depends neither on the order of the scans nor on the
+machine: patients are shuffled by a hash of seed and subject. Patients without a stage (healthy subjects among
+them) stand in no split (None): they cannot be stratified, and as training patients they would teach nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.scan import SPLITS, STAGES, Cohort
+
+CONFLICTS = ("t2", "t1", "drop")
+
+
+def official(cohort: Cohort, conflicts: str | None = None) -> Cohort:
+    """The split that the cohort's own folders or table give, one per patient.
+
+    The published T1W and T2W splits disagree for seven patients, so that a model of both sequences would test on
+    patients it was trained on. What to do with such patients has to be said:
+
+    - "t2": the patient stands where the T2W scan stands. The reference paper's policy (Zeng et al., arXiv
+      2502.18225), which moreover used patients with both sequences only (234 / 28 / 29): for those,
+      `cohort.select(keep=cohort.patients.query("T1W and T2W").index)`.
+    - "t1": the patient stands where the T1W scan stands.
+    - "drop": the patient stands in no split.
+
+    Patients with one sequence stand where that scan stands; healthy subjects stay without a split.
+
+    Raises
+    ------
+    InputErrors
+        If the sequences of a patient stand in different splits and `conflicts` is None; all are named.
+    ValueError
+        If `conflicts` is another word.
+    """
+    if conflicts not in (None, *CONFLICTS):
+        raise ValueError(f"conflicts is None or one of {CONFLICTS}, not {conflicts!r}")
+    stated = _stated(cohort)
+    disputed = _disputed(stated)
+    if disputed and conflicts is None:
+        raise InputErrors(
+            [
+                InputError(
+                    cohort.name,
+                    f"{len(disputed)} patients whose sequences stand in different splits: {_told(disputed)}",
+                    "one split per patient",
+                    'Name a policy: official(cohort, conflicts="t2") as the reference paper does, "t1" or "drop".',
+                )
+            ]
+        )
+    chosen: dict[str, str | None] = {}
+    for subject, splits in stated.items():
+        if subject not in disputed:
+            chosen[subject] = next(iter(splits.values()), None)
+        else:
+            chosen[subject] = splits[{"t2": "T2W", "t1": "T1W"}[conflicts]] if conflicts in ("t1", "t2") else None
+    return cohort.with_splits(chosen)
+
+
+def random(cohort: Cohort, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> Cohort:
+    """Patients with a stage shuffled into train, valid and test in the given fractions, stratified by stage.
+
+    Raises InputError if a split with a share would stay empty, ValueError if the fractions are not three shares
+    that sum to one.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions are the shares of {SPLITS} and sum to 1, not {tuple(fractions)}")
+    chosen = _share(_shuffled(cohort, f"random {seed}"), dict(zip(SPLITS, fractions, strict=True)))
+    empty = [name for name, share in zip(SPLITS, fractions, strict=True) if share and name not in chosen.values()]
+    if empty:
+        raise InputError(
+            cohort.name,
+            f"{len(chosen)} patients with a stage, too few: nobody would stand in {' and '.join(empty)}",
+            "at least one patient in every split that has a share",
+            "Set that share to 0 or bring more patients.",
+        )
+    return cohort.with_splits(chosen)
+
+
+def kfold(cohort: Cohort, folds: int = 5, seed: int = 0, valid: float = 0.0) -> list[Cohort]:
+    """`folds` cohorts in which every patient with a stage is tested once, stratified by stage.
+
+    In each, one fold is "test", the others "train"; with `valid` that share of the training patients, stratified
+    too, is "valid" instead. Folds differ by one patient at most.
+
+    Raises InputError if there are fewer patients with a stage than folds, ValueError for fewer than two folds or
+    a share outside [0, 1).
+    """
+    if folds < 2 or not 0 <= valid < 1:
+        raise ValueError(f"folds is at least 2 and valid a share below 1, not {folds} and {valid}")
+    order = _shuffled(cohort, f"kfold {seed}")
+    if len(order) < folds:
+        raise InputError(
+            cohort.name,
+            f"{len(order)} patients with a stage",
+            f"at least one for each of {folds} folds",
+            "Ask for fewer folds or bring more patients.",
+        )
+    cohorts = []
+    for fold in range(folds):
+        # Patients come stage by stage, so that every fifth one is stratified and the folds are even.
+        test = set(order[fold::folds])
+        training = [subject for subject in order if subject not in test]
+        chosen = _share(training, {"train": 1 - valid, "valid": valid})
+        cohorts.append(cohort.with_splits({**chosen, **dict.fromkeys(test, "test")}))
+    return cohorts
+
+
+def check(cohort: Cohort) -> None:
+    """Raise InputErrors if a patient stands in two splits; to be called before anything is trained."""
+    disputed = _disputed(_stated(cohort))
+    if disputed:
+        raise InputErrors(
+            [
+                InputError(
+                    cohort.name,
+                    f"{len(disputed)} patients in more than one split: {_told(disputed)}",
+                    "every patient in one split",
+                    "Make the split with official, random or kfold of cirrnb.data.splits.",
+                )
+            ]
+        )
+
+
+def _stated(cohort: Cohort) -> dict[str, dict[str, str]]:
+    """For each subject the split that each of its sequences names; scans that name none are left out."""
+    stated: dict[str, dict[str, str]] = {}
+    for scan in cohort.scans:
+        splits = stated.setdefault(scan.subject, {})
+        if scan.split is not None:
+            splits[scan.sequence] = scan.split
+    return stated
+
+
+def _disputed(stated: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {subject: splits for subject, splits in stated.items() if len(set(splits.values())) > 1}
+
+
+def _told(disputed: dict[str, dict[str, str]]) -> str:
+    return "; ".join(
+        f"{subject} ({', '.join(f'{sequence} {split}' for sequence, split in sorted(splits.items()))})"
+        for subject, splits in sorted(disputed.items())
+    )
+
+
+def _shuffled(cohort: Cohort, salt: str) -> list[str]:
+    """Subjects with a stage, stage by stage, each stage in the order of a hash."""
+    stages = {scan.subject: scan.stage for scan in cohort.scans if scan.stage is not None}
+
+    def rank(subject: str) -> tuple[int, bytes]:
+        return STAGES.index(stages[subject] or ""), hashlib.sha256(f"{salt}/{subject}".encode()).digest()
+
+    return sorted(stages, key=rank)
+
+
+def _share(order: Sequence[str], shares: dict[str, float]) -> dict[str, str | None]:
+    """Walk along the order and give each subject to the split that is furthest behind its share.
+
+    Along a list sorted by stage this keeps the shares both within each stage and over all, where rounding stage by
+    stage would add up.
+    """
+    chosen: dict[str, str | None] = {}
+    given = dict.fromkeys(shares, 0)
+    for place, subject in enumerate(order, start=1):
+        split = max(shares, key=lambda name: shares[name] * place - given[name])
+        given[split] += 1
+        chosen[subject] = split
+    return chosen
