@@ -1,0 +1,159 @@
+"""Executing a notebook with papermill: strict parameters, our own kernel, plain words where it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.parameters import check, read_schema
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+
+class NotebookError(RuntimeError):
+    """A notebook did not come to its end.
+
+    Attributes
+    ----------
+    notebook : its name.
+    cell : which code cell failed, counted from 1 and with the heading it stands under, or "" before the first.
+    message : what went wrong, in plain words.
+    kept : the executed part of the notebook, or None.
+    wrong_input : True where the notebook refused what it was given (and not where it broke).
+    """
+
+    def __init__(self, notebook: str, cell: str, message: str, kept: Path | None, wrong_input: bool = False):
+        super().__init__(notebook, cell, message, kept, wrong_input)
+        self.notebook, self.cell, self.message, self.kept, self.wrong_input = notebook, cell, message, kept, wrong_input
+
+    def __str__(self) -> str:
+        where = f"{self.notebook}, {self.cell}" if self.cell else self.notebook
+        kept = f"\nWhat ran until then is in {self.kept}" if self.kept else ""
+        return f"{where}: {self.message}{kept}"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Files of one run: where the executed notebook ends up, grows, and stays after a failure."""
+
+    out: Path
+    growing: Path
+    failed: Path
+
+    @classmethod
+    def beside(cls, out: Path) -> Paths:
+        return cls(out, out.with_name(f".{out.stem}.{os.getpid()}.ipynb"), out.with_name(f"{out.stem}.failed.ipynb"))
+
+
+def run_notebook(
+    notebook: str | Path,
+    out: Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    timeout: float | None = None,
+    cwd: Path | None = None,
+) -> Path:
+    """Execute a notebook from top to bottom in a fresh kernel and keep it with its outputs.
+
+    Parameters
+    ----------
+    notebook : path, or name of one that comes with the package ("02_train").
+    out : file of the executed notebook, written beside and renamed. A run that fails leaves `<name>.failed.ipynb`.
+    parameters : values for its `parameters` cell; the others keep the notebook's own defaults.
+    timeout : seconds that one cell may take, None for any.
+    cwd : folder that relative paths in the notebook start from, default the present one.
+
+    Returns `out`. Raises InputError or InputErrors before anything is started where a parameter is unknown or of the
+    wrong type, NotebookError where a cell fails, takes too long or loses its kernel.
+    """
+    source = find_notebook(notebook)
+    values = check(read_schema(source), parameters or {}, source.stem)
+    paths = Paths.beside(Path(out).absolute())
+    paths.out.parent.mkdir(parents=True, exist_ok=True)
+    # The system's own folder keeps the names of sockets below the 100 characters they may have.
+    private = Path(tempfile.mkdtemp(prefix="cirrnb-"))
+    try:
+        executed = _execute(source, paths, values, private, timeout, Path(cwd or Path.cwd()))
+        _write(executed, source, values, paths)
+    except BaseException:
+        if paths.growing.exists():
+            paths.growing.replace(paths.failed)
+        raise
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+    paths.failed.unlink(missing_ok=True)
+    return paths.out
+
+
+def _execute(
+    source: Path, paths: Paths, values: dict[str, Any], private: Path, timeout: float | None, cwd: Path
+) -> NotebookNode:
+    import nbformat
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    from cirrnb.run.kernel import OwnKernelManager
+
+    def failure(message: str, wrong_input: bool = False) -> NotebookError:
+        return NotebookError(source.stem, _last_cell(paths.growing), message, paths.failed, wrong_input)
+
+    try:
+        return papermill.execute_notebook(
+            nbformat.read(source, as_version=4),
+            # Papermill fills braces in a path from the parameters; doubled, they stay braces.
+            str(paths.growing).replace("{", "{{").replace("}", "}}"),
+            values,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            cwd=cwd,
+            execution_timeout=timeout,
+            kernel_manager_class=OwnKernelManager,
+            config=Config({"OwnKernelManager": {"connection_file": str(private / "kernel.json")}}),
+        )
+    except PapermillExecutionError as error:
+        refused = error.ename in ("InputError", "InputErrors")
+        message = error.evalue if refused else f"{error.ename}: {error.evalue}"
+        raise failure(message, refused) from error
+    except CellTimeoutError as error:
+        raise failure(f"it took longer than the {timeout:g} s allowed") from error
+    except DeadKernelError as error:
+        message = "its Python ended without a word; most often the system stopped it for want of memory"
+        raise failure(message) from error
+
+
+def _last_cell(growing: Path) -> str:
+    """Which code cell of a partly executed notebook ran last, in words."""
+    import nbformat
+
+    if not growing.exists():
+        return ""
+    heading, words, count = "", "", 0
+    for cell in nbformat.read(growing, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            headings = [line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")]
+            heading = headings[-1] if headings else heading
+        # What papermill adds is no cell that the author of the notebook would count.
+        elif cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", []):
+            count += 1
+            if cell.metadata.get("papermill", {}).get("status") not in (None, "pending"):
+                words = f"cell {count}" + (f' under "{heading}"' if heading else "")
+    return words
+
+
+def _write(executed: NotebookNode, source: Path, values: dict[str, Any], paths: Paths) -> None:
+    import nbformat
+
+    # The names are kept, the folders of this machine are nobody's business.
+    executed.metadata.papermill.update(input_path=source.name, output_path=paths.out.name)
+    nbformat.write(executed, paths.growing)
+    paths.growing.replace(paths.out)

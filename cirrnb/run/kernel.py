@@ -1,0 +1,47 @@
+"""A notebook's kernel: the interpreter that runs cirrnb, reached without ports, with nothing of the user's mixed in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from traitlets import default
+
+
+class OwnKernelManager(AsyncKernelManager):
+    """Starts `sys.executable` whatever kernels are installed, since "python3" on a Jupyter path may be another Python.
+
+    Set `connection_file` to a path in a short-lived private folder: sockets and IPython's own files go beside it, so
+    that parallel runs share neither a port nor a history database.
+    """
+
+    @default("transport")
+    def _transport_default(self) -> str:
+        # Free TCP ports are picked before they are bound, so that two kernels starting together may pick the same.
+        return "tcp" if sys.platform == "win32" else "ipc"
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(
+            argv=[
+                sys.executable,
+                "-m",
+                "ipykernel_launcher",
+                "-f",
+                "{connection_file}",
+                # A file named like a module in the folder of the run must not be imported in its place.
+                "--InteractiveShellApp.ignore_cwd=True",
+            ],
+            display_name="The Python that runs cirrnb",
+            language="python",
+            resource_dir="",
+            env={
+                "IPYTHONDIR": str(Path(self.connection_file).parent / "ipython"),
+                # Figures as data, not as scripts: the page brings plotly once for all of them.
+                "PLOTLY_RENDERER": "plotly_mimetype",
+                # Bars that redraw themselves flood a notebook; a cell prints a line for what matters.
+                "TQDM_DISABLE": "1",
+            },
+        )
