@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 
 class InputError(ValueError):
@@ -39,3 +40,18 @@ def raise_if_any(errors: Iterable[InputError]) -> None:
     errors = tuple(errors)
     if errors:
         raise InputErrors(errors)
+
+
+@dataclass
+class Remarks:
+    """What is said while a cohort is read: problems leave something out, notes do not."""
+
+    problems: list[InputError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def listed(names: Iterable[object], most: int = 12) -> str:
+    """Names after one another, cut off where nobody reads on."""
+    words = [str(name) for name in names]
+    rest = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + rest

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cirrnb.data.errors import InputError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -72,11 +74,15 @@ class Cohort:
     scans : tuple of Scan, each (subject, sequence) at most once.
     name : what reports call the cohort; never a path of the machine.
     simulated : True if the images were computed and not acquired; every figure and report says so.
+    problems : what was left out when the cohort was read with `on_problem="skip"`.
+    notes : what was odd but harmless about the folder or table, in words for a reader.
     """
 
     scans: tuple[Scan, ...]
     name: str = "cohort"
     simulated: bool = False
+    problems: tuple[InputError, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.scans)

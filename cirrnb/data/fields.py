@@ -1,0 +1,119 @@
+"""From the words of a table to a scan's fields: every spelling that is understood stands here.
+
+Each function takes the text of a cell and returns the field's value, None for an empty cell. What is not understood
+raises ValueError with what was expected; the caller knows the file and the row.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from cirrnb.data.scan import SPLITS, STAGES
+
+EMPTY = ("", "na", "n/a", "nan", "none", "null", "-", "?", "unknown")
+"""What people write where they know nothing, in lower case."""
+
+MAX_ID = 64
+"""Longest patient id, in characters: ids become file names."""
+
+_SEQUENCE = re.compile(r"t([12])[ _-]?(w|wi|weighted)?", re.IGNORECASE)
+_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("valid", "val", "validation"), "valid"
+)
+_SEX = {"female": "female", "f": "female", "male": "male", "m": "male"}
+PUBLISHED_SEX = {"1": "female", "2": "male"}
+"""The published tables' codes; elsewhere 1 often means male, so that they are understood in those tables only."""
+
+
+def cell(text: str | None) -> str | None:
+    """The text without padding, None where it says nothing."""
+    text = (text or "").strip()
+    return None if text.lower() in EMPTY else text
+
+
+def patient_id(text: str | None) -> str:
+    """An id that can be printed and be part of a file name: ids are a stranger's text.
+
+    Composed and decomposed accents are brought to one form, so that one patient does not become two.
+    """
+    name = unicodedata.normalize("NFC", (text or "").strip())
+    reason = None
+    if not name:
+        reason = "an id"
+    elif len(name) > MAX_ID:
+        reason = f"an id of at most {MAX_ID} characters"
+    elif not name.isprintable() or any(character in '/\\:*?"<>|' for character in name):
+        reason = 'an id without control characters and without / \\ : * ? " < > |'
+    elif name.startswith(".") or name.endswith("."):
+        reason = "an id that neither begins nor ends with a dot"
+    if reason:
+        raise ValueError(reason)
+    return name
+
+
+def whole_number_id(text: str | None) -> str:
+    """A patient id of the published tables, where a spreadsheet may have turned 12 into 12.0."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", patient_id(text))
+
+
+def stage(text: str | None) -> str | None:
+    """ "mild", "moderate" or "severe", from the word or from 1, 2, 3 (also 2.0)."""
+    word = cell(text)
+    if word is None or word.lower() in STAGES:
+        return word and word.lower()
+    number = _whole(word)
+    if number not in ("1", "2", "3"):
+        raise ValueError("mild, moderate, severe, or 1, 2, 3, or nothing where nobody staged the patient")
+    return STAGES[int(number) - 1]
+
+
+def age(text: str | None) -> float | None:
+    """Years, 0 to 120."""
+    word = cell(text)
+    if word is None:
+        return None
+    try:
+        years = float(word)
+    except ValueError:
+        years = -1.0
+    if not 0 <= years <= 120:  # also False for NaN
+        raise ValueError("an age of 0 to 120 years")
+    return years
+
+
+def sex(text: str | None, codes: Mapping[str, str] | None = None) -> str | None:
+    """ "female" or "male", from the word, its first letter, or the numbers in `codes`."""
+    word = cell(text)
+    if word is None:
+        return None
+    known = {**_SEX, **(codes or {})}
+    found = known.get(_whole(word) or word.lower())
+    if found is None:
+        raise ValueError(f"one of {', '.join(known)}")
+    return found
+
+
+def sequence(text: str | None) -> str:
+    """ "T1W" or "T2W", from T1, T1w, T1-W, T1WI, T1 weighted and the like."""
+    found = _SEQUENCE.fullmatch((text or "").strip())
+    if not found:
+        raise ValueError("T1W or T2W")
+    return f"T{found[1]}W"
+
+
+def split(text: str | None) -> str | None:
+    """ "train", "valid" or "test", from these and training, val, validation, testing."""
+    word = cell(text)
+    if word is None:
+        return None
+    if word.lower() not in _SPLITS:
+        raise ValueError(f"{', '.join(SPLITS)}, or nothing")
+    return _SPLITS[word.lower()]
+
+
+def _whole(word: str) -> str | None:
+    """ "2" from "2", "2.0" and " 02"; None from anything else."""
+    found = re.fullmatch(r"0*(\d+)(\.0*)?", word)
+    return found[1] if found else None

@@ -1,0 +1,174 @@
+"""The published layout of CirrMRI600+: train, valid and test folders of scans and masks, and healthy subjects.
+
+Source: Jha et al., Scientific Data 12, 896 (2025), doi 10.1038/s41597-025-05201-7; data doi 10.17605/OSF.IO/CUK24.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cirrnb.data import fields
+from cirrnb.data.errors import InputError, Remarks, listed
+from cirrnb.data.metadata import People, Person, read_people
+from cirrnb.data.scan import SPLITS, Scan
+
+CIRRHOTIC_FOLDERS = {"T1W": "Cirrhosis_T1_3D", "T2W": "Cirrhosis_T2_3D"}
+HEALTHY_FOLDER = "Healthy_subjects"
+SOURCES = ("cirrhotic", "healthy")
+
+_NIFTI = re.compile(r"(.*)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One pair of folders with scans and their masks."""
+
+    source: str
+    sequence: str
+    split: str | None
+    images: Path
+    masks: Path
+
+
+def looks_published(root: Path) -> bool:
+    """True if root holds one of the published folders of 3D scans."""
+    return any((root / name).is_dir() for name in (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER))
+
+
+def nested(folder: Path, name: str) -> Path:
+    """The folder of that name in `folder`, or in itself again, as some systems unzip it."""
+    found = folder / name
+    while (found / name).is_dir():
+        found = found / name
+    return found
+
+
+def read_published(root: Path, remarks: Remarks) -> list[Scan]:
+    """All scans of the published 3D layout under root; what is wrong or odd is added to `remarks`.
+
+    A scan without mask keeps `mask=None`, one whose patient stands in no table `stage=None`; both are noted. Scans of
+    a patient whose row cannot be understood, and a patient's scans of one sequence that lie in two places, are
+    problems and left out.
+    """
+    found: dict[tuple[str, str, str], list[tuple[_Place, Path, Path | None]]] = defaultdict(list)
+    for place in _places(root):
+        for patient, image, mask in _pairs(place, remarks):
+            found[place.source, patient, place.sequence].append((place, image, mask))
+    people = {source: read_people(root, source, remarks) for source in SOURCES}
+    scans = []
+    for (source, patient, sequence), copies in found.items():
+        place, image, mask = copies[0]
+        if len(copies) > 1:
+            remarks.problems.append(_twice(patient, sequence, [image for _, image, _ in copies]))
+        elif patient not in people[source].spoiled:
+            person = people[source].known.get(patient, Person())
+            scans.append(
+                Scan(
+                    patient=patient,
+                    sequence=sequence,
+                    image=image,
+                    mask=mask,
+                    stage=person.stage,
+                    split=place.split,
+                    source=source,
+                    age=person.age,
+                    sex=person.sex,
+                    extra=person.extra,
+                )
+            )
+    _note(scans, people, {(source, patient) for source, patient, _ in found}, remarks)
+    return scans
+
+
+def _places(root: Path) -> Iterator[_Place]:
+    for sequence, name in CIRRHOTIC_FOLDERS.items():
+        folder = nested(root, name)
+        for split in SPLITS:
+            images, masks = f"{split}_images", f"{split}_masks"
+            yield _Place("cirrhotic", sequence, split, nested(folder, images), nested(folder, masks))
+    for sequence, short in (("T1W", "T1"), ("T2W", "T2")):
+        folder = nested(nested(root, HEALTHY_FOLDER), f"{short}_W_Healthy")
+        images, masks = f"{short}_images", f"{short}_masks"
+        yield _Place("healthy", sequence, None, nested(folder, images), nested(folder, masks))
+
+
+def _pairs(place: _Place, remarks: Remarks) -> Iterator[tuple[str, Path, Path | None]]:
+    """Patient, image and mask (or None) of every scan in a place; a mask without its scan is a problem."""
+    images, masks = _files(place.images, remarks), _files(place.masks, remarks)
+    for patient, path in images:
+        own = [mask for other, mask in masks if other == patient]
+        if len(own) > 1:
+            remarks.problems.append(_twice(patient, f"{place.sequence} mask", own))
+        yield patient, path, own[0] if len(own) == 1 else None
+    known = {patient for patient, _ in images}
+    for patient, path in masks:
+        if patient not in known:
+            remarks.problems.append(
+                InputError(
+                    path,
+                    "a mask without its scan",
+                    f"{path.name} in {place.images}",
+                    "Restore the scan (was the archive unpacked to the end?) or take the mask away.",
+                )
+            )
+
+
+def _files(folder: Path, remarks: Remarks) -> list[tuple[str, Path]]:
+    """Patient ids and NIfTI files of a folder; hidden files are what systems leave behind."""
+    if not folder.is_dir():
+        return []
+    files, others = [], []
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        found = f"a folder that cannot be read ({error.strerror or error})"
+        remarks.problems.append(InputError(folder, found, "a readable folder", "Check its rights and the disk."))
+        return []
+    for path in paths:
+        name = _NIFTI.fullmatch(path.name)
+        if path.name.startswith("."):
+            continue
+        if name is None or not path.is_file():
+            others.append(path.name)
+            continue
+        try:
+            files.append((fields.whole_number_id(name[1]), path))
+        except ValueError as error:
+            remarks.problems.append(
+                InputError(folder, f"a file named {path.name!r:.120}", str(error), "Rename the file after its patient.")
+            )
+    if others:
+        remarks.notes.append(f"{folder}: passed over what is not NIfTI: {listed(map(repr, others))}")
+    return files
+
+
+def _twice(patient: str, what: str, paths: list[Path]) -> InputError:
+    return InputError(
+        f"patient {patient} {what}",
+        f"{len(paths)} files: {listed(paths)}",
+        "one file",
+        "Keep the one that is right; a patient in two splits is tested on what was trained.",
+    )
+
+
+def _note(scans: list[Scan], people: dict[str, People], found: set[tuple[str, str]], remarks: Remarks) -> None:
+    for source, told in people.items():
+        own = [scan for scan in scans if scan.source == source]
+        unmasked = [scan.name for scan in own if scan.mask is None]
+        unlisted = dict.fromkeys(scan.patient for scan in own if scan.patient not in told.known)
+        unstaged = dict.fromkeys(
+            scan.patient for scan in own if scan.stage is None and scan.patient in told.known and source == "cirrhotic"
+        )
+        absent = [patient for patient in told.known if (source, patient) not in found]
+        for names, words in (
+            (unmasked, "scans without a liver mask"),
+            (unlisted, f"{source} patients that stand in no table" if told.tables else f"{source} patients, no table"),
+            (unstaged, "patients whose table names no stage"),
+            (absent if own else (), f"{source} patients of the tables without a scan here"),
+        ):
+            if names:
+                remarks.notes.append(f"{len(names)} {words}: {listed(names)}")

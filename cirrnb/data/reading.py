@@ -1,0 +1,87 @@
+"""From a folder or a table on disk to a cohort, with everything that is wrong told at once."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+from cirrnb.data.errors import InputError, InputErrors, Remarks
+from cirrnb.data.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.table import read_table
+
+SIMULATED = "SIMULATED.txt"
+"""A file of this name at the root says that the images were computed."""
+
+
+def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
+    """The scans under a folder in the published layout, or those that a CSV table lists. No voxel is read.
+
+    Parameters
+    ----------
+    root : folder that holds Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects (any of them), or a CSV file with
+        one row a scan (see `cirrnb.data.table.read_table`).
+    on_problem : "raise" tells everything that is wrong in one InputErrors. "skip" leaves out the scans concerned,
+        warns once, and keeps the problems in `Cohort.problems`.
+
+    Returns
+    -------
+    Cohort, sorted by source, patient and sequence, so that it does not depend on the file system. `notes` tells what
+    was odd but harmless; `simulated` is True if the folder (or the table's folder) holds SIMULATED.txt.
+
+    Raises
+    ------
+    InputErrors
+        If there is a problem and `on_problem` is "raise", or nothing at all could be read.
+    """
+    if on_problem not in ("raise", "skip"):
+        raise ValueError(f'on_problem is "raise" or "skip", not {on_problem!r}')
+    root = Path(root)
+    remarks = Remarks()
+    try:
+        scans = _read(root, remarks)
+        if not scans and not remarks.problems:
+            raise InputError(root, "no scan", "at least one NIfTI file", "Was the archive unpacked to the end?")
+    except InputError as error:
+        raise InputErrors([*remarks.problems, error]) from error
+    if remarks.problems:
+        problems = InputErrors(remarks.problems)
+        if on_problem == "raise" or not scans:
+            raise problems
+        warnings.warn(f"{root.name}: {problems}", stacklevel=2)
+    folder = root if root.is_dir() else root.parent
+    return Cohort(
+        scans=tuple(sorted(scans, key=_order)),
+        name=root.resolve().stem if root.is_file() else root.resolve().name or "cohort",
+        simulated=(folder / SIMULATED).is_file(),
+        problems=tuple(remarks.problems),
+        notes=tuple(remarks.notes),
+    )
+
+
+def _read(root: Path, remarks: Remarks) -> list[Scan]:
+    if root.is_dir() and looks_published(root):
+        return read_published(root, remarks)
+    if root.is_file() and root.suffix.lower() in (".csv", ".tsv", ".txt"):
+        return read_table(root, remarks)
+    published = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
+    expected = f"a folder that holds {', '.join(published)}, or a CSV table with one row a scan"
+    remedy = "Correct the path."
+    if not root.exists():
+        found = "no such file or folder"
+    elif root.is_file():
+        found, remedy = f"a {root.suffix or 'nameless'} file", "Save the table as CSV."
+    elif root.name in published:
+        found, remedy = "one of the published folders itself", f"Give the folder above it: {root.parent}"
+    else:
+        tables = sorted(path.name for path in root.glob("*.csv") if not path.name.startswith("."))
+        found = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
+        remedy = f"If {tables[0]} lists your scans, give that file." if tables else remedy
+    raise InputError(root, found, expected, remedy)
+
+
+def _order(scan: Scan) -> tuple[str, list[int | str], str]:
+    """Sorts 9 before 10: ids are text, but mostly numbers."""
+    parts = re.split(r"(\d+)", scan.patient)
+    return scan.source, [int(part) if place % 2 else part for place, part in enumerate(parts)], scan.sequence

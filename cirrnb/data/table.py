@@ -1,0 +1,205 @@
+"""A plain table of people's own scans: one row a scan, in a CSV file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cirrnb.data import fields
+from cirrnb.data.errors import InputError, Remarks, listed
+from cirrnb.data.scan import Scan
+from cirrnb.data.tabular import Row, read_rows
+
+REQUIRED = ("patient", "sequence", "image")
+OPTIONAL = ("mask", "stage", "split", "age", "sex", "source")
+
+_PARSERS: dict[str, Callable[[str | None], Any]] = {
+    "patient": fields.patient_id,
+    "sequence": fields.sequence,
+    "stage": fields.stage,
+    "split": fields.split,
+    "age": fields.age,
+    "sex": fields.sex,
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    row: Row
+    scan: Scan
+
+
+def read_table(path: Path, remarks: Remarks) -> list[Scan]:
+    """The scans that a CSV file lists; what is wrong or odd is added to `remarks`.
+
+    Columns, in any order and case: patient, sequence (T1W or T2W, spelt as people do), image, and optionally mask,
+    stage (mild, moderate, severe or 1, 2, 3), split, age, sex (female, male, f, m) and source; any other column goes to
+    `Scan.extra` under its name in lower case. Relative paths start at the table's folder. Without a source column the
+    source is the table's name.
+
+    Raises
+    ------
+    InputError
+        If the file is not a CSV table or a required column is missing.
+    """
+    columns, rows = read_rows(path, remarks.problems)
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise InputError(
+            path,
+            f"the columns {', '.join(filter(None, columns))}",
+            f"the columns {', '.join(REQUIRED)} (and, if known, {', '.join(OPTIONAL)})",
+            f"Add or rename: {', '.join(missing)}.",
+        )
+    unknown = [name for name in columns if name and name not in (*REQUIRED, *OPTIONAL)]
+    if unknown:
+        remarks.notes.append(f"further columns kept as they are: {listed(unknown)}")
+    if "stage" not in columns:
+        remarks.notes.append("no column named stage: nobody is staged")
+    default = fields.patient_id(path.stem[: fields.MAX_ID].strip(". ") or "table")
+    entries = [entry for row in rows if (entry := _read_row(row, default, remarks)) is not None]
+    for drop in (_repeated, _same_scan_twice, _same_file_twice, _contradictory_patients):
+        dropped = drop(entries, remarks)
+        entries = [entry for place, entry in enumerate(entries) if place not in dropped]
+    return _completed([entry.scan for entry in entries])
+
+
+def _read_row(row: Row, default_source: str, remarks: Remarks) -> _Entry | None:
+    """The row's scan; None if anything in it is wrong, with all of it told."""
+    values: dict[str, Any] = {}
+    problems: list[InputError] = []
+    for name, parse in _PARSERS.items():
+        try:
+            values[name] = parse(row.cells.get(name))
+        except ValueError as error:
+            found = f"{row.cells.get(name)!r:.80} in the column {name}"
+            problems.append(
+                InputError(row.where, found, str(error), "Correct the cell; if nobody knows, leave it empty.")
+            )
+    try:
+        source = fields.cell(row.cells.get("source"))
+        values["source"] = fields.patient_id(source) if source else default_source
+    except ValueError as error:
+        problems.append(InputError(row.where, f"{source!r:.80} in the column source", str(error), "Correct the cell."))
+    for name in ("image", "mask"):
+        values[name], problem = _file(row, name)
+        problems.extend([problem] if problem else [])
+    remarks.problems.extend(problems)
+    own = {*REQUIRED, *OPTIONAL}
+    extra = {name: fields.cell(text) for name, text in row.cells.items() if name not in own}
+    return None if problems else _Entry(row, Scan(**values, extra=extra))
+
+
+def _file(row: Row, column: str) -> tuple[Path | None, InputError | None]:
+    """The file that a cell names, or what is wrong with it. Only the image has to be named."""
+    text = fields.cell(row.cells.get(column))
+    if text is None:
+        problem = InputError(row.where, "no image", "the path of a NIfTI file", "Fill the cell or take the row out.")
+        return None, problem if column == "image" else None
+    path = row.path.parent / text
+    try:
+        if path.is_file():
+            return path, None
+        found = f"a folder as {column}: {text!r}" if path.is_dir() else f"no such file as {column}: {text!r}"
+    except (OSError, ValueError):  # a name that no file system takes
+        found = f"an impossible file name as {column}: {text!r:.80}"
+    remedy = "Correct the path; relative paths start at the table's folder."
+    return None, InputError(row.where, found, "a NIfTI file (.nii.gz or .nii)", remedy)
+
+
+def _repeated(entries: list[_Entry], remarks: Remarks) -> set[int]:
+    """Rows that repeat an earlier one word for word do no harm."""
+    seen: set[tuple[tuple[str, str], ...]] = set()
+    dropped = set()
+    for place, entry in enumerate(entries):
+        cells = tuple(sorted(entry.row.cells.items()))
+        if cells in seen:
+            dropped.add(place)
+        seen.add(cells)
+    if dropped:
+        lines = listed(entries[place].row.line for place in sorted(dropped))
+        remarks.notes.append(f"rows that repeat an earlier one, word for word, left out: lines {lines}")
+    return dropped
+
+
+def _same_scan_twice(entries: list[_Entry], remarks: Remarks) -> set[int]:
+    def tell(group: list[_Entry]) -> InputError:
+        return InputError(
+            _where(group),
+            f"the {group[0].scan.sequence} scan of patient {group[0].scan.patient} {len(group)} times, differently",
+            "one row for each patient and sequence",
+            "Keep the row that is right, or give the patients ids of their own.",
+        )
+
+    return _collisions(entries, remarks, lambda scan: scan.name, tell)
+
+
+def _same_file_twice(entries: list[_Entry], remarks: Remarks) -> set[int]:
+    def tell(group: list[_Entry]) -> InputError:
+        return InputError(
+            _where(group),
+            f"one file for {listed(entry.scan.name for entry in group)}: {group[0].scan.image}",
+            "a file of its own for each patient and sequence",
+            "Correct the paths; one scan under two names leaks from training to test.",
+        )
+
+    return _collisions(entries, remarks, lambda scan: str(scan.image.resolve()), tell)
+
+
+def _contradictory_patients(entries: list[_Entry], remarks: Remarks) -> set[int]:
+    """Rows of one patient that name different stages or sexes. Ages may differ between exams; splits are told by
+    `cirrnb.data.splits`."""
+
+    def tell(name: str) -> Callable[[list[_Entry]], InputError | None]:
+        def told(group: list[_Entry]) -> InputError | None:
+            values = sorted({getattr(entry.scan, name) for entry in group} - {None})
+            if len(values) < 2:
+                return None
+            found = f"patient {group[0].scan.patient} with the {name}s {' and '.join(values)}"
+            return InputError(_where(group), found, f"one {name} per patient", "Keep the one that is right.")
+
+        return told
+
+    def subject(scan: Scan) -> str:
+        return scan.subject
+
+    return _collisions(entries, remarks, subject, tell("stage")) | _collisions(entries, remarks, subject, tell("sex"))
+
+
+def _collisions(
+    entries: list[_Entry],
+    remarks: Remarks,
+    key: Callable[[Scan], str],
+    tell: Callable[[list[_Entry]], InputError | None],
+) -> set[int]:
+    """Places of all rows that share a key and of which `tell` has something to tell."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place, entry in enumerate(entries):
+        groups[key(entry.scan)].append(place)
+    dropped: set[int] = set()
+    for places in groups.values():
+        problem = tell([entries[place] for place in places]) if len(places) > 1 else None
+        if problem is not None:
+            remarks.problems.append(problem)
+            dropped.update(places)
+    return dropped
+
+
+def _where(group: list[_Entry]) -> str:
+    return f"{group[0].row.path}, lines {listed(entry.row.line for entry in group)}"
+
+
+def _completed(scans: Iterable[Scan]) -> list[Scan]:
+    """Stage and sex belong to the patient: what one row tells holds for the patient's other rows too."""
+    scans = list(scans)
+    known: dict[tuple[str, str], str] = {}
+    for scan in scans:
+        for name in ("stage", "sex"):
+            if getattr(scan, name) is not None:
+                known[scan.subject, name] = getattr(scan, name)
+    return [
+        replace(scan, stage=known.get((scan.subject, "stage")), sex=known.get((scan.subject, "sex"))) for scan in scans
+    ]

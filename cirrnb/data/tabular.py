@@ -1,0 +1,90 @@
+"""The rows of a CSV file as people save them: byte-order mark, padded names, semicolons, short rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cirrnb.data.errors import InputError
+
+_SAVE_AS = "Save the table as CSV in UTF-8 (in a spreadsheet: Save as, CSV UTF-8)."
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: the file, the line as an editor counts it, and the cells by column name."""
+
+    path: Path
+    line: int
+    cells: Mapping[str, str]
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}, line {self.line}"
+
+
+def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[Row]]:
+    """Column names (padding and byte-order mark taken off, in lower case) and rows of a CSV file.
+
+    Cells are separated by commas, semicolons or tabs, whichever the first line has. Empty rows are passed over; rows
+    with more cells than columns are added to `problems` and left out.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is not UTF-8 text or not CSV, is empty, or names a column twice.
+    """
+    text = _text(path)
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        columns = [name.strip().lower() for name in next(reader, [])]
+        _judge_columns(path, columns)
+        rows = []
+        for cells in reader:
+            if any(cell.strip() for cell in cells[len(columns) :]):
+                problems.append(_too_long(path, reader.line_num, columns, cells))
+            elif any(cell.strip() for cell in cells):
+                padded = cells + [""] * (len(columns) - len(cells))
+                named = {name: cell.strip() for name, cell in zip(columns, padded, strict=False) if name}
+                rows.append(Row(path, reader.line_num, named))
+        return columns, rows
+    except csv.Error as error:
+        raise InputError(path, f"line {reader.line_num} that is not CSV ({error})", "a CSV table", _SAVE_AS) from error
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            path, f"a table that cannot be opened ({error.strerror or error})", "a CSV file", "Correct the path."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(path, "a file that is not UTF-8 text", "a CSV table in UTF-8", _SAVE_AS) from error
+    if "\0" in text:
+        raise InputError(path, "a file with null bytes, not text", "a CSV table in UTF-8", _SAVE_AS)
+    return text
+
+
+def _judge_columns(path: Path, columns: list[str]) -> None:
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if not any(columns):
+        raise InputError(path, "an empty table", "a first line with column names", _SAVE_AS)
+    if twice:
+        raise InputError(
+            path, f"the column {', '.join(twice)} twice", "each column once", "Rename or remove one of them."
+        )
+
+
+def _too_long(path: Path, line: int, columns: list[str], cells: list[str]) -> InputError:
+    return InputError(
+        f"{path}, line {line}",
+        f"{len(cells)} cells",
+        f"{len(columns)} cells, as many as columns",
+        "Put text that holds the separator in quotes.",
+    )
