@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.data.grid import Grid
-from cirrnb.data.scan import Scan
+from cirrnb.data.scan import SEQUENCES, Scan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,9 @@ class PreparationSettings:
         object.__setattr__(self, "field_of_view", (float(rows), float(columns)))
         object.__setattr__(self, "percentiles", (float(low), float(high)))
         if min(self.size) < 8:
-            raise ValueError(f"field of view {self.field_of_view} mm at {self.spacing} mm leaves only {self.size} pixels")
+            raise ValueError(
+                f"field of view {self.field_of_view} mm at {self.spacing} mm leaves only {self.size} pixels"
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,6 +81,9 @@ class PreparedScan:
     source_grid : grid of the file it was made from.
     settings : what it was made with.
     notes : what was unusual about the scan, in words for a reader.
+    measured : intensities brought to 0 and 1 (low, high), body_litres, the file's slices that were kept (first and
+        one past the last, from the feet) out of source_slices; with a mask also liver_ml and the share of the liver
+        that is outside the field of view (liver_outside).
     """
 
     scan: Scan
@@ -107,32 +113,36 @@ class PreparedScan:
         centre = np.array([(index, (rows - 1) / 2, (columns - 1) / 2) for index in range(slices)])
         return self.grid.to_patient(centre)[:, 2]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the mapped arrays: a data loader's workers map them again instead of being sent copies."""
+        return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
+
     @classmethod
     def open(cls, folder: Path, scan: Scan) -> PreparedScan:
-        """Read what `describe` wrote into `folder`. Raises FileNotFoundError where there is nothing."""
+        """Read what `describe` put into `folder`. Raises FileNotFoundError where there is nothing."""
         stored = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
-        settings = stored["settings"]
-        for name in ("field_of_view", "percentiles"):
-            settings[name] = tuple(settings[name])
         return cls(
             scan=scan,
             folder=folder,
             grid=_grid(stored["grid"]),
             source_grid=_grid(stored["source_grid"]),
-            settings=PreparationSettings(**settings),
+            settings=PreparationSettings(**stored["settings"]),
             notes=tuple(stored["notes"]),
             measured=stored["measured"],
         )
 
-    def describe(self) -> dict[str, Any]:
-        """What `prepared.json` holds: nothing that names the patient or a path."""
-        return {
-            "settings": asdict(self.settings),
-            "grid": {"shape": self.grid.shape, "affine": self.grid.affine.tolist()},
-            "source_grid": {"shape": self.source_grid.shape, "affine": self.source_grid.affine.tolist()},
-            "notes": self.notes,
-            "measured": dict(self.measured),
-        }
+
+def describe(
+    grid: Grid, source_grid: Grid, settings: PreparationSettings, notes: tuple[str, ...], measured: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `prepared.json` holds and `PreparedScan.open` reads: nothing that names the patient or a path."""
+    return {
+        "settings": asdict(settings),
+        "grid": {"shape": grid.shape, "affine": grid.affine.tolist()},
+        "source_grid": {"shape": source_grid.shape, "affine": source_grid.affine.tolist()},
+        "notes": notes,
+        "measured": dict(measured),
+    }
 
 
 def _grid(stored: dict[str, Any]) -> Grid:
@@ -168,13 +178,13 @@ class Bag:
 
     @property
     def split(self) -> str | None:
-        return self._first.split
+        """As in `Cohort.patients`: "conflicting" where the sequences stand in different splits."""
+        splits = {prepared.scan.split for prepared in self.scans.values()}
+        return splits.pop() if len(splits) == 1 else "conflicting"
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Sequences this patient lacks."""
-        from cirrnb.data.scan import SEQUENCES
-
         return tuple(sequence for sequence in SEQUENCES if sequence not in self.scans)
 
 
@@ -202,6 +212,39 @@ class PreparedCohort:
     def __len__(self) -> int:
         return len(self.scans)
 
+    def with_splits(self, splits: Mapping[str, str | None]) -> PreparedCohort:
+        """The same scans with each subject's split replaced, as `Cohort.with_splits`; nothing is prepared again."""
+        return replace(
+            self,
+            scans=tuple(
+                replace(prepared, scan=replace(prepared.scan, split=splits.get(prepared.scan.subject)))
+                for prepared in self.scans
+            ),
+        )
+
     def bags(self, split: str | None = None, staged: bool = False) -> list[Bag]:
-        """One bag a patient, optionally of one split and only those with a stage."""
-        raise NotImplementedError
+        """One bag a patient, in the cohort's order, optionally of one split and only those with a stage.
+
+        Raises
+        ------
+        InputErrors
+            If a split is asked for while sequences of one patient stand in different splits.
+        """
+        found: dict[str, dict[str, PreparedScan]] = {}
+        for prepared in self.scans:
+            found.setdefault(prepared.scan.subject, {})[prepared.scan.sequence] = prepared
+        bags = [Bag({name: scans[name] for name in SEQUENCES if name in scans}) for scans in found.values()]
+        if split is not None:
+            raise_if_any(_conflict(bag) for bag in bags if bag.split == "conflicting")
+            bags = [bag for bag in bags if bag.split == split]
+        return [bag for bag in bags if bag.stage or not staged]
+
+
+def _conflict(bag: Bag) -> InputError:
+    stands = ", ".join(f"{name} in {prepared.scan.split}" for name, prepared in bag.scans.items())
+    return InputError(
+        bag.subject,
+        f"sequences in different splits ({stands})",
+        "all of a patient's scans on one side",
+        "Split the cohort by patient first, for example cirrnb.data.splits.official(cohort, conflicts='t2').",
+    )

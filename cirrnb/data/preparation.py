@@ -1,0 +1,190 @@
+"""Preparing a cohort: in parallel, never twice, and never stopped by one bad scan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.fingerprints import Fingerprints, fingerprint, look
+from cirrnb.data.prepared import PreparationSettings, PreparedCohort, PreparedScan, describe
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.store import StorageError, Store, content_key
+from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def prepare(
+    cohort: Cohort,
+    out: Path | str,
+    settings: PreparationSettings | None = None,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+) -> PreparedCohort:
+    """Bring every scan of a cohort to one form and keep it in a folder, where it is found again next time.
+
+    Scans become slices x rows x columns, LPS and axial, with one spacing within the slice and the acquired one
+    between slices; see `PreparationSettings` and `PreparedScan`. What a scan becomes depends on its file, its mask's
+    file and the settings alone. Scans that cannot be prepared are listed in `failures` and passed over.
+
+    Parameters
+    ----------
+    out : folder for prepared scans, made if need be; several cohorts and settings may share it, it is safe to
+        delete, and a call that was interrupted is continued by the next.
+    workers : processes at work; None takes one a processor, 1 works in this process.
+    progress : show a progress bar.
+
+    Raises
+    ------
+    InputErrors
+        If no scan at all could be prepared.
+    StorageError
+        If `out` cannot be written, for example because the disk is full. What is done by then is kept.
+    """
+    settings = settings or PreparationSettings()
+    store = Store(Path(out).absolute())
+    store.make()
+    store.clean()
+    fingerprints = Fingerprints(store.folder / "fingerprints.json")
+    prepared = {
+        place: found
+        for place, scan in enumerate(cohort.scans)
+        if (found := _known(scan, settings, store, fingerprints)) is not None
+    }
+    jobs = {place: _job(scan, settings, store) for place, scan in enumerate(cohort.scans) if place not in prepared}
+    failed: dict[int, InputError] = {}
+    try:
+        with closing(_run(jobs, workers, progress, len(prepared))) as outcomes:
+            for place, outcome in outcomes:
+                result = _result(outcome, cohort.scans[place], store, fingerprints)
+                if isinstance(result, InputError):
+                    failed[place] = result
+                else:
+                    prepared[place] = result
+    finally:
+        fingerprints.save()
+        store.clean()
+    if not prepared:
+        raise InputErrors(failed.values() or [_nothing(cohort)])
+    scans = tuple(prepared[place] for place in sorted(prepared))
+    return PreparedCohort(scans, _failures(cohort, failed), settings, cohort.name, cohort.simulated)
+
+
+def run_job(job: Job) -> Outcome:
+    """Prepare one scan into the store: what a worker does.
+
+    Returns the `key` and the `fingerprints` of image and mask, or what is wrong with the scan as `failure`, or what
+    is wrong with the store as `storage`, both as the arguments of an InputError.
+    """
+    image, mask = Path(job["image"]), Path(job["mask"]) if job["mask"] else None
+    try:
+        return _prepare_scan(image, mask, PreparationSettings(**job["settings"]), Store(Path(job["store"])))
+    except StorageError as error:
+        return {"storage": error.args}
+    except InputError as error:
+        return {"failure": error.args}
+    except MemoryError:
+        return {"failure": [job["image"], "too little memory for it", "a scan that fits", "Use fewer workers."]}
+    except Exception as error:  # one scan that nobody foresaw must not cost the others
+        told = f"{type(error).__name__}: {error}"
+        return {"failure": [job["image"], told, "a scan that can be prepared", "Please report this, with the file."]}
+
+
+def _prepare_scan(image: Path, mask: Path | None, settings: PreparationSettings, store: Store) -> Outcome:
+    from cirrnb.data.standardisation import standardise
+
+    prints = {str(path): fingerprint(path) for path in (image, mask) if path}
+    contents = [entry[-1] for entry in prints.values()]
+    key = content_key(contents[0], contents[1] if mask else None, settings)
+    if not store.holds(key):
+        made = standardise(image, mask, settings)
+        for path, entry in prints.items():
+            if look(Path(path).stat()) != entry[0]:
+                raise InputError(path, "a file that changed while it was read", "a file at rest", "Prepare it again.")
+        arrays = {"image": made.image} if made.mask is None else {"image": made.image, "mask": made.mask}
+        store.write(key, describe(made.grid, made.source_grid, settings, made.notes, made.measured), arrays)
+    return {"key": key, "fingerprints": prints}
+
+
+def _known(scan: Scan, settings: PreparationSettings, store: Store, fingerprints: Fingerprints) -> PreparedScan | None:
+    """The scan as it was prepared before, if neither its files nor what was prepared have changed."""
+    image = fingerprints.recall(scan.image)
+    mask = fingerprints.recall(scan.mask) if scan.mask else None
+    if image is None or (scan.mask and mask is None):
+        return None
+    return store.open(content_key(image, mask, settings), scan)
+
+
+def _job(scan: Scan, settings: PreparationSettings, store: Store) -> Job:
+    return {
+        "image": str(scan.image.absolute()),
+        "mask": str(scan.mask.absolute()) if scan.mask else None,
+        "settings": asdict(settings),
+        "store": str(store.folder),
+    }
+
+
+def _run(
+    jobs: dict[int, Job], workers: int | None, progress: bool, done: int
+) -> Generator[tuple[int, Outcome | WorkerDied]]:
+    """Outcomes as they come, by place in the cohort."""
+    from tqdm.auto import tqdm
+
+    places, todo = list(jobs), list(jobs.values())
+    crew = min(workers or _processors(), len(todo))
+    bar = tqdm(total=done + len(todo), initial=done, desc="Preparing", unit="scan", disable=not progress or not todo)
+    with bar, closing(in_parallel(todo, crew) if crew > 1 else _in_turn(todo)) as outcomes:
+        for place, outcome in outcomes:
+            yield places[place], outcome
+            bar.update()
+
+
+def _in_turn(jobs: list[Job]) -> Generator[tuple[int, Outcome | WorkerDied]]:
+    for place, job in enumerate(jobs):
+        yield place, run_job(job)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _result(
+    outcome: Outcome | WorkerDied, scan: Scan, store: Store, fingerprints: Fingerprints
+) -> PreparedScan | InputError:
+    """The prepared scan or why there is none. Raises StorageError."""
+    if isinstance(outcome, WorkerDied):
+        return InputError(scan.image, str(outcome), "a scan that can be prepared", "Use fewer workers or leave it out.")
+    if "storage" in outcome:
+        raise StorageError(*outcome["storage"])
+    if "failure" in outcome:
+        return InputError(*outcome["failure"])
+    for path, entry in outcome["fingerprints"].items():
+        fingerprints.learn(Path(path), entry)
+    return store.open(outcome["key"], scan) or InputError(
+        scan.image, "its prepared folder gone", "a folder nobody deletes from meanwhile", "Call prepare again."
+    )
+
+
+def _nothing(cohort: Cohort) -> InputError:
+    return InputError(cohort.name, "no scans", "at least one scan", "Look at how the cohort was read or selected.")
+
+
+def _failures(cohort: Cohort, failed: dict[int, InputError]) -> pd.DataFrame:
+    """One row a scan passed over. Files are named without their folders, so that the table can be shared."""
+    import pandas as pd
+
+    rows = []
+    for place in sorted(failed):
+        scan, reason = cohort.scans[place], str(failed[place])
+        for path in (scan.image, scan.mask):
+            if path is not None:
+                reason = reason.replace(str(path.absolute()), path.name).replace(str(path), path.name)
+        rows.append((scan.subject, scan.sequence, reason))
+    return pd.DataFrame(rows, columns=["subject", "sequence", "reason"])

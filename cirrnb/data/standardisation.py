@@ -1,0 +1,142 @@
+"""One scan, from its file to arrays of one form: oriented, cropped, resampled within the slice, scaled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.geometry import Frame, Orientation
+from cirrnb.data.grid import Grid
+from cirrnb.data.intensity import Body, NoBody, find_body, scale
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.resampling import Sampling, resample
+from cirrnb.data.volume import read_mask, read_volume
+
+_CHUNK = 8  # slices worked on together, so that what is computed stays in the processor's cache
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """A scan brought to one form, not yet stored; the fields are those of `PreparedScan`."""
+
+    image: NDArray[np.float16]
+    mask: NDArray[np.bool_] | None
+    grid: Grid
+    source_grid: Grid
+    notes: tuple[str, ...]
+    measured: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Liver:
+    """Extent of a liver mask (slices, rows, columns), in voxels."""
+
+    slices: tuple[int, int]
+    centre: tuple[float, float]
+    voxels: int
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> _Liver:
+        slices, rows, columns = (np.flatnonzero(np.any(mask, axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
+        centre = (float(rows[0] + rows[-1]) / 2, float(columns[0] + columns[-1]) / 2)
+        return cls((int(slices[0]), int(slices[-1]) + 1), centre, int(np.count_nonzero(mask)))
+
+
+def standardise(image: Path, mask: Path | None, settings: PreparationSettings) -> Standardised:
+    """Read a scan and its liver mask, if there is one, and bring them to the form `settings` ask for.
+
+    Intensities are scaled by percentiles over the body of the whole volume, whatever the view or the slices kept.
+
+    Raises
+    ------
+    InputError
+        Whatever `read_volume` and `read_mask` raise, and if there is no body in the scan.
+    """
+    voxels, source = read_volume(image)
+    orientation = Orientation.of(source)
+    volume, grid = orientation.apply(voxels), orientation.grid(source)
+    try:
+        body = find_body(volume, grid.spacing, settings.percentiles)
+    except NoBody as error:
+        raise InputError(image, str(error), "an abdominal scan", "Look at the file; leave it out.") from error
+    marked = None if mask is None else orientation.apply(read_mask(mask, source))
+    liver = None if marked is None else _Liver.of(marked)
+    frame = _frame(source, orientation, body, liver, settings)
+    prepared = _scaled(frame.crop(volume), frame, body)
+    prepared_mask = None if marked is None else _resampled_mask(frame.crop(marked), frame)
+    notes = list(orientation.notes(source))
+    measured = _measured(frame, body)
+    if liver is None or marked is None:
+        if settings.view == "liver":
+            notes.append("no liver mask: the view is centred on the body")
+    else:
+        measured["liver_ml"] = round(liver.voxels * source.voxel_volume / 1000, 3)
+        measured["liver_outside"] = outside = round(_share_outside(frame.crop(marked), frame, liver), 4)
+        if outside >= 0.005:
+            notes.append(f"{outside:.0%} of the liver lies outside the field of view")
+    return Standardised(prepared, prepared_mask, frame.grid, source, tuple(notes), measured)
+
+
+def _frame(
+    source: Grid, orientation: Orientation, body: Body, liver: _Liver | None, settings: PreparationSettings
+) -> Frame:
+    grid = orientation.grid(source)
+    first, last = body.slices
+    if liver is not None:
+        extra = int(settings.margin / grid.spacing[0] + 1e-6)
+        first, last = max(0, liver.slices[0] - extra), min(grid.shape[0], liver.slices[1] + extra)
+    centre = liver.centre if liver is not None and settings.view == "liver" else body.centre
+    rows, columns = (
+        _sampling(middle, settings.spacing / spacing, size, source_size)
+        for middle, spacing, size, source_size in zip(
+            centre, grid.spacing[1:], settings.size, grid.shape[1:], strict=True
+        )
+    )
+    return Frame(source, orientation, first, last - first, rows, columns)
+
+
+def _sampling(middle: float, step: float, size: int, source_size: int) -> Sampling:
+    """Samples around `middle`; the first lies on a source voxel, so that an equal spacing copies without blurring."""
+    return Sampling(round(middle - step * (size - 1) / 2), step, size, source_size)
+
+
+def _scaled(volume: NDArray, frame: Frame, body: Body) -> NDArray[np.float16]:
+    image = np.empty(frame.grid.shape, dtype=np.float16)
+    for begin in range(0, len(volume), _CHUNK):
+        part = resample(volume[begin : begin + _CHUNK], frame.rows, frame.columns)
+        image[begin : begin + _CHUNK] = scale(part, body.low, body.high)
+    image[:, ~frame.rows.inside] = 0
+    image[:, :, ~frame.columns.inside] = 0
+    return image
+
+
+def _resampled_mask(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.bool_]:
+    prepared = np.empty(frame.grid.shape, dtype=np.bool_)
+    for begin in range(0, len(mask), _CHUNK):
+        part = resample(mask[begin : begin + _CHUNK], frame.rows, frame.columns)
+        np.greater_equal(part, 0.5 - 1e-6, out=prepared[begin : begin + _CHUNK])
+    return prepared
+
+
+def _share_outside(mask: NDArray[np.bool_], frame: Frame, liver: _Liver) -> float:
+    """Share of the liver's voxels that lie beyond the rows and columns of the frame."""
+    seen = []
+    for axis in (frame.rows, frame.columns):
+        back = axis.inverse().inside
+        seen.append(slice(int(np.argmax(back)), len(back) - int(np.argmax(back[::-1]))) if back.any() else slice(0, 0))
+    return 1 - np.count_nonzero(mask[:, seen[0], seen[1]]) / liver.voxels
+
+
+def _measured(frame: Frame, body: Body) -> dict[str, Any]:
+    return {
+        "low": body.low,
+        "high": body.high,
+        "body_litres": round(body.litres, 3),
+        "slices": [frame.first, frame.first + frame.slices],
+        "source_slices": frame.orientation.grid(frame.source).shape[0],
+    }

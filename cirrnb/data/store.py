@@ -1,0 +1,161 @@
+"""The folder of prepared scans: keyed by content and settings, whole or absent, safe to share and to delete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import PreparationSettings, PreparedScan
+from cirrnb.data.scan import Scan
+
+VERSION = 1
+"""Part of every key. Raise it when the same file and settings come out otherwise than before."""
+
+FORGOTTEN = 24 * 3600
+"""Seconds after which a half-written folder of another computer is taken for left behind."""
+
+
+class StorageError(InputError):
+    """The folder of prepared scans cannot be written: full, read-only or gone. Going on would not help."""
+
+
+def content_key(image: str, mask: str | None, settings: PreparationSettings) -> str:
+    """Name of a prepared scan's folder, from the hashes of its files and all that shapes the outcome."""
+    said = json.dumps({"version": VERSION, "image": image, "mask": mask, "settings": asdict(settings)}, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+class Store:
+    """Prepared scans in a folder, one sub-folder each, named by its key.
+
+    A sub-folder is written beside, as `.writing-<key>-<computer>-<process>`, and renamed. Several processes may do
+    so at once: the first to finish wins, and what they wrote is the same.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def open(self, key: str, scan: Scan) -> PreparedScan | None:
+        """The prepared scan of this key, or None where it is absent, half there or damaged."""
+        try:
+            return PreparedScan.open(self.folder / key, scan) if self.holds(key) else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def holds(self, key: str) -> bool:
+        """True if the prepared scan of this key is there and whole."""
+        return _whole(self.folder / key)
+
+    def write(self, key: str, description: dict[str, Any], arrays: dict[str, NDArray]) -> None:
+        """Write what `describe` says of a scan and its arrays (file stem -> array). An undamaged scan of this key
+        that stands there already is left as it is.
+
+        Raises
+        ------
+        StorageError
+            If the folder cannot be written.
+        """
+        beside = beside_path(self.folder, key)
+        try:
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            files = {f"{name}.npy": _save(beside / f"{name}.npy", array) for name, array in arrays.items()}
+            told = {**description, "version": VERSION, "files": files}
+            (beside / "prepared.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+            self._place(beside, self.folder / key)
+        except OSError as error:
+            raise self._trouble(error, sum(array.nbytes for array in arrays.values())) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _place(self, beside: Path, target: Path) -> None:
+        """Rename into place. A damaged folder that stands there is moved away first; a good one stays."""
+        try:
+            beside.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            if not _whole(target):
+                damaged = beside.with_name(beside.name + "-damaged")
+                target.rename(damaged)
+                shutil.rmtree(damaged, ignore_errors=True)
+                beside.rename(target)
+
+    def _trouble(self, error: OSError, wanted: int) -> StorageError:
+        try:
+            free = f"{shutil.disk_usage(self.folder).free / 1e6:,.0f} MB free"
+        except OSError:
+            free = "no folder that can be looked into"
+        return StorageError(
+            self.folder,
+            f"{error.strerror or error} ({free})",
+            f"room and the right to write prepared scans ({wanted / 1e6:,.0f} MB for this one)",
+            "Free some space or choose another folder and call again: what is prepared already is kept.",
+        )
+
+    def make(self) -> None:
+        """Make the folder. Raises StorageError if that cannot be done."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._trouble(error, 0) from error
+
+    def clean(self) -> None:
+        """Remove what processes that were killed left half-written; those at work are left alone."""
+        for path in self.folder.glob(".writing-*"):
+            if _left_behind(path):
+                shutil.rmtree(path, ignore_errors=True)
+                if path.is_file():
+                    path.unlink(missing_ok=True)
+
+
+def _whole(folder: Path) -> bool:
+    """True if the description can be read and every file has the size it names."""
+    try:
+        files = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))["files"]
+        return all((folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def beside_path(folder: Path, name: str) -> Path:
+    """Where this process writes what will be renamed to `name`; `Store.clean` recognises it once it is left behind."""
+    return folder / f".writing-{name}-{_computer()}-{os.getpid()}"
+
+
+def _save(path: Path, array: NDArray) -> int:
+    """Write an array as .npy and return the file's size. Not `np.save`, whose error hides why a write failed."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data.cast("B"))
+        return file.tell()
+
+
+def _computer() -> str:
+    return re.sub(r"\W", "_", socket.gethostname()) or "computer"
+
+
+def _left_behind(path: Path) -> bool:
+    named = re.fullmatch(r"\.writing-\w+-(\w+)-(\d+)(-damaged)?", path.name)
+    try:
+        if named and named[1] == _computer() and os.name == "posix":
+            os.kill(int(named[2]), 0)
+            return False
+        return time.time() - path.stat().st_mtime > FORGOTTEN
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False

@@ -1,0 +1,125 @@
+"""Worker processes that prepare scans, each one scan at a time, so that one that dies names its scan.
+
+They are started as `python -c ...` and spoken to in lines of JSON. Unlike a process pool they never import the
+caller's main module (a notebook has none, a plain script has no guard around it), they end with their caller even
+if it is killed, and a death is that of one known scan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event
+from typing import Any
+
+Job = dict[str, Any]
+Outcome = dict[str, Any]
+
+_ROOT = str(Path(__file__).resolve().parents[2])
+_SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.data.workers import serve; serve()"
+COMMAND = (sys.executable, "-P", "-c", _SERVE, _ROOT)
+"""Starts a worker."""
+
+
+class WorkerDied(RuntimeError):
+    """A worker ended in the middle of a job; the message says how."""
+
+
+class Worker:
+    """One process and the two pipes to it."""
+
+    def __init__(self) -> None:
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **threads}, text=True
+        )
+
+    def run(self, job: Job) -> Outcome:
+        """Hand over a job and wait for its outcome. Raises WorkerDied."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except (OSError, ValueError):  # a broken or closed pipe
+            line = ""
+        if not line.endswith("\n"):
+            raise WorkerDied(_told(self._process.wait()))
+        outcome: Outcome = json.loads(line)
+        return outcome
+
+    def stop(self) -> None:
+        """End the process, whatever it does; what it was writing is left behind for `Store.clean`."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                assert pipe is not None
+                pipe.close()
+
+
+def in_parallel(jobs: Sequence[Job], workers: int) -> Generator[tuple[int, Outcome | WorkerDied]]:
+    """Outcomes as they come, each with the job's place in `jobs`. Ending the iteration early ends the workers."""
+    idle: SimpleQueue[Worker] = SimpleQueue()
+    started: list[Worker] = []
+    ended = Event()
+
+    def run(job: Job) -> Outcome | WorkerDied:
+        try:
+            worker = idle.get_nowait()
+        except Empty:
+            worker = Worker()
+            started.append(worker)
+            if ended.is_set():  # `started` may have been gone through already
+                worker.stop()
+        try:
+            outcome = worker.run(job)
+        except WorkerDied as died:
+            worker.stop()
+            return died
+        idle.put(worker)
+        return outcome
+
+    with ThreadPoolExecutor(workers) as threads:
+        places = {threads.submit(run, job): place for place, job in enumerate(jobs)}
+        try:
+            for done in as_completed(places):
+                yield places[done], done.result()
+        finally:
+            ended.set()
+            threads.shutdown(wait=False, cancel_futures=True)
+            for worker in started:
+                worker.stop()
+
+
+def serve() -> None:
+    """What a worker does: prepare the scan named in each line of standard input, answer with a line, until the end.
+
+    Interrupting is left to the caller, and where memory runs out the system is asked to take a worker and not the
+    notebook.
+    """
+    from cirrnb.data.preparation import run_job
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("800")
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed must not end up among the answers
+    for line in sys.stdin:
+        print(json.dumps(run_job(json.loads(line))), file=answers, flush=True)
+
+
+def _told(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        why = " (the system does so where memory runs out)" if name == "SIGKILL" else ""
+        return f"a worker process ended by {name}{why}"
+    return f"a worker process that ended with code {code}"
