@@ -7,9 +7,10 @@ and data doi 10.17605/OSF.IO/CUK24.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cirrnb.data import fields
 from cirrnb.data.errors import InputError, Remarks, listed
@@ -104,23 +105,24 @@ def _judge_columns(path: Path, columns: list[str], source: str) -> str:
 
 def _read_row(row: Row, id_column: str, source: str, remarks: Remarks) -> tuple[str | None, Person | None]:
     """Id and person; None for what could not be understood, with every problem of the row told."""
-
-    def understood(column: str, parse):  # type: ignore[no-untyped-def]
+    parsers: dict[str, Callable[[str | None], Any]] = {
+        id_column: fields.whole_number_id,
+        _STAGE: (lambda text: None) if source == "healthy" else fields.stage,
+        _AGE: fields.age,
+        _SEX: lambda text: fields.sex(text, fields.PUBLISHED_SEX),
+    }
+    values: dict[str, Any] = {}
+    for column, parse in parsers.items():
         try:
-            return parse(row.cells.get(column))
+            values[column] = parse(row.cells.get(column))
         except ValueError as error:
+            patient = "" if column == id_column else f", patient {row.cells[id_column]!r:.80}"
             found = f"{row.cells.get(column)!r:.80} in the column {column}"
-            remarks.problems.append(InputError(row.where, found, str(error), _CORRECT))
-            return None
-
-    before = len(remarks.problems)
-    patient = understood(id_column, fields.whole_number_id)
-    stage = understood(_STAGE, fields.stage) if source != "healthy" else None
-    age = understood(_AGE, fields.age)
-    sex = understood(_SEX, lambda text: fields.sex(text, fields.PUBLISHED_SEX))
-    own = {id_column, _STAGE, _AGE, _SEX}
-    extra = {name: value for name, value in row.cells.items() if name not in own and value}
-    return patient, Person(stage, age, sex, extra) if len(remarks.problems) == before else None
+            remarks.problems.append(InputError(row.where + patient, found, str(error), _CORRECT))
+    extra = {name: text for name, text in row.cells.items() if name not in parsers and text}
+    whole = len(values) == len(parsers)
+    person = Person(values[_STAGE], values[_AGE], values[_SEX], extra) if whole else None
+    return values.get(id_column), person
 
 
 def _contradiction(patient: str, told: list[tuple[Row, Person]]) -> InputError | None:
@@ -145,7 +147,7 @@ def _contradiction(patient: str, told: list[tuple[Row, Person]]) -> InputError |
 def _combine(told: list[Person]) -> Person:
     """The first thing that any row tells of each field."""
 
-    def first(name: str):  # type: ignore[no-untyped-def]
+    def first(name: str) -> Any:
         return next((value for value in (getattr(person, name) for person in told) if value is not None), None)
 
     extra = {name: value for person in reversed(told) for name, value in person.extra.items()}

@@ -171,4 +171,4 @@ def _note(scans: list[Scan], people: dict[str, People], found: set[tuple[str, st
             (absent if own else (), f"{source} patients of the tables without a scan here"),
         ):
             if names:
-                remarks.notes.append(f"{len(names)} {words}: {listed(names)}")
+                remarks.notes.append(f"{words}: {len(names)} ({listed(names)})")
