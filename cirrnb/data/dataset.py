@@ -1,0 +1,104 @@
+"""One patient's slices as tensors, drawn anew each epoch for training and evenly spaced for evaluation."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cirrnb.data.augmentation import Augmentation, augment
+from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import SEQUENCES, STAGES
+
+UNSTAGED = -100
+"""Stands for the stage of a patient whom nobody staged; the number that torch's cross-entropy passes over."""
+
+
+@dataclass(frozen=True)
+class DrawnBag:
+    """The slices of one patient that are looked at together, the sequences one after the other.
+
+    Attributes
+    ----------
+    slices : (slices, 1, rows, columns) float32, about 0 to 1.
+    sequence : (slices,) int64 index into `SEQUENCES`.
+    position : (slices,) float32, mm along the head axis (RAS+ z).
+    stage : index into `STAGES`, or `UNSTAGED`.
+    """
+
+    slices: torch.Tensor
+    sequence: torch.Tensor
+    position: torch.Tensor
+    stage: int
+
+
+def evenly_spaced(available: int, wanted: int | None) -> NDArray[np.int64]:
+    """Rising indices of `wanted` slices spread over `available` ones, in the middle of equal stretches; all of them
+    if None or if there are no more."""
+    if wanted is None or available <= wanted:
+        return np.arange(available)
+    return ((np.arange(wanted) + 0.5) * available / wanted).astype(np.int64)
+
+
+def random_stratified(available: int, wanted: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Rising indices of one slice drawn from each of `wanted` equal stretches of `available` ones, so that every draw
+    sees the liver from dome to tip; all of them if there are no more."""
+    if available <= wanted:
+        return np.arange(available)
+    return ((np.arange(wanted) + generator.random(wanted)) * available / wanted).astype(np.int64)
+
+
+def draw(bag: Bag, wanted: int | None = None) -> DrawnBag:
+    """`wanted` evenly spaced slices of each sequence (None: all), unchanged."""
+    chosen = {name: evenly_spaced(scan.grid.shape[0], wanted) for name, scan in bag.scans.items()}
+    return _gather(bag, chosen)
+
+
+def draw_for_training(bag: Bag, wanted: int, amounts: Augmentation | None, seed: int, epoch: int) -> DrawnBag:
+    """`wanted` random slices of each sequence, augmented; depends on seed, epoch and subject and on nothing else, so
+    that neither the order of the patients nor a resumed run changes a draw."""
+    source = np.random.default_rng((seed, epoch, zlib.crc32(bag.subject.encode())))
+    chosen = {name: random_stratified(scan.grid.shape[0], wanted, source) for name, scan in bag.scans.items()}
+    drawn = _gather(bag, chosen)
+    if amounts is None:
+        return drawn
+    generator = torch.Generator().manual_seed(int(source.integers(2**62)))
+    parts = drawn.slices.split([len(indices) for indices in chosen.values()])
+    slices = torch.cat([augment(part, amounts, generator) for part in parts])
+    return DrawnBag(slices, drawn.sequence, drawn.position, drawn.stage)
+
+
+def _gather(bag: Bag, chosen: dict[str, NDArray[np.int64]]) -> DrawnBag:
+    slices = [np.asarray(bag.scans[name].image[indices], dtype=np.float32) for name, indices in chosen.items()]
+    positions = [bag.scans[name].positions[indices] for name, indices in chosen.items()]
+    sequences = [np.full(len(indices), SEQUENCES.index(name), dtype=np.int64) for name, indices in chosen.items()]
+    return DrawnBag(
+        slices=torch.from_numpy(np.concatenate(slices))[:, None],
+        sequence=torch.from_numpy(np.concatenate(sequences)),
+        position=torch.from_numpy(np.concatenate(positions).astype(np.float32)),
+        stage=UNSTAGED if bag.stage is None else STAGES.index(bag.stage),
+    )
+
+
+class BagDataset(torch.utils.data.Dataset[DrawnBag]):
+    """Patients for training: item i is a new draw of patient i each epoch (see `draw_for_training`).
+
+    Call `set_epoch` before the epoch's first item.
+    """
+
+    def __init__(self, bags: Sequence[Bag], slices: int, augmentation: Augmentation | None = None, seed: int = 0):
+        self.bags, self.slices, self.augmentation, self.seed, self.epoch = list(bags), slices, augmentation, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The draws that follow are those of this epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.bags)
+
+    def __getitem__(self, index: int) -> DrawnBag:
+        return draw_for_training(self.bags[index], self.slices, self.augmentation, self.seed, self.epoch)

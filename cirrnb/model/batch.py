@@ -1,0 +1,52 @@
+"""Several patients' slices laid end to end: any number of slices a patient, any sequence missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+
+from cirrnb.data.dataset import DrawnBag
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A ragged batch: every slice carries the sequence and the patient it belongs to, so nothing is padded.
+
+    Attributes
+    ----------
+    slices : (slices, 1, rows, columns) float32, about 0 to 1.
+    sequence : (slices,) int64 index into `SEQUENCES`.
+    patient : (slices,) int64 index of the patient in this batch.
+    position : (slices,) float32, mm along the head axis (RAS+ z).
+    stage : (patients,) int64 index into `STAGES`, or `UNSTAGED`.
+    """
+
+    slices: torch.Tensor
+    sequence: torch.Tensor
+    patient: torch.Tensor
+    position: torch.Tensor
+    stage: torch.Tensor
+
+    def __len__(self) -> int:
+        """Number of patients."""
+        return len(self.stage)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+def collate(drawn: Sequence[DrawnBag]) -> Batch:
+    """Lay patients' drawn slices end to end. Raises ValueError for no patient at all."""
+    if not drawn:
+        raise ValueError("a batch has at least one patient")
+    counts = torch.tensor([len(bag.slices) for bag in drawn])
+    return Batch(
+        slices=torch.cat([bag.slices for bag in drawn]),
+        sequence=torch.cat([bag.sequence for bag in drawn]),
+        patient=torch.repeat_interleave(torch.arange(len(drawn)), counts),
+        position=torch.cat([bag.position for bag in drawn]),
+        stage=torch.tensor([bag.stage for bag in drawn]),
+    )

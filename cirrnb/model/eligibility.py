@@ -1,0 +1,43 @@
+"""Whether a prepared cohort can be trained on, before anything is."""
+
+from __future__ import annotations
+
+from cirrnb.data import splits
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import Bag, PreparedCohort
+from cirrnb.data.scan import SPLITS, Cohort
+
+
+def staged_patients(prepared: PreparedCohort) -> dict[str, list[Bag]]:
+    """For each of `SPLITS` the patients with a stage.
+
+    "valid" and "test" may be empty: the last epoch is kept whatever the validation says, and who wants all patients
+    to train on has a reason.
+
+    Raises
+    ------
+    InputErrors
+        If a patient stands in two splits.
+    InputError
+        If the training patients do not show two stages, or a split holds patients but none with a stage.
+    """
+    splits.check(Cohort(tuple(scan.scan for scan in prepared.scans), prepared.name, prepared.simulated))
+    staged = {name: prepared.bags(split=name, staged=True) for name in SPLITS}
+    for name, bags in staged.items():
+        everyone = len(prepared.bags(split=name))
+        if everyone and not bags:
+            raise InputError(
+                prepared.name, f"{everyone} patients in split {name}, none of them with a stage", "stages", _REMEDY
+            )
+    stages = {bag.stage for bag in staged["train"]}
+    if len(stages) < 2:
+        raise InputError(
+            prepared.name,
+            f"{len(staged['train'])} training patients with a stage ({', '.join(map(str, stages)) or 'none'})",
+            "at least two stages to tell apart",
+            _REMEDY,
+        )
+    return staged
+
+
+_REMEDY = "Split the cohort with official, random or kfold of cirrnb.data.splits and prepare it again."

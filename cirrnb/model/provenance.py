@@ -1,0 +1,62 @@
+"""Where a trained stager comes from: versions, commit and data, without the name of a machine, a path or a patient."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import cirrnb
+from cirrnb.data.prepared import Bag
+
+PACKAGES = ("torch", "timm", "accelerate", "numpy", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of those that shape the numbers."""
+    found = {"python": platform.python_version(), "cirrnb": cirrnb.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def commit() -> str | None:
+    """The commit this package was run from, "+" behind it where files were changed; None outside a checkout."""
+    folder = Path(cirrnb.__file__).parent
+    # An installed copy may lie in somebody else's repository: only a file that git tracks tells that this is ours.
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    head = _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
+    return head and head + ("+" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def fingerprint(bags: Iterable[Bag]) -> str:
+    """SHA-256 over who was trained on and how: subject, stage, split, and for each sequence the key of the prepared
+    scan, which stands for its content and settings. It tells two data sets apart and nobody's id."""
+    lines = sorted(
+        "\t".join(
+            [
+                bag.subject,
+                str(bag.stage),
+                str(bag.split),
+                *(f"{name}={scan.folder.name}" for name, scan in bag.scans.items()),
+            ]
+        )
+        for bag in bags
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,71 @@
+"""The run folder: what a finished training leaves for everybody else."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import PreparedCohort
+from cirrnb.data.scan import SPLITS, STAGES
+from cirrnb.model.checkpoint import TrainedStager, save_stager
+from cirrnb.model.prediction import predict
+from cirrnb.model.stager import Stager
+from cirrnb.model.unfinished import differences
+
+PROVENANCE = "provenance.json"
+
+
+def write_run(
+    folder: Path,
+    name: str,
+    stager: Stager,
+    prepared: PreparedCohort,
+    history: list[dict[str, Any]],
+    provenance: Mapping[str, Any],
+    device: torch.device,
+) -> None:
+    """Write config.json, model.safetensors, history.csv, predictions.csv (all patients) and provenance.json.
+
+    `provenance` holds at least `training`, `preparation` and `data`, by which the run is known again.
+    """
+    folder.mkdir(exist_ok=True)
+    config = {
+        "training": provenance["training"],
+        "preparation": provenance["preparation"],
+        "cohort": prepared.name,
+        "simulated": prepared.simulated,
+        "splits": {split: _counts(prepared, split) for split in SPLITS},
+    }
+    save_stager(folder, stager, config)
+    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    trained = TrainedStager(stager.eval(), prepared.settings, prepared.simulated, name, config)
+    predict(trained, prepared, device=device).to_csv(folder / "predictions.csv", index=False)
+    (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+
+
+def require_same_run(out: Path, identity: Mapping[str, Any]) -> None:
+    """Raise InputError unless `out` is the complete run of this training, preparation and data."""
+    try:
+        stored = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+        different = differences({key: stored[key] for key in identity}, json.loads(json.dumps(identity)))
+    except (OSError, ValueError, KeyError, TypeError):
+        different = ["it is no run folder, or not a whole one"]
+    if different:
+        raise InputError(
+            out,
+            f"a folder that is another run or something else ({'; '.join(different)})",
+            "nothing there, or the same run",
+            "Train into another folder, or move that one away.",
+        )
+
+
+def _counts(prepared: PreparedCohort, split: str) -> dict[str, int]:
+    found = Counter(bag.stage or "unstaged" for bag in prepared.bags(split=split))
+    return {stage: found[stage] for stage in (*STAGES, "unstaged") if found[stage]}

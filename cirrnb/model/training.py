@@ -1,0 +1,198 @@
+"""Training a stager: the loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from sklearn.metrics import cohen_kappa_score
+from tqdm import tqdm
+
+from cirrnb.data.dataset import BagDataset, draw
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import Bag, PreparedCohort
+from cirrnb.data.scan import STAGES
+from cirrnb.model import provenance
+from cirrnb.model.batch import Batch, collate
+from cirrnb.model.eligibility import staged_patients
+from cirrnb.model.runfolder import require_same_run, write_run
+from cirrnb.model.schedule import one_cycle, steps_of_epoch
+from cirrnb.model.settings import TrainingSettings
+from cirrnb.model.stager import Stager
+from cirrnb.model.unfinished import UnfinishedRun
+
+log = logging.getLogger(__name__)
+
+Seen = list[tuple[float, int, int]]
+"""Loss, true and predicted stage of each patient seen."""
+
+
+def train(
+    prepared: PreparedCohort,
+    out: Path | str,
+    settings: TrainingSettings | None = None,
+    *,
+    progress: bool = True,
+    resume: bool = True,
+) -> Path:
+    """Train a stager on the patients of split "train" and leave a complete run folder at `out`.
+
+    The folder holds config.json, model.safetensors, history.csv (a row an epoch), predictions.csv (all patients, by
+    `predict`) and provenance.json; `evaluate(...).save(out)` adds metrics.json. Until the last epoch is done the
+    training lives in `.<name>.unfinished` beside it and goes on from there after a kill, to the same weights as if
+    nothing had happened; `resume=False` throws that away and begins again. If `out` is already the complete run of
+    these settings and data, it is returned as it is.
+
+    Under `accelerate launch` the same call trains on several devices.
+
+    Raises
+    ------
+    InputError, InputErrors
+        If a patient stands in two splits, the training patients do not show two stages, a split has nobody with a
+        stage, what stands at `out` or unfinished beside it has other settings or data, or the loss is not finite.
+    """
+    settings, out = settings or TrainingSettings(), Path(out)
+    bags = staged_patients(prepared)
+    identity = {
+        "training": asdict(settings),
+        "preparation": asdict(prepared.settings),
+        "data": provenance.fingerprint(prepared.bags()),
+    }
+    if out.exists():
+        require_same_run(out, identity)
+        return out
+    accelerator = Accelerator(mixed_precision="no")
+    unfinished, started = UnfinishedRun(out, identity), datetime.now(UTC)
+    if accelerator.is_main_process:
+        unfinished.begin(resume)
+    accelerator.wait_for_everyone()
+    with torch.random.fork_rng(devices=[]):
+        stager, history = _fit(bags, settings, unfinished, accelerator, progress)
+    if accelerator.is_main_process:
+        told = {
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": accelerator.device.type,
+            "processes": accelerator.num_processes,
+            **identity,
+        }
+        complete = unfinished.folder / "complete"
+        write_run(complete, out.name, stager, prepared, history, told, accelerator.device)
+        unfinished.finish(complete)
+    accelerator.wait_for_everyone()
+    return out
+
+
+def _fit(
+    bags: dict[str, list[Bag]],
+    settings: TrainingSettings,
+    unfinished: UnfinishedRun,
+    accelerator: Accelerator,
+    progress: bool,
+) -> tuple[Stager, list[dict[str, Any]]]:
+    """Train the epochs that are left; the stager, and a row of the history for each epoch."""
+    torch.manual_seed(settings.seed)
+    stager = Stager(settings.stager, fetch=not unfinished.begun)
+    optimizer = torch.optim.AdamW(stager.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    history = unfinished.restore(stager, optimizer)
+    network, stepper = accelerator.prepare(stager, optimizer)
+    dataset = BagDataset(bags["train"], settings.slices, settings.augmentation, settings.seed)
+    done, main = len(history), accelerator.is_main_process
+    with tqdm(
+        initial=done, total=settings.epochs, desc="training", unit="epoch", disable=not (progress and main)
+    ) as bar:
+        for epoch in range(done, settings.epochs):
+            began = time.perf_counter()
+            row: dict[str, Any] = {"epoch": epoch + 1}
+            stager.forget_statistics()
+            row |= _train_epoch(network, stepper, dataset, epoch, settings, accelerator)
+            if main:
+                row |= _validate(stager, bags["valid"], settings, accelerator.device)
+                history.append(row | {"seconds": round(time.perf_counter() - began, 2)})
+                unfinished.save(epoch + 1, stager, optimizer, history)
+                log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
+                bar.set_postfix_str(f"loss {row['train_loss']:.3f}, valid {row['valid_loss']:.3f}")
+            accelerator.wait_for_everyone()
+            bar.update()
+    return stager, history
+
+
+def _train_epoch(
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    dataset: BagDataset,
+    epoch: int,
+    settings: TrainingSettings,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """One pass over the training patients; all chance in it follows from seed and epoch, so that it can be redone."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    torch.manual_seed(int(np.random.SeedSequence((settings.seed, epoch, rank)).generate_state(1)[0]))  # dropout
+    dataset.set_epoch(epoch)
+    steps = steps_of_epoch(len(dataset), settings.patients_per_step, settings.seed, epoch)
+    shares = [step[rank::world] or step[:1] for step in steps]
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_sampler=shares, collate_fn=collate, num_workers=settings.workers
+    )
+    seen: Seen = []
+    rate = 0.0
+    network.train()
+    for number, (batch, step) in enumerate(zip(loader, steps, strict=True)):
+        rate = one_cycle(epoch * len(steps) + number, settings.epochs * len(steps), settings.learning_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch, own = batch.to(accelerator.device), len(step[rank::world])
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            logits = network(batch)
+        losses = torch.nn.functional.cross_entropy(logits.float(), batch.stage, reduction="none")
+        # Devices average their gradients: weighted so that every patient of the step counts alike.
+        accelerator.backward(losses[:own].sum() * world / len(step))
+        optimizer.step()
+        optimizer.zero_grad()
+        seen += _told(losses[:own], logits[:own], batch)
+    return {"learning_rate": rate, **_summary("train", gather_object(seen))}
+
+
+@torch.inference_mode()
+def _validate(
+    stager: Stager, bags: Sequence[Bag], settings: TrainingSettings, device: torch.device
+) -> dict[str, float]:
+    """Loss, accuracy and kappa of the validation patients, from evenly spaced slices; NaN where there are none."""
+    stager.eval()
+    seen: Seen = []
+    for start in range(0, len(bags), settings.patients_per_step):
+        part = bags[start : start + settings.patients_per_step]
+        batch = collate([draw(bag, settings.slices) for bag in part]).to(device)
+        logits = stager(batch)
+        seen += _told(torch.nn.functional.cross_entropy(logits, batch.stage, reduction="none"), logits, batch)
+    return _summary("valid", seen)
+
+
+def _told(losses: torch.Tensor, logits: torch.Tensor, batch: Batch) -> Seen:
+    return list(zip(losses.tolist(), batch.stage.tolist(), logits.argmax(dim=1).tolist(), strict=False))
+
+
+def _summary(split: str, seen: Seen) -> dict[str, float]:
+    if not seen:
+        return {f"{split}_{name}": float("nan") for name in ("loss", "accuracy", "kappa")}
+    losses, truth, said = (np.array(part) for part in zip(*seen, strict=True))
+    if not np.isfinite(losses).all():
+        raise InputError(
+            f"{split} loss", "a value that is not finite", "a training that converges", "Lower learning_rate."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # kappa is undefined, NaN, where all truths and all answers are one stage
+        kappa = cohen_kappa_score(truth, said, labels=range(len(STAGES)), weights="quadratic")
+    return {f"{split}_loss": losses.mean(), f"{split}_accuracy": float((truth == said).mean()), f"{split}_kappa": kappa}
