@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.writing import write_whole
 from cirrnb.model.checkpoint import fill, read_tensors
 from cirrnb.model.stager import Stager
 
@@ -46,7 +47,7 @@ class UnfinishedRun:
         stored = _read(self.folder / IDENTITY)
         if stored is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(self.folder / IDENTITY, self.identity)
+            write_whole(self.folder / IDENTITY, json.dumps(self.identity, indent=1))
         else:
             different = differences(stored, json.loads(json.dumps(self.identity)))
             if different:
@@ -74,7 +75,8 @@ class UnfinishedRun:
         # The learning rate is a function of the step and needs no state of its own.
         flat = {f"{index}.{name}": value for index, state in moments.items() for name, value in state.items()}
         save_file({name: value.detach().cpu().contiguous() for name, value in flat.items()}, beside / OPTIMIZER)
-        _write(beside / STATE, {"backbone_weights": stager.backbone_weights, "history": history})
+        state = {"backbone_weights": stager.backbone_weights, "history": history}
+        (beside / STATE).write_text(json.dumps(state), encoding="utf-8")
         beside.rename(target)
         for older in self._epochs()[:-1]:
             shutil.rmtree(older, ignore_errors=True)
@@ -123,10 +125,3 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise InputError(
             path, f"no readable JSON ({error})", "a whole file", "Pass resume=False to begin again."
         ) from error
-
-
-def _write(path: Path, content: Any) -> None:
-    """Written beside and renamed: a kill leaves no half file."""
-    beside = path.with_suffix(".writing")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)

@@ -1,0 +1,107 @@
+"""What a stager is judged by, one patient one vote: every metric is a function of the confusion matrix.
+
+A confusion matrix here is (3, 3) with the radiologist's stage in rows and the predicted one in columns, both in the
+order of `STAGES`. Entries may be fractions, so that what guessing is expected to score comes from the same functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cirrnb.data.scan import STAGES
+
+Confusion = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number to judge by.
+
+    Attributes
+    ----------
+    name : in words, as tables and figures show it.
+    value : of a confusion matrix; NaN where it is not defined.
+    higher_is_better : which way is up.
+    counts : successes and trials, where the metric is a proportion of patients.
+    """
+
+    name: str
+    value: Callable[[Confusion], float]
+    higher_is_better: bool = True
+    counts: Callable[[Confusion], tuple[float, float]] | None = None
+
+
+def confusion_matrix(truth: ArrayLike, predicted: ArrayLike) -> Confusion:
+    """Counts (3, 3) of stage indices 0 to 2, (patients,) each; rows are the truth."""
+    pairs = np.asarray(truth) * len(STAGES) + np.asarray(predicted)
+    return np.bincount(pairs, minlength=len(STAGES) ** 2).reshape(len(STAGES), len(STAGES)).astype(float)
+
+
+def quadratic_weighted_kappa(confusion: Confusion) -> float:
+    """Agreement beyond chance, a miss by two stages counting four times a miss by one; 1 is perfect, 0 is chance.
+
+    Cohen, *Weighted kappa*, Psychological Bulletin 1968;70:213.
+    """
+    expected = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / confusion.sum()
+    return 1 - _ratio((_DISTANCE**2 * confusion).sum(), (_DISTANCE**2 * expected).sum())
+
+
+def balanced_accuracy(confusion: Confusion) -> float:
+    """Mean sensitivity of the stages that occur."""
+    totals = confusion.sum(axis=1)
+    return float((confusion.diagonal()[totals > 0] / totals[totals > 0]).mean())
+
+
+def macro_f1(confusion: Confusion) -> float:
+    """Mean over the stages that occur or are predicted of the harmonic mean of sensitivity and precision."""
+    both = confusion.sum(axis=1) + confusion.sum(axis=0)
+    return float((2 * confusion.diagonal()[both > 0] / both[both > 0]).mean())
+
+
+def mean_absolute_stage_error(confusion: Confusion) -> float:
+    """Stages by which a patient is missed on average, 0 to 2."""
+    return float((_DISTANCE * confusion).sum() / confusion.sum())
+
+
+def correct(confusion: Confusion) -> tuple[float, float]:
+    """Patients given the right stage, and all patients."""
+    return float(confusion.trace()), float(confusion.sum())
+
+
+def found(stage: int, confusion: Confusion) -> tuple[float, float]:
+    """Patients of a stage who were given it, and all patients of the stage: its sensitivity."""
+    return float(confusion[stage, stage]), float(confusion[stage].sum())
+
+
+def ruled_out(stage: int, confusion: Confusion) -> tuple[float, float]:
+    """Patients of other stages who were given another stage than this, and all of those: its specificity."""
+    others = np.arange(len(STAGES)) != stage
+    return float(confusion[np.ix_(others, others)].sum()), float(confusion[others].sum())
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _proportion(name: str, counts: Callable[[Confusion], tuple[float, float]]) -> Metric:
+    return Metric(name, value=lambda confusion: _ratio(*counts(confusion)), counts=counts)
+
+
+_DISTANCE = np.abs(np.subtract.outer(np.arange(len(STAGES)), np.arange(len(STAGES)))).astype(float)
+
+METRICS: tuple[Metric, ...] = (
+    Metric("quadratic weighted kappa", quadratic_weighted_kappa),
+    _proportion("accuracy", correct),
+    Metric("balanced accuracy", balanced_accuracy),
+    Metric("macro F1", macro_f1),
+    Metric("mean absolute stage error", mean_absolute_stage_error, higher_is_better=False),
+    *(_proportion(f"sensitivity {name}", partial(found, stage)) for stage, name in enumerate(STAGES)),
+    *(_proportion(f"specificity {name}", partial(ruled_out, stage)) for stage, name in enumerate(STAGES)),
+)
+"""All metrics, the headline first."""
