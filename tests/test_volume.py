@@ -1,7 +1,6 @@
 """Opening NIfTI files: equal to other readers on good ones, one clear message on bad ones."""
 
 import gzip
-import os
 import struct
 from pathlib import Path
 
@@ -297,9 +296,8 @@ def test_masks_on_another_grid(tmp_path):
 
 
 @pytest.mark.real
-@pytest.mark.skipif("CIRRNB_EXTERNAL_DATA" not in os.environ, reason="CIRRNB_EXTERNAL_DATA is not set")
-def test_real_files_are_read_as_nibabel_reads_them():
-    paths = sorted(Path(os.environ["CIRRNB_EXTERNAL_DATA"]).rglob("*.nii.gz"))
+def test_real_files_are_read_as_nibabel_reads_them(external_data):
+    paths = sorted(external_data.rglob("*.nii.gz"))
     assert len(paths) >= 4
     for path in paths:
         values, grid = read_volume(path)

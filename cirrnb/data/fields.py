@@ -38,7 +38,7 @@ def patient_id(text: str | None) -> str:
 
     Composed and decomposed accents are brought to one form, so that one patient does not become two.
     """
-    name = unicodedata.normalize("NFC", (text or "").strip())
+    name = unicodedata.normalize("NFC", (text or "").strip(" "))
     reason = None
     if not name:
         reason = "an id"
@@ -54,8 +54,14 @@ def patient_id(text: str | None) -> str:
 
 
 def whole_number_id(text: str | None) -> str:
-    """A patient id of the published tables, where a spreadsheet may have turned 12 into 12.0."""
-    return re.sub(r"^(\d+)\.0+$", r"\1", patient_id(text))
+    """A patient id of the published data: 12, also where a spreadsheet made it 12.0 or a file name 012."""
+    name = patient_id(text)
+    return _whole(name) or name
+
+
+def natural_order(text: str) -> list[int | str]:
+    """Sorts 9 before 10: ids and file names are text, but mostly numbers."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", text))]
 
 
 def stage(text: str | None) -> str | None:

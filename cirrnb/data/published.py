@@ -156,6 +156,7 @@ def _twice(patient: str, what: str, paths: list[Path]) -> InputError:
 
 
 def _note(scans: list[Scan], people: dict[str, People], found: set[tuple[str, str]], remarks: Remarks) -> None:
+    scans = sorted(scans, key=lambda scan: fields.natural_order(scan.name))
     for source, told in people.items():
         own = [scan for scan in scans if scan.source == source]
         unmasked = [scan.name for scan in own if scan.mask is None]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from pathlib import Path
 
 from cirrnb.data.errors import InputError, InputErrors, Remarks
+from cirrnb.data.fields import natural_order
 from cirrnb.data.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.table import read_table
@@ -82,6 +82,4 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
 
 
 def _order(scan: Scan) -> tuple[str, list[int | str], str]:
-    """Sorts 9 before 10: ids are text, but mostly numbers."""
-    parts = re.split(r"(\d+)", scan.patient)
-    return scan.source, [int(part) if place % 2 else part for place, part in enumerate(parts)], scan.sequence
+    return scan.source, natural_order(scan.patient), scan.sequence

@@ -73,7 +73,7 @@ def _patients(folder: Path, remarks: Remarks) -> Iterator[tuple[str, str, Path]]
 
 def _slices(folder: Path, remarks: Remarks) -> Iterator[dict[str, Any]]:
     images, masks = _pngs(folder / "images"), _pngs(folder / "masks")
-    for number, name in enumerate(sorted(images, key=_by_number)):
+    for number, name in enumerate(sorted(images, key=fields.natural_order)):
         yield {"slice": number, "image": images[name], "mask": masks.get(name)}
     for name in sorted(masks.keys() - images.keys()):
         remedy = "Restore the slice or take the mask away."
@@ -84,8 +84,3 @@ def _pngs(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     return {path.name: path for path in folder.iterdir() if re.fullmatch(r"[^.].*\.png", path.name, re.IGNORECASE)}
-
-
-def _by_number(name: str) -> list[int | str]:
-    """Sorts slice_9 before slice_10."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
