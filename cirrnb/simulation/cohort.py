@@ -1,0 +1,274 @@
+"""A simulated cohort in the published layout of CirrMRI600+, with its latent truth and evidence beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.reading import read_cohort
+from cirrnb.data.scan import STAGES, Cohort
+from cirrnb.simulation.patients import Plan, draw_patient, plan, plan_from, row
+from cirrnb.simulation.scans import scanner, simulate_scan, write
+from cirrnb.simulation.signs import SIGNS
+
+SIMULATOR_VERSION = "1.0"
+SCALES = ("tiny", "small", "full")
+SHORTCUTS = (None, "scanner")
+MARK = "SIMULATED.txt"
+_ROWS = "unfinished"
+_HERE = Path(__file__).resolve().parent
+_SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.simulation.cohort import serve; serve()"
+
+
+def simulator_hash() -> str:
+    """First 16 hex digits of the SHA-256 of the simulator's own source files."""
+    digest = hashlib.sha256()
+    for path in sorted(_HERE.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def simulate_cohort(
+    out: Path | str,
+    patients: int | None = None,
+    seed: int = 0,
+    scale: str = "small",
+    twins: bool = False,
+    shortcut: str | None = None,
+    healthy: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Cohort:
+    """Simulate a cohort and read it back.
+
+    Parameters
+    ----------
+    out : folder to make. It appears when it is complete; an interrupted simulation goes on where it stopped.
+    patients : 48 for "small", by default the published 337 (291 with both sequences) for "tiny" and "full".
+    seed : patient number i of a seed is the same however many patients and workers there are.
+    scale : "tiny" and "full" have the published ids, counts and splits, "full" the published matrices and spacings;
+        "small" has about 2 mm in plane and draws ids, splits and stages.
+    twins : also write twins/severity_zero and twins/without_<sign> with the scan's own noise.
+    shortcut : "scanner" ties the scanner to the stage in training patients only; latent.csv names the scanner.
+    healthy : healthy subjects, by default none for "small" and the published 55 otherwise.
+    workers : processes, by default one a core; the bytes written do not depend on it.
+
+    Raises
+    ------
+    InputError
+        If `out` or an unfinished simulation beside it holds something else, or an argument makes no sense.
+    """
+    out = Path(out)
+    request = {
+        "patients": patients,
+        "seed": seed,
+        "scale": scale,
+        "twins": twins,
+        "shortcut": shortcut,
+        "healthy": healthy,
+        "version": SIMULATOR_VERSION,
+        "source": simulator_hash(),
+    }
+    _judge(request)
+    mark = _mark(request)
+    if out.exists() and any(out.iterdir()):
+        if (out / MARK).is_file() and (out / MARK).read_text(encoding="utf-8") == mark:
+            return read_cohort(out)
+        raise InputError(out, "a folder that is not empty", "a new folder", "Choose another, or remove this one.")
+    beside = out.with_name(out.name + ".unfinished")
+    if beside.exists() and not ((beside / MARK).is_file() and (beside / MARK).read_text(encoding="utf-8") == mark):
+        raise InputError(beside, "what another simulation left", "nothing", "Remove that folder.")
+    (beside / _ROWS).mkdir(parents=True, exist_ok=True)
+    (beside / MARK).write_text(mark, encoding="utf-8")
+    plans = plan(scale, patients, healthy, seed)
+    left = [one for one in plans if not _row_path(beside, one).is_file()]
+    jobs = [{"plan": asdict(one), "request": request, "out": str(beside)} for one in left]
+    count = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
+    finished = _here(jobs) if count == 1 else _in_parallel(jobs, count)
+    for _ in _shown(finished, len(jobs), progress):
+        pass
+    _write_tables(beside, plans)
+    shutil.rmtree(beside / _ROWS)
+    if out.exists():
+        out.rmdir()
+    beside.replace(out)
+    return read_cohort(out)
+
+
+def _judge(request: dict[str, Any]) -> None:
+    for name, allowed in (("scale", SCALES), ("shortcut", SHORTCUTS)):
+        if request[name] not in allowed:
+            raise InputError(name, repr(request[name]), f"one of {allowed}", "Choose one of these.")
+    for name, least in (("patients", 1), ("healthy", 0), ("seed", 0)):
+        value = request[name]
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise InputError(name, repr(value), f"a whole number from {least}", "Correct the argument.")
+
+
+def _mark(request: dict[str, Any]) -> str:
+    return (
+        "These images are SIMULATED. They were computed, no patient was ever scanned, and nothing learnt from them\n"
+        "holds for a patient.\n\n" + json.dumps(request, indent=1, sort_keys=True) + "\n"
+    )
+
+
+def _row_path(folder: Path, one: Plan) -> Path:
+    return folder / _ROWS / f"{one.index}.json"
+
+
+def simulate_patient(job: dict[str, Any]) -> None:
+    """Simulate and write everything of one patient, its latent row last, which says that it is complete."""
+    one, request, out = plan_from(job["plan"]), job["request"], Path(job["out"])
+    seed = request["seed"]
+    patient = draw_patient(one, seed)
+    name = scanner(patient, seed, request["shortcut"])
+    with threadpool_limits(1):
+        for sequence, split in one.splits.items():
+            made = simulate_scan(patient, sequence, seed, request["scale"], name, request["twins"])
+            images, masks = _folders(sequence, split)
+            file = f"{one.patient}.nii.gz"
+            write(out / images / file, made.image, made.grid)
+            write(out / masks / file, made.mask, made.grid)
+            write(out / "evidence" / one.source / sequence / file, made.evidence, made.grid)
+            for kind, values in made.twins.items():
+                write(out / "twins" / kind / sequence / file, values, made.grid)
+    stored = row(patient, {"scanner": name, **{f"split_{s}": (v or "") for s, v in one.splits.items()}})
+    path = _row_path(out, one)
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps({"listed": one.listed, **stored}), encoding="utf-8")
+    beside.replace(path)
+
+
+def _folders(sequence: str, split: str | None) -> tuple[str, str]:
+    short = sequence[:2]
+    if split is None:
+        folder = f"Healthy_subjects/{short}_W_Healthy"
+        return f"{folder}/{short}_images", f"{folder}/{short}_masks"
+    return f"Cirrhosis_{short}_3D/{split}_images", f"Cirrhosis_{short}_3D/{split}_masks"
+
+
+def _here(jobs: Sequence[dict[str, Any]]) -> Iterator[None]:
+    for job in jobs:
+        yield simulate_patient(job)
+
+
+def _in_parallel(jobs: Sequence[dict[str, Any]], count: int) -> Iterator[None]:
+    """Processes that take one patient after another; they never import the caller's main module."""
+    command = (sys.executable, "-P", "-c", _SERVE, str(_HERE.parents[1]))
+    waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    done: SimpleQueue[str] = SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, env={**os.environ, **threads}, **pipes) for _ in range(count)]
+
+    def feed(process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        while not waiting.empty():
+            job = waiting.get()
+            try:
+                process.stdin.write(json.dumps(job) + "\n")
+                process.stdin.flush()
+                answer = process.stdout.readline().strip()
+            except (OSError, ValueError):
+                answer = ""
+            done.put(answer or f"the process that simulated patient {job['plan']['patient']} died")
+            if answer != "done":
+                return
+
+    try:
+        with ThreadPoolExecutor(count) as feeders:
+            for process in processes:
+                feeders.submit(feed, process)
+            for _ in jobs:
+                answer = done.get()
+                if answer != "done":
+                    while not waiting.empty():
+                        waiting.get()
+                    raise RuntimeError(f"simulation stopped: {answer}; started again it goes on from here")
+                yield None
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    assert pipe is not None
+                    pipe.close()
+
+
+def serve() -> None:
+    """What a worker process does: simulate the patient of each line of standard input, answer with a line."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        try:
+            simulate_patient(json.loads(line))
+            answer = "done"
+        except Exception as error:
+            answer = f"{type(error).__name__}: {error}".replace("\n", " ")
+        print(answer, file=answers, flush=True)
+
+
+def _shown(finished: Iterator[None], total: int, progress: bool) -> Iterator[None]:
+    from tqdm.auto import tqdm
+
+    return iter(tqdm(finished, total=total, desc="simulating patients", disable=not progress))
+
+
+def _write_tables(out: Path, plans: Sequence[Plan]) -> None:
+    """latent.csv and the published tables, with exactly their columns."""
+    rows = [json.loads(_row_path(out, one).read_text(encoding="utf-8")) for one in plans]
+    columns = list(dict.fromkeys(name for one in rows for name in one if name != "listed"))
+    _write_csv(out / "latent.csv", columns, [[one.get(name, "") for name in columns] for one in rows])
+    ill = [one for one in rows if one["source"] == "cirrhotic"]
+    header = ["Patient ID", "Age", "Gender", "Radiological Evaluation"]
+
+    def line(one: dict[str, Any], listed: bool = True) -> list[Any]:
+        code = STAGES.index(one["stage"]) + 1 if listed else ""
+        return [one["patient"], one["age"], _gender(one), code]
+
+    folder = out / "Metadata"
+    folder.mkdir(exist_ok=True)
+    tables = {
+        "CirrMRI600+_CompleteData": [line(one, one["listed"]) for one in ill],
+        "T1": [line(one) for one in ill if one.get("split_T1W")],
+        "T2": [line(one) for one in ill if one.get("split_T2W")],
+        "T1&T2_Paired": [line(one) for one in ill if one.get("split_T1W") and one.get("split_T2W")],
+    }
+    for name, lines in tables.items():
+        _write_csv(folder / f"{name}_age_gender_evaluation.csv", header, lines)
+    well = [[one["patient"], one["age"], _gender(one)] for one in rows if one["source"] == "healthy"]
+    if well:
+        _write_csv(folder / "Healthy_demographics.csv", ["ID", "Age", "Gender"], well)
+    stages = "".join(f"{number} = {stage}\n" for number, stage in enumerate(STAGES, start=1))
+    (folder / "labels.txt").write_text(f"Radiological Evaluation\n{stages}", encoding="utf-8")
+    signs = "".join(f"{number} = {sign}\n" for number, sign in enumerate(SIGNS, start=1))
+    (out / "evidence" / "labels.txt").write_text(f"0 = as the twin without signs\n{signs}", encoding="utf-8")
+
+
+def _gender(one: dict[str, Any]) -> int:
+    return 1 if one["sex"] == "female" else 2
+
+
+def _write_csv(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(lines)

@@ -1,0 +1,186 @@
+"""Points of a sampling grid, distances to simple bodies, and smooth noise, all in mm.
+
+A distance is negative inside a body. Coordinates grow towards the patient's left (x), back (y) and head (z), the
+order in which the published scans are stored. Grids run along these axes, so that whatever depends on one
+coordinate is computed on a line and noise is a product of three small matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+from scipy.spatial import cKDTree
+
+Array: TypeAlias = NDArray[np.float32]
+Vector: TypeAlias = tuple[float, float, float]
+Window: TypeAlias = tuple[slice, slice, slice]
+
+NODES = 32
+CELLS = 8
+CELL_SAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Points:
+    """The three axes of a grid, each a rising float32 line of coordinates in mm."""
+
+    axes: tuple[Array, Array, Array]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.axes[0].size, self.axes[1].size, self.axes[2].size
+
+    @property
+    def x(self) -> Array:
+        return self.axes[0][:, None, None]
+
+    @property
+    def y(self) -> Array:
+        return self.axes[1][None, :, None]
+
+    @property
+    def z(self) -> Array:
+        return self.axes[2][None, None, :]
+
+    def window(self, low: Vector, high: Vector) -> tuple[Window, Points] | None:
+        """The part of the grid within a box in mm, or None where they do not meet."""
+        slices = []
+        for axis, below, above in zip(self.axes, low, high, strict=True):
+            start, stop = np.searchsorted(axis, (below, above))
+            if start >= stop:
+                return None
+            slices.append(slice(int(start), int(stop)))
+        window = (slices[0], slices[1], slices[2])
+        return window, Points((self.axes[0][window[0]], self.axes[1][window[1]], self.axes[2][window[2]]))
+
+    def moved(self, scale: Vector, shift: Vector) -> Points:
+        """The same points seen from a body scaled by `scale` and shifted by `shift` mm."""
+        axes = [((a - t) / s).astype(np.float32) for a, s, t in zip(self.axes, scale, shift, strict=True)]
+        return Points((axes[0], axes[1], axes[2]))
+
+
+def coverage(distance: Array, width: float) -> Array:
+    """Share of a voxel of `width` mm that lies within a body, from the distance of the voxel's centre; 0 to 1."""
+    return np.clip(0.5 - distance / np.float32(width), 0, 1)
+
+
+def smooth_max(a: Array, b: Array, radius: float) -> Array:
+    """Intersection of two bodies whose edge is rounded by about `radius` mm."""
+    overlap = np.maximum(np.float32(radius) - np.abs(a - b), 0)
+    return np.maximum(a, b) + overlap * overlap * np.float32(0.25 / radius)
+
+
+def smooth_min(a: Array, b: Array, radius: float) -> Array:
+    """Union of two bodies with a fillet of about `radius` mm."""
+    return -smooth_max(-a, -b, radius)
+
+
+def ellipsoid(points: Points, centre: Vector, radii: Vector, tilt: float = 0.0) -> Array:
+    """Distance to an ellipsoid, turned by `tilt` radians in the axial plane; exact at its surface to first order."""
+    x, y, z = points.x - centre[0], points.y - centre[1], (points.z - centre[2]) / radii[2]
+    if tilt:
+        cosine, sine = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
+        x, y = cosine * x + sine * y, cosine * y - sine * x
+    x, y = x / np.float32(radii[0]), y / np.float32(radii[1])
+    reach = np.sqrt(x * x + y * y + z * z)
+    slope = np.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2)
+    return (reach * (reach - 1) / np.maximum(slope, np.float32(1e-4))).astype(np.float32)
+
+
+def capsule(points: Points, start: Vector, end: Vector, radius: float, tip: float | None = None) -> Array:
+    """Distance to a tube from `start` to `end` whose radius goes from `radius` to `tip`."""
+    tip = radius if tip is None else tip
+    along = np.subtract(end, start).astype(np.float32)
+    length = float(along @ along) or 1.0
+    x, y, z = points.x - start[0], points.y - start[1], points.z - start[2]
+    share = np.clip((x * along[0] + y * along[1] + z * along[2]) / np.float32(length), 0, 1)
+    square = (x - share * along[0]) ** 2 + (y - share * along[1]) ** 2 + (z - share * along[2]) ** 2
+    return (np.sqrt(square) - radius - share * np.float32(tip - radius)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Smooth noise of unit variance whose humps are about `scale` mm apart along each axis."""
+
+    scale: Vector
+    offset: Vector
+
+    @classmethod
+    def draw(cls, random: np.random.Generator, *scale: float) -> Noise:
+        x, y, z = scale if len(scale) == 3 else (scale[0], scale[0], scale[0])
+        a, b, c = random.uniform(0, NODES, 3)
+        return cls((x, y, z), (float(a), float(b), float(c)))
+
+    def __call__(self, points: Points) -> Array:
+        values = _nodes()
+        for axis, scale, offset in zip(points.axes, self.scale, self.offset, strict=True):
+            # Contracts the first axis and appends the sampled one, so that three rounds restore the order.
+            values = np.tensordot(values, _splines(axis / np.float32(scale / 2) + np.float32(offset)), axes=(0, 0))
+        return np.asarray(values, dtype=np.float32)
+
+
+@cache
+def _nodes() -> Array:
+    values = np.random.default_rng(2718).standard_normal((NODES, NODES, NODES))
+    # A cubic B-spline passes 0.4794 of the variance of white nodes along each axis, on average.
+    return (values / 0.4794**1.5).astype(np.float32)
+
+
+def _splines(position: Array) -> Array:
+    """(nodes, points) weights of periodic cubic B-splines."""
+    whole = np.floor(position).astype(np.int64)
+    t = (position - whole).astype(np.float32)
+    taps = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    weights = np.zeros((NODES, position.size), dtype=np.float32)
+    for step, tap in enumerate(taps):
+        np.add.at(weights, ((whole + step - 1) % NODES, np.arange(position.size)), tap / np.float32(6))
+    return weights
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A packing of irregular cells about `size` mm across, as nodules pack a cirrhotic liver."""
+
+    size: float
+    offset: Vector
+    order: tuple[int, int, int]
+    warp: Noise
+
+    @classmethod
+    def draw(cls, random: np.random.Generator, size: float) -> Cells:
+        a, b, c = random.uniform(0, CELLS, 3)
+        i, j, k = random.permutation(3)
+        return cls(size, (float(a), float(b), float(c)), (int(i), int(j), int(k)), Noise.draw(random, 5 * size))
+
+    def __call__(self, points: Points) -> tuple[Array, Array, Array]:
+        """Distance to the cell's centre, distance to its wall (both in cells' sizes), and a number 0 to 1 a cell."""
+        bend = self.warp(points) * np.float32(0.45)
+        lines = [axis / np.float32(self.size) + np.float32(o) for axis, o in zip(points.axes, self.offset, strict=True)]
+        x, y, z = lines[0][:, None, None], lines[1][None, :, None], lines[2][None, None, :]
+        where = (x + bend, y - bend, z + bend)
+        samples = np.stack([np.broadcast_to(where[i], points.shape) for i in self.order]) * np.float32(CELL_SAMPLES)
+        centre, wall, name = _tile()
+        smooth = [map_coordinates(tile, samples, order=1, mode="grid-wrap") for tile in (centre, wall)]
+        return smooth[0], smooth[1], map_coordinates(name, samples, order=0, mode="grid-wrap")
+
+
+@cache
+def _tile() -> tuple[Array, Array, Array]:
+    """One periodic block of cells: every patient sees it from another place, stretched and bent otherwise."""
+    random = np.random.default_rng(31415)
+    corners = np.stack(np.meshgrid(*(np.arange(CELLS),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    seeds = corners + random.uniform(0.0, 1.0, corners.shape)
+    names = random.uniform(0, 1, len(seeds))
+    side = CELLS * CELL_SAMPLES
+    grid = np.stack(np.meshgrid(*(np.arange(side) / CELL_SAMPLES,) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    distances, nearest = cKDTree(seeds % CELLS, boxsize=CELLS).query(grid, k=2)
+    shape = (side, side, side)
+    wall = (distances[:, 1] - distances[:, 0]) / 2
+    parts = (distances[:, 0], wall, names[nearest[:, 0]])
+    first, second, third = (np.asarray(part, dtype=np.float32).reshape(shape) for part in parts)
+    return first, second, third

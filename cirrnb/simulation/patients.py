@@ -1,0 +1,149 @@
+"""Who is in a simulated cohort: ids, splits, stages, age, sex, body and disease, each patient drawn on its own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from scipy.stats import norm
+
+from cirrnb.data.scan import SEQUENCES, SPLITS, STAGES
+from cirrnb.simulation import liver, organs, published
+from cirrnb.simulation.body import Body, draw_body
+from cirrnb.simulation.signs import Latent, draw_latent, thresholds
+
+HEALTHY_STREAM = 1_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One patient to be simulated.
+
+    Attributes
+    ----------
+    index : place in the cohort; with the seed it determines everything about the patient.
+    patient : id. source : "cirrhotic" or "healthy". splits : sequence -> split (None for healthy subjects).
+    stage : the stage it has to have, or None to draw one.
+    listed : False if the complete table leaves the stage empty.
+    """
+
+    index: int
+    patient: str
+    source: str
+    splits: dict[str, str | None]
+    stage: str | None = None
+    listed: bool = True
+
+
+def plan(scale: str, patients: int | None, healthy: int | None, seed: int) -> list[Plan]:
+    """The cohort's patients in order. Published places for the scales tiny and full, unless fewer are asked for."""
+    if scale == "small":
+        plans = _drawn(48 if patients is None else patients, seed)
+    else:
+        places = published.places()[:patients]
+        plans = [
+            Plan(index, str(place.patient), "cirrhotic", dict(place.splits), place.stage, "T2W" in place.splits)
+            for index, place in enumerate(places)
+        ]
+    ids = published.HEALTHY[: len(published.HEALTHY) if healthy is None and scale != "small" else healthy or 0]
+    return plans + [
+        Plan(HEALTHY_STREAM + order, str(number), "healthy", dict.fromkeys(SEQUENCES))
+        for order, number in enumerate(ids)
+    ]
+
+
+def _drawn(patients: int, seed: int) -> list[Plan]:
+    """Ids with gaps, and a split in string-sorted order of ids, 80 / 10 / 10 like the published one."""
+    gaps = np.random.default_rng([seed, 7]).integers(1, 4, size=patients)
+    ids = [str(number) for number in np.cumsum(gaps)]
+    held = max(1, round(patients / 10)) if patients >= 3 else 0
+    order = sorted(ids)
+    cuts = [SPLITS[0]] * (patients - 2 * held) + [SPLITS[1]] * held + [SPLITS[2]] * held
+    splits = dict(zip(order, cuts, strict=True))
+    return [
+        Plan(index, patient, "cirrhotic", dict.fromkeys(SEQUENCES, splits[patient]))
+        for index, patient in enumerate(ids)
+    ]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Everything that is true of one simulated patient before any scanner comes in; volumes in mL."""
+
+    plan: Plan
+    age: int
+    sex: str
+    latent: Latent | None
+    body: Body
+    liver_volume: float
+    spleen_volume: float
+
+    @property
+    def stage(self) -> str | None:
+        return self.latent.stage if self.latent else None
+
+
+def draw_patient(plan: Plan, seed: int) -> Patient:
+    """One patient. Age, sex, body and scanner are drawn from streams that know nothing of the disease."""
+    random = np.random.default_rng([seed, plan.index, 1])
+    sex = "male" if random.random() < published.MALE_SHARE else "female"
+    shares, ages = zip(*published.AGE_QUANTILES, strict=True)
+    age = int(np.interp(random.random(), shares, ages))
+    body = draw_body(random, int(random.integers(2**31)), sex, age)
+    wide, plump = random.standard_normal(2)
+    disease = np.random.default_rng([seed, plan.index, 2])
+    latent = draw_latent(disease, plan.stage) if plan.source == "cirrhotic" else None
+    severity = latent.severity if latent else -1.2
+    if latent:
+        body = replace(body, shown=latent.shown)
+    size = float(np.log(np.prod(body.scale)) / 0.13)
+    wanted = _liver_volume(severity, 0.45 * size + 0.89 * float(wide))
+    body = liver.solve_size(body, wanted)
+    spleen = float(np.exp(np.log(205) + 0.26 * plump + 0.08 * size + 1.25 * body.shown["spleen"]))
+    body = organs.solve_spleen(body, min(spleen, 1500))
+    return Patient(plan, age, sex, latent, body, liver.volume(body), organs.spleen_volume(body))
+
+
+def _liver_volume(severity: float, own: float) -> float:
+    """mL: the published medians, joined between the stages' mean severities, and their spread."""
+    first, second = thresholds()
+    cuts = (-np.inf, first, second, np.inf)
+    means = [(norm.pdf(a) - norm.pdf(b)) / (norm.cdf(b) - norm.cdf(a)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    median = np.interp(severity, means, [np.log(published.LIVER_VOLUME[stage]) for stage in STAGES])
+    spread = np.interp(severity, means, [published.LIVER_VOLUME_SPREAD[stage] for stage in STAGES])
+    return float(np.clip(np.exp(median + spread * np.clip(own, -2.5, 2.5)), 480, 3200))
+
+
+def row(patient: Patient, scanners: dict[str, str]) -> dict[str, object]:
+    """The patient's row of latent.csv."""
+    body, latent = patient.body, patient.latent
+    told: dict[str, object] = {
+        "subject": f"{patient.plan.source}/{patient.plan.patient}",
+        "patient": patient.plan.patient,
+        "source": patient.plan.source,
+        "index": patient.plan.index,
+        "stage": patient.stage or "",
+        "severity": latent.severity if latent else "",
+        "impression": latent.impression if latent else "",
+    }
+    shown = body.shown
+    told |= {f"channel_{name}": (latent.channels[name] if latent else "") for name in shown}
+    told |= {f"shown_{name}": value for name, value in shown.items()}
+    told |= {
+        "age": patient.age,
+        "sex": patient.sex,
+        "liver_volume_ml": patient.liver_volume,
+        "spleen_volume_ml": patient.spleen_volume,
+        "fat_mm": body.fat,
+        **{f"scale_{axis}": value for axis, value in zip("xyz", body.scale, strict=True)},
+        **scanners,
+    }
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in told.items()}
+
+
+def plan_from(stored: dict[str, object]) -> Plan:
+    """The plan that `asdict` took apart."""
+    return Plan(**stored)  # type: ignore[arg-type]
+
+
+__all__ = ["HEALTHY_STREAM", "Patient", "Plan", "asdict", "draw_patient", "plan", "plan_from", "row"]

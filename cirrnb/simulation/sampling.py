@@ -1,0 +1,136 @@
+"""How scans lie over a patient: stored grid, acquired pixels, thick slices as true averages, breathing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
+
+from cirrnb.data.grid import Grid
+from cirrnb.simulation.body import HALF_DEPTH, HALF_WIDTH, Body, Frame
+from cirrnb.simulation.fields import Array, Points
+from cirrnb.simulation.scene import paint
+from cirrnb.simulation.signs import SIGNS
+
+SLAB_POINTS = 500_000
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """One scan's geometry.
+
+    Attributes
+    ----------
+    matrix, spacing : of the stored file, along x, y, z; mm.
+    acquired : pixels really acquired along x and y; scanners interpolate them to the matrix.
+    origin : mm of the first stored voxel's centre, (left, back, head).
+    thickness : of a slice in mm; less than its spacing where there is a gap.
+    subslices : samples averaged for a slice.
+    breath : mm by which the organs lie (back, head) of where they were.
+    """
+
+    matrix: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    acquired: tuple[int, int]
+    origin: tuple[float, float, float]
+    thickness: float
+    subslices: int
+    breath: tuple[float, float]
+
+    @property
+    def grid(self) -> Grid:
+        """The stored file's grid: axes to the left, back and head."""
+        affine = np.diag([-self.spacing[0], -self.spacing[1], self.spacing[2], 1.0])
+        affine[:3, 3] = (-self.origin[0], -self.origin[1], self.origin[2])
+        return Grid(self.matrix, affine)
+
+    @property
+    def pixel(self) -> tuple[float, float]:
+        """Acquired pixel in mm."""
+        x, y = (self.matrix[i] * self.spacing[i] / self.acquired[i] for i in range(2))
+        return x, y
+
+    def lines(self) -> tuple[Array, Array, NDArray[np.float64]]:
+        """Acquired coordinates along x and y, and slice centres along z, in mm."""
+        x, y = (self.origin[i] + self.pixel[i] * np.arange(self.acquired[i]) for i in range(2))
+        z = self.origin[2] + self.spacing[2] * np.arange(self.matrix[2])
+        return x.astype(np.float32), y.astype(np.float32), z
+
+
+def place(
+    random: np.random.Generator,
+    body: Body,
+    matrix: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    acquired: tuple[int, int],
+    gap: float,
+    coarse: float = 2.0,
+) -> Sampling:
+    """Centre a field of view on the trunk, the liver within its slices, as a radiographer would."""
+    front = -(HALF_DEPTH * body.scale[1] + 9 * body.wall + 0.9 * body.fat)
+    back = 1.13 * HALF_DEPTH * body.scale[1] + 0.9 * body.fat
+    middle = (float(random.normal(0, 3)), (front + back) / 2 + float(random.normal(0, 3)))
+    centre = (*middle, -9.0 + float(random.normal(0, 4)))
+    origin = tuple(c - (n - 1) / 2 * s for c, n, s in zip(centre, matrix, spacing, strict=True))
+    thickness = spacing[2] * (1 - gap)
+    subslices = max(1, round(thickness / coarse))
+    breath = (float(random.normal(0, 1.5)), float(random.normal(0, 5)))
+    return Sampling(matrix, spacing, acquired, (origin[0], origin[1], origin[2]), thickness, subslices, breath)
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A scan without noise on its acquired pixels: signal, the twin's signal, share of liver, label of changes."""
+
+    signal: Array
+    twin: Array
+    liver: Array
+    blame: Array
+    points: Points
+
+
+def sample(
+    body: Body, sampling: Sampling, signals: Mapping[str, float], sequence: str, with_twin: bool = True
+) -> Clean:
+    """Average the anatomy over the sub-slices of every slice, a few slices at a time to stay within the cache."""
+    x, y, centres = sampling.lines()
+    step = sampling.thickness / sampling.subslices
+    offsets = (np.arange(sampling.subslices) - (sampling.subslices - 1) / 2) * step
+    at_once = max(1, int(SLAB_POINTS // (x.size * y.size * sampling.subslices)))
+    shift = (0.0, *sampling.breath)
+    width = float(np.mean(sampling.pixel) / np.mean(body.scale[:2]))
+    parts = []
+    for start in range(0, centres.size, at_once):
+        z = (centres[start : start + at_once, None] + offsets).ravel().astype(np.float32)
+        points = Points((x, y, z))
+        frame = Frame(points.moved(body.scale, (0, 0, 0)), points.moved(body.scale, shift), width)
+        slab = paint(body, frame, signals, sequence, with_twin)
+        fold = (*slab.real.shape[:2], -1, sampling.subslices)
+        thick = [part.reshape(fold).mean(axis=-1) for part in (slab.real, slab.twin, slab.liver)]
+        parts.append((*thick, slab.blame.reshape(len(SIGNS), *fold).mean(axis=-1)))
+    joined = [np.concatenate(pieces, axis=-1) for pieces in zip(*parts, strict=True)]
+    return Clean(*joined, points=Points((x, y, centres.astype(np.float32))))
+
+
+def to_matrix(image: Array, matrix: tuple[int, int, int]) -> Array:
+    """Bring acquired pixels to the stored matrix by filling k-space with zeros, as scanners do."""
+    for axis in (0, 1):
+        wanted, there = matrix[axis], image.shape[axis]
+        if wanted != there:
+            image = irfft(rfft(image, axis=axis), n=wanted, axis=axis) * np.float32(wanted / there)
+    return image.astype(np.float32)
+
+
+def nearest(labels: NDArray[np.uint8], matrix: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Labels of acquired pixels on the stored matrix."""
+    for axis in (0, 1):
+        share = labels.shape[axis] / matrix[axis]
+        index = np.minimum(np.round(np.arange(matrix[axis]) * share).astype(int), labels.shape[axis] - 1)
+        labels = np.take(labels, index, axis=axis)
+    return labels
+
+
+__all__ = ["HALF_WIDTH", "Clean", "Sampling", "nearest", "place", "sample", "to_matrix"]

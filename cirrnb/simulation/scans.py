@@ -1,0 +1,148 @@
+"""One patient's scans: what scanner, what grid, what comes out, and the files that are written."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from cirrnb.data.grid import Grid
+from cirrnb.data.scan import SEQUENCES
+from cirrnb.simulation import published
+from cirrnb.simulation.body import HALF_DEPTH, HALF_WIDTH, Body
+from cirrnb.simulation.patients import Patient
+from cirrnb.simulation.sampling import Clean, Sampling, nearest, place, sample, to_matrix
+from cirrnb.simulation.signal import Protocol, acquire, draw_protocol, receive_field, tissue_signals
+from cirrnb.simulation.signs import SIGNS
+
+SCANNERS = {"A": "1.5 T", "B": "3 T"}
+VISIBLE_CHANGE = 0.06
+"""Change against the twin, relative to the liver's signal, from which a voxel counts as evidence."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One scan as it is written: arrays (x, y, z) on `grid`, stored to the left, back and head."""
+
+    sequence: str
+    grid: Grid
+    image: NDArray[np.int16 | np.uint16]
+    mask: NDArray[np.uint8]
+    evidence: NDArray[np.uint8]
+    twins: dict[str, NDArray[np.int16 | np.uint16]]
+
+
+def scanner(patient: Patient, seed: int, shortcut: str | None) -> str:
+    """The patient's scanner: drawn without regard to the stage, unless the shortcut ties it in training patients."""
+    random = np.random.default_rng([seed, patient.plan.index, 3])
+    chance = 0.5
+    if shortcut == "scanner" and "train" in patient.plan.splits.values() and patient.stage:
+        chance = {"mild": 0.05, "moderate": 0.5, "severe": 0.95}[patient.stage]
+    return "B" if random.random() < chance else "A"
+
+
+def simulate_scan(patient: Patient, sequence: str, seed: int, scale: str, name: str, twins: bool) -> Simulated:
+    """One scan of a patient on scanner `name`."""
+    order = SEQUENCES.index(sequence)
+    random = np.random.default_rng([seed, patient.plan.index, 4, order])
+    protocol = draw_protocol(random, sequence, SCANNERS[name])
+    sampling = draw_sampling(random, patient.body, sequence, scale)
+    signals = tissue_signals(protocol)
+    clean = sample(patient.body, sampling, signals, sequence)
+    noise_seed = int(random.integers(2**62))
+    unsigned = patient.plan.source == "healthy"
+
+    def finish(signal: NDArray[np.float32]) -> NDArray[np.int16 | np.uint16]:
+        return _finish(noise_seed, protocol, sampling, clean, signal, signals["liver"], unsigned)
+
+    share = to_matrix(clean.liver, sampling.matrix)
+    others: dict[str, NDArray[np.int16 | np.uint16]] = {}
+    if twins and patient.latent:
+        sign = SIGNS[patient.plan.index % len(SIGNS)]
+        without = sample(without_sign(patient.body, sign), sampling, signals, sequence, with_twin=False)
+        others = {"severity_zero": finish(clean.twin), f"without_{sign}": finish(without.signal)}
+    return Simulated(
+        sequence,
+        sampling.grid,
+        finish(clean.signal),
+        (share > 0.5).astype(np.uint8),
+        nearest(evidence(clean, signals["liver"]), sampling.matrix),
+        others,
+    )
+
+
+def without_sign(body: Body, sign: str) -> Body:
+    """The same patient with one sign taken away."""
+    names = ("nodules_t1w", "nodules_t2w") if sign == "nodules" else (sign,)
+    return replace(body, shown={**body.shown, **dict.fromkeys(names, 0.0)})
+
+
+def evidence(clean: Clean, liver: float) -> NDArray[np.uint8]:
+    """0 where the scan is as the twin's, else the number of the sign (place in `SIGNS`, from 1) that changed it.
+
+    A voxel that no sign claims (fat that closed a gap, say) takes the label of the nearest one that is claimed.
+    """
+    changed = np.abs(clean.signal - clean.twin) > VISIBLE_CHANGE * liver
+    labels = (clean.blame.argmax(axis=0) + 1).astype(np.uint8)
+    claimed = (clean.blame.max(axis=0) > 0.02) & changed
+    if not claimed.any():
+        return np.zeros(changed.shape, np.uint8)
+    where = distance_transform_edt(~claimed, return_distances=False, return_indices=True)
+    return np.where(changed, labels[tuple(where)], 0).astype(np.uint8)
+
+
+def _finish(
+    seed: int,
+    protocol: Protocol,
+    sampling: Sampling,
+    clean: Clean,
+    signal: NDArray[np.float32],
+    liver: float,
+    unsigned: bool,
+) -> NDArray[np.int16 | np.uint16]:
+    random = np.random.default_rng(seed)
+    shading = receive_field(random, protocol, clean.points, (0.0, 10.0))
+    image = to_matrix(acquire(random, protocol, signal * shading, liver), sampling.matrix)
+    grey = np.clip(np.round(image * protocol.gain), 0, 32767)
+    return grey.astype(np.uint16 if unsigned else np.int16)
+
+
+def draw_sampling(random: np.random.Generator, body: Body, sequence: str, scale: str) -> Sampling:
+    """A scan's grid: of the published kind for "full", otherwise as coarse as the scale says, fitted to the body."""
+    gap = float(random.uniform(0.08, 0.2)) if sequence == "T2W" else 0.0
+    if scale == "full":
+        choices = published.GEOMETRY[sequence]
+        matrix, spacing = choices[int(random.integers(len(choices)))]
+        share = min(1.0, spacing[0] / float(random.uniform(1.15, 1.5)))
+        acquired = (2 * round(matrix[0] * share / 2), 2 * round(matrix[1] * share / 2))
+        return place(random, body, matrix, spacing, acquired, gap)
+    if scale == "small":
+        pixel = float(random.uniform(1.85, 2.1))
+        thick = float(random.uniform(4.4, 5.0)) if sequence == "T1W" else float(random.uniform(7.0, 8.0))
+        depth, coarse = 225.0, 2.4
+    else:
+        pixel = float(random.uniform(3.8, 4.2))
+        thick = float(random.uniform(9.0, 10.0)) if sequence == "T1W" else float(random.uniform(12.0, 13.0))
+        depth, coarse = 225.0, 5.0
+    wide = 2 * (HALF_WIDTH * body.scale[0] + 17 * body.wall + 0.95 * body.fat) + 16
+    deep = HALF_DEPTH * body.scale[1] * 2.13 + 9 * body.wall + 1.8 * body.fat + 18
+    matrix = (2 * round(wide / pixel / 2), 2 * round(deep / pixel / 2), round(depth / thick))
+    return place(random, body, matrix, (pixel, pixel, thick), matrix[:2], gap, coarse)
+
+
+def write(path: Path, values: NDArray[np.int16 | np.uint16 | np.uint8], grid: Grid) -> None:
+    """A gzipped NIfTI file whose bytes depend on nothing but its content; beside first, then renamed."""
+    image = nib.Nifti1Image(values, grid.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(grid.affine, code=1)
+    image.set_sform(grid.affine, code=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    with beside.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw, mtime=0) as packed:
+        packed.write(image.to_bytes())
+    beside.replace(path)

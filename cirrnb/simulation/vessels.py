@@ -1,0 +1,135 @@
+"""Aorta, vena cava, portal and hepatic veins with their branches, and the vessels about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from cirrnb.simulation.body import Body, Frame, Layer, Layers
+from cirrnb.simulation.fields import Vector, capsule, coverage
+
+Segment = tuple[Vector, Vector, float, float]
+
+
+def tubes(frame: Frame, segments: Sequence[Segment], tissue: str, grow: float = 0.0, share: float = 1.0) -> Layers:
+    """Tubes one after another, each computed only in its own box."""
+    for start, end, radius, tip in segments:
+        reach = max(radius, tip) + grow + 1.5 * frame.width
+        low = tuple(min(a, b) - reach for a, b in zip(start, end, strict=True))
+        high = tuple(max(a, b) + reach for a, b in zip(start, end, strict=True))
+        found = frame.moved.window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        if found is not None:
+            inside = coverage(capsule(found[1], start, end, radius + grow, tip + grow), frame.width)
+            yield Layer(found[0], inside * np.float32(share), tissue)
+
+
+def chain(points: Sequence[Vector], *radii: float) -> list[Segment]:
+    """A tube along a line of points whose radius goes evenly from the first to the last of `radii`."""
+    wide = np.interp(np.linspace(0, 1, len(points)), np.linspace(0, 1, len(radii)), radii)
+    return [(a, b, float(r), float(s)) for a, b, r, s in zip(points, points[1:], wide, wide[1:], strict=False)]
+
+
+def great_vessels(body: Body, frame: Frame) -> Layers:
+    """Aorta with its branches to the front, vena cava, renal and splenic vessels."""
+    wide = 9.5 + 0.9 * body.own["aorta"]
+    bow = 3 * body.own["aorta"]
+    aorta = chain([(7 + bow, 4, -200), (9 + bow, 4, -60), (10, 5, 30), (12, 9, 150)], wide, wide + 1.5)
+    cava = 10.5 + 1.3 * body.own["cava"]
+    line = [(-25, 2, -200), (-25, 2, -70), (-25, 2, 10), (-22, -1, 66), (-16, -12, 92), (-12, -24, 112)]
+    kidneys = [
+        *chain([(-25, 6, -62), (-44, 26, -66)], 4.0, 3.2),
+        *chain([(-18, -4, -56), (22, -8, -54), (46, 28, -56)], 4, 3),
+    ]
+    arteries = [
+        *chain([(9, -4, -38), (9, -18, -46), (8, -20, -130)], 3.6, 3.0),
+        *chain([(9, -4, -20), (10, -20, -17)], 3.4, 2.8),
+        *chain([(10, -20, -17), (-8, -20, -18), (-20, -14, -10)], 2.2, 1.8),
+        *chain([(10, -20, -17), (30, -8, -8), (52, 12, 4), (70, 20, 12)], 2.3, 1.9),
+    ]
+    yield from tubes(frame, [*aorta, *arteries, *chain(line, cava)], "vessel wall", 0.9)
+    yield from tubes(frame, [*aorta, *arteries], "artery")
+    yield from tubes(frame, [*chain(line, cava, cava + 1), *kidneys], "vein")
+
+
+def portal_radius(body: Body) -> float:
+    """Radius of the main portal vein in mm."""
+    return 5.1 + 0.35 * body.own["portal"] + 3.9 * body.shown["portal"]
+
+
+def portal_system(body: Body, frame: Frame) -> Layers:
+    """Main portal, splenic and mesenteric veins; where the sign is strong, collaterals wind about them."""
+    wide = portal_radius(body)
+    main = chain([(6, -12, -46), (-8, -10, -26), (-19, -7, -6)], wide)
+    feeding = chain([(6, -12, -46), (26, -6, -24), (48, 10, -8), (70, 24, 8)], 0.78 * wide, 0.6 * wide)
+    mesenteric = chain([(6, -12, -46), (-6, -22, -90), (-4, -24, -140)], 0.8 * wide, 0.6 * wide)
+    yield from tubes(frame, [*main, *feeding, *mesenteric], "vessel wall", 0.9)
+    yield from tubes(frame, [*main, *feeding, *mesenteric], "portal vein")
+    strength = body.shown["portal"]
+    if strength < 0.35:
+        return
+    random = body.random("varices")
+    for centre, spread in (((66, 22, 10), (11, 9, 16)), ((30, -2, 40), (9, 9, 20)), ((22, -30, 8), (14, 8, 12))):
+        count = int(round(9 * (strength - 0.25)))
+        knots = [tuple(np.add(centre, spread * random.standard_normal(3)).tolist()) for _ in range(count + 1)]
+        radius = 1.5 + 2.6 * strength * random.uniform(0.6, 1.0)
+        yield from tubes(frame, chain([(k[0], k[1], k[2]) for k in knots], radius), "portal vein")
+    if body.own["portal"] + 3 * strength > 2.4:
+        fissure = 14 + 4 * body.own["fissure"]
+        recanalised = chain([(13, -28, 12), (fissure, -44, -6), (fissure, -78, -40)], 2.0 + 2 * strength)
+        yield from tubes(frame, recanalised, "portal vein")
+
+
+def within_liver(body: Body) -> tuple[list[Segment], list[Segment]]:
+    """Branches of the portal vein and the hepatic veins inside the liver, the finest about 1 mm thick."""
+    random = body.random("tree")
+    wide = 5.1 + 0.35 * body.own["portal"] + 1.2 * body.shown["portal"]
+    portal = chain([(-19, -7, -6), (-38, -2, 2), (-50, 2, 6)], wide, 0.72 * wide)
+    portal += chain([(-19, -7, -6), (-8, -18, 8), (8, -28, 14), (14, -42, 10)], 0.8 * wide, 0.5 * wide)
+    for start, aim, radius in (
+        ((-50, 2, 6), (-84, -34, 26), 0.58),
+        ((-50, 2, 6), (-88, 40, 14), 0.58),
+        ((-46, 0, 4), (-82, -14, -40), 0.5),
+        ((-44, 2, 4), (-80, 36, -38), 0.5),
+        ((14, -42, 10), (52, -46, 22), 0.42),
+        ((10, -30, 14), (44, -32, 34), 0.36),
+        ((14, -42, 10), (-14, -62, -8), 0.36),
+        ((12, -38, 12), (-12, -52, 30), 0.34),
+    ):
+        portal += list(_branch(random, start, aim, radius * wide, 3))
+    veins: list[Segment] = []
+    for line, radius in (
+        (((-24, 0, 66), (-58, 10, 50), (-90, 18, 12)), 4.2),
+        (((-23, -4, 66), (-34, -26, 42), (-46, -46, -4)), 3.9),
+        (((-20, -6, 68), (10, -28, 50), (42, -40, 30)), 3.5),
+        (((-27, 4, 14), (-56, 28, -16), (-72, 40, -42)), 2.4),
+    ):
+        thin = radius * (1 - 0.45 * body.shown["nodules_t2w"] * body.shown["nodularity"])
+        trunk = chain(line, thin, 0.6 * thin)
+        veins += trunk
+        for start, end, begin, _ in trunk:
+            for _ in range(3):
+                share = random.uniform(0.2, 1)
+                origin = np.add(start, share * np.subtract(end, start))
+                aim = origin + random.normal(0, 1, 3) * (22, 22, 20)
+                veins += list(_branch(random, _vector(origin), _vector(aim), 0.52 * begin, 1))
+    return portal, veins
+
+
+def _vector(values: np.ndarray) -> Vector:
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def _branch(random: np.random.Generator, start: Vector, aim: Vector, radius: float, more: int) -> Iterator[Segment]:
+    """A bent twig towards `aim` that forks on the way."""
+    away = np.subtract(aim, start)
+    length = float(np.linalg.norm(away))
+    middle = np.add(start, 0.5 * away) + random.normal(0, 0.08 * length, 3)
+    yield from chain([start, _vector(middle), aim], radius, 0.55 * radius)
+    if more == 0 or radius < 0.7:
+        return
+    for place in (middle, np.asarray(aim)):
+        for _ in range(2):
+            turn = away / length + random.normal(0, 0.65, 3)
+            reach = length * random.uniform(0.4, 0.65) * turn / np.linalg.norm(turn)
+            yield from _branch(random, _vector(place), _vector(place + reach), 0.6 * radius, more - 1)
