@@ -136,8 +136,8 @@ class Frame:
     def to_source(self, array: NDArray) -> NDArray:
         """Bring an array (slices, rows, columns) back to the file's order and grid, 0 outside the frame.
 
-        Numbers are interpolated linearly within the slice (anti-aliased where the file is coarser) and come back as
-        float32; bool comes back as bool, by nearest neighbour.
+        Numbers are interpolated linearly within the slice and come back as float32; bool comes back as bool, by
+        nearest neighbour.
         """
         back = resample_nearest if array.dtype == np.bool_ else resample
         oriented = self.orientation.grid(self.source)

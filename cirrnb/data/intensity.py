@@ -98,7 +98,7 @@ def _threshold(sample: NDArray[np.float32]) -> float:
     if not high > low:
         high = float(sample.max())
     if not high > low:
-        raise NoBody(f"the single intensity {low:g} everywhere")
+        raise NoBody(f"(almost) all voxels at the intensity {low:g}")
     counts, edges = np.histogram(np.minimum(sample, high), bins=512, range=(low, high))
     levels = (edges[:-1] + edges[1:]) / 2 - low  # above 0, so that their logarithm exists
     weights, moments = np.cumsum(counts), np.cumsum(counts * levels)

@@ -21,12 +21,15 @@ class Sampling:
     step : distance between samples, in source voxels; above 1 shrinks, below 1 enlarges.
     size : number of samples.
     source_size : number of source voxels.
+    antialias : whether a sample covers all of the source between it and the next where the source shrinks; without,
+        it is interpolated at one point.
     """
 
     start: float
     step: float
     size: int
     source_size: int
+    antialias: bool = True
 
     @cached_property
     def positions(self) -> NDArray[np.float64]:
@@ -41,13 +44,13 @@ class Sampling:
 
     @cached_property
     def matrix(self) -> NDArray[np.float32]:
-        """(size, source_size) weights: a triangle that reaches one voxel, or one sample where the source shrinks.
+        """(size, source_size) weights: a triangle that reaches one voxel, or to the next sample if that is farther.
 
         Rows sum to 1, over what the source has at its borders; rows of samples outside are 0. The same weights as
         Pillow's bilinear reduction and `torch.nn.functional.interpolate(mode="bilinear", antialias=True)`.
         """
         distance = np.abs(self.positions[:, None] - np.arange(self.source_size))
-        weights = np.maximum(0.0, 1.0 - distance / max(1.0, self.step))
+        weights = np.maximum(0.0, 1.0 - distance / (max(1.0, self.step) if self.antialias else 1.0))
         weights[weights < 1e-6] = 0.0
         weights[~self.inside] = 0.0
         return (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
@@ -70,14 +73,14 @@ class Sampling:
         return np.clip(np.rint(self.positions), 0, self.source_size - 1).astype(np.intp)
 
     def inverse(self) -> Sampling:
-        """The source's own voxels as samples of this sampling's samples."""
-        return Sampling(-self.start / self.step, 1 / self.step, self.source_size, self.size)
+        """The source's own voxels, interpolated between this sampling's samples."""
+        return Sampling(-self.start / self.step, 1 / self.step, self.source_size, self.size, antialias=False)
 
 
 def resample(volume: NDArray, rows: Sampling, columns: Sampling) -> NDArray[np.float32]:
     """Resample every slice of `volume` (slices, source rows, source columns) to (slices, rows, columns) float32.
 
-    Anti-aliased, and 0 outside the source. Nothing is resampled from slice to slice.
+    0 outside the source. Nothing is resampled from slice to slice.
     """
     source = np.ascontiguousarray(volume, dtype=np.float32)
     half = np.zeros((len(source), rows.size, columns.source_size), dtype=np.float32)

@@ -101,8 +101,10 @@ def _frame(
 
 
 def _sampling(middle: float, step: float, size: int, source_size: int) -> Sampling:
-    """Samples around `middle`; the first lies on a source voxel, so that an equal spacing copies without blurring."""
-    return Sampling(round(middle - step * (size - 1) / 2), step, size, source_size)
+    """Samples around `middle`. They begin on the edge of a source voxel: an equal spacing copies without blurring,
+    and halving or doubling it meets no mask's edge exactly half-way."""
+    edge = (step - 1) / 2
+    return Sampling(round(middle - step * (size - 1) / 2 - edge) + edge, step, size, source_size)
 
 
 def _scaled(volume: NDArray, frame: Frame, body: Body) -> NDArray[np.float16]:

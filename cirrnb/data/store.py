@@ -90,8 +90,8 @@ class Store:
             if not _whole(target):
                 damaged = beside.with_name(beside.name + "-damaged")
                 target.rename(damaged)
-                shutil.rmtree(damaged, ignore_errors=True)
                 beside.rename(target)
+                _remove(damaged)
 
     def _trouble(self, error: OSError, wanted: int) -> StorageError:
         try:
@@ -116,9 +116,7 @@ class Store:
         """Remove what processes that were killed left half-written; those at work are left alone."""
         for path in self.folder.glob(".writing-*"):
             if _left_behind(path):
-                shutil.rmtree(path, ignore_errors=True)
-                if path.is_file():
-                    path.unlink(missing_ok=True)
+                _remove(path)
 
 
 def _whole(folder: Path) -> bool:
@@ -142,6 +140,13 @@ def _save(path: Path, array: NDArray) -> int:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.data.cast("B"))
         return file.tell()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _computer() -> str:
