@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from cirrnb.data.fingerprints import Fingerprints, fingerprint, look
 from cirrnb.data.prepared import PreparationSettings, PreparedCohort, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.store import StorageError, Store, content_key
-from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel
+from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,9 +137,9 @@ def _run(
     from tqdm.auto import tqdm
 
     places, todo = list(jobs), list(jobs.values())
-    crew = min(workers or _processors(), len(todo))
+    crew = min(workers or processors(), len(todo))
     bar = tqdm(total=done + len(todo), initial=done, desc="Preparing", unit="scan", disable=not progress or not todo)
-    with bar, closing(in_parallel(todo, crew) if crew > 1 else _in_turn(todo)) as outcomes:
+    with bar, closing(in_parallel(todo, crew, __name__) if crew > 1 else _in_turn(todo)) as outcomes:
         for place, outcome in outcomes:
             yield places[place], outcome
             bar.update()
@@ -149,10 +148,6 @@ def _run(
 def _in_turn(jobs: list[Job]) -> Generator[tuple[int, Outcome | WorkerDied]]:
     for place, job in enumerate(jobs):
         yield place, run_job(job)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _result(

@@ -1,4 +1,4 @@
-"""Worker processes that prepare scans, each one scan at a time, so that one that dies names its scan.
+"""Worker processes that each take one scan at a time, so that one that dies names its scan.
 
 They are started as `python -c ...` and spoken to in lines of JSON. Unlike a process pool they never import the
 caller's main module (a notebook has none, a plain script has no guard around it), they end with their caller even
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -24,9 +25,9 @@ Job = dict[str, Any]
 Outcome = dict[str, Any]
 
 _ROOT = str(Path(__file__).resolve().parents[2])
-_SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.data.workers import serve; serve()"
+_SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.data.workers import serve; serve(sys.argv[2])"
 COMMAND = (sys.executable, "-P", "-c", _SERVE, _ROOT)
-"""Starts a worker."""
+"""Starts a worker; the module whose `run_job` does the work comes last."""
 
 
 class WorkerDied(RuntimeError):
@@ -34,12 +35,12 @@ class WorkerDied(RuntimeError):
 
 
 class Worker:
-    """One process and the two pipes to it."""
+    """One process and the two pipes to it; `work` names the module whose `run_job` it calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: str) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **threads}, text=True
+            (*COMMAND, work), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **threads}, text=True
         )
 
     def run(self, job: Job) -> Outcome:
@@ -66,8 +67,11 @@ class Worker:
                 pipe.close()
 
 
-def in_parallel(jobs: Sequence[Job], workers: int) -> Generator[tuple[int, Outcome | WorkerDied]]:
-    """Outcomes as they come, each with the job's place in `jobs`. Ending the iteration early ends the workers."""
+def in_parallel(jobs: Sequence[Job], workers: int, work: str) -> Generator[tuple[int, Outcome | WorkerDied]]:
+    """Outcomes as they come, each with the job's place in `jobs`. Ending the iteration early ends the workers.
+
+    `work` names the module whose `run_job` does a job.
+    """
     idle: SimpleQueue[Worker] = SimpleQueue()
     started: list[Worker] = []
     ended = Event()
@@ -76,7 +80,7 @@ def in_parallel(jobs: Sequence[Job], workers: int) -> Generator[tuple[int, Outco
         try:
             worker = idle.get_nowait()
         except Empty:
-            worker = Worker()
+            worker = Worker(work)
             started.append(worker)
             if ended.is_set():  # `started` may have been gone through already
                 worker.stop()
@@ -100,14 +104,18 @@ def in_parallel(jobs: Sequence[Job], workers: int) -> Generator[tuple[int, Outco
                 worker.stop()
 
 
-def serve() -> None:
-    """What a worker does: prepare the scan named in each line of standard input, answer with a line, until the end.
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def serve(work: str) -> None:
+    """What a worker does: the job in each line of standard input, answer with a line, until the end.
 
     Interrupting is left to the caller, and where memory runs out the system is asked to take a worker and not the
     notebook.
     """
-    from cirrnb.data.preparation import run_job
-
+    run_job = import_module(work).run_job
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
