@@ -29,6 +29,8 @@ _SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.data.workers imp
 COMMAND = (sys.executable, "-P", "-c", _SERVE, _ROOT)
 """Starts a worker; the module whose `run_job` does the work comes last."""
 
+_READY = "ready\n"
+
 
 class WorkerDied(RuntimeError):
     """A worker ended in the middle of a job; the message says how."""
@@ -42,10 +44,15 @@ class Worker:
         self._process = subprocess.Popen(
             (*COMMAND, work), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **threads}, text=True
         )
+        self._ready = False
 
     def run(self, job: Job) -> Outcome:
-        """Hand over a job and wait for its outcome. Raises WorkerDied."""
+        """Hand over a job and wait for its outcome. Raises WorkerDied, and RuntimeError if it cannot work at all."""
         assert self._process.stdin is not None and self._process.stdout is not None
+        if not self._ready and self._process.stdout.readline() != _READY:
+            ended = _told(self._process.wait())
+            raise RuntimeError(f"{ended} before it began; what it said stands above. workers=1 starts none.")
+        self._ready = True
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
@@ -115,12 +122,13 @@ def serve(work: str) -> None:
     Interrupting is left to the caller, and where memory runs out the system is asked to take a worker and not the
     notebook.
     """
-    run_job = import_module(work).run_job
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is printed must not end up among the answers
+    run_job = import_module(work).run_job
+    print(_READY, end="", file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(run_job(json.loads(line))), file=answers, flush=True)
 
@@ -130,4 +138,4 @@ def _told(code: int) -> str:
         name = signal.Signals(-code).name
         why = " (the system does so where memory runs out)" if name == "SIGKILL" else ""
         return f"a worker process ended by {name}{why}"
-    return f"a worker process that ended with code {code}"
+    return f"a worker process ended with code {code}"
