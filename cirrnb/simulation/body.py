@@ -1,13 +1,14 @@
 """What a patient's anatomy is made of: size, organs' own variation, signs, and the frame a slab of it is seen in.
 
-Organs are laid out in canonical millimetres: a cavity 132 mm wide and 90 mm deep to each side, z = 0 at the porta hepatis.
-A patient's own size scales that frame; the depth of fat under the skin is added outside it.
+Organs are laid out in canonical millimetres: a cavity 132 mm wide and 90 mm deep to each side, z = 0 at the porta
+hepatis. A patient's own size scales that frame; the depth of fat under the skin is added outside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -20,9 +21,9 @@ HIDDEN = dict.fromkeys(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Body:
-    """One patient, for ever the same for all scans.
+    """One patient, for ever the same for all scans. Compared by identity, so that what follows from it can be cached.
 
     Attributes
     ----------
@@ -44,7 +45,8 @@ class Body:
     liver_size: float = 0.0
     spleen_size: float = 1.0
 
-    def healthy_twin(self) -> Body:
+    @cached_property
+    def twin(self) -> Body:
         """The same patient with no sign at all."""
         return replace(self, shown=dict(HIDDEN))
 
@@ -107,6 +109,16 @@ class Frame:
     still: Points
     moved: Points
     width: float
+
+    @cached_property
+    def inner(self) -> Array:
+        """Distance to the cavity's wall of the points at rest."""
+        return cavity(self.still)
+
+    @cached_property
+    def confines(self) -> Array:
+        """Distance to what confines organs: the cavity's wall at rest, and moved."""
+        return np.maximum(self.inner, cavity(self.moved))
 
     @property
     def everywhere(self) -> Window:

@@ -22,7 +22,7 @@ Window: TypeAlias = tuple[slice, slice, slice]
 
 NODES = 32
 CELLS = 8
-CELL_SAMPLES = 10
+CELL_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,14 @@ def coverage(distance: Array, width: float) -> Array:
 
 def smooth_max(a: Array, b: Array, radius: float) -> Array:
     """Intersection of two bodies whose edge is rounded by about `radius` mm."""
-    overlap = np.maximum(np.float32(radius) - np.abs(a - b), 0)
-    return np.maximum(a, b) + overlap * overlap * np.float32(0.25 / radius)
+    result = np.maximum(a, b)
+    overlap = np.abs(a - b)
+    np.subtract(np.float32(radius), overlap, out=overlap)
+    np.maximum(overlap, 0, out=overlap)
+    overlap *= overlap
+    overlap *= np.float32(0.25 / radius)
+    result += overlap
+    return result
 
 
 def smooth_min(a: Array, b: Array, radius: float) -> Array:
@@ -98,9 +104,18 @@ def capsule(points: Points, start: Vector, end: Vector, radius: float, tip: floa
     along = np.subtract(end, start).astype(np.float32)
     length = float(along @ along) or 1.0
     x, y, z = points.x - start[0], points.y - start[1], points.z - start[2]
-    share = np.clip((x * along[0] + y * along[1] + z * along[2]) / np.float32(length), 0, 1)
-    square = (x - share * along[0]) ** 2 + (y - share * along[1]) ** 2 + (z - share * along[2]) ** 2
-    return (np.sqrt(square) - radius - share * np.float32(tip - radius)).astype(np.float32)
+    ahead = (x * along[0] + y * along[1]) + z * along[2]
+    share = np.clip(ahead / np.float32(length), 0, 1)
+    # Squared distance to the axis: |p|² - t (2 p.d - t |d|²), where t is the place along it.
+    ahead *= 2
+    ahead -= share * np.float32(length)
+    ahead *= share
+    square = ((x * x + y * y) + z * z) - ahead
+    distance = np.sqrt(np.maximum(square, 0, out=square), out=square)
+    distance -= radius
+    if tip != radius:
+        distance -= share * np.float32(tip - radius)
+    return np.asarray(distance, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,8 @@ class Noise:
         values = _nodes()
         for axis, scale, offset in zip(points.axes, self.scale, self.offset, strict=True):
             # Contracts the first axis and appends the sampled one, so that three rounds restore the order.
-            values = np.tensordot(values, _splines(axis / np.float32(scale / 2) + np.float32(offset)), axes=(0, 0))
+            nodes, weights = _splines(axis / np.float32(scale / 2) + np.float32(offset))
+            values = np.tensordot(values[nodes], weights, axes=(0, 0))
         return np.asarray(values, dtype=np.float32)
 
 
@@ -131,15 +147,17 @@ def _nodes() -> Array:
     return (values / 0.4794**1.5).astype(np.float32)
 
 
-def _splines(position: Array) -> Array:
-    """(nodes, points) weights of periodic cubic B-splines."""
+def _splines(position: Array) -> tuple[NDArray[np.int64], Array]:
+    """The nodes that some points touch, and their (nodes, points) weights of periodic cubic B-splines."""
     whole = np.floor(position).astype(np.int64)
     t = (position - whole).astype(np.float32)
+    first = int(whole[0]) - 1
+    nodes = np.arange(first, int(whole[-1]) + 3)
     taps = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
-    weights = np.zeros((NODES, position.size), dtype=np.float32)
+    weights = np.zeros((nodes.size, position.size), dtype=np.float32)
     for step, tap in enumerate(taps):
-        np.add.at(weights, ((whole + step - 1) % NODES, np.arange(position.size)), tap / np.float32(6))
-    return weights
+        weights[whole + step - 1 - first, np.arange(position.size)] = tap / np.float32(6)
+    return nodes % NODES, weights
 
 
 @dataclass(frozen=True)
@@ -157,13 +175,13 @@ class Cells:
         i, j, k = random.permutation(3)
         return cls(size, (float(a), float(b), float(c)), (int(i), int(j), int(k)), Noise.draw(random, 5 * size))
 
-    def __call__(self, points: Points) -> tuple[Array, Array, Array]:
-        """Distance to the cell's centre, distance to its wall (both in cells' sizes), and a number 0 to 1 a cell."""
-        bend = self.warp(points) * np.float32(0.45)
+    def at(self, points: Points, chosen: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+        """For the chosen points: distance to the cell's centre, to its wall (in sizes), and a number 0 to 1 a cell."""
+        bend = self.warp(points)[chosen] * np.float32(0.45)
         lines = [axis / np.float32(self.size) + np.float32(o) for axis, o in zip(points.axes, self.offset, strict=True)]
-        x, y, z = lines[0][:, None, None], lines[1][None, :, None], lines[2][None, None, :]
+        x, y, z = (line[index] for line, index in zip(lines, np.nonzero(chosen), strict=True))
         where = (x + bend, y - bend, z + bend)
-        samples = np.stack([np.broadcast_to(where[i], points.shape) for i in self.order]) * np.float32(CELL_SAMPLES)
+        samples = np.stack([where[i] for i in self.order]) * np.float32(CELL_SAMPLES)
         centre, wall, name = _tile()
         smooth = [map_coordinates(tile, samples, order=1, mode="grid-wrap") for tile in (centre, wall)]
         return smooth[0], smooth[1], map_coordinates(name, samples, order=0, mode="grid-wrap")

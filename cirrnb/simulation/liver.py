@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cirrnb.simulation.body import Body, Frame, cavity, diaphragm
+from cirrnb.simulation.body import Body, Frame, diaphragm
 from cirrnb.simulation.fields import Array, Cells, Points, Window, ellipsoid, smooth_max, smooth_min
 
 BOX_LOW, BOX_HIGH = (-150.0, -110.0, -150.0), (140.0, 110.0, 105.0)
@@ -14,11 +15,12 @@ BOX_LOW, BOX_HIGH = (-150.0, -110.0, -150.0), (140.0, 110.0, 105.0)
 
 @dataclass(frozen=True)
 class Liver:
-    """The liver in a slab: `distance` with the nodular surface, `smooth` without, `parenchyma` shading by cells."""
+    """The liver in a slab: `distance` with the nodular surface, `smooth` without, `closed` without wide clefts either."""
 
     window: Window
     distance: Array
     smooth: Array
+    closed: Array
 
 
 def fluid_depth(body: Body, points: Points) -> Array:
@@ -39,30 +41,38 @@ def gap(body: Body, points: Points) -> Array:
     return 1.6 + fluid_depth(body, points)
 
 
-def lobes(body: Body, moved: Points, inner: Array, keep: Array) -> Array:
-    """Distance to the smooth liver, before its surface becomes nodular."""
+def lobes(body: Body, moved: Points, inner: Array) -> Array:
+    """Distance to the smooth liver, before clefts are cut and its surface becomes nodular.
+
+    `inner` is the distance to what confines it. Where a bound is a plane or a sum of lines, numpy works it out in two
+    dimensions before it adds the third.
+    """
     own, size, shift = body.own, body.liver_size, body.shown["lobes"]
-    bend = body.noise("lobes", 60.0)(moved) * np.float32(3.5)
-    x, y, z = moved.x + bend, moved.y, moved.z - 0.6 * bend
-    top = z - diaphragm(body, moved) + 1.5
-    wall = smooth_max(inner + keep, top, 10)
-    medial = x + 21 - 24 * size + 15 * shift + 0.30 * y - (0.36 + 0.05 * own["visceral"]) * z
-    hollow = 9 * np.exp(-(((y - 45) / 30) ** 2) - ((z + 50) / 40) ** 2)
-    bottom = -96 - 26 * size + 26 * shift + 7 * own["visceral"] + 0.28 * (x + 100) + 0.12 * y - z
-    right = smooth_max(smooth_max(wall + 9 * shift, (medial + hollow) / 1.15, 16), bottom / 1.05, 26)
+    x, y, z = moved.x, moved.y, moved.z
+    bend = body.noise("lobes", 60.0)(moved) * np.float32(3.2)
+    wall = smooth_max(inner, z - diaphragm(body, moved) + 1.5, 10)
+    hollow = 9 * np.exp(-(((y - 45) / 30) ** 2)) * np.exp(-(((z + 50) / 40) ** 2))
+    lean = 0.36 + 0.05 * own["visceral"]
+    medial = (x + 21 - 24 * size + 15 * shift) / 1.15 + (0.30 * y - lean * z + hollow) / 1.15
+    bottom = (-96 - 26 * size + 26 * shift + 7 * own["visceral"] + 0.28 * (x + 100) + 0.12 * y) / 1.05 - z / 1.05
+    right = smooth_max(smooth_max(wall + 9 * shift, medial + bend, 16), bottom - bend, 26)
     reach = 70 + 24 * own["left lobe"] + 26 * size + 26 * shift
-    back = y + 24 - 7 * size - 11 * shift + 0.19 * x + 0.0022 * np.maximum(x, 0) ** 2 - 0.12 * z
-    under = -44 - 14 * size - 22 * shift + 14 * own["left height"] + 0.42 * np.maximum(x, -20) + 0.15 * (y + 40) - z
-    left = smooth_max(smooth_max(wall, back, 14), smooth_max((x - reach) * 0.85, under * 0.85, 16), 14)
-    left = smooth_max(left, -x - 52, 10)
+    back = (24 - 7 * size - 11 * shift + 0.19 * x + 0.0022 * np.maximum(x, 0) ** 2 + y) - 0.12 * z
+    under = (-44 - 14 * size - 22 * shift + 14 * own["left height"] + 0.42 * np.maximum(x, -20) + 0.15 * (y + 40)) - z
+    sides = smooth_max((x - reach) * 0.85, (under * 0.85).astype(np.float32), 16)
+    left = smooth_max(smooth_max(wall, (back - bend).astype(np.float32), 14), sides, 14)
+    left = smooth_max(left, (-x - 52).astype(np.float32), 10)
     grown = 1 + 0.55 * shift
     caudate = ellipsoid(moved, (-9, 2 + 2 * shift, 12), (17 * grown, 14 * grown, 33 * grown))
-    return smooth_min(smooth_min(right, left, 12), caudate, 7)
+    return smooth_min(smooth_min(right.astype(np.float32), left.astype(np.float32), 12), caudate, 7)
 
 
-def clefts(body: Body, moved: Points, distance: Array) -> Array:
-    """The liver with its fissures, hilum, gallbladder fossa and the notch behind the right lobe cut out."""
-    own, wide = body.own, body.shown["fossa"]
+def clefts(body: Body, moved: Points, distance: Array, wide: float | None = None) -> Array:
+    """The liver with its fissures, hilum, gallbladder fossa and the notch behind the right lobe cut out.
+
+    `wide` is how far they are opened, by default as the patient's sign says.
+    """
+    own, wide = body.own, body.shown["fossa"] if wide is None else wide
     x, y, z = moved.x, moved.y, moved.z
     bend = body.noise("clefts", 35.0)(moved) * np.float32(2.0)
     teres = np.maximum(np.abs(x + bend - 14 - 4 * own["fissure"]) - 1.4 - 2.5 * wide - 0.05 * np.maximum(-z, 0), 0)
@@ -85,9 +95,10 @@ def build(body: Body, frame: Frame) -> Liver | None:
     if found is None:
         return None
     part = frame.part(found[0])
-    inner = np.maximum(cavity(part.moved), cavity(part.still))
-    smooth = clefts(body, part.moved, lobes(body, part.moved, inner, gap(body, part.moved)))
-    return Liver(found[0], nodular(body, part.moved, smooth), smooth)
+    whole = lobes(body, part.moved, frame.confines[found[0]] + gap(body, part.moved))
+    smooth = clefts(body, part.moved, whole)
+    closed = clefts(body, part.moved, whole, 0.0) if body.shown["fossa"] > 0 else smooth
+    return Liver(found[0], nodular(body, part.moved, smooth), smooth, closed)
 
 
 def nodular(body: Body, moved: Points, smooth: Array) -> Array:
@@ -95,32 +106,36 @@ def nodular(body: Body, moved: Points, smooth: Array) -> Array:
     depth = 5.2 * body.shown["nodularity"]
     if depth <= 0:
         return smooth
+    near = np.abs(smooth) < 2.2 * depth + 4
     random = body.random("surface")
     size = float(random.uniform(11, 15))
-    centre, _, _ = Cells.draw(random, size)(moved)
-    bump = (0.52 - centre) * 1.9 + 0.25 * body.noise("fine surface", 9.0)(moved)
-    return (smooth - depth * bump).astype(np.float32)
+    centre, _, _ = Cells.draw(random, size).at(moved, near)
+    bump = (0.52 - centre) * 1.9 + 0.25 * body.noise("fine surface", 9.0)(moved)[near]
+    result = smooth.copy()
+    result[near] -= np.float32(depth) * bump
+    return result
 
 
-def texture(body: Body, moved: Points, sequence: str) -> tuple[Array, Array]:
-    """Shade of the parenchyma (near 1) and share of it that is septum (0 to 1).
+def texture(body: Body, moved: Points, sequence: str, inside: NDArray[np.bool_]) -> tuple[Array, Array | None]:
+    """Shade of the parenchyma (near 1) and share of it that is septum (0 to 1, None for none), where `inside`.
 
     On T1W nodules are iso- to hyperintense among septa that enhance late; on T2W they are dark in a bright lace.
     """
     strength = body.shown[f"nodules_{sequence.lower()}"]
-    patchy = 1 + 0.02 * body.noise("patches", 26.0)(moved) + 0.012 * body.noise("grain", 5.0)(moved)
-    if strength <= 0:
-        return patchy.astype(np.float32), np.zeros((1, 1, 1), np.float32)
+    shade = 1 + 0.02 * body.noise("patches", 26.0)(moved) + 0.012 * body.noise("grain", 5.0)(moved)
+    if strength <= 0 or not inside.any():
+        return shade, None
     random = body.random("nodules")
     size = float(random.uniform(7.0, 9.0)) + 2.5 * strength
-    centre, wall, name = Cells.draw(random, size)(moved)
-    coarse = np.clip(0.6 + 0.5 * body.noise("confluent", 40.0)(moved), 0.1, 1.3)
-    lace = np.clip(1 - wall * size / (0.9 + 1.3 * strength), 0, 1) * coarse
-    inside = np.clip(1 - centre / 0.75, 0, 1)
+    centre, wall, name = Cells.draw(random, size).at(moved, inside)
+    coarse = np.clip(0.6 + 0.5 * body.noise("confluent", 40.0)(moved)[inside], 0.1, 1.3)
+    lace = np.zeros(inside.shape, np.float32)
+    thread = np.clip(1 - wall * size / (0.9 + 1.3 * strength), 0, 1) * coarse
+    lace[inside] = thread * (min(1.0, 0.15 + 0.75 * strength) * min(1, 3 * strength))
     odd = (name > 0.72).astype(np.float32)
     sign = 0.22 if sequence == "T1W" else -0.30
-    shade = patchy * (1 + strength * coarse * inside * (sign * 0.6 + sign * odd))
-    return shade.astype(np.float32), (lace * min(1.0, 0.15 + 0.75 * strength) * min(1, 3 * strength)).astype(np.float32)
+    shade[inside] *= 1 + strength * sign * coarse * np.clip(1 - centre / 0.75, 0, 1) * (0.6 + odd)
+    return shade, lace
 
 
 def volume(body: Body, step: float = 5.0) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cirrnb.simulation.body import Body, Frame, Layer, Layers, cavity
+from cirrnb.simulation.body import Body, Frame, Layer, Layers
 from cirrnb.simulation.fields import Array, Points, Vector, Window, capsule, coverage, ellipsoid, smooth_max, smooth_min
 from cirrnb.simulation.liver import gap
 from cirrnb.simulation.vessels import Segment, chain, tubes
@@ -21,7 +21,7 @@ def spleen(body: Body, frame: Frame) -> tuple[Window, Array] | None:
         return None
     part, size = frame.part(found[0]), body.spleen_size
     points = part.moved
-    inner = np.maximum(cavity(part.moved), cavity(part.still))
+    inner = frame.confines[found[0]]
     place = 5 * body.own["spleen place"]
     centre = (94 - 16 * (size - 1), 36 - 14 * (size - 1), 20 + place - 22 * (size - 1))
     body_of_it = ellipsoid(points, centre, (32 * size, 46 * size, 44 * size), -0.35)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 
 from cirrnb.data.grid import Grid
-from cirrnb.simulation.body import HALF_DEPTH, HALF_WIDTH, Body, Frame
+from cirrnb.simulation.body import HALF_DEPTH, Body, Frame
 from cirrnb.simulation.fields import Array, Points
 from cirrnb.simulation.scene import paint
-from cirrnb.simulation.signs import SIGNS
 
 SLAB_POINTS = 500_000
 
@@ -53,7 +53,7 @@ class Sampling:
         x, y = (self.matrix[i] * self.spacing[i] / self.acquired[i] for i in range(2))
         return x, y
 
-    def lines(self) -> tuple[Array, Array, NDArray[np.float64]]:
+    def lines(self) -> tuple[Array, Array, NDArray[Any]]:
         """Acquired coordinates along x and y, and slice centres along z, in mm."""
         x, y = (self.origin[i] + self.pixel[i] * np.arange(self.acquired[i]) for i in range(2))
         z = self.origin[2] + self.spacing[2] * np.arange(self.matrix[2])
@@ -83,12 +83,13 @@ def place(
 
 @dataclass(frozen=True)
 class Clean:
-    """A scan without noise on its acquired pixels: signal, the twin's signal, share of liver, label of changes."""
+    """A scan without noise on its acquired pixels; fields as in `Slab`."""
 
     signal: Array
     twin: Array
     liver: Array
     blame: Array
+    label: NDArray[np.uint8]
     points: Points
 
 
@@ -97,22 +98,28 @@ def sample(
 ) -> Clean:
     """Average the anatomy over the sub-slices of every slice, a few slices at a time to stay within the cache."""
     x, y, centres = sampling.lines()
-    step = sampling.thickness / sampling.subslices
-    offsets = (np.arange(sampling.subslices) - (sampling.subslices - 1) / 2) * step
-    at_once = max(1, int(SLAB_POINTS // (x.size * y.size * sampling.subslices)))
+    several = sampling.subslices
+    offsets = (np.arange(several) - (several - 1) / 2) * sampling.thickness / several
+    at_once = max(1, int(SLAB_POINTS // (x.size * y.size * several)))
     shift = (0.0, *sampling.breath)
     width = float(np.mean(sampling.pixel) / np.mean(body.scale[:2]))
-    parts = []
+    shape = (x.size, y.size, centres.size)
+    signal, twin, liver, blame = (np.empty(shape, np.float32) for _ in range(4))
+    label = np.empty(shape, np.uint8)
     for start in range(0, centres.size, at_once):
-        z = (centres[start : start + at_once, None] + offsets).ravel().astype(np.float32)
+        here = slice(start, start + at_once)
+        z = (centres[here, None] + offsets).ravel().astype(np.float32)
         points = Points((x, y, z))
         frame = Frame(points.moved(body.scale, (0, 0, 0)), points.moved(body.scale, shift), width)
         slab = paint(body, frame, signals, sequence, with_twin)
-        fold = (*slab.real.shape[:2], -1, sampling.subslices)
-        thick = [part.reshape(fold).mean(axis=-1) for part in (slab.real, slab.twin, slab.liver)]
-        parts.append((*thick, slab.blame.reshape(len(SIGNS), *fold).mean(axis=-1)))
-    joined = [np.concatenate(pieces, axis=-1) for pieces in zip(*parts, strict=True)]
-    return Clean(*joined, points=Points((x, y, centres.astype(np.float32))))
+        for target, part in ((signal, slab.real), (twin, slab.twin), (liver, slab.liver)):
+            target[..., here] = sum(part[..., k::several] for k in range(several)) / np.float32(several)
+        blame[..., here], label[..., here] = slab.blame[..., ::several], slab.label[..., ::several]
+        for k in range(1, several):
+            more = slab.blame[..., k::several] > blame[..., here]
+            blame[..., here] = np.where(more, slab.blame[..., k::several], blame[..., here])
+            label[..., here] = np.where(more, slab.label[..., k::several], label[..., here])
+    return Clean(signal, twin, liver, blame, label, Points((x, y, centres.astype(np.float32))))
 
 
 def to_matrix(image: Array, matrix: tuple[int, int, int]) -> Array:
@@ -131,6 +138,3 @@ def nearest(labels: NDArray[np.uint8], matrix: tuple[int, int, int]) -> NDArray[
         index = np.minimum(np.round(np.arange(matrix[axis]) * share).astype(int), labels.shape[axis] - 1)
         labels = np.take(labels, index, axis=axis)
     return labels
-
-
-__all__ = ["HALF_WIDTH", "Clean", "Sampling", "nearest", "place", "sample", "to_matrix"]

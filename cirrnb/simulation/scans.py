@@ -88,12 +88,11 @@ def evidence(clean: Clean, liver: float) -> NDArray[np.uint8]:
     A voxel that no sign claims (fat that closed a gap, say) takes the label of the nearest one that is claimed.
     """
     changed = np.abs(clean.signal - clean.twin) > VISIBLE_CHANGE * liver
-    labels = (clean.blame.argmax(axis=0) + 1).astype(np.uint8)
-    claimed = (clean.blame.max(axis=0) > 0.02) & changed
+    claimed = (clean.blame > 0.02) & changed
     if not claimed.any():
         return np.zeros(changed.shape, np.uint8)
     where = distance_transform_edt(~claimed, return_distances=False, return_indices=True)
-    return np.where(changed, labels[tuple(where)], 0).astype(np.uint8)
+    return np.where(changed, clean.label[tuple(where)], 0).astype(np.uint8)
 
 
 def _finish(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cirrnb.simulation.body import Body, Frame, Layer, Layers, cavity, diaphragm
+from cirrnb.simulation.body import Body, Frame, Layer, Layers, diaphragm
 from cirrnb.simulation.fields import Array, Points, capsule, coverage, ellipsoid, smooth_max
 
 LEVEL = 34.0
@@ -17,9 +17,8 @@ def flat(points: Points) -> Points:
     return Points((points.axes[0], points.axes[1], np.zeros(1, np.float32)))
 
 
-def hull(body: Body, points: Points) -> tuple[Array, Array, Array]:
+def hull(body: Body, points: Points, inner: Array) -> tuple[Array, Array, Array]:
     """Distance to the cavity, depth of the wall there, and distance to the skin."""
-    inner = cavity(points)
     plane = flat(points)
     away = np.maximum(np.sqrt(plane.x**2 + plane.y**2), 1)
     front = np.maximum(-plane.y / away, 0)
@@ -41,7 +40,7 @@ HALF_BACK = 108.0
 def outside(body: Body, frame: Frame) -> Layers:
     """Skin, fat and wall; what lies within the cavity comes after."""
     points, width, window = frame.still, frame.width, frame.everywhere
-    inner, wall, skin = hull(body, points)
+    inner, wall, skin = hull(body, points, frame.inner)
     yield Layer(window, coverage(skin, width), "skin")
     septa = body.noise("camper", 30.0, 8.0, 40.0)(points)
     yield Layer(window, coverage(skin + 2.2, width), "fat", 1 + 0.04 * septa)
@@ -92,7 +91,7 @@ def chest(body: Body, frame: Frame) -> Layers:
         return
     window, points = found
     part = frame.part(window)
-    inner = cavity(part.still)
+    inner = frame.inner[window]
     above = (top - points.z) * np.float32(0.8)
     between = 17 - np.abs(points.x - 4) - 0.15 * np.maximum(points.y - 10, 0)
     middle = smooth_max(between, np.abs(points.y + 5) - 62, 8) * 0 + between

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,11 +15,16 @@ Segment = tuple[Vector, Vector, float, float]
 
 def tubes(frame: Frame, segments: Sequence[Segment], tissue: str, grow: float = 0.0, share: float = 1.0) -> Layers:
     """Tubes one after another, each computed only in its own box."""
+    bottom, top = float(frame.moved.axes[2][0]), float(frame.moved.axes[2][-1])
     for start, end, radius, tip in segments:
+        if max(radius, tip) + grow < 0.35 * frame.width:
+            continue  # too thin to be seen in such a voxel
         reach = max(radius, tip) + grow + 1.5 * frame.width
-        low = tuple(min(a, b) - reach for a, b in zip(start, end, strict=True))
-        high = tuple(max(a, b) + reach for a, b in zip(start, end, strict=True))
-        found = frame.moved.window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        if min(start[2], end[2]) - reach > top or max(start[2], end[2]) + reach < bottom:
+            continue
+        low = (min(start[0], end[0]) - reach, min(start[1], end[1]) - reach, min(start[2], end[2]) - reach)
+        high = (max(start[0], end[0]) + reach, max(start[1], end[1]) + reach, max(start[2], end[2]) + reach)
+        found = frame.moved.window(low, high)
         if found is not None:
             inside = coverage(capsule(found[1], start, end, radius + grow, tip + grow), frame.width)
             yield Layer(found[0], inside * np.float32(share), tissue)
@@ -80,6 +86,7 @@ def portal_system(body: Body, frame: Frame) -> Layers:
         yield from tubes(frame, recanalised, "portal vein")
 
 
+@lru_cache(maxsize=4)
 def within_liver(body: Body) -> tuple[list[Segment], list[Segment]]:
     """Branches of the portal vein and the hepatic veins inside the liver, the finest about 1 mm thick."""
     random = body.random("tree")
