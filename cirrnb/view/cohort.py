@@ -1,0 +1,165 @@
+"""Who is in a cohort: stages by sequence and split, age and liver volume by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.scan import SEQUENCES, SPLITS, STAGES
+from cirrnb.view.theme import STAGE_COLOURS, UNSTAGED, finish
+
+_NO_STAGE = "not staged"
+_NO_SPLIT = "no split"
+
+
+def summary(patients: pd.DataFrame) -> pd.DataFrame:
+    """Number of patients of each stage with what is known of them, as a table to read.
+
+    `patients` has one row a patient, as `Cohort.patients`.
+    """
+    rows = {}
+    for name in (*STAGES, _NO_STAGE, "all"):
+        chosen = patients
+        if name != "all":
+            chosen = patients[patients["stage"].isna() if name == _NO_STAGE else patients["stage"] == name]
+        if not len(chosen):
+            continue
+        age = pd.to_numeric(chosen["age"]).dropna()
+        rows[name] = {
+            "patients": len(chosen),
+            "T1W and T2W": int((chosen["T1W"] & chosen["T2W"]).sum()),
+            "only T1W": int((chosen["T1W"] & ~chosen["T2W"]).sum()),
+            "only T2W": int((~chosen["T1W"] & chosen["T2W"]).sum()),
+            "female / male": f"{(chosen['sex'] == 'female').sum()} / {(chosen['sex'] == 'male').sum()}",
+            "age in years": f"{age.median():.0f} ({age.min():.0f} to {age.max():.0f})" if len(age) else "unknown",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def split_counts(patients: pd.DataFrame) -> pd.DataFrame:
+    """Number of patients of each stage in each split, as a table to read; `patients` as `Cohort.patients`."""
+    splits = patients["split"].astype(object).where(patients["split"].notna(), _NO_SPLIT)
+    stages = patients["stage"].astype(object).where(patients["stage"].notna(), _NO_STAGE)
+    counts = pd.crosstab(splits, stages, margins=True, margins_name="all")
+    order = [name for name in (*SPLITS, "conflicting", _NO_SPLIT, "all") if name in counts.index]
+    columns = [name for name in (*STAGES, _NO_STAGE, "all") if name in counts.columns]
+    return counts.loc[order, columns].rename_axis(None).rename_axis("patients", axis=1)
+
+
+def liver_volumes(scans: Iterable[PreparedScan]) -> pd.DataFrame:
+    """One row a scan: subject, sequence, stage, liver_volume in mL from the scan's own mask (missing without one)."""
+    rows = [(one.scan.subject, one.scan.sequence, one.scan.stage, one.measured.get("liver_ml")) for one in scans]
+    table = pd.DataFrame(rows, columns=["subject", "sequence", "stage", "liver_volume"])
+    return table.astype({"liver_volume": float})
+
+
+def stage_counts(scans: pd.DataFrame, *, simulated: bool) -> go.Figure:
+    """Number of scans of each stage, by sequence and split, as stacked bars.
+
+    `scans` has one row a scan with the columns sequence, split and stage, as `Cohort.table`.
+    """
+    sequences = [name for name in SEQUENCES if (scans["sequence"] == name).any()]
+    splits = scans["split"].astype(object).where(scans["split"].notna(), _NO_SPLIT)
+    stages = scans["stage"].astype(object).where(scans["stage"].notna(), _NO_STAGE)
+    shown = [name for name in (*SPLITS, "conflicting", _NO_SPLIT) if (splits == name).any()]
+    figure = make_subplots(rows=1, cols=max(1, len(sequences)), shared_yaxes=True, horizontal_spacing=0.04)
+    for column, sequence in enumerate(sequences, start=1):
+        of_sequence = scans["sequence"] == sequence
+        for stage in (*STAGES, _NO_STAGE):
+            counts = [int((of_sequence & (splits == split) & (stages == stage)).sum()) for split in shown]
+            if stage == _NO_STAGE and not sum(counts):
+                continue
+            figure.add_bar(
+                x=shown,
+                y=counts,
+                name=stage,
+                legendgroup=stage,
+                showlegend=column == 1,
+                marker={"color": STAGE_COLOURS.get(stage, UNSTAGED), "line": {"color": "white", "width": 1}},
+                text=[count or "" for count in counts],
+                textposition="inside",
+                insidetextanchor="middle",
+                textangle=0,
+                constraintext="none",
+                textfont={"color": "black" if stage in ("moderate", _NO_STAGE) else "white"},
+                hovertemplate=f"{sequence}, %{{x}}: %{{y}} {stage}<extra></extra>",
+                row=1,
+                col=column,
+            )
+        figure.update_xaxes(title_text=f"{sequence}, {int(of_sequence.sum())} scans", showgrid=False, row=1, col=column)
+    figure.update_yaxes(title_text="scans", row=1, col=1)
+    figure.update_layout(barmode="stack")
+    return finish(figure, "Stages in each split", simulated=simulated, height=400)
+
+
+def age_by_stage(patients: pd.DataFrame, *, simulated: bool) -> go.Figure:
+    """Age in years of each patient, by stage.
+
+    `patients` has one row a patient with the columns age and stage, as `Cohort.patients`.
+    """
+    figure = make_subplots(rows=1, cols=1)
+    _boxes(figure, patients, "age", "%{x:.0f} years", column=1)
+    figure.update_xaxes(title_text="age in years")
+    return finish(figure, "Age by stage", simulated=simulated, height=320)
+
+
+def liver_volume_by_stage(scans: pd.DataFrame, *, simulated: bool) -> go.Figure:
+    """Liver volume in mL of each scan, by stage, one panel a sequence.
+
+    `scans` has one row a scan with the columns sequence, stage and liver_volume (mL); rows without one are left out.
+    """
+    measured = scans[scans["liver_volume"].notna()]
+    sequences = [name for name in SEQUENCES if (measured["sequence"] == name).any()]
+    figure = make_subplots(rows=1, cols=max(1, len(sequences)), horizontal_spacing=0.13)
+    for column, sequence in enumerate(sequences, start=1):
+        _boxes(figure, measured[measured["sequence"] == sequence], "liver_volume", "%{x:.0f} mL", column=column)
+        figure.update_xaxes(title_text=f"liver volume on {sequence} in mL", row=1, col=column)
+    return finish(figure, "Liver volume by stage", simulated=simulated, height=320)
+
+
+def _boxes(figure: go.Figure, table: pd.DataFrame, values: str, hover: str, *, column: int) -> None:
+    """A box with its points for each stage, mild on top; the axis tells how many there are."""
+    labels = []
+    for stage in STAGES:
+        found = table.loc[(table["stage"] == stage) & table[values].notna()]
+        labels.append(_label(stage, len(found)))
+        figure.add_box(
+            x=found[values],
+            y=[stage] * len(found),
+            text=_names(found),
+            orientation="h",
+            name=stage,
+            showlegend=False,
+            boxpoints="all",
+            jitter=0.5,
+            pointpos=0,
+            width=0.6,
+            line={"color": STAGE_COLOURS[stage], "width": 1.5},
+            fillcolor="rgba(0, 0, 0, 0)",
+            marker={"color": STAGE_COLOURS[stage], "size": 5, "opacity": 0.5},
+            hovertemplate=f"%{{text}} {stage}: {hover}<extra></extra>",
+            row=1,
+            col=column,
+        )
+    figure.update_yaxes(
+        categoryorder="array",
+        categoryarray=list(STAGES),
+        autorange="reversed",
+        tickvals=list(STAGES),
+        ticktext=labels,
+        showgrid=False,
+        row=1,
+        col=column,
+    )
+
+
+def _label(stage: str, count: int) -> str:
+    return f"{stage}<br>n = {count}"
+
+
+def _names(table: pd.DataFrame) -> Sequence[str]:
+    return [str(name) for name in table.get("subject", table.index)]

@@ -1,0 +1,143 @@
+"""How good a stager is: the confusion matrix, and each metric with its interval beside chance and majority."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import ArrayLike
+
+from cirrnb.data.scan import STAGES
+from cirrnb.view.theme import ACCENT, GRID, INK, MUTED, finish
+
+HEADLINE = ("quadratic weighted kappa", "accuracy", "balanced accuracy")
+"""What is shown first: all three are 1 for a perfect stager."""
+
+_WHITE_TO_ACCENT = [[0, "#FFFFFF"], [1, ACCENT]]
+
+
+def confusion_matrix(counts: ArrayLike, *, simulated: bool) -> go.Figure:
+    """How many patients of each stage were given which stage, with the share of the true stage.
+
+    `counts` is (3, 3), rows the radiologist's stage, columns the predicted one, both mild, moderate, severe.
+    Raises ValueError for another shape.
+    """
+    matrix = np.asarray(counts, dtype=int)
+    if matrix.shape != (3, 3):
+        raise ValueError(f"a confusion matrix of the three stages is (3, 3), not {matrix.shape}")
+    totals = matrix.sum(axis=1, keepdims=True)
+    share = np.divide(100 * matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+    words = [
+        [f"<b>{count}</b><br>{part:.0f} %" if total else "" for count, part in zip(row, parts, strict=True)]
+        for row, parts, total in zip(matrix, share, totals[:, 0], strict=True)
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            z=share,
+            x=list(STAGES),
+            y=[f"{stage}<br>n = {total}" for stage, total in zip(STAGES, totals[:, 0], strict=True)],
+            text=words,
+            texttemplate="%{text}",
+            textfont={"size": 15},
+            zmin=0,
+            zmax=100,
+            colorscale=_WHITE_TO_ACCENT,
+            xgap=3,
+            ygap=3,
+            showscale=False,
+            hovertemplate="%{y}, predicted %{x}: %{text}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title_text="predicted stage", showgrid=False, showline=False, ticks="")
+    figure.update_yaxes(
+        title_text="radiologist's stage", showgrid=False, showline=False, ticks="", autorange="reversed"
+    )
+    title = "Patients, and their share of the true stage"
+    return finish(figure, title, simulated=simulated, height=420).update_layout(width=640, plot_bgcolor=GRID)
+
+
+def metric_forest(metrics: pd.DataFrame, *, simulated: bool) -> go.Figure:
+    """Each metric with its interval, and where chance and the majority stage would stand.
+
+    `metrics` has one row a metric with the columns metric, value, low, high, chance and majority, as
+    `Evaluation.table`; the metrics of `HEADLINE` are shown.
+    """
+    table = metrics[metrics["metric"].isin(HEADLINE) & metrics["value"].notna()]
+    figure = go.Figure()
+    for column, symbol, name in (
+        ("chance", "line-ns", "guessing by chance"),
+        ("majority", "x-thin", "always the commonest stage"),
+    ):
+        figure.add_scatter(
+            x=table[column],
+            y=table["metric"],
+            mode="markers",
+            name=name,
+            marker={"symbol": symbol, "size": 15, "color": MUTED, "line": {"width": 2, "color": MUTED}},
+            hovertemplate=f"%{{y}}, {name}: %{{x:.2f}}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=table["value"],
+        y=table["metric"],
+        mode="markers+text",
+        name="stager, with 95 % interval",
+        text=[_words(*row) for row in table[["value", "low", "high"]].to_numpy(dtype=float)],
+        textposition="top center",
+        textfont={"size": 13, "color": INK},
+        marker={"size": 12, "color": ACCENT},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": table["high"] - table["value"],
+            "arrayminus": table["value"] - table["low"],
+            "color": ACCENT,
+            "thickness": 2.5,
+            "width": 6,
+        },
+        hovertemplate="%{y}: %{text}<extra></extra>",
+    )
+    lowest = min(0.0, float(table[["low", "chance", "majority"]].min().min()))
+    figure.update_xaxes(range=[lowest - 0.04, 1.04], dtick=0.2, title_text="1 is perfect")
+    figure.update_yaxes(range=[len(table) - 0.5, -0.6], showgrid=False)
+    return finish(figure, "How good it is on test patients", simulated=simulated, height=150 + 80 * len(table))
+
+
+def _words(value: float, low: float, high: float) -> str:
+    if not np.isfinite(value):
+        return "not defined"
+    return f"{value:.2f} ({low:.2f} to {high:.2f})" if np.isfinite([low, high]).all() else f"{value:.2f} (no interval)"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else ""
+
+
+def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """All metrics with interval, chance and majority, as a table to read; `metrics` as `Evaluation.table`."""
+    better = metrics["higher_is_better"].map({True: "higher", False: "lower"})
+    values = metrics[["value", "low", "high"]].to_numpy(dtype=float)
+    return pd.DataFrame(
+        {
+            "value (95 % interval)": [_words(*row) for row in values],
+            "chance": metrics["chance"].map(_number),
+            "majority": metrics["majority"].map(_number),
+            "better is": better,
+            "counted over": metrics["n"],
+        }
+    ).set_index(pd.Index(metrics["metric"], name=None))
+
+
+def mistaken_patients(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The patients given another stage than the radiologist's, worst first, as a table to read.
+
+    `predictions` has one row a patient, as `cirrnb.predict` returns.
+    """
+    staged = predictions.dropna(subset=["stage", "predicted"])
+    wrong = staged[staged["stage"] != staged["predicted"]].copy()
+    wrong["off by"] = (wrong["predicted"].map(STAGES.index) - wrong["stage"].map(STAGES.index)).abs()
+    wrong["sure"] = [float(row[row["predicted"]]) for _, row in wrong.iterrows()]
+    wrong = wrong.sort_values(["off by", "sure"], ascending=False)
+    shown = wrong[["subject", "stage", "predicted", "off by", *STAGES, "sequences"]].rename(
+        columns={"stage": "radiologist's stage", **{stage: f"p({stage})" for stage in STAGES}}
+    )
+    return shown.set_index("subject").rename_axis(None).round(2)

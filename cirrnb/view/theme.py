@@ -1,0 +1,93 @@
+"""How all figures look: colours of the stages, letters, white ground, and the word "simulated" where it belongs."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+STAGE_COLOURS = {"mild": "#004488", "moderate": "#DDAA33", "severe": "#BB5566"}
+"""Paul Tol's high-contrast scheme (Colour Schemes, SRON/EPS/TN/09-002, 2021): told apart with any colour vision and in
+grey."""
+
+UNSTAGED = "#BBBBBB"
+INK = "#1F2933"
+MUTED = "#5B6770"
+GRID = "#E4E7EB"
+ACCENT = "#33658A"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
+
+SIMULATED = "simulated cohort"
+
+_AXIS = {
+    "showgrid": True,
+    "gridcolor": GRID,
+    "zeroline": False,
+    "linecolor": "#9AA5B1",
+    "showline": True,
+    "ticks": "outside",
+    "ticklen": 4,
+    "tickcolor": "#9AA5B1",
+    "automargin": True,
+    "title": {"font": {"size": 13, "color": MUTED}, "standoff": 10},
+}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "title": {
+            "font": {"size": 16, "color": INK},
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 14},
+        },
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "colorway": [ACCENT, *STAGE_COLOURS.values()],
+        "margin": {"l": 70, "r": 24, "t": 56, "b": 56},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "bottom",
+            "yref": "paper",
+            "title": {"text": ""},
+            "font": {"size": 13},
+        },
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "hoverlabel": {"font": {"family": FONT, "size": 13}},
+        "bargap": 0.35,
+    }
+)
+
+
+_LEGEND_HEIGHT = 26
+
+
+def finish(figure: go.Figure, title: str, *, simulated: bool, height: int) -> go.Figure:
+    """The figure in the house's style, with its title, its height in pixels and, where simulated, the word for it.
+
+    `simulated` has no default, so that nobody forgets to say.
+    """
+    has_legend = sum(trace.showlegend is not False and trace.name is not None for trace in figure.data) > 1
+    top = figure.layout.margin.t or TEMPLATE.layout.margin.t + _LEGEND_HEIGHT * has_legend
+    figure.update_layout(template=TEMPLATE, title_text=title, height=height, margin_t=top)
+    if simulated:
+        figure.add_annotation(
+            text=SIMULATED,
+            name=SIMULATED,
+            xref="paper",
+            yref="paper",
+            x=1,
+            y=1,
+            xanchor="right",
+            yanchor="bottom",
+            yshift=top - 36,  # The line of the title, since the shift counts from the upper edge of the plot.
+            showarrow=False,
+            font={"size": 12, "color": MUTED},
+        )
+    return figure
