@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
+from cirrnb.run.provenance import now, stamp
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -79,9 +81,10 @@ def run_notebook(
     paths.out.parent.mkdir(parents=True, exist_ok=True)
     # The system's own folder keeps the names of sockets below the 100 characters they may have.
     private = Path(tempfile.mkdtemp(prefix="cirrnb-"))
+    started = now()
     try:
         executed = _execute(source, paths, values, private, timeout, Path(cwd or Path.cwd()))
-        _write(executed, source, values, paths)
+        _write(executed, source, started, paths)
     except BaseException:
         if paths.growing.exists():
             paths.growing.replace(paths.failed)
@@ -106,6 +109,8 @@ def _execute(
     def failure(message: str, wrong_input: bool = False) -> NotebookError:
         return NotebookError(source.stem, _last_cell(paths.growing), message, paths.failed, wrong_input)
 
+    # Its guess at the parameters does not know `str | None` and warns; the schema has judged them already.
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
     try:
         return papermill.execute_notebook(
             nbformat.read(source, as_version=4),
@@ -150,10 +155,11 @@ def _last_cell(growing: Path) -> str:
     return words
 
 
-def _write(executed: NotebookNode, source: Path, values: dict[str, Any], paths: Paths) -> None:
+def _write(executed: NotebookNode, source: Path, started: str, paths: Paths) -> None:
     import nbformat
 
     # The names are kept, the folders of this machine are nobody's business.
     executed.metadata.papermill.update(input_path=source.name, output_path=paths.out.name)
+    stamp(executed, source.stem, started)
     nbformat.write(executed, paths.growing)
     paths.growing.replace(paths.out)

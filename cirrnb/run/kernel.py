@@ -33,6 +33,8 @@ class OwnKernelManager(AsyncKernelManager):
                 "{connection_file}",
                 # A file named like a module in the folder of the run must not be imported in its place.
                 "--InteractiveShellApp.ignore_cwd=True",
+                # What goes wrong in a cell is told by the cell; the kernel's own log is about shutting it down.
+                "--IPKernelApp.log_level=50",
             ],
             display_name="The Python that runs cirrnb",
             language="python",

@@ -1,0 +1,153 @@
+"""Cells of an executed notebook as pieces of an HTML page: prose, folded code, tables, figures."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from nbconvert.filters.ansi import ansi2html
+from nbconvert.filters.highlight import Highlight2HTML
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+
+from cirrnb.run.parameters import TAG, parse_schema
+from cirrnb.view.notice import NOTICE
+
+FIGURE = "application/vnd.plotly.v1+json"
+_TEXTUAL = {"text/html", "text/markdown", "image/svg+xml", "text/plain"}
+
+
+def render_cells(notebook: NotebookNode) -> str:
+    """All cells as HTML, in order. The parameters cell becomes a table of the values the run had."""
+    return "\n".join(piece for cell in notebook.cells if (piece := _render_cell(cell, notebook)))
+
+
+def render_outputs(cell: NotebookNode) -> str:
+    """What a code cell showed: figures, tables, pictures and printed text; not its warnings and progress bars."""
+    return "\n".join(piece for output in cell.get("outputs", []) if (piece := _render_output(output)))
+
+
+def tagged(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
+    """The cells that carry a tag."""
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+def is_simulated(notebook: NotebookNode) -> bool:
+    """True if a notice in the notebook says that its cohort was simulated."""
+    data = (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    return any(one[NOTICE]["simulated"] for one in data if NOTICE in one)
+
+
+def render_markdown(source: str) -> str:
+    """Markdown as HTML, without anchors behind its headings."""
+    renderer = IPythonRenderer(escape=False, exclude_anchor_links=True)
+    return str(MarkdownWithMath(renderer=renderer).render(source))
+
+
+def render_parameters(notebook: NotebookNode) -> str:
+    """A table of the parameters a run had: name, value, meaning. Of a path only the last name is shown."""
+    cells = tagged(notebook, TAG)
+    if not cells:
+        return ""
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    rows = [
+        (name, _shown(given.get(name, parameter.default)), parameter.help)
+        for name, parameter in parse_schema(cells[0].source, "notebook").items()
+    ]
+    body = "".join(
+        f"<tr><th>{name}</th><td>{_quoted(value)}</td><td>{_quoted(said)}</td></tr>" for name, value, said in rows
+    )
+    return f'<details class="parameters"><summary>Parameters of this run</summary><table>{body}</table></details>'
+
+
+def without_paths(text: str) -> str:
+    """The text with each path into this machine's own folders cut down to its last name."""
+    folders = {str(folder) for folder in (Path.cwd(), Path.home(), tempfile.gettempdir(), sys.prefix)} - {"/"}
+    longest_first = sorted(folders, key=len, reverse=True)
+    anywhere = re.compile(
+        rf"(?<![\w/.])(?:{'|'.join(map(re.escape, longest_first))})(?:[/\\][^\s'\"<>:,;()]*)?(?![\w])"
+    )
+    return anywhere.sub(lambda match: re.split(r"[/\\]", match[0].rstrip("/\\"))[-1], text)
+
+
+def _render_cell(cell: NotebookNode, notebook: NotebookNode) -> str:
+    tags = cell.metadata.get("tags", [])
+    if cell.cell_type == "markdown":
+        return f'<section class="prose">{render_markdown(cell.source)}</section>'
+    if cell.cell_type != "code" or "injected-parameters" in tags:
+        return ""
+    if TAG in tags:
+        return render_parameters(notebook)
+    code = Highlight2HTML()(cell.source, language="python")
+    return f'<section class="cell"><div class="code">{code}</div>{render_outputs(cell)}</section>'
+
+
+def _render_output(output: NotebookNode) -> str:
+    if output.output_type == "stream":
+        if output.name != "stdout" or not output.text.strip():
+            return ""
+        return f'<pre class="printed">{ansi2html(without_paths(output.text))}</pre>'
+    if output.output_type == "error":
+        return f'<pre class="error">{_quoted(f"{output.ename}: {output.evalue}")}</pre>'
+    return _render_data(output.data, output.get("metadata", {}))
+
+
+def _render_data(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    if FIGURE in data:
+        return render_figure(data[FIGURE])
+    if NOTICE in data or "application/vnd.jupyter.widget-view+json" in data:
+        return ""  # The page has its own banner, and a widget is dead without a kernel.
+    clean = {kind: without_paths(value) if kind in _TEXTUAL else value for kind, value in data.items()}
+    if "text/html" in clean:
+        return f'<div class="table">{clean["text/html"]}</div>'
+    if "text/markdown" in clean:
+        return f'<div class="prose">{render_markdown(clean["text/markdown"])}</div>'
+    for kind in ("image/png", "image/jpeg"):
+        if kind in clean:
+            words = html.escape(str(metadata.get(kind, {}).get("alt", "picture")))
+            return f'<img alt="{words}" src="data:{kind};base64,{"".join(clean[kind].split())}">'
+    return f'<pre class="printed">{_quoted(clean["text/plain"])}</pre>' if "text/plain" in clean else ""
+
+
+def render_figure(figure: Mapping[str, Any]) -> str:
+    """A plotly figure as data in the page, drawn by the page's one copy of plotly."""
+    layout = figure.get("layout", {})
+    title = layout.get("title", {})
+    words = html.escape(str(title.get("text", "figure") if isinstance(title, Mapping) else title), quote=True)
+    height = int(layout.get("height", 420))
+    return (
+        f'<figure class="plot" role="img" aria-label="{words}" style="min-height:{height}px"><div></div>'
+        f'<script type="application/json">{script_safe({"data": figure["data"], "layout": layout})}</script></figure>'
+    )
+
+
+def script_safe(value: Any) -> str:
+    """JSON that can stand inside a <script> element whatever text it holds."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "none"
+    if isinstance(value, str):
+        return (PureWindowsPath(value) if "\\" in value else PurePosixPath(value)).name if _is_path(value) else value
+    return {None: "none", True: "yes", False: "no"}.get(value, str(value)) if not _is_number(value) else f"{value:g}"
+
+
+def _is_path(text: str) -> bool:
+    return "\n" not in text and ("/" in text or "\\" in text)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _quoted(text: str) -> str:
+    return html.escape(without_paths(text))
