@@ -1,0 +1,180 @@
+"""The command line: `cirrnb run` is the door to the notebooks, the chores with files call functions straight.
+
+Nothing heavy is imported before a command needs it, so that `cirrnb --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+import cirrnb
+from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.run.alias import OUT, TIMEOUT, notebook_command
+from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.parameters import convert, read_schema
+
+app = typer.Typer(
+    help="Stages of liver cirrhosis from T1W and T2W MRI. Research and education only; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Run the command line; a user's mistakes and failing notebooks are told in plain words.
+
+    Exit code 2 for wrong input, 1 for a failure. `cirrnb --debug ...` shows the traceback as well.
+    """
+    try:
+        app(prog_name="cirrnb")
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None or _debugging():
+            raise
+        typer.echo(f"cirrnb: {error}", err=True)
+        sys.exit(code)
+
+
+def _debugging() -> bool:
+    return sys.argv[1:2] == ["--debug"]
+
+
+def _exit_code(error: Exception) -> int | None:
+    """2 where the input is wrong, 1 where something failed in a way that words can tell, None for a defect of ours."""
+    from cirrnb.run.execution import NotebookError
+
+    if isinstance(error, NotebookError):
+        return 2 if error.wrong_input else 1
+    if isinstance(error, InputError | InputErrors):
+        return 2
+    return 1 if isinstance(error, OSError) else None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cirrnb {cirrnb.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder of the new cohort.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same cohort.")] = 0,
+) -> None:
+    """Simulate a cohort in the layout of CirrMRI600+."""
+    cohort = cirrnb.simulate_cohort(out, patients=patients, seed=seed)
+    typer.echo(f"{len(cohort.patients)} simulated patients, {len(cohort)} scans, in {out}")
+
+
+@app.command()
+def prepare(
+    cohort: Annotated[Path, typer.Argument(help="Folder in the published layout, or a CSV table of scans.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where prepared scans are kept.")] = Path("prepared"),
+    view: Annotated[
+        str, typer.Option(metavar="abdomen|liver", help="What the field of view is centred on.")
+    ] = "abdomen",
+    spacing: Annotated[float, typer.Option(help="In-plane spacing in mm.")] = 1.5,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes at work. [default: one a processor]")] = None,
+) -> None:
+    """Bring the scans of a cohort to one form; a second call takes what is there."""
+    from cirrnb.data.prepared import PreparationSettings
+
+    try:
+        settings = PreparationSettings(view=view, spacing=spacing)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    prepared = cirrnb.prepare(cirrnb.read_cohort(cohort), out, settings, workers=workers)
+    for failure in prepared.failures.itertuples():
+        typer.echo(f"left out: {failure.subject} {failure.sequence}: {failure.reason}", err=True)
+    typer.echo(f"{len(prepared)} scans prepared in {out}, {len(prepared.failures)} left out")
+
+
+class _PairsCommand(TyperCommand):
+    """Takes `-p name value`, since typer itself has no option of two values that can be repeated."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        joined, rest = [], iter(args)
+        for word in rest:
+            joined.append(word)
+            if word in ("-p", "--parameter"):
+                name = next(rest, "")
+                value = [] if re.match(r"\w+=", name) else [next(rest, None)]
+                joined.append("=".join([name, *(one for one in value if one is not None)]))
+        return super().parse_args(ctx, joined)
+
+
+@app.command(cls=_PairsCommand)
+def run(
+    notebook: Annotated[str, typer.Argument(help="Name of a notebook of the package (02_train) or path of one.")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Set a parameter; repeatable.")
+    ] = None,
+    out: OUT = None,
+    timeout: TIMEOUT = None,
+) -> None:
+    """Execute a notebook in a fresh kernel and write it as a page that opens offline."""
+    texts = {}
+    for pair in parameter or []:
+        name, given, value = pair.partition("=")
+        if not given:
+            raise typer.BadParameter(f"-p {name} lacks a value; write -p NAME VALUE")
+        texts[name] = value
+    source = find_notebook(notebook)
+    _run(source, convert(read_schema(source), texts, source.stem), out, timeout)
+
+
+def _run(source: Path, parameters: dict[str, Any], out: Path | None, timeout: float | None) -> None:
+    from cirrnb.run.publish import run_and_publish
+
+    folder = out or Path("reports") / source.stem
+    typer.echo(f"Running {source.stem} ...")
+    page = run_and_publish(source, folder, parameters, timeout=timeout)
+    typer.echo(f"The page: {os.path.relpath(page)}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where cohorts, runs and reports go.")] = Path(),
+    patients: Annotated[int, typer.Option(min=10, help="Number of patients to simulate.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training patients.")] = 20,
+) -> None:
+    """Simulate a cohort, train a stager on it, score it, and write a first report. Takes a few minutes."""
+    from cirrnb.run.demo import demo as run_demo
+
+    run_demo(folder, patients=patients, seed=seed, epochs=epochs, tell=typer.echo)
+
+
+def _add_alias(command: str, notebook: str, words: str) -> None:
+    try:
+        source = find_notebook(notebook)
+        schema = read_schema(source)
+    except (InputError, InputErrors):
+        return  # Somebody is at work on this notebook; `cirrnb run` tells what is wrong with it.
+    app.command(command, help=f"{words} (notebook {notebook}).")(
+        notebook_command(schema, notebook, lambda given, out, timeout: _run(source, given, out, timeout))
+    )
+
+
+_add_alias("train", "02_train", "Train a stager on a cohort")
+_add_alias("evaluate", "03_evaluate", "Score a trained stager on patients it has never seen")
