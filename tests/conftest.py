@@ -10,6 +10,8 @@ import pytest
 
 # Two cores: several test processes or libraries with a thread pool each only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Threads that wait by spinning make small networks ten times slower as soon as somebody else uses a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

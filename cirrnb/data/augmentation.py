@@ -42,7 +42,7 @@ def augment(slices: torch.Tensor, amounts: Augmentation, generator: torch.Genera
     own field of view.
     """
     angle, down, right, gain, gamma, noise = (torch.rand(6, generator=generator) * 2 - 1).tolist()
-    moved = _move(slices, math.radians(amounts.rotation * angle), amounts.shift * down, amounts.shift * right)
+    moved = move(slices, math.radians(amounts.rotation * angle), amounts.shift * down, amounts.shift * right)
     power = (1 + amounts.gamma) ** gamma
     # Values below the body's 1st percentile are negative and have no real power.
     bent = torch.where(moved > 0, moved.clamp(min=1e-6) ** power, moved)
@@ -50,8 +50,12 @@ def augment(slices: torch.Tensor, amounts: Augmentation, generator: torch.Genera
     return bent * (1 + amounts.gain * gain) + spread * torch.randn(bent.shape, generator=generator)
 
 
-def _move(slices: torch.Tensor, angle: float, down: float, right: float) -> torch.Tensor:
-    """Rotate by `angle` radians about the centre and shift by shares of the rows and columns (bilinear)."""
+def move(slices: torch.Tensor, angle: float, down: float, right: float) -> torch.Tensor:
+    """Turn slices (slices, 1, rows, columns) about their centre by `angle` radians, a positive angle taking the front
+    to the patient's right, then shift them by shares of the rows (`down`) and of the columns (`right` on the screen).
+
+    Bilinear; pixels are square; what comes in from outside is 0.
+    """
     rows, columns = slices.shape[-2:]
     cosine, sine = math.cos(angle), math.sin(angle)
     # affine_grid measures both axes from -1 to 1; pixels are square, so a rotation has to mind the sides.

@@ -45,11 +45,12 @@ def evenly_spaced(available: int, wanted: int | None) -> NDArray[np.int64]:
 
 
 def random_stratified(available: int, wanted: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Rising indices of one slice drawn from each of `wanted` equal stretches of `available` ones, so that every draw
-    sees the liver from dome to tip; all of them if there are no more."""
+    """Rising indices of one slice drawn from each of `wanted` nearly equal stretches of `available` ones, so that
+    every draw sees the liver from dome to tip; all of them if there are no more."""
     if available <= wanted:
         return np.arange(available)
-    return ((np.arange(wanted) + generator.random(wanted)) * available / wanted).astype(np.int64)
+    edges = np.arange(wanted + 1) * available // wanted
+    return generator.integers(edges[:-1], edges[1:])
 
 
 def draw(bag: Bag, wanted: int | None = None) -> DrawnBag:

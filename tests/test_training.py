@@ -1,0 +1,361 @@
+"""The training loop: it learns, it cannot leak, it is the same every time, and a kill costs nothing."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from scipy.stats import binomtest
+from toy_patients import toy_cohort
+
+from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.prepared import PreparedCohort
+from cirrnb.model import runfolder, training
+from cirrnb.model.schedule import one_cycle, steps_of_epoch
+from cirrnb.model.settings import TrainingSettings
+from cirrnb.model.training import train
+from cirrnb.model.unfinished import UnfinishedRun
+
+QUICK = TrainingSettings.preset("demo", epochs=3, slices=2, patients_per_step=4)
+SPLITS = {"train": 9, "valid": 3, "test": 3}
+
+
+@pytest.fixture
+def prepared(tmp_path) -> PreparedCohort:
+    return toy_cohort(tmp_path / "prepared", SPLITS)
+
+
+def outcome(run: Path) -> tuple[bytes, str, pd.DataFrame]:
+    """What must be equal where two runs are."""
+    history = pd.read_csv(run / "history.csv").drop(columns="seconds")
+    return (run / "model.safetensors").read_bytes(), (run / "predictions.csv").read_text(), history
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    (weights, predictions, history), (weights2, predictions2, history2) = outcome(one), outcome(other)
+    assert weights == weights2 and predictions == predictions2
+    pd.testing.assert_frame_equal(history, history2, check_exact=True)
+
+
+def test_it_learns_what_can_be_seen(tmp_path):
+    prepared = toy_cohort(tmp_path / "prepared", {"train": 18, "valid": 6, "test": 9})
+    run = train(prepared, tmp_path / "run", replace(QUICK, epochs=8), progress=False)
+    history = pd.read_csv(run / "history.csv")
+    assert history["epoch"].tolist() == list(range(1, 9))
+    # In training a step of four patients has its own batch statistics and dropout, so that its loss stays high.
+    assert history["valid_loss"].iloc[-1] < 0.5 < history["valid_loss"].iloc[0]
+    predictions = pd.read_csv(run / "predictions.csv")
+    test = predictions[predictions["split"] == "test"]
+    assert (test["stage"] == test["predicted"]).all()
+
+
+def test_labels_that_are_noise_score_chance(tmp_path):
+    """Each patient can be known again by a pattern of his own, so anything that carried a test patient's slices into
+    training would show as accuracy."""
+    prepared = toy_cohort(tmp_path / "prepared", {"train": 18, "test": 60}, signal=0, pattern=0.3)
+    settings = replace(QUICK, epochs=20, augmentation=None)
+    predictions = pd.read_csv(train(prepared, tmp_path / "run", settings, progress=False) / "predictions.csv")
+    hits = (predictions["stage"] == predictions["predicted"]).groupby(predictions["split"]).sum()
+    assert hits["train"] >= 15, "the patterns can be learnt by heart, or this test shows nothing"
+    assert binomtest(int(hits["test"]), 60, 1 / 3).pvalue > 0.01
+
+
+def test_the_same_call_gives_the_same_run_and_another_seed_another(prepared, tmp_path):
+    first = train(prepared, tmp_path / "first", QUICK, progress=False)
+    torch.rand(3)
+    np.random.default_rng().random()
+    second = train(prepared, tmp_path / "second", QUICK, progress=False)
+    assert_equal_runs(first, second)
+    third = train(prepared, tmp_path / "third", replace(QUICK, seed=1), progress=False)
+    assert outcome(first)[0] != outcome(third)[0]
+
+
+def test_the_callers_random_numbers_are_left_alone(prepared, tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    train(prepared, tmp_path / "run", replace(QUICK, epochs=1), progress=False)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def stop_after_saving(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    save = UnfinishedRun.save
+
+    def save_and_stop(self, epoch, *rest):
+        save(self, epoch, *rest)
+        if epoch == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(UnfinishedRun, "save", save_and_stop)
+
+
+def stop_within_epoch(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    validate, calls = training._validate, []
+
+    def validate_or_stop(*arguments):
+        calls.append(1)
+        if len(calls) > epochs:
+            raise KeyboardInterrupt
+        return validate(*arguments)
+
+    monkeypatch.setattr(training, "_validate", validate_or_stop)
+
+
+def stop_before_renaming(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runfolder, "predict", stop)
+
+
+@pytest.mark.parametrize(
+    ("stop", "epochs"),
+    [
+        (stop_after_saving, 1),
+        (stop_after_saving, 2),
+        (stop_within_epoch, 0),
+        (stop_within_epoch, 2),
+        (stop_before_renaming, 3),
+    ],
+)
+def test_a_resumed_run_equals_an_undisturbed_one(prepared, tmp_path, monkeypatch, stop, epochs):
+    undisturbed = train(prepared, tmp_path / "undisturbed", QUICK, progress=False)
+    with monkeypatch.context() as patch:
+        stop(patch, epochs)
+        with pytest.raises(KeyboardInterrupt):
+            train(prepared, tmp_path / "run", QUICK, progress=False)
+    assert not (tmp_path / "run").exists()
+    kept = sorted(path.name for path in (tmp_path / ".run.unfinished").glob("epoch-*"))
+    assert kept == ([f"epoch-000{epochs}"] if epochs else [])
+    half = tmp_path / ".run.unfinished" / "writing"  # as a kill while saving leaves it
+    half.mkdir(exist_ok=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    trained = []
+    with monkeypatch.context() as patch:
+        train_epoch = training._train_epoch
+        patch.setattr(training, "_train_epoch", lambda *args: trained.append(args[3]) or train_epoch(*args))
+        resumed = train(prepared, tmp_path / "run", QUICK, progress=False)
+    assert trained == list(range(epochs, 3)), "only what was missing is trained again"
+    assert_equal_runs(undisturbed, resumed)
+    assert not (tmp_path / ".run.unfinished").exists()
+
+
+@pytest.mark.slow
+def test_a_run_shot_at_any_moment_equals_an_undisturbed_one(prepared, tmp_path):
+    undisturbed = train(prepared, tmp_path / "undisturbed", QUICK, progress=False)
+    script = (
+        "from pathlib import Path; import sys; from toy_patients import toy_cohort\n"
+        "from cirrnb.model.training import train; from test_training import QUICK, SPLITS\n"
+        "train(toy_cohort(Path(sys.argv[1]), SPLITS), sys.argv[2], QUICK, progress=False)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", script, str(tmp_path / "prepared"), str(tmp_path / "run")]
+    for attempt in range(30):
+        process = subprocess.Popen(command, env=environment)
+        deadline = time.monotonic() + 6 + 1.3 * attempt
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == 0
+    assert_equal_runs(undisturbed, tmp_path / "run")
+
+
+def test_a_complete_run_is_returned_and_never_overwritten(prepared, tmp_path):
+    run = train(prepared, tmp_path / "run", QUICK, progress=False)
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.iterdir()}
+    assert train(prepared, run, QUICK, progress=False) == run
+    with pytest.raises(InputError, match="epochs 3 then, 2 now"):
+        train(prepared, run, replace(QUICK, epochs=2), progress=False)
+    with pytest.raises(InputError, match="data"):
+        train(replace(prepared, scans=prepared.scans[:-1]), run, QUICK, progress=False)
+    assert before == {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.iterdir()}
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(InputError, match="no run folder"):
+        train(prepared, tmp_path / "notes", QUICK, progress=False)
+
+
+def test_an_unfinished_run_is_not_continued_with_other_settings(prepared, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after_saving(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(prepared, tmp_path / "run", QUICK, progress=False)
+    other = replace(QUICK, slices=1)
+    with pytest.raises(InputError, match="slices 2 then, 1 now"):
+        train(prepared, tmp_path / "run", other, progress=False)
+    again = train(prepared, tmp_path / "run", other, progress=False, resume=False)
+    assert_equal_runs(again, train(prepared, tmp_path / "fresh", other, progress=False))
+
+
+def test_the_run_folder_tells_what_it_is_and_nothing_about_the_machine(prepared, tmp_path):
+    run = train(prepared, tmp_path / "run", QUICK, progress=False)
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "history.csv",
+        "predictions.csv",
+        "provenance.json",
+    }
+    config = json.loads((run / "config.json").read_text())
+    assert config["simulated"] is True and config["cohort"] == "toy"
+    assert config["splits"]["train"] == {"mild": 3, "moderate": 3, "severe": 3}
+    assert config["preparation"]["spacing"] == 8.0 and config["training"]["epochs"] == 3
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["versions"]["torch"] == torch.__version__.split("+")[0] and len(provenance["data"]) == 64
+    assert provenance["training"]["seed"] == 0 and "commit" in provenance
+    text = "".join((run / name).read_text() for name in ("config.json", "provenance.json", "history.csv"))
+    for secret in (str(tmp_path), str(Path.home()), socket.gethostname(), f"/{getpass.getuser()}", "cirrhotic/"):
+        assert secret not in text
+    predictions = pd.read_csv(run / "predictions.csv")
+    assert predictions["split"].value_counts().to_dict() == SPLITS
+    assert predictions["simulated"].all()
+
+
+def test_patients_on_both_sides_are_refused(prepared, tmp_path):
+    last = prepared.scans[-1]
+    leaking = replace(last, scan=replace(last.scan, split="train"))
+    with pytest.raises(InputErrors, match="cirrhotic/15"):
+        train(replace(prepared, scans=(*prepared.scans[:-1], leaking)), tmp_path / "run", QUICK, progress=False)
+    assert list(tmp_path.iterdir()) == [tmp_path / "prepared"]
+
+
+def with_stage(prepared: PreparedCohort, split: str, stage: str | None) -> PreparedCohort:
+    scans = (
+        replace(one, scan=replace(one.scan, stage=stage)) if one.scan.split == split else one for one in prepared.scans
+    )
+    return replace(prepared, scans=tuple(scans))
+
+
+@pytest.mark.parametrize(
+    ("split", "stage", "message"),
+    [
+        ("train", None, "split train, none of them with a stage"),
+        ("valid", None, "split valid, none of them with a stage"),
+        ("test", None, "split test, none of them with a stage"),
+        ("train", "mild", "at least two stages"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(prepared, tmp_path, split, stage, message):
+    with pytest.raises(InputError, match=message):
+        train(with_stage(prepared, split, stage), tmp_path / "run", QUICK, progress=False)
+
+
+def test_one_sequence_no_validation_and_unstaged_patients_will_do(tmp_path):
+    prepared = toy_cohort(tmp_path / "prepared", {"train": 7, "test": 2}, sequences=["T2W"])
+    nobody = replace(prepared.scans[-1].scan, stage=None, split=None)
+    prepared = replace(prepared, scans=(*prepared.scans[:-1], replace(prepared.scans[-1], scan=nobody)))
+    run = train(prepared, tmp_path / "run", replace(QUICK, epochs=1), progress=False)
+    assert pd.read_csv(run / "history.csv")["valid_loss"].isna().all()
+    predictions = pd.read_csv(run / "predictions.csv")
+    assert predictions["sequences"].eq("T2W").all() and len(predictions) == 9
+    assert predictions["stage"].isna().sum() == 1
+
+
+def test_a_loss_that_is_no_number_stops_the_training(prepared, tmp_path):
+    first = prepared.scans[0]
+    image = np.array(first.image)
+    image[:] = np.nan
+    np.save(first.folder / "image.npy", image)
+    fresh = replace(prepared, scans=(replace(first), *prepared.scans[1:]))
+    with pytest.raises(InputError, match="not finite"):
+        train(fresh, tmp_path / "run", QUICK, progress=False)
+
+
+def test_one_line_an_epoch_in_the_log(prepared, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="cirrnb"):
+        train(prepared, tmp_path / "run", replace(QUICK, epochs=2), progress=False)
+    lines = [record.getMessage() for record in caplog.records if record.name == "cirrnb.model.training"]
+    assert len(lines) == 2 and lines[1].startswith("epoch 2") and "valid_kappa" in lines[1]
+
+
+def test_one_cycle_is_torchs():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=50, cycle_momentum=False)
+    for step in range(50):
+        assert one_cycle(step, 50, 2e-3) == pytest.approx(schedule.get_last_lr()[0], rel=1e-6, abs=1e-12)
+        optimizer.step()
+        schedule.step()
+
+
+@given(steps=st.integers(1, 200))
+def test_the_learning_rate_of_any_length_is_positive_and_never_above_the_peak(steps):
+    rates = [one_cycle(step, steps, 1e-3) for step in range(steps)]
+    assert min(rates) > 0 and max(rates) <= 1e-3 * (1 + 1e-12)
+
+
+@given(patients=st.integers(1, 300), per_step=st.integers(1, 32), epoch=st.integers(0, 5))
+def test_steps_take_every_patient_once_and_are_even(patients, per_step, epoch):
+    steps = steps_of_epoch(patients, per_step, 0, epoch)
+    assert sorted(patient for step in steps for patient in step) == list(range(patients))
+    sizes = [len(step) for step in steps]
+    assert max(sizes) <= per_step and max(sizes) - min(sizes) <= 1
+    if patients > 20:
+        assert steps != steps_of_epoch(patients, per_step, 0, epoch + 1)
+
+
+def test_presets_by_name():
+    changed = TrainingSettings.preset("demo", epochs=3, backbone="resnet10t")
+    assert changed.epochs == 3 and changed.stager.backbone == "resnet10t"
+    with pytest.raises(InputError, match="demo"):
+        TrainingSettings.preset("standart")
+    with pytest.raises(InputError, match="epoch"):
+        TrainingSettings.preset("demo", epoch=3)
+    for wrong in ({"epochs": 0}, {"epochs": 2.5}, {"precision": "fp8"}, {"learning_rate": -1.0}, {"seed": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            TrainingSettings(**wrong)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(tmp_path):
+    """Steps of 4 and 3 patients shared by two processes; no batch normalisation, dropout or augmentation, which
+    differ by process."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from dataclasses import replace\n"
+        "from toy_patients import LARGE, toy_cohort; from cirrnb.model.training import train\n"
+        "from cirrnb.model.settings import TrainingSettings\n"
+        "settings = TrainingSettings.preset('demo', backbone='convnext_atto', dropout=0.0, epochs=2, slices=2,\n"
+        "    patients_per_step=4, augmentation=None, learning_rate=1e-4)\n"
+        "cohort = toy_cohort(Path(sys.argv[1]), {'train': 7, 'valid': 3}, settings=LARGE)\n"
+        "train(cohort, sys.argv[2], settings, progress=False)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    alone = [sys.executable, str(script), str(tmp_path / "prepared"), str(tmp_path / "one")]
+    subprocess.run(alone, env=environment, check=True)
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    shared = [*launch, str(script), str(tmp_path / "prepared"), str(tmp_path / "two")]
+    subprocess.run(shared, env=environment, check=True)
+    assert json.loads((tmp_path / "two" / "provenance.json").read_text())["processes"] == 2
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-2)
+    losses = [pd.read_csv(tmp_path / name / "history.csv")["train_loss"] for name in ("one", "two")]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
