@@ -70,9 +70,10 @@ def draw_body(random: np.random.Generator, seed: int, sex: str, age: float) -> B
     male = sex == "male"
     own = {name: float(np.clip(random.standard_normal(), -2.2, 2.2)) for name in VARIATIONS}
     own["muscle fat"] += (age - 60) / 15
-    width = (139 if male else 128) + 8 * random.standard_normal()
+    width = float(131 if male else 121) + 8 * random.standard_normal()
     fat = float(np.clip(np.exp(np.log(15 if male else 20) + 0.42 * random.standard_normal()), 5, 48))
-    depth = 0.66 * width + 4.5 * random.standard_normal() + 0.25 * (fat - 17)
+    width += 0.45 * float(np.clip(fat - 17, -12, 20))
+    depth = 0.655 * width + 4.5 * random.standard_normal() + 0.25 * (fat - 17)
     height = (1.0 if male else 0.96) + 0.05 * random.standard_normal()
     scale = (float(width / HALF_WIDTH), float(depth / HALF_DEPTH), float(np.clip(height, 0.86, 1.14)))
     return Body(seed, sex, scale, fat, float(random.uniform(0.85, 1.15)), own)
@@ -138,7 +139,9 @@ def cavity(points: Points) -> Array:
     rise = ((points.z - 5) / 110) ** 2
     across = np.abs(points.x) / (HALF_WIDTH * (1 - 0.06 * rise))
     deep = np.abs(points.y) / (HALF_DEPTH * (1 - 0.05 * rise))
-    power = np.float32(2.35)
+    # Flatter in front than an ellipse, and fuller towards the back of the flanks.
+    across = across * (1 - 0.05 * np.clip(points.y / HALF_DEPTH, -1, 1))
+    power = np.float32(2.5)
     reach = np.maximum(across**power + deep**power, np.float32(1e-6)) ** (1 / power)
     away = np.sqrt(points.x * points.x + points.y * points.y)
     return (away * (1 - 1 / np.maximum(reach, np.float32(1e-3)))).astype(np.float32)
@@ -147,8 +150,11 @@ def cavity(points: Points) -> Array:
 def diaphragm(body: Body, points: Points) -> Array:
     """(x, y, 1) height of the diaphragm's underside in mm."""
     x, y = points.x, points.y
-    top = 88 + 5 * body.own["dome"]
-    right = top - 60 * ((x + 60) / 95) ** 2 - 46 * ((y + 8) / 82) ** 2
-    left = top - 14 - 60 * ((x - 62) / 88) ** 2 - 46 * ((y + 2) / 82) ** 2
-    overlap = np.maximum(14 - np.abs(right - left), 0)
-    return (np.maximum(right, left) + overlap**2 / 56).astype(np.float32)
+    top = 84 + 5 * body.own["dome"]
+    behind, before = np.maximum(y + 18, 0) / 92, np.minimum(y + 18, 0) / 105
+    slope = 68 * behind**2 + 40 * before**2
+    right = top - 76 * (np.abs(x + 58) / 95) ** 2.3
+    left = top - 12 - 72 * (np.abs(x - 58) / 88) ** 2.3
+    # The two domes meet in the central tendon, on which the heart lies.
+    overlap = np.maximum(26 - np.abs(right - left), 0)
+    return (np.maximum(right, left) + overlap**2 / 104 - slope).astype(np.float32)

@@ -28,8 +28,8 @@ def fluid_depth(body: Body, points: Points) -> Array:
     amount = 40 * body.shown["ascites"]
     if amount <= 0:
         return np.zeros((1, 1, 1), np.float32)
-    side = np.clip(-points.x / 95, -1, 1)
-    place = np.where(side > 0, 0.32 + 0.68 * np.maximum(side, 0) ** 1.5, 0.32 + 0.25 * side**2) * np.ones_like(points.y)
+    side = np.clip(-points.x / 110, -1, 1)
+    place = np.where(side > 0, 0.42 + 0.58 * side, 0.42 - 0.05 * side) * np.ones_like(points.y)
     behind = np.clip(1 - np.maximum(points.y - 15, 0) / 65, 0.1, 1)
     below = np.clip(1 - points.z / 110, 0.25, 1.25)
     rough = 1 + 0.35 * body.noise("fluid", 55.0)(points)
@@ -37,8 +37,8 @@ def fluid_depth(body: Body, points: Points) -> Array:
 
 
 def gap(body: Body, points: Points) -> Array:
-    """Distance in mm that liver and spleen keep from the wall: fat, and ascites where there is some."""
-    return 1.6 + fluid_depth(body, points)
+    """Distance in mm that liver and spleen keep from the wall: none but for ascites."""
+    return -0.4 + fluid_depth(body, points)
 
 
 def lobes(body: Body, moved: Points, inner: Array) -> Array:
@@ -51,19 +51,22 @@ def lobes(body: Body, moved: Points, inner: Array) -> Array:
     x, y, z = moved.x, moved.y, moved.z
     bend = body.noise("lobes", 60.0)(moved) * np.float32(3.2)
     wall = smooth_max(inner, z - diaphragm(body, moved) + 1.5, 10)
-    hollow = 9 * np.exp(-(((y - 45) / 30) ** 2)) * np.exp(-(((z + 50) / 40) ** 2))
+    hollow = 14 * np.exp(-(((y - 45) / 30) ** 2)) * np.exp(-(((z + 50) / 40) ** 2))
     lean = 0.36 + 0.05 * own["visceral"]
-    medial = (x + 21 - 24 * size + 15 * shift) / 1.15 + (0.30 * y - lean * z + hollow) / 1.15
-    bottom = (-96 - 26 * size + 26 * shift + 7 * own["visceral"] + 0.28 * (x + 100) + 0.12 * y) / 1.05 - z / 1.05
+    # High up the lobe reaches the vena cava whatever its size; behind and below it draws back from the spine.
+    aslant = 0.85 * np.maximum(y, 0) + 0.25 * np.minimum(y, 0)
+    drawn = np.clip((y + 22) / 50, 0.15, 1) * (13 * shift + 9 - 16 * size)
+    medial = (x + 17 + drawn + aslant) / 1.25 + (hollow - lean * z) / 1.25
+    bottom = (-82 - 26 * size + 20 * shift + 7 * own["visceral"] + 0.28 * (x + 100) + 0.12 * y) / 1.05 - z / 1.05
     right = smooth_max(smooth_max(wall + 9 * shift, medial + bend, 16), bottom - bend, 26)
-    reach = 70 + 24 * own["left lobe"] + 26 * size + 26 * shift
-    back = (24 - 7 * size - 11 * shift + 0.19 * x + 0.0022 * np.maximum(x, 0) ** 2 + y) - 0.12 * z
-    under = (-44 - 14 * size - 22 * shift + 14 * own["left height"] + 0.42 * np.maximum(x, -20) + 0.15 * (y + 40)) - z
-    sides = smooth_max((x - reach) * 0.85, (under * 0.85).astype(np.float32), 16)
-    left = smooth_max(smooth_max(wall, (back - bend).astype(np.float32), 14), sides, 14)
+    reach = 80 + 24 * own["left lobe"] + 13 * size + 26 * shift
+    back = (30 - 10 * size - 11 * shift + 0.24 * x + 0.0012 * np.maximum(x, 0) ** 2 + y) - 0.12 * z
+    under = (-34 - 13 * size - 22 * shift + 14 * own["left height"] + 0.42 * np.maximum(x, -20) + 0.15 * (y + 40)) - z
+    sides = smooth_max((x - reach) * 0.85 - bend, (under * 0.85).astype(np.float32) + bend, 30)
+    left = smooth_max(smooth_max(wall, (back - bend).astype(np.float32), 18), sides, 24)
     left = smooth_max(left, (-x - 52).astype(np.float32), 10)
     grown = 1 + 0.55 * shift
-    caudate = ellipsoid(moved, (-9, 2 + 2 * shift, 12), (17 * grown, 14 * grown, 33 * grown))
+    caudate = ellipsoid(moved, (-11 + 3 * shift, -13, 14), (17 * grown, 11.5 * grown, 31 * grown))
     return smooth_min(smooth_min(right.astype(np.float32), left.astype(np.float32), 12), caudate, 7)
 
 
@@ -77,7 +80,7 @@ def clefts(body: Body, moved: Points, distance: Array, wide: float | None = None
     bend = body.noise("clefts", 35.0)(moved) * np.float32(2.0)
     teres = np.maximum(np.abs(x + bend - 14 - 4 * own["fissure"]) - 1.4 - 2.5 * wide - 0.05 * np.maximum(-z, 0), 0)
     teres = np.sqrt(teres**2 + np.maximum(y + 27 + 0.3 * z, 0) ** 2 + np.maximum(z - 14, 0) ** 2) - 0.8
-    venosum = np.abs(y + 14 + 0.25 * x + bend) - 1.0 - 1.0 * wide
+    venosum = np.abs(y + 28 + 0.25 * x + bend) - 1.0 - 1.0 * wide
     venosum = np.maximum(venosum, np.maximum(np.abs(x - 6) - 26, np.abs(z - 16) - 22))
     hilum = ellipsoid(moved, (-16, -7, -6), (21 + 5 * wide, 9 + 3 * wide, 12 + 4 * wide), 0.15)
     spot = (-44.0, -42.0, -52.0)
@@ -122,19 +125,21 @@ def texture(body: Body, moved: Points, sequence: str, inside: NDArray[np.bool_])
     On T1W nodules are iso- to hyperintense among septa that enhance late; on T2W they are dark in a bright lace.
     """
     strength = body.shown[f"nodules_{sequence.lower()}"]
-    shade = 1 + 0.02 * body.noise("patches", 26.0)(moved) + 0.012 * body.noise("grain", 5.0)(moved)
+    shade = 1 + 0.022 * body.noise("patches", 26.0)(moved) + 0.025 * body.noise("grain", 4.0)(moved)
     if strength <= 0 or not inside.any():
         return shade, None
     random = body.random("nodules")
-    size = float(random.uniform(7.0, 9.0)) + 2.5 * strength
+    size = float(random.uniform(5.0, 7.0)) + 2.5 * strength
     centre, wall, name = Cells.draw(random, size).at(moved, inside)
-    coarse = np.clip(0.6 + 0.5 * body.noise("confluent", 40.0)(moved)[inside], 0.1, 1.3)
+    coarse = np.clip(0.65 + 0.45 * body.noise("confluent", 36.0)(moved)[inside], 0.15, 1.3)
+    broken = np.clip(0.62 + 0.5 * body.noise("broken lace", 7.0)(moved)[inside], 0.05, 1.25)
     lace = np.zeros(inside.shape, np.float32)
-    thread = np.clip(1 - wall * size / (0.9 + 1.3 * strength), 0, 1) * coarse
-    lace[inside] = thread * (min(1.0, 0.15 + 0.75 * strength) * min(1, 3 * strength))
-    odd = (name > 0.72).astype(np.float32)
-    sign = 0.22 if sequence == "T1W" else -0.30
-    shade[inside] *= 1 + strength * sign * coarse * np.clip(1 - centre / 0.75, 0, 1) * (0.6 + odd)
+    thread = np.clip(1.1 - wall * size / (0.8 + 0.9 * strength), 0, 1) * coarse * broken
+    lace[inside] = thread * np.float32(min(0.55 * strength + 0.1, 3 * strength))
+    odd = (name > 0.74).astype(np.float32)
+    sign = 0.26 if sequence == "T1W" else -0.26
+    round_off = np.clip(1.25 - 1.5 * centre, 0, 1)
+    shade[inside] *= 1 + strength * sign * coarse * round_off * (0.45 + 1.1 * odd)
     return shade, lace
 
 
@@ -150,7 +155,7 @@ def volume(body: Body, step: float = 5.0) -> float:
 
 def solve_size(body: Body, wanted: float) -> Body:
     """The body with `liver_size` such that the liver has the wanted volume in mL, as near as shape allows."""
-    low, high = -2.2, 3.2
+    low, high = -3.2, 2.6
     for _ in range(8):
         middle = (low + high) / 2
         if volume(replace(body, liver_size=middle), 8.0) < wanted:

@@ -29,7 +29,7 @@ def spleen(body: Body, frame: Frame) -> tuple[Window, Array] | None:
     kidney = ellipsoid(points, (55, 46, -62), (32, 29, 56))
     bend = body.noise("spleen", 42.0)(points) * np.float32(2.5)
     lower = smooth_max(body_of_it + bend, -np.minimum(hollow, kidney) + 0.5 * bend, 9)
-    return found[0], smooth_max(lower, inner + 0.4 * gap(body, points) + 1.2, 6)
+    return found[0], smooth_max(lower, inner + 0.4 * gap(body, points) + 0.2, 6)
 
 
 def spleen_volume(body: Body, step: float = 5.0) -> float:
@@ -77,10 +77,10 @@ def kidneys(body: Body, frame: Frame) -> Layers:
         x, y, z = centre
         wavy = body.noise("kidney", 16.0)(points)
         shape = ellipsoid(points, centre, (24, 28, 53), side * 0.75) + 0.9 * wavy
-        hilum = (x - side * 21, y - 15, z)
-        notch = ellipsoid(points, hilum, (13, 11, 19), side * 0.75)
+        hilum = (x - side * 21, y - 17, z)
+        notch = ellipsoid(points, hilum, (9, 8, 15), side * 0.75)
         outline = smooth_max(shape, -notch, 6)
-        sinus = ellipsoid(points, (x - side * 9, y - 6, z), (13, 8, 31), side * 0.75)
+        sinus = ellipsoid(points, (x - side * 10, y - 8, z), (12, 7, 29), side * 0.75)
         yield Layer(window, coverage(shape - 4.5, frame.width), "fat")
         yield Layer(window, coverage(outline, frame.width), "renal cortex")
         pyramids = body.noise("pyramids", 13.0)(points)
@@ -153,7 +153,7 @@ def stomach(body: Body, frame: Frame) -> Layers:
     if found is None:
         return
     window, points = found
-    full, place = 0.86 + 0.13 * body.own["stomach"], 9 * body.own["stomach place"]
+    full, place = 1.04 + 0.15 * body.own["stomach"], 9 * body.own["stomach place"]
     line: tuple[tuple[Vector, Vector, float, float], ...] = (
         ((58, 20, 48), (66, -4, 22), 31, 29),
         ((66, -4, 22), (62, -38, -18 + place), 29, 23),
@@ -165,13 +165,13 @@ def stomach(body: Body, frame: Frame) -> Layers:
         distance = smooth_min(distance, capsule(points, start, end, radius * full, tip * full), 12)
     distance = distance + 2.5 * body.noise("stomach", 28.0)(points)
     folds = np.abs(body.noise("folds", 11.0)(points))
-    thick = 3.4 + 4.5 * (1.35 - full) * np.exp(-((folds / 0.5) ** 2))
+    thick = 3.0 + 5.5 * np.clip(1.45 - full, 0.1, 1) * np.exp(-((folds / 0.5) ** 2))
     yield Layer(window, coverage(distance, frame.width), "hollow wall", (1 + 0.05 * folds).astype(np.float32))
     lumen = distance + thick
-    food = body.noise("food", 8.0)(points)
-    mixed = float(np.clip(0.25 + 0.3 * body.own["fat shape"], 0, 0.7))
+    food = body.noise("food", 5.0)(points)
+    mixed = float(np.clip(0.35 + 0.25 * body.own["fat shape"], 0.05, 0.8))
     inside = coverage(lumen, frame.width)
-    yield Layer(window, inside, "stomach content", np.clip(1 - mixed * np.abs(food), 0.2, 1).astype(np.float32))
+    yield Layer(window, inside, "stomach content", np.clip(1 - mixed * (0.45 + 0.4 * food), 0.2, 1).astype(np.float32))
     level = -16.0 - 14 * body.own["stomach place"]
     yield Layer(window, (coverage(np.maximum(lumen, points.y - level), frame.width)).astype(np.float32), "air")
 
@@ -180,11 +180,12 @@ def bowel(body: Body, frame: Frame) -> Layers:
     """Colon along its frame with gas and stool, loops of small bowel, and the duodenum's bow."""
     yield from _colon(body, frame)
     random = body.random("loops")
-    for _ in range(15):
-        centre = np.array((random.uniform(-45, 78), random.uniform(-66, -14), random.uniform(-150, -50)))
-        if centre[2] > -75 and centre[0] < 10:
+    for _ in range(40):
+        centre = np.array((random.uniform(-82, 92), random.uniform(-66, 14), random.uniform(-150, 2)))
+        # The upper loops lie to the left before the kidney; those to the right only where the liver leaves room.
+        if (centre[2] > -70 and -40 < centre[0] < 28) or (centre[0] < -40 and centre[2] > -25):
             continue
-        knots = [centre + random.normal(0, 13, 3) for _ in range(4)]
+        knots = [centre + random.normal(0, 12, 3) for _ in range(4)]
         loop = chain([(float(k[0]), float(k[1]), float(k[2])) for k in knots], float(random.uniform(7, 11)))
         yield from tubes(frame, loop, "hollow wall")
         filling = str(random.choice(("bowel content", "bowel content", "stomach content", "hollow wall")))
@@ -196,10 +197,10 @@ def bowel(body: Body, frame: Frame) -> Layers:
 
 def _colon(body: Body, frame: Frame) -> Layers:
     drop = 12 * body.own["colon"]
-    line = [(-88, 22, -160), (-88, 16, -112), (-76, -40, -96), (-38, -66, -86 - drop), (8, -72, -88 - drop)]
-    line += [(52, -66, -66 - drop / 2), (82, -36, -28), (96, -4, -10), (102, 22, -48), (97, 40, -110), (96, 40, -170)]
-    segments = chain(line, 20, 18, 17, 15, 16, 13, 12)
-    gas_above = 3.0 + 4 * body.own["colon"]
+    line = [(-90, 24, -160), (-90, 12, -96), (-82, -28, -52 - drop), (-46, -62, -72 - drop), (8, -72, -88 - drop)]
+    line += [(52, -66, -62 - drop / 2), (88, -40, -10 - drop), (102, -4, 14), (106, 24, -36), (101, 38, -110), (98, 40, -170)]
+    segments = chain(line, 21, 19, 18, 18, 22, 15, 13)
+    gas_above = 2.0 + 4 * body.own["colon"]
     for start, end, radius, tip in segments:
         reach = radius + 7
         low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach

@@ -49,7 +49,7 @@ def paint(body: Body, frame: Frame, signals: Mapping[str, float], sequence: str,
     worlds = ((slab.real, body), (slab.twin, body.twin)) if with_twin else ((slab.real, body),)
     _lay(both, torso.outside(body, frame), signals)
     _lay((slab.real,), _ascites(body, frame, slab), signals)
-    for organ in (organs.bowel, organs.stomach, organs.pancreas, organs.adrenals, organs.kidneys):
+    for organ in (vessels.mesentery, organs.bowel, organs.stomach, organs.pancreas, organs.adrenals, organs.kidneys):
         _lay(both, organ(body, frame), signals)
     _spleen(worlds, frame, signals, slab)
     for canvas, world in worlds:
@@ -147,7 +147,7 @@ def _liver_layers(body: Body, frame: Frame, window: Window, share: Array, shade:
     portal, veins = vessels.within_liver(body)
     tracts = [segment for segment in portal if segment[2] > 1.0]
     for segments, tissue, grow, kept in (
-        (tracts, "stranded fat", 1.1, 0.45),
+        (tracts, "stranded fat", 0.9, 0.25),
         (veins, "vein", 0.0, 1.0),
         (portal, "portal vein", 0.0, 1.0),
     ):

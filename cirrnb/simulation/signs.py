@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from cirrnb.data.scan import STAGES
 
-READER_NOISE = 0.10
+READER_NOISE = 0.12
 """Standard deviation of the reader's disagreement, in standard deviations of severity."""
 
 STAGE_COUNTS = {"mild": 131, "moderate": 114, "severe": 73}
@@ -46,14 +46,14 @@ class Sign:
 
 
 CHANNELS = (
-    Sign("nodularity", "nodularity", 0.92, -1.3),
-    Sign("nodules_t1w", "nodules", 0.89, -1.0, ("T1W",)),
-    Sign("nodules_t2w", "nodules", 0.89, -1.0, ("T2W",)),
-    Sign("lobes", "lobes", 0.91, -1.3),
-    Sign("spleen", "spleen", 0.85, -0.4),
-    Sign("ascites", "ascites", 0.85, 0.5),
-    Sign("portal", "portal", 0.85, -0.8),
-    Sign("fossa", "fossa", 0.87, -0.9),
+    Sign("nodularity", "nodularity", 0.90, -1.1),
+    Sign("nodules_t1w", "nodules", 0.85, -0.9, ("T1W",)),
+    Sign("nodules_t2w", "nodules", 0.85, -0.9, ("T2W",)),
+    Sign("lobes", "lobes", 0.90, -1.1),
+    Sign("spleen", "spleen", 0.86, -0.6),
+    Sign("ascites", "ascites", 0.88, 0.4),
+    Sign("portal", "portal", 0.87, -0.9),
+    Sign("fossa", "fossa", 0.88, -0.9),
 )
 SIGNS = tuple(dict.fromkeys(channel.sign for channel in CHANNELS))
 """The signs in the order of their labels in an evidence map: nodularity is 1, fossa and notch 7."""

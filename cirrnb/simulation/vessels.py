@@ -41,7 +41,7 @@ def great_vessels(body: Body, frame: Frame) -> Layers:
     wide = 9.5 + 0.9 * body.own["aorta"]
     bow = 3 * body.own["aorta"]
     aorta = chain([(7 + bow, 4, -200), (9 + bow, 4, -60), (10, 5, 30), (12, 9, 150)], wide, wide + 1.5)
-    cava = 10.5 + 1.3 * body.own["cava"]
+    cava = 8.2 + 1.1 * body.own["cava"]
     line = [(-25, 2, -200), (-25, 2, -70), (-25, 2, 10), (-22, -1, 66), (-16, -12, 92), (-12, -24, 112)]
     kidneys = [
         *chain([(-25, 6, -62), (-44, 26, -66)], 4.0, 3.2),
@@ -53,9 +53,32 @@ def great_vessels(body: Body, frame: Frame) -> Layers:
         *chain([(10, -20, -17), (-8, -20, -18), (-20, -14, -10)], 2.2, 1.8),
         *chain([(10, -20, -17), (30, -8, -8), (52, 12, 4), (70, 20, 12)], 2.3, 1.9),
     ]
-    yield from tubes(frame, [*aorta, *arteries, *chain(line, cava)], "vessel wall", 0.9)
+    # Two tubes side by side give the vena cava its oval.
+    sides = [chain([(x + step, y + 0.25 * step, z) for x, y, z in line], cava) for step in (-3.6, 3.6)]
+    yield from tubes(frame, [*aorta, *arteries, *sides[0], *sides[1]], "vessel wall", 0.9)
     yield from tubes(frame, [*aorta, *arteries], "artery")
-    yield from tubes(frame, [*chain(line, cava, cava + 1), *kidneys], "vein")
+    yield from tubes(frame, [*sides[0], *sides[1], *kidneys], "vein")
+
+
+@lru_cache(maxsize=4)
+def _mesentery(body: Body) -> tuple[Segment, ...]:
+    """Small vessels that fan out through the fat of mesentery and omentum."""
+    random = body.random("mesentery")
+    segments: list[Segment] = []
+    for _ in range(26):
+        start = np.array((random.uniform(-10, 35), random.uniform(-30, -5), random.uniform(-120, 20)))
+        aim = start + (random.normal(25, 34), random.normal(-18, 22), random.normal(0, 26))
+        segments += list(_branch(random, _vector(start), _vector(aim), float(random.uniform(1.2, 1.9)), 1))
+    for _ in range(10):
+        start = np.array((random.uniform(-60, 80), random.uniform(-82, -66), random.uniform(-130, -10)))
+        aim = start + random.normal(0, 1, 3) * (22, 5, 20)
+        segments += list(_branch(random, _vector(start), _vector(aim), 1.2, 1))
+    return tuple(segments)
+
+
+def mesentery(body: Body, frame: Frame) -> Layers:
+    """Small vessels in the fat between the loops."""
+    yield from tubes(frame, _mesentery(body), "vein", share=0.85)
 
 
 def portal_radius(body: Body) -> float:
@@ -90,7 +113,7 @@ def portal_system(body: Body, frame: Frame) -> Layers:
 def within_liver(body: Body) -> tuple[list[Segment], list[Segment]]:
     """Branches of the portal vein and the hepatic veins inside the liver, the finest about 1 mm thick."""
     random = body.random("tree")
-    wide = 5.1 + 0.35 * body.own["portal"] + 1.2 * body.shown["portal"]
+    wide = 5.4 + 0.35 * body.own["portal"] + 1.2 * body.shown["portal"]
     portal = chain([(-19, -7, -6), (-38, -2, 2), (-50, 2, 6)], wide, 0.72 * wide)
     portal += chain([(-19, -7, -6), (-8, -18, 8), (8, -28, 14), (14, -42, 10)], 0.8 * wide, 0.5 * wide)
     for start, aim, radius in (
@@ -106,10 +129,10 @@ def within_liver(body: Body) -> tuple[list[Segment], list[Segment]]:
         portal += list(_branch(random, start, aim, radius * wide, 3))
     veins: list[Segment] = []
     for line, radius in (
-        (((-24, 0, 66), (-58, 10, 50), (-90, 18, 12)), 4.2),
-        (((-23, -4, 66), (-34, -26, 42), (-46, -46, -4)), 3.9),
-        (((-20, -6, 68), (10, -28, 50), (42, -40, 30)), 3.5),
-        (((-27, 4, 14), (-56, 28, -16), (-72, 40, -42)), 2.4),
+        (((-24, 0, 66), (-58, 10, 50), (-90, 18, 12)), 5.2),
+        (((-23, -4, 66), (-34, -26, 42), (-46, -46, -4)), 5.0),
+        (((-20, -6, 68), (10, -28, 50), (42, -40, 30)), 4.4),
+        (((-27, 4, 14), (-56, 28, -16), (-72, 40, -42)), 3.0),
     ):
         thin = radius * (1 - 0.45 * body.shown["nodules_t2w"] * body.shown["nodularity"])
         trunk = chain(line, thin, 0.6 * thin)
