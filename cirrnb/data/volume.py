@@ -91,26 +91,31 @@ def read_mask(path: Path | str, grid: Grid) -> NDArray[np.bool_]:
             "Resample the mask to its scan (nearest neighbour), or find the mask that belongs to the scan.",
         )
     values, _ = read_volume(path)
-    return _binary(path, values)
+    return as_mask(path, values)
 
 
-def _binary(path: Path, values: NDArray) -> NDArray[np.bool_]:
-    inside = values != 0
-    if not inside.any():
+def as_mask(path: Path, values: NDArray) -> NDArray[np.bool_]:
+    """The values of a mask file as bool; raises what `read_mask` raises of an empty or a non-binary one.
+
+    Bytes of 0 and 1, the usual case, are looked at as they are and not copied.
+    """
+    low, high = values.min(), values.max()
+    if low == 0 == high:
         raise InputError(
             path,
             "an empty mask: every voxel is 0",
             "a mask with the liver in it",
             "Draw the mask again, or leave the mask out (the scan can be prepared without one).",
         )
-    first = values.flat[np.argmax(inside)]
-    low, high = values.min(), values.max()
-    if low < 0 or high != first or bool(((values != 0) & (values != high)).any()):
+    if low >= 0 and high == 1 and values.dtype.itemsize == 1:
+        return values.view(np.bool_)
+    inside = values != 0
+    if low < 0 or np.count_nonzero(values == high) < np.count_nonzero(inside):
         some = np.unique(values[inside][:: max(1, int(inside.sum()) // 100_000)])
-        listed = ", ".join(f"{value:g}" for value in some[:6]) + (", ..." if some.size > 6 else "")
+        shown = ", ".join(f"{value:g}" for value in some[:6]) + (", ..." if some.size > 6 else "")
         raise InputError(
             path,
-            f"a mask with the values {listed} beside 0",
+            f"a mask with the values {shown} beside 0",
             "a binary mask: 0 outside the liver and one positive value inside",
             "Keep the liver's label only, and resample masks with nearest neighbour.",
         )

@@ -1,0 +1,165 @@
+"""What one scan's files hold, found out by reading each of them once: geometry, values, mask, a hash of the voxels."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.grid import Grid
+from cirrnb.data.header import VolumeHeader
+from cirrnb.data.volume import as_mask, read_header, read_volume
+
+SIGNAL = 0.05
+"""Share of a scan's 99th percentile above which a voxel is taken for tissue when the body's outline is drawn. Livers
+full of iron lie below, but skin, fat and muscle around them do not."""
+
+_SAMPLE = 100_000  # voxels from which percentiles are estimated
+_STEP = 5.0  # mm between the voxels that stand for the body
+
+Facts = dict[str, Any]
+
+NUMBERS = (
+    *("slices", "in_plane", "through_plane", "tilt", "minimum", "maximum", "middle", "top"),
+    *("liver_volume", "liver_slices", "liver_outside", "liver_right", "liver_front"),
+)
+FACTS = (
+    *("problem", "dtype", "scaled", "matrix", "orientation", "voxels", "mask_state", "mask_problem", "liver_at"),
+    *NUMBERS,
+)
+"""All facts that `run_job` may tell of a scan; those that do not apply are absent."""
+
+
+def run_job(job: dict[str, str | None]) -> Facts:
+    """Examine the scan that a job names; never raises, so that one scan does not stop an audit."""
+    try:
+        return examine(Path(job["image"] or ""), Path(job["mask"]) if job["mask"] else None)
+    except InputError as error:
+        return {"problem": str(error)}
+    except MemoryError:
+        return {"problem": f"{job['image']}: too little memory to read it"}
+    except Exception as error:  # nobody foresaw it, but the other scans are to be audited all the same
+        return {"problem": f"{job['image']}: {type(error).__name__}: {error}"}
+
+
+def examine(image: Path, mask: Path | None) -> Facts:
+    """Facts of one scan, as plain numbers and text.
+
+    - `dtype`, `scaled`: type of the stored numbers; whether the file scales them.
+    - `matrix` ("320 x 260"), `slices`, `in_plane`, `through_plane` (mm), `orientation` ("LPS": towards what the three
+      axes run), `tilt` (degrees that they are off the body's axes). Slices lie along the axis with the widest
+      spacing, the last one where all are alike.
+    - `minimum`, `maximum`, `middle` (median), `top` (99th percentile) of the values.
+    - `voxels`: hash of shape and values, the same for the same voxels under another name or type of integer.
+    - `mask_state`: "none", "fine", "empty", "not binary", "on another grid" or "unreadable", with `mask_problem`.
+    - With a fine mask `liver_volume` (mL), `liver_slices`, `liver_at` (borders of the array that it touches),
+      `liver_outside` (share of its voxels outside the body), `liver_right` and `liver_front` (mm by which its centre
+      lies to the patient's right and to the front of the body's centre).
+
+    Raises InputError if the image cannot be read; what is wrong with a mask is a fact.
+    """
+    header = read_header(image)
+    values, grid = read_volume(image)
+    facts = _geometry(header) | _values(values)
+    facts["voxels"] = _hash(values)
+    if mask is None:
+        return facts | {"mask_state": "none"}
+    inside, state = _mask(mask, grid)
+    return facts | state | (_liver(values, inside, grid, facts["top"]) if inside is not None else {})
+
+
+def _geometry(header: VolumeHeader) -> Facts:
+    grid, through = header.grid, _through(header.grid)
+    plane = [axis for axis in range(3) if axis != through]
+    directions = grid.affine[:3, :3] / np.array(grid.spacing)
+    tilt = np.degrees(np.arccos(np.clip(np.abs(directions).max(axis=0), 0, 1))).max()
+    return {
+        "dtype": header.dtype.newbyteorder("=").name,
+        "scaled": header.scaled,
+        "matrix": " x ".join(str(grid.shape[axis]) for axis in plane),
+        "slices": grid.shape[through],
+        "in_plane": max(grid.spacing[axis] for axis in plane),
+        "through_plane": grid.spacing[through],
+        "orientation": "".join(nib.aff2axcodes(grid.affine)),
+        "tilt": float(tilt),
+    }
+
+
+def _values(values: NDArray) -> Facts:
+    flat = values.ravel(order="F")
+    sample = flat[:: max(1, flat.size // _SAMPLE)]
+    middle, top = np.percentile(sample, (50, 99))
+    found = {"minimum": values.min(), "maximum": values.max(), "middle": middle, "top": top}
+    return {name: float(value) for name, value in found.items()}
+
+
+def _hash(values: NDArray) -> str:
+    digest = hashlib.blake2b(str(values.shape).encode(), digest_size=16)
+    digest.update(values.ravel(order="F").data.cast("B"))
+    return digest.hexdigest()
+
+
+def _mask(path: Path, grid: Grid) -> tuple[NDArray[np.bool_] | None, Facts]:
+    state = "unreadable"
+    try:
+        own = read_header(path).grid
+        if not own.matches(grid):
+            shapes = [" x ".join(map(str, one.shape)) for one in (own, grid)]
+            told = f"{shapes[0]} voxels, its scan {shapes[1]}" if own.shape != grid.shape else "placed elsewhere"
+            return None, {"mask_state": "on another grid", "mask_problem": f"{path}: {told}"}
+        values, _ = read_volume(path)
+        state = "not binary" if values.any() else "empty"
+        return as_mask(path, values), {"mask_state": "fine"}
+    except InputError as error:
+        return None, {"mask_state": state, "mask_problem": str(error)}
+
+
+def _liver(values: NDArray, inside: NDArray[np.bool_], grid: Grid, top: float) -> Facts:
+    """What the mask says of the liver. `values` and `inside` share the grid; `top` is the scan's 99th percentile."""
+    through = _through(grid)
+    lines = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    borders = [
+        f"{'slice' if axis == through else f'axis {axis + 1}'}: {end}"
+        for axis, line in enumerate(lines)
+        for end, touched in (("first", line[0] == 0), ("last", line[-1] == grid.shape[axis] - 1))
+        if touched
+    ]
+    steps = [1 if axis == through else max(1, round(_STEP / grid.spacing[axis])) for axis in range(3)]
+    coarse = tuple(slice(None, None, step) for step in steps)
+    body, liver = _outline(values[coarse] > SIGNAL * top, through), inside[coarse]
+    facts = {
+        "liver_volume": int(np.count_nonzero(inside)) * grid.voxel_volume / 1000,
+        "liver_slices": len(lines[through]),
+        "liver_at": ", ".join(borders),
+    }
+    if body.any() and liver.any():
+        centres = [grid.to_patient(np.argwhere(part).mean(axis=0) * steps) for part in (body, liver)]
+        right, front, _ = (centres[1] - centres[0]).tolist()
+        outside = float(np.mean(~body[liver]))
+        facts |= {"liver_outside": outside, "liver_right": right, "liver_front": front}
+    return facts
+
+
+def _through(grid: Grid) -> int:
+    """The axis along which slices lie: the one with the widest spacing, the last where all are alike."""
+    return max(range(3), key=lambda axis: (round(grid.spacing[axis], 2), axis))
+
+
+def _outline(tissue: NDArray[np.bool_], through: int) -> NDArray[np.bool_]:
+    """The body with lungs, vessels and dark organs filled in: what has tissue on all four sides within its slice."""
+    from scipy import ndimage
+
+    block = [2, 2, 2]
+    block[through] = 1
+    body = ndimage.binary_opening(tissue, np.ones(block))  # single voxels are noise
+    filled = np.ones_like(body)
+    for axis in {0, 1, 2} - {through}:
+        after = np.maximum.accumulate(body, axis=axis)
+        before = np.flip(np.maximum.accumulate(np.flip(body, axis), axis=axis), axis)
+        filled &= after & before
+    return filled

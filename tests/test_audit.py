@@ -1,0 +1,365 @@
+"""The audit on trees with planted faults: each is found, named, and weighed; a clean tree has none."""
+
+import csv
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from published_tree import COMPLETE, Patient, Tree
+
+from cirrnb.data import examination, published_figures
+from cirrnb.data.audit import audit
+from cirrnb.data.audit_tables import counts
+from cirrnb.data.confounds import confounds
+from cirrnb.data.errors import InputErrors
+from cirrnb.data.reading import read_cohort
+from cirrnb.data.scan import STAGES
+
+SHAPE, SPACING = (36, 28, 9), (10.0, 9.0, 20.0)
+AFFINE = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])  # LPS: x towards the left, y towards the back
+AFFINE[:3, 3] = (175, 121, -80)
+
+
+def phantom(seed):
+    """A body with a liver on the patient's right and a noisy background, and the liver's mask."""
+    x, y, z = np.meshgrid(*(np.arange(size) for size in SHAPE), indexing="ij")
+    body = ((x - 17.5) / 15) ** 2 + ((y - 13.5) / 11) ** 2 < 1
+    liver = ((x - 11) / 5) ** 2 + ((y - 11) / 5) ** 2 + ((z - 4) / 3) ** 2 < 1
+    noise = np.random.default_rng(seed).normal(0, 5, SHAPE)
+    image = np.abs(np.where(liver, 300, np.where(body, 500, 0)) + noise)
+    return image.astype(np.int16), liver.astype(np.uint8)
+
+
+def save(path, values, affine=AFFINE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(values, affine), path)
+
+
+PATIENTS = [
+    Patient(9, {"T1W": ("train", True), "T2W": ("train", True)}, "mild", 61, "female"),
+    Patient(10, {"T2W": ("test", True)}, "severe", 45, "male"),
+    Patient(12, {"T1W": ("train", True)}, "moderate", 52, "male"),
+    Patient(9, {"T1W": (None, True)}, None, 30, "male", healthy=True),
+]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Four patients with five scans, all in order."""
+    made = Tree(tmp_path / "cohort")
+    made.write(PATIENTS)
+    for order, patient in enumerate(PATIENTS):
+        for sequence in patient.scans:
+            image, mask = phantom(10 * order + (sequence == "T2W"))
+            save(made.place(patient, sequence, "images"), image)
+            save(made.place(patient, sequence, "masks"), mask)
+    return made
+
+
+def image(tree, patient=1, sequence="T2W"):
+    return tree.place(PATIENTS[patient], sequence, "images")
+
+
+def mask(tree, patient=1, sequence="T2W"):
+    return tree.place(PATIENTS[patient], sequence, "masks")
+
+
+def look(tree, severity="error"):
+    found = audit(tree.root, workers=1, progress=False)
+    assert found.has_errors == any(finding.severity == "error" for finding in found.findings)
+    return [finding for finding in found.findings if finding.severity == severity]
+
+
+def test_a_clean_tree_has_neither_errors_nor_warnings_beyond_its_size(tree):
+    assert look(tree) == []
+    assert [finding.check for finding in look(tree, "warning")] == ["published figures"]
+
+
+def test_two_workers_find_what_one_finds(tree):
+    one, two = (audit(tree.root, workers=number, progress=False) for number in (1, 2))
+    pd.testing.assert_frame_equal(one.scans, two.scans)
+    assert one.findings == two.findings
+
+
+def test_facts_of_a_scan_are_those_it_was_made_with(tree):
+    scans = audit(tree.root, workers=1, progress=False).scans.set_index("name")
+    scan = scans.loc["cirrhotic/10 T2W"]
+    values, liver = phantom(11)
+    assert (scan["dtype"], scan.matrix, scan.slices, scan.orientation) == ("int16", "36 x 28", 9, "LPS")
+    assert (scan.in_plane, scan.through_plane, scan.tilt) == pytest.approx((10, 20, 0))
+    assert (scan.minimum, scan.maximum) == (values.min(), values.max())
+    assert scan.liver_volume == pytest.approx(liver.sum() * 10 * 9 * 20 / 1000)
+    assert scan.liver_slices == 5 and scan.liver_at == "" and scan.liver_outside == 0
+    assert scan.liver_right == pytest.approx(65, abs=5) and scan.liver_front == pytest.approx(22, abs=5)
+
+
+def test_the_order_and_direction_of_axes_do_not_change_what_is_found(tmp_path):
+    values, liver = phantom(3)
+    turned = nib.Nifti1Image(values, AFFINE), nib.Nifti1Image(liver, AFFINE)
+    facts = []
+    for name, codes in (("a", "LPS"), ("b", "SRA"), ("c", "AIL")):
+        wanted = nib.orientations.axcodes2ornt(codes)
+        for one, what in zip(turned, ("image", "mask"), strict=True):
+            change = nib.orientations.ornt_transform(nib.io_orientation(one.affine), wanted)
+            nib.save(one.as_reoriented(change), tmp_path / f"{name}_{what}.nii.gz")
+        facts.append(examination.examine(tmp_path / f"{name}_image.nii.gz", tmp_path / f"{name}_mask.nii.gz"))
+    assert [one["orientation"] for one in facts] == ["LPS", "SRA", "AIL"]
+    for one in facts:
+        assert one["slices"] == 9 and one["through_plane"] == 20 and one["liver_slices"] == 5
+        for name in ("liver_volume", "liver_right", "liver_front"):
+            assert one[name] == pytest.approx(facts[0][name], abs=0.01)
+
+
+# Planted faults.
+
+
+def test_an_unreadable_scan_is_named_and_the_others_are_audited(tree):
+    image(tree).write_bytes(image(tree).read_bytes()[:500])
+    (finding,) = look(tree)
+    assert finding.check == "unreadable scan" and finding.names == ("cirrhotic/10 T2W",)
+    assert "10.nii.gz" in finding.text
+    assert audit(tree.root, workers=1, progress=False).scans.problem.notna().sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda values: values * 0, "empty"),
+        (lambda values: values + 2 * np.roll(values, 3, axis=0), "not binary"),
+        (lambda values: values[:, :, :-1], "on another grid"),
+    ],
+)
+def test_masks_that_are_wrong(tree, change, words):
+    save(mask(tree), change(phantom(11)[1]))
+    (finding,) = look(tree)
+    assert finding.check == "masks" and words in finding.text and finding.names == ("cirrhotic/10 T2W",)
+
+
+def test_a_mask_placed_elsewhere_in_the_patient(tree):
+    moved = AFFINE.copy()
+    moved[2, 3] += 20
+    save(mask(tree), phantom(11)[1], moved)
+    (finding,) = look(tree)
+    assert "on another grid" in finding.text and "placed elsewhere" in finding.text
+
+
+def test_an_unreadable_mask_and_many_bad_masks_are_one_finding(tree):
+    mask(tree).write_bytes(b"no mask")
+    assert "unreadable" in look(tree)[0].text
+    for patient, sequence in ((0, "T1W"), (0, "T2W"), (1, "T2W")):
+        save(mask(tree, patient, sequence), phantom(1)[1] * 0)
+    (finding,) = look(tree)
+    assert "3 masks that are empty" in finding.text and len(finding.names) == 3
+
+
+@pytest.mark.parametrize(
+    ("shift", "axis", "words"),
+    [(-6, 0, "outside the body"), (7, 0, "mirrored"), (8, 1, "outside the body"), (14, 0, "shifted")],
+)
+def test_a_shifted_mask_is_a_warning(tree, shift, axis, words):
+    save(mask(tree), np.roll(phantom(11)[1], shift, axis=axis))
+    assert look(tree) == []
+    finding = next(finding for finding in look(tree, "warning") if finding.check == "masks")
+    assert words in finding.text and finding.names == ("cirrhotic/10 T2W",)
+
+
+def test_a_mirrored_mask_is_a_warning(tree):
+    save(mask(tree), np.ascontiguousarray(phantom(11)[1][::-1]))
+    finding = next(finding for finding in look(tree, "warning") if finding.check == "masks")
+    assert "mirrored" in finding.text
+
+
+def test_a_dark_liver_is_not_called_shifted(tree):
+    values, liver = phantom(11)
+    save(image(tree), np.where(liver == 1, 2, values).astype(np.int16))  # as full of iron as in real T2W scans
+    assert [finding.check for finding in look(tree, "warning")] == ["published figures"]
+
+
+def test_a_liver_cut_off_by_the_scan_is_a_note(tree):
+    save(mask(tree), np.roll(phantom(11)[1], 2, axis=2))
+    notes = [finding for finding in look(tree, "note") if finding.check == "masks"]
+    assert len(notes) == 1 and "cut off" in notes[0].text
+
+
+def test_the_same_voxels_under_two_names_are_found_whatever_the_file(tree):
+    values = nib.load(image(tree, 0, "T1W")).get_fdata()
+    save(image(tree, 1), values.astype(np.uint16))  # other type, other compression, other split and stage
+    (finding,) = look(tree)
+    assert finding.check == "same voxels" and set(finding.names) == {"cirrhotic/9 T1W", "cirrhotic/10 T2W"}
+    assert "leak between test and train" in finding.text and "staged mild and severe" in finding.text
+
+
+def test_a_constant_scan_is_told_once_and_not_called_a_copy(tree):
+    for patient in (1, 2):
+        save(image(tree, patient, "T2W" if patient == 1 else "T1W"), np.full(SHAPE, 7, np.int16))
+    (finding,) = look(tree)
+    assert finding.check == "values" and finding.names == ("cirrhotic/10 T2W", "cirrhotic/12 T1W")
+
+
+def test_sequences_in_different_splits_are_a_warning(tree):
+    for what in ("images", "masks"):
+        place = tree.place(PATIENTS[0], "T2W", what)
+        other = place.parent.parent / f"valid_{what}" / place.name
+        other.parent.mkdir()
+        shutil.move(place, other)
+    finding = next(finding for finding in look(tree, "warning") if finding.check == "leak between splits")
+    assert finding.names == ("cirrhotic/9",)
+
+
+def test_oblique_and_oddly_stored_scans_are_notes(tree):
+    angle = np.radians(20)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    for what, values in zip((image, mask), phantom(11), strict=True):
+        save(what(tree), values, turn @ AFFINE)
+    for what, values in zip((image, mask), phantom(20), strict=True):
+        save(what(tree, 2, "T1W"), values[::-1], AFFINE @ np.diag([-1, 1, 1, 1]))
+    texts = {finding.text: finding.names for finding in look(tree, "note") if finding.check == "orientation"}
+    assert any("oblique scans, up to 20" in text and names == ("cirrhotic/10 T2W",) for text, names in texts.items())
+    assert any("RPS" in text and names == ("cirrhotic/12 T1W",) for text, names in texts.items())
+
+
+def test_problems_of_reading_become_errors(tree):
+    tree.table(COMPLETE, [["9", "61", "1", "1"], ["10", "45", "2", "7"], ["12", "52", "2", "2"]])
+    (finding,) = look(tree)
+    assert finding.check == "reading" and "'7'" in finding.text
+    with pytest.raises(InputErrors):
+        audit(tree.root / "none")
+
+
+def test_a_cohort_without_masks_or_readable_scans_is_audited(tree):
+    cohort = read_cohort(tree.root)
+    for scan in cohort.scans:
+        scan.mask.unlink()
+    assert audit(tree.root, workers=1, progress=False).scans.liver_volume.isna().all()
+    for scan in cohort.scans:
+        scan.image.write_bytes(b"")
+    found = audit(tree.root, workers=1, progress=False)
+    assert sum(finding.check == "unreadable scan" for finding in found.findings) == 5 and found.report()
+
+
+def test_an_own_table_is_audited_without_published_figures(tree):
+    path = tree.root / "mine.csv"
+    rows = [("a", "T1", image(tree, 0, "T1W"), "x"), ("b", "T2", image(tree), "y")]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("patient", "sequence", "image", "problem"), *rows])
+    found = audit(path, workers=1, progress=False)
+    assert "counts" not in found.tables and found.scans.problem.isna().all()
+    assert not found.has_errors and "mine: 2 scans" in found.report()
+
+
+def test_the_report_names_findings_and_says_simulated(tree):
+    (tree.root / "SIMULATED.txt").touch()
+    image(tree).write_bytes(b"")
+    found = audit(tree.root, workers=1, progress=False)
+    report = found.report()
+    assert "(SIMULATED)" in report and "Errors: 1" in report and "cirrhotic/10 T2W" in report
+    assert not any(finding.severity == "warning" for finding in found.findings)  # counts need not be the published ones
+    assert len(found.findings_table) == len(found.findings)
+
+
+# Published figures.
+
+
+def test_published_figures_add_up():
+    lines = {figure.line: figure.published for figure in published_figures.published_figures()}
+    assert len(lines) == 38
+    assert sum(lines[f"T1W {split} scans"] for split in ("train", "valid", "test")) == 310
+    assert sum(lines[f"T2W {split} scans"] for split in ("train", "valid", "test")) == 318
+    assert lines["patients"] == 291 + lines["patients with T1W alone"] + lines["patients with T2W alone"]
+    for sequence, total in (("T1W", 310), ("T2W", 318), ("both sequences", 291)):
+        assert sum(lines[f"{sequence} {stage}"] for stage in STAGES) == total
+    assert sum(lines[f"both sequences {split} (T2W split)"] for split in ("train", "valid", "test")) == 291
+    assert lines["T2W female patients"] + lines["T2W male patients"] == 318
+
+
+def test_counts_stand_beside_the_published_ones():
+    columns = ["subject", "source", "sequence", "split", "stage", "sex", "age", "liver_volume"]
+    scans = pd.DataFrame(
+        [
+            ("cirrhotic/47", "cirrhotic", "T1W", "valid", "mild", "male", 50, 1400.0),
+            ("cirrhotic/47", "cirrhotic", "T2W", "train", "mild", "male", 50, 1500.0),
+            ("cirrhotic/3", "cirrhotic", "T2W", "test", "severe", "female", 60, 1100.0),
+            ("healthy/3", "healthy", "T1W", None, None, None, None, 1600.0),
+        ],
+        columns=columns,
+    )
+    found = counts(scans).set_index("line").found
+    assert found["cirrhotic scans"] == 3 and found["patients"] == 2 and found["patients with T2W alone"] == 1
+    assert found["patients whose sequences stand in different splits"] == 1
+    assert found["both sequences train (T2W split)"] == 1 and found["T1W healthy subjects"] == 1
+    assert found["T2W test severe"] == 1 and found["T2W mean age (± 2)"] == 55
+    assert found["T2W mild median liver volume in mL (± 213)"] == 1500
+
+
+# Confounds.
+
+
+def traits(number, seed=0):
+    """Scans whose traits know nothing of stage and source."""
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "sequence": "T2W",
+            "problem": None,
+            "source": random.choice(["cirrhotic", "healthy"], number, p=[0.8, 0.2]),
+            "stage": random.choice(STAGES, number),
+            "dtype": "int16",
+            "matrix": random.choice(["320 x 260", "512 x 384", "512 x 416", "560 x 560"], number),
+            "orientation": "LPS",
+            "scanner": random.choice(["A", "B"], number),
+            **{name: random.normal(100, 10, number) for name in ("in_plane", "through_plane", "slices")},
+            **{name: random.normal(100, 10, number) for name in ("minimum", "maximum", "top")},
+        }
+    )
+
+
+def test_independent_traits_are_no_confounds():
+    assert not any(confounds(traits(300, seed), ("scanner",)).confound.any() for seed in range(5))
+
+
+def test_a_type_that_tells_the_source():
+    scans = traits(300)
+    scans.loc[scans.source == "healthy", "dtype"] = "uint16"
+    table = confounds(scans)
+    row = table.iloc[0]
+    healthy = int((scans.source == "healthy").sum())
+    assert row.confound and row.tells == "source" and row.trait == "the type of the numbers"
+    assert row.strength == pytest.approx(1, abs=0.01) and table.confound.sum() == 1
+    assert (
+        f"in {healthy} of {healthy} healthy" in row.words or f"in {300 - healthy} of {300 - healthy} cirrh" in row.words
+    )
+
+
+def test_a_spacing_that_tells_a_stage():
+    scans = traits(300)
+    severe = scans.stage == "severe"
+    scans.loc[severe, "through_plane"] = 8.0
+    scans.loc[~severe, "through_plane"] = np.where(np.arange((~severe).sum()) % 4 == 0, 8.0, 6.0)
+    row = confounds(scans).iloc[0]
+    assert row.confound and row.tells == "stage" and "spacing between slices" in row.trait
+    few = int((~severe).sum() + 3) // 4
+    assert row.strength == pytest.approx(0.5 + 0.5 * (1 - few / (~severe).sum()), abs=0.005)  # AUC by hand, ties halved
+    assert f"at least 8 in {severe.sum()} of {severe.sum()} severe, in {few} of" in row.words
+
+
+def test_a_scanner_of_ones_own_table_that_tells_a_stage():
+    scans = traits(300)
+    scans["scanner"] = np.where(scans.stage == "severe", "B", "A")
+    row = confounds(scans, ("scanner",)).iloc[0]
+    assert row.confound and row.trait == "scanner" and row.strength == pytest.approx(1, abs=0.01)
+
+
+def test_cramers_v_equals_the_value_worked_out_by_hand():
+    # [[30, 10], [10, 30]]: chi2 = 20, phi2 = 0.25 - 1/79, corrected rows and columns 2 - 1/79
+    scans = traits(80).assign(stage=None, source=np.repeat(["a", "b"], 40))
+    scans["dtype"] = np.repeat(["int16", "uint16", "int16", "uint16"], [30, 10, 10, 30])
+    table = confounds(scans)
+    strength = table[table.trait == "the type of the numbers"].strength.iloc[0]
+    assert strength == pytest.approx(np.sqrt((0.25 - 1 / 79) / (1 - 1 / 79)))
+
+
+def test_groups_too_small_are_not_compared():
+    assert confounds(traits(12).assign(stage=None)).empty
