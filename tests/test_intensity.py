@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from cirrnb.data.intensity import NoBody, find_body, scale
+from cirrnb.data.intensity import NoBody, find_body, scale, to_half
 
 SPACING = (5.0, 2.0, 2.5)
 SHAPE = (24, 130, 150)  # 260 x 375 mm in plane
@@ -110,8 +113,27 @@ def test_what_is_no_body_is_told(volume: np.ndarray, told: str) -> None:
         find_body(volume, SPACING)
 
 
+@given(arrays(np.float32, st.integers(1, 60), elements=st.floats(-65504, 65504, width=32)))
+def test_conversion_to_half_is_numpys(values: np.ndarray) -> None:
+    ours, numpys = to_half(values.copy()), values.astype(np.float16)
+    normal = np.abs(values) >= 2.0**-14
+    assert ours[normal].tobytes() == numpys[normal].tobytes()
+    assert np.abs(ours[~normal] - numpys[~normal]).max(initial=0) <= 2.0**-24
+
+
+def test_conversion_to_half_is_numpys_for_every_half_and_between_them() -> None:
+    halves = np.arange(0x0400, 0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)  # 2^-14 to 65504
+    between = (halves[1:] + halves[:-1]) / 2  # ties
+    near = np.concatenate([halves, between, np.nextafter(between, np.float32(0)), np.nextafter(between, np.float32(9))])
+    for values in (near, -near):
+        assert to_half(values.copy()).tobytes() == values.astype(np.float16).tobytes()
+
+
 def test_scaling_by_hand() -> None:
     values = np.array([100, 300, 200, 1000, -900], dtype=np.float32)
     scaled = scale(values, 100, 300)
     assert scaled.dtype == np.float16
     assert scaled.tolist() == [0, 1, 0.5, 2, -0.5]
+    # All float16 there are below 2^-14 come out as they are.
+    small = np.arange(0x0400, dtype=np.uint16).view(np.float16)
+    assert to_half(small.astype(np.float32)).tobytes() == small.tobytes()

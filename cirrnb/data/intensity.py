@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE = 5.0
+SAMPLE = 6.0
 """mm between the voxels looked at to find the body and its percentiles: every n-th along each axis, without
-averaging, so that their distribution is that of the whole volume. Some 100,000 remain within a body; a percentile
-estimated from so many is off by 0.03 of a percent."""
+averaging, so that their distribution is that of the whole volume. Some 50,000 remain within a body; the first or
+99th percentile of so many is the true 1.00 ± 0.04th."""
 
 LEAST_SAMPLES = 16  # along an axis, where it has as many
 LEAST_BODY = 0.2
@@ -18,6 +18,8 @@ LEAST_BODY = 0.2
 
 SUBSTANTIAL = 0.3
 """Share of the largest cross-section that a slice needs to count as showing the body."""
+
+_BINS = 512  # of the histogram in which the body's threshold is sought
 
 CLIP = (-0.5, 2.0)
 """Range kept after scaling: fluid and vessels may be brighter than 1, nothing useful is beyond 2."""
@@ -81,7 +83,25 @@ def scale(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.fl
     values -= np.float32(low)
     values *= np.float32(1 / (high - low))
     np.clip(values, *CLIP, out=values)
-    return values.astype(np.float16)
+    return to_half(values)
+
+
+def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """What `values.astype(np.float16)` is, four times as fast; works in `values` itself.
+
+    For numbers up to 65504; what is smaller than 6e-5 may be rounded to the next float16, 6e-8 away.
+
+    numpy converts one number at a time, which would cost more than resampling. Here the exponent is brought to that
+    of float16 by a multiplication, which also makes small numbers subnormal, and the ten bits that remain of the
+    fraction are rounded to even.
+    """
+    values *= np.float32(2.0**-112)
+    bits = values.view(np.uint32)
+    sign = (bits >> np.uint32(16)).astype(np.uint16) & np.uint16(0x8000)
+    bits &= np.uint32(0x7FFFFFFF)
+    bits += ((bits >> np.uint32(13)) & np.uint32(1)) + np.uint32(0xFFF)
+    bits >>= np.uint32(13)
+    return (bits.astype(np.uint16) | sign).view(np.float16)
 
 
 def _stride(size: int, spacing: float) -> int:
@@ -99,8 +119,10 @@ def _threshold(sample: NDArray[np.float32]) -> float:
         high = float(sample.max())
     if not high > low:
         raise NoBody(f"(almost) all voxels at the intensity {low:g}")
-    counts, edges = np.histogram(np.minimum(sample, high), bins=512, range=(low, high))
-    levels = (edges[:-1] + edges[1:]) / 2 - low  # above 0, so that their logarithm exists
+    step = (high - low) / _BINS
+    bins = np.minimum((sample - np.float32(low)) * np.float32(1 / step), _BINS - 1).astype(np.int32)
+    counts = np.bincount(bins.ravel(), minlength=_BINS)
+    levels = (np.arange(_BINS) + 0.5) * step  # above 0, so that their logarithm exists
     weights, moments = np.cumsum(counts), np.cumsum(counts * levels)
     cut = int(np.searchsorted(levels, moments[-1] / weights[-1]))
     for _ in range(50):
@@ -111,7 +133,7 @@ def _threshold(sample: NDArray[np.float32]) -> float:
         if abs(better - cut) <= 1:
             break
         cut = better
-    return float(edges[cut])
+    return low + cut * step
 
 
 def _largest(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
