@@ -1,0 +1,131 @@
+"""Staging patients: all slices, the same every time, and a plain word for what cannot be used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from toy_patients import LARGE, SETTINGS, toy_cohort, write_scan
+
+from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import SEQUENCES, STAGES, Scan
+from cirrnb.model import prediction as module
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.prediction import COLUMNS, predict, predict_patient
+from cirrnb.model.stager import Stager, StagerSettings
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedStager:
+    torch.manual_seed(0)
+    return TrainedStager(Stager(StagerSettings(width=16)).eval(), SETTINGS, False, "toy run", {})
+
+
+def bag_of(tmp_path: Path, patient: str = "1", **slices: int | np.ndarray) -> Bag:
+    """A bag with so many slices of noise, or the image given, for each sequence."""
+    scans = {}
+    for sequence, given in slices.items():
+        image = given
+        if not isinstance(given, np.ndarray):
+            image = np.random.default_rng(given).random((given, 20, 24))
+        scan = Scan(patient, sequence, Path("1.nii.gz"), stage="mild")
+        scans[sequence] = write_scan(tmp_path / f"{patient}-{sequence}", scan, image.astype(np.float16))
+    return Bag(scans)
+
+
+def test_one_row_a_patient(trained, tmp_path):
+    prepared = toy_cohort(tmp_path, {"train": 4, "test": 2})
+    table = predict(trained, prepared)
+    assert tuple(table.columns) == COLUMNS
+    assert table["subject"].tolist() == [f"cirrhotic/{number}" for number in range(1, 7)]
+    assert table["split"].tolist() == ["train"] * 4 + ["test"] * 2
+    assert table["stage"].tolist() == ["mild", "moderate", "severe", "mild", "mild", "moderate"]
+    probabilities = table[list(STAGES)].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert table["predicted"].tolist() == [STAGES[index] for index in probabilities.argmax(axis=1)]
+    assert table["sequences"].eq("T1W+T2W").all() and table["notes"].eq("").all()
+    assert table["simulated"].all(), "the toy cohort is simulated"
+    assert not predict(trained, prepared.bags())["simulated"].any()
+    assert predict(replace(trained, simulated=True), prepared.bags())["simulated"].all()
+
+
+def test_the_same_every_time_and_whoever_else_is_staged(trained, tmp_path):
+    bags = toy_cohort(tmp_path, {"test": 5}).bags()
+    trained.stager.train()  # as a caller may leave it
+    table = predict(trained, bags)
+    pd.testing.assert_frame_equal(table, predict(trained, bags), check_exact=True)
+    pd.testing.assert_frame_equal(table, predict(trained, bags[::-1])[::-1].reset_index(drop=True), check_exact=True)
+
+
+def test_weights_are_told_slice_by_slice(trained, tmp_path):
+    said = predict_patient(trained, bag_of(tmp_path, T1W=7, T2W=3))
+    assert {name: len(weights) for name, weights in said.slice_weights.items()} == {"T1W": 7, "T2W": 3}
+    assert all(weights.sum() == pytest.approx(1, abs=1e-5) for weights in said.slice_weights.values())
+    assert said.sequence_weights == pytest.approx({"T1W": 0.5, "T2W": 0.5})
+    assert said.model == "toy run" and said.subject == "cirrhotic/1" and said.notes == ()
+    assert sum(said.probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("sequence", SEQUENCES)
+def test_a_missing_sequence_is_told(trained, tmp_path, sequence):
+    table = predict(trained, [bag_of(tmp_path, **{sequence: 4})])
+    other = SEQUENCES[1 - SEQUENCES.index(sequence)]
+    assert table.loc[0, "sequences"] == sequence and table.loc[0, "notes"] == f"{other} missing"
+
+
+def test_one_slice_is_staged_and_told(trained, tmp_path):
+    said = predict_patient(trained, bag_of(tmp_path, T1W=5, T2W=1))
+    assert said.slice_weights["T2W"] == pytest.approx([1.0])
+    assert said.notes == ("T2W has one slice",)
+
+
+def test_400_slices_go_through_in_chunks(trained, tmp_path, monkeypatch):
+    sizes = []
+    hook = trained.stager.backbone.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    bag = bag_of(tmp_path, T1W=400, T2W=30)
+    said = predict_patient(trained, bag)
+    hook.remove()
+    assert max(sizes) == module.CHUNK and sum(sizes) == 430
+    monkeypatch.setattr(module, "CHUNK", 1000)
+    assert predict_patient(trained, bag).probabilities == pytest.approx(said.probabilities, abs=1e-5)
+
+
+def test_a_constant_image_is_left_out_and_told(trained, tmp_path):
+    said = predict_patient(trained, bag_of(tmp_path, T1W=np.full((4, 20, 24), 0.25), T2W=3))
+    assert list(said.slice_weights) == ["T2W"]
+    assert said.notes == ("T1W left out: a constant image (every voxel 0.25)",)
+    alone = predict_patient(trained, bag_of(tmp_path / "alone", T2W=3))
+    assert said.probabilities == alone.probabilities
+
+
+def test_nobody_usable_and_the_rest_goes_on(trained, tmp_path):
+    constant = bag_of(tmp_path, "1", T1W=np.zeros((2, 20, 24)))
+    broken = np.random.default_rng(0).random((2, 20, 24))
+    broken[0, 3, 3] = np.nan
+    infinite = bag_of(tmp_path, "2", T2W=broken)
+    good = bag_of(tmp_path, "3", T1W=3)
+    table = predict(trained, [constant, infinite, good])
+    assert table["predicted"].isna().tolist() == [True, True, False]
+    assert table[list(STAGES)].isna().all(axis=1).tolist() == [True, True, False]
+    assert "T1W left out: a constant image" in table.loc[0, "notes"] and "not finite" in table.loc[1, "notes"]
+    with pytest.raises(InputErrors, match=r"cirrhotic/1[\s\S]*cirrhotic/2"):
+        predict(trained, [constant, infinite])
+    with pytest.raises(InputError, match="constant"):
+        predict_patient(trained, constant)
+
+
+def test_scans_prepared_otherwise_are_refused(trained, tmp_path):
+    prepared = toy_cohort(tmp_path, {"test": 2}, settings=LARGE)
+    with pytest.raises(InputErrors, match=r"4 problems[\s\S]*512[\s\S]*toy run"):
+        predict(trained, prepared)
+
+
+def test_no_patient_and_no_scan(trained):
+    assert list(predict(trained, []).columns) == list(COLUMNS)
+    with pytest.raises(InputError, match="without a scan"):
+        predict(trained, [Bag({})])
