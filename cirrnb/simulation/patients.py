@@ -13,6 +13,8 @@ from cirrnb.simulation.body import Body, draw_body
 from cirrnb.simulation.signs import Latent, draw_latent, thresholds
 
 HEALTHY_STREAM = 1_000_000
+LOG_SIZE = (-0.13, 0.18)
+"""Mean and spread of the logarithm of a body's volume against the canonical one, over many drawn bodies."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def draw_patient(plan: Plan, seed: int) -> Patient:
     severity = latent.severity if latent else -1.2
     if latent:
         body = replace(body, shown=latent.shown)
-    size = float(np.log(np.prod(body.scale)) / 0.13)
+    size = float((np.log(np.prod(body.scale)) - LOG_SIZE[0]) / LOG_SIZE[1])
     wanted = _liver_volume(severity, 0.45 * size + 0.89 * float(wide))
     body = liver.solve_size(body, wanted)
     spleen = float(np.exp(np.log(205) + 0.26 * plump + 0.08 * size + 1.25 * body.shown["spleen"]))

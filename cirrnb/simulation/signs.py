@@ -46,14 +46,14 @@ class Sign:
 
 
 CHANNELS = (
-    Sign("nodularity", "nodularity", 0.90, -1.1),
-    Sign("nodules_t1w", "nodules", 0.85, -0.9, ("T1W",)),
-    Sign("nodules_t2w", "nodules", 0.85, -0.9, ("T2W",)),
-    Sign("lobes", "lobes", 0.90, -1.1),
-    Sign("spleen", "spleen", 0.86, -0.6),
-    Sign("ascites", "ascites", 0.88, 0.4),
-    Sign("portal", "portal", 0.87, -0.9),
-    Sign("fossa", "fossa", 0.88, -0.9),
+    Sign("nodularity", "nodularity", 0.89, -0.7),
+    Sign("nodules_t1w", "nodules", 0.85, -0.6, ("T1W",)),
+    Sign("nodules_t2w", "nodules", 0.85, -0.6, ("T2W",)),
+    Sign("lobes", "lobes", 0.89, -0.6),
+    Sign("spleen", "spleen", 0.82, -0.1),
+    Sign("ascites", "ascites", 0.86, 0.6),
+    Sign("portal", "portal", 0.84, -0.3),
+    Sign("fossa", "fossa", 0.86, -0.4),
 )
 SIGNS = tuple(dict.fromkeys(channel.sign for channel in CHANNELS))
 """The signs in the order of their labels in an evidence map: nodularity is 1, fossa and notch 7."""
