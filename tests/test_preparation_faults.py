@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import psutil
 import pytest
+from preparation_phantoms import contents
 
 from cirrnb.data import store, workers
 from cirrnb.data.preparation import prepare
@@ -50,12 +51,6 @@ def scans(tmp_path: Path) -> Path:
 
 def cohort_in(folder: Path) -> Cohort:
     return Cohort(tuple(Scan(path.name, "T1W", path) for path in sorted(folder.glob("*.nii"))))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All there is, hidden things too, but for the memory of what files looked like."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "fingerprints.json"]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.fixture

@@ -100,8 +100,7 @@ def _prepare_scan(image: Path, mask: Path | None, settings: PreparationSettings,
     from cirrnb.data.standardisation import standardise
 
     prints = {str(path): fingerprint(path) for path in (image, mask) if path}
-    contents = [entry[-1] for entry in prints.values()]
-    key = content_key(contents[0], contents[1] if mask else None, settings)
+    key = content_key(prints[str(image)][-1], prints[str(mask)][-1] if mask else None, settings)
     if not store.holds(key):
         made = standardise(image, mask, settings)
         for path, entry in prints.items():

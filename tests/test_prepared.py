@@ -1,0 +1,85 @@
+"""Prepared scans as others use them: sent to other processes, as patients' bags, by split."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from preparation_phantoms import prepare_one, write
+
+from cirrnb.data.errors import InputErrors
+from cirrnb.data.geometry import to_source
+from cirrnb.data.preparation import prepare
+from cirrnb.data.prepared import PreparationSettings, PreparedCohort
+from cirrnb.data.scan import Cohort
+
+
+def test_a_prepared_scan_is_sent_to_other_processes_without_its_voxels(tmp_path: Path) -> None:
+    prepared = prepare_one(write(tmp_path, "1"), tmp_path / "out")
+    assert prepared.image.nbytes > 500_000
+    sent = pickle.dumps(prepared)
+    assert len(sent) < 5000
+    np.testing.assert_array_equal(pickle.loads(sent).image, prepared.image)  # noqa: S301
+
+
+@pytest.fixture
+def prepared_cohort(tmp_path: Path) -> PreparedCohort:
+    scans = (
+        write(tmp_path, "1", "T2W", mask=False, stage="mild", split="train"),
+        write(tmp_path, "2", "T1W", mask=False, stage=None, split="train"),
+        write(tmp_path, "1", "T1W", mask=False, stage="mild", split="train"),
+        replace(write(tmp_path, "1", "T1W", mask=False, split="test"), source="healthy"),
+    )
+    return prepare(Cohort(scans), tmp_path / "out", workers=1, progress=False)
+
+
+def test_bags_are_patients(prepared_cohort: PreparedCohort) -> None:
+    bags = prepared_cohort.bags()
+    assert [bag.subject for bag in bags] == ["cirrhotic/1", "cirrhotic/2", "healthy/1"]
+    assert list(bags[0].scans) == ["T1W", "T2W"] and bags[0].missing == ()
+    assert (bags[0].stage, bags[0].split, bags[0].patient) == ("mild", "train", "1")
+    assert bags[1].missing == ("T2W",)
+    assert [bag.subject for bag in prepared_cohort.bags(staged=True)] == ["cirrhotic/1"]
+    assert [bag.subject for bag in prepared_cohort.bags("test")] == ["healthy/1"]
+    assert prepared_cohort.bags("valid") == []
+
+
+def test_a_patient_on_both_sides_is_refused(prepared_cohort: PreparedCohort) -> None:
+    scans = list(prepared_cohort.scans)
+    scans[0] = replace(scans[0], scan=replace(scans[0].scan, split="valid"))
+    mixed = replace(prepared_cohort, scans=tuple(scans))
+    assert mixed.bags()[0].split == "conflicting"
+    with pytest.raises(InputErrors, match=r"cirrhotic/1: found sequences in different splits \(T1W in train, T2W in v"):
+        mixed.bags("train")
+    again = mixed.with_splits({"cirrhotic/1": "test", "healthy/1": "train"})
+    assert [bag.subject for bag in again.bags("test")] == ["cirrhotic/1"]
+    assert again.bags()[1].split is None
+
+
+def test_an_array_of_another_shape_is_not_brought_back(prepared_cohort: PreparedCohort) -> None:
+    with pytest.raises(ValueError, match="prepared grid has shape"):
+        to_source(prepared_cohort.scans[0], np.zeros((7, 8, 9), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"view": "head"}, "view is one of"),
+        ({"spacing": 0.1}, "spacing is between"),
+        ({"margin": -1}, "margin is at least 0"),
+        ({"percentiles": (99, 1)}, "percentiles rise"),
+        ({"field_of_view": (5, 200)}, "leaves only"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        PreparationSettings(**wrong)
+
+
+def test_sizes_by_hand() -> None:
+    assert PreparationSettings().size == (192, 256)  # 288 x 384 mm at 1.5 mm
+    assert PreparationSettings(view="liver", spacing=2).size == (112, 128)  # 224 x 256 mm at 2 mm
+    assert PreparationSettings(field_of_view=(100, 200), spacing=2.5).size == (40, 80)
