@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 from published_tree import COMPLETE, Patient, Tree
 
-from cirrnb.data import examination, published_figures
+from cirrnb.data import examination, published_figures, splits
 from cirrnb.data.audit import audit
 from cirrnb.data.audit_tables import counts
 from cirrnb.data.confounds import confounds
 from cirrnb.data.errors import InputErrors
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import STAGES
+from cirrnb.simulation import published as simulated
+from cirrnb.simulation.cohort import simulate_cohort
 
 SHAPE, SPACING = (36, 28, 9), (10.0, 9.0, 20.0)
 AFFINE = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])  # LPS: x towards the left, y towards the back
@@ -119,7 +121,7 @@ def test_an_unreadable_scan_is_named_and_the_others_are_audited(tree):
     image(tree).write_bytes(image(tree).read_bytes()[:500])
     (finding,) = look(tree)
     assert finding.check == "unreadable scan" and finding.names == ("cirrhotic/10 T2W",)
-    assert "10.nii.gz" in finding.text
+    assert "Cirrhosis_T2_3D/test_images/10.nii.gz" in finding.text and str(tree.root) not in finding.text
     assert audit(tree.root, workers=1, progress=False).scans.problem.notna().sum() == 1
 
 
@@ -292,6 +294,50 @@ def test_counts_stand_beside_the_published_ones():
     assert found["both sequences train (T2W split)"] == 1 and found["T1W healthy subjects"] == 1
     assert found["T2W test severe"] == 1 and found["T2W mean age (± 2)"] == 55
     assert found["T2W mild median liver volume in mL (± 213)"] == 1500
+
+
+def test_a_cohort_of_published_size_agrees_line_by_line(tmp_path):
+    patients = [
+        Patient(place.patient, {name: (split, True) for name, split in place.splits.items()}, place.stage, 60, "male")
+        for place in simulated.places()
+    ]
+    patients += [Patient(one, dict.fromkeys(("T1W", "T2W"), (None, False)), healthy=True) for one in simulated.HEALTHY]
+    Tree(tmp_path).write(patients)
+    affine, random = np.diag([-40.0, -30, 25, 1]), np.random.default_rng(0)
+    for scan in read_cohort(tmp_path).scans:
+        voxels = random.integers(1, 999, (7, 8, 9), dtype=np.int16)
+        scan.image.write_bytes(nib.Nifti1Image(voxels, affine).to_bytes())  # not packed, whatever its name
+        if scan.mask:
+            scan.mask.write_bytes(nib.Nifti1Image((voxels > 900).astype(np.uint8), affine).to_bytes())
+    found = audit(tmp_path, workers=1, progress=False)
+    assert len(found.scans) == 738 and not found.has_errors
+    counted = {figure.line for figure in published_figures.published_figures() if not figure.tolerance}
+    lines = found.tables["counts"].set_index("line").loc[sorted(counted)]
+    assert len(lines) == 30 and (lines.agrees == "yes").all(), lines[lines.agrees == "no"].to_string()
+    paired = found.cohort.patients.query("T1W and T2W").index
+    reference = splits.official(found.cohort.select(keep=paired), conflicts="t2")
+    assert reference.patients.split.value_counts().to_dict() == {"train": 234, "valid": 28, "test": 29}
+
+
+def test_a_simulated_cohort_is_read_and_audited_without_errors(tmp_path):
+    cohort = simulate_cohort(tmp_path / "made", patients=3, healthy=1, scale="tiny", workers=1, progress=False)
+    found = audit(tmp_path / "made", workers=1, progress=False)
+    assert cohort.scans == found.cohort.scans and found.cohort.simulated
+    assert not found.has_errors and (found.scans.mask_state == "fine").all()
+    assert not [finding for finding in found.findings if finding.severity == "warning"], found.report()
+    latent = pd.read_csv(tmp_path / "made" / "latent.csv").set_index("subject")
+    for scan in found.scans.itertuples():
+        assert scan.liver_volume == pytest.approx(latent.liver_volume_ml[scan.subject], rel=0.25)
+
+
+@pytest.mark.slow
+def test_a_tiny_cohort_agrees_with_every_published_line(tmp_path):
+    simulate_cohort(tmp_path / "tiny", scale="tiny", progress=False)
+    found = audit(tmp_path / "tiny", progress=False)
+    assert not found.has_errors and (found.tables["counts"].agrees == "yes").all(), found.report()
+    warned = {finding.check for finding in found.findings if finding.severity == "warning"}
+    assert warned == {"leak between splits", "confound"}, found.report()
+    assert set(found.confounds[found.confounds.confound].trait) == {"the type of the numbers"}
 
 
 # Confounds.

@@ -4,6 +4,7 @@ import pytest
 from published_tree import COMPLETE, Quirks, Tree
 
 from cirrnb.data.errors import InputErrors
+from cirrnb.data.reading import read_cohort
 from cirrnb.data.slices import read_slices
 
 ROWS = [["7", "61", "1", "2"], ["12", "45", "2", "3"]]
@@ -43,6 +44,12 @@ def test_a_patient_in_two_splits_and_a_mask_without_slice_are_told(tmp_path):
     assert "patient 7 in" in str(caught.value) and "a mask without its slice" in str(caught.value)
     with pytest.warns(UserWarning):
         assert list(read_slices(tmp_path, on_problem="skip").split) == ["train"]
+
+
+def test_a_reader_of_volumes_points_to_the_reader_of_slices(tmp_path):
+    write(tmp_path, "train", "7", ["1.png"])
+    with pytest.raises(InputErrors, match="read_slices"):
+        read_cohort(tmp_path)
 
 
 def test_nothing_there(tmp_path):

@@ -60,12 +60,7 @@ class Audit:
         """All tables and findings as text for a terminal."""
         parts = [f"{self.cohort.name}: {len(self.cohort)} scans" + (" (SIMULATED)" if self.cohort.simulated else "")]
         for name, table in self.tables.items():
-            shown = (
-                _upright(table)
-                if name == "acquisition"
-                else table.to_string(index=False, na_rep="-", float_format="{:g}".format)
-            )
-            parts.append(f"{name.capitalize()}\n{shown}")
+            parts.append(f"{name.capitalize()}\n{_stacked(table) if name == 'acquisition' else _aligned(table)}")
         for severity in SEVERITIES:
             own = [finding for finding in self.findings if finding.severity == severity]
             lines = [f"  [{one.check}] {one.text}" + (f": {listed(one.names)}" if one.names else "") for one in own]
@@ -139,6 +134,14 @@ def _further(cohort: Cohort) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for scan in cohort.scans for name in scan.extra if name not in taken))
 
 
-def _upright(table: pd.DataFrame) -> str:
-    """A wide table with a few rows, turned so that it fits a terminal."""
-    return table.T.to_string(header=False, na_rep="-")
+def _aligned(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, na_rep="-", float_format="{:g}".format)
+
+
+def _stacked(table: pd.DataFrame) -> str:
+    """A table with a few long rows as one paragraph a row, so that it fits a terminal."""
+    lines = []
+    for _, row in table.iterrows():
+        lines.append(f"{row['source']} {row['sequence']}, {row['scans']} scans")
+        lines += [f"  {name}: {text}" for name, text in row.iloc[3:].items() if text]
+    return "\n".join(lines)

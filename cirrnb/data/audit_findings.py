@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cirrnb.data.scan import Cohort
@@ -53,7 +55,18 @@ def audit_findings(
     ]
     if cohort.simulated:
         found.append(Finding("note", "reading", "the images are SIMULATED"))
-    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+    folder = _folder(scans)
+    shorter = [replace(finding, text=finding.text.replace(folder, "")) for finding in found]
+    return tuple(sorted(shorter, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def _folder(scans: pd.DataFrame) -> str:
+    """The folder that all scans share: findings are shown in pages that others read, paths of the machine are not."""
+    try:
+        folder = Path(os.path.commonpath([path.parent.absolute() for path in scans["image"]]))
+    except ValueError:  # several drives
+        return ""
+    return f"{folder}{os.sep}" if len(folder.parts) > 1 else ""
 
 
 def _files(scans: pd.DataFrame) -> Iterator[Finding]:

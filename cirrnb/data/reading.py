@@ -9,6 +9,7 @@ from cirrnb.data.errors import InputError, InputErrors, Remarks
 from cirrnb.data.fields import natural_order
 from cirrnb.data.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.slices import SLICE_FOLDERS
 from cirrnb.data.table import read_table
 
 SIMULATED = "SIMULATED.txt"
@@ -72,6 +73,8 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
         found = "no such file or folder"
     elif root.is_file():
         found, remedy = f"a {root.suffix or 'nameless'} file", "Save the table as CSV."
+    elif any((root / name).is_dir() for name in SLICE_FOLDERS.values()):
+        found, remedy = "2D slices, without spacing or affine", "Read them with cirrnb.data.slices.read_slices."
     elif root.name in published:
         found, remedy = "one of the published folders itself", f"Give the folder above it: {root.parent}"
     else:

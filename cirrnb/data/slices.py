@@ -17,7 +17,7 @@ from cirrnb.data.scan import SPLITS
 if TYPE_CHECKING:
     import pandas as pd
 
-FOLDERS = {"T1W": "Cirrhosis_T1_2D", "T2W": "Cirrhosis_T2_2D"}
+SLICE_FOLDERS = {"T1W": "Cirrhosis_T1_2D", "T2W": "Cirrhosis_T2_2D"}
 COLUMNS = ("subject", "patient", "sequence", "split", "stage", "age", "sex", "slice", "image", "mask")
 
 
@@ -35,7 +35,7 @@ def read_slices(root: Path | str, *, on_problem: str = "raise") -> pd.DataFrame:
     root, remarks = Path(root), Remarks()
     people = read_people(root, "cirrhotic", remarks)
     rows: list[dict[str, Any]] = []
-    for sequence, name in FOLDERS.items():
+    for sequence, name in SLICE_FOLDERS.items():
         places: dict[str, Path] = {}
         for split, patient, folder in _patients(nested(root, name), remarks):
             if patient in places:
@@ -48,7 +48,7 @@ def read_slices(root: Path | str, *, on_problem: str = "raise") -> pd.DataFrame:
                 named = {"subject": f"cirrhotic/{patient}", "patient": patient, "sequence": sequence, "split": split}
                 rows.extend({**named, **own, **files} for files in _slices(folder, remarks))
     if not rows and not remarks.problems:
-        expected = f"{' or '.join(FOLDERS.values())} with train, valid and test folders of PNG slices"
+        expected = f"{' or '.join(SLICE_FOLDERS.values())} with train, valid and test folders of PNG slices"
         remarks.problems.append(InputError(root, "no PNG slice", expected, "Correct the path."))
     if remarks.problems and (on_problem == "raise" or not rows):
         raise InputErrors(remarks.problems)
