@@ -87,6 +87,23 @@ def simulate(
 
 
 @app.command()
+def audit(
+    cohort: Annotated[Path, typer.Argument(help="Folder in the published layout, or a CSV table of scans.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes at work. [default: one a processor]")] = None,
+) -> None:
+    """Tell what is in a cohort, and what is wrong with it.
+
+    Every scan is read once. Exit code 1 where something makes results wrong or a file unusable.
+    """
+    from cirrnb.data.audit import audit as audit_cohort
+
+    found = audit_cohort(cohort, workers=workers)
+    typer.echo(found.report())
+    if found.has_errors:
+        raise typer.Exit(1)
+
+
+@app.command()
 def prepare(
     cohort: Annotated[Path, typer.Argument(help="Folder in the published layout, or a CSV table of scans.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where prepared scans are kept.")] = Path("prepared"),
@@ -96,7 +113,7 @@ def prepare(
     spacing: Annotated[float, typer.Option(help="In-plane spacing in mm.")] = 1.5,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes at work. [default: one a processor]")] = None,
 ) -> None:
-    """Bring the scans of a cohort to one form; a second call takes what is there."""
+    """Bring scans to one form; what is done is kept."""
     from cirrnb.data.prepared import PreparationSettings
 
     try:
@@ -132,7 +149,7 @@ def run(
     out: OUT = None,
     timeout: TIMEOUT = None,
 ) -> None:
-    """Execute a notebook in a fresh kernel and write it as a page that opens offline."""
+    """Execute a notebook and write it as a page."""
     texts = {}
     for pair in parameter or []:
         name, given, value = pair.partition("=")
@@ -159,7 +176,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training patients.")] = 20,
 ) -> None:
-    """Simulate a cohort, train a stager on it, score it, and write a first report. Takes a few minutes."""
+    """From nothing to a first report, on a simulated cohort."""
     from cirrnb.run.demo import demo as run_demo
 
     run_demo(folder, patients=patients, seed=seed, epochs=epochs, tell=typer.echo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -45,5 +46,7 @@ class OwnKernelManager(AsyncKernelManager):
                 "PLOTLY_RENDERER": "plotly_mimetype",
                 # Bars that redraw themselves flood a notebook; a cell prints a line for what matters.
                 "TQDM_DISABLE": "1",
+                # Threads that wait by spinning slow small networks down many times where others use the cores too.
+                "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             },
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import SEQUENCES, SPLITS, STAGES
 from cirrnb.view.theme import STAGE_COLOURS, UNSTAGED, finish
 
@@ -35,7 +34,7 @@ def summary(patients: pd.DataFrame) -> pd.DataFrame:
             "only T1W": int((chosen["T1W"] & ~chosen["T2W"]).sum()),
             "only T2W": int((~chosen["T1W"] & chosen["T2W"]).sum()),
             "female / male": f"{(chosen['sex'] == 'female').sum()} / {(chosen['sex'] == 'male').sum()}",
-            "age in years": f"{age.median():.0f} ({age.min():.0f} to {age.max():.0f})" if len(age) else "unknown",
+            "age in years, median (range)": f"{age.median():.0f} ({age.min():.0f} to {age.max():.0f})" if len(age) else "unknown",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -48,13 +47,6 @@ def split_counts(patients: pd.DataFrame) -> pd.DataFrame:
     order = [name for name in (*SPLITS, "conflicting", _NO_SPLIT, "all") if name in counts.index]
     columns = [name for name in (*STAGES, _NO_STAGE, "all") if name in counts.columns]
     return counts.loc[order, columns].rename_axis(None).rename_axis("patients", axis=1)
-
-
-def liver_volumes(scans: Iterable[PreparedScan]) -> pd.DataFrame:
-    """One row a scan: subject, sequence, stage, liver_volume in mL from the scan's own mask (missing without one)."""
-    rows = [(one.scan.subject, one.scan.sequence, one.scan.stage, one.measured.get("liver_ml")) for one in scans]
-    table = pd.DataFrame(rows, columns=["subject", "sequence", "stage", "liver_volume"])
-    return table.astype({"liver_volume": float})
 
 
 def stage_counts(scans: pd.DataFrame, *, simulated: bool) -> go.Figure:
@@ -110,7 +102,8 @@ def age_by_stage(patients: pd.DataFrame, *, simulated: bool) -> go.Figure:
 def liver_volume_by_stage(scans: pd.DataFrame, *, simulated: bool) -> go.Figure:
     """Liver volume in mL of each scan, by stage, one panel a sequence.
 
-    `scans` has one row a scan with the columns sequence, stage and liver_volume (mL); rows without one are left out.
+    `scans` has one row a scan with the columns subject, sequence, stage and liver_volume (mL), as `Audit.scans`; scans
+    without a volume are left out.
     """
     measured = scans[scans["liver_volume"].notna()]
     sequences = [name for name in SEQUENCES if (measured["sequence"] == name).any()]

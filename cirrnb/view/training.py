@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from cirrnb.view.theme import ACCENT, MUTED, finish
 
 _LINES = (("train", "training patients", MUTED, "dot"), ("valid", "validation patients", ACCENT, "solid"))
-_PANELS = (("loss", "cross-entropy, lower is better"), ("kappa", "quadratic weighted kappa, 1 is perfect"))
+_PANELS = (("loss", "cross-entropy"), ("kappa", "quadratic weighted kappa"))
 
 
 def learning_curve(history: pd.DataFrame, *, simulated: bool) -> go.Figure:

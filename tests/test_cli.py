@@ -1,0 +1,162 @@
+"""The command line: options from the notebooks, plain words for mistakes, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+import cirrnb
+from cirrnb import cli
+from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.parameters import read_schema
+
+PROGRAM = [sys.executable, "-c", "from cirrnb.cli import main; main()"]
+
+
+def cirrnb_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    cells = [
+        nbformat.v4.new_code_cell(
+            'text: str = ""\nnumber: float = 1.0\nfail: bool = False', metadata={"tags": ["parameters"]}
+        ),
+        nbformat.v4.new_code_cell("import json; print(json.dumps([text, number]))\nassert not fail, 'as asked'"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "story.ipynb")
+    return tmp_path / "story.ipynb"
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the commands would have run."""
+    calls: list[Any] = []
+    monkeypatch.setattr(cli, "_run", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_a_notebook_runs_with_its_parameters_and_leaves_a_page(story: Path) -> None:
+    text = "a=b {c} 'd' \"e\"\n-f"
+    done = cirrnb_command("run", "story.ipynb", "-p", "text", text, "-p", "number", "-2", cwd=story.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "The page: reports/story/story.html"
+    executed = nbformat.read(story.parent / "reports/story/story.ipynb", as_version=4)
+    assert json.loads(executed.cells[-1].outputs[0].text) == [text, -2.0]
+
+
+def test_a_failing_notebook_is_told_in_plain_words(story: Path) -> None:
+    done = cirrnb_command("run", "story.ipynb", "-p", "fail", "true", "--out", "here", cwd=story.parent)
+    assert done.returncode == 1
+    assert "cirrnb: story, cell 2: AssertionError: as asked" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "here/story.failed.ipynb" in done.stderr and (story.parent / "here/story.failed.ipynb").exists()
+
+
+def test_wrong_input_ends_with_code_2_and_debug_shows_where(story: Path) -> None:
+    done = cirrnb_command("run", "story.ipynb", "-p", "numbr", "3", cwd=story.parent)
+    assert done.returncode == 2
+    assert "Did you mean 'number'?" in done.stderr and "Traceback" not in done.stderr
+    debugged = cirrnb_command("--debug", "run", "story.ipynb", "-p", "numbr", "3", cwd=story.parent)
+    assert debugged.returncode != 0 and "Traceback" in debugged.stderr
+
+
+def test_a_cohort_that_is_not_there_is_wrong_input(tmp_path: Path) -> None:
+    done = cirrnb_command("prepare", "nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        (["-p", "epochs", "5"], {"epochs": 5}),
+        (["-p", "epochs=5", "-p", "spacing", "3"], {"epochs": 5, "spacing": 3.0}),
+        (["--parameter", "cohort", "-p"], {"cohort": "-p"}),
+        (["-p", "cohort", "a=b"], {"cohort": "a=b"}),
+        ([], {}),
+    ],
+)
+def test_pairs_are_parameters(called: list[Any], arguments: list[str], given: dict[str, Any]) -> None:
+    done = invoke("run", "02_train", *arguments)
+    assert done.exit_code == 0, done.output
+    assert called == [(find_notebook("02_train"), given, None, None)]
+
+
+@pytest.mark.parametrize("arguments", [["-p", "epochs"], ["-p"]])
+def test_a_pair_without_a_value_is_refused(called: list[Any], arguments: list[str]) -> None:
+    assert invoke("run", "02_train", *arguments).exit_code == 2
+    assert not called
+
+
+def test_aliases_take_the_notebook_s_parameters(called: list[Any]) -> None:
+    done = invoke(
+        "train", "--cohort", "X", "--epochs", "5", "--learning-rate", "1e-3", "--split", "official", "--out", "page"
+    )
+    assert done.exit_code == 0, done.output
+    [(source, given, out, timeout)] = called
+    assert (source, out, timeout) == (find_notebook("02_train"), Path("page"), None)
+    assert given == {"cohort": "X", "epochs": 5, "learning_rate": 0.001, "split": "official"}
+
+
+@pytest.mark.parametrize(("alias", "notebook"), [("train", "02_train"), ("evaluate", "03_evaluate")])
+def test_the_help_of_an_alias_lists_every_parameter(alias: str, notebook: str) -> None:
+    said = " ".join(invoke(alias, "--help").output.split())
+    for parameter in read_schema(find_notebook(notebook)).values():
+        assert f"--{parameter.name.replace('_', '-')} " in said
+        assert parameter.help and parameter.help[1:30] in said
+    assert "[default: 20]" in said or alias != "train"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"), [(["--epochs", "many"], "whole number"), (["--split", "kfold"], "one of official, random")]
+)
+def test_an_alias_refuses_what_the_schema_refuses(called: list[Any], arguments: list[str], word: str) -> None:
+    done = invoke("train", *arguments)
+    assert isinstance(done.exception, ValueError) and word in str(done.exception)
+    assert not called
+
+
+def test_prepare_refuses_settings_that_make_no_sense(tmp_path: Path) -> None:
+    done = invoke("prepare", str(tmp_path), "--spacing", "100")
+    assert done.exit_code == 2 and "0.3 and 10 mm" in done.output
+
+
+def test_the_version_is_told() -> None:
+    done = invoke("--version")
+    assert (done.exit_code, done.output) == (0, f"cirrnb {cirrnb.__version__}\n")
+
+
+def test_files_that_cannot_be_written_are_a_failure_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: Any) -> None:
+        raise PermissionError(13, "Permission denied", "reports")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["cirrnb", "demo"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: Any) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(KeyError):
+        cli.main()

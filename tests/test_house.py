@@ -1,0 +1,89 @@
+"""The house stands: floors, quick doors, verbs that stay functions, functions short enough to be read."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import cirrnb
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(cirrnb.__file__).parent
+HEAVY = {
+    "torch",
+    "timm",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "plotly",
+    "papermill",
+    "nbformat",
+    "nbconvert",
+    "nibabel",
+    "captum",
+}
+COMMANDS = ("simulate", "audit", "prepare", "run", "train", "evaluate", "demo")
+
+
+def python(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["run", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from cirrnb.cli import main
+sys.argv[0] = "cirrnb"
+try:
+    main()
+except SystemExit as left:
+    assert not left.code, left
+print("HEAVY", sorted({HEAVY!r} & set(sys.modules)))
+"""
+    said = python(code, *arguments)
+    assert said.endswith("HEAVY []\n"), said
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert python(f"import cirrnb, sys; print(sorted({HEAVY | {'numpy'}!r} & set(sys.modules)))") == "[]\n"
+
+
+def test_every_command_has_its_line_of_help() -> None:
+    said = python("import sys; sys.argv = ['cirrnb', '--help']; from cirrnb.cli import main; main()")
+    lines = {words[0]: words[1:] for line in said.splitlines() if (words := line.split())}
+    for command in COMMANDS:
+        assert len(lines.get(command, [])) > 2, command
+
+
+def test_no_room_hides_a_verb() -> None:
+    """A sub-package named like a function would take its place in the package once imported."""
+    for module in pkgutil.walk_packages([str(PACKAGE)], "cirrnb."):
+        import_module(module.name)
+    verbs = [name for name in cirrnb.__all__ if not name.startswith("_")]
+    assert set(verbs) == {"read_cohort", "simulate_cohort", "prepare", "train", "predict", "evaluate"}
+    for name in verbs:
+        assert callable(getattr(cirrnb, name)), name
+    assert set(verbs) <= set(dir(cirrnb))
+    with pytest.raises(AttributeError, match="no_such_verb"):
+        _ = cirrnb.no_such_verb
+
+
+def test_imports_go_down_the_floors() -> None:
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_can_be_read_in_one_sitting(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(text)), "the first line of a file says what it is for"
