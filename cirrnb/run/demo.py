@@ -42,14 +42,16 @@ class Step:
     ----------
     name : key in the record of what is done.
     words : the line that is printed.
-    products : what it leaves; all of it stands there once the step is done.
+    folder : the folder it makes, beside its page, or None.
+    pages : the files it leaves in the report.
     key : hash over what it depends on, the steps it needs among it.
     make : does it, or goes on where it was stopped.
     """
 
     name: str
     words: str
-    products: tuple[Path, ...]
+    folder: Path | None
+    pages: tuple[Path, ...]
     key: str
     make: Callable[[], object]
 
@@ -104,34 +106,35 @@ def _steps(home: Path, report: Path, patients: int, seed: int, epochs: int) -> l
     # Relative, so that nothing a page shows depends on where the folder lies.
     shared = {"cohort": "cohorts/demo", "prepared": "prepared/demo"}
 
-    def notebook(name: str, words: str, *products: Path, after: Step, **parameters: Any) -> Step:
+    def notebook(name: str, words: str, folder: Path | None, after: Step, **parameters: Any) -> Step:
         source = find_notebook(name)
         check(read_schema(source), parameters, name)
         key = _key(name, parameters, hashlib.sha256(source.read_bytes()).hexdigest(), after.key)
-        leaves = (*products, report / f"{name}.ipynb", report / f"{name}.html")
+        pages = (report / f"{name}.ipynb", report / f"{name}.html")
         return Step(
-            name, words, leaves, key, lambda: run_and_publish(source, report, parameters, cwd=home, links=LINKS)
+            name, words, folder, pages, key, lambda: run_and_publish(source, report, parameters, cwd=home, links=LINKS)
         )
 
     simulate = Step(
         "simulate",
         f"1 of 4  Simulating {patients} patients",
-        (cohort,),
+        cohort,
+        (),
         _key("simulate", patients, seed),
         lambda: cirrnb.simulate_cohort(cohort, patients=patients, seed=seed),
     )
-    look = notebook("01_cohort", "2 of 4  Looking at the cohort", after=simulate, **shared)
+    look = notebook("01_cohort", "2 of 4  Looking at the cohort", None, simulate, **shared)
     train = notebook(
         "02_train",
         f"3 of 4  Training a stager for {epochs} epochs",
         run,
-        after=simulate,
+        simulate,
         **shared,
         run="runs/demo",
         epochs=epochs,
         seed=seed,
     )
-    score = notebook("03_evaluate", "4 of 4  Scoring it on patients it has never seen", after=train, run="runs/demo")
+    score = notebook("03_evaluate", "4 of 4  Scoring it on patients it has never seen", None, train, run="runs/demo")
     return [simulate, look, train, score]
 
 
@@ -151,24 +154,26 @@ class Record:
 
     def has(self, step: Step) -> bool:
         """True if the step was done with these settings and what it left is still there."""
-        there = all(product.exists() for product in step.products)
-        return there and self._begun.get(step.name) == {"key": step.key, "done": True}
+        entry = self._begun.get(step.name, {})
+        leaves = [*step.pages, *([step.folder] if step.folder else [])]
+        return bool(entry.get("done")) and entry["key"] == step.key and all(path.exists() for path in leaves)
 
     def begin(self, step: Step) -> None:
         """Write down that a step begins, and make room: what an earlier demo left with other settings is removed.
 
-        What no demo made is left alone; the step itself refuses to write over it.
+        A folder that stood there before any demo is left alone; the step itself refuses to write over it.
         """
-        if self._begun.get(step.name, {}).get("key", step.key) != step.key:
-            for product in filter(lambda path: not path.suffix, step.products):
-                for name in (product.name, f"{product.name}.unfinished", f".{product.name}.unfinished"):
-                    shutil.rmtree(product.with_name(name), ignore_errors=True)
-        self._write(step, done=False)
+        entry = self._begun.get(step.name, {})
+        own = bool(entry.get("own")) or step.folder is None or not step.folder.exists()
+        if step.folder and own and entry and entry["key"] != step.key:
+            for name in ("{}", "{}.unfinished", ".{}.unfinished"):
+                shutil.rmtree(step.folder.with_name(name.format(step.folder.name)), ignore_errors=True)
+        self._write(step, own=own, done=False)
 
     def finish(self, step: Step) -> None:
         """Write down that a step is done."""
-        self._write(step, done=True)
+        self._write(step, own=self._begun[step.name]["own"], done=True)
 
-    def _write(self, step: Step, *, done: bool) -> None:
-        self._begun[step.name] = {"key": step.key, "done": done}
+    def _write(self, step: Step, *, own: bool, done: bool) -> None:
+        self._begun[step.name] = {"key": step.key, "own": own, "done": done}
         write_whole(self._file, json.dumps(self._begun, indent=2) + "\n")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
-
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING, Any
 
 from cirrnb.model.provenance import commit, versions
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 
 def now() -> str:
