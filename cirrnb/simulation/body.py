@@ -32,7 +32,7 @@ class Body:
     fat : mean depth of fat under the skin, mm. wall : depth of the muscular wall, mm.
     own : each organ's own variation, standard normal numbers by name.
     shown : sign channels, 0 to 1.
-    liver_size, spleen_size : knobs solved so that the volumes are those drawn.
+    liver_size, spleen_size : knobs solved so that the volumes are those drawn; `plain_spleen` without the sign.
     """
 
     seed: int
@@ -44,11 +44,18 @@ class Body:
     shown: dict[str, float] = field(default_factory=lambda: dict(HIDDEN))
     liver_size: float = 0.0
     spleen_size: float = 1.0
+    plain_spleen: float = 1.0
 
     @cached_property
     def twin(self) -> Body:
         """The same patient with no sign at all."""
-        return replace(self, shown=dict(HIDDEN))
+        return replace(self, shown=dict(HIDDEN), spleen_size=self.plain_spleen)
+
+    def without(self, sign: str) -> Body:
+        """The same patient with one sign taken away."""
+        names = ("nodules_t1w", "nodules_t2w") if sign == "nodules" else (sign,)
+        size = self.plain_spleen if sign == "spleen" else self.spleen_size
+        return replace(self, shown={**self.shown, **dict.fromkeys(names, 0.0)}, spleen_size=size)
 
     def random(self, name: str) -> np.random.Generator:
         """A generator of the organ's own: no organ's draws depend on another's."""

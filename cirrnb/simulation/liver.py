@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ BOX_LOW, BOX_HIGH = (-150.0, -110.0, -150.0), (140.0, 110.0, 105.0)
 
 @dataclass(frozen=True)
 class Liver:
-    """The liver in a slab: `distance` with the nodular surface, `smooth` without, `closed` without wide clefts either."""
+    """The liver in a slab: `distance` with nodular surface, `smooth` without, `closed` without wide clefts either."""
 
     window: Window
     distance: Array
@@ -54,7 +55,7 @@ def lobes(body: Body, moved: Points, inner: Array) -> Array:
     hollow = 14 * np.exp(-(((y - 45) / 30) ** 2)) * np.exp(-(((z + 50) / 40) ** 2))
     lean = 0.36 + 0.05 * own["visceral"]
     # High up the lobe reaches the vena cava whatever its size; behind and below it draws back from the spine.
-    aslant = 0.85 * np.maximum(y, 0) + 0.25 * np.minimum(y, 0)
+    aslant = 0.70 * np.maximum(y, 0) + 0.25 * np.minimum(y, 0)
     drawn = np.clip((y + 22) / 50, 0.15, 1) * (13 * shift + 9 - 16 * size)
     medial = (x + 17 + drawn + aslant) / 1.25 + (hollow - lean * z) / 1.25
     bottom = (-82 - 26 * size + 20 * shift + 7 * own["visceral"] + 0.28 * (x + 100) + 0.12 * y) / 1.05 - z / 1.05
@@ -135,9 +136,9 @@ def texture(body: Body, moved: Points, sequence: str, inside: NDArray[np.bool_])
     broken = np.clip(0.62 + 0.5 * body.noise("broken lace", 7.0)(moved)[inside], 0.05, 1.25)
     lace = np.zeros(inside.shape, np.float32)
     thread = np.clip(1.1 - wall * size / (0.8 + 0.9 * strength), 0, 1) * coarse * broken
-    lace[inside] = thread * np.float32(min(0.55 * strength + 0.1, 3 * strength))
+    lace[inside] = thread * np.float32(min(0.65 * strength + 0.1, 3 * strength))
     odd = (name > 0.74).astype(np.float32)
-    sign = 0.26 if sequence == "T1W" else -0.26
+    sign = 0.28 if sequence == "T1W" else -0.34
     round_off = np.clip(1.25 - 1.5 * centre, 0, 1)
     shade[inside] *= 1 + strength * sign * coarse * round_off * (0.45 + 1.1 * odd)
     return shade, lace
@@ -155,11 +156,20 @@ def volume(body: Body, step: float = 5.0) -> float:
 
 def solve_size(body: Body, wanted: float) -> Body:
     """The body with `liver_size` such that the liver has the wanted volume in mL, as near as shape allows."""
-    low, high = -3.2, 2.6
-    for _ in range(8):
-        middle = (low + high) / 2
-        if volume(replace(body, liver_size=middle), 8.0) < wanted:
-            low = middle
+    return replace(body, liver_size=solve(lambda size: volume(replace(body, liver_size=size), 8.0), wanted, -3.2, 1.9))
+
+
+def solve(grows: Callable[[float], float], wanted: float, low: float, high: float) -> float:
+    """Where a growing function takes the wanted value between two ends, or the nearer end; by false position."""
+    below, above = grows(low) - wanted, grows(high) - wanted
+    if below >= 0 or above <= 0:
+        return low if below >= 0 else high
+    middle = low
+    for _ in range(3):
+        middle = low - below * (high - low) / (above - below)
+        missed = grows(middle) - wanted
+        if missed < 0:
+            low, below = middle, missed
         else:
-            high = middle
-    return replace(body, liver_size=(low + high) / 2)
+            high, above = middle, missed
+    return low - below * (high - low) / (above - below)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cirrnb.simulation.body import Body, Frame, Layer, Layers
 from cirrnb.simulation.fields import Array, Points, Vector, Window, capsule, coverage, ellipsoid, smooth_max, smooth_min
-from cirrnb.simulation.liver import gap
+from cirrnb.simulation.liver import gap, solve
 from cirrnb.simulation.vessels import Segment, chain, tubes
 
 SPLEEN_LOW, SPLEEN_HIGH = (5.0, -95.0, -160.0), (145.0, 112.0, 100.0)
@@ -44,14 +44,11 @@ def spleen_volume(body: Body, step: float = 5.0) -> float:
 
 def solve_spleen(body: Body, wanted: float) -> Body:
     """The body with `spleen_size` such that the spleen has the wanted volume in mL."""
-    low, high = 0.6, 2.1
-    for _ in range(8):
-        middle = (low + high) / 2
-        if spleen_volume(replace(body, spleen_size=middle), 7.0) < wanted:
-            low = middle
-        else:
-            high = middle
-    return replace(body, spleen_size=(low + high) / 2)
+
+    def width(size: float) -> float:  # nearly linear in the size, unlike the volume itself
+        return float(np.cbrt(spleen_volume(replace(body, spleen_size=size), 7.0)))
+
+    return replace(body, spleen_size=solve(width, float(np.cbrt(wanted)), 0.6, 2.1))
 
 
 def splenic_branches(body: Body, frame: Frame) -> Layers:
@@ -165,7 +162,7 @@ def stomach(body: Body, frame: Frame) -> Layers:
         distance = smooth_min(distance, capsule(points, start, end, radius * full, tip * full), 12)
     distance = distance + 2.5 * body.noise("stomach", 28.0)(points)
     folds = np.abs(body.noise("folds", 11.0)(points))
-    thick = 3.0 + 5.5 * np.clip(1.45 - full, 0.1, 1) * np.exp(-((folds / 0.5) ** 2))
+    thick = 3.0 + np.float32(5.5 * np.clip(1.45 - full, 0.1, 1)) * np.exp(-((folds / 0.5) ** 2))
     yield Layer(window, coverage(distance, frame.width), "hollow wall", (1 + 0.05 * folds).astype(np.float32))
     lumen = distance + thick
     food = body.noise("food", 5.0)(points)
@@ -198,7 +195,14 @@ def bowel(body: Body, frame: Frame) -> Layers:
 def _colon(body: Body, frame: Frame) -> Layers:
     drop = 12 * body.own["colon"]
     line = [(-90, 24, -160), (-90, 12, -96), (-82, -28, -52 - drop), (-46, -62, -72 - drop), (8, -72, -88 - drop)]
-    line += [(52, -66, -62 - drop / 2), (88, -40, -10 - drop), (102, -4, 14), (106, 24, -36), (101, 38, -110), (98, 40, -170)]
+    line += [
+        (52, -66, -62 - drop / 2),
+        (88, -40, -10 - drop),
+        (102, -4, 14),
+        (106, 24, -36),
+        (101, 38, -110),
+        (98, 40, -170),
+    ]
     segments = chain(line, 21, 19, 18, 18, 22, 15, 13)
     gas_above = 2.0 + 4 * body.own["colon"]
     for start, end, radius, tip in segments:

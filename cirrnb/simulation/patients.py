@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import norm
 
 from cirrnb.data.scan import SEQUENCES, SPLITS, STAGES
 from cirrnb.simulation import liver, organs, published
-from cirrnb.simulation.body import Body, draw_body
+from cirrnb.simulation.body import HIDDEN, Body, draw_body
 from cirrnb.simulation.signs import Latent, draw_latent, thresholds
 
 HEALTHY_STREAM = 1_000_000
@@ -101,8 +102,10 @@ def draw_patient(plan: Plan, seed: int) -> Patient:
     size = float((np.log(np.prod(body.scale)) - LOG_SIZE[0]) / LOG_SIZE[1])
     wanted = _liver_volume(severity, 0.45 * size + 0.89 * float(wide))
     body = liver.solve_size(body, wanted)
-    spleen = float(np.exp(np.log(205) + 0.26 * plump + 0.08 * size + 1.25 * body.shown["spleen"]))
-    body = organs.solve_spleen(body, min(spleen, 1500))
+    spleen = float(np.exp(np.log(205) + 0.26 * plump + 0.08 * size))
+    plain = organs.solve_spleen(replace(body, shown=dict(HIDDEN)), spleen).spleen_size
+    grown = min(1500.0, spleen * float(np.exp(1.25 * body.shown["spleen"])))
+    body = replace(organs.solve_spleen(body, grown), plain_spleen=plain)
     return Patient(plan, age, sex, latent, body, liver.volume(body), organs.spleen_volume(body))
 
 
@@ -110,7 +113,7 @@ def _liver_volume(severity: float, own: float) -> float:
     """mL: the published medians, joined between the stages' mean severities, and their spread."""
     first, second = thresholds()
     cuts = (-np.inf, first, second, np.inf)
-    means = [(norm.pdf(a) - norm.pdf(b)) / (norm.cdf(b) - norm.cdf(a)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    means = [(norm.pdf(a) - norm.pdf(b)) / (norm.cdf(b) - norm.cdf(a)) for a, b in pairwise(cuts)]
     median = np.interp(severity, means, [np.log(published.LIVER_VOLUME[stage]) for stage in STAGES])
     spread = np.interp(severity, means, [published.LIVER_VOLUME_SPREAD[stage] for stage in STAGES])
     return float(np.clip(np.exp(median + spread * np.clip(own, -2.5, 2.5)), 480, 3200))
@@ -146,6 +149,3 @@ def row(patient: Patient, scanners: dict[str, str]) -> dict[str, object]:
 def plan_from(stored: dict[str, object]) -> Plan:
     """The plan that `asdict` took apart."""
     return Plan(**stored)  # type: ignore[arg-type]
-
-
-__all__ = ["HEALTHY_STREAM", "Patient", "Plan", "asdict", "draw_patient", "plan", "plan_from", "row"]

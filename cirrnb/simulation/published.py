@@ -36,10 +36,10 @@ STAGES_T2W = {"train": (102, 99, 55), "valid": (13, 9, 9), "test": (16, 6, 9)}
 """Mild, moderate and severe patients with T2W in each split: 131 / 114 / 73 in all."""
 
 STAGES_ONLY_T2W = {"train": (8, 6, 8), "valid": (1, 1, 1), "test": (1, 0, 1)}
-"""Of these, patients without T1W: what 131 / 114 / 73 leave beyond the paired 121 / 107 / 63, spread as the splits need."""
+"""Of these, patients without T1W: what 131 / 114 / 73 leave beyond the paired 121 / 107 / 63."""
 
 STAGES_ONLY_T1W = (6, 2, 11)
-"""What T1W's 127 / 109 / 74 have beyond the paired ones. These 19 have a stage in the T1W table and none in the complete one."""
+"""What T1W's 127 / 109 / 74 have beyond the paired ones: 19, staged in the T1W table, unstaged in the complete."""
 
 AGE_QUANTILES = ((0.0, 20.0), (0.05, 32.0), (0.25, 53.0), (0.5, 62.0), (0.75, 70.0), (0.95, 78.0), (1.0, 92.0))
 MALE_SHARE = 190 / 318
@@ -121,7 +121,8 @@ def official_splits() -> dict[str, dict[int, str]]:
     """Sequence -> id -> split: string-sorted ids, cut by the published counts.
 
     One T2W patient, 393, stands in valid though its neighbours are in train; with the two sequences' own lists
-    that gives the seven known conflicts (393, 460, 463, 464, 47, 471 between train and valid, 56 between test and valid).
+    that gives the seven known conflicts: 393, 460, 463, 464, 47, 471 between train and valid, 56 between test and
+    valid.
     """
     splits: dict[str, dict[int, str]] = {}
     for sequence, missing in (("T1W", ONLY_T2W), ("T2W", ONLY_T1W)):

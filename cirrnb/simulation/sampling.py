@@ -73,7 +73,7 @@ def place(
     front = -(HALF_DEPTH * body.scale[1] + 9 * body.wall + 0.9 * body.fat)
     back = 1.13 * HALF_DEPTH * body.scale[1] + 0.9 * body.fat
     middle = (float(random.normal(0, 3)), (front + back) / 2 + float(random.normal(0, 3)))
-    centre = (*middle, -9.0 + float(random.normal(0, 4)))
+    centre = (*middle, -13.0 * body.scale[2] + float(random.normal(0, 2)))
     origin = tuple(c - (n - 1) / 2 * s for c, n, s in zip(centre, matrix, spacing, strict=True))
     thickness = spacing[2] * (1 - gap)
     subslices = max(1, round(thickness / coarse))

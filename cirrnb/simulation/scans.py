@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -64,7 +64,7 @@ def simulate_scan(patient: Patient, sequence: str, seed: int, scale: str, name: 
     others: dict[str, NDArray[np.int16 | np.uint16]] = {}
     if twins and patient.latent:
         sign = SIGNS[patient.plan.index % len(SIGNS)]
-        without = sample(without_sign(patient.body, sign), sampling, signals, sequence, with_twin=False)
+        without = sample(patient.body.without(sign), sampling, signals, sequence, with_twin=False)
         others = {"severity_zero": finish(clean.twin), f"without_{sign}": finish(without.signal)}
     return Simulated(
         sequence,
@@ -74,12 +74,6 @@ def simulate_scan(patient: Patient, sequence: str, seed: int, scale: str, name: 
         nearest(evidence(clean, signals["liver"]), sampling.matrix),
         others,
     )
-
-
-def without_sign(body: Body, sign: str) -> Body:
-    """The same patient with one sign taken away."""
-    names = ("nodules_t1w", "nodules_t2w") if sign == "nodules" else (sign,)
-    return replace(body, shown={**body.shown, **dict.fromkeys(names, 0.0)})
 
 
 def evidence(clean: Clean, liver: float) -> NDArray[np.uint8]:
@@ -114,24 +108,35 @@ def _finish(
 def draw_sampling(random: np.random.Generator, body: Body, sequence: str, scale: str) -> Sampling:
     """A scan's grid: of the published kind for "full", otherwise as coarse as the scale says, fitted to the body."""
     gap = float(random.uniform(0.08, 0.2)) if sequence == "T2W" else 0.0
+    wide = 2 * (HALF_WIDTH * body.scale[0] + 17 * body.wall + 0.95 * body.fat) + 16
+    deep = HALF_DEPTH * body.scale[1] * 2.13 + 9 * body.wall + 1.8 * body.fat + 18
+    high = 232.0 * body.scale[2]
     if scale == "full":
-        choices = published.GEOMETRY[sequence]
-        matrix, spacing = choices[int(random.integers(len(choices)))]
+        matrix, spacing = _published_grid(random, sequence, (wide - 30, deep - 20, high - 8))
         share = min(1.0, spacing[0] / float(random.uniform(1.15, 1.5)))
         acquired = (2 * round(matrix[0] * share / 2), 2 * round(matrix[1] * share / 2))
         return place(random, body, matrix, spacing, acquired, gap)
     if scale == "small":
-        pixel = float(random.uniform(1.85, 2.1))
+        pixel, coarse = float(random.uniform(1.85, 2.1)), 2.4
         thick = float(random.uniform(4.4, 5.0)) if sequence == "T1W" else float(random.uniform(7.0, 8.0))
-        depth, coarse = 225.0, 2.4
     else:
-        pixel = float(random.uniform(3.8, 4.2))
+        pixel, coarse = float(random.uniform(3.8, 4.2)), 5.0
         thick = float(random.uniform(9.0, 10.0)) if sequence == "T1W" else float(random.uniform(12.0, 13.0))
-        depth, coarse = 225.0, 5.0
-    wide = 2 * (HALF_WIDTH * body.scale[0] + 17 * body.wall + 0.95 * body.fat) + 16
-    deep = HALF_DEPTH * body.scale[1] * 2.13 + 9 * body.wall + 1.8 * body.fat + 18
-    matrix = (2 * round(wide / pixel / 2), 2 * round(deep / pixel / 2), round(depth / thick))
+    matrix = (2 * round(wide / pixel / 2), 2 * round(deep / pixel / 2), round(high / thick))
     return place(random, body, matrix, (pixel, pixel, thick), matrix[:2], gap, coarse)
+
+
+def _published_grid(
+    random: np.random.Generator, sequence: str, needed: tuple[float, float, float]
+) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """One of the published grids that covers what is needed in mm, or the one that comes nearest."""
+    choices = published.GEOMETRY[sequence]
+    missing = [
+        sum(max(0.0, want - count * step) for want, count, step in zip(needed, matrix, spacing, strict=True))
+        for matrix, spacing in choices
+    ]
+    fitting = [choice for choice, short in zip(choices, missing, strict=True) if short <= min(missing)]
+    return fitting[int(random.integers(len(fitting)))]
 
 
 def write(path: Path, values: NDArray[np.int16 | np.uint16 | np.uint8], grid: Grid) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +17,8 @@ from cirrnb.simulation.signs import SIGNS
 
 Worlds: TypeAlias = Sequence[tuple[Array, Body]]
 """The canvas of the patient, and that of the twin where it is wanted."""
+Tree: TypeAlias = Sequence[tuple[Array, str, float]]
+"""Share, tissue and opacity of the vessels within the liver."""
 
 
 @dataclass
@@ -89,7 +91,7 @@ def _ascites(body: Body, frame: Frame, slab: Slab) -> Layers:
 
 
 def _spleen(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Slab) -> None:
-    shares = []
+    shares: list[Array] = []
     shade: Array | float = 1.0
     for canvas, world in worlds:
         found = organs.spleen(world, frame)
@@ -105,7 +107,8 @@ def _spleen(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Sl
 
 
 def _liver(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Slab, sequence: str) -> None:
-    built = []
+    built: list[tuple[hepatic.Liver, Array]] = []
+    tree: Tree | None = None
     for canvas, world in worlds:
         found = hepatic.build(world, frame)
         if found is None:
@@ -116,7 +119,9 @@ def _liver(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Sla
         built.append((found, share))
         moved = frame.part(found.window).moved
         shade, lace = hepatic.texture(world, moved, sequence, share > 0)
-        _lay((canvas,), _liver_layers(world, frame, found.window, share, shade, lace), signals)
+        if tree is None:
+            tree = vessels.liver_vessels(worlds[0][1], frame, found.window)
+        _lay((canvas,), _liver_layers(found.window, share, shade, lace, tree), signals)
     if len(built) == 2:
         (now, share), (before, was) = built
         _blame_liver(worlds[0][1], sequence, now, before, share, was, slab)
@@ -137,19 +142,9 @@ def _blame_liver(
             slab.change(sign, now.window, change * reach)
 
 
-def _liver_layers(body: Body, frame: Frame, window: Window, share: Array, shade: Array, lace: Array | None) -> Layers:
+def _liver_layers(window: Window, share: Array, shade: Array, lace: Array | None, tree: Tree) -> Layers:
     yield Layer(window, share, "liver", shade)
     if lace is not None:
         yield Layer(window, share * lace, "septa")
-    # Vessels are drawn for the whole slab and kept where the liver is.
-    inside = np.zeros(frame.still.shape, np.float32)
-    inside[window] = share
-    portal, veins = vessels.within_liver(body)
-    tracts = [segment for segment in portal if segment[2] > 1.0]
-    for segments, tissue, grow, kept in (
-        (tracts, "stranded fat", 0.9, 0.25),
-        (veins, "vein", 0.0, 1.0),
-        (portal, "portal vein", 0.0, 1.0),
-    ):
-        for layer in vessels.tubes(frame, segments, tissue, grow, kept):
-            yield replace(layer, amount=layer.amount * inside[layer.window])
+    for amount, tissue, opacity in tree:
+        yield Layer(window, amount * share * np.float32(opacity), tissue)

@@ -1,7 +1,8 @@
 """From tissue to grey values: the two sequences, and what a scanner adds.
 
 Spoiled gradient echo: S = PD sin a (1 - E1) / (1 - E1 cos a) exp(-TE/T2*). Turbo spin echo: S = PD (1 - exp(-TR/T1))
-exp(-TE/T2), where the echo train keeps fat bright (effective T2 about 150 ms here; why: Henkelman et al., JMRI 1992;2:533).
+exp(-TE/T2), where the echo train keeps fat bright (effective T2 about 150 ms here;
+why: Henkelman et al., JMRI 1992;2:533).
 Contrast: 1/T1 = 1/T1_0 + r1 C.
 """
 
@@ -76,8 +77,8 @@ def draw_protocol(random: np.random.Generator, sequence: str, field: str) -> Pro
     suppressed = random.random() < 0.3
     return Protocol(
         **common,  # type: ignore[arg-type]
-        repetition=float(random.uniform(1800, 6000)),
-        echo=float(random.uniform(75, 100)),
+        repetition=float(random.uniform(2400, 6500)),
+        echo=float(random.uniform(72, 98)),
         flip=90.0,
         fat_kept=float(random.uniform(0.06, 0.2)) if suppressed else 1.0,
         inflow=(float(random.uniform(0.03, 0.1)), float(random.choice((0.06, 0.1, 0.25, 0.45)))),
@@ -86,7 +87,7 @@ def draw_protocol(random: np.random.Generator, sequence: str, field: str) -> Pro
 
 
 def tissue_signals(protocol: Protocol, changes: Mapping[str, Tissue] | None = None) -> dict[str, float]:
-    """Noise-free signal of every tissue, in units of fully relaxed water; `changes` replaces a patient's own tissues."""
+    """Noise-free signal of every tissue in units of fully relaxed water; `changes` replaces single tissues."""
     tissues = {**TISSUES, **(changes or {})}
     equation = _gradient_echo if protocol.sequence == "T1W" else _turbo_spin_echo
     return {name: equation(protocol, tissue) for name, tissue in tissues.items()}
@@ -135,13 +136,12 @@ def acquire(random: np.random.Generator, protocol: Protocol, signal: Array, live
         phase = np.cos(random.uniform(0, 2 * np.pi, image.shape[2])).astype(np.float32)
         ghosts = np.roll(image, shift, axis=1) + np.roll(image, -shift, axis=1) - 0.6 * image
         image = np.abs(image + np.float32(protocol.ghost) * phase * ghosts)
-    spread = np.float32(protocol.noise * liver)
+    level = protocol.noise * liver
     # Filtering of k-space, as scanners do, gives noise a grain larger than a pixel; coils give it its own shading.
     grain = float(random.uniform(0.3, 0.75))
     real, imaginary = (gaussian_filter(part, (grain, grain, 0)) for part in _white(random, image.shape))
-    spread = spread / np.float32(real.std())
     deep = np.hypot(*np.meshgrid(*(np.linspace(-1, 1, size) for size in image.shape[:2]), indexing="ij"))
-    spread = spread * (1.15 - 0.3 * deep[:, :, None]).astype(np.float32)
+    spread = (level / float(real.std()) * (1.15 - 0.3 * deep[:, :, None])).astype(np.float32)
     return np.hypot(image + spread * real, spread * imaginary)
 
 

@@ -1,7 +1,7 @@
 """The latent truth of a simulated patient: severity, signs, and the stage a reader gives.
 
 Severity is a standard normal number. Each sign follows it with its own variation and shows only above an onset, so that
-no sign is always there. The stage is the reader's impression of severity, cut at thresholds that give the published shares.
+no sign is always there. The stage is the reader's impression of severity, cut where it gives the published shares.
 """
 
 from __future__ import annotations

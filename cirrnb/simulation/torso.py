@@ -77,7 +77,8 @@ def _visceral(body: Body, points: Points) -> Array:
     strands = np.abs(body.noise("strands", 11.0)(points))
     patches = np.clip(0.6 + 0.6 * body.noise("patchy fat", 45.0)(points), 0, 1.4)
     amount = (0.09 + 0.04 * body.own["visceral fat"]) * patches
-    return np.clip(1.04 - amount * np.exp(-((strands / 0.2) ** 2)), 0.4, 1.1).astype(np.float32)
+    misty = 0.035 * body.noise("misty fat", 16.0)(points) + 0.03 * patches
+    return np.clip(1.04 - misty - amount * np.exp(-((strands / 0.2) ** 2)), 0.4, 1.15).astype(np.float32)
 
 
 def _ribs(body: Body, frame: Frame, inner: Array, wall: Array) -> Layers:

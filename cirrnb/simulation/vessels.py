@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
 from cirrnb.simulation.body import Body, Frame, Layer, Layers
-from cirrnb.simulation.fields import Vector, capsule, coverage
+from cirrnb.simulation.fields import Array, Vector, Window, capsule, coverage
 
 Segment = tuple[Vector, Vector, float, float]
 
@@ -33,7 +34,7 @@ def tubes(frame: Frame, segments: Sequence[Segment], tissue: str, grow: float = 
 def chain(points: Sequence[Vector], *radii: float) -> list[Segment]:
     """A tube along a line of points whose radius goes evenly from the first to the last of `radii`."""
     wide = np.interp(np.linspace(0, 1, len(points)), np.linspace(0, 1, len(radii)), radii)
-    return [(a, b, float(r), float(s)) for a, b, r, s in zip(points, points[1:], wide, wide[1:], strict=False)]
+    return [(a, b, float(r), float(s)) for (a, b), (r, s) in zip(pairwise(points), pairwise(wide), strict=True)]
 
 
 def great_vessels(body: Body, frame: Frame) -> Layers:
@@ -67,12 +68,12 @@ def _mesentery(body: Body) -> tuple[Segment, ...]:
     segments: list[Segment] = []
     for _ in range(26):
         start = np.array((random.uniform(-10, 35), random.uniform(-30, -5), random.uniform(-120, 20)))
-        aim = start + (random.normal(25, 34), random.normal(-18, 22), random.normal(0, 26))
-        segments += list(_branch(random, _vector(start), _vector(aim), float(random.uniform(1.2, 1.9)), 1))
+        aim = start + np.array((random.normal(25, 34), random.normal(-18, 22), random.normal(0, 26)))
+        segments += _branch(random, _vector(start), _vector(aim), float(random.uniform(1.2, 1.9)), 1)
     for _ in range(10):
         start = np.array((random.uniform(-60, 80), random.uniform(-82, -66), random.uniform(-130, -10)))
         aim = start + random.normal(0, 1, 3) * (22, 5, 20)
-        segments += list(_branch(random, _vector(start), _vector(aim), 1.2, 1))
+        segments += _branch(random, _vector(start), _vector(aim), 1.2, 1)
     return tuple(segments)
 
 
@@ -99,7 +100,7 @@ def portal_system(body: Body, frame: Frame) -> Layers:
         return
     random = body.random("varices")
     for centre, spread in (((66, 22, 10), (11, 9, 16)), ((30, -2, 40), (9, 9, 20)), ((22, -30, 8), (14, 8, 12))):
-        count = int(round(9 * (strength - 0.25)))
+        count = round(9 * (strength - 0.25))
         knots = [tuple(np.add(centre, spread * random.standard_normal(3)).tolist()) for _ in range(count + 1)]
         radius = 1.5 + 2.6 * strength * random.uniform(0.6, 1.0)
         yield from tubes(frame, chain([(k[0], k[1], k[2]) for k in knots], radius), "portal vein")
@@ -109,57 +110,82 @@ def portal_system(body: Body, frame: Frame) -> Layers:
         yield from tubes(frame, recanalised, "portal vein")
 
 
-@lru_cache(maxsize=4)
-def within_liver(body: Body) -> tuple[list[Segment], list[Segment]]:
-    """Branches of the portal vein and the hepatic veins inside the liver, the finest about 1 mm thick."""
+PORTAL_BRANCHES: tuple[tuple[Vector, Vector, float], ...] = (
+    ((-50, 2, 6), (-84, -34, 26), 0.58),
+    ((-50, 2, 6), (-88, 40, 14), 0.58),
+    ((-46, 0, 4), (-82, -14, -40), 0.5),
+    ((-44, 2, 4), (-80, 36, -38), 0.5),
+    ((14, -42, 10), (52, -46, 22), 0.42),
+    ((10, -30, 14), (44, -32, 34), 0.36),
+    ((14, -42, 10), (-14, -62, -8), 0.36),
+    ((12, -38, 12), (-12, -52, 30), 0.34),
+)
+"""Where branches begin, where they aim, and their width against the main vein's."""
+
+HEPATIC_VEINS: tuple[tuple[tuple[Vector, Vector, Vector], float], ...] = (
+    (((-24, 0, 66), (-58, 10, 50), (-90, 18, 12)), 5.2),
+    (((-23, -4, 66), (-34, -26, 42), (-46, -46, -4)), 5.0),
+    (((-20, -6, 68), (10, -28, 50), (42, -40, 30)), 4.4),
+    (((-27, 4, 14), (-56, 28, -16), (-72, 40, -42)), 3.0),
+)
+"""Right, middle, left and inferior right hepatic vein: line and radius at the vena cava."""
+
+
+@lru_cache(maxsize=2)
+def within_liver(body: Body) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
+    """Branches of the portal vein and the hepatic veins inside the liver, the finest about 1 mm thick.
+
+    They do not depend on the signs, so that patient and twin share them; only the main portal vein widens.
+    """
     random = body.random("tree")
-    wide = 5.4 + 0.35 * body.own["portal"] + 1.2 * body.shown["portal"]
+    wide = 5.4 + 0.35 * body.own["portal"]
     portal = chain([(-19, -7, -6), (-38, -2, 2), (-50, 2, 6)], wide, 0.72 * wide)
     portal += chain([(-19, -7, -6), (-8, -18, 8), (8, -28, 14), (14, -42, 10)], 0.8 * wide, 0.5 * wide)
-    for start, aim, radius in (
-        ((-50, 2, 6), (-84, -34, 26), 0.58),
-        ((-50, 2, 6), (-88, 40, 14), 0.58),
-        ((-46, 0, 4), (-82, -14, -40), 0.5),
-        ((-44, 2, 4), (-80, 36, -38), 0.5),
-        ((14, -42, 10), (52, -46, 22), 0.42),
-        ((10, -30, 14), (44, -32, 34), 0.36),
-        ((14, -42, 10), (-14, -62, -8), 0.36),
-        ((12, -38, 12), (-12, -52, 30), 0.34),
-    ):
-        portal += list(_branch(random, start, aim, radius * wide, 3))
+    for start, aim, share in PORTAL_BRANCHES:
+        portal += _branch(random, start, aim, share * wide, 3)
     veins: list[Segment] = []
-    for line, radius in (
-        (((-24, 0, 66), (-58, 10, 50), (-90, 18, 12)), 5.2),
-        (((-23, -4, 66), (-34, -26, 42), (-46, -46, -4)), 5.0),
-        (((-20, -6, 68), (10, -28, 50), (42, -40, 30)), 4.4),
-        (((-27, 4, 14), (-56, 28, -16), (-72, 40, -42)), 3.0),
-    ):
-        thin = radius * (1 - 0.45 * body.shown["nodules_t2w"] * body.shown["nodularity"])
-        trunk = chain(line, thin, 0.6 * thin)
+    for line, radius in HEPATIC_VEINS:
+        trunk = chain(line, radius, 0.6 * radius)
         veins += trunk
         for start, end, begin, _ in trunk:
             for _ in range(3):
-                share = random.uniform(0.2, 1)
-                origin = np.add(start, share * np.subtract(end, start))
-                aim = origin + random.normal(0, 1, 3) * (22, 22, 20)
-                veins += list(_branch(random, _vector(origin), _vector(aim), 0.52 * begin, 1))
-    return portal, veins
+                origin = np.add(start, random.uniform(0.2, 1) * np.subtract(end, start))
+                aim_at = origin + random.normal(0, 1, 3) * (22, 22, 20)
+                veins += _branch(random, _vector(origin), _vector(aim_at), 0.52 * begin, 1)
+    return tuple(portal), tuple(veins)
+
+
+def liver_vessels(body: Body, frame: Frame, window: Window) -> list[tuple[Array, str, float]]:
+    """Share, tissue and opacity of what runs through the liver: portal tracts, veins, portal branches."""
+    portal, veins = within_liver(body)
+    tracts = tuple(segment for segment in portal if segment[2] > 1.0)
+    result = []
+    part = frame.part(window)
+    kinds = ((tracts, "stranded fat", 0.9, 0.25), (veins, "vein", 0.0, 1.0), (portal, "portal vein", 0.0, 1.0))
+    for segments, tissue, grow, opacity in kinds:
+        share = np.zeros(part.moved.shape, np.float32)
+        for layer in tubes(part, segments, tissue, grow):
+            view = share[layer.window]
+            np.maximum(view, layer.amount, out=view)
+        result.append((share, tissue, opacity))
+    return result
 
 
 def _vector(values: np.ndarray) -> Vector:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def _branch(random: np.random.Generator, start: Vector, aim: Vector, radius: float, more: int) -> Iterator[Segment]:
+def _branch(random: np.random.Generator, start: Vector, aim: Vector, radius: float, more: int) -> list[Segment]:
     """A bent twig towards `aim` that forks on the way."""
     away = np.subtract(aim, start)
     length = float(np.linalg.norm(away))
-    middle = np.add(start, 0.5 * away) + random.normal(0, 0.08 * length, 3)
-    yield from chain([start, _vector(middle), aim], radius, 0.55 * radius)
+    middle = _vector(np.add(start, 0.5 * away) + random.normal(0, 0.08 * length, 3))
+    twigs: list[Segment] = [(start, middle, radius, 0.78 * radius), (middle, aim, 0.78 * radius, 0.55 * radius)]
     if more == 0 or radius < 0.7:
-        return
-    for place in (middle, np.asarray(aim)):
+        return twigs
+    for place in (middle, aim):
         for _ in range(2):
             turn = away / length + random.normal(0, 0.65, 3)
             reach = length * random.uniform(0.4, 0.65) * turn / np.linalg.norm(turn)
-            yield from _branch(random, _vector(place), _vector(place + reach), 0.6 * radius, more - 1)
+            twigs += _branch(random, place, _vector(np.add(place, reach)), 0.6 * radius, more - 1)
+    return twigs

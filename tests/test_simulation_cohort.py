@@ -1,0 +1,255 @@
+"""A simulated cohort on disk: layout, truth, twins, evidence, repeatability."""
+
+import csv
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.reading import read_cohort
+from cirrnb.simulation.cohort import simulate_cohort, simulator_hash
+from cirrnb.simulation.gallery import real_panels, simulated_panels
+from cirrnb.simulation.patients import draw_patient, plan
+from cirrnb.simulation.scans import scanner, simulate_scan
+from cirrnb.simulation.signs import SIGNS
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    out = tmp_path_factory.mktemp("simulated") / "cohort"
+    simulate_cohort(out, patients=6, seed=4, scale="tiny", healthy=2, twins=True, workers=2, progress=False)
+    return out
+
+
+def voxels(path):
+    return np.asarray(nib.load(path).dataobj)
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_layout_is_read_back_without_a_remark(root):
+    cohort = read_cohort(root)
+    assert cohort.simulated and cohort.problems == ()
+    people = cohort.patients
+    assert set(people.source) == {"cirrhotic", "healthy"}
+    assert (root / "SIMULATED.txt").read_text().startswith("These images are SIMULATED")
+    assert simulator_hash() in (root / "SIMULATED.txt").read_text()
+    ill = people[people.source == "cirrhotic"]
+    assert set(ill.stage) <= {"mild", "moderate", "severe"} and ill.stage.notna().all()
+    truth = pd.read_csv(root / "latent.csv").set_index("subject")
+    assert (truth.loc[ill.index].stage == ill.stage).all()
+    assert (truth.loc[people.index].age == people.age).all()
+
+
+def test_tables_have_exactly_the_published_columns(root):
+    for path in (root / "Metadata").glob("*evaluation.csv"):
+        with path.open(newline="") as file:
+            assert next(csv.reader(file)) == ["Patient ID", "Age", "Gender", "Radiological Evaluation"]
+    assert (root / "Metadata" / "Healthy_demographics.csv").read_text().splitlines()[0] == "ID,Age,Gender"
+    assert len(list((root / "Metadata").glob("*.csv"))) == 5
+
+
+def test_files_are_stored_to_the_left_back_and_head(root):
+    for scan in read_cohort(root).scans:
+        image, mask = nib.load(scan.image), nib.load(scan.mask)
+        assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
+        assert image.shape == mask.shape and np.array_equal(image.affine, mask.affine)
+        assert image.get_data_dtype() == (np.uint16 if scan.source == "healthy" else np.int16)
+        assert set(np.unique(voxels(scan.mask))) == {0, 1}
+        assert voxels(scan.image).min() >= 0 and voxels(scan.image).max() > 500
+
+
+def test_liver_lies_within_the_scan_on_the_patients_right_with_its_volume(root):
+    truth = pd.read_csv(root / "latent.csv").set_index("subject")
+    for scan in read_cohort(root).scans:
+        mask = voxels(scan.mask).astype(bool)
+        assert not mask[:, :, 0].any() and not mask[:, :, -1].any()
+        stored = nib.load(scan.mask)
+        centre = nib.affines.apply_affine(stored.affine, np.argwhere(mask).mean(axis=0))
+        assert centre[0] > 15  # RAS+: the patient's right is positive in LPS storage read as -x
+        volume = mask.sum() * np.prod(stored.header.get_zooms()) / 1000
+        assert volume == pytest.approx(truth.loc[scan.subject].liver_volume_ml, rel=0.08)
+
+
+def test_evidence_is_where_the_scan_differs_from_its_twin(root):
+    truth = pd.read_csv(root / "latent.csv").set_index("subject")
+    for scan in read_cohort(root).select(source="cirrhotic").scans:
+        name = f"{scan.sequence}/{scan.patient}.nii.gz"
+        evidence = voxels(root / "evidence" / "cirrhotic" / name)
+        image, twin = voxels(scan.image).astype(float), voxels(root / "twins" / "severity_zero" / name).astype(float)
+        assert evidence.max() <= len(SIGNS)
+        # Both bear the same noise: what is not evidence is the same but for what is too weak to count.
+        weak = np.abs(image - twin)[evidence == 0].mean()
+        liver = np.median(image[voxels(scan.mask) > 0])
+        assert weak < 0.02 * liver
+        if evidence.any():
+            assert np.abs(image - twin)[evidence > 0].mean() > 0.06 * liver
+        hidden = [s for s in SIGNS if s != "nodules" and truth.loc[scan.subject][f"shown_{s}"] == 0]
+        assert not np.isin(evidence, [SIGNS.index(sign) + 1 for sign in hidden]).any()
+
+
+def test_healthy_subjects_have_no_evidence(root):
+    for path in (root / "evidence" / "healthy").rglob("*.nii.gz"):
+        assert not voxels(path).any()
+
+
+def test_pairs_that_differ_in_one_sign_exist(root):
+    kinds = {path.name for path in (root / "twins").iterdir()}
+    assert kinds == {"severity_zero", *(f"without_{sign}" for sign in SIGNS[:6])}
+
+
+def test_bytes_depend_on_the_seed_and_on_nothing_else(root, tmp_path):
+    again = tmp_path / "again"
+    simulate_cohort(again, patients=6, seed=4, scale="tiny", healthy=2, twins=True, workers=1, progress=False)
+    assert contents(again) == contents(root)
+
+
+def test_a_patient_is_the_same_whatever_the_number_of_patients(root, tmp_path):
+    fewer, other = tmp_path / "fewer", tmp_path / "other"
+    simulate_cohort(fewer, patients=1, seed=4, scale="tiny", healthy=0, workers=1, progress=False)
+    simulate_cohort(other, patients=1, seed=5, scale="tiny", healthy=0, workers=1, progress=False)
+    for path in (fewer / "Cirrhosis_T2_3D").rglob("*.nii.gz"):
+        assert path.read_bytes() == (root / path.relative_to(fewer)).read_bytes()
+        assert path.read_bytes() != (other / path.relative_to(fewer)).read_bytes()
+
+
+def test_small_patients_do_not_depend_on_their_number():
+    few, many = plan("small", 5, 0, seed=9), plan("small", 30, 0, seed=9)
+    assert [one.patient for one in few] == [one.patient for one in many[:5]]
+    splits = {one.patient: one.splits["T1W"] for one in many}
+    assert [splits[patient] for patient in sorted(splits)] == ["train"] * 24 + ["valid"] * 3 + ["test"] * 3
+
+
+def test_interrupted_simulation_goes_on_and_a_full_folder_is_refused(tmp_path, monkeypatch):
+    from cirrnb.simulation import cohort
+
+    out = tmp_path / "cohort"
+    done = []
+
+    def stop_after_one(job, simulate=cohort.simulate_patient):
+        if done:
+            raise KeyboardInterrupt
+        done.append(job["plan"]["patient"])
+        simulate(job)
+
+    monkeypatch.setattr(cohort, "simulate_patient", stop_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        simulate_cohort(out, patients=2, scale="tiny", healthy=0, workers=1, progress=False)
+    assert not out.exists()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="another simulation"):
+        simulate_cohort(out, patients=2, seed=1, scale="tiny", healthy=0, workers=1, progress=False)
+    again = []
+    simulate = cohort.simulate_patient
+    monkeypatch.setattr(cohort, "simulate_patient", lambda job: (again.append(job["plan"]["patient"]), simulate(job)))
+    assert len(simulate_cohort(out, patients=2, scale="tiny", healthy=0, workers=1, progress=False).patients) == 2
+    assert again and done[0] not in again
+    with pytest.raises(InputError, match="not empty"):
+        simulate_cohort(out, patients=1, scale="tiny", healthy=0, workers=1, progress=False)
+    assert not (tmp_path / "cohort.unfinished").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"scale": "huge"}, {"shortcut": "age"}, {"patients": 0}, {"healthy": -1}])
+def test_arguments_are_judged_before_anything_is_written(tmp_path, wrong):
+    with pytest.raises(InputError):
+        simulate_cohort(tmp_path / "cohort", progress=False, **wrong)
+    assert not any(tmp_path.iterdir())
+
+
+def test_scanner_tells_the_stage_only_with_the_shortcut_and_only_in_training():
+    patients = [SimpleNamespace(plan=one, stage=one.stage) for one in plan("full", None, 0, seed=2)]
+    severe = np.array([patient.stage == "severe" for patient in patients])
+    mild = np.array([patient.stage == "mild" for patient in patients])
+    train = np.array(["train" in patient.plan.splits.values() for patient in patients])
+    free, tied = (np.array([scanner(p, 2, s) == "B" for p in patients]) for s in (None, "scanner"))
+    assert abs(free[severe].mean() - free[mild].mean()) < 0.3
+    assert tied[severe & train].mean() - tied[mild & train].mean() > 0.7
+    assert np.array_equal(tied[~train], free[~train])
+
+
+def test_age_sex_and_liver_volume_hardly_tell_the_stage():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+
+    patients = [draw_patient(one, 3) for one in plan("small", 120, 0, seed=3)]
+    known = np.array([(p.age, p.sex == "male", p.liver_volume) for p in patients], float)
+    known = (known - known.mean(axis=0)) / known.std(axis=0)
+    stages = [patient.stage for patient in patients]
+    assert cross_val_score(LogisticRegression(), known, stages, cv=5).mean() < 0.52
+    volumes = {stage: np.median([p.liver_volume for p in patients if p.stage == stage]) for stage in set(stages)}
+    assert 1150 < volumes["mild"] < 1750 and 850 < volumes["severe"] < 1500
+
+
+def test_full_scale_has_published_matrices():
+    from cirrnb.simulation.published import GEOMETRY
+    from cirrnb.simulation.scans import draw_sampling
+
+    patient = draw_patient(plan("full", 1, 0, seed=0)[0], 0)
+    seen = {draw_sampling(np.random.default_rng(i), patient.body, "T2W", "full").matrix for i in range(40)}
+    assert seen <= {matrix for matrix, _ in GEOMETRY["T2W"]} and len(seen) > 8
+
+
+def test_gallery_sets_slices_upright(root):
+    panels = simulated_panels(root, patients=1, shares=(0.5,))
+    assert all(panel.title.startswith("simulated") for panel in panels)
+    for panel in panels:
+        assert panel.mask is not None and panel.image.shape == panel.mask.shape
+        columns = np.flatnonzero(panel.mask.any(axis=0))
+        assert columns.mean() < panel.mask.shape[1] / 2  # the liver on the viewer's left
+
+
+def real_folder():
+    folder = os.environ.get("CIRRNB_EXTERNAL_DATA")
+    if not folder:
+        pytest.skip("CIRRNB_EXTERNAL_DATA is not set")
+    return Path(folder)
+
+
+REGIONS = {"spleen": (191, 290), "marrow": (200, 191), "stomach content": (142, 255), "fat": (258, 203)}
+"""Row and column of tissues on the real slice of patient 47, picked by eye."""
+
+
+@pytest.mark.real
+def test_simulated_contrasts_and_noise_enclose_those_of_a_real_slice():
+    from cirrnb.simulation.signal import draw_protocol, tissue_signals
+
+    slices = real_folder() / "cirrmri600" / "slices"
+    image = np.asarray(Image.open(slices / "id47_stage1_train.png").convert("L")).T.astype(float)
+    liver = np.median(image[np.asarray(Image.open(slices / "id47_stage1_train_mask.png").convert("L")).T > 127])
+    random = np.random.default_rng(0)
+    protocols = [p for p in (draw_protocol(random, "T2W", "1.5 T") for _ in range(400)) if p.fat_kept == 1]
+    for tissue, (row, column) in REGIONS.items():
+        measured = image[row - 3 : row + 4, column - 3 : column + 4].mean() / liver
+        ratios = [signals[tissue] / signals["liver"] for signals in map(tissue_signals, protocols)]
+        assert 0.8 * min(ratios) < measured < 1.25 * max(ratios), (tissue, measured, min(ratios), max(ratios))
+    assert len(real_panels(slices)) == 4
+
+
+@pytest.mark.real
+def test_noise_within_the_liver_is_like_that_of_real_slices():
+    from scipy.ndimage import binary_erosion, gaussian_filter
+
+    def noise(image, mask):
+        inside = binary_erosion(mask, iterations=4)
+        rough = (image - gaussian_filter(image, 2.5))[inside]
+        return 1.4826 * np.median(np.abs(rough)) / np.median(image[inside])
+
+    real = []
+    for panel_file in ("id47_stage1_train", "id378_stage3_train"):
+        folder = real_folder() / "cirrmri600" / "slices"
+        image = np.asarray(Image.open(folder / f"{panel_file}.png").convert("L")).T.astype(float)
+        real.append(noise(image, np.asarray(Image.open(folder / f"{panel_file}_mask.png").convert("L")).T > 127))
+    found = []
+    for one in plan("small", 3, 0, seed=0):
+        made = simulate_scan(draw_patient(one, 0), "T2W", 0, "small", "A", False)
+        middle = int(np.argmax(made.mask.sum(axis=(0, 1))))
+        found.append(noise(made.image[:, :, middle].astype(float), made.mask[:, :, middle] > 0))
+    assert 0.4 * min(real) < np.median(found) < 2 * max(real), (real, found)
