@@ -115,7 +115,12 @@ def test_a_bright_voxel_goes_through_and_back_within_half_a_prepared_voxel(
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.sampled_from(ORDERS), st.sampled_from(FLIPS), st.tuples(*[st.floats(-24, 24)] * 3))
+@given(
+    st.sampled_from(ORDERS),
+    st.sampled_from(FLIPS),
+    # ITK returns nothing but zeros for a direction with a cosine of 1e-308.
+    st.tuples(*[st.floats(-24, 24).map(lambda angle: round(angle, 3))] * 3),
+)
 def test_values_are_those_of_simpleitk_on_the_same_grid(
     order: tuple[int, ...], signs: tuple[int, ...], angles: tuple[float, ...]
 ) -> None:

@@ -77,8 +77,9 @@ def test_intensities_are_scaled_over_the_body_of_the_volume_and_nothing_else(tmp
     low, high = prepared.measured["low"], prepared.measured["high"]
     # The ball's middle is at 300 - 35 + 250, give or take the noise and the next slice's distance.
     assert prepared.image.max() == pytest.approx((515 - low) / (high - low), abs=0.15)
-    # Around the file's field of view (240 mm wide within 384 mm) there is nothing; air in it is below 0.
+    # Around the file's field of view (200 x 240 mm within 288 x 384 mm) there is nothing; air in it is below 0.
     assert (prepared.image[:, :, :40] == 0).all() and (prepared.image[:, :, -40:] == 0).all()
+    assert (prepared.image[:, :25] == 0).all() and (prepared.image[:, -25:] == 0).all()
     assert prepared.image[:, 60, 60].max() < 0 and prepared.image.min() >= -0.5
     # The same for every view, spacing and choice of slices.
     for other in ({"view": "liver"}, {"spacing": 3.0}, {"margin": 50.0}):

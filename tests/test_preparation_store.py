@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -14,17 +15,18 @@ from preparation_phantoms import contents, grid_of, prepare_one, render, settle,
 
 from cirrnb.data import preparation
 from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.fingerprints import Fingerprints, fingerprint
 from cirrnb.data.preparation import prepare
 from cirrnb.data.scan import Cohort, Scan
 
 
 def test_what_is_stored_names_neither_patient_nor_path(tmp_path: Path) -> None:
-    scan = write(tmp_path, "patient4711", mask=True)
+    scan = write(tmp_path, "Winterbottom", mask=True)
     prepared = prepare_one(scan, tmp_path / "out")
     assert sorted(path.name for path in prepared.folder.iterdir()) == ["image.npy", "mask.npy", "prepared.json"]
     for path in (tmp_path / "out").rglob("*.json"):
-        assert "4711" not in path.read_text() and str(tmp_path) not in path.read_text()
-    assert "4711" not in str(prepared.folder.relative_to(tmp_path / "out"))
+        assert "Winterbottom" not in path.read_text() and str(tmp_path) not in path.read_text()
+    assert "Winterbottom" not in str(prepared.folder.relative_to(tmp_path / "out"))
     assert isinstance(prepared.image, np.memmap) and not prepared.image.flags.writeable
 
 
@@ -98,6 +100,45 @@ def test_a_changed_file_is_prepared_again_even_with_the_same_size_and_time(tmp_p
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     prepare_one(scan, tmp_path / "out")
     assert len(counted) == 3
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cirrnb.data import standardisation
+
+    original = standardisation.standardise
+
+    def standardise(image: Path, *more):  # type: ignore[no-untyped-def]
+        made = original(image, *more)
+        if image.name.startswith("1"):
+            image.write_bytes(image.read_bytes() + b"more")
+        return made
+
+    monkeypatch.setattr(standardisation, "standardise", standardise)
+    cohort = Cohort((write(tmp_path, "1"), write(tmp_path, "2")))
+    prepared = prepare(cohort, tmp_path / "out", workers=1, progress=False)
+    assert [one.scan.patient for one in prepared] == ["2"]
+    assert "a file that changed while it was read" in prepared.failures.reason[0]
+    assert len(list((tmp_path / "out").glob("*/image.npy"))) == 1
+
+
+def test_a_file_just_written_is_not_taken_for_unchanged(tmp_path: Path) -> None:
+    path, cache = tmp_path / "scan.nii", tmp_path / "fingerprints.json"
+    path.write_bytes(b"first")
+    seen, when, content = fingerprint(path)
+    assert content == hashlib.sha256(b"first").hexdigest()
+
+    def recalled(later: float) -> str | None:
+        fingerprints = Fingerprints(cache)
+        fingerprints.learn(path, [seen, when + int(later * 1e9), content])
+        fingerprints.save()
+        return Fingerprints(cache).recall(path)
+
+    # Hashed right after it was written, it may have been written again within the same tick of the file system's clock.
+    assert recalled(0) is None
+    assert recalled(1) is None
+    assert recalled(3) == content
+    path.touch()
+    assert Fingerprints(cache).recall(path) is None
 
 
 @pytest.mark.parametrize("damage", ["short", "gone", "json", "other json", "empty", "a file"])
