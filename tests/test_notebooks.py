@@ -132,7 +132,14 @@ def test_the_report_opens_offline_and_shows_what_matters(demo_folder: Path) -> N
         assert result.complaints == []
         assert all(url.startswith("file:") for url in result.requests) and len(result.requests) == 2
         text = page.locator("body").inner_text()
-        for words in ("Simulated cohort", "Learning curve", "predicted stage", "guessing by chance", "no diagnosis"):
+        for words in (
+            "Simulated cohort",
+            "Learning curve",
+            "predicted stage",
+            "chance",
+            "majority stage",
+            "no diagnosis",
+        ):
             assert words in text, words
         for metric in ("quadratic weighted kappa", "accuracy", "balanced accuracy"):
             assert metric in text

@@ -34,9 +34,13 @@ def summary(patients: pd.DataFrame) -> pd.DataFrame:
             "only T1W": int((chosen["T1W"] & ~chosen["T2W"]).sum()),
             "only T2W": int((~chosen["T1W"] & chosen["T2W"]).sum()),
             "female / male": f"{(chosen['sex'] == 'female').sum()} / {(chosen['sex'] == 'male').sum()}",
-            "age in years, median (range)": f"{age.median():.0f} ({age.min():.0f} to {age.max():.0f})" if len(age) else "unknown",
+            "age in years, median (range)": _range(age),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _range(ages: pd.Series) -> str:
+    return f"{ages.median():.0f} ({ages.min():.0f} to {ages.max():.0f})" if len(ages) else "unknown"
 
 
 def split_counts(patients: pd.DataFrame) -> pd.DataFrame:

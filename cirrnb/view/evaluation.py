@@ -65,8 +65,8 @@ def metric_forest(metrics: pd.DataFrame, *, simulated: bool) -> go.Figure:
     table = metrics[metrics["metric"].isin(HEADLINE) & metrics["value"].notna()]
     figure = go.Figure()
     for column, symbol, name in (
-        ("chance", "line-ns", "guessing by chance"),
-        ("majority", "x-thin", "always the commonest stage"),
+        ("chance", "line-ns", "chance"),
+        ("majority", "x-thin", "majority stage"),
     ):
         figure.add_scatter(
             x=table[column],
@@ -80,7 +80,7 @@ def metric_forest(metrics: pd.DataFrame, *, simulated: bool) -> go.Figure:
         x=table["value"],
         y=table["metric"],
         mode="markers+text",
-        name="stager, with 95 % interval",
+        name="stager, 95 % interval",
         text=[_words(*row) for row in table[["value", "low", "high"]].to_numpy(dtype=float)],
         textposition="top center",
         textfont={"size": 13, "color": INK},
