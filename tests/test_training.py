@@ -25,7 +25,7 @@ from toy_patients import toy_cohort
 
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.prepared import PreparedCohort
-from cirrnb.model import runfolder, training
+from cirrnb.model import provenance, runfolder, training
 from cirrnb.model.schedule import one_cycle, steps_of_epoch
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.training import train
@@ -192,6 +192,31 @@ def test_a_complete_run_is_returned_and_never_overwritten(prepared, tmp_path):
         train(prepared, tmp_path / "notes", QUICK, progress=False)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on file sizes are POSIX")
+def test_a_full_disk_is_told_and_costs_no_epoch(prepared, tmp_path, monkeypatch):
+    import resource
+
+    undisturbed = train(prepared, tmp_path / "undisturbed", QUICK, progress=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patch:
+        validate, calls = training._validate, []
+
+        def validate_and_fill_the_disk(*arguments):
+            calls.append(1)
+            if len(calls) == 2:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+            return validate(*arguments)
+
+        patch.setattr(training, "_validate", validate_and_fill_the_disk)
+        try:
+            with pytest.raises(InputError, match=r"cannot be written[\s\S]*call again"):
+                train(prepared, tmp_path / "run", QUICK, progress=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / ".run.unfinished").glob("epoch-*")] == ["epoch-0001"]
+    assert_equal_runs(undisturbed, train(prepared, tmp_path / "run", QUICK, progress=False))
+
+
 def test_an_unfinished_run_is_not_continued_with_other_settings(prepared, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after_saving(patch, 1)
@@ -234,6 +259,23 @@ def test_patients_on_both_sides_are_refused(prepared, tmp_path):
     with pytest.raises(InputErrors, match="cirrhotic/15"):
         train(replace(prepared, scans=(*prepared.scans[:-1], leaking)), tmp_path / "run", QUICK, progress=False)
     assert list(tmp_path.iterdir()) == [tmp_path / "prepared"]
+
+
+def test_scans_prepared_otherwise_are_refused_before_training(prepared, tmp_path):
+    other = replace(prepared.scans[-1], settings=replace(prepared.settings, margin=5.0))
+    with pytest.raises(InputErrors, match=r"margin=5\.0"):
+        train(replace(prepared, scans=(*prepared.scans[:-1], other)), tmp_path / "run", QUICK, progress=False)
+    assert list(tmp_path.iterdir()) == [tmp_path / "prepared"]
+
+
+def test_the_commit_is_told_only_in_a_checkout_of_ours(tmp_path, monkeypatch):
+    found = provenance.commit()
+    assert found is None or len(found.rstrip("+")) == 40
+    # a copy installed inside somebody else's repository
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "cirrnb").mkdir()
+    monkeypatch.setattr(provenance.cirrnb, "__file__", str(tmp_path / "cirrnb" / "__init__.py"))
+    assert provenance.commit() is None
 
 
 def with_stage(prepared: PreparedCohort, split: str, stage: str | None) -> PreparedCohort:

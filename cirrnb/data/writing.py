@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and a plain word where they cannot be written."""
 
 from __future__ import annotations
 

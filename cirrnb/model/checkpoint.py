@@ -57,8 +57,12 @@ def save_stager(folder: Path, stager: Stager, config: Mapping[str, Any]) -> None
         **config,
     }
     (folder / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stager.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    save_tensors(stager.state_dict(), folder / WEIGHTS)
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors as safetensors, wherever and however they lie in memory."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def load_stager(run: Path | str) -> TrainedStager:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cirrnb.data import splits
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort
 from cirrnb.data.scan import SPLITS, Cohort
 
@@ -17,11 +17,16 @@ def staged_patients(prepared: PreparedCohort) -> dict[str, list[Bag]]:
     Raises
     ------
     InputErrors
-        If a patient stands in two splits.
+        If a patient stands in two splits, or scans were prepared otherwise than the cohort says.
     InputError
         If the training patients do not show two stages, or a split holds patients but none with a stage.
     """
     splits.check(Cohort(tuple(scan.scan for scan in prepared.scans), prepared.name, prepared.simulated))
+    raise_if_any(
+        InputError(scan.scan.name, f"a scan prepared with {scan.settings}", f"{prepared.settings}", "Prepare it again.")
+        for scan in prepared.scans
+        if scan.settings != prepared.settings
+    )
     staged = {name: prepared.bags(split=name, staged=True) for name in SPLITS}
     for name, bags in staged.items():
         everyone = len(prepared.bags(split=name))

@@ -127,7 +127,7 @@ def predict_patient(trained: TrainedStager, bag: Bag) -> Prediction:
     batch = collate([draw(Bag(used))])
     with torch.inference_mode():
         said = stager.stage(batch.to(next(stager.parameters()).device), chunk=CHUNK)
-    probabilities = said.logits.double().softmax(dim=1)[0].cpu().tolist()
+    probabilities = said.logits[0].cpu().double().softmax(dim=0).tolist()
     weights = said.slice_weights.cpu().numpy()
     return Prediction(
         subject=bag.subject,

@@ -17,7 +17,7 @@ from cirrnb.data.scan import SPLITS, STAGES
 from cirrnb.model.checkpoint import TrainedStager, save_stager
 from cirrnb.model.prediction import predict
 from cirrnb.model.stager import Stager
-from cirrnb.model.unfinished import differences
+from cirrnb.model.unfinished import differences, writing
 
 PROVENANCE = "provenance.json"
 
@@ -35,7 +35,6 @@ def write_run(
 
     `provenance` holds at least `training`, `preparation` and `data`, by which the run is known again.
     """
-    folder.mkdir(exist_ok=True)
     config = {
         "training": provenance["training"],
         "preparation": provenance["preparation"],
@@ -43,11 +42,14 @@ def write_run(
         "simulated": prepared.simulated,
         "splits": {split: _counts(prepared, split) for split in SPLITS},
     }
-    save_stager(folder, stager, config)
-    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     trained = TrainedStager(stager.eval(), prepared.settings, prepared.simulated, name, config)
-    predict(trained, prepared, device=device).to_csv(folder / "predictions.csv", index=False)
-    (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    predictions = predict(trained, prepared, device=device)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+        save_stager(folder, stager, config)
+        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+        predictions.to_csv(folder / "predictions.csv", index=False)
+        (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
 
 
 def require_same_run(out: Path, identity: Mapping[str, Any]) -> None:

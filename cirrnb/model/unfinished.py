@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.writing import write_whole
-from cirrnb.model.checkpoint import fill, read_tensors
+from cirrnb.model.checkpoint import fill, read_tensors, save_tensors
 from cirrnb.model.stager import Stager
 
 IDENTITY, STATE, MODEL, OPTIMIZER = "identity.json", "state.json", "model.safetensors", "optimizer.safetensors"
@@ -46,8 +47,9 @@ class UnfinishedRun:
             shutil.rmtree(self.folder, ignore_errors=True)
         stored = _read(self.folder / IDENTITY)
         if stored is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / IDENTITY, json.dumps(self.identity, indent=1))
+            with writing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_whole(self.folder / IDENTITY, json.dumps(self.identity, indent=1))
         else:
             different = differences(stored, json.loads(json.dumps(self.identity)))
             if different:
@@ -66,18 +68,17 @@ class UnfinishedRun:
     def save(self, epoch: int, stager: Stager, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]]) -> None:
         """Keep the state after `epoch` epochs, then drop the one before; killed at any point, one of them is whole."""
         beside, target = self.folder / "writing", self.folder / f"epoch-{epoch:04d}"
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in stager.state_dict().items()}, beside / MODEL
-        )
         moments = optimizer.state_dict()["state"]
         # The learning rate is a function of the step and needs no state of its own.
         flat = {f"{index}.{name}": value for index, state in moments.items() for name, value in state.items()}
-        save_file({name: value.detach().cpu().contiguous() for name, value in flat.items()}, beside / OPTIMIZER)
         state = {"backbone_weights": stager.backbone_weights, "history": history}
-        (beside / STATE).write_text(json.dumps(state), encoding="utf-8")
-        beside.rename(target)
+        with writing(self.folder):
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir()
+            save_tensors(stager.state_dict(), beside / MODEL)
+            save_tensors(flat, beside / OPTIMIZER)
+            (beside / STATE).write_text(json.dumps(state), encoding="utf-8")
+            beside.rename(target)
         for older in self._epochs()[:-1]:
             shutil.rmtree(older, ignore_errors=True)
 
@@ -105,6 +106,20 @@ class UnfinishedRun:
 
     def _epochs(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*"))
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Tell in plain words that what is written inside the block could not be."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            folder,
+            f"a training that cannot be written ({error})",
+            "room and the right to write",
+            "Free some space or choose another folder and call again: whole epochs are kept and not trained again.",
+        ) from error
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:
