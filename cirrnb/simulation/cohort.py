@@ -135,9 +135,10 @@ def simulate_patient(job: dict[str, Any]) -> None:
     """Simulate and write everything of one patient, its latent row last, which says that it is complete."""
     one, request, out = plan_from(job["plan"]), job["request"], Path(job["out"])
     seed = request["seed"]
-    patient = draw_patient(one, seed)
-    name = scanner(patient, seed, request["shortcut"])
+    # One thread: several might add up in another order, and the last bit of a voxel would depend on the machine's load.
     with threadpool_limits(1):
+        patient = draw_patient(one, seed)
+        name = scanner(patient, seed, request["shortcut"])
         for sequence, split in one.splits.items():
             made = simulate_scan(patient, sequence, seed, request["scale"], name, request["twins"])
             images, masks = _folders(sequence, split)

@@ -85,8 +85,8 @@ def clefts(body: Body, moved: Points, distance: Array, wide: float | None = None
     venosum = np.maximum(venosum, np.maximum(np.abs(x - 6) - 26, np.abs(z - 16) - 22))
     hilum = ellipsoid(moved, (-16, -7, -6), (21 + 5 * wide, 9 + 3 * wide, 12 + 4 * wide), 0.15)
     spot = (-44.0, -42.0, -52.0)
-    fossa = ellipsoid(moved, spot, (14 + 13 * wide, 20 + 15 * wide, 31 + 16 * wide), 0.35)
-    notch = ellipsoid(moved, (-66, 66, -16), (0.1 + 17 * wide, 0.1 + 30 * wide, 0.1 + 30 * wide), -0.5)
+    fossa = ellipsoid(moved, spot, (14 + 17 * wide, 20 + 19 * wide, 31 + 19 * wide), 0.35)
+    notch = ellipsoid(moved, (-66, 66, -16), (0.1 + 22 * wide, 0.1 + 34 * wide, 0.1 + 34 * wide), -0.5)
     cut = np.minimum(np.minimum(teres, venosum), np.minimum(hilum, fossa))
     if wide > 0.02:
         cut = np.minimum(cut, notch + 0.15 * bend)

@@ -3,7 +3,8 @@
 Relaxation times at 1.5 T and 3 T in ms: liver, spleen, kidney, pancreas, marrow and subcutaneous fat after de Bazelaire
 et al., Radiology 2004;230:652; muscle and blood after Stanisz et al., MRM 2005;54:507. T2 of spleen, marrow, kidney and
 of the liver at 3 T are moved within their spread, until the contrasts lie about those measured on real slices.
-Contents of stomach and bowel, ligaments and cortical bone have no such table and are set so that they look as in clinical images.
+Contents of stomach and bowel, ligaments and cortical bone have no such table and are set so that they look as in
+clinical images.
 """
 
 from __future__ import annotations
