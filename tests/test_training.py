@@ -382,18 +382,9 @@ def test_two_processes_train_as_one_does(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     alone = [sys.executable, str(script), str(tmp_path / "prepared"), str(tmp_path / "one")]
     subprocess.run(alone, env=environment, check=True)
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     shared = [*launch, str(script), str(tmp_path / "prepared"), str(tmp_path / "two")]
+    environment["ACCELERATE_USE_CPU"] = "true"
     subprocess.run(shared, env=environment, check=True)
     assert json.loads((tmp_path / "two" / "provenance.json").read_text())["processes"] == 2
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
