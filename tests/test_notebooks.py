@@ -46,6 +46,12 @@ def test_a_notebook_is_kept_without_outputs(name: str) -> None:
     assert notebook.metadata.kernelspec.name == "python3"
 
 
+def test_nbstripout_has_nothing_to_strip() -> None:
+    program = Path(sys.executable).with_name("nbstripout")
+    done = subprocess.run([program, "--keep-id", "--verify", *NOTEBOOKS.values()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_cells_have_ids_that_say_something(name: str) -> None:
     """Readable and given once, so that a change to one cell is a change to one cell."""
