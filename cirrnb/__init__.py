@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cirrnb.data.preparation import prepare
+    from cirrnb.data.preparation.cohort import prepare
     from cirrnb.data.reading import read_cohort
     from cirrnb.evaluation.evaluation import evaluate
     from cirrnb.model.prediction import predict
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "read_cohort": "cirrnb.data.reading",
     "simulate_cohort": "cirrnb.simulation.cohort",
-    "prepare": "cirrnb.data.preparation",
+    "prepare": "cirrnb.data.preparation.cohort",
     "train": "cirrnb.model.training",
     "predict": "cirrnb.model.prediction",
     "evaluate": "cirrnb.evaluation.evaluation",

@@ -95,7 +95,7 @@ def audit(
 
     Every scan is read once. Exit code 1 where something makes results wrong or a file unusable.
     """
-    from cirrnb.data.audit import audit as audit_cohort
+    from cirrnb.data.auditing.audit import audit as audit_cohort
 
     found = audit_cohort(cohort, workers=workers)
     typer.echo(found.report())

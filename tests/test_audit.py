@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from published_tree import COMPLETE, Patient, Tree
 
-from cirrnb.data import examination, published_figures, splits
-from cirrnb.data.audit import audit
-from cirrnb.data.audit_tables import counts
-from cirrnb.data.confounds import confounds
+from cirrnb.data import splits
+from cirrnb.data.auditing import examination, published_figures
+from cirrnb.data.auditing.audit import audit
+from cirrnb.data.auditing.confounds import confounds
+from cirrnb.data.auditing.tables import counts
 from cirrnb.data.errors import InputErrors
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import STAGES

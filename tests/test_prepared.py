@@ -11,8 +11,8 @@ import pytest
 from preparation_phantoms import prepare_one, write
 
 from cirrnb.data.errors import InputErrors
-from cirrnb.data.geometry import to_source
-from cirrnb.data.preparation import prepare
+from cirrnb.data.preparation.cohort import prepare
+from cirrnb.data.preparation.geometry import to_source
 from cirrnb.data.prepared import PreparationSettings, PreparedCohort
 from cirrnb.data.scan import Cohort
 

@@ -4,8 +4,8 @@ import pytest
 from published_tree import COMPLETE, Quirks, Tree
 
 from cirrnb.data.errors import InputErrors
+from cirrnb.data.layouts.slices import read_slices
 from cirrnb.data.reading import read_cohort
-from cirrnb.data.slices import read_slices
 
 ROWS = [["7", "61", "1", "2"], ["12", "45", "2", "3"]]
 

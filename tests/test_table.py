@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirrnb.data import fields
 from cirrnb.data.errors import InputErrors
+from cirrnb.data.layouts import fields
 from cirrnb.data.reading import read_cohort
 
 

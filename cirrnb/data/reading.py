@@ -6,11 +6,11 @@ import warnings
 from pathlib import Path
 
 from cirrnb.data.errors import InputError, InputErrors, Remarks
-from cirrnb.data.fields import natural_order
-from cirrnb.data.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
+from cirrnb.data.layouts.fields import natural_order
+from cirrnb.data.layouts.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
+from cirrnb.data.layouts.slices import SLICE_FOLDERS
+from cirrnb.data.layouts.table import read_table
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.slices import SLICE_FOLDERS
-from cirrnb.data.table import read_table
 
 SIMULATED = "SIMULATED.txt"
 """A file of this name at the root says that the images were computed."""
@@ -22,7 +22,7 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
     Parameters
     ----------
     root : folder that holds Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects (any of them), or a CSV file with
-        one row a scan (see `cirrnb.data.table.read_table`).
+        one row a scan (see `cirrnb.data.layouts.table.read_table`).
     on_problem : "raise" tells everything that is wrong in one InputErrors. "skip" leaves out the scans concerned,
         warns once, and keeps the problems in `Cohort.problems`.
 
@@ -74,7 +74,7 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
     elif root.is_file():
         found, remedy = f"a {root.suffix or 'nameless'} file", "Save the table as CSV."
     elif any((root / name).is_dir() for name in SLICE_FOLDERS.values()):
-        found, remedy = "2D slices, without spacing or affine", "Read them with cirrnb.data.slices.read_slices."
+        found, remedy = "2D slices, without spacing or affine", "Read them with cirrnb.data.layouts.slices.read_slices."
     elif root.name in published:
         found, remedy = "one of the published folders itself", f"Give the folder above it: {root.parent}"
     else:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from threadpoolctl import threadpool_limits
 
-from cirrnb.data.audit import audit
+from cirrnb.data.auditing.audit import audit
 from cirrnb.data.scan import Cohort, Scan
 
 pytestmark = pytest.mark.benchmark

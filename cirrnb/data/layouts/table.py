@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cirrnb.data import fields
 from cirrnb.data.errors import InputError, Remarks, listed
+from cirrnb.data.layouts import fields
+from cirrnb.data.layouts.tabular import Row, read_rows
 from cirrnb.data.scan import Scan
-from cirrnb.data.tabular import Row, read_rows
 
 REQUIRED = ("patient", "sequence", "image")
 OPTIONAL = ("mask", "stage", "split", "age", "sex", "source")

@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from cirrnb.data.bytestream import SAVE_AGAIN, ByteStream
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.nifti.bytestream import SAVE_AGAIN, ByteStream
 
 MAX_VOXELS = 2**28
 """Largest scan opened: 268 million voxels, five times the largest published one (560 x 560 x 160)."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.header import VolumeHeader
-from cirrnb.data.volume import as_mask, read_header, read_volume
+from cirrnb.data.nifti.header import VolumeHeader
+from cirrnb.data.nifti.volume import as_mask, read_header, read_volume
 
 SIGNAL = 0.05
 """Share of a scan's 99th percentile above which a voxel is taken for tissue when the body's outline is drawn. Livers

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cirrnb.data import fields
 from cirrnb.data.errors import InputError, InputErrors, Remarks
-from cirrnb.data.metadata import Person, read_people
-from cirrnb.data.published import nested
+from cirrnb.data.layouts import fields
+from cirrnb.data.layouts.metadata import Person, read_people
+from cirrnb.data.layouts.published import nested
 from cirrnb.data.scan import SPLITS
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.grid import Grid
-from cirrnb.data.resampling import Sampling, resample, resample_nearest
+from cirrnb.data.preparation.resampling import Sampling, resample, resample_nearest
 
 if TYPE_CHECKING:
     from cirrnb.data.prepared import PreparedScan

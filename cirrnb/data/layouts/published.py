@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cirrnb.data import fields
 from cirrnb.data.errors import InputError, Remarks, listed
-from cirrnb.data.metadata import People, Person, read_people
+from cirrnb.data.layouts import fields
+from cirrnb.data.layouts.metadata import People, Person, read_people
 from cirrnb.data.scan import SPLITS, Scan
 
 CIRRHOTIC_FOLDERS = {"T1W": "Cirrhosis_T1_3D", "T2W": "Cirrhosis_T2_3D"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirrnb.data.published import SOURCES
-from cirrnb.data.published_figures import GEOMETRY, published_figures
+from cirrnb.data.auditing.published_figures import GEOMETRY, published_figures
+from cirrnb.data.layouts.published import SOURCES
 from cirrnb.data.scan import SPLITS, STAGES
 
 if TYPE_CHECKING:

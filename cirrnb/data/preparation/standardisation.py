@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.geometry import Frame, Orientation
 from cirrnb.data.grid import Grid
-from cirrnb.data.intensity import Body, NoBody, find_body, scale
+from cirrnb.data.nifti.volume import read_mask, read_volume
+from cirrnb.data.preparation.geometry import Frame, Orientation
+from cirrnb.data.preparation.intensity import Body, NoBody, find_body, scale
+from cirrnb.data.preparation.resampling import Sampling, resample
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.data.resampling import Sampling, resample
-from cirrnb.data.volume import read_mask, read_volume
 
 _CHUNK = 8  # slices worked on together, so that what is computed stays in the processor's cache
 

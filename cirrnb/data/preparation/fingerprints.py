@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.store import beside_path
+from cirrnb.data.preparation.store import beside_path
 
 
 class Fingerprints:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirrnb.data import examination
-from cirrnb.data.audit_findings import SEVERITIES, Finding, audit_findings
-from cirrnb.data.audit_tables import audit_tables
-from cirrnb.data.confounds import confounds
+from cirrnb.data.auditing import examination
+from cirrnb.data.auditing.confounds import confounds
+from cirrnb.data.auditing.findings import SEVERITIES, Finding, audit_findings
+from cirrnb.data.auditing.tables import audit_tables
 from cirrnb.data.errors import listed
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
@@ -30,10 +30,11 @@ class Audit:
     ----------
     cohort : the cohort that was audited.
     scans : one row a scan: the columns of `Cohort.table`, subject, name, and what
-        `cirrnb.data.examination.examine` tells; `problem` tells why a scan could not be read. `liver_volume` in mL.
+        `cirrnb.data.auditing.examination.examine` tells; `problem` tells why a scan could not be read. `liver_volume`
+        in mL.
     tables : summaries by name, in the order of a report: counts (beside the published figures, for cohorts in the
         published layout), stages, acquisition, people, volumes, masks.
-    confounds : every acquisition trait against source and stage, see `cirrnb.data.confounds.confounds`.
+    confounds : every acquisition trait against source and stage, see `cirrnb.data.auditing.confounds.confounds`.
     findings : worst first.
     """
 

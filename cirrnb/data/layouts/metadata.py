@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cirrnb.data import fields
 from cirrnb.data.errors import InputError, Remarks, listed
-from cirrnb.data.tabular import Row, read_rows
+from cirrnb.data.layouts import fields
+from cirrnb.data.layouts.tabular import Row, read_rows
 
 _ID = ("patient id", "id")
 _STAGE, _AGE, _SEX = "radiological evaluation", "age", "gender"

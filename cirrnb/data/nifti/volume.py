@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.bytestream import SAVE_AGAIN, ByteStream
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.header import VolumeHeader, judge_header
+from cirrnb.data.nifti.bytestream import SAVE_AGAIN, ByteStream
+from cirrnb.data.nifti.header import VolumeHeader, judge_header
 
 _BLOCK = 2**20  # voxels converted at a time; keeps the temporary arrays small beside the scan
 

@@ -1,0 +1,1 @@
+"""Opening NIfTI files that come from anywhere: bytes, header, voxels."""
