@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,6 @@ BOX_LOW, BOX_HIGH = (-150.0, -110.0, -150.0), (140.0, 110.0, 105.0)
 class Liver:
     """The liver in a slab: `distance` with nodular surface, `smooth` without, `closed` without wide clefts either."""
 
-    window: Window
     distance: Array
     smooth: Array
     closed: Array
@@ -93,16 +92,27 @@ def clefts(body: Body, moved: Points, distance: Array, wide: float | None = None
     return smooth_max(distance, -cut.astype(np.float32), 3)
 
 
-def build(body: Body, frame: Frame) -> Liver | None:
-    """The liver within a slab, or None where there is none."""
-    found = frame.moved.window(BOX_LOW, BOX_HIGH)
-    if found is None:
-        return None
-    part = frame.part(found[0])
-    whole = lobes(body, part.moved, frame.confines[found[0]] + gap(body, part.moved))
+def where(bodies: Sequence[Body], frame: Frame) -> Window | None:
+    """The part of a slab that holds the livers of all these bodies, as the bounds in `lobes` leave it."""
+    low, high = BOX_HIGH[2], BOX_LOW[0]
+    for body in bodies:
+        size, shift = body.liver_size, body.shown["lobes"]
+        right = -92 - 26 * size + 20 * shift + 7 * body.own["visceral"]
+        left = -52 - 13 * size - 22 * shift + 14 * body.own["left height"]
+        low = min(low, right - 22, left - 22, -47)
+        high = max(high, 80 + 24 * body.own["left lobe"] + 13 * size + 26 * shift + 22, 47)
+    bottom = (BOX_LOW[0], BOX_LOW[1], max(BOX_LOW[2], low))
+    found = frame.moved.window(bottom, (min(BOX_HIGH[0], high), BOX_HIGH[1], BOX_HIGH[2]))
+    return None if found is None else found[0]
+
+
+def build(body: Body, frame: Frame, window: Window) -> Liver:
+    """The liver within a window of a slab."""
+    part = frame.part(window)
+    whole = lobes(body, part.moved, frame.confines[window] + gap(body, part.moved))
     smooth = clefts(body, part.moved, whole)
     closed = clefts(body, part.moved, whole, 0.0) if body.shown["fossa"] > 0 else smooth
-    return Liver(found[0], nodular(body, part.moved, smooth), smooth, closed)
+    return Liver(nodular(body, part.moved, smooth), smooth, closed)
 
 
 def nodular(body: Body, moved: Points, smooth: Array) -> Array:
@@ -148,8 +158,10 @@ def volume(body: Body, step: float = 5.0) -> float:
     """Volume of the smooth liver in mL."""
     axes = [np.arange(low, high, step, dtype=np.float32) for low, high in zip(BOX_LOW, BOX_HIGH, strict=True)]
     points = Points((axes[0], axes[1], axes[2]))
-    built = build(replace(body, shown={**body.shown, "nodularity": 0.0}), Frame(points, points, step))
-    assert built is not None
+    frame = Frame(points, points, step)
+    window = where([body], frame)
+    assert window is not None
+    built = build(replace(body, shown={**body.shown, "nodularity": 0.0}), frame, window)
     share = np.clip(0.5 - built.smooth / step, 0, 1).sum(dtype=np.float64)
     return float(share * step**3 * np.prod(body.scale) / 1000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,31 +15,41 @@ from cirrnb.simulation.vessels import Segment, chain, tubes
 SPLEEN_LOW, SPLEEN_HIGH = (5.0, -95.0, -160.0), (145.0, 112.0, 100.0)
 
 
-def spleen(body: Body, frame: Frame) -> tuple[Window, Array] | None:
-    """Where the spleen may be and the distance to it: a crescent against the left wall, hollow towards the stomach."""
-    found = frame.moved.window(SPLEEN_LOW, SPLEEN_HIGH)
-    if found is None:
-        return None
-    part, size = frame.part(found[0]), body.spleen_size
-    points = part.moved
-    inner = frame.confines[found[0]]
-    place = 5 * body.own["spleen place"]
-    centre = (94 - 16 * (size - 1), 36 - 14 * (size - 1), 20 + place - 22 * (size - 1))
-    body_of_it = ellipsoid(points, centre, (32 * size, 46 * size, 44 * size), -0.35)
+def _spleen_centre(body: Body) -> Vector:
+    """A spleen that grows sinks, and comes forward and towards the midline."""
+    more = body.spleen_size - 1
+    return 94 - 16 * more, 36 - 14 * more, 20 + 5 * body.own["spleen place"] - 22 * more
+
+
+def where_spleen(bodies: Sequence[Body], frame: Frame) -> Window | None:
+    """The part of a slab that holds the spleens of all these bodies."""
+    reaches = [np.array((36, 46, 44)) * body.spleen_size + 10 for body in bodies]
+    centres = [np.array(_spleen_centre(body)) for body in bodies]
+    low = np.max([np.min(np.subtract(centres, reaches), axis=0), SPLEEN_LOW], axis=0).tolist()
+    high = np.min([np.max(np.add(centres, reaches), axis=0), SPLEEN_HIGH], axis=0).tolist()
+    found = frame.moved.window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    return None if found is None else found[0]
+
+
+def spleen(body: Body, frame: Frame, window: Window) -> Array:
+    """Distance to the spleen: a crescent against the left wall, hollow towards stomach and kidney."""
+    points, inner, size = frame.part(window).moved, frame.confines[window], body.spleen_size
+    whole = ellipsoid(points, _spleen_centre(body), (32 * size, 46 * size, 44 * size), -0.35)
     hollow = ellipsoid(points, (48 - 26 * (size - 1), 2 - 8 * (size - 1), 22), (34, 40, 62), 0.3)
     kidney = ellipsoid(points, (55, 46, -62), (32, 29, 56))
     bend = body.noise("spleen", 42.0)(points) * np.float32(2.5)
-    lower = smooth_max(body_of_it + bend, -np.minimum(hollow, kidney) + 0.5 * bend, 9)
-    return found[0], smooth_max(lower, inner + 0.4 * gap(body, points) + 0.2, 6)
+    lower = smooth_max(whole + bend, -np.minimum(hollow, kidney) + 0.5 * bend, 9)
+    return smooth_max(lower, inner + 0.4 * gap(body, points) + 0.2, 6)
 
 
 def spleen_volume(body: Body, step: float = 5.0) -> float:
     """Volume of the spleen in mL."""
     axes = [np.arange(low, high, step, dtype=np.float32) for low, high in zip(SPLEEN_LOW, SPLEEN_HIGH, strict=True)]
     points = Points((axes[0], axes[1], axes[2]))
-    found = spleen(body, Frame(points, points, step))
-    assert found is not None
-    share = np.clip(0.5 - found[1] / step, 0, 1).sum(dtype=np.float64)
+    frame = Frame(points, points, step)
+    window = where_spleen([body], frame)
+    assert window is not None
+    share = np.clip(0.5 - spleen(body, frame, window) / step, 0, 1).sum(dtype=np.float64)
     return float(share * step**3 * np.prod(body.scale) / 1000)
 
 

@@ -117,8 +117,8 @@ def draw_sampling(random: np.random.Generator, body: Body, sequence: str, scale:
         acquired = (2 * round(matrix[0] * share / 2), 2 * round(matrix[1] * share / 2))
         return place(random, body, matrix, spacing, acquired, gap)
     if scale == "small":
-        pixel, coarse = float(random.uniform(1.85, 2.1)), 2.4
-        thick = float(random.uniform(4.4, 5.0)) if sequence == "T1W" else float(random.uniform(7.0, 8.0))
+        pixel, coarse = float(random.uniform(1.9, 2.15)), 2.8
+        thick = float(random.uniform(4.6, 5.2)) if sequence == "T1W" else float(random.uniform(7.0, 8.0))
     else:
         pixel, coarse = float(random.uniform(3.8, 4.2)), 5.0
         thick = float(random.uniform(9.0, 10.0)) if sequence == "T1W" else float(random.uniform(12.0, 13.0))

@@ -49,10 +49,14 @@ def paint(body: Body, frame: Frame, signals: Mapping[str, float], sequence: str,
     slab = Slab(empty[0], empty[1], empty[2], empty[3], np.zeros(shape, np.uint8))
     both = (slab.real, slab.twin) if with_twin else (slab.real,)
     worlds = ((slab.real, body), (slab.twin, body.twin)) if with_twin else ((slab.real, body),)
-    _lay(both, torso.outside(body, frame), signals)
+    # Without ascites patient and twin are one up to the spleen, and painted once.
+    apart = both if body.shown["ascites"] > 0 else both[:1]
+    _lay(apart, torso.outside(body, frame), signals)
     _lay((slab.real,), _ascites(body, frame, slab), signals)
     for organ in (vessels.mesentery, organs.bowel, organs.stomach, organs.pancreas, organs.adrenals, organs.kidneys):
-        _lay(both, organ(body, frame), signals)
+        _lay(apart, organ(body, frame), signals)
+    if len(apart) < len(both):
+        slab.twin[...] = slab.real
     _spleen(worlds, frame, signals, slab)
     for canvas, world in worlds:
         layers = list(vessels.portal_system(world, frame))
@@ -91,55 +95,46 @@ def _ascites(body: Body, frame: Frame, slab: Slab) -> Layers:
 
 
 def _spleen(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Slab) -> None:
-    shares: list[Array] = []
-    shade: Array | float = 1.0
-    for canvas, world in worlds:
-        found = organs.spleen(world, frame)
-        if found is None:
-            return
-        if not shares:
-            shade = 1 + 0.025 * world.noise("spleen pulp", 9.0)(frame.part(found[0]).moved)
-        shares.append(coverage(found[1], frame.width))
-        layers = [Layer(found[0], shares[-1], "spleen", shade), *organs.splenic_branches(world, frame)]
-        _lay((canvas,), layers, signals)
-        if len(shares) == 2:
-            slab.change("spleen", found[0], np.abs(shares[0] - shares[1]))
+    window = organs.where_spleen([world for _, world in worlds], frame)
+    if window is None:
+        return
+    shade = 1 + 0.025 * worlds[0][1].noise("spleen pulp", 9.0)(frame.part(window).moved)
+    shares = [coverage(organs.spleen(world, frame, window), frame.width) for _, world in worlds]
+    for (canvas, world), share in zip(worlds, shares, strict=True):
+        _lay((canvas,), [Layer(window, share, "spleen", shade), *organs.splenic_branches(world, frame)], signals)
+    if len(shares) == 2:
+        slab.change("spleen", window, np.abs(shares[0] - shares[1]))
 
 
 def _liver(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Slab, sequence: str) -> None:
-    built: list[tuple[hepatic.Liver, Array]] = []
-    tree: Tree | None = None
-    for canvas, world in worlds:
-        found = hepatic.build(world, frame)
-        if found is None:
-            return
-        share = coverage(found.distance, frame.width)
-        if not built:
-            slab.liver[found.window] = share
-        built.append((found, share))
-        moved = frame.part(found.window).moved
+    window = hepatic.where([world for _, world in worlds], frame)
+    if window is None:
+        return
+    tree = vessels.liver_vessels(worlds[0][1], frame, window)
+    moved = frame.part(window).moved
+    built = [hepatic.build(world, frame, window) for _, world in worlds]
+    shares = [coverage(one.distance, frame.width) for one in built]
+    slab.liver[window] = shares[0]
+    for (canvas, world), share in zip(worlds, shares, strict=True):
         shade, lace = hepatic.texture(world, moved, sequence, share > 0)
-        if tree is None:
-            tree = vessels.liver_vessels(worlds[0][1], frame, found.window)
-        _lay((canvas,), _liver_layers(found.window, share, shade, lace, tree), signals)
+        _lay((canvas,), _liver_layers(window, share, shade, lace, tree), signals)
     if len(built) == 2:
-        (now, share), (before, was) = built
-        _blame_liver(worlds[0][1], sequence, now, before, share, was, slab)
+        body = worlds[0][1]
+        if body.shown[f"nodules_{sequence.lower()}"] > 0:
+            slab.change("nodules", window, 0.9 * shares[0] * shares[1])
+        _blame_edge(body, built[0], built[1], np.abs(shares[0] - shares[1]), window, slab)
 
 
-def _blame_liver(
-    body: Body, sequence: str, now: hepatic.Liver, before: hepatic.Liver, share: Array, was: Array, slab: Slab
+def _blame_edge(
+    body: Body, now: hepatic.Liver, before: hepatic.Liver, change: Array, window: Window, slab: Slab
 ) -> None:
     """Split the change of the liver's edge among nodularity, fossa and notch, and lobes, by who moved it further."""
-    if body.shown[f"nodules_{sequence.lower()}"] > 0:
-        slab.change("nodules", now.window, 0.9 * share * was)
-    change = np.abs(share - was)
     bumps, opened = np.abs(now.distance - now.smooth), np.abs(now.smooth - now.closed)
     moved = np.abs(now.closed - before.smooth)
-    change /= bumps + opened + moved + np.float32(1e-3)
+    change = change / (bumps + opened + moved + np.float32(1e-3))
     for sign, reach in (("nodularity", bumps), ("fossa", opened), ("lobes", moved)):
         if body.shown[sign] > 0:
-            slab.change(sign, now.window, change * reach)
+            slab.change(sign, window, change * reach)
 
 
 def _liver_layers(window: Window, share: Array, shade: Array, lace: Array | None, tree: Tree) -> Layers:

@@ -48,20 +48,21 @@ def outside(body: Body, frame: Frame) -> Layers:
     threads = coverage(np.abs(septa * 6 + 3) - 0.3, width) * coverage(skin + 4, width) * np.float32(0.35)
     yield Layer(window, threads, "fascia")
     muscle = coverage(np.maximum(inner - wall, -inner - 1), width)
-    yield Layer(window, muscle, "muscle", 1 + 0.10 * body.noise("wall", 12.0)(points))
+    grain, broad = 1 + 0.10 * body.noise("wall", 12.0)(points), body.noise("planes", 30.0)(points)
+    yield Layer(window, muscle, "muscle", grain)
     depth = inner / wall
-    loose = np.clip(0.45 + 0.3 * body.noise("planes", 30.0)(points) + 0.12 * body.own["muscle fat"], 0, 1)
-    for share, thin in ((0.38, 0.35), (0.7, 0.3), (1.0, 0.5)):
+    loose = np.clip(0.45 + 0.3 * broad + 0.12 * body.own["muscle fat"], 0, 1)
+    for share, thin in ((0.5, 0.35), (1.0, 0.5)):
         plane = coverage(np.abs(depth - share) * wall - thin, width) * loose
         yield Layer(window, plane * muscle, "fat")
     linea = coverage(np.abs(points.x) - 2.5, width) * (points.y < 0) * muscle * np.float32(0.45)
     yield Layer(window, linea, "fat")
-    yield from _latissimus(body, frame, wall)
+    yield from _latissimus(body, frame, wall, grain)
     yield from _ribs(body, frame, inner, wall)
-    yield Layer(window, coverage(inner + 0.8, width), "stranded fat", _visceral(body, points))
+    yield Layer(window, coverage(inner + 0.8, width), "stranded fat", _visceral(body, points, broad))
 
 
-def _latissimus(body: Body, frame: Frame, wall: Array) -> Layers:
+def _latissimus(body: Body, frame: Frame, wall: Array, grain: Array) -> Layers:
     """The flat muscle of the back's side, a sheet within the fat outside the ribs, in the upper half."""
     points = frame.still
     plane = flat(points)
@@ -70,12 +71,12 @@ def _latissimus(body: Body, frame: Frame, wall: Array) -> Layers:
     thick = 3.6 * np.clip(1 - ((angle - 1.15) / 0.62) ** 2, 0, 1) * upper * body.wall
     sheet = np.abs(frame.inner - wall - 3.2 - thick / 2) - thick / 2
     amount = coverage(sheet.astype(np.float32), frame.width) * (thick > 0.5)
-    yield Layer(frame.everywhere, amount.astype(np.float32), "muscle", 1 + 0.08 * body.noise("sheet", 8.0)(points))
+    yield Layer(frame.everywhere, amount.astype(np.float32), "muscle", grain)
 
 
-def _visceral(body: Body, points: Points) -> Array:
+def _visceral(body: Body, points: Points, broad: Array) -> Array:
     strands = np.abs(body.noise("strands", 11.0)(points))
-    patches = np.clip(0.6 + 0.6 * body.noise("patchy fat", 45.0)(points), 0, 1.4)
+    patches = np.clip(0.6 + 0.6 * broad, 0, 1.4)
     amount = (0.09 + 0.04 * body.own["visceral fat"]) * patches
     misty = 0.035 * body.noise("misty fat", 16.0)(points) + 0.03 * patches
     return np.clip(1.04 - misty - amount * np.exp(-((strands / 0.2) ** 2)), 0.4, 1.15).astype(np.float32)
