@@ -78,12 +78,46 @@ def _options(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder of the new cohort.")],
-    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 48,
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="Number of patients. [default: 48, or the published number by scale]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same cohort.")] = 0,
+    scale: Annotated[
+        str, typer.Option(metavar="tiny|small|full", help="small: 2 mm; full: published counts and matrices.")
+    ] = "small",
+    healthy: Annotated[int | None, typer.Option(min=0, help="Healthy subjects. [default: by scale]")] = None,
+    twins: Annotated[
+        bool, typer.Option("--twins", help="Also write each scan without signs, and without one.")
+    ] = False,
+    shortcut: Annotated[
+        str | None, typer.Option(metavar="scanner", help="Tie the scanner to the stage in training patients.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes at work. [default: one a processor]")] = None,
 ) -> None:
-    """Simulate a cohort in the layout of CirrMRI600+."""
-    cohort = cirrnb.simulate_cohort(out, patients=patients, seed=seed)
-    typer.echo(f"{len(cohort.patients)} simulated patients, {len(cohort)} scans, in {out}")
+    """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps beside it."""
+    cohort = cirrnb.simulate_cohort(
+        out, patients, seed, scale, twins=twins, shortcut=shortcut, healthy=healthy, workers=workers
+    )
+    typer.echo(f"{len(cohort.patients)} simulated subjects, {len(cohort)} scans, in {out}")
+
+
+@app.command()
+def gallery(
+    cohort: Annotated[Path, typer.Argument(help="Folder of a simulated cohort.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write.")] = Path("gallery.png"),
+    real: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Real slices to set beside, listed in its index.csv.")
+    ] = None,
+    outline: Annotated[bool, typer.Option("--outline", help="Draw the edge of the liver mask.")] = False,
+) -> None:
+    """Set simulated slices of each stage and sequence beside real ones, all windowed alike."""
+    from cirrnb.simulation.gallery import real_panels, simulated_panels
+    from cirrnb.view.gallery import draw_gallery
+
+    panels = simulated_panels(cohort)
+    rows = [panels[start : start + 6] for start in range(0, len(panels), 6)]
+    draw_gallery([*([real_panels(real)] if real else []), *rows], out, outline=outline)
+    typer.echo(f"The gallery: {out}")
 
 
 @app.command()

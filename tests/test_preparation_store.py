@@ -14,8 +14,8 @@ import pytest
 from preparation_phantoms import contents, grid_of, prepare_one, render, settle, write
 
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.preparation.cohort import prepare
 from cirrnb.data.preparation import cohort as preparation
+from cirrnb.data.preparation.cohort import prepare
 from cirrnb.data.preparation.fingerprints import Fingerprints, fingerprint
 from cirrnb.data.scan import Cohort, Scan
 

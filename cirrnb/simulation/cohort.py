@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -22,6 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from cirrnb.data.errors import InputError
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import STAGES, Cohort
+from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.simulation.patients import Plan, draw_patient, plan, plan_from, row
 from cirrnb.simulation.scans import scanner, simulate_scan, write
 from cirrnb.simulation.signs import SIGNS
@@ -32,7 +27,10 @@ SHORTCUTS = (None, "scanner")
 MARK = "SIMULATED.txt"
 _ROWS = "unfinished"
 _HERE = Path(__file__).resolve().parent
-_SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.simulation.cohort import serve; serve()"
+
+
+class SimulationStopped(OSError):
+    """A patient could not be simulated or written: a full disk, a worker that was killed."""
 
 
 def simulator_hash() -> str:
@@ -72,6 +70,8 @@ def simulate_cohort(
     ------
     InputError
         If `out` or an unfinished simulation beside it holds something else, or an argument makes no sense.
+    SimulationStopped
+        If a patient could not be written, for example because the disk is full; what is done is kept.
     """
     out = Path(out)
     request = {
@@ -98,8 +98,7 @@ def simulate_cohort(
     plans = plan(scale, patients, healthy, seed)
     left = [one for one in plans if not _row_path(beside, one).is_file()]
     jobs = [{"plan": asdict(one), "request": request, "out": str(beside)} for one in left]
-    count = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
-    finished = _here(jobs) if count == 1 else _in_parallel(jobs, count)
+    finished = _simulate_all(jobs, min(workers or processors(), max(1, len(jobs))))
     for _ in _shown(finished, len(jobs), progress):
         pass
     _write_tables(beside, plans)
@@ -163,69 +162,28 @@ def _folders(sequence: str, split: str | None) -> tuple[str, str]:
     return f"Cirrhosis_{short}_3D/{split}_images", f"Cirrhosis_{short}_3D/{split}_masks"
 
 
-def _here(jobs: Sequence[dict[str, Any]]) -> Iterator[None]:
-    for job in jobs:
-        simulate_patient(job)
-        yield None
-
-
-def _in_parallel(jobs: Sequence[dict[str, Any]], count: int) -> Iterator[None]:
-    """Processes that take one patient after another; they never import the caller's main module."""
-    command = (sys.executable, "-P", "-c", _SERVE, str(_HERE.parents[1]))
-    waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    done: SimpleQueue[str] = SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, env={**os.environ, **threads}, **pipes) for _ in range(count)]
-
-    def feed(process: subprocess.Popen[str]) -> None:
-        assert process.stdin is not None and process.stdout is not None
-        while not waiting.empty():
-            job = waiting.get()
-            try:
-                process.stdin.write(json.dumps(job) + "\n")
-                process.stdin.flush()
-                answer = process.stdout.readline().strip()
-            except (OSError, ValueError):
-                answer = ""
-            done.put(answer or f"the process that simulated patient {job['plan']['patient']} died")
-            if answer != "done":
-                return
-
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Simulate one patient, for `cirrnb.data.workers`; what goes wrong comes back in words as `failure`."""
     try:
-        with ThreadPoolExecutor(count) as feeders:
-            for process in processes:
-                feeders.submit(feed, process)
-            for _ in jobs:
-                answer = done.get()
-                if answer != "done":
-                    while not waiting.empty():
-                        waiting.get()
-                    raise RuntimeError(f"simulation stopped: {answer}; started again it goes on from here")
-                yield None
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    assert pipe is not None
-                    pipe.close()
+        simulate_patient(job)
+    except InputError as error:
+        return {"failure": str(error)}
+    except OSError as error:
+        return {"failure": f"{error.strerror or error} (patient {job['plan']['patient']})"}
+    return {}
 
 
-def serve() -> None:
-    """What a worker process does: simulate the patient of each line of standard input, answer with a line."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        try:
-            simulate_patient(json.loads(line))
-            answer = "done"
-        except Exception as error:
-            answer = f"{type(error).__name__}: {error}".replace("\n", " ")
-        print(answer, file=answers, flush=True)
+def _simulate_all(jobs: Sequence[dict[str, Any]], workers: int) -> Iterator[None]:
+    """One patient after the other, in this process or in several. Raises SimulationStopped at the first failure."""
+    if workers == 1:
+        outcomes: Iterator[Outcome | WorkerDied] = (run_job(job) for job in jobs)
+    else:
+        outcomes = (outcome for _, outcome in in_parallel(jobs, workers, __name__))
+    for outcome in outcomes:
+        failure = str(outcome) if isinstance(outcome, WorkerDied) else outcome.get("failure")
+        if failure:
+            raise SimulationStopped(f"the simulation stopped: {failure}. Started again it goes on from here.")
+        yield None
 
 
 def _shown(finished: Iterator[None], total: int, progress: bool) -> Iterator[None]:
