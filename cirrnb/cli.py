@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,9 @@ from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.run.alias import OUT, TIMEOUT, notebook_command
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import convert, read_schema
+
+SOME_LEFT_OUT = 3
+"""Exit code of a command that did its work, but not for every scan."""
 
 app = typer.Typer(
     help="Stages of liver cirrhosis from T1W and T2W MRI. Research and education only; not a medical device.",
@@ -147,17 +151,27 @@ def prepare(
     spacing: Annotated[float, typer.Option(help="In-plane spacing in mm.")] = 1.5,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes at work. [default: one a processor]")] = None,
 ) -> None:
-    """Bring scans to one form; what is done is kept."""
+    """Bring scans to one form; what is done is kept.
+
+    What cannot be read or prepared is told and left out; exit code 3 says that this happened.
+    """
     from cirrnb.data.prepared import PreparationSettings
 
     try:
         settings = PreparationSettings(view=view, spacing=spacing)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    prepared = cirrnb.prepare(cirrnb.read_cohort(cohort), out, settings, workers=workers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the problems are told below, one a line
+        people = cirrnb.read_cohort(cohort, on_problem="skip")
+    prepared = cirrnb.prepare(people, out, settings, workers=workers)
+    for problem in people.problems:
+        typer.echo(f"left out: {problem}", err=True)
     for failure in prepared.failures.itertuples():
         typer.echo(f"left out: {failure.subject} {failure.sequence}: {failure.reason}", err=True)
     typer.echo(f"{len(prepared)} scans prepared in {out}, {len(prepared.failures)} left out")
+    if people.problems or len(prepared.failures):
+        raise typer.Exit(SOME_LEFT_OUT)
 
 
 class _PairsCommand(TyperCommand):

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import nibabel as nib
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -132,6 +134,20 @@ def test_an_alias_refuses_what_the_schema_refuses(called: list[Any], arguments: 
 def test_prepare_refuses_settings_that_make_no_sense(tmp_path: Path) -> None:
     done = invoke("prepare", str(tmp_path), "--spacing", "100")
     assert done.exit_code == 2 and "0.3 and 10 mm" in done.output
+
+
+def test_prepare_goes_on_past_a_broken_row_and_a_broken_scan_and_says_so(tmp_path: Path) -> None:
+    values = np.zeros((37, 38, 39), np.int16)
+    values[8:30, 9:31, 10:32] = 100 + np.arange(22)
+    nib.save(nib.Nifti1Image(values, np.diag((-8.0, -8.0, 8.0, 1.0))), tmp_path / "good.nii.gz")
+    (tmp_path / "broken.nii.gz").write_bytes(b"not a scan")
+    (tmp_path / "mine.csv").write_text(
+        "patient,sequence,image,stage\n1,T1W,good.nii.gz,mild\n2,T1W,broken.nii.gz,mild\n3,T2W,good.nii.gz,4\n"
+    )
+    done = invoke("prepare", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "out"), "--workers", "1")
+    assert done.exit_code == cli.SOME_LEFT_OUT
+    assert "1 scans prepared" in done.output
+    assert "line 4" in done.output and "mine/2 T1W: broken.nii.gz: found a file that is not NIfTI" in done.output
 
 
 def test_the_version_is_told() -> None:

@@ -71,7 +71,7 @@ def demo(
 
     Parameters
     ----------
-    patients : patients to simulate, seven tenths of which train.
+    patients : patients to simulate; three in ten test, one in ten validates.
     seed : of cohort, split and training.
     epochs : passes over the training patients.
     tell : takes one line of text a step.
