@@ -112,13 +112,16 @@ def gallery(
     real: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Real slices to set beside, listed in its index.csv.")
     ] = None,
+    patients: Annotated[int, typer.Option(min=1, help="Patients of each stage.")] = 2,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each scan.")] = 3,
     outline: Annotated[bool, typer.Option("--outline", help="Draw the edge of the liver mask.")] = False,
 ) -> None:
     """Set simulated slices of each stage and sequence beside real ones, all windowed alike."""
     from cirrnb.simulation.gallery import real_panels, simulated_panels
     from cirrnb.view.gallery import draw_gallery
 
-    panels = simulated_panels(cohort)
+    shares = [0.3 + 0.4 * (place + 0.5) / slices for place in range(slices)]  # of the liver's height
+    panels = simulated_panels(cohort, patients, shares)
     rows = [panels[start : start + 6] for start in range(0, len(panels), 6)]
     draw_gallery([*([real_panels(real)] if real else []), *rows], out, outline=outline)
     typer.echo(f"The gallery: {out}")
@@ -220,7 +223,7 @@ def _run(source: Path, parameters: dict[str, Any], out: Path | None, timeout: fl
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where cohorts, runs and reports go.")] = Path(),
-    patients: Annotated[int, typer.Option(min=10, help="Number of patients to simulate.")] = 60,
+    patients: Annotated[int, typer.Option(min=10, help="Number of patients to simulate.")] = 90,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training patients.")] = 20,
 ) -> None:
