@@ -223,7 +223,7 @@ def _run(source: Path, parameters: dict[str, Any], out: Path | None, timeout: fl
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where cohorts, runs and reports go.")] = Path(),
-    patients: Annotated[int, typer.Option(min=10, help="Number of patients to simulate.")] = 90,
+    patients: Annotated[int, typer.Option(min=10, help="Number of patients to simulate.")] = 72,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training patients.")] = 20,
 ) -> None:

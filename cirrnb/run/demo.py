@@ -16,7 +16,7 @@ from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
 from cirrnb.run.publish import publish_index, run_and_publish
 
-PATIENTS = 90
+PATIENTS = 72
 EPOCHS = 20
 
 LINKS = (
