@@ -12,6 +12,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Threads that wait by spinning make small networks ten times slower as soon as somebody else uses a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Weights are never fetched in a test; asked for, they fail at once instead of after a minute of trying.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")

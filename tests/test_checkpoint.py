@@ -15,7 +15,8 @@ from toy_patients import SETTINGS, toy_cohort
 from cirrnb.data.errors import InputError
 from cirrnb.model.checkpoint import TrainedStager, load_stager, save_stager
 from cirrnb.model.prediction import predict
-from cirrnb.model.stager import Stager, StagerSettings
+from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 
 CONFIG = {"preparation": {"spacing": 8.0, "field_of_view": [160.0, 192.0]}, "simulated": True}
 
@@ -23,7 +24,7 @@ CONFIG = {"preparation": {"spacing": 8.0, "field_of_view": [160.0, 192.0]}, "sim
 @pytest.fixture
 def saved(tmp_path) -> tuple[Stager, Path]:
     torch.manual_seed(0)
-    stager = Stager(StagerSettings(width=16, fusion="learned")).eval()
+    stager = Stager(StagerSettings(pretrained=False, width=16, fusion="weighted")).eval()
     run = tmp_path / "run"
     run.mkdir()
     save_stager(run, stager, CONFIG)
@@ -144,9 +145,9 @@ def change(run: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stager": {"backbone": "resnet10t", "width": 16, "fusion": "learned"}}, "another architecture"),
-        ({"stager": {"width": 8, "fusion": "learned"}}, r"instead of \(8,"),
-        ({"stager": {"width": 16}}, "fusion.* unknown"),
+        ({"stager": {"backbone": "resnet10t", "width": 16, "fusion": "weighted"}}, "another architecture"),
+        ({"stager": {"width": 8, "fusion": "weighted"}}, r"instead of \(8,"),
+        ({"stager": {"width": 16}}, "crossing.* missing"),
         ({"stager": {"width": 16, "depth": 3}}, "depth"),
         ({"stager": {"width": 16, "fusion": "sum"}}, "fusion"),
         ({"stager": None}, "settings that do not fit"),
@@ -162,7 +163,7 @@ def test_a_config_of_something_else_is_refused(run, changes, message):
 
 def test_weights_that_are_no_numbers_are_refused(run):
     weights = load_file(run / "model.safetensors")
-    weights["head.bias"][1] = float("nan")
+    weights["head.score.bias"][1] = float("nan")
     save_file(weights, run / "model.safetensors")
     with pytest.raises(InputError, match="not finite"):
         load_stager(run)

@@ -46,7 +46,8 @@ def test_a_draw_carries_sequence_position_and_stage(tmp_path):
     drawn = draw(bag, 3)
     assert drawn.slices.shape == (6, 1, 20, 24) and drawn.slices.dtype == torch.float32
     assert drawn.sequence.tolist() == [0, 0, 0, 1, 1, 1]
-    assert drawn.position.tolist() == [-95, -80, -65, -100, -90, -85]  # 5 mm apart from -100 mm
+    assert drawn.position[:3].tolist() == [-95, -80, -65]  # 5 mm apart from -100 mm
+    assert drawn.position[3:].tolist() == pytest.approx([place - bag.shift for place in (-100, -90, -85)])
     assert drawn.stage == 2
     expected = bag.scans["T2W"].image[[0, 2, 3]].astype(np.float32)
     np.testing.assert_array_equal(drawn.slices[3:, 0].numpy(), expected)
@@ -76,7 +77,7 @@ def test_no_augmentation_leaves_the_slices_alone(tmp_path):
     bag = toy_cohort(tmp_path, {"train": 1}, slices=(3, 3)).bags()[0]
     drawn = draw_for_training(bag, 3, None, 0, 0)
     assert torch.equal(drawn.slices, draw(bag, 3).slices)
-    nothing = Augmentation(rotation=0, shift=0, gain=0, gamma=0, noise=0)
+    nothing = Augmentation(rotation=0, shift=0, gain=0, gamma=0, noise=0, bias=0)
     torch.testing.assert_close(draw_for_training(bag, 3, nothing, 0, 0).slices, drawn.slices)
 
 

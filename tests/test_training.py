@@ -26,7 +26,7 @@ from toy_patients import toy_cohort
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.prepared import PreparedCohort
 from cirrnb.model import provenance, runfolder, training
-from cirrnb.model.schedule import one_cycle, steps_of_epoch
+from cirrnb.model.schedule import one_cycle, plateau, steps_of_epoch
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.training import train
 from cirrnb.model.unfinished import UnfinishedRun
@@ -54,9 +54,9 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 
 def test_it_learns_what_can_be_seen(tmp_path):
     prepared = toy_cohort(tmp_path / "prepared", {"train": 18, "valid": 6, "test": 9})
-    run = train(prepared, tmp_path / "run", replace(QUICK, epochs=8), progress=False)
+    run = train(prepared, tmp_path / "run", replace(QUICK, epochs=14), progress=False)
     history = pd.read_csv(run / "history.csv")
-    assert history["epoch"].tolist() == list(range(1, 9))
+    assert history["epoch"].tolist() == list(range(1, 15))
     # In training a step of four patients has its own batch statistics and dropout, so that its loss stays high.
     assert history["valid_loss"].iloc[-1] < 0.5 < history["valid_loss"].iloc[0]
     predictions = pd.read_csv(run / "predictions.csv")
@@ -68,11 +68,75 @@ def test_labels_that_are_noise_score_chance(tmp_path):
     """Each patient can be known again by a pattern of his own, so anything that carried a test patient's slices into
     training would show as accuracy."""
     prepared = toy_cohort(tmp_path / "prepared", {"train": 18, "test": 60}, signal=0, pattern=0.3)
-    settings = replace(QUICK, epochs=20, augmentation=None)
+    settings = replace(QUICK, epochs=30, augmentation=None, sequence_dropout=0.0)
     predictions = pd.read_csv(train(prepared, tmp_path / "run", settings, progress=False) / "predictions.csv")
     hits = (predictions["stage"] == predictions["predicted"]).groupby(predictions["split"]).sum()
     assert hits["train"] >= 15, "the patterns can be learnt by heart, or this test shows nothing"
     assert binomtest(int(hits["test"]), 60, 1 / 3).pvalue > 0.01
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head": "cumulative", "balance": "class_weights"},
+        {"head": "cross_entropy", "balance": "focal", "encoders": "separate", "demographics": True},
+        {"pooling": "slice", "fusion": "mean", "sequences": ("T2W",), "schedule": "plateau"},
+        {"attention": "none", "scales": 1, "pooling": "mean", "fusion": "weighted", "chunk": 4},
+    ],
+)
+def test_every_part_can_be_exchanged(prepared, tmp_path, changes):
+    settings = TrainingSettings.preset("demo", epochs=2, slices=2, patients_per_step=4, **changes)
+    run = train(prepared, tmp_path / "run", settings, progress=False)
+    chances = pd.read_csv(run / "predictions.csv")[["mild", "moderate", "severe"]]
+    np.testing.assert_allclose(chances.sum(axis=1), 1, atol=1e-6)
+    assert np.isfinite(pd.read_csv(run / "history.csv")["train_loss"]).all()
+
+
+def test_training_stops_early_and_keeps_the_best(prepared, tmp_path, monkeypatch):
+    accuracies = iter([0.3, 0.6, 0.5, 0.6, 0.4, 0.9])
+    validate = training._validate
+    monkeypatch.setattr(training, "_validate", lambda *args: validate(*args) | {"valid_accuracy": next(accuracies)})
+    kept: list[dict[str, torch.Tensor]] = []
+    save = UnfinishedRun.save
+
+    def keep(self, epoch, stager, *rest, **more):
+        kept.append({name: value.clone() for name, value in stager.state_dict().items()})
+        save(self, epoch, stager, *rest, **more)
+
+    monkeypatch.setattr(UnfinishedRun, "save", keep)
+    settings = replace(QUICK, epochs=9, patience=3, watch="accuracy", keep="best")
+    run = train(prepared, tmp_path / "run", settings, progress=False)
+    assert len(pd.read_csv(run / "history.csv")) == 5, "three epochs after the second brought nothing better"
+    assert all(torch.equal(kept[1][name], value) for name, value in load_file(run / "model.safetensors").items())
+
+
+def test_the_best_epoch_survives_a_kill(prepared, tmp_path, monkeypatch):
+    settings = replace(QUICK, epochs=4, watch="loss", keep="best")
+    undisturbed = train(prepared, tmp_path / "undisturbed", settings, progress=False)
+    for epochs in (1, 2, 3):
+        with monkeypatch.context() as patch:
+            stop_after_saving(patch, epochs)
+            with pytest.raises(KeyboardInterrupt):
+                train(prepared, tmp_path / "run", settings, progress=False)
+    assert_equal_runs(undisturbed, train(prepared, tmp_path / "run", settings, progress=False))
+
+
+def test_weights_of_the_stages_by_hand(tmp_path):
+    bags = toy_cohort(tmp_path, {"train": 4}).bags()  # mild, moderate, severe, mild
+    weights = training.class_weights(bags, replace(QUICK, balance="class_weights"))
+    assert weights.tolist() == pytest.approx([4 / 6, 4 / 3, 4 / 3])
+    assert training.class_weights(bags, QUICK) is None
+
+
+def test_a_plateau_lowers_the_rate_as_torch_does():
+    random = np.random.default_rng(3)
+    losses = np.concatenate([np.linspace(2, 1, 6), random.uniform(1, 2, 20), [0.5], random.uniform(0.5, 1, 14)])
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=5)
+    for count, loss in enumerate(losses, start=1):
+        scheduler.step(loss)
+        assert plateau(losses[:count].tolist(), 0.1) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
 def test_the_same_call_gives_the_same_run_and_another_seed_another(prepared, tmp_path):
@@ -96,8 +160,8 @@ def test_the_callers_random_numbers_are_left_alone(prepared, tmp_path):
 def stop_after_saving(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     save = UnfinishedRun.save
 
-    def save_and_stop(self, epoch, *rest):
-        save(self, epoch, *rest)
+    def save_and_stop(self, epoch, *rest, **more):
+        save(self, epoch, *rest, **more)
         if epoch == epochs:
             raise KeyboardInterrupt
 
@@ -147,8 +211,8 @@ def test_a_resumed_run_equals_an_undisturbed_one(prepared, tmp_path, monkeypatch
     (half / "model.safetensors").write_bytes(b"half")
     trained = []
     with monkeypatch.context() as patch:
-        train_epoch = training._train_epoch
-        patch.setattr(training, "_train_epoch", lambda *args: trained.append(args[3]) or train_epoch(*args))
+        run = training._Epoch.run
+        patch.setattr(training._Epoch, "run", lambda *args: trained.append(args[1]) or run(*args))
         resumed = train(prepared, tmp_path / "run", QUICK, progress=False)
     assert trained == list(range(epochs, 3)), "only what was missing is trained again"
     assert_equal_runs(undisturbed, resumed)

@@ -1,5 +1,5 @@
 """Small changes to training slices that leave the stage alone: the patient lies a little otherwise, the scanner is
-set a little otherwise. Nothing is flipped, since organs have sides."""
+set a little otherwise. Nothing is flipped unless asked for, since organs have sides."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Augmentation:
     gain : share by which the intensities are multiplied up or down.
     gamma : intensities above 0 are raised to a power between 1 / (1 + gamma) and 1 + gamma.
     noise : largest standard deviation of Gaussian noise, in units of the prepared intensities (about 0 to 1).
+    bias : largest share by which a smooth receive field brightens or darkens a place.
+    flip : chance of a mirror image left to right and, drawn apart, front to back; only to repeat what others did.
     """
 
     rotation: float = 10.0
@@ -27,9 +29,11 @@ class Augmentation:
     gain: float = 0.15
     gamma: float = 0.2
     noise: float = 0.03
+    bias: float = 0.15
+    flip: float = 0.0
 
     def __post_init__(self) -> None:
-        bounds = {"rotation": 45.0, "shift": 0.5, "gain": 0.9, "gamma": 4.0, "noise": 1.0}
+        bounds = {"rotation": 45.0, "shift": 0.5, "gain": 0.9, "gamma": 4.0, "noise": 1.0, "bias": 0.9, "flip": 1.0}
         for name, bound in bounds.items():
             if not 0 <= getattr(self, name) <= bound:
                 raise ValueError(f"{name} is between 0 and {bound}, not {getattr(self, name)}")
@@ -46,8 +50,21 @@ def augment(slices: torch.Tensor, amounts: Augmentation, generator: torch.Genera
     power = (1 + amounts.gamma) ** gamma
     # Values below the body's 1st percentile are negative and have no real power.
     bent = torch.where(moved > 0, moved.clamp(min=1e-6) ** power, moved)
+    field = 1 + amounts.bias * smooth_field(slices.shape[-2:], generator)
     spread = amounts.noise * (noise + 1) / 2
-    return bent * (1 + amounts.gain * gain) + spread * torch.randn(bent.shape, generator=generator)
+    changed = bent * field * (1 + amounts.gain * gain) + spread * torch.randn(bent.shape, generator=generator)
+    mirrored = [axis for axis in (-1, -2) if float(torch.rand(1, generator=generator)) < amounts.flip]
+    return changed.flip(mirrored) if mirrored else changed
+
+
+def smooth_field(size: tuple[int, int] | torch.Size, generator: torch.Generator) -> torch.Tensor:
+    """(rows, columns) between -1 and 1: a random quadratic in both directions, as receive coils shade an image."""
+    down, right = (torch.linspace(-1, 1, count) for count in size)
+    one, two = torch.ones_like(down), torch.ones_like(right)
+    terms = [(down, two), (one, right), (down, right), (down**2, two), (one, right**2)]
+    weights = torch.rand(len(terms), generator=generator) * 2 - 1
+    # At most five terms of at most one each.
+    return sum((w * a[:, None] * b for w, (a, b) in zip(weights, terms, strict=True)), torch.zeros(size)) / len(terms)
 
 
 def move(slices: torch.Tensor, angle: float, down: float, right: float) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,13 +26,17 @@ class DrawnBag:
     ----------
     slices : (slices, 1, rows, columns) float32, about 0 to 1.
     sequence : (slices,) int64 index into `SEQUENCES`.
-    position : (slices,) float32, mm along the head axis (RAS+ z).
+    position : (slices,) float32, mm along the head axis (RAS+ z) of the T1W scan; a patient breathes otherwise in the
+        T2W scan, whose slices stand where the T1W scan shows the same (see `alignment`).
+    person : (4,) float32: age as (years - 60) / 15, whether it is known, 1 for female, whether the sex is known; 0
+        where unknown.
     stage : index into `STAGES`, or `UNSTAGED`.
     """
 
     slices: torch.Tensor
     sequence: torch.Tensor
     position: torch.Tensor
+    person: torch.Tensor
     stage: int
 
 
@@ -59,30 +63,45 @@ def draw(bag: Bag, wanted: int | None = None) -> DrawnBag:
     return _gather(bag, chosen)
 
 
-def draw_for_training(bag: Bag, wanted: int, amounts: Augmentation | None, seed: int, epoch: int) -> DrawnBag:
+def draw_for_training(
+    bag: Bag, wanted: int, amounts: Augmentation | None, seed: int, epoch: int, sequence_dropout: float = 0.0
+) -> DrawnBag:
     """`wanted` random slices of each sequence, augmented; depends on seed, epoch and subject and on nothing else, so
-    that neither the order of the patients nor a resumed run changes a draw."""
+    that neither the order of the patients nor a resumed run changes a draw.
+
+    In a share `sequence_dropout` of the draws of a patient with several sequences, one of them is left out.
+    """
     source = np.random.default_rng((seed, epoch, zlib.crc32(bag.subject.encode())))
     chosen = {name: random_stratified(scan.grid.shape[0], wanted, source) for name, scan in bag.scans.items()}
+    if len(chosen) > 1 and source.random() < sequence_dropout:
+        del chosen[list(chosen)[source.integers(len(chosen))]]
     drawn = _gather(bag, chosen)
     if amounts is None:
         return drawn
     generator = torch.Generator().manual_seed(int(source.integers(2**62)))
     parts = drawn.slices.split([len(indices) for indices in chosen.values()])
-    slices = torch.cat([augment(part, amounts, generator) for part in parts])
-    return DrawnBag(slices, drawn.sequence, drawn.position, drawn.stage)
+    return replace(drawn, slices=torch.cat([augment(part, amounts, generator) for part in parts]))
 
 
 def _gather(bag: Bag, chosen: dict[str, NDArray[np.int64]]) -> DrawnBag:
     slices = [np.asarray(bag.scans[name].image[indices], dtype=np.float32) for name, indices in chosen.items()]
-    positions = [bag.scans[name].positions[indices] for name, indices in chosen.items()]
+    shifts = {"T2W": bag.shift} if len(bag.scans) > 1 else {}
+    positions = [bag.scans[name].positions[indices] - shifts.get(name, 0) for name, indices in chosen.items()]
     sequences = [np.full(len(indices), SEQUENCES.index(name), dtype=np.int64) for name, indices in chosen.items()]
     return DrawnBag(
         slices=torch.from_numpy(np.concatenate(slices))[:, None],
         sequence=torch.from_numpy(np.concatenate(sequences)),
         position=torch.from_numpy(np.concatenate(positions).astype(np.float32)),
+        person=_person(bag),
         stage=UNSTAGED if bag.stage is None else STAGES.index(bag.stage),
     )
+
+
+def _person(bag: Bag) -> torch.Tensor:
+    age, sex = bag.age, bag.sex
+    known = age is not None and np.isfinite(age)
+    years = (age - 60) / 15 if known and age is not None else 0.0
+    return torch.tensor([years, float(known), float(sex == "female"), float(sex is not None)])
 
 
 class BagDataset(torch.utils.data.Dataset[DrawnBag]):
@@ -91,8 +110,16 @@ class BagDataset(torch.utils.data.Dataset[DrawnBag]):
     Call `set_epoch` before the epoch's first item.
     """
 
-    def __init__(self, bags: Sequence[Bag], slices: int, augmentation: Augmentation | None = None, seed: int = 0):
+    def __init__(
+        self,
+        bags: Sequence[Bag],
+        slices: int,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        sequence_dropout: float = 0.0,
+    ):
         self.bags, self.slices, self.augmentation, self.seed, self.epoch = list(bags), slices, augmentation, seed, 0
+        self.sequence_dropout = sequence_dropout
 
     def set_epoch(self, epoch: int) -> None:
         """The draws that follow are those of this epoch."""
@@ -102,4 +129,5 @@ class BagDataset(torch.utils.data.Dataset[DrawnBag]):
         return len(self.bags)
 
     def __getitem__(self, index: int) -> DrawnBag:
-        return draw_for_training(self.bags[index], self.slices, self.augmentation, self.seed, self.epoch)
+        bag = self.bags[index]
+        return draw_for_training(bag, self.slices, self.augmentation, self.seed, self.epoch, self.sequence_dropout)

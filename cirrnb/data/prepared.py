@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -175,6 +175,29 @@ class Bag:
     @property
     def stage(self) -> str | None:
         return next((prepared.scan.stage for prepared in self.scans.values() if prepared.scan.stage), None)
+
+    @property
+    def age(self) -> float | None:
+        """Years, or None where no sequence tells."""
+        return next((one.scan.age for one in self.scans.values() if one.scan.age is not None), None)
+
+    @property
+    def sex(self) -> str | None:
+        """ "female", "male", or None where no sequence tells."""
+        return next((one.scan.sex for one in self.scans.values() if one.scan.sex), None)
+
+    @cached_property
+    def shift(self) -> float:
+        """mm by which organs lie further to the head in the T2W scan than in the T1W scan, as estimated from the
+        images; 0 where a sequence is missing."""
+        from cirrnb.data.alignment import estimate_shift
+
+        return estimate_shift(self.scans["T1W"], self.scans["T2W"]) if len(self.scans) > 1 else 0.0
+
+    def only(self, sequences: Collection[str]) -> Bag | None:
+        """The bag without other sequences than these; None if nothing is left."""
+        kept = {name: scan for name, scan in self.scans.items() if name in sequences}
+        return self if len(kept) == len(self.scans) else Bag(kept) if kept else None
 
     @property
     def split(self) -> str | None:

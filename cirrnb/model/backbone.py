@@ -1,4 +1,4 @@
-"""The convolutional or transformer encoder of a slice, taken from timm by name."""
+"""The convolutional or transformer backbone of a slice, taken from timm by name: feature maps at several scales."""
 
 from __future__ import annotations
 
@@ -16,13 +16,30 @@ from cirrnb.data.errors import InputError
 MEAN, STANDARD_DEVIATION = 0.449, 0.226
 
 
-def build_backbone(name: str, pretrained: bool) -> tuple[nn.Module, int, str]:
-    """A timm model that takes one channel and gives one feature vector a slice.
+class Backbone(nn.Module):
+    """A timm model that takes one channel and gives the feature maps of its coarsest scales."""
 
-    Returns the model, the number of its features and a sentence on where its weights come from. Where pretrained
-    weights are asked for but cannot be fetched, the weights are random, a warning says so, and so does the sentence.
+    def __init__(self, model: nn.Module, channels: list[int], scales: int):
+        super().__init__()
+        self.model, self.channels, self._scales = model, channels[-scales:], scales
 
-    Raises InputError if timm knows no such model.
+    def forward(self, slices: torch.Tensor) -> list[torch.Tensor]:
+        """Maps (slices, channels, rows, columns), the finest first, of slices (slices, 1, rows, columns)."""
+        maps = self.model(slices)[-self._scales :]
+        # Some families keep channels last in the shape itself.
+        return [
+            one if one.shape[1] == count else one.permute(0, 3, 1, 2)
+            for one, count in zip(maps, self.channels, strict=True)
+        ]
+
+
+def build_backbone(name: str, pretrained: bool, scales: int = 4) -> tuple[Backbone, list[int], str]:
+    """A backbone by its timm name, the channels of its maps, and a sentence on where its weights come from.
+
+    Where pretrained weights are asked for but cannot be fetched, the weights are random, a warning says so, and so does
+    the sentence.
+
+    Raises InputError if timm knows no such model, or it gives no feature maps.
     """
     if not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=3) or ["resnet10t", "resnet18"]
@@ -32,22 +49,32 @@ def build_backbone(name: str, pretrained: bool) -> tuple[nn.Module, int, str]:
             "the name of a timm model",
             f"Perhaps {' or '.join(near)}; timm.list_models() has all.",
         )
-    model: nn.Module | None = None
     weights = "random"
+    model: nn.Module | None = None
     if pretrained:
         try:
-            model = timm.create_model(name, pretrained=True, in_chans=1, num_classes=0)
+            model = _create(name, pretrained=True)
             weights = f"pretrained: {name} of timm {timm.__version__}"
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             weights = f"random: pretrained weights of {name} could not be fetched"
             warnings.warn(f"{weights} ({reason}); training starts from scratch", stacklevel=2)
-    if model is None:
-        model = timm.create_model(name, pretrained=False, in_chans=1, num_classes=0)
+    model = model or _create(name, pretrained=False)
+    channels = list(model.feature_info.channels())  # type: ignore[union-attr, operator]
     _forbid_in_place(model)
     # Channels last is how processors like to convolve: 1.5 times faster with test_resnet on a CPU with AVX2.
     model.to(memory_format=torch.channels_last)
-    return model, _features(model), weights
+    backbone = Backbone(model, channels, min(scales, len(channels)))
+    return backbone, backbone.channels, weights
+
+
+def _create(name: str, pretrained: bool) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=pretrained, in_chans=1, features_only=True)
+    except (AttributeError, NotImplementedError) as error:
+        raise InputError(
+            "backbone", f"{name}, of which timm gives no feature maps", "a model with maps", "Choose another, resnet18."
+        ) from error
 
 
 def _forbid_in_place(model: nn.Module) -> None:
@@ -55,12 +82,3 @@ def _forbid_in_place(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]
-
-
-def _features(model: nn.Module) -> int:
-    """Length of the feature vector, found by trying: timm's `num_features` is not it for every family (VGG)."""
-    training = model.training
-    with torch.inference_mode():
-        features = model.eval()(torch.zeros(1, 1, 64, 64)).shape[-1]
-    model.train(training)
-    return int(features)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from cirrnb.data.dataset import DrawnBag
+from cirrnb.data.scan import SEQUENCES
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Batch:
     slices : (slices, 1, rows, columns) float32, about 0 to 1.
     sequence : (slices,) int64 index into `SEQUENCES`.
     patient : (slices,) int64 index of the patient in this batch.
-    position : (slices,) float32, mm along the head axis (RAS+ z).
+    position : (slices,) float32, mm along the head axis (RAS+ z), where the T1W scan shows what the slice shows.
+    person : (patients, 4) float32, age and sex as `DrawnBag` has them.
     stage : (patients,) int64 index into `STAGES`, or `UNSTAGED`.
     """
 
@@ -27,11 +29,17 @@ class Batch:
     sequence: torch.Tensor
     patient: torch.Tensor
     position: torch.Tensor
+    person: torch.Tensor
     stage: torch.Tensor
 
     def __len__(self) -> int:
         """Number of patients."""
         return len(self.stage)
+
+    @property
+    def group(self) -> torch.Tensor:
+        """(slices,) patient and sequence of each slice in one number: patient * sequences + sequence."""
+        return self.patient * len(SEQUENCES) + self.sequence
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -48,5 +56,6 @@ def collate(drawn: Sequence[DrawnBag]) -> Batch:
         sequence=torch.cat([bag.sequence for bag in drawn]),
         patient=torch.repeat_interleave(torch.arange(len(drawn)), counts),
         position=torch.cat([bag.position for bag in drawn]),
+        person=torch.stack([bag.person for bag in drawn]),
         stage=torch.tensor([bag.stage for bag in drawn]),
     )

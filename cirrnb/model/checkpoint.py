@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import SEQUENCES, STAGES
-from cirrnb.model.stager import Stager, StagerSettings
+from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1
@@ -115,7 +116,7 @@ def fill(stager: Stager, weights: Mapping[str, torch.Tensor], where: Path) -> No
         raise InputError(
             where,
             f"weights of another architecture ({len(wrong)} tensors differ: {', '.join(wrong[:3])}, ...)",
-            f"those of backbone {stager.settings.backbone}, width {stager.settings.width}",
+            f"those of a stager with {stager.settings}",
             "Use the config.json and model.safetensors of one run.",
         )
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from cirrnb.data import splits
 from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort
-from cirrnb.data.scan import SPLITS, Cohort
+from cirrnb.data.scan import SEQUENCES, SPLITS, Cohort
 
 
-def staged_patients(prepared: PreparedCohort) -> dict[str, list[Bag]]:
-    """For each of `SPLITS` the patients with a stage.
+def staged_patients(prepared: PreparedCohort, sequences: Collection[str] = SEQUENCES) -> dict[str, list[Bag]]:
+    """For each of `SPLITS` the patients with a stage and one of `sequences`, with scans of those alone.
 
     "valid" and "test" may be empty: the last epoch is kept whatever the validation says, and who wants all patients
     to train on has a reason.
@@ -34,11 +36,13 @@ def staged_patients(prepared: PreparedCohort) -> dict[str, list[Bag]]:
             raise InputError(
                 prepared.name, f"{everyone} patients in split {name}, none of them with a stage", "stages", _REMEDY
             )
+    staged = {name: [one for bag in bags if (one := bag.only(sequences))] for name, bags in staged.items()}
     stages = {bag.stage for bag in staged["train"]}
     if len(stages) < 2:
         raise InputError(
             prepared.name,
-            f"{len(staged['train'])} training patients with a stage ({', '.join(map(str, stages)) or 'none'})",
+            f"{len(staged['train'])} training patients with {' or '.join(sequences)} and a stage "
+            f"({', '.join(map(str, stages)) or 'none'})",
             "at least two stages to tell apart",
             _REMEDY,
         )

@@ -111,10 +111,12 @@ def predict_patient(trained: TrainedStager, bag: Bag) -> Prediction:
 
     Raises InputError if no sequence of the patient can be used.
     """
-    unusable = {name: reason for name, scan in bag.scans.items() if (reason := _unusable(scan))}
+    wanted = trained.stager.settings.sequences
+    own = {name: scan for name, scan in bag.scans.items() if name in wanted}
+    unusable = {name: reason for name, scan in own.items() if (reason := _unusable(scan))}
     notes = [f"{name} left out: {reason}" for name, reason in unusable.items()]
-    used = {name: bag.scans[name] for name in SEQUENCES if name in bag.scans and name not in unusable}
-    notes += [f"{name} missing" for name in SEQUENCES if name not in bag.scans]
+    used = {name: scan for name, scan in own.items() if name not in unusable}
+    notes += [f"{name} missing" for name in wanted if name not in own]
     if not used:
         raise InputError(
             bag.subject,
@@ -127,7 +129,8 @@ def predict_patient(trained: TrainedStager, bag: Bag) -> Prediction:
     batch = collate([draw(Bag(used))])
     with torch.inference_mode():
         said = stager.stage(batch.to(next(stager.parameters()).device), chunk=CHUNK)
-    probabilities = said.logits[0].cpu().double().softmax(dim=0).tolist()
+    # Normalised once more, since log-probabilities in float32 add up to one only nearly.
+    probabilities = said.log_probabilities[0].cpu().double().softmax(dim=0).tolist()
     weights = said.slice_weights.cpu().numpy()
     return Prediction(
         subject=bag.subject,

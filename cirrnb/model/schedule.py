@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +22,26 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
     if step <= top:
         return _cosine(peak / 25, peak, step / top)
     return _cosine(peak, peak / 25e4, (step - top) / (steps - 1 - top))
+
+
+def plateau(losses: Sequence[float], peak: float, patience: int = 5) -> float:
+    """Learning rate after epochs with these validation losses: a tenth whenever more than `patience` epochs brought no
+    better one. What torch's ReduceLROnPlateau does, as a function of the history."""
+    rate, best, waited = peak, math.inf, 0
+    for loss in losses:
+        if loss < best * (1 - 1e-4):
+            best, waited = loss, 0
+        else:
+            waited += 1
+        if waited > patience:
+            rate, waited = rate / 10, 0
+    return rate
+
+
+def best_epoch(values: Sequence[float], higher_is_better: bool) -> int | None:
+    """Index of the first best value, passing over NaN; None where there is none."""
+    known = [(value if higher_is_better else -value, -index) for index, value in enumerate(values) if value == value]
+    return -max(known)[1] if known else None
 
 
 def _cosine(start: float, end: float, way: float) -> float:

@@ -1,4 +1,4 @@
-"""Every number that shapes a training, in one place, with presets by name."""
+"""Every number that shapes a stager and its training, in one place, with presets by name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,70 @@ from typing import Any
 
 from cirrnb.data.augmentation import Augmentation
 from cirrnb.data.errors import InputError
-from cirrnb.model.stager import StagerSettings
+from cirrnb.data.scan import SEQUENCES
 
-PRECISIONS = ("fp32", "bf16")
+_CHOICES = {
+    "attention": ("sequence", "shared", "none"),
+    "encoders": ("shared", "separate"),
+    "pooling": ("attention", "mean", "slice"),
+    "fusion": ("cross", "weighted", "mean"),
+    "head": ("cumulative", "corn", "cross_entropy"),
+    "schedule": ("one_cycle", "plateau"),
+    "balance": ("none", "class_weights", "focal"),
+    "keep": ("last", "best"),
+    "watch": ("loss", "accuracy"),
+    "precision": ("auto", "fp32", "bf16"),
+}
+
+
+@dataclass(frozen=True)
+class StagerSettings:
+    """What a stager is built of; together with its weights this is the whole model. Each part can be switched off.
+
+    Attributes
+    ----------
+    backbone : name of a timm model; `test_resnet` is timm's smallest residual network (0.4 M parameters) and made for
+        two cores.
+    pretrained : begin from timm's pretrained weights where they can be fetched.
+    sequences : which sequences are looked at; the slices of others are left out.
+    scales : how many of the backbone's feature maps are used, the coarsest first; 1 is an ordinary classifier's view.
+    attention : channel and spatial gates at every scale, with weights of their own for each "sequence", "shared" by
+        both, or "none" (plain means).
+    encoders : one encoder "shared" by the sequences, or "separate" ones.
+    width : length of a slice's embedding.
+    pooling : of a sequence's slices: gated "attention", "mean", or "slice", which stages every slice by itself and
+        averages the probabilities (the protocol of Zeng et al., arXiv 2502.18225).
+    fusion : of the sequences: "cross" lets slices attend to those of the other sequence near them and knows a learned
+        stand-in for a missing one, "weighted" weighs the sequences by a learned score, "mean" alike.
+    head : "corn" (conditional odds) and "cumulative" (proportional odds) know that the stages are ordered,
+        "cross_entropy" does not.
+    demographics : also use age and sex, where known.
+    dropout : share of the embedding switched off in training, before the last layer.
+    """
+
+    backbone: str = "test_resnet"
+    pretrained: bool = True
+    sequences: tuple[str, ...] = SEQUENCES
+    scales: int = 4
+    attention: str = "sequence"
+    encoders: str = "shared"
+    width: int = 128
+    pooling: str = "attention"
+    fusion: str = "cross"
+    head: str = "corn"
+    demographics: bool = False
+    dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sequences", tuple(self.sequences))
+        _check_choices(self)
+        _check_whole(self, width=1, scales=1)
+        if self.scales > 4:
+            raise ValueError(f"scales is 1 to 4, not {self.scales}")
+        if not self.sequences or [name for name in SEQUENCES if name in self.sequences] != list(self.sequences):
+            raise ValueError(f"sequences are one or both of {SEQUENCES}, in this order, not {self.sequences}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is at least 0 and below 1, not {self.dropout}")
 
 
 @dataclass(frozen=True)
@@ -19,14 +80,23 @@ class TrainingSettings:
     Attributes
     ----------
     stager : what is trained.
-    epochs : passes over the training patients; the last one is kept, since choosing an epoch on a few dozen
-        validation patients is choosing by noise.
+    epochs : most passes over the training patients.
     patients_per_step : patients in a step, over all devices together.
     slices : slices of each sequence drawn per patient and epoch; the same number, evenly spaced, validates.
-    learning_rate : peak of the one-cycle schedule.
+    schedule : "one_cycle" up and down over all epochs, or "plateau": a tenth after 5 epochs without a better
+        validation loss.
+    learning_rate : peak of the schedule.
     weight_decay : of AdamW.
+    balance : how rare stages are made to count: by "class_weights" or "focal" loss (Lin et al. 2017, gamma 2; both
+        from the training patients), or not.
+    sequence_dropout : share of training draws in which one of a patient's sequences, by chance, is left out.
+    patience : epochs without a better validation `watch` after which training stops; None trains them all.
+    watch : validation "loss" or "accuracy", for `patience` and `keep`.
+    keep : the weights of the "last" epoch, since choosing on a few dozen validation patients is choosing by noise,
+        or of the "best" by `watch`.
     augmentation : how far the slices are changed; None leaves them alone.
-    precision : "fp32", or "bf16" where the device computes in it (most CPUs are slower with it).
+    chunk : slices encoded at a time, each chunk checkpointed, which bounds the memory; None takes a step at once.
+    precision : "fp32", "bf16", or "auto": bf16 on a GPU, fp32 on a CPU, where bf16 is seldom faster.
     workers : processes that read slices ahead; 0 reads them in between.
     seed : of the first weights, the order of the patients, the slices drawn and dropout.
     """
@@ -35,32 +105,40 @@ class TrainingSettings:
     epochs: int = 20
     patients_per_step: int = 8
     slices: int = 8
+    schedule: str = "one_cycle"
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
+    balance: str = "none"
+    sequence_dropout: float = 0.2
+    patience: int | None = None
+    watch: str = "loss"
+    keep: str = "last"
     augmentation: Augmentation | None = field(default_factory=Augmentation)
-    precision: str = "fp32"
+    chunk: int | None = None
+    precision: str = "auto"
     workers: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("patients_per_step", 1), ("slices", 1), ("workers", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} is a whole number of at least {least}, not {value!r}")
+        _check_choices(self)
+        _check_whole(self, epochs=1, patients_per_step=1, slices=1, workers=0, seed=0)
+        for name in ("patience", "chunk"):
+            if getattr(self, name) is not None:
+                _check_whole(self, **{name: 1})
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is between 0 and 1, not {self.learning_rate}")
-        if not 0 <= self.weight_decay < 1:
-            raise ValueError(f"weight_decay is between 0 and 1, not {self.weight_decay}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is one of {PRECISIONS}, not {self.precision!r}")
+        for name in ("weight_decay", "sequence_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 0 and below 1, not {getattr(self, name)}")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TrainingSettings:
         """Settings by name, any field changed: `TrainingSettings.preset("demo", epochs=3, backbone="resnet10t")`.
 
-        "demo" trains on two cores in minutes. Names of `StagerSettings` are understood too.
+        "demo" trains on two cores in minutes, "standard" is meant for one GPU, "reference" is the slice protocol of
+        Zeng et al. (arXiv 2502.18225). Names of `StagerSettings` are understood too.
 
-        Raises InputError for an unknown preset or field.
+        Raises InputError for an unknown preset or field, ValueError for a value that makes no sense.
         """
         if name not in PRESETS:
             raise InputError("preset", repr(name), f"one of {sorted(PRESETS)}", "Choose one and change single fields.")
@@ -75,4 +153,44 @@ class TrainingSettings:
         return cls(**{"stager": StagerSettings(**stager), **values})
 
 
-PRESETS: dict[str, dict[str, Any]] = {"demo": {"backbone": "test_resnet", "epochs": 20, "slices": 8}}
+def _check_choices(settings: StagerSettings | TrainingSettings) -> None:
+    for part in fields(settings):
+        allowed = _CHOICES.get(part.name)
+        if allowed and getattr(settings, part.name) not in allowed:
+            raise ValueError(f"{part.name} is one of {allowed}, not {getattr(settings, part.name)!r}")
+
+
+def _check_whole(settings: StagerSettings | TrainingSettings, **least: int) -> None:
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < bound:
+            raise ValueError(f"{name} is a whole number of at least {bound}, not {value!r}")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Random first weights: the same figures with and without a network connection.
+    "demo": {"backbone": "test_resnet", "pretrained": False, "epochs": 20, "slices": 8},
+    "standard": {"backbone": "resnet18", "width": 256, "epochs": 40, "slices": 16, "learning_rate": 1e-3, "workers": 4},
+    # Batches of 32 slices, ImageNet weights, flips and rotations, the best epoch by validation accuracy.
+    "reference": {
+        "backbone": "vgg19",
+        "sequences": ("T1W",),
+        "scales": 1,
+        "attention": "none",
+        "pooling": "slice",
+        "fusion": "mean",
+        "head": "cross_entropy",
+        "dropout": 0.0,
+        "epochs": 100,
+        "patients_per_step": 4,
+        "slices": 8,
+        "schedule": "plateau",
+        "learning_rate": 1e-4,
+        "weight_decay": 1e-5,
+        "sequence_dropout": 0.0,
+        "patience": 20,
+        "watch": "accuracy",
+        "keep": "best",
+        "augmentation": Augmentation(rotation=10, shift=0, gain=0, gamma=0, noise=0, bias=0, flip=0.3),
+    },
+}

@@ -7,41 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from cirrnb.data.scan import SEQUENCES, STAGES
-from cirrnb.model.backbone import MEAN, STANDARD_DEVIATION, build_backbone
+from cirrnb.data.scan import SEQUENCES
 from cirrnb.model.batch import Batch
-from cirrnb.model.pooling import GatedAttentionPooling, SequenceFusion
-
-FUSIONS = ("mean", "learned")
-
-
-@dataclass(frozen=True)
-class StagerSettings:
-    """What a stager is built of; together with its weights this is the whole model.
-
-    Attributes
-    ----------
-    backbone : name of a timm model; `test_resnet` is timm's smallest residual network (0.4 M parameters) and made for
-        two cores.
-    pretrained : begin from timm's pretrained weights where they can be fetched.
-    width : length of a slice's embedding.
-    fusion : "mean" weighs the sequences of a patient alike, "learned" weighs them by a score of their embeddings.
-    dropout : share of the embedding switched off in training, before the last layer.
-    """
-
-    backbone: str = "test_resnet"
-    pretrained: bool = False
-    width: int = 128
-    fusion: str = "mean"
-    dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"width is at least 1, not {self.width}")
-        if self.fusion not in FUSIONS:
-            raise ValueError(f"fusion is one of {FUSIONS}, not {self.fusion!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is at least 0 and below 1, not {self.dropout}")
+from cirrnb.model.encoder import SliceEncoder
+from cirrnb.model.fusion import CrossSequenceAttention, SequenceFusion, present
+from cirrnb.model.heads import HEADS, StageHead, stage_loss
+from cirrnb.model.pooling import GatedAttentionPooling
+from cirrnb.model.settings import StagerSettings
 
 
 @dataclass(frozen=True)
@@ -50,52 +22,102 @@ class Staging:
 
     Attributes
     ----------
-    logits : (patients, stages) raw scores; their softmax are the probabilities.
+    scores : (patients, outputs) raw scores: one a stage for a cross-entropy head, log-odds of the stages above the
+        first and above the second for the ordered heads. Means over slices where every slice is staged by itself.
+    log_probabilities : (patients, stages) of each stage.
     slice_weights : (slices,) share of each slice in its sequence of its patient; they sum to one there.
-    sequence_weights : (patients, sequences) share of each sequence in its patient, 0 where missing; rows sum to one.
+    sequence_weights : (patients, sequences) share of each sequence in its patient; rows sum to one. A missing sequence
+        has 0, or the share of the learned stand-in that takes its place.
+    slice_log_probabilities : (slices, stages) where every slice is staged by itself, else None.
     """
 
-    logits: torch.Tensor
+    scores: torch.Tensor
+    log_probabilities: torch.Tensor
     slice_weights: torch.Tensor
     sequence_weights: torch.Tensor
+    slice_log_probabilities: torch.Tensor | None = None
 
 
 class Stager(nn.Module):
-    """Slices to stage: one encoder for both sequences, attention over the slices of each, then over the sequences.
+    """Slices to stage: an encoder with attention at four scales, slices of both sequences that look at each other,
+    attention over the slices of each sequence, then over the sequences, and an ordered head.
 
-    The encoder runs once over all slices together. A learned vector tells the sequences apart; gated attention
-    (Ilse et al., *Attention-based Deep Multiple Instance Learning*, ICML 2018) pools the slices of each sequence;
-    the sequences that exist are fused, so that a patient with one of them is staged all the same. No activation
-    overwrites its input and none is used twice, which attribution by hooks needs.
+    A shared encoder runs once over all slices together. A patient with one sequence is staged all the same. No
+    activation overwrites its input and none is used twice, which attribution by hooks needs.
     """
 
     def __init__(self, settings: StagerSettings | None = None, fetch: bool = True):
         """`fetch=False` leaves even a pretrained backbone's weights random, for those who load their own next."""
         super().__init__()
-        self.settings = settings or StagerSettings()
-        self.backbone, features, self.backbone_weights = build_backbone(
-            self.settings.backbone, self.settings.pretrained and fetch
-        )
-        width = self.settings.width
-        self.embedding = nn.Linear(features, width)
+        self.settings = settings = settings or StagerSettings()
+        width = settings.width
+        names = settings.sequences if settings.encoders == "separate" else ("shared",)
+        encoders = {name: SliceEncoder(settings, fetch) for name in names}
+        self.encoders = nn.ModuleDict(encoders)
+        self.backbone_weights = encoders[names[0]].backbone_weights
         self.sequence_embedding = nn.Embedding(len(SEQUENCES), width)
         nn.init.normal_(self.sequence_embedding.weight, std=0.02)
-        self.pooling = GatedAttentionPooling(width, max(width // 2, 1))
-        self.fusion = SequenceFusion(width, learned=self.settings.fusion == "learned")
-        self.dropout = nn.Dropout(self.settings.dropout)
-        self.head = nn.Linear(width, len(STAGES))
+        crossing = settings.fusion == "cross" and len(settings.sequences) > 1
+        self.crossing = CrossSequenceAttention(width) if crossing else None
+        self.stand_in = nn.Parameter(torch.randn(len(SEQUENCES), width) * 0.02) if crossing else None
+        self.pooling = GatedAttentionPooling(width, max(width // 2, 1), learned=settings.pooling == "attention")
+        self.fusion = SequenceFusion(width, settings.fusion if len(settings.sequences) > 1 else "mean")
+        self.person = nn.Linear(4, width, bias=False) if settings.demographics else None
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head: StageHead = HEADS[settings.head](width)
 
     def forward(self, batch: Batch, chunk: int | None = None) -> torch.Tensor:
-        """Logits (patients, stages). `chunk` encodes that many slices at a time, which bounds the memory."""
-        return self.stage(batch, chunk).logits
+        """Raw scores (patients, outputs). `chunk` encodes that many slices at a time, which bounds the memory."""
+        return self.stage(batch, chunk).scores
 
     def stage(self, batch: Batch, chunk: int | None = None) -> Staging:
-        """As `forward`, together with the weights of the slices and of the sequences."""
-        embedded = self.embed(batch, chunk)
-        group = batch.patient * len(SEQUENCES) + batch.sequence
-        pooled, groups, slice_weights = self.pooling(embedded, group)
-        fused, sequence_weights = self.fusion(pooled, groups, len(batch))
-        return Staging(self.head(self.dropout(fused)), slice_weights, sequence_weights)
+        """As `forward`, together with probabilities and the weights of the slices and of the sequences."""
+        return self.stage_embedded(self.embed(batch, chunk), batch)
+
+    def embed(self, batch: Batch, chunk: int | None = None) -> torch.Tensor:
+        """Slice embeddings (slices, width), each slice by itself."""
+        parts = [(encoder, chosen) for encoder, chosen in self._readers(batch) if len(chosen)]
+        embedded = [encoder.embed(batch.slices[own], batch.sequence[own], chunk) for encoder, own in parts]
+        order = torch.cat([chosen for _, chosen in parts]).argsort()
+        return torch.cat(embedded)[order] + self.sequence_embedding(batch.sequence)
+
+    def stage_embedded(self, embedded: torch.Tensor, batch: Batch) -> Staging:
+        """What follows the encoder, given slice embeddings (slices, width) of the batch."""
+        there = present(batch)
+        if self.settings.pooling == "slice":
+            return self._stage_slices(embedded, batch, there)
+        if self.crossing is not None and self.stand_in is not None:
+            embedded, _ = self.crossing(embedded, batch, self.stand_in)
+        pooled, groups, slice_weights = self.pooling(embedded, batch.group)
+        fused, sequence_weights = self.fusion(pooled, groups, there, self.stand_in)
+        scores = self._score(fused, batch.person)
+        return Staging(scores, self.head.log_probabilities(scores), slice_weights, sequence_weights)
+
+    def loss(self, said: Staging, batch: Batch, weights: torch.Tensor | None = None, focus: float = 0) -> torch.Tensor:
+        """Loss (patients,) of what was said about a batch; see `stage_loss`. Where every slice is staged by itself, the
+        mean over the patient's slices."""
+        if said.slice_log_probabilities is None:
+            return stage_loss(said.log_probabilities.float(), batch.stage, weights, focus)
+        losses = stage_loss(said.slice_log_probabilities.float(), batch.stage[batch.patient], weights, focus)
+        return _mean_by_patient(losses[:, None], batch)[:, 0]
+
+    @torch.inference_mode()
+    def attention_maps(self, batch: Batch) -> list[torch.Tensor]:
+        """For each scale, the finest first, where each slice was looked at: (slices, rows, columns), summing to one a
+        slice. Empty without attention."""
+        maps: list[torch.Tensor] = []
+        for encoder, chosen in self._readers(batch):
+            own = encoder(batch.slices[chosen], batch.sequence[chosen])[1]
+            maps = maps or [one.new_zeros(len(batch.slices), *one.shape[1:]) for one in own]
+            maps = [whole.index_copy(0, chosen, one) for whole, one in zip(maps, own, strict=True)]
+        return maps
+
+    @torch.inference_mode()
+    def crossing_weights(self, batch: Batch, chunk: int | None = None) -> torch.Tensor | None:
+        """Attention between the sequences (heads, slices, slices + stand-ins); None for a stager without it."""
+        if self.crossing is None or self.stand_in is None:
+            return None
+        return self.crossing(self.embed(batch, chunk), batch, self.stand_in)[1]
 
     def forget_statistics(self) -> None:
         """Let every batch normalisation average over the steps from here on, evenly.
@@ -108,8 +130,35 @@ class Stager(nn.Module):
                 module.momentum = None
                 module.reset_running_stats()
 
-    def embed(self, batch: Batch, chunk: int | None = None) -> torch.Tensor:
-        """Slice embeddings (slices, width)."""
-        parts = (batch.slices,) if chunk is None else batch.slices.split(chunk)
-        features = torch.cat([self.backbone((part - MEAN) / STANDARD_DEVIATION) for part in parts])
-        return self.embedding(features) + self.sequence_embedding(batch.sequence)
+    def _score(self, fused: torch.Tensor, person: torch.Tensor) -> torch.Tensor:
+        fused = self.dropout(fused)
+        return self.head(fused if self.person is None else fused + self.person(person))
+
+    def _stage_slices(self, embedded: torch.Tensor, batch: Batch, there: torch.Tensor) -> Staging:
+        scores = self._score(embedded, batch.person[batch.patient])
+        slices = self.head.log_probabilities(scores)
+        counts = torch.bincount(batch.group, minlength=there.numel()).reshape(there.shape)
+        if not there.any(dim=1).all():
+            raise ValueError("every patient of a batch needs at least one slice")
+        return Staging(
+            _mean_by_patient(scores, batch),
+            _mean_by_patient(slices.exp(), batch).log(),
+            1 / counts.flatten()[batch.group].to(scores),
+            (counts / counts.sum(dim=1, keepdim=True)).to(scores),
+            slices,
+        )
+
+    def _readers(self, batch: Batch) -> list[tuple[SliceEncoder, torch.Tensor]]:
+        """Each encoder with the indices of the slices it reads."""
+        found = []
+        for name, encoder in self.encoders.items():
+            assert isinstance(encoder, SliceEncoder)
+            reads = torch.ones_like(batch.sequence) if name == "shared" else batch.sequence == SEQUENCES.index(name)
+            found.append((encoder, torch.nonzero(reads)[:, 0]))
+        return found
+
+
+def _mean_by_patient(values: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """(patients, n) means of (slices, n) over each patient's slices."""
+    belongs = (batch.patient == torch.arange(len(batch), device=batch.patient.device)[:, None]).to(values)
+    return belongs @ values / belongs.sum(dim=1, keepdim=True)

@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from cirrnb.model import provenance
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.eligibility import staged_patients
 from cirrnb.model.runfolder import require_same_run, write_run
-from cirrnb.model.schedule import one_cycle, steps_of_epoch
+from cirrnb.model.schedule import best_epoch, one_cycle, plateau, steps_of_epoch
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.stager import Stager
 from cirrnb.model.unfinished import UnfinishedRun
@@ -62,7 +62,7 @@ def train(
         stage, what stands at `out` or unfinished beside it has other settings or data, or the loss is not finite.
     """
     settings, out = settings or TrainingSettings(), Path(out)
-    bags = staged_patients(prepared)
+    bags = staged_patients(prepared, settings.stager.sequences)
     identity = {
         "training": asdict(settings),
         "preparation": asdict(prepared.settings),
@@ -107,62 +107,119 @@ def _fit(
     stager = Stager(settings.stager, fetch=not unfinished.begun)
     optimizer = torch.optim.AdamW(stager.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     history = unfinished.restore(stager, optimizer)
-    network, stepper = accelerator.prepare(stager, optimizer)
-    dataset = BagDataset(bags["train"], settings.slices, settings.augmentation, settings.seed)
+    network, stepper = accelerator.prepare(_Scored(stager, settings.chunk), optimizer)
+    dataset = BagDataset(
+        bags["train"], settings.slices, settings.augmentation, settings.seed, settings.sequence_dropout
+    )
+    epoch = _Epoch(network, stepper, dataset, settings, class_weights(bags["train"], settings), accelerator)
     done, main = len(history), accelerator.is_main_process
     with tqdm(
         initial=done, total=settings.epochs, desc="training", unit="epoch", disable=not (progress and main)
     ) as bar:
-        for epoch in range(done, settings.epochs):
+        for number in range(done, settings.epochs):
+            if has_stopped(history, settings):
+                break
             began = time.perf_counter()
-            row: dict[str, Any] = {"epoch": epoch + 1}
+            row: dict[str, Any] = {"epoch": number + 1}
             stager.forget_statistics()
-            row |= _train_epoch(network, stepper, dataset, epoch, settings, accelerator)
+            row |= epoch.run(number, history)
+            row |= _validate(stager, bags["valid"], settings, accelerator.device)
+            history.append(row | {"seconds": round(time.perf_counter() - began, 2)})
             if main:
-                row |= _validate(stager, bags["valid"], settings, accelerator.device)
-                history.append(row | {"seconds": round(time.perf_counter() - began, 2)})
-                unfinished.save(epoch + 1, stager, optimizer, history)
+                best = best_epoch(_watched(history, settings), settings.watch == "accuracy") == number
+                unfinished.save(number + 1, stager, optimizer, history, is_best=best and settings.keep == "best")
                 log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
                 bar.set_postfix_str(f"loss {row['train_loss']:.3f}, valid {row['valid_loss']:.3f}")
             accelerator.wait_for_everyone()
             bar.update()
+    if settings.keep == "best":
+        unfinished.take_best(stager)
     return stager, history
 
 
-def _train_epoch(
-    network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    dataset: BagDataset,
-    epoch: int,
-    settings: TrainingSettings,
-    accelerator: Accelerator,
-) -> dict[str, float]:
+def class_weights(bags: Sequence[Bag], settings: TrainingSettings) -> torch.Tensor | None:
+    """Weights (3,) of the stages in the loss, in inverse proportion to how many training patients have each and one on
+    average over them; None where all count alike."""
+    if settings.balance == "none":
+        return None
+    counts = torch.tensor([sum(bag.stage == stage for bag in bags) for stage in STAGES])
+    return counts.sum() / ((counts > 0).sum() * counts.clamp(min=1))
+
+
+def has_stopped(history: Sequence[dict[str, Any]], settings: TrainingSettings) -> bool:
+    """True if the last `patience` epochs brought no better validation value than one before."""
+    best = best_epoch(_watched(history, settings), settings.watch == "accuracy")
+    return settings.patience is not None and best is not None and len(history) - 1 - best >= settings.patience
+
+
+def _watched(history: Sequence[dict[str, Any]], settings: TrainingSettings) -> list[float]:
+    return [row[f"valid_{settings.watch}"] for row in history]
+
+
+class _Scored(torch.nn.Module):
+    """A stager as accelerate wraps it: one call from a batch to all that training needs of it."""
+
+    def __init__(self, stager: Stager, chunk: int | None):
+        super().__init__()
+        self.stager, self.chunk = stager, chunk
+
+    def forward(self, batch: Batch, weights: torch.Tensor | None, focus: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses (patients,) and predicted stages (patients,)."""
+        said = self.stager.stage(batch, self.chunk)
+        return self.stager.loss(said, batch, weights, focus), said.log_probabilities.argmax(dim=1)
+
+
+@dataclass
+class _Epoch:
     """One pass over the training patients; all chance in it follows from seed and epoch, so that it can be redone."""
-    rank, world = accelerator.process_index, accelerator.num_processes
-    torch.manual_seed(int(np.random.SeedSequence((settings.seed, epoch, rank)).generate_state(1)[0]))  # dropout
-    dataset.set_epoch(epoch)
-    steps = steps_of_epoch(len(dataset), settings.patients_per_step, settings.seed, epoch)
-    shares = [step[rank::world] or step[:1] for step in steps]
-    loader = torch.utils.data.DataLoader(
-        dataset, batch_sampler=shares, collate_fn=collate, num_workers=settings.workers
-    )
-    seen: Seen = []
-    rate = 0.0
-    network.train()
-    for number, (batch, step) in enumerate(zip(loader, steps, strict=True)):
-        rate = one_cycle(epoch * len(steps) + number, settings.epochs * len(steps), settings.learning_rate)
-        for group in optimizer.param_groups:
+
+    network: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    dataset: BagDataset
+    settings: TrainingSettings
+    weights: torch.Tensor | None
+    accelerator: Accelerator
+
+    def run(self, epoch: int, history: Sequence[dict[str, Any]]) -> dict[str, float]:
+        settings, accelerator = self.settings, self.accelerator
+        rank, world = accelerator.process_index, accelerator.num_processes
+        torch.manual_seed(int(np.random.SeedSequence((settings.seed, epoch, rank)).generate_state(1)[0]))  # dropout
+        self.dataset.set_epoch(epoch)
+        steps = steps_of_epoch(len(self.dataset), settings.patients_per_step, settings.seed, epoch)
+        shares = [step[rank::world] or step[:1] for step in steps]
+        loader = torch.utils.data.DataLoader(
+            self.dataset, batch_sampler=shares, collate_fn=collate, num_workers=settings.workers
+        )
+        seen: Seen = []
+        rate = 0.0
+        self.network.train()
+        for number, (batch, step) in enumerate(zip(loader, steps, strict=True)):
+            rate = self._rate(epoch * len(steps) + number, settings.epochs * len(steps), history)
+            own = len(step[rank::world])
+            seen += self._step(batch.to(accelerator.device), own, world / len(step), rate)
+        return {"learning_rate": rate, **_summary("train", gather_object(seen))}
+
+    def _rate(self, step: int, steps: int, history: Sequence[dict[str, Any]]) -> float:
+        if self.settings.schedule == "one_cycle":
+            return one_cycle(step, steps, self.settings.learning_rate)
+        return plateau([row["valid_loss"] for row in history], self.settings.learning_rate)
+
+    def _step(self, batch: Batch, own: int, share: float, rate: float) -> Seen:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch, own = batch.to(accelerator.device), len(step[rank::world])
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            logits = network(batch)
-        losses = torch.nn.functional.cross_entropy(logits.float(), batch.stage, reduction="none")
+        device = self.accelerator.device.type
+        focus = 2.0 if self.settings.balance == "focal" else 0.0
+        with torch.autocast(device, torch.bfloat16, enabled=_in_bf16(self.settings.precision, device)):
+            losses, said = self.network(batch, self.weights, focus)
         # Devices average their gradients: weighted so that every patient of the step counts alike.
-        accelerator.backward(losses[:own].sum() * world / len(step))
-        optimizer.step()
-        optimizer.zero_grad()
-        seen += _told(losses[:own], logits[:own], batch)
-    return {"learning_rate": rate, **_summary("train", gather_object(seen))}
+        self.accelerator.backward(losses[:own].sum() * share)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return _told(losses[:own], batch, said)
+
+
+def _in_bf16(precision: str, device: str) -> bool:
+    return precision == "bf16" or (precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported())
 
 
 @torch.inference_mode()
@@ -175,13 +232,13 @@ def _validate(
     for start in range(0, len(bags), settings.patients_per_step):
         part = bags[start : start + settings.patients_per_step]
         batch = collate([draw(bag, settings.slices) for bag in part]).to(device)
-        logits = stager(batch)
-        seen += _told(torch.nn.functional.cross_entropy(logits, batch.stage, reduction="none"), logits, batch)
+        said = stager.stage(batch, settings.chunk)
+        seen += _told(stager.loss(said, batch), batch, said.log_probabilities.argmax(dim=1))
     return _summary("valid", seen)
 
 
-def _told(losses: torch.Tensor, logits: torch.Tensor, batch: Batch) -> Seen:
-    return list(zip(losses.tolist(), batch.stage.tolist(), logits.argmax(dim=1).tolist(), strict=False))
+def _told(losses: torch.Tensor, batch: Batch, said: torch.Tensor) -> Seen:
+    return list(zip(losses.tolist(), batch.stage.tolist(), said.tolist(), strict=False))
 
 
 def _summary(split: str, seen: Seen) -> dict[str, float]:

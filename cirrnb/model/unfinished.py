@@ -19,6 +19,7 @@ from cirrnb.model.checkpoint import fill, read_tensors, save_tensors
 from cirrnb.model.stager import Stager
 
 IDENTITY, STATE, MODEL, OPTIMIZER = "identity.json", "state.json", "model.safetensors", "optimizer.safetensors"
+BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,18 @@ class UnfinishedRun:
         """True if the state after at least one epoch is there."""
         return bool(self._epochs())
 
-    def save(self, epoch: int, stager: Stager, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]]) -> None:
-        """Keep the state after `epoch` epochs, then drop the one before; killed at any point, one of them is whole."""
+    def save(
+        self,
+        epoch: int,
+        stager: Stager,
+        optimizer: torch.optim.Optimizer,
+        history: list[dict[str, Any]],
+        is_best: bool = False,
+    ) -> None:
+        """Keep the state after `epoch` epochs, then drop the one before; killed at any point, one of them is whole.
+
+        The weights of the newest epoch that was said to be the best are kept as well.
+        """
         beside, target = self.folder / "writing", self.folder / f"epoch-{epoch:04d}"
         moments = optimizer.state_dict()["state"]
         # The learning rate is a function of the step and needs no state of its own.
@@ -77,6 +88,11 @@ class UnfinishedRun:
             beside.mkdir()
             save_tensors(stager.state_dict(), beside / MODEL)
             save_tensors(flat, beside / OPTIMIZER)
+            before = [older / BEST for older in self._epochs()[-1:] if (older / BEST).exists()]
+            if is_best:
+                shutil.copyfile(beside / MODEL, beside / BEST)
+            elif before:
+                shutil.copyfile(before[0], beside / BEST)
             (beside / STATE).write_text(json.dumps(state), encoding="utf-8")
             beside.rename(target)
         for older in self._epochs()[:-1]:
@@ -97,6 +113,12 @@ class UnfinishedRun:
         assert state is not None
         stager.backbone_weights = state["backbone_weights"]
         return list(state["history"])
+
+    def take_best(self, stager: Stager) -> None:
+        """Put the weights of the best epoch into the stager; nothing happens where no epoch was said to be one."""
+        path = self._epochs()[-1] / BEST
+        if path.exists():
+            fill(stager, read_tensors(path), path)
 
     def finish(self, complete: Path) -> Path:
         """Rename the complete run folder, which was written inside this one, to `out`."""

@@ -1,0 +1,56 @@
+"""From a slice to its embedding: backbone, attention at each scale, the scales joined."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from cirrnb.data.scan import SEQUENCES
+from cirrnb.model.attention import SliceAttention
+from cirrnb.model.backbone import MEAN, STANDARD_DEVIATION, build_backbone
+from cirrnb.model.settings import StagerSettings
+
+
+class SliceEncoder(nn.Module):
+    """Slices (slices, 1, rows, columns) to embeddings (slices, width), from feature maps at several scales."""
+
+    def __init__(self, settings: StagerSettings, fetch: bool):
+        super().__init__()
+        self.backbone, channels, self.backbone_weights = build_backbone(
+            settings.backbone, settings.pretrained and fetch, settings.scales
+        )
+        self.attention: nn.ModuleList | None = None
+        self._own_weights = settings.attention == "sequence"
+        if settings.attention != "none":
+            kinds = len(SEQUENCES) if self._own_weights else 1
+            self.attention = nn.ModuleList(SliceAttention(count, kinds) for count in channels)
+        # Scales differ in magnitude by far; levelled, none drowns the others in the joint layer.
+        self.levels = nn.ModuleList(nn.LayerNorm(count) for count in channels)
+        self.join = nn.Linear(sum(channels), settings.width)
+
+    def forward(self, slices: torch.Tensor, sequence: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Embeddings (slices, width), and for each scale, the finest first, its spatial attention (slices, rows,
+        columns), which sums to one; no maps without attention. `sequence` is (slices,) int64."""
+        features = self.backbone((slices - MEAN) / STANDARD_DEVIATION)
+        if self.attention is None:
+            pooled, maps = [one.mean(dim=(2, 3)) for one in features], []
+        else:
+            kind = sequence if self._own_weights else torch.zeros_like(sequence)
+            pairs = [gate(one, kind) for gate, one in zip(self.attention, features, strict=True)]
+            pooled, maps = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        levelled = [level(one) for level, one in zip(self.levels, pooled, strict=True)]
+        return self.join(torch.cat(levelled, dim=1)), maps
+
+    def embed(self, slices: torch.Tensor, sequence: torch.Tensor, chunk: int | None) -> torch.Tensor:
+        """Embeddings alone, `chunk` slices at a time. Where gradients are wanted, a chunk's activations are thrown away
+        and computed again on the way back, so that any number of slices needs the memory of one chunk."""
+        if chunk is None or len(slices) <= chunk:
+            return self(slices, sequence)[0]
+        parts = zip(slices.split(chunk), sequence.split(chunk), strict=True)
+        if not torch.is_grad_enabled():
+            return torch.cat([self(*part)[0] for part in parts])
+        return torch.cat([checkpoint(self._embedding, *part, use_reentrant=False) for part in parts])
+
+    def _embedding(self, slices: torch.Tensor, sequence: torch.Tensor) -> torch.Tensor:
+        return self(slices, sequence)[0]

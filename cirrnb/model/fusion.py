@@ -1,0 +1,96 @@
+"""How T1W and T2W come together: slices that look at each other, and one vector for the patient."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from cirrnb.data.scan import SEQUENCES
+from cirrnb.model.batch import Batch
+
+HEADS = 4
+REACH = 12.0
+"""Distance in mm over which attention to the other sequence begins to fall, before training: about two T2W slices."""
+
+
+def present(batch: Batch) -> torch.Tensor:
+    """(patients, sequences) bool: which sequences each patient of a batch has slices of."""
+    found = torch.zeros(len(batch) * len(SEQUENCES), dtype=torch.bool, device=batch.patient.device)
+    return found.index_fill(0, batch.group, True).reshape(len(batch), -1)
+
+
+class CrossSequenceAttention(nn.Module):
+    """Each slice takes up what the other sequence shows at its height.
+
+    Scaled dot-product attention (Vaswani et al., 2017) from every slice to the slices of the other sequence of the same
+    patient, less a penalty for their distance along the body; how far it reaches is learned. Where the other sequence
+    is missing, a learned stand-in takes its place. Begins as doing nothing.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
+        self.softmax = nn.Softmax(dim=-1)
+        self.reach = nn.Parameter(torch.full((HEADS,), REACH).log())
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self, embedded: torch.Tensor, batch: Batch, stand_in: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings (slices, width) with the other sequence added, given a `stand_in` (sequences, width).
+
+        Returns them and the attention (heads, slices, slices + sequences): rows sum to one, the last columns are the
+        stand-ins.
+        """
+        there = present(batch)
+        ids = torch.arange(len(SEQUENCES), device=batch.sequence.device)
+        other = batch.sequence[:, None] != batch.sequence
+        allowed = (batch.patient[:, None] == batch.patient) & other
+        lacking = ~there[batch.patient] & (batch.sequence[:, None] != ids)
+        tokens = torch.cat([embedded, stand_in])
+        query, key, value = (
+            layer(given).unflatten(1, (HEADS, -1)).transpose(0, 1)
+            for layer, given in ((self.query, embedded), (self.key, tokens), (self.value, tokens))
+        )
+        apart = (batch.position[:, None] - batch.position) / self.reach.exp()[:, None, None]
+        near = nn.functional.pad(-0.5 * apart**2, (0, len(SEQUENCES)))
+        scores = query @ key.transpose(1, 2) * query.shape[-1] ** -0.5 + near
+        weights = self.softmax(scores.masked_fill(~torch.cat([allowed, lacking], dim=1), -torch.inf))
+        seen = (weights @ value).transpose(0, 1).flatten(1)
+        return embedded + self.out(seen), weights
+
+
+class SequenceFusion(nn.Module):
+    """Weighted mean over the sequences of a patient; "mean" weighs them alike, the others by a learned score.
+
+    With "cross" each sequence first goes through a layer of its own, and a missing one is replaced by its stand-in.
+    """
+
+    def __init__(self, width: int, kind: str):
+        super().__init__()
+        self.score = None if kind == "mean" else nn.Linear(width, 1)
+        self.own = nn.ModuleList(nn.Linear(width, width) for _ in SEQUENCES) if kind == "cross" else None
+
+    def forward(
+        self, pooled: torch.Tensor, groups: torch.Tensor, there: torch.Tensor, stand_in: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fuse `pooled` (groups, width), where group = patient * sequences + sequence, given which sequences are
+        `there` (patients, sequences).
+
+        Returns the fused vectors (patients, width) and the weights (patients, sequences), which sum to one over a
+        patient; a missing sequence has weight 0, or that of its stand-in (sequences, width) where there is one.
+        Raises ValueError if a patient has no slice at all: there is nothing to say about nothing.
+        """
+        if not there.any(dim=1).all():
+            raise ValueError("every patient of a batch needs at least one slice")
+        empty = pooled.new_zeros(len(SEQUENCES), pooled.shape[1]) if stand_in is None else stand_in.to(pooled.dtype)
+        vectors = empty.repeat(len(there), 1).index_copy(0, groups, pooled).unflatten(0, there.shape)
+        if self.own is not None:
+            vectors = torch.stack([layer(vectors[:, index]) for index, layer in enumerate(self.own)], dim=1)
+        scores = vectors.new_zeros(there.shape) if self.score is None else self.score(vectors)[..., 0]
+        if stand_in is None:
+            scores = scores.masked_fill(~there, -torch.inf)
+        weights = scores.softmax(dim=1)
+        return (weights[..., None] * vectors).sum(dim=1), weights
