@@ -29,6 +29,9 @@ from cirrnb.evaluation.tables import (
     training_shares,
 )
 
+COLUMNS = ("metric", "value", "low", "high", "method", "chance", "majority", "ceiling", "higher_is_better", "n")
+"""Of `Evaluation.table`."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -141,8 +144,7 @@ def _with_ceiling(table: pd.DataFrame, ceiling: float | None) -> pd.DataFrame:
     """The table with a column that tells the best accuracy there can be, and of the other metrics nothing."""
     known = (table["metric"] == "accuracy") & (ceiling is not None)
     values = np.where(known, np.nan if ceiling is None else ceiling, np.nan)
-    table.insert(list(table).index("majority") + 1, "ceiling", values)
-    return table
+    return table.assign(ceiling=values)[list(COLUMNS)]
 
 
 def _calibration_floor(probabilities: NDArray[np.float64]) -> str:

@@ -100,3 +100,5 @@ PROBABILITY_METRICS: tuple[ProbabilityMetric, ...] = (
     ProbabilityMetric("expected calibration error", calibration_error, chance=0.0),
 )
 """All metrics that need probabilities."""
+
+PROBABILITY_NAMES = tuple(metric.name for metric in PROBABILITY_METRICS)

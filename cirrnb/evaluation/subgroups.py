@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cirrnb.data.errors import InputError
-from cirrnb.evaluation.evaluation import evaluate
+from cirrnb.evaluation.evaluation import COLUMNS, evaluate
 from cirrnb.evaluation.tables import counted
 
 UNKNOWN = "unknown"
@@ -34,12 +34,12 @@ def by_group(
     Returns
     -------
     The rows of `Evaluation.table` for each group that has at least two patients, with group in front; groups in the
-    order of their size. `attrs["left_out"]` holds the names of smaller groups.
+    order of their size. `attrs["left_out"]` holds the names of smaller groups; with none but those no row is left.
 
     Raises
     ------
     InputError
-        As `evaluate`, or if there is no such column or no group of two patients.
+        As `evaluate`, or if there is no such column.
     """
     if column not in predictions:
         raise InputError(
@@ -59,8 +59,6 @@ def by_group(
         table = evaluate(told, split=split, confidence=confidence, resamples=resamples, seed=seed).table
         table.insert(0, "group", str(name))
         tables.append(table)
-    if not tables:
-        raise InputError("predictions", f"no {column} with two patients", "groups to evaluate", "Name another column.")
-    result = pd.concat(tables, ignore_index=True)
+    result = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["group", *COLUMNS])
     result.attrs["left_out"] = small
     return result
