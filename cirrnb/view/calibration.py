@@ -136,7 +136,7 @@ def set_table(table: pd.DataFrame) -> pd.DataFrame:
         "stages in a set": [f"{size:.1f}" if size == size else "" for size in table["mean_size"]],
         **{words: [f"{share:.0%}" if share == share else "" for share in table[name]] for name, words, _ in _SIZES},
     }
-    return pd.DataFrame(shown).set_index(pd.Index([_label(stage) for stage in table["stage"]], name=None))
+    return pd.DataFrame(shown).set_index(pd.Index([_label(stage) for stage in table["stage"]]))
 
 
 def _label(stage: str) -> str:

@@ -74,7 +74,6 @@ def difference_table(comparisons: pd.DataFrame) -> pd.DataFrame:
     limits = comparisons[["difference", "low", "high"]].to_numpy(dtype=float)
     return pd.DataFrame(
         {
-            "against": comparisons["opponent"],
             "metric": comparisons["metric"],
             "difference (95 % interval)": [words(*row, signed=True) for row in limits],
             "p": comparisons["p"].map(_p),
@@ -82,7 +81,7 @@ def difference_table(comparisons: pd.DataFrame) -> pd.DataFrame:
             "test": comparisons["test"],
             "patients": comparisons["n"],
         }
-    ).set_index("against")
+    ).set_index(pd.Index(comparisons["opponent"].to_list()))
 
 
 def _marks(row: pd.Series) -> dict[float, list[str]]:

@@ -124,7 +124,7 @@ def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
             "better is": better,
             "counted over": metrics["n"],
         }
-    ).set_index(pd.Index(metrics["metric"], name=None))
+    ).set_index(pd.Index(metrics["metric"].to_list()))
 
 
 def mistaken_patients(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -171,4 +171,4 @@ def published_table(rows: pd.DataFrame) -> pd.DataFrame:
             "patients": rows["patients"],
             "comparable with the paper": rows["comparable"],
         }
-    ).set_index(pd.Index(rows["who"], name=None))
+    ).set_index(pd.Index(rows["who"].to_list()))
