@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cirrnb.view.forest import BEHIND, WIDTH, beside
+from cirrnb.view.forest import BEHIND, WIDTH, beside, reach
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish
 
 _SIZES = (("one", "one stage", ACCENT), ("two", "two stages", "#9DB8CC"), ("three", "all three", "#E1E8ED"))
@@ -39,31 +39,17 @@ def reliability_diagram(table: pd.DataFrame, *, simulated: bool) -> go.Figure:
         mode="markers",
         name="stager, 95 % interval",
         marker={"size": 10, "color": ACCENT},
-        error_y=_reach(100 * told["low"], 100 * told["accuracy"], 100 * told["high"]),
+        error_y=reach(100 * told["low"], 100 * told["accuracy"], 100 * told["high"]),
         customdata=told["n"],
         hovertemplate="says %{x:.0f} %, right %{y:.0f} % of %{customdata} patients<extra></extra>",
         row=1,
         col=1,
     )
-    figure.add_bar(
-        x=50 * (table["from"] + table["to"]),
-        y=table["n"],
-        width=100 * (table["to"] - table["from"]) * 0.92,
-        marker={"color": ACCENT, "opacity": 0.55},
-        text=[str(n) if n else "" for n in table["n"]],
-        textposition="outside",
-        cliponaxis=False,
-        showlegend=False,
-        hovertemplate="%{y} patients<extra></extra>",
-        row=2,
-        col=1,
-    )
+    _patients_by_confidence(figure, table)
     # Three stages: nobody's most probable one has less than a third.
     figure.update_xaxes(range=[28, 102], dtick=10)
     figure.update_xaxes(title_text="confidence: probability of the stage that was answered (%)", row=2, col=1)
     figure.update_yaxes(range=[-3, 103], dtick=20, title_text="staged right (%)", row=1, col=1)
-    most = max(int(table["n"].max()), 1)
-    figure.update_yaxes(range=[0, 1.3 * most], nticks=4, title_text="patients", row=2, col=1)
     title = "How sure it is, and how often right"
     return finish(figure, title, simulated=simulated, height=560).update_layout(width=640)
 
@@ -84,30 +70,13 @@ def set_coverage(table: pd.DataFrame, *, aimed: float | None = None, simulated: 
         mode="markers",
         showlegend=False,
         marker={"size": 11, "color": ACCENT},
-        error_x=_reach(100 * told["low"], 100 * told["coverage"], 100 * told["high"]),
+        error_x=reach(100 * told["low"], 100 * told["coverage"], 100 * told["high"]),
         hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
         row=1,
         col=1,
     )
     beside(figure, names, [_percent(*row) for row in told[["coverage", "low", "high"]].to_numpy(dtype=float)])
-    for column, words, colour in _SIZES:
-        share = 100 * told[column]
-        figure.add_bar(
-            x=share,
-            y=names,
-            orientation="h",
-            name=words,
-            width=0.5,
-            marker={"color": colour, "line": {"color": "white", "width": 1}},
-            text=[f"{part:.0f} %" if part >= 9 else "" for part in share],
-            textposition="inside",
-            insidetextanchor="middle",
-            textangle=0,
-            textfont={"color": "white" if colour == ACCENT else INK},
-            hovertemplate=f"%{{y}}: {words} %{{x:.0f}} %<extra></extra>",
-            row=1,
-            col=2,
-        )
+    _sizes_of_sets(figure, told, names)
     lowest = min(float(told["low"].min()), aimed if aimed is not None else 1.0)
     figure.update_xaxes(range=[100 * max(lowest - 0.05, -0.03), 102], title_text="true stage in the set (%)", col=1)
     figure.update_xaxes(range=[0, 100.5], title_text="patients by stages in their set (%)", col=2)
@@ -139,22 +108,48 @@ def set_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(shown).set_index(pd.Index([_label(stage) for stage in table["stage"]]))
 
 
+def _patients_by_confidence(figure: go.Figure, table: pd.DataFrame) -> None:
+    figure.add_bar(
+        x=50 * (table["from"] + table["to"]),
+        y=table["n"],
+        width=100 * (table["to"] - table["from"]) * 0.92,
+        marker={"color": ACCENT, "opacity": 0.55},
+        text=[str(n) if n else "" for n in table["n"]],
+        textposition="outside",
+        cliponaxis=False,
+        showlegend=False,
+        hovertemplate="%{y} patients<extra></extra>",
+        row=2,
+        col=1,
+    )
+    most = max(int(table["n"].max()), 1)
+    figure.update_yaxes(range=[0, 1.3 * most], nticks=4, title_text="patients", row=2, col=1)
+
+
+def _sizes_of_sets(figure: go.Figure, told: pd.DataFrame, names: list[str]) -> None:
+    for column, words, colour in _SIZES:
+        share = 100 * told[column]
+        figure.add_bar(
+            x=share,
+            y=names,
+            orientation="h",
+            name=words,
+            width=0.5,
+            marker={"color": colour, "line": {"color": "white", "width": 1}},
+            text=[f"{part:.0f} %" if part >= 9 else "" for part in share],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            textfont={"color": "white" if colour == ACCENT else INK},
+            hovertemplate=f"%{{y}}: {words} %{{x:.0f}} %<extra></extra>",
+            row=1,
+            col=2,
+        )
+
+
 def _label(stage: str) -> str:
     return "all patients" if stage == _ALL else stage
 
 
 def _percent(value: float, low: float, high: float) -> str:
     return f"{100 * value:.0f} % ({100 * low:.0f} to {100 * high:.0f})" if value == value else "nobody"
-
-
-def _reach(low: pd.Series, value: pd.Series, high: pd.Series) -> dict[str, object]:
-    """Error bars from limits."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": high - value,
-        "arrayminus": value - low,
-        "color": ACCENT,
-        "thickness": 2,
-        "width": 5,
-    }

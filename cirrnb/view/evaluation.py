@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from cirrnb.data.scan import STAGES
-from cirrnb.view.forest import words
+from cirrnb.view.forest import reach, words
 from cirrnb.view.theme import ACCENT, GRID, INK, MUTED, finish
 
 HEADLINE = ("quadratic weighted kappa", "accuracy", "balanced accuracy")
@@ -89,15 +89,7 @@ def metric_forest(metrics: pd.DataFrame, *, simulated: bool) -> go.Figure:
         textposition="top center",
         textfont={"size": 13, "color": INK},
         marker={"size": 12, "color": ACCENT},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": table["high"] - table["value"],
-            "arrayminus": table["value"] - table["low"],
-            "color": ACCENT,
-            "thickness": 2.5,
-            "width": 6,
-        },
+        error_x=reach(table["low"], table["value"], table["high"]),
         hovertemplate="%{y}: %{text}<extra></extra>",
     )
     lowest = min(0.0, float(table[["low", "chance", "majority"]].min().min()))

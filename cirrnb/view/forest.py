@@ -34,19 +34,18 @@ def forest(value: ArrayLike, low: ArrayLike, high: ArrayLike, names: Sequence[st
         showlegend=False,
         text=told,
         marker={"size": 10, "color": ACCENT},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": highs - values,
-            "arrayminus": values - lows,
-            "color": ACCENT,
-            "thickness": 2.5,
-            "width": 5,
-        },
+        error_x=reach(lows, values, highs),
         hovertemplate="%{y}: %{text}<extra></extra>",
     )
     beside(figure, names, told)
     return figure
+
+
+def reach(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> dict[str, object]:
+    """Plotly's error bars from limits, (rows,) each."""
+    lows, values, highs = (np.asarray(part, dtype=float) for part in (low, value, high))
+    bars = {"type": "data", "symmetric": False, "array": highs - values, "arrayminus": values - lows}
+    return {**bars, "color": ACCENT, "thickness": 2.5, "width": 5}
 
 
 def beside(figure: go.Figure, names: Sequence[str], told: Sequence[str]) -> None:
