@@ -14,11 +14,15 @@ import nbformat
 import pandas as pd
 import pytest
 from offline_browser import opened
+from prediction_tables import drawn
+from prediction_tables import table as prediction_table
 from test_run_page import OUTSIDE
 
+from cirrnb.model.calibration import fit_predictions
 from cirrnb.run.execution import run_notebook
 from cirrnb.run.notebooks import packaged_notebooks
 from cirrnb.run.parameters import read_cells, read_schema
+from cirrnb.run.publish import run_and_publish
 from cirrnb.view.notice import SIMULATED
 
 NOTEBOOKS = packaged_notebooks()
@@ -179,3 +183,62 @@ def test_each_notebook_runs_with_its_defaults(tmp_path: Path) -> None:
     """In an empty folder, in any order; what one has made the next takes over."""
     for name in reversed(NAMES):
         assert run_notebook(name, tmp_path / f"{name}.ipynb", cwd=tmp_path).exists()
+
+
+def hand_made_run(folder: Path, *, calibrated: bool, simulated: bool) -> Path:
+    """What 03_evaluate needs of a run folder, without a training."""
+    folder.mkdir(parents=True)
+    trained = prediction_table(*drawn(60, seed=1), "train", 500)
+    told = pd.concat([prediction_table(*drawn(80)), trained]).assign(simulated=simulated)
+    if calibrated:
+        calibration = fit_predictions(prediction_table(*drawn(100, seed=2)))
+        calibration.save(folder)
+        told = calibration.calibrate(told)
+    told.to_csv(folder / "predictions.csv", index=False)
+    return folder
+
+
+def text_of(executed: Path) -> str:
+    """All that the cells of a notebook put out."""
+    notebook = nbformat.read(executed, as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return " ".join(str(output.get("text", "")) + str(output.get("data", "")) for output in outputs)
+
+
+def test_the_evaluation_tells_of_probabilities_sets_and_slices(tmp_path: Path) -> None:
+    run = hand_made_run(tmp_path / "run", calibrated=True, simulated=True)
+    slices = pd.DataFrame({"subject": [f"a/{i // 4}" for i in range(40)], "split": "test"})
+    stages = ["mild", "severe"] * 20
+    slices.assign(stage=[stages[i // 4] for i in range(40)], predicted="mild").to_csv(
+        run / "slice_predictions.csv", index=False
+    )
+    parameters = {"run": str(run), "resamples": 200}
+    page = run_and_publish("03_evaluate", tmp_path / "out", parameters)
+    told = text_of(tmp_path / "out" / "03_evaluate.ipynb")
+    for words in (
+        "AUC moderate",
+        "Brier score",
+        "ordinal conformal prediction, 100 patients",
+        "coverage aimed at, 90 %",
+    ):
+        assert words in told, words
+    for words in (
+        "all three",
+        "ceiling, where known",
+        "this stager, as the paper counts",
+        "72.8 %",
+        "perfectly calibrated",
+    ):
+        assert words in told, words
+    saved = json.loads((run / "metrics.json").read_text())
+    assert {row["stage"] for row in saved["coverage"]} == {"all", "mild", "moderate", "severe"}
+    assert page.exists()
+
+
+def test_a_run_without_calibration_is_evaluated_and_says_so(tmp_path: Path) -> None:
+    run = hand_made_run(tmp_path / "run", calibrated=False, simulated=False)
+    parameters = {"run": str(run), "resamples": 200}
+    told = text_of(run_notebook("03_evaluate", tmp_path / "out.ipynb", parameters, cwd=tmp_path))
+    assert "This run has no calibration.json" in told and "it has no slice predictions" in told
+    assert "How sure it is, and how often right" in told and "Sets of stages:" not in told
+    assert "ceiling, where known" not in told

@@ -155,3 +155,36 @@ def test_random_never_divides_a_patient_nor_strays_from_the_shares(counts, fract
     splits.check(split)
     sizes = Counter(by_subject(split).values())
     assert np.allclose([sizes[name] for name in SPLITS], shares * sum(counts), atol=1.01)
+
+
+def of_scanner(patient, scanner, sequence="T2W", stage="mild"):
+    extra = {} if scanner is None else {"scanner": scanner}
+    return Scan(str(patient), sequence, Path(f"{patient}.nii.gz"), stage=stage, extra=extra)
+
+
+def test_each_scanner_is_left_out_once():
+    scans = [of_scanner(i, "ABC"[i % 3], sequence) for i in range(30) for sequence in ("T1W", "T2W")]
+    scans += [of_scanner(40, None), of_scanner(41, ""), of_scanner(42, float("nan")), of_scanner(43, "A", stage=None)]
+    cohorts = splits.leave_one_out(Cohort(tuple(scans)), valid=0.2)
+    assert list(cohorts) == ["A", "B", "C"]
+    for place, cohort in enumerate(cohorts.values()):
+        splits.check(cohort)
+        split = by_subject(cohort)
+        assert {subject for subject in split if split[subject] == "test"} == {
+            f"cirrhotic/{i}" for i in range(place, 30, 3)
+        }
+        assert Counter(split.values()) == {"test": 10, "train": 16, "valid": 4, None: 4}
+
+
+def test_what_cannot_be_left_out_is_told():
+    with pytest.raises(InputError, match=r"no column scanner; columns beside: none"):
+        splits.leave_one_out(many())
+    with pytest.raises(InputError, match=r"no column site; columns beside: scanner"):
+        splits.leave_one_out(Cohort((of_scanner(1, "A"), of_scanner(2, "B"))), column="site")
+    with pytest.raises(InputError, match=r"the one scanner A throughout"):
+        splits.leave_one_out(Cohort((of_scanner(1, "A"), of_scanner(2, "A"))))
+    both = Cohort((of_scanner(1, "A", "T1W"), of_scanner(1, "B", "T2W"), of_scanner(2, "B")))
+    with pytest.raises(InputErrors, match=r"1 patients with more than one scanner: cirrhotic/1 \(A, B\)"):
+        splits.leave_one_out(both)
+    with pytest.raises(ValueError, match="valid"):
+        splits.leave_one_out(both, valid=1)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
-from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.errors import InputError, InputErrors, listed
 from cirrnb.data.scan import SPLITS, STAGES, Cohort
 
 CONFLICTS = ("t2", "t1", "drop")
@@ -110,6 +111,50 @@ def kfold(cohort: Cohort, folds: int = 5, seed: int = 0, valid: float = 0.0) -> 
     return cohorts
 
 
+def leave_one_out(cohort: Cohort, column: str = "scanner", seed: int = 0, valid: float = 0.0) -> dict[str, Cohort]:
+    """For each value of an extra column a cohort in which the patients of that value test and all others train.
+
+    What a stager is worth on a scanner, or at a site, that it has never seen. With `valid` that share of the training
+    patients, stratified by stage, is "valid" instead. Patients without a value stand in no split, since they might be
+    of the value that is left out.
+
+    Raises
+    ------
+    InputError
+        If no scan has the column, or all patients with a stage have one value.
+    InputErrors
+        If scans of a patient have different values; all such patients are named.
+    ValueError
+        If `valid` is no share below 1.
+    """
+    if not 0 <= valid < 1:
+        raise ValueError(f"valid is a share below 1, not {valid}")
+    stated: dict[str, set[str]] = {}
+    for scan in cohort.scans:
+        value = scan.extra.get(column)
+        if scan.stage is not None and not _is_missing(value):
+            stated.setdefault(scan.subject, set()).add(str(value))
+    _require_one_value(cohort, column, stated)
+    values = {subject: next(iter(found)) for subject, found in stated.items()}
+    names = sorted(set(values.values()))
+    if len(names) < 2:
+        columns = listed(sorted({name for scan in cohort.scans for name in scan.extra})) or "none"
+        raise InputError(
+            cohort.name,
+            f"the one {column} {names[0]} throughout" if names else f"no column {column}; columns beside: {columns}",
+            f"patients of at least two values of {column}",
+            "Name another column, or add this one to the table of the cohort.",
+        )
+    order = [subject for subject in _shuffled(cohort, f"leave one out {seed}") if subject in values]
+    cohorts = {}
+    for name in names:
+        test = [subject for subject in order if values[subject] == name]
+        training = [subject for subject in order if values[subject] != name]
+        chosen = _share(training, {"train": 1 - valid, "valid": valid})
+        cohorts[name] = cohort.with_splits({**chosen, **dict.fromkeys(test, "test")})
+    return cohorts
+
+
 def check(cohort: Cohort) -> None:
     """Raise InputErrors if a patient stands in two splits; to be called before anything is trained."""
     disputed = _disputed(_stated(cohort))
@@ -121,6 +166,27 @@ def check(cohort: Cohort) -> None:
                     f"{len(disputed)} patients in more than one split: {_told(disputed)}",
                     "every patient in one split",
                     "Make the split with official, random or kfold of cirrnb.data.splits.",
+                )
+            ]
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    """None, an empty cell, or NaN, the one value that is not itself."""
+    return value is None or value == "" or value != value
+
+
+def _require_one_value(cohort: Cohort, column: str, stated: dict[str, set[str]]) -> None:
+    several = sorted(subject for subject, values in stated.items() if len(values) > 1)
+    if several:
+        told = "; ".join(f"{subject} ({', '.join(sorted(stated[subject]))})" for subject in several)
+        raise InputErrors(
+            [
+                InputError(
+                    cohort.name,
+                    f"{len(several)} patients with more than one {column}: {told}",
+                    f"one {column} for each patient, so that nobody trains and tests",
+                    "Leave these patients out, or one of their sequences.",
                 )
             ]
         )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cirrnb.data.scan import STAGES
+from cirrnb.evaluation.intervals import Weighted
 
 Confusion = NDArray[np.float64]
 
@@ -41,6 +42,18 @@ def confusion_matrix(truth: ArrayLike, predicted: ArrayLike) -> Confusion:
     """Counts (3, 3) of stage indices 0 to 2, (patients,) each; rows are the truth."""
     pairs = np.asarray(truth) * len(STAGES) + np.asarray(predicted)
     return np.bincount(pairs, minlength=len(STAGES) ** 2).reshape(len(STAGES), len(STAGES)).astype(float)
+
+
+def confusions(metric: Metric, truth: ArrayLike, predicted: ArrayLike) -> Weighted:
+    """A metric of stage indices (patients,) as a function of how often each patient counts, for the bootstrap."""
+    pairs = np.asarray(truth) * len(STAGES) + np.asarray(predicted)
+    cells = np.eye(len(STAGES) ** 2)[pairs]
+
+    def weighted(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        matrices = (weights @ cells).reshape(-1, len(STAGES), len(STAGES))
+        return np.array([metric.value(matrix) for matrix in matrices])
+
+    return weighted
 
 
 def quadratic_weighted_kappa(confusion: Confusion) -> float:

@@ -8,6 +8,9 @@ import pandas as pd
 
 from cirrnb.data.errors import InputError
 
+SLICES = "slice_predictions.csv"
+"""What a run that answers slice by slice keeps beside predictions.csv."""
+
 
 def read_history(run: Path | str) -> pd.DataFrame:
     """One row an epoch: epoch, learning_rate, {train,valid}_{loss,accuracy,kappa}, seconds. Raises InputError."""
@@ -17,6 +20,14 @@ def read_history(run: Path | str) -> pd.DataFrame:
 def read_predictions(run: Path | str) -> pd.DataFrame:
     """One row a patient, as `cirrnb.predict` returned it for the run's own cohort. Raises InputError."""
     return _read(Path(run), "predictions.csv")
+
+
+def read_slice_predictions(run: Path | str) -> pd.DataFrame | None:
+    """One row a slice: subject, split, stage, predicted. None if the run has no slice_predictions.csv.
+
+    Only a stager of single slices, as the reference paper's, leaves one. Raises InputError.
+    """
+    return _read(Path(run), SLICES) if (Path(run) / SLICES).exists() else None
 
 
 def _read(run: Path, name: str) -> pd.DataFrame:

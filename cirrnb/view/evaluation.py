@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from cirrnb.data.scan import STAGES
+from cirrnb.view.forest import reach, words
 from cirrnb.view.theme import ACCENT, GRID, INK, MUTED, finish
 
 HEADLINE = ("quadratic weighted kappa", "accuracy", "balanced accuracy")
@@ -27,7 +28,7 @@ def confusion_matrix(counts: ArrayLike, *, simulated: bool) -> go.Figure:
         raise ValueError(f"a confusion matrix of the three stages is (3, 3), not {matrix.shape}")
     totals = matrix.sum(axis=1, keepdims=True)
     share = np.divide(100 * matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    words = [
+    cells = [
         [f"<b>{count}</b><br>{part:.0f} %" if total else "" for count, part in zip(row, parts, strict=True)]
         for row, parts, total in zip(matrix, share, totals[:, 0], strict=True)
     ]
@@ -36,7 +37,7 @@ def confusion_matrix(counts: ArrayLike, *, simulated: bool) -> go.Figure:
             z=share,
             x=list(STAGES),
             y=[f"{stage}<br>n = {total}" for stage, total in zip(STAGES, totals[:, 0], strict=True)],
-            text=words,
+            text=cells,
             texttemplate="%{text}",
             textfont={"size": 15},
             zmin=0,
@@ -57,9 +58,9 @@ def confusion_matrix(counts: ArrayLike, *, simulated: bool) -> go.Figure:
 
 
 def metric_forest(metrics: pd.DataFrame, *, simulated: bool) -> go.Figure:
-    """Each metric with its interval, and where chance and the majority stage would stand.
+    """Each metric with its interval, and where chance, the majority stage and the ceiling would stand.
 
-    `metrics` has one row a metric with the columns metric, value, low, high, chance and majority, as
+    `metrics` has one row a metric with the columns metric, value, low, high, chance, majority and perhaps ceiling, as
     `Evaluation.table`; the metrics of `HEADLINE` are shown.
     """
     table = metrics[metrics["metric"].isin(HEADLINE) & metrics["value"].notna()]
@@ -67,7 +68,10 @@ def metric_forest(metrics: pd.DataFrame, *, simulated: bool) -> go.Figure:
     for column, symbol, name in (
         ("chance", "line-ns", "chance"),
         ("majority", "x-thin", "majority stage"),
+        ("ceiling", "diamond-open", "ceiling, where known"),
     ):
+        if column not in table or table[column].isna().all():
+            continue
         figure.add_scatter(
             x=table[column],
             y=table["metric"],
@@ -81,31 +85,17 @@ def metric_forest(metrics: pd.DataFrame, *, simulated: bool) -> go.Figure:
         y=table["metric"],
         mode="markers+text",
         name="stager, 95 % interval",
-        text=[_words(*row) for row in table[["value", "low", "high"]].to_numpy(dtype=float)],
+        text=[words(*row) for row in table[["value", "low", "high"]].to_numpy(dtype=float)],
         textposition="top center",
         textfont={"size": 13, "color": INK},
         marker={"size": 12, "color": ACCENT},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": table["high"] - table["value"],
-            "arrayminus": table["value"] - table["low"],
-            "color": ACCENT,
-            "thickness": 2.5,
-            "width": 6,
-        },
+        error_x=reach(table["low"], table["value"], table["high"]),
         hovertemplate="%{y}: %{text}<extra></extra>",
     )
     lowest = min(0.0, float(table[["low", "chance", "majority"]].min().min()))
     figure.update_xaxes(range=[lowest - 0.04, 1.04], dtick=0.2, title_text="1 is perfect")
     figure.update_yaxes(range=[len(table) - 0.5, -0.6], showgrid=False)
     return finish(figure, "How good it is on test patients", simulated=simulated, height=150 + 80 * len(table))
-
-
-def _words(value: float, low: float, high: float) -> str:
-    if not np.isfinite(value):
-        return "not defined"
-    return f"{value:.2f} ({low:.2f} to {high:.2f})" if np.isfinite([low, high]).all() else f"{value:.2f} (no interval)"
 
 
 def _number(value: float) -> str:
@@ -116,15 +106,17 @@ def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """All metrics with interval, chance and majority, as a table to read; `metrics` as `Evaluation.table`."""
     better = metrics["higher_is_better"].map({True: "higher", False: "lower"})
     values = metrics[["value", "low", "high"]].to_numpy(dtype=float)
+    ceiling = metrics.get("ceiling", pd.Series(np.nan, index=metrics.index))
     return pd.DataFrame(
         {
-            "value (95 % interval)": [_words(*row) for row in values],
+            "value (95 % interval)": [words(*row) for row in values],
             "chance": metrics["chance"].map(_number),
             "majority": metrics["majority"].map(_number),
+            **({"ceiling": ceiling.map(_number)} if ceiling.notna().any() else {}),
             "better is": better,
             "counted over": metrics["n"],
         }
-    ).set_index(pd.Index(metrics["metric"], name=None))
+    ).set_index(pd.Index(metrics["metric"].to_list()))
 
 
 def mistaken_patients(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -141,3 +133,34 @@ def mistaken_patients(predictions: pd.DataFrame) -> pd.DataFrame:
         columns={"stage": "radiologist's stage", **{stage: f"p({stage})" for stage in STAGES}}
     )
     return shown.set_index("subject").rename_axis(None).round(2)
+
+
+def group_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The headline metrics of each group of patients as a table to read.
+
+    `rows` as `cirrnb.evaluation.subgroups.by_group` returns; empty if no group has two patients.
+    """
+    shown = {}
+    for group, part in rows.groupby("group", sort=False):
+        by_metric = part.set_index("metric")
+        told = by_metric.loc[list(HEADLINE), ["value", "low", "high"]].to_numpy(dtype=float)
+        shown[group] = {"patients": by_metric.loc["accuracy", "n"]} | {
+            name: words(*row) for name, row in zip(HEADLINE, told, strict=True)
+        }
+    return pd.DataFrame.from_dict(shown, orient="index", columns=["patients", *HEADLINE])
+
+
+def published_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy here and in the reference paper as a table to read; `rows` as `beside_published` returns."""
+    limits = rows[["accuracy", "low", "high"]].to_numpy(dtype=float)
+    return pd.DataFrame(
+        {
+            "accuracy (95 % interval)": [
+                f"{100 * value:.1f} %" + (f" ({100 * low:.0f} to {100 * high:.0f})" if np.isfinite(low) else "")
+                for value, low, high in limits
+            ],
+            "counted by": rows["counted"],
+            "patients": rows["patients"],
+            "comparable with the paper": rows["comparable"],
+        }
+    ).set_index(pd.Index(rows["who"].to_list()))

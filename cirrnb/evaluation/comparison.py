@@ -1,0 +1,201 @@
+"""Whether one stager is better than another: both asked about the same patients, and judged patient by patient.
+
+Two intervals that overlap do not show that two stagers are alike, since both fail on the same hard patients. The paired
+difference leaves those out: a resample draws patients, and takes what both stagers said about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
+
+from cirrnb.data.errors import InputError, listed
+from cirrnb.evaluation.intervals import Weighted, resample, weighted_bootstrap
+from cirrnb.evaluation.metrics import METRICS, Metric, confusion_matrix, confusions
+from cirrnb.evaluation.tables import counted, require_table, stage_indices
+
+COMPARED = ("quadratic weighted kappa", "accuracy", "balanced accuracy")
+Stages = NDArray[np.int64]
+
+
+def compare(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    *,
+    split: str | None = "test",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    names: tuple[str, str] = ("a", "b"),
+) -> pd.DataFrame:
+    """By how much stager a is better than stager b.
+
+    Parameters
+    ----------
+    a, b : predictions of the same patients, as for `evaluate`, in any order.
+    split : whom to count; None counts every patient with a stage.
+    confidence, resamples, seed : of the intervals, a BCa bootstrap over patients stratified by stage.
+    names : what messages call the two.
+
+    Returns
+    -------
+    One row for each of `COMPARED`: metric, a, b (its values), difference (a less b), low, high, method (of the
+    interval), p (of no difference, two-sided), test, only_a, only_b (patients whom that one alone staged right),
+    n (patients), left_out (whom one of the two could not stage). For accuracy p is McNemar's, exact (Psychometrika
+    1947;12:153); for the others it comes from exchanging the two answers of patients at random (Fisher's
+    randomisation test), as often as there are resamples.
+
+    Raises
+    ------
+    InputError
+        If a table is not as it should be, or patients or their stages differ; they are named.
+    """
+    truth, said_a, said_b, left_out = _paired(a, b, split, names)
+    resampling = resample(truth, resamples, seed)
+    only_a, only_b = (int(((one == truth) & (other != truth)).sum()) for one, other in _both_ways(said_a, said_b))
+    rows = []
+    for metric in (metric for metric in METRICS if metric.name in COMPARED):
+        values = [metric.value(confusion_matrix(truth, said)) for said in (said_a, said_b)]
+        interval = weighted_bootstrap(_difference(metric, truth, said_a, said_b), resampling, confidence)
+        exact = metric.name == "accuracy"
+        p = mcnemar(only_a, only_b) if exact else _exchanged(metric, truth, said_a, said_b, resamples, seed)
+        row: dict[str, Any] = {"metric": metric.name, "a": values[0], "b": values[1]}
+        row |= {"difference": values[0] - values[1], **asdict(interval), "p": p}
+        rows.append(row | {"test": "McNemar, exact" if exact else "randomisation"})
+    return pd.DataFrame(rows).assign(only_a=only_a, only_b=only_b, n=len(truth), left_out=left_out)
+
+
+def compare_all(
+    predictions_by_name: Mapping[str, pd.DataFrame],
+    reference: str,
+    *,
+    split: str | None = "test",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """By how much one stager is better than each of several others.
+
+    Parameters
+    ----------
+    predictions_by_name : name -> predictions, all of the same patients.
+    reference : the name of the one that the others are compared with.
+    split, confidence, resamples, seed : as for `compare`.
+
+    Returns
+    -------
+    The rows of `compare` for every opponent, with opponent in front and p_holm, p corrected for the number of opponents
+    within each metric. Differences above zero speak for the reference. The intervals are not corrected.
+
+    Raises
+    ------
+    InputError
+        As `compare`, or if there is no such reference or nobody to compare it with.
+    """
+    if reference not in predictions_by_name or len(predictions_by_name) < 2:
+        raise InputError(
+            "predictions_by_name",
+            f"{listed(predictions_by_name) or 'nothing'}",
+            f"{reference} and at least one other",
+            "Hand in the predictions of the reference and of its opponents by name.",
+        )
+    against = partial(
+        compare,
+        predictions_by_name[reference],
+        split=split,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    tables = []
+    for name, predictions in predictions_by_name.items():
+        if name != reference:
+            table = against(predictions, names=(reference, name))
+            table.insert(0, "opponent", name)
+            tables.append(table)
+    result = pd.concat(tables, ignore_index=True)
+    corrected = result.groupby("metric")["p"].transform(lambda ps: holm(ps.to_numpy()))
+    result.insert(list(result).index("p") + 1, "p_holm", corrected)
+    return result
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Chance of so uneven a count, or a more uneven one, of patients whom one stager alone staged right."""
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+
+
+def holm(ps: ArrayLike) -> NDArray[np.float64]:
+    """p values (tests,) corrected for their number; NaN, a test that could not be made, counts as none.
+
+    Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian J. of Statistics 1979;6:65.
+    """
+    given = np.asarray(ps, dtype=float)
+    made = np.flatnonzero(~np.isnan(given))
+    order = made[np.argsort(given[made], kind="stable")]
+    result = np.full(given.shape, np.nan)
+    raised = given[order] * np.arange(len(order), 0, -1)
+    result[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
+    return result
+
+
+def _difference(metric: Metric, truth: Stages, said_a: Stages, said_b: Stages) -> Weighted:
+    of_a, of_b = confusions(metric, truth, said_a), confusions(metric, truth, said_b)
+    return lambda weights: of_a(weights) - of_b(weights)
+
+
+def _exchanged(metric: Metric, truth: Stages, said_a: Stages, said_b: Stages, times: int, seed: int) -> float:
+    """How often the difference is at least as large when it is a toss of a coin whose answer is whose."""
+    both = np.stack([said_a, said_b])
+    doubled, answers = np.concatenate([truth, truth]), both.reshape(-1)
+    value = confusions(metric, doubled, answers)
+    keep = np.random.default_rng(seed).integers(0, 2, (times, len(truth))).astype(float)
+    # The two answers of a patient stand one behind the other, and a weight of 1 or 0 picks one of them.
+    differences = value(np.hstack([keep, 1 - keep])) - value(np.hstack([1 - keep, keep]))
+    found = metric.value(confusion_matrix(truth, said_a)) - metric.value(confusion_matrix(truth, said_b))
+    if not np.isfinite(found) or not np.isfinite(differences).all():
+        return float("nan")
+    return float((1 + (np.abs(differences) >= abs(found) - 1e-12).sum()) / (1 + times))
+
+
+def _both_ways(one: Stages, other: Stages) -> tuple[tuple[Stages, Stages], tuple[Stages, Stages]]:
+    return (one, other), (other, one)
+
+
+def _paired(
+    a: pd.DataFrame, b: pd.DataFrame, split: str | None, names: tuple[str, str]
+) -> tuple[Stages, Stages, Stages, int]:
+    """Truth and both answers (patients,) of those whom both staged, and how many one of them could not stage."""
+    staged = []
+    for table, name in zip((a, b), names, strict=True):
+        require_table(table, ["split"] if split else [], name)
+        chosen = table if split is None else table[table["split"] == split]
+        staged.append(chosen[chosen["stage"].notna()].set_index("subject"))
+    one, other = staged
+    odd = sorted(set(one.index) ^ set(other.index))
+    if odd:
+        raise InputError(
+            " and ".join(names),
+            f"{len(odd)} patients who are in one table only ({listed(odd, 5)})",
+            "the same patients in both",
+            "Predict the same cohort with both stagers, and name the same split.",
+        )
+    other = other.loc[one.index]
+    wrong = one.index[one["stage"] != other["stage"]]
+    if len(wrong):
+        raise InputError(
+            " and ".join(names),
+            f"two different stages for {len(wrong)} patients ({listed(wrong, 5)})",
+            "one truth for each patient",
+            "Predict the same cohort with both stagers.",
+        )
+    known = (one["predicted"].notna() & other["predicted"].notna()).to_numpy()
+    one, _ = counted(one[known].reset_index(), None, names[0])
+    said_b = stage_indices(other.loc[known, "predicted"])
+    return stage_indices(one["stage"]), stage_indices(one["predicted"]), said_b, int((~known).sum())

@@ -1,0 +1,187 @@
+"""How sure a stager may be: its temperature and its sets of stages, learned from patients it was not trained on.
+
+Neural networks are surer than they are right. One number, the temperature, divides the raw scores before they become
+probabilities: Guo et al., *On calibration of modern neural networks*, ICML 2017. It changes no answer, only how sure
+it is. Sets of stages then say which stages a patient may have, `cirrnb.model.stage_sets`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.scan import STAGES
+from cirrnb.data.writing import write_whole
+from cirrnb.model.stage_sets import EVERYTHING, in_set, rank_needed, threshold
+
+CALIBRATION = "calibration.json"
+FORMAT = 1
+COVERAGE = 0.90
+TEMPERATURES = (0.1, 10.0)
+"""What a temperature may be; beyond, calibrators who are all right, or all wrong, would drive it anywhere."""
+
+_LEAST = 1e-12
+"""Probabilities below this count as this much, so that each has a logarithm."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns raw scores into probabilities and sets of stages that mean what they say.
+
+    Attributes
+    ----------
+    temperature : raw scores are divided by it; above 1 the stager was too sure.
+    threshold : how much probability a set may have gathered and still take in the next stage; 1 takes in all.
+    coverage : share of patients whose set is to hold the true stage.
+    n : calibrators it was learned from.
+    how : in words, for a report.
+    """
+
+    temperature: float
+    threshold: float
+    coverage: float
+    n: int
+    how: str
+
+    def apply(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Calibrated probabilities from raw scores, (3,) or (patients, 3) alike; raw probabilities by `logits_of`."""
+        return np.asarray(softmax(np.asarray(logits, dtype=float) / self.temperature, axis=-1))
+
+    def prediction_set(self, probabilities: ArrayLike) -> tuple[str, ...]:
+        """The stages that one patient may have, neighbours, mildest first, from calibrated probabilities (3,)."""
+        return self.prediction_sets(np.atleast_2d(np.asarray(probabilities, dtype=float)))[0]
+
+    def prediction_sets(self, probabilities: ArrayLike) -> list[tuple[str, ...]]:
+        """`prediction_set` of many patients, from calibrated probabilities (patients, 3)."""
+        chosen = in_set(probabilities, self.threshold)
+        return [tuple(stage for stage, inside in zip(STAGES, row, strict=True) if inside) for row in chosen]
+
+    def calibrate(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """A table of uncalibrated predictions with calibrated mild, moderate and severe, and the column set.
+
+        Patients without probabilities keep none, and have no set.
+        """
+        result = predictions.copy()
+        known = predictions[list(STAGES)].notna().all(axis=1).to_numpy()
+        probabilities = self.apply(logits_of(predictions.loc[known, list(STAGES)]))
+        result.loc[known, list(STAGES)] = probabilities
+        told = np.full(len(result), None, dtype=object)
+        told[known] = [set_text(stages) for stages in self.prediction_sets(probabilities)]
+        return result.assign(set=pd.Series(told, index=result.index, dtype=object))
+
+    def save(self, run: Path | str) -> Path:
+        """Write `calibration.json` into a run folder."""
+        path = Path(run) / CALIBRATION
+        told = {"format": FORMAT, "stages": STAGES, **asdict(self)}
+        write_whole(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
+        return path
+
+
+def fit(logits: ArrayLike, truth: ArrayLike, coverage: float = COVERAGE) -> Calibration:
+    """Learn temperature and sets from patients whom the stager, or the fold's stager, was not trained on.
+
+    The sets cover exactly as `cirrnb.model.stage_sets` says but for one thing: the same patients give the temperature,
+    one number. With a hundred or more of them that is lost in the noise. With out-of-fold calibrators, and a stager
+    trained on all of them, coverage rests on the folds' stagers being about as good as that one.
+
+    Parameters
+    ----------
+    logits : (patients, 3) raw scores; probabilities by `logits_of`.
+    truth : (patients,) indices of the true stages, 0 to 2.
+    coverage : share of patients whose set shall hold the true stage.
+
+    Returns
+    -------
+    Calibration. With too few patients for the coverage (fewer than 9 for 0.9) the temperature stays 1 and every set
+    holds every stage.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a stage or a coverage is none, or scores are not finite.
+    """
+    scores, stages = np.asarray(logits, dtype=float), np.asarray(truth)
+    if scores.ndim != 2 or scores.shape[1] != len(STAGES) or stages.shape != scores.shape[:1]:
+        raise ValueError(f"logits are (patients, 3) and truth (patients,), not {scores.shape} and {stages.shape}")
+    if not np.isfinite(scores).all() or not np.isin(stages, range(len(STAGES))).all():
+        raise ValueError("logits are finite and the truth is 0, 1 or 2")
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage lies between 0 and 1, not {coverage}")
+    n = len(stages)
+    if rank_needed(n, coverage) > n:
+        how = f"not calibrated: {n} patients are too few for sets that cover {coverage:.0%}; every stage is possible"
+        return Calibration(1.0, EVERYTHING, coverage, n, how)
+    temperature = _temperature(scores, stages.astype(np.int64))
+    at = threshold(softmax(scores / temperature, axis=1), stages, coverage)
+    how = f"temperature by log loss, sets of neighbouring stages by ordinal conformal prediction, {n} patients"
+    return Calibration(temperature, at, coverage, n, how)
+
+
+def fit_predictions(predictions: pd.DataFrame, coverage: float = COVERAGE) -> Calibration:
+    """`fit` from a table of uncalibrated predictions, one row a patient, all made out of fold.
+
+    Patients without a stage or without probabilities are left out. Raises ValueError as `fit` does.
+    """
+    known = predictions[predictions["stage"].notna() & predictions[list(STAGES)].notna().all(axis=1)]
+    truth = known["stage"].map(STAGES.index).to_numpy(dtype=np.int64)
+    return fit(logits_of(known[list(STAGES)]), truth, coverage)
+
+
+def logits_of(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Raw scores that give these probabilities, of any shape: their logarithms."""
+    return np.log(np.maximum(np.asarray(probabilities, dtype=float), _LEAST))
+
+
+def set_text(stages: tuple[str, ...]) -> str:
+    """A set as tables hold it: "mild|moderate"."""
+    return "|".join(stages)
+
+
+def read_calibration(run: Path | str) -> Calibration | None:
+    """The calibration of a run folder, or None if it has none. Raises InputError if the file is damaged."""
+    path = Path(run) / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told["format"] != FORMAT or tuple(told["stages"]) != STAGES:
+            raise ValueError(f"format {told['format']}, stages {told['stages']}")
+        return _checked({field.name: told[field.name] for field in fields(Calibration)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            path,
+            f"no readable calibration ({type(error).__name__}: {error})",
+            f"format {FORMAT} as this version writes it",
+            "Copy the whole run folder again, or train again.",
+        ) from error
+
+
+def _checked(told: dict[str, Any]) -> Calibration:
+    calibration = Calibration(**told)
+    numbers = (calibration.temperature, calibration.threshold, calibration.coverage, calibration.n)
+    if not all(isinstance(one, int | float) and np.isfinite(one) for one in numbers):
+        raise ValueError("values that are no numbers")
+    fits = calibration.temperature > 0 and 0 <= calibration.threshold <= 1 and 0 < calibration.coverage < 1
+    if not fits or calibration.n < 0 or not isinstance(calibration.how, str):
+        raise ValueError(f"values that no calibration has ({numbers})")
+    return calibration
+
+
+def _temperature(scores: NDArray[np.float64], stages: NDArray[np.int64]) -> float:
+    """Where the log loss is smallest; it has one valley in the logarithm of the temperature."""
+    patients = np.arange(len(stages))
+
+    def loss(log_temperature: float) -> float:
+        return -float(log_softmax(scores / np.exp(log_temperature), axis=1)[patients, stages].mean())
+
+    bounds = tuple(np.log(TEMPERATURES))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x))
