@@ -37,6 +37,12 @@ class Staging:
     sequence_weights: torch.Tensor
     slice_log_probabilities: torch.Tensor | None = None
 
+    def cpu(self) -> Staging:
+        """The same on the CPU."""
+        parts = (self.scores, self.log_probabilities, self.slice_weights, self.sequence_weights)
+        slices = self.slice_log_probabilities
+        return Staging(*(part.cpu() for part in parts), None if slices is None else slices.cpu())
+
 
 class Stager(nn.Module):
     """Slices to stage: an encoder with attention at four scales, slices of both sequences that look at each other,
