@@ -11,6 +11,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedCohort
 from cirrnb.data.scan import Cohort
 from cirrnb.model.calibration import COVERAGE, fit_predictions
+from cirrnb.model.familiarity import fit_familiarity
 from cirrnb.model.folds import out_of_fold
 from cirrnb.model.results import read_predictions
 from cirrnb.model.settings import TrainingSettings
@@ -33,7 +34,7 @@ def cross_validate(
     Fold k is trained on the other folds with seed `settings.seed` + k - 1, so that the spread between folds holds that
     between seeds. The folder appears when it is complete; an interrupted cross-validation goes on where it stopped. It
     holds fold-1, fold-2, ... (run folders), predictions.csv (every patient as the one stager that had not seen them
-    says, uncalibrated), calibration.json (learned from those) and folds.json.
+    says, uncalibrated), calibration.json (learned from those), familiarity.json and folds.json.
 
     Raises
     ------
@@ -57,6 +58,7 @@ def cross_validate(
     with writing(home):
         table.to_csv(home / "predictions.csv", index=False)
         fit_predictions(table, coverage).save(home)
+        fit_familiarity(prepared.bags(staged=True)).save(home)
         (home / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
         home.replace(out)
     return out

@@ -187,7 +187,8 @@ def _usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], l
             "at least one usable sequence",
             "Look at the patient's files, or leave it out.",
         )
-    return used, notes + [f"{name} has one slice" for name, scan in used.items() if scan.grid.shape[0] == 1]
+    notes += [f"{name} has one slice" for name, scan in used.items() if scan.grid.shape[0] == 1]
+    return used, notes + (trained.familiarity.remarks(used) if trained.familiarity else [])
 
 
 def _told(said: Prediction) -> dict[str, Any]:

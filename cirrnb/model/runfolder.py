@@ -16,6 +16,7 @@ from cirrnb.data.prepared import PreparedCohort
 from cirrnb.data.scan import SPLITS, STAGES
 from cirrnb.model.calibration import fit_predictions
 from cirrnb.model.checkpoint import TrainedStager, save_stager
+from cirrnb.model.familiarity import fit_familiarity
 from cirrnb.model.prediction import predict, predict_slices
 from cirrnb.model.results import SLICES
 from cirrnb.model.stager import Stager
@@ -34,7 +35,8 @@ def write_run(
     device: torch.device,
 ) -> None:
     """Write config.json, model.safetensors, history.csv, predictions.csv (all patients, uncalibrated), calibration.json
-    (from the validation patients) and provenance.json; for a stager of single slices slice_predictions.csv.
+    (from the validation patients), familiarity.json and provenance.json; for a stager of single slices
+    slice_predictions.csv.
 
     `provenance` holds at least `training`, `preparation` and `data`, by which the run is known again.
     """
@@ -56,6 +58,7 @@ def write_run(
         pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
         predictions.to_csv(folder / "predictions.csv", index=False)
         calibration.save(folder)
+        fit_familiarity(prepared.bags(split="train")).save(folder)
         if slices is not None:
             slices.to_csv(folder / SLICES, index=False)
         (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 from cirrnb.data.errors import InputError
 from cirrnb.model.calibration import CALIBRATION, read_calibration
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
+from cirrnb.model.familiarity import FAMILIARITY
 from cirrnb.model.runfolder import PROVENANCE
 from cirrnb.model.trained import FOLDS, SHIPPED, load_model
 
@@ -44,7 +45,8 @@ def ship(run: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> 
         (beside / name).mkdir(parents=True)
         for file in (CONFIG, WEIGHTS):
             shutil.copyfile(run / name / file, beside / name / file)
-    shutil.copyfile(run / CALIBRATION, beside / CALIBRATION)
+    for file in (CALIBRATION, FAMILIARITY):
+        shutil.copyfile(run / file, beside / file)
     (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
     (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members)), encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)

@@ -10,6 +10,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.model.calibration import Calibration, read_calibration
 from cirrnb.model.checkpoint import TrainedStager, load_stager
+from cirrnb.model.familiarity import Familiarity, read_familiarity
 
 FOLDS = "folds.json"
 SHIPPED = "shipped"
@@ -25,11 +26,13 @@ class TrainedModel:
     members : at least one, all for scans prepared alike; their probabilities are averaged.
     name : of the run, as reports call it.
     calibration : learned from patients none of them had seen; None leaves the probabilities as they are, without sets.
+    familiarity : what training scans looked like; None where nothing is said about it.
     """
 
     members: tuple[TrainedStager, ...]
     name: str
     calibration: Calibration | None = None
+    familiarity: Familiarity | None = None
 
     @property
     def preparation(self) -> PreparationSettings:
@@ -49,7 +52,7 @@ def load_model(run: Path | str) -> TrainedModel:
     folder = Path(__file__).parent / SHIPPED if str(run) == SHIPPED else Path(run)
     listed = folder / FOLDS
     if not listed.is_file():
-        return TrainedModel((load_stager(folder),), folder.resolve().name, read_calibration(folder))
+        return _together((load_stager(folder),), folder)
     try:
         names = json.loads(listed.read_text(encoding="utf-8"))["folds"]
         if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
@@ -59,4 +62,8 @@ def load_model(run: Path | str) -> TrainedModel:
     members = tuple(load_stager(folder / name) for name in names)
     if len({(member.preparation, member.stager.settings) for member in members}) > 1:
         raise InputError(folder, "folds trained otherwise", "folds of one cross-validation", "Train again.")
-    return TrainedModel(members, folder.resolve().name, read_calibration(folder))
+    return _together(members, folder)
+
+
+def _together(members: tuple[TrainedStager, ...], folder: Path) -> TrainedModel:
+    return TrainedModel(members, folder.resolve().name, read_calibration(folder), read_familiarity(folder))
