@@ -77,7 +77,8 @@ def test_every_parameter_has_a_type_and_says_what_it_is(name: str) -> None:
 def test_a_notebook_tells_a_story(name: str) -> None:
     assert "".join(cells(name, "markdown")[0]["source"]).startswith("# ")
     for cell in cells(name):
-        assert len("".join(cell["source"]).splitlines()) <= 20, "logic belongs in the package"
+        if "parameters" not in cell["metadata"].get("tags", []):
+            assert len("".join(cell["source"]).splitlines()) <= 20, "logic belongs in the package"
     prose = " ".join("".join(cell["source"]) for cell in cells(name, "markdown"))
     assert not re.search(r"METAVIR|\bF[0-4]\b|compensated", prose), "the stages are none of these"
     assert any("Notice(" in "".join(cell["source"]) for cell in cells(name))
