@@ -165,7 +165,7 @@ def _differences(name: str, comparisons: pd.DataFrame) -> dict[str, str]:
     if comparisons.empty:
         return said
     found = comparisons[(comparisons["opponent"] == name) & (comparisons["metric"] == _KAPPA)]
-    for row in found.itertuples():
-        told = words(row.difference, row.low, row.high, signed=True)
-        said = {f"{BASELINE} less it, kappa": told, "p (Holm)": f"{row.p_holm:.3f}"}
+    for row in found.to_dict(orient="records"):
+        told = words(row["difference"], row["low"], row["high"], signed=True)
+        said = {f"{BASELINE} less it, kappa": told, "p (Holm)": f"{row['p_holm']:.3f}"}
     return said
