@@ -84,7 +84,7 @@ def test_two_jobs_never_write_the_same_file(source: Path) -> None:
 def test_a_cluster_without_dask_or_scheduler_is_told(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [job] = jobs_for(source, 1)
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match=r"extra \[cluster\].*cirrnb\[cluster\]"):
+    with pytest.raises(InputError, match=r"extra \[cluster\].*pip install distributed"):
         fan_out([job], cluster="tcp://127.0.0.1:1", tell=lambda _: None)
 
 

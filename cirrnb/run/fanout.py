@@ -59,7 +59,8 @@ def fan_out(
     ----------
     workers : notebooks at a time; None takes as many as there are cores. The cores are shared among them.
     cluster : address of a Dask scheduler ("tcp://..."), whose workers then run the notebooks, as many at a time as they
-        have threads. They need this package and must see the same folders under the same paths.
+        have threads. They need this package and must see the same folders under the same paths. Whoever reaches a
+        scheduler can run code on it: bind it to 127.0.0.1 or to a network you trust.
     tell : takes a line of text as each job ends.
 
     Raises
@@ -152,7 +153,7 @@ def _connect(address: str) -> Client:
         from distributed import Client
     except ImportError:
         raise InputError(
-            f"cluster {address}", "no Dask", "the extra [cluster]", 'Install it: pip install "cirrnb[cluster]".'
+            f"cluster {address}", "no Dask", "the extra [cluster]", "Install it: pip install distributed."
         ) from None
     try:
         client: Any = Client(address, timeout=_PATIENCE)
