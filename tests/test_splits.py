@@ -126,6 +126,14 @@ def test_kfold_tests_every_patient_once_in_even_stratified_folds(valid):
             assert sum(split[s] == "test" for s in split if stages[s] == stage) == pytest.approx(count / 5, abs=1)
 
 
+def test_one_fold_is_asked_for_by_its_number():
+    folds = splits.kfold(many(), folds=3, seed=1)
+    assert [by_subject(splits.fold(many(), number, 3, seed=1)) for number in (1, 2, 3)] == list(map(by_subject, folds))
+    for number in (0, 4):
+        with pytest.raises(InputError, match="from 1 to 3"):
+            splits.fold(many(), number, 3)
+
+
 def test_kfold_refuses_more_folds_than_patients():
     with pytest.raises(InputError, match="3 patients"):
         splits.kfold(Cohort((scan(1), scan(2), scan(3))), folds=5)

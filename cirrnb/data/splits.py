@@ -111,6 +111,15 @@ def kfold(cohort: Cohort, folds: int = 5, seed: int = 0, valid: float = 0.0) -> 
     return cohorts
 
 
+def fold(cohort: Cohort, number: int, folds: int = 5, seed: int = 0, valid: float = 0.0) -> Cohort:
+    """Fold `number` of `kfold`, counted from 1. Raises as `kfold`, and InputError where there is no such fold."""
+    if not 1 <= number <= folds:
+        raise InputError(
+            "fold", str(number), f"a number from 1 to {folds}", "Name one of the folds, or set folds to 0."
+        )
+    return kfold(cohort, folds, seed, valid)[number - 1]
+
+
 def leave_one_out(cohort: Cohort, column: str = "scanner", seed: int = 0, valid: float = 0.0) -> dict[str, Cohort]:
     """For each value of an extra column a cohort in which the patients of that value test and all others train.
 

@@ -37,12 +37,13 @@ class WorkerDied(RuntimeError):
 
 
 class Worker:
-    """One process and the two pipes to it; `work` names the module whose `run_job` it calls."""
+    """One process and the two pipes to it; `work` names the module whose `run_job` it calls, with `threads` in each
+    library that computes."""
 
-    def __init__(self, work: str) -> None:
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    def __init__(self, work: str, threads: int = 1) -> None:
+        bounds = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         self._process = subprocess.Popen(
-            (*COMMAND, work), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **threads}, text=True
+            (*COMMAND, work), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **bounds}, text=True
         )
         self._ready = False
 
@@ -74,10 +75,12 @@ class Worker:
                 pipe.close()
 
 
-def in_parallel(jobs: Sequence[Job], workers: int, work: str) -> Generator[tuple[int, Outcome | WorkerDied]]:
+def in_parallel(
+    jobs: Sequence[Job], workers: int, work: str, threads: int = 1
+) -> Generator[tuple[int, Outcome | WorkerDied]]:
     """Outcomes as they come, each with the job's place in `jobs`. Ending the iteration early ends the workers.
 
-    `work` names the module whose `run_job` does a job.
+    `work` names the module whose `run_job` does a job, `threads` is how many each worker computes with.
     """
     idle: SimpleQueue[Worker] = SimpleQueue()
     started: list[Worker] = []
@@ -87,7 +90,7 @@ def in_parallel(jobs: Sequence[Job], workers: int, work: str) -> Generator[tuple
         try:
             worker = idle.get_nowait()
         except Empty:
-            worker = Worker(work)
+            worker = Worker(work, threads)
             started.append(worker)
             if ended.is_set():  # `started` may have been gone through already
                 worker.stop()
@@ -99,14 +102,14 @@ def in_parallel(jobs: Sequence[Job], workers: int, work: str) -> Generator[tuple
         idle.put(worker)
         return outcome
 
-    with ThreadPoolExecutor(workers) as threads:
-        places = {threads.submit(run, job): place for place, job in enumerate(jobs)}
+    with ThreadPoolExecutor(workers) as pool:
+        places = {pool.submit(run, job): place for place, job in enumerate(jobs)}
         try:
             for done in as_completed(places):
                 yield places[done], done.result()
         finally:
             ended.set()
-            threads.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
             for worker in started:
                 worker.stop()
 
