@@ -12,7 +12,7 @@ from toy_patients import toy_cohort
 
 from cirrnb.data.errors import InputError
 from cirrnb.model import crossvalidation
-from cirrnb.model.calibration import read_calibration
+from cirrnb.model.certainty.calibration import read_calibration
 from cirrnb.model.crossvalidation import cross_validate
 from cirrnb.model.prediction import predict
 from cirrnb.model.settings import TrainingSettings

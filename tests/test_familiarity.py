@@ -11,7 +11,7 @@ from toy_patients import LARGE, toy_cohort, write_scan
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.model.familiarity import LEAST, Familiarity, describe_image, fit_familiarity, read_familiarity
+from cirrnb.model.certainty.familiarity import LEAST, Familiarity, describe_image, fit_familiarity, read_familiarity
 
 
 def bags(root, count: int, seed: int) -> list[Bag]:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from cirrnb.model.heads import HEADS, CornHead, CrossEntropyHead, CumulativeHead, stage_loss
+from cirrnb.model.network.heads import HEADS, CornHead, CrossEntropyHead, CumulativeHead, stage_loss
 
 
 @pytest.mark.parametrize("name", HEADS)

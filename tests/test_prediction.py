@@ -16,9 +16,9 @@ from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import SEQUENCES, STAGES, Scan
 from cirrnb.model import prediction as module
 from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.network.stager import Stager
 from cirrnb.model.prediction import COLUMNS, predict, predict_patient
 from cirrnb.model.settings import StagerSettings
-from cirrnb.model.stager import Stager
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from cirrnb.data.prepared import PreparedScan
+if TYPE_CHECKING:
+    from cirrnb.data.prepared import PreparedScan
+
 
 REACH = 40.0
 """Largest shift looked for in mm; the dome of the liver moves 10 to 30 mm in quiet to deep breathing."""

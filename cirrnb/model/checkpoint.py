@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import SEQUENCES, STAGES
+from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
-from cirrnb.model.stager import Stager
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1

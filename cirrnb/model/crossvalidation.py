@@ -10,8 +10,8 @@ from cirrnb.data import splits
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedCohort
 from cirrnb.data.scan import Cohort
-from cirrnb.model.calibration import COVERAGE, fit_predictions
-from cirrnb.model.familiarity import fit_familiarity
+from cirrnb.model.certainty.calibration import COVERAGE, fit_predictions
+from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.folds import out_of_fold
 from cirrnb.model.results import read_predictions
 from cirrnb.model.settings import TrainingSettings

@@ -16,10 +16,10 @@ from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort, PreparedScan
 from cirrnb.data.scan import SEQUENCES, STAGES
-from cirrnb.model.batch import Batch, collate
-from cirrnb.model.calibration import logits_of, set_text
+from cirrnb.model.certainty.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.stager import Staging
+from cirrnb.model.network.batch import Batch, collate
+from cirrnb.model.network.stager import Staging
 from cirrnb.model.trained import TrainedModel, load_model
 
 CHUNK = 32

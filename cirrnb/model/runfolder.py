@@ -14,12 +14,12 @@ import torch
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedCohort
 from cirrnb.data.scan import SPLITS, STAGES
-from cirrnb.model.calibration import fit_predictions
+from cirrnb.model.certainty.calibration import fit_predictions
+from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.checkpoint import TrainedStager, save_stager
-from cirrnb.model.familiarity import fit_familiarity
+from cirrnb.model.network.stager import Stager
 from cirrnb.model.prediction import predict, predict_slices
 from cirrnb.model.results import SLICES
-from cirrnb.model.stager import Stager
 from cirrnb.model.unfinished import differences, writing
 
 PROVENANCE = "provenance.json"

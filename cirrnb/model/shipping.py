@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from cirrnb.data.errors import InputError
-from cirrnb.model.calibration import CALIBRATION, read_calibration
+from cirrnb.model.certainty.calibration import CALIBRATION, read_calibration
+from cirrnb.model.certainty.familiarity import FAMILIARITY
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
-from cirrnb.model.familiarity import FAMILIARITY
 from cirrnb.model.runfolder import PROVENANCE
 from cirrnb.model.trained import FOLDS, SHIPPED, load_model
 

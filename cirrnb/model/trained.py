@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.model.calibration import Calibration, read_calibration
+from cirrnb.model.certainty.calibration import Calibration, read_calibration
+from cirrnb.model.certainty.familiarity import Familiarity, read_familiarity
 from cirrnb.model.checkpoint import TrainedStager, load_stager
-from cirrnb.model.familiarity import Familiarity, read_familiarity
 
 FOLDS = "folds.json"
 SHIPPED = "shipped"

@@ -23,12 +23,12 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import Bag, PreparedCohort
 from cirrnb.data.scan import STAGES
 from cirrnb.model import provenance
-from cirrnb.model.batch import Batch, collate
 from cirrnb.model.eligibility import staged_patients
+from cirrnb.model.network.batch import Batch, collate
+from cirrnb.model.network.stager import Stager
 from cirrnb.model.runfolder import require_same_run, write_run
 from cirrnb.model.schedule import best_epoch, one_cycle, plateau, steps_of_epoch
 from cirrnb.model.settings import TrainingSettings
-from cirrnb.model.stager import Stager
 from cirrnb.model.unfinished import UnfinishedRun
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from cirrnb.data.errors import InputError
 from cirrnb.data.writing import write_whole
 from cirrnb.model.checkpoint import fill, read_tensors, save_tensors
-from cirrnb.model.stager import Stager
+from cirrnb.model.network.stager import Stager
 
 IDENTITY, STATE, MODEL, OPTIMIZER = "identity.json", "state.json", "model.safetensors", "optimizer.safetensors"
 BEST = "best.safetensors"

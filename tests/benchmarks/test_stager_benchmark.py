@@ -25,7 +25,7 @@ from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.seeds import spread
 from cirrnb.evaluation.slices import slice_accuracy
-from cirrnb.model.calibration import fit_predictions
+from cirrnb.model.certainty.calibration import fit_predictions
 from cirrnb.model.checkpoint import load_stager
 from cirrnb.model.folds import mean_of, out_of_fold
 from cirrnb.model.prediction import predict_slices

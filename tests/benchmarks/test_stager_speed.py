@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cirrnb.model.batch import Batch
-from cirrnb.model.encoder import SliceEncoder
+from cirrnb.model.network.batch import Batch
+from cirrnb.model.network.encoder import SliceEncoder
+from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
-from cirrnb.model.stager import Stager
 
 pytestmark = pytest.mark.benchmark
 

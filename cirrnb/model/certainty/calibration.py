@@ -2,7 +2,7 @@
 
 Neural networks are surer than they are right. One number, the temperature, divides the raw scores before they become
 probabilities: Guo et al., *On calibration of modern neural networks*, ICML 2017. It changes no answer, only how sure
-it is. Sets of stages then say which stages a patient may have, `cirrnb.model.stage_sets`.
+it is. Sets of stages then say which stages a patient may have, `cirrnb.model.certainty.stage_sets`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.special import log_softmax, softmax
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import STAGES
 from cirrnb.data.writing import write_whole
-from cirrnb.model.stage_sets import EVERYTHING, in_set, rank_needed, threshold
+from cirrnb.model.certainty.stage_sets import EVERYTHING, in_set, rank_needed, threshold
 
 CALIBRATION = "calibration.json"
 FORMAT = 1
@@ -89,8 +89,8 @@ class Calibration:
 def fit(logits: ArrayLike, truth: ArrayLike, coverage: float = COVERAGE) -> Calibration:
     """Learn temperature and sets from patients whom the stager, or the fold's stager, was not trained on.
 
-    The sets cover exactly as `cirrnb.model.stage_sets` says but for one thing: the same patients give the temperature,
-    one number. With a hundred or more of them that is lost in the noise. With out-of-fold calibrators, and a stager
+    The sets cover exactly as `stage_sets` says but for one thing: the same patients give the temperature, one number.
+    With a hundred or more of them that is lost in the noise. With out-of-fold calibrators, and a stager
     trained on all of them, coverage rests on the folds' stagers being about as good as that one.
 
     Parameters

@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from cirrnb.data.scan import SEQUENCES
-from cirrnb.model.attention import SliceAttention
-from cirrnb.model.backbone import MEAN, STANDARD_DEVIATION, build_backbone
+from cirrnb.model.network.attention import SliceAttention
+from cirrnb.model.network.backbone import MEAN, STANDARD_DEVIATION, build_backbone
 from cirrnb.model.settings import StagerSettings
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from cirrnb.data.scan import SEQUENCES
-from cirrnb.model.batch import Batch
+from cirrnb.model.network.batch import Batch
 
 HEADS = 4
 REACH = 12.0

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from cirrnb.data.scan import SEQUENCES
-from cirrnb.model.batch import Batch
-from cirrnb.model.encoder import SliceEncoder
-from cirrnb.model.fusion import CrossSequenceAttention, SequenceFusion, present
-from cirrnb.model.heads import HEADS, StageHead, stage_loss
-from cirrnb.model.pooling import GatedAttentionPooling
+from cirrnb.model.network.batch import Batch
+from cirrnb.model.network.encoder import SliceEncoder
+from cirrnb.model.network.fusion import CrossSequenceAttention, SequenceFusion, present
+from cirrnb.model.network.heads import HEADS, StageHead, stage_loss
+from cirrnb.model.network.pooling import GatedAttentionPooling
 from cirrnb.model.settings import StagerSettings
 
 
