@@ -68,7 +68,15 @@ def test_no_room_hides_a_verb() -> None:
     for module in pkgutil.walk_packages([str(PACKAGE)], "cirrnb."):
         import_module(module.name)
     verbs = [name for name in cirrnb.__all__ if not name.startswith("_")]
-    assert set(verbs) == {"read_cohort", "simulate_cohort", "prepare", "train", "predict", "evaluate"}
+    assert set(verbs) == {
+        "read_cohort",
+        "simulate_cohort",
+        "prepare",
+        "train",
+        "cross_validate",
+        "predict",
+        "evaluate",
+    }
     for name in verbs:
         assert callable(getattr(cirrnb, name)), name
     assert set(verbs) <= set(dir(cirrnb))
