@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cirrnb.data.preparation.cohort import prepare
     from cirrnb.data.reading import read_cohort
     from cirrnb.evaluation.evaluation import evaluate
+    from cirrnb.model.crossvalidation import cross_validate
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
     from cirrnb.simulation.cohort import simulate_cohort
@@ -23,11 +24,21 @@ _WHERE = {
     "simulate_cohort": "cirrnb.simulation.cohort",
     "prepare": "cirrnb.data.preparation.cohort",
     "train": "cirrnb.model.training",
+    "cross_validate": "cirrnb.model.crossvalidation",
     "predict": "cirrnb.model.prediction",
     "evaluate": "cirrnb.evaluation.evaluation",
 }
 
-__all__ = ["__version__", "evaluate", "predict", "prepare", "read_cohort", "simulate_cohort", "train"]
+__all__ = [
+    "__version__",
+    "cross_validate",
+    "evaluate",
+    "predict",
+    "prepare",
+    "read_cohort",
+    "simulate_cohort",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -298,6 +298,8 @@ def test_the_run_folder_tells_what_it_is_and_nothing_about_the_machine(prepared,
     assert {path.name for path in run.iterdir()} == {
         "config.json",
         "model.safetensors",
+        "calibration.json",
+        "familiarity.json",
         "history.csv",
         "predictions.csv",
         "provenance.json",

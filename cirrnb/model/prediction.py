@@ -13,11 +13,14 @@ import torch
 from tqdm import tqdm
 
 from cirrnb.data.dataset import draw
-from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort, PreparedScan
 from cirrnb.data.scan import SEQUENCES, STAGES
-from cirrnb.model.batch import collate
-from cirrnb.model.checkpoint import TrainedStager, load_stager
+from cirrnb.model.batch import Batch, collate
+from cirrnb.model.calibration import logits_of, set_text
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.stager import Staging
+from cirrnb.model.trained import TrainedModel, load_model
 
 CHUNK = 32
 """Slices encoded at a time: 400 slices need no more memory than these."""
@@ -34,6 +37,7 @@ class Prediction:
     subject : source and id of the patient.
     probabilities : stage -> probability, summing to one.
     predicted : the most probable stage.
+    prediction_set : the stages that are possible, neighbours, mildest first; None for a model that is not calibrated.
     slice_weights : sequence -> (slices,) share of each slice, summing to one.
     sequence_weights : sequence -> share in the patient, summing to one over those used.
     notes : what was missing or unusual, in words for a reader.
@@ -44,6 +48,7 @@ class Prediction:
     subject: str
     probabilities: Mapping[str, float]
     predicted: str
+    prediction_set: tuple[str, ...] | None
     slice_weights: Mapping[str, np.ndarray]
     sequence_weights: Mapping[str, float]
     notes: tuple[str, ...]
@@ -52,7 +57,7 @@ class Prediction:
 
 
 def predict(
-    model: TrainedStager | Path | str,
+    model: TrainedModel | TrainedStager | Path | str,
     patients: PreparedCohort | Sequence[Bag],
     *,
     device: torch.device | str = "cpu",
@@ -62,56 +67,114 @@ def predict(
 
     Parameters
     ----------
-    model : a run folder, or what `load_stager` read from one.
+    model : a run folder, the folder of a cross-validation (whose stagers are averaged), "shipped" for the model that
+        comes with the package, or what `load_model` or `load_stager` read from one.
     patients : a prepared cohort, or the bags of those patients who are wanted.
 
     Returns
     -------
     One row a patient: subject, patient, source, split, stage (the truth, or None), predicted, mild, moderate,
     severe (probabilities), sequences ("T1W+T2W"), notes, simulated (True if the model learned from simulated images
-    or the patients are). A patient without a usable sequence has no predicted stage and a note that says why.
+    or the patients are). Where the model is calibrated the probabilities are, and a column set tells the stages that
+    are possible ("mild|moderate"). A patient without a usable sequence has no predicted stage and a note that says why.
 
     Raises
     ------
     InputErrors
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
-    trained = model if isinstance(model, TrainedStager) else load_stager(model)
+    trained = _as_model(model)
     bags = patients.bags() if isinstance(patients, PreparedCohort) else list(patients)
     simulated = trained.simulated or (isinstance(patients, PreparedCohort) and patients.simulated)
     if not all(bag.scans for bag in bags):
         raise InputError(
             "bags", "a patient without a scan", "at least one sequence a patient", "Leave the patient out."
         )
-    mismatched = [error for bag in bags for error in _prepared_otherwise(bag, trained)]
-    if mismatched:
-        raise InputErrors(mismatched)
-    trained.stager.to(device)
+    raise_if_any(error for bag in bags for error in _prepared_otherwise(bag, trained))
+    for member in trained.members:
+        member.stager.to(device)
     rows, failures = [], []
     for bag in tqdm(bags, desc="staging", unit="patient", disable=not progress):
         row: dict[str, Any] = {"subject": bag.subject, "patient": bag.patient, "source": _source(bag)}
         row |= {"split": bag.split, "stage": bag.stage, "simulated": simulated}
         try:
-            prediction = predict_patient(trained, bag)
+            rows.append(row | _told(predict_patient(trained, bag)))
         except InputError as error:
             failures.append(error)
             rows.append(row | {"predicted": None, "sequences": "", "notes": f"not staged: {error.found}"})
-        else:
-            used = "+".join(prediction.slice_weights)
-            notes = "; ".join(prediction.notes)
-            rows.append(row | {"predicted": prediction.predicted, "sequences": used, "notes": notes})
-            rows[-1] |= prediction.probabilities
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=[*COLUMNS, *(["set"] if trained.calibration else [])])
 
 
-def predict_patient(trained: TrainedStager, bag: Bag) -> Prediction:
+def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) -> Prediction:
     """Stage one patient on the device where the stager is; deterministic.
 
     Raises InputError if no sequence of the patient can be used.
     """
-    wanted = trained.stager.settings.sequences
+    trained = _as_model(model)
+    used, notes = _usable(trained, bag)
+    batch = collate([draw(Bag(used))])
+    said = [_ask(member, batch) for member in trained.members]
+    # Normalised once more, since log-probabilities in float32 add up to one only nearly.
+    chances = np.mean([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in said], axis=0)
+    if trained.calibration:
+        chances = trained.calibration.apply(logits_of(chances))
+    slices = np.mean([one.slice_weights.numpy() for one in said], axis=0)
+    sequences = np.mean([one.sequence_weights[0].numpy() for one in said], axis=0)
+    return Prediction(
+        subject=bag.subject,
+        probabilities=dict(zip(STAGES, chances.tolist(), strict=True)),
+        predicted=STAGES[int(np.argmax(chances))],
+        prediction_set=trained.calibration.prediction_set(chances) if trained.calibration else None,
+        slice_weights={name: slices[batch.sequence.numpy() == SEQUENCES.index(name)] for name in used},
+        sequence_weights={name: float(sequences[SEQUENCES.index(name)]) for name in used},
+        notes=tuple(notes),
+        model=trained.name,
+        simulated=trained.simulated,
+    )
+
+
+def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
+    """What a stager of single slices says about each: one row a slice with subject, split, stage, sequence, position
+    (mm, RAS+ z), predicted, mild, moderate, severe. Patients without a usable sequence are left out.
+
+    Raises ValueError for a stager that does not stage slice by slice.
+    """
+    tables = []
+    for bag in bags:
+        try:
+            used, _ = _usable(_as_model(trained), bag)
+        except InputError:
+            continue
+        batch = collate([draw(Bag(used))])
+        said = _ask(trained, batch).slice_log_probabilities
+        if said is None:
+            raise ValueError("this stager sees all slices of a patient together")
+        table = pd.DataFrame(said.double().softmax(dim=1).numpy(), columns=list(STAGES))
+        table.insert(0, "predicted", [STAGES[index] for index in said.argmax(dim=1)])
+        table.insert(0, "position", batch.position.numpy())
+        table.insert(0, "sequence", [SEQUENCES[index] for index in batch.sequence])
+        tables.append(pd.DataFrame({"subject": bag.subject, "split": bag.split, "stage": bag.stage}, index=table.index))
+        tables[-1] = pd.concat([tables[-1], table], axis=1)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
+    if isinstance(model, TrainedModel):
+        return model
+    return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
+
+
+@torch.inference_mode()
+def _ask(member: TrainedStager, batch: Batch) -> Staging:
+    stager = member.stager.eval()
+    return stager.stage(batch.to(next(stager.parameters()).device), chunk=CHUNK).cpu()
+
+
+def _usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], list[str]]:
+    """The scans that can be staged, and what is missing or unusual, in words. Raises InputError where none can be."""
+    wanted = trained.members[0].stager.settings.sequences
     own = {name: scan for name, scan in bag.scans.items() if name in wanted}
     unusable = {name: reason for name, scan in own.items() if (reason := _unusable(scan))}
     notes = [f"{name} left out: {reason}" for name, reason in unusable.items()]
@@ -125,23 +188,12 @@ def predict_patient(trained: TrainedStager, bag: Bag) -> Prediction:
             "Look at the patient's files, or leave it out.",
         )
     notes += [f"{name} has one slice" for name, scan in used.items() if scan.grid.shape[0] == 1]
-    stager = trained.stager.eval()
-    batch = collate([draw(Bag(used))])
-    with torch.inference_mode():
-        said = stager.stage(batch.to(next(stager.parameters()).device), chunk=CHUNK)
-    # Normalised once more, since log-probabilities in float32 add up to one only nearly.
-    probabilities = said.log_probabilities[0].cpu().double().softmax(dim=0).tolist()
-    weights = said.slice_weights.cpu().numpy()
-    return Prediction(
-        subject=bag.subject,
-        probabilities=dict(zip(STAGES, probabilities, strict=True)),
-        predicted=STAGES[int(np.argmax(probabilities))],
-        slice_weights={name: weights[batch.sequence.numpy() == SEQUENCES.index(name)] for name in used},
-        sequence_weights={name: float(said.sequence_weights[0, SEQUENCES.index(name)]) for name in used},
-        notes=tuple(notes),
-        model=trained.name,
-        simulated=trained.simulated,
-    )
+    return used, notes + (trained.familiarity.remarks(used) if trained.familiarity else [])
+
+
+def _told(said: Prediction) -> dict[str, Any]:
+    told: dict[str, Any] = {"predicted": said.predicted, **said.probabilities, "notes": "; ".join(said.notes)}
+    return told | {"sequences": "+".join(said.slice_weights), "set": set_text(said.prediction_set or ())}
 
 
 def _unusable(scan: PreparedScan) -> str | None:
@@ -158,7 +210,7 @@ def _source(bag: Bag) -> str:
     return next(iter(bag.scans.values())).scan.source
 
 
-def _prepared_otherwise(bag: Bag, trained: TrainedStager) -> list[InputError]:
+def _prepared_otherwise(bag: Bag, trained: TrainedModel) -> list[InputError]:
     return [
         InputError(
             scan.scan.name,

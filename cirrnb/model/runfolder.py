@@ -14,8 +14,11 @@ import torch
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedCohort
 from cirrnb.data.scan import SPLITS, STAGES
+from cirrnb.model.calibration import fit_predictions
 from cirrnb.model.checkpoint import TrainedStager, save_stager
-from cirrnb.model.prediction import predict
+from cirrnb.model.familiarity import fit_familiarity
+from cirrnb.model.prediction import predict, predict_slices
+from cirrnb.model.results import SLICES
 from cirrnb.model.stager import Stager
 from cirrnb.model.unfinished import differences, writing
 
@@ -31,7 +34,9 @@ def write_run(
     provenance: Mapping[str, Any],
     device: torch.device,
 ) -> None:
-    """Write config.json, model.safetensors, history.csv, predictions.csv (all patients) and provenance.json.
+    """Write config.json, model.safetensors, history.csv, predictions.csv (all patients, uncalibrated), calibration.json
+    (from the validation patients), familiarity.json and provenance.json; for a stager of single slices
+    slice_predictions.csv.
 
     `provenance` holds at least `training`, `preparation` and `data`, by which the run is known again.
     """
@@ -44,11 +49,18 @@ def write_run(
     }
     trained = TrainedStager(stager.eval(), prepared.settings, prepared.simulated, name, config)
     predictions = predict(trained, prepared, device=device)
+    slices = predict_slices(trained, prepared.bags()) if stager.settings.pooling == "slice" else None
+    # Nobody is told the stage of a validation patient in training, so that they can say how sure the stager may be.
+    calibration = fit_predictions(predictions[predictions["split"] == "valid"])
     with writing(folder):
         folder.mkdir(exist_ok=True)
         save_stager(folder, stager, config)
         pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
         predictions.to_csv(folder / "predictions.csv", index=False)
+        calibration.save(folder)
+        fit_familiarity(prepared.bags(split="train")).save(folder)
+        if slices is not None:
+            slices.to_csv(folder / SLICES, index=False)
         (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
 
 

@@ -37,6 +37,17 @@ class Staging:
     sequence_weights: torch.Tensor
     slice_log_probabilities: torch.Tensor | None = None
 
+    def cpu(self) -> Staging:
+        """The same on the CPU."""
+        slices = self.slice_log_probabilities
+        return Staging(
+            self.scores.cpu(),
+            self.log_probabilities.cpu(),
+            self.slice_weights.cpu(),
+            self.sequence_weights.cpu(),
+            None if slices is None else slices.cpu(),
+        )
+
 
 class Stager(nn.Module):
     """Slices to stage: an encoder with attention at four scales, slices of both sequences that look at each other,
@@ -76,10 +87,13 @@ class Stager(nn.Module):
 
     def embed(self, batch: Batch, chunk: int | None = None) -> torch.Tensor:
         """Slice embeddings (slices, width), each slice by itself."""
-        parts = [(encoder, chosen) for encoder, chosen in self._readers(batch) if len(chosen)]
-        embedded = [encoder.embed(batch.slices[own], batch.sequence[own], chunk) for encoder, own in parts]
-        order = torch.cat([chosen for _, chosen in parts]).argsort()
-        return torch.cat(embedded)[order] + self.sequence_embedding(batch.sequence)
+        parts = [(encoder, own) for encoder, own in self._readers(batch) if len(own)]
+        if len(parts) == 1:  # without a copy of the slices
+            embedded = parts[0][0].embed(batch.slices, batch.sequence, chunk)
+        else:
+            apart = [encoder.embed(batch.slices[own], batch.sequence[own], chunk) for encoder, own in parts]
+            embedded = torch.cat(apart)[torch.cat([own for _, own in parts]).argsort()]
+        return embedded + self.sequence_embedding(batch.sequence)
 
     def stage_embedded(self, embedded: torch.Tensor, batch: Batch) -> Staging:
         """What follows the encoder, given slice embeddings (slices, width) of the batch."""

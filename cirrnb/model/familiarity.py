@@ -1,0 +1,151 @@
+"""Whether a scan looks like those a stager was trained on: a flag for a wrong sequence, organ or contrast.
+
+Looks at the prepared image alone and not at the network, which is sure of itself on anything. A scan is far if its
+brightness and coarse layout are further from the training scans' mean, in units of their spread (Mahalanobis distance
+with the shrunk covariance of Ledoit and Wolf, J. Multivariate Analysis 2004;88:365), than nearly all of theirs are, or
+if it is nearer to the scans of the other sequence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
+from sklearn.model_selection import KFold
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.writing import write_whole
+
+FAMILIARITY = "familiarity.json"
+FORMAT = 1
+LEAST = 30
+"""Training scans of a sequence below which nothing is said about it."""
+TILES = (5, 6)
+"""Rows and columns of the coarse layout."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+SHARE = 0.99
+"""Share of held-out training scans whose distance counts as usual."""
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What the training scans of one sequence look like: mean (features,) and precision (features, features) of
+    `describe_image`, and the largest usual distance. Distances are Mahalanobis', at least 0."""
+
+    mean: Numbers
+    precision: Numbers
+    limit: float
+
+    def distance(self, described: Numbers) -> float:
+        """Of a scan as `describe_image` gives it from the training scans."""
+        apart = described - self.mean
+        return math.sqrt(max(float(apart @ self.precision @ apart), 0.0))
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """What is usual, by sequence; a sequence with fewer than `LEAST` training scans is absent and never flagged."""
+
+    usual: Mapping[str, Usual]
+
+    def remarks(self, scans: Mapping[str, PreparedScan]) -> list[str]:
+        """A sentence for each scan that looks unlike the training scans of its sequence."""
+        told = []
+        for name, scan in scans.items():
+            if name not in self.usual:
+                continue
+            described = describe_image(scan)
+            far = {one: usual.distance(described) / usual.limit for one, usual in self.usual.items()}
+            likest = min(far, key=lambda one: far[one])
+            if likest != name:
+                told.append(f"{name} looks more like the training scans of {likest}: are the two exchanged?")
+            elif far[name] > 1:
+                told.append(
+                    f"{name} looks unlike the training scans ({far[name]:.1f} times the usual distance): another "
+                    "sequence, organ or contrast?"
+                )
+        return told
+
+    def save(self, run: Path | str) -> Path:
+        """Write `familiarity.json` into a run folder."""
+        path = Path(run) / FAMILIARITY
+        told = {
+            name: {"mean": usual.mean.tolist(), "precision": usual.precision.tolist(), "limit": usual.limit}
+            for name, usual in self.usual.items()
+        }
+        write_whole(path, json.dumps({"format": FORMAT, "usual": told}, allow_nan=False) + "\n")
+        return path
+
+
+def fit_familiarity(bags: Sequence[Bag]) -> Familiarity:
+    """Learn from training patients what their scans look like."""
+    described: dict[str, list[Numbers]] = {}
+    for bag in bags:
+        for name, scan in bag.scans.items():
+            described.setdefault(name, []).append(describe_image(scan))
+    return Familiarity({name: _usual(np.array(rows)) for name, rows in described.items() if len(rows) >= LEAST})
+
+
+def read_familiarity(run: Path | str) -> Familiarity | None:
+    """What a run folder says is usual, or None where it says nothing. Raises InputError if the file is damaged."""
+    path = Path(run) / FAMILIARITY
+    if not path.is_file():
+        return None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told["format"] != FORMAT:
+            raise ValueError(f"format {told['format']}")
+        return Familiarity({name: _checked(one) for name, one in told["usual"].items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"no readable file ({error})", f"format {FORMAT}", "Copy the run again.") from error
+
+
+def describe_image(scan: PreparedScan) -> Numbers:
+    """(features,) of a prepared scan: quantiles of its brightness, how sharply it changes, and the mean brightness and
+    its spread along the body in `TILES` of the slice."""
+    image = np.asarray(scan.image, dtype=np.float32)
+    columns = np.add.reduceat(image, _edges(image.shape[2], TILES[1]), axis=2)
+    tiles = np.add.reduceat(columns, _edges(image.shape[1], TILES[0]), axis=1) / (image[0].size / np.prod(TILES))
+    thinned = image[::2, ::2, ::2]
+    sharp = np.abs(np.diff(image[::2], axis=2)).mean()
+    parts = [np.quantile(thinned, QUANTILES), [sharp], tiles.mean(axis=0).ravel(), tiles.std(axis=0).ravel()]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _edges(size: int, parts: int) -> NDArray[np.int64]:
+    return np.arange(parts) * size // parts
+
+
+def _usual(rows: Numbers) -> Usual:
+    held_out = []
+    for known, new in KFold(5, shuffle=True, random_state=0).split(rows):
+        estimate = LedoitWolf().fit(rows[known] / _scale(rows))
+        held_out += np.sqrt(estimate.mahalanobis(rows[new] / _scale(rows))).tolist()
+    scale = _scale(rows)
+    estimate = LedoitWolf().fit(rows / scale)
+    precision = estimate.precision_ / np.outer(scale, scale)
+    return Usual(estimate.location_ * scale, precision, float(np.quantile(held_out, SHARE)))
+
+
+def _scale(rows: Numbers) -> Numbers:
+    """Spread of each feature, so that shrinking treats them alike."""
+    return np.maximum(rows.std(axis=0), 1e-6)
+
+
+def _checked(told: Mapping[str, object]) -> Usual:
+    usual = Usual(np.array(told["mean"], float), np.array(told["precision"], float), float(told["limit"]))  # type: ignore[arg-type]
+    count = 7 + 2 * int(np.prod(TILES))
+    if usual.mean.shape != (count,) or usual.precision.shape != (count, count) or not usual.limit > 0:
+        raise ValueError("numbers of another shape")
+    if not (np.isfinite(usual.mean).all() and np.isfinite(usual.precision).all()):
+        raise ValueError("numbers that are not finite")
+    return usual

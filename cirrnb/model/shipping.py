@@ -1,0 +1,97 @@
+"""Putting a model into the package: `python -m cirrnb.model.shipping runs/development`, for maintainers.
+
+What is copied are the first folds of a cross-validation, as many as fit into `LIMIT`, and the calibration learned from
+all of its folds. The card beside them says what they were trained on; nothing of any patient goes along.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from cirrnb.data.errors import InputError
+from cirrnb.model.calibration import CALIBRATION, read_calibration
+from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
+from cirrnb.model.familiarity import FAMILIARITY
+from cirrnb.model.runfolder import PROVENANCE
+from cirrnb.model.trained import FOLDS, SHIPPED, load_model
+
+LIMIT = 5_000_000
+"""Bytes that a model in the package may have."""
+CARD = "card.md"
+
+
+def ship(run: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> Path:
+    """Copy the folds of a cross-validation's folder that fit into `out`, with calibration and card; returns `out`.
+
+    Raises InputError if the folder is no calibrated cross-validation, or its first fold is larger than `LIMIT`.
+    """
+    run, out = Path(run), Path(out)
+    if not (run / FOLDS).is_file() or read_calibration(run) is None:
+        raise InputError(run, "no cross-validation", f"{FOLDS} and {CALIBRATION}", "Use cirrnb.cross_validate.")
+    model = load_model(run)
+    names: list[str] = []
+    for member in model.members:
+        if sum(_size(run / name) for name in (*names, member.name)) > LIMIT:
+            break
+        names.append(member.name)
+    if not names:
+        raise InputError(run, f"a first fold of {_size(run / model.members[0].name)} bytes", f"{LIMIT}", "Ship less.")
+    beside = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    for name in names:
+        (beside / name).mkdir(parents=True)
+        for file in (CONFIG, WEIGHTS):
+            shutil.copyfile(run / name / file, beside / name / file)
+    for file in (CALIBRATION, FAMILIARITY):
+        shutil.copyfile(run / file, beside / file)
+    (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
+    (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members)), encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)
+    return beside.rename(out)
+
+
+def _size(folder: Path) -> int:
+    return sum((folder / file).stat().st_size for file in (CONFIG, WEIGHTS))
+
+
+def _card(run: Path, first: TrainedStager, names: list[str], folds: int) -> str:
+    calibration = read_calibration(run)
+    assert calibration is not None
+    told = json.loads((run / names[0] / PROVENANCE).read_text(encoding="utf-8"))
+    origin = "**simulated** patients: its answers mean nothing for a patient" if first.simulated else "real patients"
+    patients = sum(first.config["splits"]["train"].values())
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    settings = json.dumps(first.config["training"], indent=1)
+    return f"""\
+# The model that comes with the package
+
+Estimates the stage of liver cirrhosis (mild, moderate, severe) from T1W and T2W MRI. **Research and education only**:
+not a medical device, no diagnosis. Trained on {origin}.
+
+- What: {len(names)} of the {folds} stagers of a cross-validation ({", ".join(names)}), their probabilities averaged.
+- Trained on: cohort "{first.config["cohort"]}", {patients} patients each.
+- Looks at: scans prepared with {first.preparation}.
+- Calibration: {calibration.how}; temperature {calibration.temperature:.2f}.
+- Versions: {versions}.
+
+## Made by
+
+```
+cirrnb simulate cohorts/development --patients 240 --seed 7
+cirrnb train --cohort cohorts/development --run runs/development --folds 5
+python -m cirrnb.model.shipping runs/development
+```
+
+## Settings
+
+```
+{settings}
+```
+"""
+
+
+if __name__ == "__main__":
+    print(ship(sys.argv[1]))

@@ -1,0 +1,69 @@
+"""A trained model as one asks it: a stager, or the folds of a cross-validation together, with its calibration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.model.calibration import Calibration, read_calibration
+from cirrnb.model.checkpoint import TrainedStager, load_stager
+from cirrnb.model.familiarity import Familiarity, read_familiarity
+
+FOLDS = "folds.json"
+SHIPPED = "shipped"
+"""Stands for the model that comes with the package, wherever a run folder is asked for."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Stagers that answer together.
+
+    Attributes
+    ----------
+    members : at least one, all for scans prepared alike; their probabilities are averaged.
+    name : of the run, as reports call it.
+    calibration : learned from patients none of them had seen; None leaves the probabilities as they are, without sets.
+    familiarity : what training scans looked like; None where nothing is said about it.
+    """
+
+    members: tuple[TrainedStager, ...]
+    name: str
+    calibration: Calibration | None = None
+    familiarity: Familiarity | None = None
+
+    @property
+    def preparation(self) -> PreparationSettings:
+        return self.members[0].preparation
+
+    @property
+    def simulated(self) -> bool:
+        """True if one of them was trained on simulated images."""
+        return any(member.simulated for member in self.members)
+
+
+def load_model(run: Path | str) -> TrainedModel:
+    """The model of a run folder, of a cross-validation's folder, or "shipped" for the one in the package.
+
+    Raises InputError where something is missing or damaged, or a pickle stands in its place.
+    """
+    folder = Path(__file__).parent / SHIPPED if str(run) == SHIPPED else Path(run)
+    listed = folder / FOLDS
+    if not listed.is_file():
+        return _together((load_stager(folder),), folder)
+    try:
+        names = json.loads(listed.read_text(encoding="utf-8"))["folds"]
+        if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+            raise ValueError("no names of folders beside it")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(listed, f"no readable list of folds ({error})", "a whole file", "Train again.") from error
+    members = tuple(load_stager(folder / name) for name in names)
+    if len({(member.preparation, member.stager.settings) for member in members}) > 1:
+        raise InputError(folder, "folds trained otherwise", "folds of one cross-validation", "Train again.")
+    return _together(members, folder)
+
+
+def _together(members: tuple[TrainedStager, ...], folder: Path) -> TrainedModel:
+    return TrainedModel(members, folder.resolve().name, read_calibration(folder), read_familiarity(folder))
