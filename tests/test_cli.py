@@ -119,7 +119,7 @@ def test_the_help_of_an_alias_lists_every_parameter(alias: str, notebook: str) -
     for parameter in read_schema(find_notebook(notebook)).values():
         assert f"--{parameter.name.replace('_', '-')} " in said
         assert parameter.help and parameter.help[1:30] in said
-    assert "[default: 20]" in said or alias != "train"
+    assert "[default: 72]" in said or alias != "train"
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_each_notebook_runs_with_its_defaults(tmp_path: Path) -> None:
         assert run_notebook(name, tmp_path / f"{name}.ipynb", cwd=tmp_path).exists()
 
 
-def test_an_ablation_trains_scores_and_compares(demo_folder: Path) -> None:
+def run_ablation(folder: Path) -> str:
     """At its smallest: the whole stager, one trained beside it, and the whole one asked again without a sequence."""
     parameters = {
         "cohort": "cohorts/demo",
@@ -199,15 +199,23 @@ def test_an_ablation_trains_scores_and_compares(demo_folder: Path) -> None:
         "architectures": False,
         "resamples": 100,
     }
-    executed = run_notebook("04_ablation", demo_folder / "04_ablation.ipynb", parameters, cwd=demo_folder)
+    return text_of(run_notebook("04_ablation", folder / "04_ablation.ipynb", parameters, cwd=folder))
+
+
+def test_an_ablation_trains_scores_and_compares(demo_folder: Path) -> None:
+    told = run_ablation(demo_folder)
     assert {path.name for path in (demo_folder / "runs/ablation").iterdir()} == {"whole-0", "T1W-0"}
     assert (demo_folder / "runs/ablation/T1W-0/metrics.json").exists()
     for page in ("whole-0/02_train", "whole-0/03_evaluate", "T1W-0/02_train", "T1W-0/03_evaluate"):
         assert (demo_folder / "reports/ablation" / f"{page}.html").exists()
-    told = text_of(executed)
     assert "02_train of T1W-0: done" in told and "no run" not in told and "failed" not in told
     assert "whole less each of the others" in told and "Not asked for." in told
-    again = text_of(run_notebook("04_ablation", demo_folder / "04_ablation.ipynb", parameters, cwd=demo_folder))
+
+
+@pytest.mark.slow
+def test_a_second_ablation_has_nothing_to_do(demo_folder: Path) -> None:
+    run_ablation(demo_folder)
+    again = run_ablation(demo_folder)
     assert again.count("already done") == 4 and ": done in" not in again
 
 
