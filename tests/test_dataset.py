@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_patients import toy_cohort, write_scan
 
-from cirrnb.data.augmentation import Augmentation, augment, move
+from cirrnb.data.augmentation import Augmentation, augment, move, smooth_field
 from cirrnb.data.dataset import UNSTAGED, BagDataset, draw, draw_for_training, evenly_spaced, random_stratified
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Scan
+
+NOTHING = Augmentation(rotation=0, shift=0, gain=0, gamma=0, noise=0, bias=0)
 
 
 def test_evenly_spaced_takes_the_middle_of_equal_stretches():
@@ -77,8 +80,7 @@ def test_no_augmentation_leaves_the_slices_alone(tmp_path):
     bag = toy_cohort(tmp_path, {"train": 1}, slices=(3, 3)).bags()[0]
     drawn = draw_for_training(bag, 3, None, 0, 0)
     assert torch.equal(drawn.slices, draw(bag, 3).slices)
-    nothing = Augmentation(rotation=0, shift=0, gain=0, gamma=0, noise=0, bias=0)
-    torch.testing.assert_close(draw_for_training(bag, 3, nothing, 0, 0).slices, drawn.slices)
+    torch.testing.assert_close(draw_for_training(bag, 3, NOTHING, 0, 0).slices, drawn.slices)
 
 
 def dot(rows: int, columns: int, row: int, column: int) -> torch.Tensor:
@@ -124,3 +126,37 @@ def test_intensities_stay_near_and_negative_ones_are_not_lost():
 def test_amounts_without_sense_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Augmentation(**wrong)
+
+
+def test_a_receive_field_is_smooth_and_within_its_bound():
+    field = smooth_field((40, 60), torch.Generator().manual_seed(1))
+    assert field.shape == (40, 60) and field.abs().max() <= 1 and field.abs().max() > 0.05
+    assert field.diff(dim=0).abs().max() < 0.06 and field.diff(dim=1).abs().max() < 0.06
+    shaded = augment(torch.ones(2, 1, 40, 60), replace(NOTHING, bias=0.3), torch.Generator().manual_seed(2))
+    assert shaded.min() > 0.69 and shaded.max() < 1.31 and shaded.std() > 0.01
+
+
+def test_slices_are_mirrored_only_where_asked_for():
+    slices = torch.arange(12.0).reshape(1, 1, 3, 4) / 12
+    assert torch.allclose(augment(slices, NOTHING, torch.Generator().manual_seed(0)), slices, atol=1e-6)
+    both = augment(slices, replace(NOTHING, flip=1.0), torch.Generator().manual_seed(0))
+    assert torch.allclose(both, slices.flip(-1, -2), atol=1e-6)
+
+
+def test_sequences_are_left_out_as_often_as_asked_for(tmp_path):
+    bag = toy_cohort(tmp_path, {"train": 1}).bags()[0]
+    seen = [set(draw_for_training(bag, 2, None, 0, epoch, 0.4).sequence.tolist()) for epoch in range(200)]
+    share = sum(len(one) == 1 for one in seen) / 200
+    assert 0.28 < share < 0.52 and {0} in seen and {1} in seen
+    alone = bag.only(["T2W"])
+    assert set(draw_for_training(alone, 2, None, 0, 0, 0.99).sequence.tolist()) == {1}
+    assert bag.only(["T1W", "T2W"]) is bag and alone.only(["T1W"]) is None
+
+
+def test_age_and_sex_come_along_where_known(tmp_path):
+    bag = toy_cohort(tmp_path, {"train": 1}).bags()[0]
+    assert draw(bag).person.tolist() == [0, 0, 0, 0]
+    scans = {name: replace(one, scan=replace(one.scan, age=75.0, sex="female")) for name, one in bag.scans.items()}
+    assert draw(Bag(scans)).person.tolist() == [1, 1, 1, 1]
+    younger = {name: replace(one, scan=replace(one.scan, age=45.0, sex="male")) for name, one in bag.scans.items()}
+    assert draw(Bag(younger)).person.tolist() == [-1, 1, 0, 1]
