@@ -13,7 +13,7 @@ from PIL import Image
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.reading import read_cohort
-from cirrnb.simulation.cohort import simulate_cohort, simulator_hash
+from cirrnb.simulation.cohort import SIMULATOR_VERSION, simulate_cohort, simulator_hash
 from cirrnb.simulation.gallery import real_panels, simulated_panels
 from cirrnb.simulation.patients import draw_patient, plan
 from cirrnb.simulation.scans import scanner, simulate_scan
@@ -25,6 +25,17 @@ def root(tmp_path_factory):
     out = tmp_path_factory.mktemp("simulated") / "cohort"
     simulate_cohort(out, patients=6, seed=4, scale="tiny", healthy=2, twins=True, workers=2, progress=False)
     return out
+
+
+FROZEN = ("1.1", "1dbd2c22fb970a39")
+"""Version and hash of the simulator, together: a changed simulator must not keep its version."""
+
+
+def test_version_and_source_are_frozen_together():
+    assert (SIMULATOR_VERSION, simulator_hash()) == FROZEN, (
+        "The simulator's source changed. Bump SIMULATOR_VERSION, set FROZEN to the new pair, and rerun what quotes "
+        "figures from the old one: ceiling, floor, reference protocol, benchmarks, docs/simulated.png, README."
+    )
 
 
 def voxels(path):

@@ -148,10 +148,14 @@ def cavity(points: Points) -> Array:
     deep = np.abs(points.y) / (HALF_DEPTH * (1 - 0.05 * rise))
     # Flatter in front than an ellipse, and fuller towards the back of the flanks.
     across = across * (1 - 0.05 * np.clip(points.y / HALF_DEPTH, -1, 1))
-    power = np.float32(2.5)
-    reach = np.maximum(across**power + deep**power, np.float32(1e-6)) ** (1 / power)
+    # The power 2.5 of both, and its root.
+    reach = across * across * np.sqrt(across) + deep * deep * np.sqrt(deep)
+    np.maximum(reach, np.float32(2e-8), out=reach)
+    np.power(reach, np.float32(-0.4), out=reach)
     away = np.sqrt(points.x * points.x + points.y * points.y)
-    return (away * (1 - 1 / np.maximum(reach, np.float32(1e-3)))).astype(np.float32)
+    reach *= -away
+    reach += away
+    return np.asarray(reach, dtype=np.float32)
 
 
 def diaphragm(body: Body, points: Points) -> Array:

@@ -7,7 +7,7 @@ coordinate is computed on a line and noise is a product of three small matrices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -26,11 +26,12 @@ CELLS = 8
 CELL_SAMPLES = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Points:
-    """The three axes of a grid, each a rising float32 line of coordinates in mm."""
+    """The three axes of a grid, each a rising float32 line of coordinates in mm; `kept` is noise already computed."""
 
     axes: tuple[Array, Array, Array]
+    kept: dict[Noise, Array] = field(default_factory=dict, repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,10 +53,10 @@ class Points:
         """The part of the grid within a box in mm, or None where they do not meet."""
         slices = []
         for axis, below, above in zip(self.axes, low, high, strict=True):
-            start, stop = np.searchsorted(axis, (below, above))
+            start, stop = int(axis.searchsorted(np.float32(below))), int(axis.searchsorted(np.float32(above)))
             if start >= stop:
                 return None
-            slices.append(slice(int(start), int(stop)))
+            slices.append(slice(start, stop))
         window = (slices[0], slices[1], slices[2])
         return window, Points((self.axes[0][window[0]], self.axes[1][window[1]], self.axes[2][window[2]]))
 
@@ -67,7 +68,9 @@ class Points:
 
 def coverage(distance: Array, width: float) -> Array:
     """Share of a voxel of `width` mm that lies within a body, from the distance of the voxel's centre; 0 to 1."""
-    return np.clip(0.5 - distance / np.float32(width), 0, 1)
+    share = distance * np.float32(-1 / width)
+    share += np.float32(0.5)
+    return np.minimum(np.maximum(share, 0, out=share), 1, out=share)
 
 
 def smooth_max(a: Array, b: Array, radius: float) -> Array:
@@ -94,9 +97,13 @@ def ellipsoid(points: Points, centre: Vector, radii: Vector, tilt: float = 0.0) 
         cosine, sine = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
         x, y = cosine * x + sine * y, cosine * y - sine * x
     x, y = x / np.float32(radii[0]), y / np.float32(radii[1])
-    reach = np.sqrt(x * x + y * y + z * z)
-    slope = np.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2)
-    return (reach * (reach - 1) / np.maximum(slope, np.float32(1e-4))).astype(np.float32)
+    square = (x * x + y * y) + z * z
+    slope = ((x / radii[0]) ** 2 + (y / radii[1]) ** 2) + (z / radii[2]) ** 2
+    np.sqrt(np.maximum(slope, np.float32(1e-8), out=slope), out=slope)
+    # reach (reach - 1) / slope, where reach is the square's root.
+    square -= np.sqrt(square)
+    square /= slope
+    return np.asarray(square, dtype=np.float32)
 
 
 def capsule(points: Points, start: Vector, end: Vector, radius: float, tip: float | None = None) -> Array:
@@ -106,7 +113,8 @@ def capsule(points: Points, start: Vector, end: Vector, radius: float, tip: floa
     length = float(along @ along) or 1.0
     x, y, z = points.x - start[0], points.y - start[1], points.z - start[2]
     ahead = (x * along[0] + y * along[1]) + z * along[2]
-    share = np.clip(ahead / np.float32(length), 0, 1)
+    share = ahead * np.float32(1 / length)
+    np.minimum(np.maximum(share, 0, out=share), 1, out=share)
     # Squared distance to the axis: |p|² - t (2 p.d - t |d|²), where t is the place along it.
     ahead *= 2
     ahead -= share * np.float32(length)
@@ -139,6 +147,12 @@ class Noise:
             nodes, weights = _splines(axis / np.float32(scale / 2) + np.float32(offset))
             values = np.tensordot(values[nodes], weights, axes=(0, 0))
         return np.asarray(values, dtype=np.float32)
+
+    def kept(self, points: Points) -> Array:
+        """The same, computed once as long as these very points live: patient and twin share it. Not to be changed."""
+        if self not in points.kept:
+            points.kept[self] = self(points)
+        return points.kept[self]
 
 
 @cache
@@ -176,16 +190,23 @@ class Cells:
         i, j, k = random.permutation(3)
         return cls(size, (float(a), float(b), float(c)), (int(i), int(j), int(k)), Noise.draw(random, 5 * size))
 
+    def centres(self, points: Points, chosen: NDArray[np.bool_]) -> Array:
+        """For the chosen points: distance to the cell's centre, in sizes."""
+        return np.asarray(map_coordinates(_tile()[0], self._samples(points, chosen), order=1, mode="grid-wrap"))
+
     def at(self, points: Points, chosen: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
         """For the chosen points: distance to the cell's centre, to its wall (in sizes), and a number 0 to 1 a cell."""
+        samples = self._samples(points, chosen)
+        centre, wall, name = _tile()
+        smooth = [map_coordinates(tile, samples, order=1, mode="grid-wrap") for tile in (centre, wall)]
+        return smooth[0], smooth[1], map_coordinates(name, samples, order=0, mode="grid-wrap")
+
+    def _samples(self, points: Points, chosen: NDArray[np.bool_]) -> Array:
         bend = self.warp(points)[chosen] * np.float32(0.45)
         lines = [axis / np.float32(self.size) + np.float32(o) for axis, o in zip(points.axes, self.offset, strict=True)]
         x, y, z = (line[index] for line, index in zip(lines, np.nonzero(chosen), strict=True))
         where = (x + bend, y - bend, z + bend)
-        samples = np.stack([where[i] for i in self.order]) * np.float32(CELL_SAMPLES)
-        centre, wall, name = _tile()
-        smooth = [map_coordinates(tile, samples, order=1, mode="grid-wrap") for tile in (centre, wall)]
-        return smooth[0], smooth[1], map_coordinates(name, samples, order=0, mode="grid-wrap")
+        return np.stack([where[i] for i in self.order]) * np.float32(CELL_SAMPLES)
 
 
 @cache

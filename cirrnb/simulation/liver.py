@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.simulation.body import Body, Frame, diaphragm
-from cirrnb.simulation.fields import Array, Cells, Points, Window, ellipsoid, smooth_max, smooth_min
+from cirrnb.simulation.fields import Array, Cells, Points, Vector, Window, coverage, ellipsoid, smooth_max, smooth_min
 
 BOX_LOW, BOX_HIGH = (-150.0, -110.0, -150.0), (140.0, 110.0, 105.0)
 
@@ -49,7 +50,7 @@ def lobes(body: Body, moved: Points, inner: Array) -> Array:
     """
     own, size, shift = body.own, body.liver_size, body.shown["lobes"]
     x, y, z = moved.x, moved.y, moved.z
-    bend = body.noise("lobes", 60.0)(moved) * np.float32(3.2)
+    bend = body.noise("lobes", 60.0).kept(moved) * np.float32(3.2)
     wall = smooth_max(inner, z - diaphragm(body, moved) + 1.5, 10)
     hollow = 14 * np.exp(-(((y - 45) / 30) ** 2)) * np.exp(-(((z + 50) / 40) ** 2))
     lean = 0.36 + 0.05 * own["visceral"]
@@ -77,7 +78,7 @@ def clefts(body: Body, moved: Points, distance: Array, wide: float | None = None
     """
     own, wide = body.own, body.shown["fossa"] if wide is None else wide
     x, y, z = moved.x, moved.y, moved.z
-    bend = body.noise("clefts", 35.0)(moved) * np.float32(2.0)
+    bend = body.noise("clefts", 35.0).kept(moved) * np.float32(2.0)
     teres = np.maximum(np.abs(x + bend - 14 - 4 * own["fissure"]) - 1.4 - 2.5 * wide - 0.05 * np.maximum(-z, 0), 0)
     teres = np.sqrt(teres**2 + np.maximum(y + 27 + 0.3 * z, 0) ** 2 + np.maximum(z - 14, 0) ** 2) - 0.8
     venosum = np.abs(y + 28 + 0.25 * x + bend) - 1.0 - 1.0 * wide
@@ -106,13 +107,12 @@ def where(bodies: Sequence[Body], frame: Frame) -> Window | None:
     return None if found is None else found[0]
 
 
-def build(body: Body, frame: Frame, window: Window) -> Liver:
-    """The liver within a window of a slab."""
-    part = frame.part(window)
-    whole = lobes(body, part.moved, frame.confines[window] + gap(body, part.moved))
-    smooth = clefts(body, part.moved, whole)
-    closed = clefts(body, part.moved, whole, 0.0) if body.shown["fossa"] > 0 else smooth
-    return Liver(nodular(body, part.moved, smooth), smooth, closed)
+def build(body: Body, moved: Points, confines: Array) -> Liver:
+    """The liver at some points, of which `confines` says how far they are from what confines organs."""
+    whole = lobes(body, moved, confines + gap(body, moved))
+    smooth = clefts(body, moved, whole)
+    closed = clefts(body, moved, whole, 0.0) if body.shown["fossa"] > 0 else smooth
+    return Liver(nodular(body, moved, smooth), smooth, closed)
 
 
 def nodular(body: Body, moved: Points, smooth: Array) -> Array:
@@ -123,7 +123,7 @@ def nodular(body: Body, moved: Points, smooth: Array) -> Array:
     near = np.abs(smooth) < 2.2 * depth + 4
     random = body.random("surface")
     size = float(random.uniform(11, 15))
-    centre, _, _ = Cells.draw(random, size).at(moved, near)
+    centre = Cells.draw(random, size).centres(moved, near)
     bump = (0.52 - centre) * 1.9 + 0.25 * body.noise("fine surface", 9.0)(moved)[near]
     result = smooth.copy()
     result[near] -= np.float32(depth) * bump
@@ -136,7 +136,7 @@ def texture(body: Body, moved: Points, sequence: str, inside: NDArray[np.bool_])
     On T1W nodules are iso- to hyperintense among septa that enhance late; on T2W they are dark in a bright lace.
     """
     strength = body.shown[f"nodules_{sequence.lower()}"]
-    shade = 1 + 0.022 * body.noise("patches", 26.0)(moved) + 0.025 * body.noise("grain", 4.0)(moved)
+    shade = 1 + 0.022 * body.noise("patches", 26.0).kept(moved) + 0.025 * body.noise("grain", 4.0).kept(moved)
     if strength <= 0 or not inside.any():
         return shade, None
     random = body.random("nodules")
@@ -156,14 +156,21 @@ def texture(body: Body, moved: Points, sequence: str, inside: NDArray[np.bool_])
 
 def volume(body: Body, step: float = 5.0) -> float:
     """Volume of the smooth liver in mL."""
-    axes = [np.arange(low, high, step, dtype=np.float32) for low, high in zip(BOX_LOW, BOX_HIGH, strict=True)]
-    points = Points((axes[0], axes[1], axes[2]))
-    frame = Frame(points, points, step)
+    frame = lattice(BOX_LOW, BOX_HIGH, step)
     window = where([body], frame)
     assert window is not None
-    built = build(replace(body, shown={**body.shown, "nodularity": 0.0}), frame, window)
-    share = np.clip(0.5 - built.smooth / step, 0, 1).sum(dtype=np.float64)
+    moved = frame.part(window).moved
+    whole = lobes(body, moved, frame.inner[window] + gap(body, moved))
+    share = coverage(clefts(body, moved, whole), step).sum(dtype=np.float64)
     return float(share * step**3 * np.prod(body.scale) / 1000)
+
+
+@cache
+def lattice(low: Vector, high: Vector, step: float) -> Frame:
+    """Points `step` mm apart on which volumes are counted; the same for all bodies."""
+    axes = [np.arange(a, b, step, dtype=np.float32) for a, b in zip(low, high, strict=True)]
+    points = Points((axes[0], axes[1], axes[2]))
+    return Frame(points, points, step)
 
 
 def solve_size(body: Body, wanted: float) -> Body:

@@ -9,8 +9,8 @@ import numpy as np
 
 from cirrnb.simulation.body import Body, Frame, Layer, Layers
 from cirrnb.simulation.fields import Array, Points, Vector, Window, capsule, coverage, ellipsoid, smooth_max, smooth_min
-from cirrnb.simulation.liver import gap, solve
-from cirrnb.simulation.vessels import Segment, chain, tubes
+from cirrnb.simulation.liver import gap, lattice, solve
+from cirrnb.simulation.vessels import Segment, chain, coated, tubes
 
 SPLEEN_LOW, SPLEEN_HIGH = (5.0, -95.0, -160.0), (145.0, 112.0, 100.0)
 
@@ -31,25 +31,26 @@ def where_spleen(bodies: Sequence[Body], frame: Frame) -> Window | None:
     return None if found is None else found[0]
 
 
-def spleen(body: Body, frame: Frame, window: Window) -> Array:
-    """Distance to the spleen: a crescent against the left wall, hollow towards stomach and kidney."""
-    points, inner, size = frame.part(window).moved, frame.confines[window], body.spleen_size
+def spleen(body: Body, points: Points, inner: Array) -> Array:
+    """Distance to the spleen: a crescent against the left wall, hollow towards stomach and kidney.
+
+    `inner` is the distance to what confines it.
+    """
+    size = body.spleen_size
     whole = ellipsoid(points, _spleen_centre(body), (32 * size, 46 * size, 44 * size), -0.35)
     hollow = ellipsoid(points, (48 - 26 * (size - 1), 2 - 8 * (size - 1), 22), (34, 40, 62), 0.3)
     kidney = ellipsoid(points, (55, 46, -62), (32, 29, 56))
-    bend = body.noise("spleen", 42.0)(points) * np.float32(2.5)
+    bend = body.noise("spleen", 42.0).kept(points) * np.float32(2.5)
     lower = smooth_max(whole + bend, -np.minimum(hollow, kidney) + 0.5 * bend, 9)
     return smooth_max(lower, inner + 0.4 * gap(body, points) + 0.2, 6)
 
 
 def spleen_volume(body: Body, step: float = 5.0) -> float:
     """Volume of the spleen in mL."""
-    axes = [np.arange(low, high, step, dtype=np.float32) for low, high in zip(SPLEEN_LOW, SPLEEN_HIGH, strict=True)]
-    points = Points((axes[0], axes[1], axes[2]))
-    frame = Frame(points, points, step)
+    frame = lattice(SPLEEN_LOW, SPLEEN_HIGH, step)
     window = where_spleen([body], frame)
     assert window is not None
-    share = np.clip(0.5 - spleen(body, frame, window) / step, 0, 1).sum(dtype=np.float64)
+    share = coverage(spleen(body, frame.part(window).moved, frame.inner[window]), step).sum(dtype=np.float64)
     return float(share * step**3 * np.prod(body.scale) / 1000)
 
 
@@ -151,8 +152,7 @@ def gallbladder(body: Body, frame: Frame) -> Layers:
     full = 1 + 0.16 * body.own["gallbladder"]
     pear = chain([(-36, -26, -30), (-44, -42, -50), (-48, -54, -66)], 6 * full, 12 * full, 14 * full)
     thick = 1.6 + 2.2 * body.shown["ascites"]
-    yield from tubes(frame, pear, "hollow wall", thick)
-    yield from tubes(frame, pear, "bile")
+    yield from coated(frame, pear, (("hollow wall", thick, 1.0), ("bile", 0.0, 1.0)))
 
 
 def stomach(body: Body, frame: Frame) -> Layers:
@@ -195,12 +195,11 @@ def bowel(body: Body, frame: Frame) -> Layers:
             continue
         knots = [centre + random.normal(0, 12, 3) for _ in range(4)]
         loop = chain([(float(k[0]), float(k[1]), float(k[2])) for k in knots], float(random.uniform(7, 11)))
-        yield from tubes(frame, loop, "hollow wall")
         filling = str(random.choice(("bowel content", "bowel content", "stomach content", "hollow wall")))
-        yield from tubes(frame, loop, filling, -2.4)
+        yield from coated(frame, loop, (("hollow wall", 0.0, 1.0), (filling, -2.4, 1.0)))
     duodenum = chain([(-12, -42, -38), (-38, -30, -40), (-44, -8, -62), (-36, 4, -98), (4, -4, -108)], 9, 11, 10)
-    yield from tubes(frame, duodenum, "hollow wall")
-    yield from tubes(frame, duodenum, "bowel content" if body.own["colon"] < 0.4 else "stomach content", -2.8)
+    filling = "bowel content" if body.own["colon"] < 0.4 else "stomach content"
+    yield from coated(frame, duodenum, (("hollow wall", 0.0, 1.0), (filling, -2.8, 1.0)))
 
 
 def _colon(body: Body, frame: Frame) -> Layers:

@@ -110,12 +110,18 @@ def draw_patient(plan: Plan, seed: int) -> Patient:
 
 
 def _liver_volume(severity: float, own: float) -> float:
-    """mL: the published medians, joined between the stages' mean severities, and their spread."""
+    """mL: the published medians at the stages' median severities, a line between them and beyond, and their spread.
+
+    Beyond mild the liver stays as it is; beyond severe it goes on shrinking, else the severe median would lie too high.
+    """
     first, second = thresholds()
-    cuts = (-np.inf, first, second, np.inf)
-    means = [(norm.pdf(a) - norm.pdf(b)) / (norm.cdf(b) - norm.cdf(a)) for a, b in pairwise(cuts)]
-    median = np.interp(severity, means, [np.log(published.LIVER_VOLUME[stage]) for stage in STAGES])
-    spread = np.interp(severity, means, [published.LIVER_VOLUME_SPREAD[stage] for stage in STAGES])
+    cuts = (0.0, norm.cdf(first), norm.cdf(second), 1.0)
+    middles = [norm.ppf((a + b) / 2) for a, b in pairwise(cuts)]
+    medians = [np.log(published.LIVER_VOLUME[stage]) for stage in STAGES]
+    middles.append(2 * middles[-1] - middles[-2])
+    medians.append(2 * medians[-1] - medians[-2])
+    spreads = [published.LIVER_VOLUME_SPREAD[stage] for stage in (*STAGES, STAGES[-1])]
+    median, spread = np.interp(severity, middles, medians), np.interp(severity, middles, spreads)
     return float(np.clip(np.exp(median + spread * np.clip(own, -2.5, 2.5)), 480, 3200))
 
 

@@ -15,7 +15,7 @@ from cirrnb.simulation.body import HALF_DEPTH, Body, Frame
 from cirrnb.simulation.fields import Array, Points
 from cirrnb.simulation.scene import paint
 
-SLAB_POINTS = 500_000
+SLAB_POINTS = 800_000
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,14 @@ def evidence(clean: Clean, liver: float) -> NDArray[np.uint8]:
     claimed = (clean.blame > 0.02) & changed
     if not claimed.any():
         return np.zeros(changed.shape, np.uint8)
-    where = distance_transform_edt(~claimed, return_distances=False, return_indices=True)
-    return np.where(changed, clean.label[tuple(where)], 0).astype(np.uint8)
+    result = np.where(claimed, clean.label, 0).astype(np.uint8)
+    if np.array_equal(claimed, changed):
+        return result
+    sides = [np.flatnonzero(changed.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    box = tuple(slice(side[0], side[-1] + 1) for side in sides)
+    where = distance_transform_edt(~claimed[box], return_distances=False, return_indices=True)
+    result[box] = np.where(changed[box], clean.label[box][tuple(where)], 0)
+    return result
 
 
 def _finish(
@@ -120,7 +126,7 @@ def draw_sampling(random: np.random.Generator, body: Body, sequence: str, scale:
         pixel, coarse = float(random.uniform(1.9, 2.15)), 2.8
         thick = float(random.uniform(4.6, 5.2)) if sequence == "T1W" else float(random.uniform(7.0, 8.0))
     else:
-        pixel, coarse = float(random.uniform(3.8, 4.2)), 5.0
+        pixel, coarse = float(random.uniform(3.8, 4.2)), 7.5
         thick = float(random.uniform(9.0, 10.0)) if sequence == "T1W" else float(random.uniform(12.0, 13.0))
     matrix = (2 * round(wide / pixel / 2), 2 * round(deep / pixel / 2), round(high / thick))
     return place(random, body, matrix, (pixel, pixel, thick), matrix[:2], gap, coarse)
@@ -147,6 +153,6 @@ def write(path: Path, values: NDArray[np.int16 | np.uint16 | np.uint8], grid: Gr
     image.set_sform(grid.affine, code=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.partial")
-    with beside.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw, mtime=0) as packed:
+    with beside.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed:
         packed.write(image.to_bytes())
     beside.replace(path)

@@ -49,9 +49,11 @@ def paint(body: Body, frame: Frame, signals: Mapping[str, float], sequence: str,
     slab = Slab(empty[0], empty[1], empty[2], empty[3], np.zeros(shape, np.uint8))
     both = (slab.real, slab.twin) if with_twin else (slab.real,)
     worlds = ((slab.real, body), (slab.twin, body.twin)) if with_twin else ((slab.real, body),)
+    _lay((slab.real,), torso.outside(body, frame), signals)
     # Without ascites patient and twin are one up to the spleen, and painted once.
     apart = both if body.shown["ascites"] > 0 else both[:1]
-    _lay(apart, torso.outside(body, frame), signals)
+    if len(apart) > 1:
+        slab.twin[...] = slab.real
     _lay((slab.real,), _ascites(body, frame, slab), signals)
     for organ in (vessels.mesentery, organs.bowel, organs.stomach, organs.pancreas, organs.adrenals, organs.kidneys):
         _lay(apart, organ(body, frame), signals)
@@ -76,7 +78,9 @@ def _lay(canvases: Iterable[Array], layers: Layers | Iterable[Layer], signals: M
         bright = np.float32(signals[layer.tissue]) * layer.shade
         for canvas in canvases:
             view = canvas[layer.window]
-            view += layer.amount * (bright - view)
+            step = bright - view
+            step *= layer.amount
+            view += step
 
 
 def _ascites(body: Body, frame: Frame, slab: Slab) -> Layers:
@@ -98,8 +102,9 @@ def _spleen(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Sl
     window = organs.where_spleen([world for _, world in worlds], frame)
     if window is None:
         return
-    shade = 1 + 0.025 * worlds[0][1].noise("spleen pulp", 9.0)(frame.part(window).moved)
-    shares = [coverage(organs.spleen(world, frame, window), frame.width) for _, world in worlds]
+    moved, confines = frame.part(window).moved, frame.confines[window]
+    shade = 1 + 0.025 * worlds[0][1].noise("spleen pulp", 9.0)(moved)
+    shares = [coverage(organs.spleen(world, moved, confines), frame.width) for _, world in worlds]
     for (canvas, world), share in zip(worlds, shares, strict=True):
         _lay((canvas,), [Layer(window, share, "spleen", shade), *organs.splenic_branches(world, frame)], signals)
     if len(shares) == 2:
@@ -111,8 +116,8 @@ def _liver(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Sla
     if window is None:
         return
     tree = vessels.liver_vessels(worlds[0][1], frame, window)
-    moved = frame.part(window).moved
-    built = [hepatic.build(world, frame, window) for _, world in worlds]
+    moved, confines = frame.part(window).moved, frame.confines[window]
+    built = [hepatic.build(world, moved, confines) for _, world in worlds]
     shares = [coverage(one.distance, frame.width) for one in built]
     slab.liver[window] = shares[0]
     for (canvas, world), share in zip(worlds, shares, strict=True):

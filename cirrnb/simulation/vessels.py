@@ -12,23 +12,41 @@ from cirrnb.simulation.body import Body, Frame, Layer, Layers
 from cirrnb.simulation.fields import Array, Vector, Window, capsule, coverage
 
 Segment = tuple[Vector, Vector, float, float]
+THINNEST = 0.4
+"""Radius in voxels below which a tube is left out: it cannot be seen there."""
+
+
+Coat = tuple[str, float, float]
+"""Tissue, mm by which its tube is wider than the segments say, and share of a voxel within that it takes."""
 
 
 def tubes(frame: Frame, segments: Sequence[Segment], tissue: str, grow: float = 0.0, share: float = 1.0) -> Layers:
     """Tubes one after another, each computed only in its own box."""
+    return coated(frame, segments, ((tissue, grow, share),))
+
+
+def coated(frame: Frame, segments: Sequence[Segment], coats: Sequence[Coat]) -> Layers:
+    """Tubes within tubes along the same segments: all of the first coat, then all of the next."""
     bottom, top = float(frame.moved.axes[2][0]), float(frame.moved.axes[2][-1])
+    wide = max(grow for _, grow, _ in coats)
+    there: list[tuple[Window, Array, float]] = []
     for start, end, radius, tip in segments:
-        if max(radius, tip) + grow < 0.35 * frame.width:
-            continue  # too thin to be seen in such a voxel
-        reach = max(radius, tip) + grow + 1.5 * frame.width
+        widest = max(radius, tip)
+        reach = widest + wide + 1.5 * frame.width
+        if widest + wide < THINNEST * frame.width:
+            continue
         if min(start[2], end[2]) - reach > top or max(start[2], end[2]) + reach < bottom:
             continue
         low = (min(start[0], end[0]) - reach, min(start[1], end[1]) - reach, min(start[2], end[2]) - reach)
         high = (max(start[0], end[0]) + reach, max(start[1], end[1]) + reach, max(start[2], end[2]) + reach)
         found = frame.moved.window(low, high)
         if found is not None:
-            inside = coverage(capsule(found[1], start, end, radius + grow, tip + grow), frame.width)
-            yield Layer(found[0], inside * np.float32(share), tissue)
+            there.append((found[0], capsule(found[1], start, end, radius, tip), widest))
+    for tissue, grow, share in coats:
+        for window, distance, widest in there:
+            if widest + grow >= THINNEST * frame.width:
+                inside = coverage(distance - np.float32(grow) if grow else distance, frame.width)
+                yield Layer(window, inside if share == 1 else inside * np.float32(share), tissue)
 
 
 def chain(points: Sequence[Vector], *radii: float) -> list[Segment]:
@@ -56,8 +74,9 @@ def great_vessels(body: Body, frame: Frame) -> Layers:
     ]
     # Two tubes side by side give the vena cava its oval.
     sides = [chain([(x + step, y + 0.25 * step, z) for x, y, z in line], cava) for step in (-3.6, 3.6)]
-    yield from tubes(frame, [*aorta, *arteries, *sides[0], *sides[1]], "vessel wall", 0.9)
-    yield from tubes(frame, [*aorta, *arteries], "artery")
+    walls = ("vessel wall", 0.9, 1.0)
+    yield from tubes(frame, [*sides[0], *sides[1]], "vessel wall", 0.9)
+    yield from coated(frame, [*aorta, *arteries], (walls, ("artery", 0.0, 1.0)))
     yield from tubes(frame, [*sides[0], *sides[1], *kidneys], "vein")
 
 
@@ -93,8 +112,8 @@ def portal_system(body: Body, frame: Frame) -> Layers:
     main = chain([(6, -12, -46), (-8, -10, -26), (-19, -7, -6)], wide)
     feeding = chain([(6, -12, -46), (26, -6, -24), (48, 10, -8), (70, 24, 8)], 0.78 * wide, 0.6 * wide)
     mesenteric = chain([(6, -12, -46), (-6, -22, -90), (-4, -24, -140)], 0.8 * wide, 0.6 * wide)
-    yield from tubes(frame, [*main, *feeding, *mesenteric], "vessel wall", 0.9)
-    yield from tubes(frame, [*main, *feeding, *mesenteric], "portal vein")
+    coats = (("vessel wall", 0.9, 1.0), ("portal vein", 0.0, 1.0))
+    yield from coated(frame, [*main, *feeding, *mesenteric], coats)
     strength = body.shown["portal"]
     if strength < 0.35:
         return
@@ -158,17 +177,18 @@ def within_liver(body: Body) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
 def liver_vessels(body: Body, frame: Frame, window: Window) -> list[tuple[Array, str, float]]:
     """Share, tissue and opacity of what runs through the liver: portal tracts, veins, portal branches."""
     portal, veins = within_liver(body)
-    tracts = tuple(segment for segment in portal if segment[2] > 1.0)
-    result = []
     part = frame.part(window)
-    kinds = ((tracts, "stranded fat", 0.9, 0.25), (veins, "vein", 0.0, 1.0), (portal, "portal vein", 0.0, 1.0))
-    for segments, tissue, grow, opacity in kinds:
-        share = np.zeros(part.moved.shape, np.float32)
-        for layer in tubes(part, segments, tissue, grow):
-            view = share[layer.window]
+    kinds: tuple[tuple[Sequence[Segment], Sequence[Coat]], ...] = (
+        ([one for one in portal if one[2] > 1.0], (("stranded fat", 0.9, 1.0), ("portal vein", 0.0, 1.0))),
+        ([one for one in portal if one[2] <= 1.0], (("portal vein", 0.0, 1.0),)),
+        (veins, (("vein", 0.0, 1.0),)),
+    )
+    shares = {tissue: np.zeros(part.moved.shape, np.float32) for tissue in ("stranded fat", "vein", "portal vein")}
+    for segments, coats in kinds:
+        for layer in coated(part, segments, coats):
+            view = shares[layer.tissue][layer.window]
             np.maximum(view, layer.amount, out=view)
-        result.append((share, tissue, opacity))
-    return result
+    return [(share, tissue, 0.25 if tissue == "stranded fat" else 1.0) for tissue, share in shares.items()]
 
 
 def _vector(values: np.ndarray) -> Vector:
