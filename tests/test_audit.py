@@ -15,6 +15,8 @@ from cirrnb.data.auditing.audit import audit
 from cirrnb.data.auditing.confounds import confounds
 from cirrnb.data.auditing.tables import counts
 from cirrnb.data.errors import InputErrors
+from cirrnb.data.preparation.cohort import prepare
+from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import STAGES
 from cirrnb.simulation import published as simulated
@@ -331,14 +333,16 @@ def test_a_simulated_cohort_is_read_and_audited_without_errors(tmp_path):
         assert scan.liver_volume == pytest.approx(latent.liver_volume_ml[scan.subject], rel=0.25)
 
 
-@pytest.mark.slow
-def test_a_tiny_cohort_agrees_with_every_published_line(tmp_path):
+def test_a_tiny_cohort_agrees_with_every_published_line_and_is_prepared(tmp_path):
     simulate_cohort(tmp_path / "tiny", scale="tiny", progress=False)
     found = audit(tmp_path / "tiny", progress=False)
     assert not found.has_errors and (found.tables["counts"].agrees == "yes").all(), found.report()
     warned = {finding.check for finding in found.findings if finding.severity == "warning"}
     assert warned == {"leak between splits", "confound"}, found.report()
     assert set(found.confounds[found.confounds.confound].trait) == {"the type of the numbers"}
+    settings = PreparationSettings(spacing=4.0)
+    prepared = prepare(read_cohort(tmp_path / "tiny"), tmp_path / "prepared", settings, progress=False)
+    assert len(prepared) == 738 and prepared.failures.empty
 
 
 # Confounds.
