@@ -13,6 +13,7 @@ from cirrnb.data import splits
 from cirrnb.data.auditing import examination, published_figures
 from cirrnb.data.auditing.audit import audit
 from cirrnb.data.auditing.confounds import confounds
+from cirrnb.data.auditing.displacement import better_place
 from cirrnb.data.auditing.tables import counts
 from cirrnb.data.errors import InputErrors
 from cirrnb.data.preparation.cohort import prepare
@@ -113,7 +114,7 @@ def test_the_order_and_direction_of_axes_do_not_change_what_is_found(tmp_path):
     assert [one["orientation"] for one in facts] == ["LPS", "SRA", "AIL"]
     for one in facts:
         assert one["slices"] == 9 and one["through_plane"] == 20 and one["liver_slices"] == 5
-        for name in ("liver_volume", "liver_right", "liver_front"):
+        for name in ("liver_volume", "liver_right", "liver_front", "liver_wider"):
             assert one[name] == pytest.approx(facts[0][name], abs=0.01)
 
 
@@ -168,6 +169,24 @@ def test_a_shifted_mask_is_a_warning(tree, shift, axis, words):
     assert look(tree) == []
     finding = next(finding for finding in look(tree, "warning") if finding.check == "masks")
     assert words in finding.text and finding.names == ("cirrhotic/10 T2W",)
+
+
+@pytest.mark.parametrize(("shift", "axis", "words"), [(3, 0, "30 mm to the right"), (3, 1, "27 mm to the front")])
+def test_a_mask_shifted_within_the_body_is_a_warning_that_says_where_it_fits(tree, shift, axis, words):
+    save(mask(tree), np.roll(phantom(11)[1], shift, axis=axis))
+    (finding,) = (finding for finding in look(tree, "warning") if finding.check == "masks")
+    assert finding.names == ("cirrhotic/10 T2W",) and "looks shifted" in finding.text and words in finding.text
+
+
+def test_masks_too_small_to_tell_and_moves_into_the_air_are_left_alone():
+    values, liver = phantom(0)
+    body, steps = np.ones(SHAPE, bool), (10.0, 9.0, np.inf)
+    assert better_place(values, body, liver & (np.arange(9) == 4), steps) == (1.0, (0, 0, 0))
+    shifted = np.roll(liver, 3, axis=0) > 0
+    wider, move = better_place(values, body, shifted, steps)
+    assert wider > 5 and move == (-3, 0, 0)
+    only_there = np.roll(liver, 3, axis=0) > 0  # elsewhere is air, where nothing can be said
+    assert better_place(values, only_there, shifted, steps) == (1.0, (0, 0, 0))
 
 
 def test_a_mirrored_mask_is_a_warning(tree):

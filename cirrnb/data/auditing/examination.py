@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.auditing.displacement import better_place
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.header import VolumeHeader
@@ -27,6 +28,7 @@ Facts = dict[str, Any]
 NUMBERS = (
     *("slices", "in_plane", "through_plane", "tilt", "minimum", "maximum", "middle", "top"),
     *("liver_volume", "liver_slices", "liver_outside", "liver_right", "liver_front"),
+    *("liver_wider", "move_right", "move_front"),
 )
 FACTS = (
     *("problem", "dtype", "scaled", "matrix", "orientation", "voxels", "mask_state", "mask_problem", "liver_at"),
@@ -59,7 +61,8 @@ def examine(image: Path, mask: Path | None) -> Facts:
     - `mask_state`: "none", "fine", "empty", "not binary", "on another grid" or "unreadable", with `mask_problem`.
     - With a fine mask `liver_volume` (mL), `liver_slices`, `liver_at` (borders of the array that it touches),
       `liver_outside` (share of its voxels outside the body), `liver_right` and `liver_front` (mm by which its centre
-      lies to the patient's right and to the front of the body's centre).
+      lies to the patient's right and to the front of the body's centre), `liver_wider` (how many times less the values
+      would spread under the mask moved by `move_right` and `move_front` mm; 1 where it fits best as it lies).
 
     Raises InputError if the image cannot be read; what is wrong with a mask is a fact.
     """
@@ -142,6 +145,10 @@ def _liver(values: NDArray, inside: NDArray[np.bool_], grid: Grid, top: float) -
         right, front, _ = (centres[1] - centres[0]).tolist()
         outside = float(np.mean(~body[liver]))
         facts |= {"liver_outside": outside, "liver_right": right, "liver_front": front}
+        between = [np.inf if axis == through else steps[axis] * grid.spacing[axis] for axis in range(3)]
+        wider, move = better_place(values[coarse], body, liver, (between[0], between[1], between[2]))
+        right, front, _ = (grid.to_patient(np.multiply(move, steps)) - grid.to_patient(np.zeros(3))).tolist()
+        facts |= {"liver_wider": wider, "move_right": right, "move_front": front}
     return facts
 
 
