@@ -354,6 +354,13 @@ def test_a_simulated_cohort_is_read_and_audited_without_errors(tmp_path):
 
 def test_a_tiny_cohort_agrees_with_every_published_line_and_is_prepared(tmp_path):
     simulate_cohort(tmp_path / "tiny", scale="tiny", progress=False)
+    tables = tmp_path / "tiny" / "Metadata"
+    complete, t1w = (
+        pd.read_csv(tables / f"{name}_age_gender_evaluation.csv", index_col="Patient ID")["Radiological Evaluation"]
+        for name in ("CirrMRI600+_CompleteData", "T1")
+    )
+    assert (len(complete), complete.isna().sum(), len(t1w), t1w.isna().sum()) == (337, 19, 310, 0)
+    assert set(complete.index[complete.isna()]) == set(simulated.ONLY_T1W)
     found = audit(tmp_path / "tiny", progress=False)
     assert not found.has_errors and (found.tables["counts"].agrees == "yes").all(), found.report()
     warned = {finding.check for finding in found.findings if finding.severity == "warning"}
