@@ -126,10 +126,11 @@ def _masks(scans: pd.DataFrame) -> Iterator[Finding]:
         usual = f"{RIGHT[0]:g} to {RIGHT[1]:g} and {FRONT[0]:g} to {FRONT[1]:g}"
         text = f"a mask that looks shifted or mirrored: its centre lies {place} (usual: {usual})"
         yield Finding("warning", "masks", text, (str(scan.name),))
-    for scan in scans[(scans.liver_wider > WIDER) & ~(known | beside | ahead)].itertuples():
-        move = f"{_mm(scan.move_right, 'right', 'left')} and {_mm(scan.move_front, 'front', 'back')}"
-        text = f"a mask that looks shifted: moved {move} values under it would spread {scan.liver_wider:.1f} times less"
-        yield Finding("warning", "masks", text, (str(scan.name),))
+    odd = scans[(scans.liver_wider > WIDER) & ~(known | beside | ahead)]
+    for name, wider, right, front in zip(odd.name, odd.liver_wider, odd.move_right, odd.move_front, strict=True):
+        move = f"{_mm(right, 'right', 'left')} and {_mm(front, 'front', 'back')}"
+        text = f"a mask that looks shifted: moved {move} values under it would spread {wider:.1f} times less"
+        yield Finding("warning", "masks", text, (str(name),))
     cut = scans[scans.liver_at.fillna("") != ""]
     if len(cut):
         text = "masks that reach the border of the scan: the liver is cut off, its volume too small"
