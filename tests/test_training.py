@@ -137,6 +137,14 @@ def test_a_plateau_lowers_the_rate_as_torch_does():
     for count, loss in enumerate(losses, start=1):
         scheduler.step(loss)
         assert plateau(losses[:count].tolist(), 0.1) == pytest.approx(optimizer.param_groups[0]["lr"])
+    assert plateau([float("nan")] * 40, 0.1) == 0.1, "without validation patients nothing is known to stand still"
+
+
+def test_calibration_tells_whether_its_patients_chose_the_epoch(prepared, tmp_path):
+    plain = train(prepared, tmp_path / "plain", QUICK, progress=False)
+    chosen = train(prepared, tmp_path / "chosen", replace(QUICK, keep="best"), progress=False)
+    told = [json.loads((run / "calibration.json").read_text())["how"] for run in (plain, chosen)]
+    assert ["who also chose the epoch" in how for how in told] == [False, True]
 
 
 def test_the_same_call_gives_the_same_run_and_another_seed_another(prepared, tmp_path):

@@ -29,6 +29,8 @@ def plateau(losses: Sequence[float], peak: float, patience: int = 5) -> float:
     better one. What torch's ReduceLROnPlateau does, as a function of the history."""
     rate, best, waited = peak, math.inf, 0
     for loss in losses:
+        if math.isnan(loss):
+            continue  # nobody validates, and nothing is known to have come to a halt
         if loss < best * (1 - 1e-4):
             best, waited = loss, 0
         else:

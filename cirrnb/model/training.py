@@ -48,7 +48,8 @@ def train(
     """Train a stager on the patients of split "train" and leave a complete run folder at `out`.
 
     The folder holds config.json, model.safetensors, history.csv (a row an epoch), predictions.csv (all patients, by
-    `predict`) and provenance.json; `evaluate(...).save(out)` adds metrics.json. Until the last epoch is done the
+    `predict`, uncalibrated), calibration.json (from the validation patients), familiarity.json (what training scans
+    look like) and provenance.json; `evaluate(...).save(out)` adds metrics.json. Until the last epoch is done the
     training lives in `.<name>.unfinished` beside it and goes on from there after a kill, to the same weights as if
     nothing had happened; `resume=False` throws that away and begins again. If `out` is already the complete run of
     these settings and data, it is returned as it is.
