@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -44,6 +44,22 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    def taking(self, slices: torch.Tensor, patient: torch.Tensor, patients: int) -> Batch:
+        """Other patients made of this batch's one patient: slice `slices[i]` (int64 index) goes to patient
+        `patient[i]` of `patients`. The pixels are left out, since what follows the encoder needs none."""
+        return Batch(
+            slices=self.slices[:0],
+            sequence=self.sequence[slices],
+            patient=patient,
+            position=self.position[slices],
+            person=self.person.expand(patients, -1),
+            stage=self.stage.expand(patients),
+        )
+
+    def replace_slices(self, slices: torch.Tensor) -> Batch:
+        """The same batch with other pixels (slices, 1, rows, columns)."""
+        return replace(self, slices=slices)
 
 
 def collate(drawn: Sequence[DrawnBag]) -> Batch:

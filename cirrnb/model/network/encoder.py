@@ -25,6 +25,8 @@ class SliceEncoder(nn.Module):
         if settings.attention != "none":
             kinds = len(SEQUENCES) if self._own_weights else 1
             self.attention = nn.ModuleList(SliceAttention(count, kinds) for count in channels)
+        # Has no weights; attribution by layer hooks in here. What it takes from a map is what that scale itself says.
+        self.maps = nn.Identity()
         # Scales differ in magnitude by far; levelled, none drowns the others in the joint layer.
         self.levels = nn.ModuleList(nn.LayerNorm(count) for count in channels)
         self.join = nn.Linear(sum(channels), settings.width)
@@ -32,7 +34,7 @@ class SliceEncoder(nn.Module):
     def forward(self, slices: torch.Tensor, sequence: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Embeddings (slices, width), and for each scale, the finest first, its spatial attention (slices, rows,
         columns), which sums to one; no maps without attention. `sequence` is (slices,) int64."""
-        features = self.backbone((slices - MEAN) / STANDARD_DEVIATION)
+        features = self.maps(tuple(self.backbone((slices - MEAN) / STANDARD_DEVIATION)))
         if self.attention is None:
             pooled, maps = [one.mean(dim=(2, 3)) for one in features], []
         else:

@@ -87,7 +87,7 @@ class Stager(nn.Module):
 
     def embed(self, batch: Batch, chunk: int | None = None) -> torch.Tensor:
         """Slice embeddings (slices, width), each slice by itself."""
-        parts = [(encoder, own) for encoder, own in self._readers(batch) if len(own)]
+        parts = [(encoder, own) for encoder, own in self.readers(batch) if len(own)]
         if len(parts) == 1:  # without a copy of the slices
             embedded = parts[0][0].embed(batch.slices, batch.sequence, chunk)
         else:
@@ -116,12 +116,13 @@ class Stager(nn.Module):
         return _mean_by_patient(losses[:, None], batch)[:, 0]
 
     @torch.inference_mode()
-    def attention_maps(self, batch: Batch) -> list[torch.Tensor]:
+    def attention_maps(self, batch: Batch, chunk: int | None = None) -> list[torch.Tensor]:
         """For each scale, the finest first, where each slice was looked at: (slices, rows, columns), summing to one a
         slice. Empty without attention."""
         maps: list[torch.Tensor] = []
-        for encoder, chosen in self._readers(batch):
-            own = encoder(batch.slices[chosen], batch.sequence[chosen])[1]
+        for encoder, chosen in self.readers(batch):
+            parts = [encoder(batch.slices[part], batch.sequence[part])[1] for part in chosen.split(chunk or max(len(chosen), 1))]
+            own = [torch.cat(scale) for scale in zip(*parts, strict=True)]
             maps = maps or [one.new_zeros(len(batch.slices), *one.shape[1:]) for one in own]
             maps = [whole.index_copy(0, chosen, one) for whole, one in zip(maps, own, strict=True)]
         return maps
@@ -144,6 +145,15 @@ class Stager(nn.Module):
                 module.momentum = None
                 module.reset_running_stats()
 
+    def readers(self, batch: Batch) -> list[tuple[SliceEncoder, torch.Tensor]]:
+        """Each encoder with the indices of the slices it reads."""
+        found = []
+        for name, encoder in self.encoders.items():
+            assert isinstance(encoder, SliceEncoder)
+            reads = torch.ones_like(batch.sequence) if name == "shared" else batch.sequence == SEQUENCES.index(name)
+            found.append((encoder, torch.nonzero(reads)[:, 0]))
+        return found
+
     def _score(self, fused: torch.Tensor, person: torch.Tensor) -> torch.Tensor:
         fused = self.dropout(fused)
         return self.head(fused if self.person is None else fused + self.person(person))
@@ -161,15 +171,6 @@ class Stager(nn.Module):
             (counts / counts.sum(dim=1, keepdim=True)).to(scores),
             slices,
         )
-
-    def _readers(self, batch: Batch) -> list[tuple[SliceEncoder, torch.Tensor]]:
-        """Each encoder with the indices of the slices it reads."""
-        found = []
-        for name, encoder in self.encoders.items():
-            assert isinstance(encoder, SliceEncoder)
-            reads = torch.ones_like(batch.sequence) if name == "shared" else batch.sequence == SEQUENCES.index(name)
-            found.append((encoder, torch.nonzero(reads)[:, 0]))
-        return found
 
 
 def _mean_by_patient(values: torch.Tensor, batch: Batch) -> torch.Tensor:
