@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cirrnb.data.preparation.cohort import prepare
     from cirrnb.data.reading import read_cohort
     from cirrnb.evaluation.evaluation import evaluate
+    from cirrnb.explanation.explain import explain
     from cirrnb.model.crossvalidation import cross_validate
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
@@ -27,12 +28,14 @@ _WHERE = {
     "cross_validate": "cirrnb.model.crossvalidation",
     "predict": "cirrnb.model.prediction",
     "evaluate": "cirrnb.evaluation.evaluation",
+    "explain": "cirrnb.explanation.explain",
 }
 
 __all__ = [
     "__version__",
     "cross_validate",
     "evaluate",
+    "explain",
     "predict",
     "prepare",
     "read_cohort",

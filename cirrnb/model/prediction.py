@@ -83,14 +83,14 @@ def predict(
     InputErrors
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
-    trained = _as_model(model)
+    trained = as_model(model)
     bags = patients.bags() if isinstance(patients, PreparedCohort) else list(patients)
     simulated = trained.simulated or (isinstance(patients, PreparedCohort) and patients.simulated)
     if not all(bag.scans for bag in bags):
         raise InputError(
             "bags", "a patient without a scan", "at least one sequence a patient", "Leave the patient out."
         )
-    raise_if_any(error for bag in bags for error in _prepared_otherwise(bag, trained))
+    raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
     for member in trained.members:
         member.stager.to(device)
     rows, failures = [], []
@@ -112,8 +112,8 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
 
     Raises InputError if no sequence of the patient can be used.
     """
-    trained = _as_model(model)
-    used, notes = _usable(trained, bag)
+    trained = as_model(model)
+    used, notes = usable(trained, bag)
     batch = collate([draw(Bag(used))])
     said = [_ask(member, batch) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
@@ -144,7 +144,7 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
     tables = []
     for bag in bags:
         try:
-            used, _ = _usable(_as_model(trained), bag)
+            used, _ = usable(as_model(trained), bag)
         except InputError:
             continue
         batch = collate([draw(Bag(used))])
@@ -160,7 +160,8 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
+def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
+    """Whatever stands for a model, as the model itself."""
     if isinstance(model, TrainedModel):
         return model
     return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
@@ -172,7 +173,7 @@ def _ask(member: TrainedStager, batch: Batch) -> Staging:
     return stager.stage(batch.to(next(stager.parameters()).device), chunk=CHUNK).cpu()
 
 
-def _usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], list[str]]:
+def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], list[str]]:
     """The scans that can be staged, and what is missing or unusual, in words. Raises InputError where none can be."""
     wanted = trained.members[0].stager.settings.sequences
     own = {name: scan for name, scan in bag.scans.items() if name in wanted}
@@ -210,7 +211,8 @@ def _source(bag: Bag) -> str:
     return next(iter(bag.scans.values())).scan.source
 
 
-def _prepared_otherwise(bag: Bag, trained: TrainedModel) -> list[InputError]:
+def prepared_otherwise(bag: Bag, trained: TrainedModel) -> list[InputError]:
+    """What is wrong with scans that were prepared otherwise than those the model was trained on."""
     return [
         InputError(
             scan.scan.name,

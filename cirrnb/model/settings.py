@@ -168,8 +168,8 @@ def _check_whole(settings: StagerSettings | TrainingSettings, **least: int) -> N
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Random first weights: the same figures with and without a network connection. At a peak rate of 2e-3 and 8 patients
-    # a step the loss only begins to fall when the rate does, after half of the epochs.
+    # Random first weights: the same figures with and without a network connection. At a peak rate of 2e-3 and 8
+    # patients a step the loss only begins to fall when the rate does, after half of the epochs.
     "demo": {
         "backbone": "test_resnet",
         "pretrained": False,

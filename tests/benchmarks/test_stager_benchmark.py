@@ -139,6 +139,26 @@ def test_a_sequence_missing_at_test_time(home: Path) -> None:
         print(f"\nfused, {sequence} alone\n{table.head(5)[['metric', 'value', 'low', 'high']].round(3).to_string()}")
 
 
+def test_a_scanner_that_tells_the_stage_shows_as_a_drop_from_validation_to_test(home: Path) -> None:
+    """In these training and validation patients the scanner goes with the stage; in the 400 others it does not."""
+    cohort = cirrnb.simulate_cohort(home / "shortcut", patients=240, seed=7, shortcut="scanner")
+    tied = {subject for subject, split in ((scan.subject, scan.split) for scan in cohort.scans) if split == "train"}
+    generator = np.random.default_rng(0)
+    held = set(generator.permutation(sorted(tied))[: len(tied) // 5])
+    divided = cirrnb.prepare(cohort, home / "shortcut-prepared", PREPARATION).with_splits(
+        {one: "test" if one in held else "train" if one in tied else None for one in {s.subject for s in cohort.scans}}
+    )
+    run = cirrnb.train(divided, home / "runs" / "shortcut", TrainingSettings.preset("demo"), progress=False)
+    last = prepared(home, "last", 400, 1007)
+    last = last.with_splits({scan.scan.subject: "test" for scan in last.scans})
+    stager = load_stager(run)
+    for name, patients in (("validation, tied", divided), ("test, not tied", last)):
+        table = cirrnb.evaluate(cirrnb.predict(stager, patients)).table
+        print(
+            f"\nscanner shortcut, {name}\n{table.head(5)[['metric', 'value', 'low', 'high', 'n']].round(3).to_string()}"
+        )
+
+
 def test_shuffled_stages_teach_nothing(home: Path) -> None:
     """Over 20 shuffles balanced accuracy centres on a third; small and short, since nothing is there to be learnt."""
     development = prepared(home, "development", 240, 7)

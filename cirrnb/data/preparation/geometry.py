@@ -146,6 +146,45 @@ class Frame:
         return np.ascontiguousarray(self.orientation.undo(whole))
 
 
+def shared_out(source: Grid, prepared: Grid, array: NDArray) -> NDArray[np.float32]:
+    """Bring amounts (attributions, counts), whose sum means something, from a prepared grid back to the file's.
+
+    Unlike `to_source`, which interpolates values, every prepared pixel's amount is shared out among the source pixels
+    it was made of, so that the sum is kept wherever the prepared pixels lie within the file.
+
+    Returns an array on `source`, in the file's order of axes, float32: NaN in slices that were not prepared, 0 within
+    the others beyond the prepared field of view.
+
+    Raises ValueError if the array has another shape than the prepared grid.
+    """
+    if array.shape != prepared.shape:
+        raise ValueError(f"an array on the prepared grid has shape {prepared.shape}, not {array.shape}")
+    frame = Frame.between(source, prepared)
+    rows, columns = (_sharing(axis) for axis in (frame.rows, frame.columns))
+    whole = np.full(frame.orientation.grid(source).shape, np.nan, dtype=np.float32)
+    frame.crop(whole)[:] = rows @ np.asarray(array, dtype=np.float32) @ columns.T
+    return np.ascontiguousarray(frame.orientation.undo(whole))
+
+
+def _sharing(axis: Sampling) -> NDArray[np.float32]:
+    """Weights (source pixels, prepared pixels) by which a prepared pixel is shared out: its column sums to one."""
+    back = Sampling(-axis.start / axis.step, 1 / axis.step, axis.source_size, axis.size).matrix
+    return back / np.maximum(back.sum(axis=0), 1e-12)
+
+
+def resample_like(prepared: PreparedScan, volume: NDArray) -> NDArray[np.float32]:
+    """Bring another volume on the file's grid (a twin of the scan, in the file's order of axes) to the prepared grid,
+    sampled as the scan was: (slices, rows, columns) float32, not scaled."""
+    frame = Frame.between(prepared.source_grid, prepared.grid)
+    return resample(frame.crop(frame.orientation.apply(volume)), frame.rows, frame.columns)
+
+
+def labels_like(prepared: PreparedScan, labels: NDArray) -> NDArray:
+    """Bring labels on the file's grid to the prepared grid, by nearest neighbour; 0 outside the file."""
+    frame = Frame.between(prepared.source_grid, prepared.grid)
+    return resample_nearest(frame.crop(frame.orientation.apply(labels)), frame.rows, frame.columns)
+
+
 def to_source(prepared: PreparedScan, array: NDArray) -> NDArray:
     """Bring an array on a prepared scan's grid back to the grid of the file it was made from.
 

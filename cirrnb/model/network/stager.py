@@ -121,7 +121,10 @@ class Stager(nn.Module):
         slice. Empty without attention."""
         maps: list[torch.Tensor] = []
         for encoder, chosen in self.readers(batch):
-            parts = [encoder(batch.slices[part], batch.sequence[part])[1] for part in chosen.split(chunk or max(len(chosen), 1))]
+            parts = [
+                encoder(batch.slices[part], batch.sequence[part])[1]
+                for part in chosen.split(chunk or max(len(chosen), 1))
+            ]
             own = [torch.cat(scale) for scale in zip(*parts, strict=True)]
             maps = maps or [one.new_zeros(len(batch.slices), *one.shape[1:]) for one in own]
             maps = [whole.index_copy(0, chosen, one) for whole, one in zip(maps, own, strict=True)]

@@ -1,0 +1,152 @@
+"""`explain`: one call from a patient to an `Explanation`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cirrnb.data.dataset import draw
+from cirrnb.data.errors import InputError, raise_if_any
+from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import SEQUENCES
+from cirrnb.explanation.baselines import baseline as baseline_slices
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.methods import Method, Request, method_named
+from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore
+from cirrnb.explanation.shares import PERMUTATIONS, shares
+from cirrnb.explanation.store import ExplanationStore
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.network.batch import collate
+from cirrnb.model.prediction import as_model, prepared_otherwise, usable
+from cirrnb.model.trained import TrainedModel
+
+TOLERATED = 0.1
+"""Part of the score's difference that may be unaccounted for before a warning is given."""
+
+
+def explain(
+    model: TrainedModel | TrainedStager | Path | str,
+    bag: Bag,
+    method: str = "integrated_gradients",
+    target: str = SEVERITY,
+    *,
+    baseline: str = "blurred",
+    settings: Mapping[str, Any] | None = None,
+    references: Sequence[Bag] = (),
+    twin: Mapping[str, NDArray] | None = None,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    store: Path | str | None = None,
+    progress: bool = False,
+    cancel: Callable[[], bool] = lambda: False,
+) -> Explanation:
+    """Why a model says what it says of one patient: all slices of both sequences at once.
+
+    What is explained is always a raw score (log-odds), since a probability near 0 or 1 hides what led there. For a
+    model of several stagers it is the mean of their scores.
+
+    Parameters
+    ----------
+    model : as for `cirrnb.predict`.
+    method : a name among `cirrnb.explanation.methods.methods()`.
+    target : "severity" (default), or another score of the model's head, see `cirrnb.explanation.score.targets`.
+    baseline : what the patient is compared with, see `cirrnb.explanation.baselines.baseline`; `references` and `twin`
+        are for "training" and "twin".
+    settings : of the method, where they shall differ from its defaults.
+    permutations : orders in which slices are added for their shares.
+    store : folder in which explanations are kept and found again.
+    cancel : asked before every pass through the network; True stops with `Cancelled`.
+
+    Raises
+    ------
+    InputError
+        If the target, method, setting or baseline does not exist, the network cannot take the method, or no sequence of
+        the patient can be used.
+    InputErrors
+        If the scans were prepared otherwise than for the model.
+    Cancelled
+        When `cancel` said so.
+    """
+    trained, how = as_model(model), method_named(method)
+    raise_if_any(prepared_otherwise(bag, trained))
+    used, notes = usable(trained, bag)
+    chosen = _settings(how, settings)
+    members = [member.stager.eval() for member in trained.members]
+    shape = (sum(scan.grid.shape[0] for scan in used.values()), *next(iter(used.values())).grid.shape[1:])
+    with tqdm(total=how.passes(chosen, shape), desc=how.label, unit="pass", disable=not progress) as bar:
+        score = PatientScore(members, collate([draw(Bag(used))]), target, _ticker(bar, cancel))
+        compared = baseline_slices(baseline, used, references, twin, seed)
+        compared = compared if how.several else compared[:1]
+        asked = {"method": method, "target": target, "baseline": baseline, "settings": chosen, "seed": seed}
+        kept = ExplanationStore(store).entry(trained, used, compared, {**asked, "permutations": permutations})
+        if (found := kept.read()) is not None:
+            return found
+        attributed = how.run(Request(score, compared if how.compares else None, chosen, seed))
+        with torch.no_grad():
+            own = float(score(score.slices)[0])
+            nothing = float(np.mean([float(score(one[None])[0]) for one in compared]))
+        told = shares(score, nothing, permutations, seed)
+    places = {name: score.batch.sequence == SEQUENCES.index(name) for name in used}
+    explanation = Explanation(
+        subject=bag.subject,
+        model=trained.name,
+        method=method,
+        label=how.label,
+        signed=how.signed,
+        target=target,
+        score=own,
+        baseline_score=nothing,
+        baseline=baseline if how.compares else None,
+        maps={name: attributed.maps[place].detach().numpy() for name, place in places.items()},
+        grids={name: scan.grid for name, scan in used.items()},
+        source_grids={name: scan.source_grid for name, scan in used.items()},
+        shares=told,
+        delta=attributed.delta,
+        simulated=trained.simulated,
+        settings=chosen,
+        notes=tuple(notes),
+    )
+    return kept.write(_remarked(explanation))
+
+
+def _settings(how: Method, changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    unknown = sorted(set(changes or {}) - set(how.settings))
+    if unknown:
+        raise InputError(
+            f"settings of {how.name!r}", f"unknown {unknown}", f"some of {sorted(how.settings)}", "Correct the name."
+        )
+    chosen = {**how.settings, **(changes or {})}
+    for name, value in chosen.items():
+        usual = how.settings[name]
+        if isinstance(usual, int) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise InputError(f"setting {name!r} of {how.name!r}", repr(value), "a whole number from 1", "Correct it.")
+        if isinstance(usual, float) and not (isinstance(value, int | float) and 0 <= value < 10):
+            raise InputError(f"setting {name!r} of {how.name!r}", repr(value), "a number from 0 to 10", "Correct it.")
+    return chosen
+
+
+def _ticker(bar: tqdm, cancel: Callable[[], bool]) -> Callable[[], None]:
+    def tick() -> None:
+        if cancel():
+            raise Cancelled("the explanation was cancelled; ask again to begin anew")
+        bar.update()
+
+    return tick
+
+
+def _remarked(explanation: Explanation) -> Explanation:
+    """With a note, and a warning, where the maps do not add up."""
+    apart = explanation.relative_delta
+    if apart is not None and apart > TOLERATED:
+        note = f"the map misses {apart:.0%} of the score's difference: more steps would come closer"
+        warnings.warn(f"{explanation.subject}, {explanation.method}: {note}", stacklevel=3)
+        return replace(explanation, notes=(*explanation.notes, note))
+    return explanation

@@ -1,0 +1,261 @@
+"""`faithfulness`: what an explanation is worth, each measure beside opponents that know nothing of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from captum.metrics import infidelity, sensitivity_max
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from cirrnb.data.dataset import draw
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import Bag
+from cirrnb.explanation.baselines import baseline as baseline_slices
+from cirrnb.explanation.explain import explain
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.methods import Request, method_named
+from cirrnb.explanation.opponents import OPPONENTS, opponent
+from cirrnb.explanation.randomisation import randomised
+from cirrnb.explanation.removal import STEPS, Patches, deletion, insertion, slice_removal
+from cirrnb.explanation.score import PatientScore
+from cirrnb.explanation.truth import body, magnitude
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.network.batch import collate
+from cirrnb.model.prediction import as_model, usable
+from cirrnb.model.trained import TrainedModel
+
+PATCH = 16.0
+"""mm, side of the patches that are removed."""
+
+BETTER = {
+    "deletion": "lower",
+    "insertion": "higher",
+    "slice removal": "lower",
+    "infidelity": "lower",
+    "maximum sensitivity": "lower",
+}
+"""Which way is good. Deletion and insertion after Petsiuk et al., RISE, BMVC 2018, on a raw score and normalised by its
+ends; infidelity and maximum sensitivity: Yeh et al., NeurIPS 2019."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A patient in front of a model, with what all measures need of both."""
+
+    score: PatientScore
+    bag: Bag
+    empty: torch.Tensor
+    flesh: NDArray[np.bool_]
+
+    @property
+    def image(self) -> NDArray[np.float32]:
+        return self.score.slices[0].numpy()
+
+    @property
+    def spacing(self) -> float:
+        return next(iter(self.bag.scans.values())).settings.spacing
+
+    def stacked(self, maps: Mapping[str, NDArray]) -> NDArray[np.float32]:
+        """Maps by sequence, one after the other."""
+        return np.concatenate([np.asarray(maps[name], dtype=np.float32) for name in self.bag.scans])
+
+
+def case(model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str) -> Case:
+    """Bring model and patient together; the patient without detail stands for nothing."""
+    trained = as_model(model)
+    used, _ = usable(trained, bag)
+    bag = Bag(used)
+    score = PatientScore([member.stager.eval() for member in trained.members], collate([draw(bag)]), target)
+    flesh = np.concatenate([body(scan) for scan in used.values()])
+    return Case(score, bag, baseline_slices("blurred", used)[0], flesh)
+
+
+def faithfulness(
+    model: TrainedModel | TrainedStager | Path | str,
+    bag: Bag,
+    explanation: Explanation,
+    *,
+    patch: float = PATCH,
+    steps: int = STEPS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure an explanation against the model that it explains.
+
+    Parameters
+    ----------
+    model, bag : those that the explanation was made of.
+    patch : side in mm of the squares that are removed. steps : points of a curve less one.
+
+    Returns
+    -------
+    One row a measure: measure, better ("lower" or "higher"), value, and the same measure for opponents that know
+    nothing of the model: random, shifted, edges (for slices: random, and attention for the model's own weights).
+    Measures: "deletion" and "insertion" of patches in the map's order (area under the curve between the whole patient,
+    1, and the patient without detail, 0), "slice removal" in the order of the slices' shares, and "infidelity"
+    (squared error of the map's prediction for removed patches, after the best scaling, as a share of the squared
+    effect). NaN where whole and empty patient hardly differ in score.
+
+    Raises
+    ------
+    InputError
+        If the explanation is of another patient or model, or its map is constant.
+    """
+    trained = as_model(model)
+    if (explanation.subject, explanation.model) != (bag.subject, trained.name):
+        raise InputError(
+            "explanation",
+            f"one of {explanation.subject} by {explanation.model}",
+            f"one of {bag.subject} by {trained.name}",
+            "Explain this patient with this model first.",
+        )
+    known = case(trained, bag, explanation.target)
+    values = known.stacked(explanation.maps)
+    if np.ptp(values) < 1e-12:
+        raise InputError(f"{bag.subject}, {explanation.method}", "a constant map", "a map that differs", "Try another.")
+    patches = Patches.of(known.flesh, max(1, round(patch / known.spacing)))
+    maps = {"value": directed(explanation, known)}
+    for name in OPPONENTS:
+        maps[name] = opponent(name, np.abs(values), known.image, known.flesh, known.spacing, seed)
+    rows = []
+    for measure, curve in (("deletion", deletion), ("insertion", insertion)):
+        areas = {
+            name: curve(known.score, known.empty, patches, patches.order(m), steps).area for name, m in maps.items()
+        }
+        rows.append({"measure": measure, "better": BETTER[measure], **areas})
+    rows.append({"measure": "slice removal", "better": "lower", **_of_slices(known, explanation, steps, seed)})
+    errors = {name: _infidelity(known, patches, one, seed) for name, one in {**maps, "value": values}.items()}
+    rows.append({"measure": "infidelity", "better": "lower", **errors})
+    return pd.DataFrame(rows, columns=["measure", "better", "value", *OPPONENTS, "attention"])
+
+
+def directed(explanation: Explanation, known: Case) -> NDArray[np.float32]:
+    """The map so that what holds the score up where it is comes first: signed maps of a patient whose score lies below
+    that of nothing are turned round, unsigned ones stay."""
+    values = known.stacked(explanation.maps)
+    if not explanation.signed:
+        return values
+    with torch.no_grad():
+        down = float(known.score(known.score.slices)[0]) < float(known.score(known.empty[None])[0])
+    return -values if down else values
+
+
+def _of_slices(known: Case, explanation: Explanation, steps: int, seed: int) -> dict[str, float]:
+    shares = explanation.shares
+    told = {part: np.concatenate([getattr(shares, part)[n] for n in known.bag.scans]) for part in ("slices", "weights")}
+    with torch.no_grad():
+        whole = float(known.score(known.score.slices)[0])
+    way = 1.0 if whole >= shares.nothing else -1.0
+    orders = {
+        "value": way * told["slices"],
+        "random": np.random.default_rng(seed).random(len(told["slices"])),
+        "attention": told["weights"],
+    }
+    return {name: slice_removal(known.score, one, shares.nothing, steps).area for name, one in orders.items()}
+
+
+def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed: int, samples: int = 16) -> float:
+    """Captum's infidelity with patches removed at random, a tenth of them at a time, relative to the effects'
+    square."""
+    places = torch.nonzero(patches.used.flatten())[:, 0]
+    generator = torch.Generator().manual_seed(seed)
+    shape = (known.empty.shape[1], known.empty.shape[2])
+    effects = []
+    with torch.no_grad():
+        whole = float(known.score(known.score.slices)[0])
+
+    def remove(slices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        drawn = places[torch.randperm(len(places), generator=generator)[: max(1, len(places) // 10)]]
+        taken = patches.spread(drawn, shape)[None]
+        without = torch.where(taken, known.empty, slices)
+        with torch.no_grad():
+            effects.append(whole - float(known.score(without)[0]))
+        return taken.float(), without
+
+    with torch.no_grad():
+        error = infidelity(
+            known.score,
+            remove,
+            known.score.slices,
+            torch.from_numpy(values)[None],
+            n_perturb_samples=samples,
+            max_examples_per_batch=1,
+            normalize=True,
+        )
+    return float(error[0]) / max(float(np.mean(np.square(effects))), 1e-12)
+
+
+def maximum_sensitivity(
+    model: TrainedModel | TrainedStager | Path | str,
+    bag: Bag,
+    method: str,
+    target: str = "severity",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    baseline: str = "blurred",
+    radius: float = 0.02,
+    samples: int = 3,
+    seed: int = 0,
+) -> float:
+    """How far a map moves, relative to its own length, when every pixel is moved by at most `radius` (prepared
+    intensity): the largest of `samples` draws. Lower is better; a map that moves by its own length has 1."""
+    known, how = case(model, bag, target), method_named(method)
+    compared = baseline_slices(baseline, known.bag.scans, seed=seed)[:1]
+    chosen = {**how.settings, **(settings or {})}
+
+    def attribute(slices: torch.Tensor) -> torch.Tensor:
+        score = PatientScore(known.score.members, known.score.batch, target)
+        score.batch = replace(score.batch, slices=slices[0][:, None].detach())
+        return how.run(Request(score, compared if how.compares else None, chosen, seed)).maps[None]
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # Captum perturbs the whole example; one example at a time.
+        found = sensitivity_max(
+            attribute, known.score.slices, perturb_radius=radius, n_perturb_samples=samples, max_examples_per_batch=1
+        )
+    return float(found.max())
+
+
+def after_randomisation(
+    model: TrainedModel | TrainedStager | Path | str,
+    bag: Bag,
+    explanation: Explanation,
+    *,
+    seed: int = 0,
+    again: Callable[[TrainedModel], Explanation] | None = None,
+) -> pd.DataFrame:
+    """Rank correlation between an explanation and those of the model with more and more of its weights randomised.
+
+    Returns one row for each part, from the head down: randomised (the part that came last), correlation (Spearman's,
+    of the maps' smoothed size over the body). A map that stays the same (1) shows the image and not the model.
+    """
+    trained = as_model(model)
+    known = case(trained, bag, explanation.target)
+    own = known.stacked(magnitude(explanation.maps, known.spacing))[known.flesh]
+    rows = []
+    for part, changed in randomised(trained, seed):
+        other = (
+            again(changed)
+            if again
+            else explain(
+                changed,
+                bag,
+                explanation.method,
+                explanation.target,
+                baseline=explanation.baseline or "blurred",
+                settings=explanation.settings,
+                permutations=4,
+                seed=seed,
+            )
+        )
+        values = known.stacked(magnitude(other.maps, known.spacing))[known.flesh]
+        same = float(spearmanr(own, values).statistic) if np.ptp(values) > 0 else 0.0
+        rows.append({"randomised": part, "correlation": same})
+    return pd.DataFrame(rows)

@@ -1,0 +1,89 @@
+"""The methods of attribution, one file each. A file in here that defines METHOD is a method: nothing else is needed."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from cirrnb.data.errors import InputError
+from cirrnb.explanation.score import PatientScore
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a method is asked.
+
+    Attributes
+    ----------
+    score : what is explained; `score.slices` are the patient's own (1, slices, rows, columns).
+    baseline : (baselines, slices, rows, columns) to compare with; None for a method that compares with nothing.
+    settings : the method's own, its defaults filled in.
+    seed : of everything that is drawn.
+    """
+
+    score: PatientScore
+    baseline: torch.Tensor | None
+    settings: Mapping[str, Any]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """What a method answers.
+
+    Attributes
+    ----------
+    maps : (slices, rows, columns) float32, what each pixel adds to the score, or how much it matters.
+    delta : sum of the maps less what they should sum to, in units of the score; None for a method without such a sum.
+    """
+
+    maps: torch.Tensor
+    delta: float | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to attribute.
+
+    Attributes
+    ----------
+    name, label : as code and as people call it.
+    run : does it.
+    signed : negative values speak against the score; else the maps tell only how much a place matters.
+    compares : needs a baseline.
+    several : can compare with several baselines at once.
+    settings : its own settings with their defaults.
+    passes : how many passes through the network it makes with some settings and a (slices, rows, columns) shape, for
+        a progress bar.
+    source : where it was published.
+    """
+
+    name: str
+    label: str
+    run: Callable[[Request], Attributed]
+    signed: bool
+    compares: bool
+    source: str
+    several: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    passes: Callable[[Mapping[str, Any], tuple[int, ...]], int] = lambda settings, shape: 1
+
+
+@cache
+def methods() -> dict[str, Method]:
+    """All methods by name."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    return {module.METHOD.name: module.METHOD for module in modules if hasattr(module, "METHOD")}
+
+
+def method_named(name: str) -> Method:
+    """Raises InputError for a method that does not exist."""
+    if name not in methods():
+        raise InputError("method", repr(name), f"one of {sorted(methods())}", "Choose one of these.")
+    return methods()[name]

@@ -1,0 +1,86 @@
+"""Feature maps weighed by how the score depends on each channel, at one scale or at all."""
+
+from __future__ import annotations
+
+import torch
+from captum.attr import LayerGradCam
+from torch import nn
+
+from cirrnb.data.errors import InputError
+from cirrnb.explanation.cells import to_pixels
+from cirrnb.explanation.methods import Attributed, Method, Request
+from cirrnb.explanation.score import PatientScore, score_of
+from cirrnb.model.network.encoder import SliceEncoder
+from cirrnb.model.network.stager import Stager
+
+AT_ONCE = 64
+"""Slices up to which one pass does it all; more are taken chunk by chunk, in two passes, to bound the memory."""
+
+
+def _run(request: Request) -> Attributed:
+    scale = request.settings["scale"]
+    known = [*range(1, request.score.members[0].settings.scales + 1), "all"]
+    if scale not in known:
+        raise InputError("scale", repr(scale), f"one of {known}, the finest first", "Choose one of these.")
+    return Attributed(torch.stack([_cam(stager, request.score, scale) for stager in request.score.members]).mean(dim=0))
+
+
+def _cam(stager: Stager, score: PatientScore, scale: int | str) -> torch.Tensor:
+    """(slices, rows, columns) of one stager, in units of the score."""
+    size = (score.slices.shape[2], score.slices.shape[3])
+    result = torch.zeros_like(score.slices[0])
+    whole = len(score.batch.slices) <= AT_ONCE
+    for encoder, own in stager.readers(score.batch):
+        if not len(own):
+            continue
+        scales = _whole(stager, score, encoder) if whole else _in_chunks(stager, score, encoder, own)
+        for number, cam in enumerate(scales, start=1):
+            if scale in (number, "all"):
+                result[own] += to_pixels(cam, stager, number - 1, size)
+    return result
+
+
+def _whole(stager: Stager, score: PatientScore, encoder: SliceEncoder) -> list[torch.Tensor]:
+    alone = PatientScore([stager], score.batch, score.target, score.tick, chunk=None)
+    cams = LayerGradCam(alone, encoder.maps).attribute(score.slices)
+    return [one[:, 0].float() for one in (cams if isinstance(cams, tuple) else (cams,))]
+
+
+def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, own: torch.Tensor) -> list[torch.Tensor]:
+    """The same by the chain rule: the score's gradient for each embedding first, then each embedding's for its maps."""
+    with torch.no_grad():
+        embedded = stager.embed(score.batch, score.chunk)
+    embedded.requires_grad_()
+    said = score_of(stager.head, stager.stage_embedded(embedded, score.batch).scores, score.target)
+    gradient = torch.autograd.grad(said.sum(), embedded)[0]
+    cam = LayerGradCam(_Toward(encoder), encoder.maps)
+    parts = []
+    for chosen in own.split(score.chunk or len(own)):
+        score.tick()
+        found = cam.attribute(
+            score.batch.slices[chosen], additional_forward_args=(score.batch.sequence[chosen], gradient[chosen])
+        )
+        parts.append([one[:, 0].float() for one in (found if isinstance(found, tuple) else (found,))])
+    return [torch.cat(scale) for scale in zip(*parts, strict=True)]
+
+
+class _Toward(nn.Module):
+    """How far each slice's embedding points along a direction of its own."""
+
+    def __init__(self, encoder: SliceEncoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, slices: torch.Tensor, sequence: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        return (self.encoder(slices, sequence)[0] * direction).sum(dim=1)
+
+
+METHOD = Method(
+    name="grad_cam",
+    label="Grad-CAM",
+    run=_run,
+    signed=True,
+    compares=False,
+    settings={"scale": "all"},
+    source="Selvaraju et al., Grad-CAM, ICCV 2017; at each scale what that scale itself hands on",
+)

@@ -1,0 +1,156 @@
+"""What is explained: one raw score of the whole patient, as a function of all its slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import nn
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.scan import STAGES
+from cirrnb.model.network.batch import Batch
+from cirrnb.model.network.heads import CornHead, CrossEntropyHead, StageHead
+from cirrnb.model.network.stager import Stager
+
+SEVERITY = "severity"
+"""Default target of every head: how much speaks for a later stage rather than an earlier one."""
+
+ABOVE = ("above mild", "above moderate")
+CHUNK = 32
+"""Slices encoded at a time; it bounds the memory of every method."""
+
+
+class Cancelled(RuntimeError):
+    """Somebody asked for the explanation to be stopped; nothing of it is kept."""
+
+
+def targets(head: StageHead) -> tuple[str, ...]:
+    """The scores of a head that can be explained, by name, the default first.
+
+    Ordered heads: "severity", the sum of the two cumulative log-odds "above mild" and "above moderate", or one of
+    these. Cross-entropy: "severity", which is "severe - mild", the logit of a stage, or the difference of two.
+    """
+    if not isinstance(head, CrossEntropyHead):
+        return SEVERITY, *ABOVE
+    return SEVERITY, *STAGES, *(f"{one} - {other}" for one in STAGES for other in STAGES if one != other)
+
+
+def require_target(head: StageHead, target: str) -> None:
+    """Raise InputError for a target that the head does not have."""
+    known = targets(head)
+    if target not in known:
+        raise InputError("target", repr(target), f"one of {', '.join(map(repr, known))}", "Choose one of these.")
+
+
+def score_of(head: StageHead, scores: torch.Tensor, target: str) -> torch.Tensor:
+    """(patients,) raw score named `target` of a head's raw scores (patients, outputs).
+
+    Raises InputError for a target that the head does not have.
+    """
+    require_target(head, target)
+    if isinstance(head, CrossEntropyHead):
+        one, _, other = ("severe - mild" if target == SEVERITY else target).partition(" - ")
+        value = scores[:, STAGES.index(one)]
+        return value - scores[:, STAGES.index(other)] if other else value
+    first, second = scores.unbind(dim=1)
+    if isinstance(head, CornHead):
+        second = _both(first, second)
+    return {SEVERITY: first + second, ABOVE[0]: first, ABOVE[1]: second}[target]
+
+
+def _both(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Log-odds that two things hold, from those of the first and of the second given the first."""
+    return -torch.stack([-first, -second, -first - second]).logsumexp(dim=0)
+
+
+class PatientScore(nn.Module):
+    """The score of one patient, mean over a model's stagers, as Captum wants it: a patient is one example.
+
+    Without gradients, slices that are as the patient's own are not encoded again: their embeddings are kept.
+    """
+
+    def __init__(
+        self,
+        stagers: Sequence[Stager],
+        batch: Batch,
+        target: str = SEVERITY,
+        tick: Callable[[], None] = lambda: None,
+        chunk: int | None = CHUNK,
+    ):
+        """`batch` holds one patient. `tick` is called before each pass; it shows progress, or raises `Cancelled`."""
+        super().__init__()
+        if len(batch) != 1:
+            raise ValueError(f"one patient is explained at a time, not {len(batch)}")
+        self.stagers = nn.ModuleList(stagers)
+        self.batch, self.target, self.tick, self.chunk = batch, target, tick, chunk
+        self._embedded: list[torch.Tensor] | None = None
+        require_target(stagers[0].head, target)
+
+    @property
+    def members(self) -> list[Stager]:
+        return [cast(Stager, stager) for stager in self.stagers]
+
+    @property
+    def slices(self) -> torch.Tensor:
+        """(1, slices, rows, columns): the patient's own."""
+        return self.batch.slices[:, 0][None]
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        """Scores (examples,) of the patient with other slices (examples, slices, rows, columns) in the same places."""
+        self.tick()
+        examples = len(slices)
+        batch = repeated(self.batch, examples)
+        if torch.is_grad_enabled():
+            filled = batch.replace_slices(slices.flatten(0, 1)[:, None])
+            embedded = [stager.embed(filled, self.chunk) for stager in self.members]
+        else:
+            embedded = self._embed_changed(slices)
+        return torch.stack(
+            [
+                score_of(stager.head, stager.stage_embedded(one, batch).scores, self.target)
+                for stager, one in zip(self.members, embedded, strict=True)
+            ]
+        ).mean(dim=0)
+
+    @torch.no_grad()
+    def embeddings(self) -> list[torch.Tensor]:
+        """For each stager, the embeddings (slices, width) of the patient's own slices; computed once."""
+        if self._embedded is None:
+            self._embedded = [stager.embed(self.batch, self.chunk) for stager in self.members]
+        return self._embedded
+
+    @torch.no_grad()
+    def subset_scores(self, kept: torch.Tensor) -> torch.Tensor:
+        """Scores (subsets,) of the patient with those slices alone that `kept` (subsets, slices) bool names: the others
+        are as if never acquired. Every subset keeps at least one."""
+        self.tick()
+        subset, index = torch.nonzero(kept, as_tuple=True)
+        batch = self.batch.taking(index, subset, len(kept))
+        return torch.stack(
+            [
+                score_of(stager.head, stager.stage_embedded(one[index], batch).scores, self.target)
+                for stager, one in zip(self.members, self.embeddings(), strict=True)
+            ]
+        ).mean(dim=0)
+
+    def _embed_changed(self, slices: torch.Tensor) -> list[torch.Tensor]:
+        own = self.batch.slices[:, 0]
+        changed = torch.nonzero((slices != own).flatten(2).any(dim=2).flatten())[:, 0]
+        known = [one.repeat(len(slices), 1) for one in self.embeddings()]
+        if len(changed):
+            part = self.batch.taking(changed % len(own), torch.zeros_like(changed), 1)
+            part = part.replace_slices(slices.flatten(0, 1)[changed][:, None])
+            known = [
+                one.index_copy(0, changed, stager.embed(part, self.chunk))
+                for stager, one in zip(self.members, known, strict=True)
+            ]
+        return known
+
+
+def repeated(batch: Batch, times: int) -> Batch:
+    """The one patient of a batch `times` over, its slices left out."""
+    count = len(batch.sequence)
+    index = torch.arange(count, device=batch.sequence.device).repeat(times)
+    return batch.taking(index, torch.arange(times, device=index.device).repeat_interleave(count), times)

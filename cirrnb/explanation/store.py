@@ -1,0 +1,103 @@
+"""Explanations kept on disk: whole or absent, keyed by model, patient and settings, safe to delete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from cirrnb.data.grid import Grid
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.shares import Shares
+from cirrnb.model.trained import TrainedModel
+
+VERSION = 1
+"""Part of every key. Raise it when the same question is answered otherwise than before."""
+
+_SHARES = ("slices", "errors", "weights")
+
+
+class ExplanationStore:
+    """A folder of explanations; None keeps nothing."""
+
+    def __init__(self, folder: Path | str | None):
+        self.folder = None if folder is None else Path(folder)
+
+    def entry(
+        self, model: TrainedModel, scans: Mapping[str, PreparedScan], baseline: torch.Tensor, asked: Mapping[str, Any]
+    ) -> Entry:
+        """Where the answer to one question lies: of this model (its weights), these scans and all that was asked."""
+        if self.folder is None:
+            return Entry(None)
+        digest = hashlib.sha256(json.dumps([VERSION, asked], sort_keys=True).encode())
+        for member in model.members:
+            digest.update(repr(member.stager.settings).encode())
+            for name, values in sorted(member.stager.state_dict().items()):
+                digest.update(name.encode() + values.contiguous().numpy().tobytes())
+        for name, scan in scans.items():
+            digest.update(f"{name} {scan.scan.subject}".encode() + np.ascontiguousarray(scan.image).tobytes())
+            digest.update(scan.positions.tobytes())
+        digest.update(baseline.numpy().tobytes())
+        return Entry(self.folder / f"{digest.hexdigest()[:32]}.safetensors")
+
+
+class Entry:
+    """One place in the store."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+
+    def read(self) -> Explanation | None:
+        """The explanation that lies here; None where there is none, or it is damaged."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            arrays = load_file(self.path)
+            told = json.loads(arrays.pop("told").tobytes())
+            maps = {name: arrays[f"map {name}"] for name in told["grids"]}
+            parts = {part: {name: arrays[f"{part} {name}"] for name in told["grids"]} for part in _SHARES}
+            grids, source_grids = ({n: _grid(g) for n, g in told.pop(key).items()} for key in ("grids", "source_grids"))
+            shares = Shares(sequences=told.pop("sequences"), nothing=told.pop("nothing"), **parts)
+            told["notes"] = tuple(told["notes"])
+            return Explanation(maps=maps, grids=grids, source_grids=source_grids, shares=shares, **told)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, explanation: Explanation) -> Explanation:
+        """Keep an explanation, beside first and then renamed; returns it."""
+        if self.path is None:
+            return explanation
+        told: dict[str, Any] = {
+            name: getattr(explanation, name)
+            for name in explanation.__dataclass_fields__
+            if name not in ("maps", "grids", "source_grids", "shares")
+        }
+        told["grids"] = {name: _told(grid) for name, grid in explanation.grids.items()}
+        told["source_grids"] = {name: _told(grid) for name, grid in explanation.source_grids.items()}
+        told |= {"sequences": dict(explanation.shares.sequences), "nothing": explanation.shares.nothing}
+        arrays = {f"map {name}": np.ascontiguousarray(one) for name, one in explanation.maps.items()}
+        for part in _SHARES:
+            arrays |= {f"{part} {n}": np.ascontiguousarray(v) for n, v in getattr(explanation.shares, part).items()}
+        arrays["told"] = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_name(f".writing-{os.getpid()}-{self.path.name}")
+        save_file(arrays, beside)
+        beside.replace(self.path)
+        return explanation
+
+
+def _told(grid: Grid) -> dict[str, Any]:
+    return {"shape": grid.shape, "affine": grid.affine.tolist()}
+
+
+def _grid(told: dict[str, Any]) -> Grid:
+    return Grid(tuple(told["shape"]), np.array(told["affine"]))

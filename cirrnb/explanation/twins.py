@@ -1,0 +1,91 @@
+"""What is true of a simulated patient: where its signs lie, and the same patient without them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.preparation.geometry import labels_like, resample_like
+from cirrnb.data.preparation.intensity import scale
+from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.simulation.cohort import MARK, simulator_hash
+from cirrnb.simulation.patients import Patient, Plan, draw_patient, plan
+from cirrnb.simulation.scans import scanner, simulate_scan
+from cirrnb.simulation.signs import SIGNS
+
+
+class SimulatedTruth:
+    """The truth behind a simulated cohort, patient by patient.
+
+    Twins are simulated anew when asked for, with the scan's own noise, scanner and breathing: a patient's scan and its
+    twin differ by the sign and by nothing else.
+    """
+
+    def __init__(self, root: Path | str):
+        """`root` is the folder that `simulate_cohort` made.
+
+        Raises InputError if it is no simulated cohort, or of another version of the simulator.
+        """
+        self.root = Path(root)
+        try:
+            told = (self.root / MARK).read_text(encoding="utf-8")
+            self.request: dict[str, Any] = json.loads(told[told.index("{") :])
+        except (OSError, ValueError) as error:
+            raise InputError(
+                self.root, "no simulated cohort", f"a folder with {MARK}", "Only simulated patients have a known truth."
+            ) from error
+        if self.request.get("source") != simulator_hash():
+            raise InputError(
+                self.root, "a cohort of another simulator", f"version {simulator_hash()}", "Simulate the cohort again."
+            )
+
+    def evidence(self, prepared: PreparedScan) -> NDArray[np.uint8]:
+        """(slices, rows, columns) on the prepared grid: 0 where the scan is as its twin without disease, else the
+        number of the sign (place in `SIGNS`, from 1) that changed it."""
+        scan = prepared.scan
+        path = self.root / "evidence" / scan.source / scan.sequence / f"{scan.patient}.nii.gz"
+        return labels_like(prepared, np.asarray(nib.load(path).dataobj))  # type: ignore[attr-defined]
+
+    def without(self, bag: Bag, sign: str | None = None) -> dict[str, NDArray[np.float32]]:
+        """Sequence -> (slices, rows, columns) on the prepared grid: the patient without one sign, or without any
+        (None), scaled as the patient's own scan is.
+
+        Raises InputError for a sign that does not exist, or a patient who is not of this cohort.
+        """
+        if sign is not None and sign not in SIGNS:
+            raise InputError("sign", repr(sign), f"one of {SIGNS}", "Choose one of these.")
+        patient = self._patient(bag)
+        changed = replace(patient, body=patient.body.twin if sign is None else patient.body.without(sign))
+        name = scanner(patient, self.request["seed"], self.request["shortcut"])
+        made = {}
+        for sequence, prepared in bag.scans.items():
+            image = simulate_scan(changed, sequence, self.request["seed"], self.request["scale"], name, False).image
+            volume = resample_like(prepared, image.astype(np.float32))
+            made[sequence] = scale(volume, prepared.measured["low"], prepared.measured["high"]).astype(np.float32)
+        return made
+
+    def bears(self, bag: Bag) -> tuple[str, ...]:
+        """The signs that this patient shows."""
+        shown = self._patient(bag).body.shown
+        parts = {sign: ("nodules_t1w", "nodules_t2w") if sign == "nodules" else (sign,) for sign in SIGNS}
+        return tuple(sign for sign, names in parts.items() if any(shown[name] > 0 for name in names))
+
+    def _patient(self, bag: Bag) -> Patient:
+        if bag.subject not in self._plans:
+            raise InputError(bag.subject, "nobody of that id", f"a patient of {self.root}", "Hand in its own cohort.")
+        return draw_patient(self._plans[bag.subject], self.request["seed"])
+
+    @cached_property
+    def _plans(self) -> Mapping[str, Plan]:
+        request = self.request
+        plans = plan(request["scale"], request["patients"], request["healthy"], request["seed"])
+        return {f"{one.source}/{one.patient}": one for one in plans}

@@ -1,0 +1,201 @@
+"""Explaining a whole patient: what comes back, from which networks, and what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy_patients import LARGE, toy_cohort
+
+import cirrnb
+from cirrnb.data.dataset import draw
+from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.prepared import Bag
+from cirrnb.explanation.methods import methods
+from cirrnb.explanation.score import Cancelled, PatientScore
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.network.batch import collate
+from cirrnb.model.network.stager import Stager
+from cirrnb.model.settings import StagerSettings
+
+
+def untrained(seed: int = 0, **settings) -> TrainedStager:
+    torch.manual_seed(seed)
+    stager = Stager(StagerSettings(pretrained=False, width=16, **settings)).eval()
+    return TrainedStager(stager, LARGE, True, "toy", {})
+
+
+@pytest.fixture(scope="module")
+def bags(tmp_path_factory):
+    return toy_cohort(tmp_path_factory.mktemp("toy"), {"train": 4, "test": 2}, settings=LARGE).bags()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return untrained()
+
+
+def same(one: np.ndarray, other: np.ndarray) -> None:
+    """Equal to a thousandth of what there is to see; an untrained network's maps are small."""
+    assert np.ptp(other) > 0
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-3 * np.ptp(other))
+
+
+def score_for(model: TrainedStager, bag: Bag) -> PatientScore:
+    return PatientScore([model.stager], collate([draw(bag)]))
+
+
+@pytest.mark.parametrize("name", sorted(set(methods()) - {"deep_lift"}))
+@pytest.mark.parametrize("head", ["corn", "cumulative", "cross_entropy"])
+def test_every_method_explains_every_slice_of_both_sequences(bags, name, head):
+    bag = bags[0]
+    few = {"integrated_gradients": {"steps": 4}, "gradient_shap": {"samples": 2}, "occlusion": {"patch": 32}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few steps
+        told = cirrnb.explain(untrained(head=head), bag, name, settings=few.get(name), permutations=4)
+    for sequence, prepared in bag.scans.items():
+        assert told.maps[sequence].shape == prepared.grid.shape
+        assert np.isfinite(told.maps[sequence]).all() and np.ptp(told.maps[sequence]) > 0
+        assert told.grids[sequence] == prepared.grid
+    assert told.simulated and told.subject == bag.subject
+    assert (told.baseline is None) == (name in ("attention", "grad_cam", "smooth_saliency"))
+    total = told.score - told.shares.nothing
+    assert sum(told.shares.sequences.values()) == pytest.approx(total, abs=1e-4)
+    assert sum(one.sum() for one in told.shares.slices.values()) == pytest.approx(total, abs=1e-4)
+    assert sum(one.sum() for one in told.shares.weights.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_integrated_gradients_add_up(bags, model):
+    told = cirrnb.explain(model, bags[0], settings={"steps": 64}, permutations=4)
+    total = sum(float(one.sum()) for one in told.maps.values())
+    assert told.relative_delta < 0.05
+    assert total == pytest.approx(told.score - told.baseline_score + told.delta, abs=1e-3)
+
+
+def test_the_score_is_the_predictions_own(bags, model):
+    told = cirrnb.explain(model, bags[1], "attention", target="above mild", permutations=4)
+    chances = cirrnb.predict(model, [bags[1]]).iloc[0]
+    assert told.score == pytest.approx(np.log((1 - chances["mild"]) / chances["mild"]), abs=1e-4)
+
+
+def test_slices_that_did_not_change_are_not_encoded_again_and_nothing_else_changes(bags, model):
+    score = score_for(model, bags[0])
+    changed = score.slices.repeat(3, 1, 1, 1)
+    changed[0, 2] += 0.3
+    changed[2] = 0.1
+    with torch.no_grad():
+        cached = score(changed)
+    with torch.enable_grad():
+        whole = score(changed)
+    torch.testing.assert_close(cached, whole.detach(), atol=1e-4, rtol=1e-4)
+
+
+def test_a_subset_of_slices_scores_as_if_the_others_had_never_been_acquired(bags, model):
+    score = score_for(model, bags[0])
+    kept = torch.zeros(1, len(score.batch.sequence), dtype=torch.bool)
+    kept[0, :9] = True  # the nine T1W slices
+    alone = score_for(model, bags[0].only(["T1W"]))
+    with torch.no_grad():
+        torch.testing.assert_close(score.subset_scores(kept), alone(alone.slices), atol=1e-5, rtol=1e-5)
+
+
+def test_one_sequence_alone_is_explained(bags, model):
+    told = cirrnb.explain(model, bags[0].only(["T2W"]), "grad_cam", permutations=4)
+    assert set(told.maps) == set(told.shares.sequences) == {"T2W"}
+    assert "T1W missing" in told.notes
+
+
+def test_grad_cam_in_chunks_is_grad_cam_at_once(bags, monkeypatch):
+    from cirrnb.explanation.methods import grad_cam
+
+    for encoders in ("shared", "separate"):
+        model = untrained(encoders=encoders)
+        at_once = cirrnb.explain(model, bags[0], "grad_cam", permutations=4)
+        with monkeypatch.context() as patched:
+            patched.setattr(grad_cam, "AT_ONCE", 3)
+            in_chunks = cirrnb.explain(model, bags[0], "grad_cam", permutations=4)
+        for sequence in at_once.maps:
+            same(in_chunks.maps[sequence], at_once.maps[sequence])
+
+
+def test_the_scales_of_grad_cam_add_up(bags, model):
+    parts = [cirrnb.explain(model, bags[0], "grad_cam", settings={"scale": k}, permutations=4) for k in (1, 2, 3, 4)]
+    whole = cirrnb.explain(model, bags[0], "grad_cam", permutations=4)
+    same(sum(part.maps["T1W"] for part in parts), whole.maps["T1W"])
+
+
+def test_an_explanation_is_kept_and_found_again(bags, model, tmp_path):
+    first = cirrnb.explain(model, bags[0], "grad_cam", store=tmp_path, permutations=4)
+    (kept,) = tmp_path.glob("*.safetensors")
+    asked = []
+    again = cirrnb.explain(model, bags[0], "grad_cam", store=tmp_path, permutations=4, cancel=lambda: asked.append(1))
+    np.testing.assert_array_equal(again.maps["T2W"], first.maps["T2W"])
+    assert (
+        again.shares.sequences == first.shares.sequences and again.grids == first.grids and again.notes == first.notes
+    )
+    other = cirrnb.explain(untrained(1), bags[0], "grad_cam", store=tmp_path, permutations=4)
+    assert other.score != first.score
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert cirrnb.explain(model, bags[0], "grad_cam", store=tmp_path, permutations=4).score == first.score
+
+
+def test_a_cancelled_explanation_leaves_nothing(bags, model, tmp_path):
+    passes = []
+    with pytest.raises(Cancelled):
+        cirrnb.explain(model, bags[0], store=tmp_path, cancel=lambda: len(passes) > 2 or passes.append(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_baselines(bags, model):
+    twin = {name: np.zeros(scan.grid.shape) for name, scan in bags[0].scans.items()}
+    few = {"settings": {"steps": 32}, "permutations": 4}
+    air = cirrnb.explain(model, bags[0], baseline="air", **few)
+    same = cirrnb.explain(model, bags[0], baseline="twin", twin=twin, **few)
+    np.testing.assert_allclose(air.maps["T1W"], same.maps["T1W"])
+    several = cirrnb.explain(model, bags[0], baseline="training", references=bags[2:5], **few)
+    assert several.baseline == "training" and several.baseline_score != air.baseline_score
+
+
+def test_what_makes_no_sense_is_refused(bags, model, tmp_path):
+    bag = bags[0]
+    for wrong in (
+        {"method": "guess"},
+        {"target": "terminal"},
+        {"target": "mild"},  # an ordered head has no logit of its own for a stage
+        {"baseline": "noise"},
+        {"baseline": "training"},
+        {"baseline": "twin"},
+        {"settings": {"step": 3}},
+        {"settings": {"steps": 0}},
+        {"method": "grad_cam", "settings": {"scale": 9}},
+    ):
+        with pytest.raises(InputError):
+            cirrnb.explain(model, bag, **wrong)
+    with pytest.raises(InputError, match="attention"):
+        cirrnb.explain(untrained(attention="none"), bag, "attention")
+    with pytest.raises(InputError, match="integrated_gradients"):
+        cirrnb.explain(model, bag, "deep_lift")
+    with pytest.raises(InputErrors, match="prepared"):
+        cirrnb.explain(replace(model, preparation=replace(LARGE, spacing=4.0)), bag)
+
+
+def test_a_linear_enough_network_takes_deep_lift(bags):
+    model = untrained(attention="none", pooling="mean", fusion="mean", scales=1, dropout=0.0)
+    try:
+        told = cirrnb.explain(model, bags[0], "deep_lift", permutations=4)
+    except InputError as error:
+        assert "misses" in error.found  # told, and never a wrong map
+    else:
+        assert told.relative_delta < 0.05
+
+
+def test_folds_are_explained_by_the_mean_of_their_scores(bags):
+    from cirrnb.model.trained import TrainedModel
+
+    both = TrainedModel((untrained(0), untrained(1)), "both")
+    maps = [cirrnb.explain(untrained(k), bags[0], "grad_cam", permutations=4).maps["T1W"] for k in (0, 1)]
+    told = cirrnb.explain(both, bags[0], "grad_cam", permutations=4)
+    same(told.maps["T1W"], (maps[0] + maps[1]) / 2)
