@@ -52,12 +52,18 @@ def test_shipping_takes_what_fits_and_nothing_of_a_patient(tmp_path, monkeypatch
     settings = TrainingSettings.preset("demo", epochs=1, slices=2, patients_per_step=4, width=16)
     run = cross_validate(prepared, tmp_path / "run", settings, folds=3, progress=False)
     monkeypatch.setattr(shipping, "LIMIT", 2.5 * shipping._size(run / "fold-1"))
-    out = shipping.ship(run, tmp_path / "shipped")
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    with pytest.raises(InputError, match="who drew"):
+        shipping.ship(run, cohort, tmp_path / "shipped")
+    (cohort / "SIMULATED.txt").write_text('These images are SIMULATED.\n{"version": "9.8", "source": "abc"}')
+    out = shipping.ship(run, cohort, tmp_path / "shipped")
+    assert "version 9.8 of the simulator (source hash abc)" in (out / "card.md").read_text()
     assert json.loads((out / "folds.json").read_text())["folds"] == ["fold-1", "fold-2"]
     assert len(load_model(out).members) == 2
     assert not [path for path in out.rglob("*") if "predictions" in path.name or "provenance" in path.name]
     monkeypatch.setattr(shipping, "LIMIT", 10)
     with pytest.raises(InputError, match="bytes"):
-        shipping.ship(run, tmp_path / "other")
+        shipping.ship(run, cohort, tmp_path / "other")
     with pytest.raises(InputError, match="no cross-validation"):
-        shipping.ship(run / "fold-1", tmp_path / "other")
+        shipping.ship(run / "fold-1", cohort, tmp_path / "other")

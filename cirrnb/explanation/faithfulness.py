@@ -209,9 +209,9 @@ def maximum_sensitivity(
     compared = baseline_slices(baseline, known.bag.scans, seed=seed)[:1]
     chosen = {**how.settings, **(settings or {})}
 
-    def attribute(slices: torch.Tensor) -> torch.Tensor:
+    def attribute(given: tuple[torch.Tensor]) -> torch.Tensor:
         score = PatientScore(known.score.members, known.score.batch, target)
-        score.batch = replace(score.batch, slices=slices[0][:, None].detach())
+        score.batch = replace(score.batch, slices=given[0][0][:, None].detach())
         return how.run(Request(score, compared if how.compares else None, chosen, seed)).maps[None]
 
     with torch.random.fork_rng(devices=[]):

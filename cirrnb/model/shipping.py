@@ -1,4 +1,4 @@
-"""Putting a model into the package: `python -m cirrnb.model.shipping runs/development`, for maintainers.
+"""Putting a model into the package: `python -m cirrnb.model.shipping RUN COHORT`, for maintainers.
 
 What is copied are the first folds of a cross-validation, as many as fit into `LIMIT`, and the calibration learned from
 all of its folds. The card beside them says what they were trained on; nothing of any patient goes along.
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.reading import SIMULATED
 from cirrnb.model.certainty.calibration import CALIBRATION, read_calibration
 from cirrnb.model.certainty.familiarity import FAMILIARITY
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
@@ -23,12 +24,15 @@ LIMIT = 5_000_000
 CARD = "card.md"
 
 
-def ship(run: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> Path:
+def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> Path:
     """Copy the folds of a cross-validation's folder that fit into `out`, with calibration and card; returns `out`.
+
+    `cohort` is the simulated cohort it was trained on: the card tells the simulator's version.
 
     Raises InputError if the folder is no calibrated cross-validation, or its first fold is larger than `LIMIT`.
     """
     run, out = Path(run), Path(out)
+    drawn = _simulator(Path(cohort) / SIMULATED)
     if not (run / FOLDS).is_file() or read_calibration(run) is None:
         raise InputError(run, "no cross-validation", f"{FOLDS} and {CALIBRATION}", "Use cirrnb.cross_validate.")
     model = load_model(run)
@@ -48,7 +52,7 @@ def ship(run: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> 
     for file in (CALIBRATION, FAMILIARITY):
         shutil.copyfile(run / file, beside / file)
     (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
-    (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members)), encoding="utf-8")
+    (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     return beside.rename(out)
 
@@ -57,7 +61,17 @@ def _size(folder: Path) -> int:
     return sum((folder / file).stat().st_size for file in (CONFIG, WEIGHTS))
 
 
-def _card(run: Path, first: TrainedStager, names: list[str], folds: int) -> str:
+def _simulator(mark: Path) -> str:
+    """Version and source hash of the simulator that drew a cohort."""
+    try:
+        told = mark.read_text(encoding="utf-8")
+        request = json.loads(told[told.index("{") :])
+        return f"version {request['version']} of the simulator (source hash {request['source']})"
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(mark, "no word of who drew the cohort", "what cirrnb simulate leaves", "Name it.") from error
+
+
+def _card(run: Path, first: TrainedStager, names: list[str], folds: int, drawn: str) -> str:
     calibration = read_calibration(run)
     assert calibration is not None
     told = json.loads((run / names[0] / PROVENANCE).read_text(encoding="utf-8"))
@@ -72,7 +86,7 @@ Estimates the stage of liver cirrhosis (mild, moderate, severe) from T1W and T2W
 not a medical device, no diagnosis. Trained on {origin}.
 
 - What: {len(names)} of the {folds} stagers of a cross-validation ({", ".join(names)}), their probabilities averaged.
-- Trained on: cohort "{first.config["cohort"]}", {patients} patients each.
+- Trained on: cohort "{first.config["cohort"]}", {patients} patients each, drawn by {drawn}.
 - Looks at: scans prepared with {first.preparation}.
 - Calibration: {calibration.how}; temperature {calibration.temperature:.2f}.
 - Versions: {versions}.
@@ -82,7 +96,7 @@ not a medical device, no diagnosis. Trained on {origin}.
 ```
 cirrnb simulate cohorts/development --patients 240 --seed 7
 cirrnb train --cohort cohorts/development --run runs/development --folds 5
-python -m cirrnb.model.shipping runs/development
+python -m cirrnb.model.shipping runs/development cohorts/development
 ```
 
 ## Settings
@@ -94,4 +108,4 @@ python -m cirrnb.model.shipping runs/development
 
 
 if __name__ == "__main__":
-    print(ship(sys.argv[1]))
+    print(ship(sys.argv[1], sys.argv[2]))
