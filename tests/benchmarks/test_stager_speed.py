@@ -153,3 +153,40 @@ def test_400_slices_need_no_more_memory_than_32() -> None:
     print(f"\nrise of the peak, input apart: 32 slices {few[0]:.0f} MB, 400 slices {many[0]:.0f} MB")
     # What has to be kept in any case is the gradient of the input, as large as the input, and a copy of the input.
     assert many[0] - 2 * many[1] < 1.25 * few[0]
+
+
+STEP = """
+import sys, resource
+sys.path.insert(0, {tests!r})
+import torch
+from test_stager_speed import patients
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.model.network.stager import Stager
+from cirrnb.model.settings import TrainingSettings
+from dataclasses import replace
+settings = TrainingSettings.preset({preset!r}, pretrained=False)
+stager = Stager(settings.stager).train()
+rows, columns = PreparationSettings(view="liver", spacing={spacing}).size
+batch = patients({patients}, settings.slices, size=max(rows, columns))
+batch = replace(batch, slices=batch.slices[..., :rows, :columns].contiguous())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+optimizer = torch.optim.AdamW(stager.parameters())
+stager.loss(stager.stage(batch, settings.chunk), batch).mean().backward()
+optimizer.step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, settings.patients_per_step)
+"""
+
+
+@pytest.mark.parametrize(("preset", "spacing"), [("demo", 2.0), ("standard", 1.5), ("reference", 1.5)])
+def test_what_a_training_step_of_each_preset_needs(preset: str, spacing: float) -> None:
+    """Measured for one and for two patients, since large presets do not fit everywhere, and drawn on to a whole step."""
+    rises = []
+    for count in (1, 2):
+        code = STEP.format(tests=str(Path(__file__).parent), preset=preset, spacing=spacing, patients=count)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        rise, wanted = map(int, done.stdout.split())
+        rises.append(rise / 1024)
+    each = rises[1] - rises[0]
+    whole = rises[0] + each * (wanted - 1)
+    print(f"\n{preset}: {each:.0f} MB a patient, {whole:.0f} MB a step of {wanted} patients above what is loaded")
+    assert each > 0
