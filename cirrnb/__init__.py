@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cirrnb.data.reading import read_cohort
     from cirrnb.evaluation.evaluation import evaluate
     from cirrnb.explanation.explain import explain
+    from cirrnb.explanation.faithfulness import faithfulness
     from cirrnb.model.crossvalidation import cross_validate
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
@@ -29,6 +30,7 @@ _WHERE = {
     "predict": "cirrnb.model.prediction",
     "evaluate": "cirrnb.evaluation.evaluation",
     "explain": "cirrnb.explanation.explain",
+    "faithfulness": "cirrnb.explanation.faithfulness",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "cross_validate",
     "evaluate",
     "explain",
+    "faithfulness",
     "predict",
     "prepare",
     "read_cohort",

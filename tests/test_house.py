@@ -76,6 +76,8 @@ def test_no_room_hides_a_verb() -> None:
         "cross_validate",
         "predict",
         "evaluate",
+        "explain",
+        "faithfulness",
     }
     for name in verbs:
         assert callable(getattr(cirrnb, name)), name

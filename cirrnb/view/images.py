@@ -40,6 +40,28 @@ def outline_picture(mask: ArrayLike, colour: str, magnify: int = 4) -> str:
     return _data_uri(picture)
 
 
+FOR, AGAINST = "#E66100", "#5D3A9B"
+"""Colours of what speaks for the score and against it: told apart with any colour vision, and from grey."""
+
+
+def overlay_picture(values: ArrayLike, limit: float, magnify: int = 3) -> str:
+    """A map (rows, columns) as a transparent PNG data URI to lie on a slice: orange above zero, violet below.
+
+    The colour is as strong as the value is large, up to `limit`; what is below a tenth of it is left out, so that the
+    slice under it can be read. Raises ValueError where the map is not two-dimensional or the limit not above zero.
+    """
+    told = np.asarray(values, dtype=np.float32)
+    if told.ndim != 2 or not limit > 0:
+        raise ValueError(f"a map is (rows, columns) and its limit above zero, not {told.shape} and {limit}")
+    share = np.clip(ndimage.zoom(np.nan_to_num(told), magnify, order=1, mode="nearest", grid_mode=True) / limit, -1, 1)
+    strength = np.where(np.abs(share) < 0.1, 0, np.abs(share))
+    colours = [[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in (FOR, AGAINST)]
+    picture = np.empty((*share.shape, 4), dtype=np.uint8)
+    picture[..., :3] = np.where(share[..., None] >= 0, colours[0], colours[1])
+    picture[..., 3] = np.round(200 * strength**0.8)
+    return _data_uri(Image.fromarray(picture, mode="RGBA"))
+
+
 def _data_uri(image: Image.Image) -> str:
     stream = io.BytesIO()
     image.save(stream, format="PNG", optimize=True)

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from cirrnb.data.prepared import Bag, PreparedScan
 from cirrnb.data.scan import SEQUENCES, STAGES
-from cirrnb.view.images import grey_picture, outline_picture
+from cirrnb.view.images import grey_picture, outline_picture, overlay_picture
 from cirrnb.view.theme import INK, MUTED, finish
 
 LIVER_COLOUR = "#56B4E9"
@@ -34,6 +34,7 @@ class Slice:
     position : mm along the head axis (RAS+ z).
     label : what stands above it.
     mask : (rows, columns) bool liver mask, or None.
+    overlay : (rows, columns) map to lie on the slice, -1 to 1, or None.
     """
 
     pixels: NDArray[np.floating]
@@ -41,6 +42,7 @@ class Slice:
     position: float
     label: str = ""
     mask: NDArray[np.bool_] | None = None
+    overlay: NDArray[np.floating] | None = None
 
 
 def widest_slice(prepared: PreparedScan, label: str = "") -> Slice:
@@ -128,6 +130,8 @@ def _add_slice(figure: go.Figure, one: Slice | None, row: int, column: int, *, o
     layers = {"below": grey_picture(one.pixels)}
     if outline and one.mask is not None:
         layers["above"] = outline_picture(one.mask, LIVER_COLOUR)
+    elif one.overlay is not None:
+        layers["above"] = overlay_picture(one.overlay, 1.0)
     for layer, picture in layers.items():
         figure.add_layout_image(
             source=picture, x=0, y=0, sizex=width, sizey=height, sizing="stretch", layer=layer, **place

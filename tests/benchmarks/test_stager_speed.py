@@ -179,7 +179,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, settings.pati
 
 @pytest.mark.parametrize(("preset", "spacing"), [("demo", 2.0), ("standard", 1.5), ("reference", 1.5)])
 def test_what_a_training_step_of_each_preset_needs(preset: str, spacing: float) -> None:
-    """Measured for one and for two patients, since large presets do not fit everywhere, and drawn on to a whole step."""
+    """Measured with one patient and with two, since large steps do not fit everywhere, and drawn on to a whole step."""
     rises = []
     for count in (1, 2):
         code = STEP.format(tests=str(Path(__file__).parent), preset=preset, spacing=spacing, patients=count)

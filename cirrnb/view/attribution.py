@@ -1,0 +1,146 @@
+"""Why this stage, drawn: maps on slices, the shares of slices and sequences, and what the maps are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+from scipy.ndimage import gaussian_filter
+
+from cirrnb.data.prepared import Bag
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.view.slices import Slice, montage
+from cirrnb.view.theme import ACCENT, INK, MUTED, finish
+
+SMOOTHING = 3.0
+"""mm, by which a map is smoothed within the slice before it is shown; said in the figure's title."""
+
+STRONGEST = 99.5
+"""Percentile of a map's size that gets the full colour, the same on all slices of a figure."""
+
+SEQUENCE_COLOURS = {"T1W": ACCENT, "T2W": "#9A6324"}
+
+
+def attribution_montage(bag: Bag, explanation: Explanation, *, count: int = 3) -> go.Figure:
+    """The slices that count most, as they are and with the map on them, a pair of rows for each sequence.
+
+    Orange speaks for the score that is explained, violet against it; a method without signs shows orange alone. The
+    number above a slice is its share of the score, with the sampling error, in log-odds.
+    """
+    rows: dict[str, list[Slice | None]] = {}
+    maps = shown(explanation)
+    for sequence in explanation.maps:
+        prepared = bag.scans[sequence]
+        shares, errors = explanation.shares.slices[sequence], explanation.shares.errors[sequence]
+        chosen = np.sort(np.argsort(-np.abs(shares), kind="stable")[:count])[::-1]  # from the head down
+        plain: list[Slice | None] = [None] * count
+        over: list[Slice | None] = [None] * count
+        for place, index in enumerate(chosen):
+            image = np.asarray(prepared.image[index], dtype=np.float32)
+            spacing, height = prepared.grid.spacing[1:], float(prepared.positions[index])
+            plain[place] = Slice(image, spacing, height)
+            told = f"{shares[index]:+.2f} ± {errors[index]:.2f}"
+            over[place] = Slice(image, spacing, height, told, overlay=maps[sequence][index])
+        rows[sequence], rows[f"{sequence}, why"] = plain, over
+    title = f"{explanation.label}: what speaks for {explanation.target} (orange) and against it (violet)"
+    return montage(rows, simulated=explanation.simulated, title=title)
+
+
+def shown(explanation: Explanation) -> dict[str, NDArray[np.float32]]:
+    """Sequence -> the maps as they are drawn: smoothed, the strongest half percent of pixels at -1 or 1."""
+    smooth = {}
+    for name, one in explanation.maps.items():
+        width = SMOOTHING / explanation.grids[name].spacing[1]
+        smooth[name] = gaussian_filter(np.asarray(one, dtype=np.float32), (0, width, width))
+    sizes = np.concatenate([np.abs(one).ravel() for one in smooth.values()])
+    limit = max(float(np.percentile(sizes, STRONGEST)), 1e-12)
+    return {name: np.clip(one / limit, -1, 1) for name, one in smooth.items()}
+
+
+def share_profile(bag: Bag, explanation: Explanation) -> go.Figure:
+    """What each slice adds to the score, by height in the body, beside how much attention the stager paid to it."""
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05, column_widths=[0.6, 0.4])
+    for name, shares in explanation.shares.slices.items():
+        heights, colour = bag.scans[name].positions, SEQUENCE_COLOURS[name]
+        figure.add_scatter(
+            x=shares,
+            y=heights,
+            name=f"{name}: {explanation.shares.sequences[name]:+.2f} in all",
+            mode="lines+markers",
+            line={"color": colour, "width": 1.5},
+            marker={"size": 6},
+            error_x={"array": explanation.shares.errors[name], "thickness": 1, "width": 0, "color": colour},
+            hovertemplate="%{y:.0f} mm: %{x:+.2f} log-odds<extra></extra>",
+            row=1,
+            col=1,
+        )
+        figure.add_scatter(
+            x=100 * explanation.shares.weights[name],
+            y=heights,
+            showlegend=False,
+            mode="lines",
+            line={"color": colour, "width": 1.5},
+            hovertemplate="%{y:.0f} mm: %{x:.1f} %<extra></extra>",
+            row=1,
+            col=2,
+        )
+    figure.add_vline(x=0, line={"color": MUTED, "width": 1}, row=1, col=1)
+    figure.update_xaxes(title_text=f"share of {explanation.target} (log-odds)", row=1, col=1)
+    figure.update_xaxes(title_text="attention (%)", rangemode="tozero", row=1, col=2)
+    figure.update_yaxes(title_text="height, towards the head (mm)", row=1, col=1)
+    title = f"What each slice adds to {explanation.score:+.2f}, from {explanation.shares.nothing:+.2f} for none"
+    return finish(figure, title, simulated=explanation.simulated, height=440)
+
+
+def worth_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Several explanations' `faithfulness` side by side: measure, which way is good, and for each method its value,
+    with an asterisk where it is better than all of its own opponents."""
+    first = next(iter(tables.values()))
+    told = pd.DataFrame({"measure": first["measure"], "better": first["better"]})
+    for name, table in tables.items():
+        told[name] = [_worth(row) for row in table.to_dict("records")]
+    return told
+
+
+def _worth(row: dict[Hashable, Any]) -> str:
+    if np.isnan(row["value"]):
+        return "undefined"
+    sign = 1.0 if row["better"] == "higher" else -1.0
+    rivals = [sign * row[name] for name in ("random", "shifted", "edges", "attention") if not np.isnan(row[name])]
+    return f"{row['value']:.2f}{'*' if rivals and sign * row['value'] > max(rivals) else ''}"
+
+
+def sign_figure(effects: pd.DataFrame, attributed: pd.DataFrame, *, method: str, simulated: bool) -> go.Figure:
+    """What taking a sign away does to the score, beside what a method attributes to the sign's own voxels.
+
+    `effects` as `sign_effects` returns, `attributed` as `attributed_to_signs`. The two need not be equal, since a
+    method speaks of pixels and a sign of many at once; a sign without effect should get nothing.
+    """
+    both = effects.merge(attributed, on="sign").sort_values("effect")
+    figure = go.Figure()
+    for column, name, colour in (
+        ("effect", "effect of taking the sign away", INK),
+        ("attributed", f"attributed by {method}", ACCENT),
+    ):
+        figure.add_bar(y=both["sign"], x=both[column], name=name, orientation="h", marker={"color": colour})
+    figure.update_xaxes(title_text="log-odds")
+    title = "What the stager uses of each sign, and what is attributed to it"
+    return finish(figure, title, simulated=simulated, height=120 + 44 * max(len(both), 1))
+
+
+def localisation_table(tables: Mapping[str, pd.DataFrame], used: Sequence[str]) -> pd.DataFrame:
+    """How well each method's map finds each sign (AUROC, 0.5 is chance), the signs that the stager uses marked."""
+    rows = {name: table.set_index("sign")["auroc"] for name, table in tables.items()}
+    told = pd.DataFrame(rows)
+    told.insert(0, "used", ["yes" if sign in used else "" for sign in told.index])
+    return told.round(2).rename_axis("sign").reset_index()
+
+
+def side_by_side(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Columns with one index as a table to read, the index in front."""
+    return pd.DataFrame(dict(columns)).reset_index()
