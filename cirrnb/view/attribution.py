@@ -29,8 +29,9 @@ SEQUENCE_COLOURS = {"T1W": ACCENT, "T2W": "#9A6324"}
 def attribution_montage(bag: Bag, explanation: Explanation, *, count: int = 3) -> go.Figure:
     """The slices that count most, as they are and with the map on them, a pair of rows for each sequence.
 
-    Orange speaks for the score that is explained, violet against it; a method without signs shows orange alone. The
-    number above a slice is its share of the score, with the sampling error, in log-odds.
+    Orange speaks for the score that is explained, violet against it; a method without signs shows in orange where it
+    is above its own median. The number on a slice is the slice's share of the score, with the sampling error, in
+    log-odds.
     """
     rows: dict[str, list[Slice | None]] = {}
     maps = shown(explanation)
@@ -45,21 +46,25 @@ def attribution_montage(bag: Bag, explanation: Explanation, *, count: int = 3) -
             spacing, height = prepared.grid.spacing[1:], float(prepared.positions[index])
             plain[place] = Slice(image, spacing, height)
             told = f"{shares[index]:+.2f} ± {errors[index]:.2f}"
-            over[place] = Slice(image, spacing, height, told, overlay=maps[sequence][index])
+            over[place] = Slice(image, spacing, height, overlay=maps[sequence][index], caption=told)
         rows[sequence], rows[f"{sequence}, why"] = plain, over
-    title = f"{explanation.label}: what speaks for {explanation.target} (orange) and against it (violet)"
+    signs = f"what speaks for {explanation.target} (orange) and against it (violet)"
+    title = f"{explanation.label}: {signs if explanation.signed else 'where it is more than usual (orange)'}"
     return montage(rows, simulated=explanation.simulated, title=title)
 
 
 def shown(explanation: Explanation) -> dict[str, NDArray[np.float32]]:
-    """Sequence -> the maps as they are drawn: smoothed, the strongest half percent of pixels at -1 or 1."""
+    """Sequence -> the maps as they are drawn: smoothed, the strongest half percent of pixels at -1 or 1; those without
+    signs from their median up."""
     smooth = {}
     for name, one in explanation.maps.items():
         width = SMOOTHING / explanation.grids[name].spacing[1]
         smooth[name] = gaussian_filter(np.asarray(one, dtype=np.float32), (0, width, width))
-    sizes = np.concatenate([np.abs(one).ravel() for one in smooth.values()])
-    limit = max(float(np.percentile(sizes, STRONGEST)), 1e-12)
-    return {name: np.clip(one / limit, -1, 1) for name, one in smooth.items()}
+    every = np.concatenate([one.ravel() for one in smooth.values()])
+    ground = 0.0 if explanation.signed else float(np.median(every))
+    limit = max(float(np.percentile(np.abs(every - ground), STRONGEST)), 1e-12)
+    least = -1.0 if explanation.signed else 0.0
+    return {name: np.clip((one - ground) / limit, least, 1) for name, one in smooth.items()}
 
 
 def share_profile(bag: Bag, explanation: Explanation) -> go.Figure:
@@ -144,3 +149,9 @@ def localisation_table(tables: Mapping[str, pd.DataFrame], used: Sequence[str]) 
 def side_by_side(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
     """Columns with one index as a table to read, the index in front."""
     return pd.DataFrame(dict(columns)).reset_index()
+
+
+def plain_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A table to read: its first column names the rows, numbers have two decimals, and what is unknown is empty."""
+    named = table.set_index(pd.Index(table.iloc[:, 0].astype(str).to_list())).iloc[:, 1:]
+    return named.round(2).astype(object).where(named.notna(), "")

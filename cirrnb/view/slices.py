@@ -35,6 +35,7 @@ class Slice:
     label : what stands above it.
     mask : (rows, columns) bool liver mask, or None.
     overlay : (rows, columns) map to lie on the slice, -1 to 1, or None.
+    caption : what stands in its upper left corner.
     """
 
     pixels: NDArray[np.floating]
@@ -43,6 +44,7 @@ class Slice:
     label: str = ""
     mask: NDArray[np.bool_] | None = None
     overlay: NDArray[np.floating] | None = None
+    caption: str = ""
 
 
 def widest_slice(prepared: PreparedScan, label: str = "") -> Slice:
@@ -149,6 +151,8 @@ def _mark(
     figure.add_annotation(text="<b>R</b>", x=0, y=height / 2, xanchor="left", xshift=2, **shown)
     figure.add_annotation(text="<b>L</b>", x=width, y=height / 2, xanchor="right", xshift=-2, **shown)
     figure.add_annotation(text=f"{one.position:+.0f} mm", x=width, y=height, xanchor="right", yanchor="bottom", **shown)
+    if one.caption:
+        figure.add_annotation(text=one.caption, x=0, y=0, xanchor="left", xshift=4, yanchor="top", yshift=-2, **shown)
     if scale_bar:
         figure.add_shape(
             type="line", x0=12, x1=12 + _SCALE_BAR, y0=height - 10, y1=height - 10, line={"color": "white"}, **place
