@@ -187,7 +187,7 @@ def test_each_notebook_runs_with_its_defaults(tmp_path: Path) -> None:
 
 
 def test_explanations_are_told_and_tested(demo_folder: Path) -> None:
-    parameters = {"run": "runs/demo", "cohort": "cohorts/demo", "methods": ["grad_cam", "attention"], "steps": 4}
+    parameters = {"run": "runs/demo", "cohort": "cohorts/demo", "methods": ["grad_cam"], "steps": 4}
     told = text_of(run_notebook("05_faithfulness", demo_folder / "05.ipynb", parameters, cwd=demo_folder))
     for words in ("Grad-CAM", "deletion", "insertion", "infidelity", "backbone", "any", SIMULATED):
         assert words in told, words
