@@ -133,12 +133,12 @@ def test_attribution_grows_with_the_effect(home: Path) -> None:
 
         limits = bootstrap(rank, np.zeros(len(names)), resamples=500)
         value = rank(np.arange(len(names)))
-        print(f"\n{method}: rank correlation of effect and attribution {value:.2f} ({limits.low:.2f} to
-        {limits.high:.2f})") print(table.groupby(["stage", "sign"])[["effect",
-        "attributed"]].mean().round(2).to_string())
+        print(f"\n{method}: rank correlation with the effect {value:.2f} ({limits.low:.2f} to {limits.high:.2f})")
+        print(table.groupby(["stage", "sign"])[["effect", "attributed"]].mean().round(2).to_string())
 
 
 def test_what_it_costs(home: Path) -> None:
     table = measured(home)["costs"]
-    print("\n" + table.groupby("method", sort=False)[["seconds", "delta", "liver",
-    "liver_share"]].mean().round(3).to_string()) assert (table["seconds"] > 0).all()
+    told = table.groupby("method", sort=False)[["seconds", "delta", "liver", "liver_share"]].mean()
+    print(f"\n{told.round(3).to_string()}")
+    assert (table["seconds"] > 0).all()
