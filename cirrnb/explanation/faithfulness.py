@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -207,7 +208,7 @@ def maximum_sensitivity(
     intensity): the largest of `samples` draws. Lower is better; a map that moves by its own length has 1."""
     known, how = case(model, bag, target), method_named(method)
     compared = baseline_slices(baseline, known.bag.scans, seed=seed)[:1]
-    chosen = {**how.settings, **(settings or {})}
+    chosen = {**how.settings, **how.quick, **(settings or {})}
 
     def attribute(given: tuple[torch.Tensor]) -> torch.Tensor:
         score = PatientScore(known.score.members, known.score.batch, target)
@@ -233,29 +234,32 @@ def after_randomisation(
 ) -> pd.DataFrame:
     """Rank correlation between an explanation and those of the model with more and more of its weights randomised.
 
-    Returns one row for each part, from the head down: randomised (the part that came last), correlation (Spearman's,
-    of the maps' smoothed size over the body). A map that stays the same (1) shows the image and not the model.
+    The randomised models are explained with the method's quick settings, or by `again`. Returns one row for each part,
+    from the head down: randomised (the part that came last), correlation (Spearman's, of the maps' smoothed size over
+    the body). A map that stays the same (1) shows the image and not the model.
     """
     trained = as_model(model)
     known = case(trained, bag, explanation.target)
     own = known.stacked(magnitude(explanation.maps, known.spacing))[known.flesh]
     rows = []
     for part, changed in randomised(trained, seed):
-        other = (
-            again(changed)
-            if again
-            else explain(
-                changed,
-                bag,
-                explanation.method,
-                explanation.target,
-                baseline=explanation.baseline or "blurred",
-                settings=explanation.settings,
-                permutations=4,
-                seed=seed,
-            )
-        )
+        other = again(changed) if again else _explained_quickly(changed, bag, explanation, seed)
         values = known.stacked(magnitude(other.maps, known.spacing))[known.flesh]
         same = float(spearmanr(own, values).statistic) if np.ptp(values) > 0 else 0.0
         rows.append({"randomised": part, "correlation": same})
     return pd.DataFrame(rows)
+
+
+def _explained_quickly(model: TrainedModel, bag: Bag, like: Explanation, seed: int) -> Explanation:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few steps do not add up to the last percent, and need not
+        return explain(
+            model,
+            bag,
+            like.method,
+            like.target,
+            baseline=like.baseline or "blurred",
+            settings={**like.settings, **method_named(like.method).quick},
+            permutations=4,
+            seed=seed,
+        )

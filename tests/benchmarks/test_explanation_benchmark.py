@@ -124,7 +124,7 @@ def test_maps_against_the_truth(home: Path) -> None:
 
 def test_attribution_grows_with_the_effect(home: Path) -> None:
     for method, table in measured(home)["signs"].groupby("method", sort=False):
-        patients = {name: part for name, part in table.groupby("patient")}
+        patients = dict(list(table.groupby("patient")))
         names = list(patients)
 
         def rank(index: np.ndarray, patients=patients, names=names) -> float:  # type: ignore[no-untyped-def]

@@ -59,6 +59,7 @@ class Method:
     compares : needs a baseline.
     several : can compare with several baselines at once.
     settings : its own settings with their defaults.
+    quick : settings that give a rougher map for less, for tests that make many.
     passes : how many passes through the network it makes with some settings and a (slices, rows, columns) shape, for
         a progress bar.
     source : where it was published.
@@ -72,6 +73,7 @@ class Method:
     source: str
     several: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    quick: Mapping[str, Any] = field(default_factory=dict)
     passes: Callable[[Mapping[str, Any], tuple[int, ...]], int] = lambda settings, shape: 1
 
 

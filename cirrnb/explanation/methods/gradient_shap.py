@@ -48,6 +48,7 @@ METHOD = Method(
     compares=True,
     several=True,
     settings={"samples": 32, "noise": 0.05},
+    quick={"samples": 8},
     passes=lambda settings, shape: 3 * int(settings["samples"]),
     source="Lundberg and Lee, A unified approach to interpreting model predictions, NeurIPS 2017; "
     "Erion et al., Nature Machine Intelligence 2021;3:620",

@@ -37,6 +37,7 @@ METHOD = Method(
     compares=True,
     several=True,
     settings={"steps": 32},
+    quick={"steps": 8},
     passes=lambda settings, shape: int(settings["steps"]) + 2,
     source="Sundararajan, Taly and Yan, Axiomatic attribution for deep networks, ICML 2017",
 )

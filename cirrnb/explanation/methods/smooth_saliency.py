@@ -30,6 +30,7 @@ METHOD = Method(
     signed=False,
     compares=False,
     settings={"samples": 16, "noise": 0.05},
+    quick={"samples": 4},
     passes=lambda settings, shape: int(settings["samples"]),
     source="Simonyan, Vedaldi and Zisserman, arXiv 1312.6034; Smilkov et al., SmoothGrad, arXiv 1706.03825",
 )
