@@ -117,6 +117,15 @@ def explain(
     return kept.write(_remarked(explanation))
 
 
+def score_of_patient(
+    model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str = SEVERITY
+) -> PatientScore:
+    """The raw score of one patient as a function of all the slices that the model can use."""
+    trained = as_model(model)
+    used, _ = usable(trained, bag)
+    return PatientScore([member.stager.eval() for member in trained.members], collate([draw(Bag(used))]), target)
+
+
 def _settings(how: Method, changes: Mapping[str, Any] | None) -> dict[str, Any]:
     unknown = sorted(set(changes or {}) - set(how.settings))
     if unknown:

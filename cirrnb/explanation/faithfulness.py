@@ -15,11 +15,10 @@ from captum.metrics import infidelity, sensitivity_max
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import Bag
 from cirrnb.explanation.baselines import baseline as baseline_slices
-from cirrnb.explanation.explain import explain
+from cirrnb.explanation.explain import explain, score_of_patient
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import Request, method_named
 from cirrnb.explanation.opponents import OPPONENTS, opponent
@@ -28,7 +27,6 @@ from cirrnb.explanation.removal import STEPS, Patches, deletion, insertion, slic
 from cirrnb.explanation.score import PatientScore
 from cirrnb.explanation.truth import body, magnitude
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.network.batch import collate
 from cirrnb.model.prediction import as_model, usable
 from cirrnb.model.trained import TrainedModel
 
@@ -73,7 +71,7 @@ def case(model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str
     trained = as_model(model)
     used, _ = usable(trained, bag)
     bag = Bag(used)
-    score = PatientScore([member.stager.eval() for member in trained.members], collate([draw(bag)]), target)
+    score = score_of_patient(trained, bag, target)
     flesh = np.concatenate([body(scan) for scan in used.values()])
     return Case(score, bag, baseline_slices("blurred", used)[0], flesh)
 
@@ -248,6 +246,19 @@ def after_randomisation(
         same = float(spearmanr(own, values).statistic) if np.ptp(values) > 0 else 0.0
         rows.append({"randomised": part, "correlation": same})
     return pd.DataFrame(rows)
+
+
+def agreement(explanations: Mapping[str, Explanation], bag: Bag) -> pd.DataFrame:
+    """Rank correlation (Spearman's, smoothed size over the body) between explanations of one patient, by name: of one
+    method with several baselines, or of several methods."""
+    scans = {name: scan for name, scan in bag.scans.items() if all(name in one.maps for one in explanations.values())}
+    flesh = np.concatenate([body(scan) for scan in scans.values()])
+    spacing = next(iter(scans.values())).settings.spacing
+    sizes = {}
+    for label, one in explanations.items():
+        size = magnitude(one.maps, spacing)
+        sizes[label] = np.concatenate([size[name] for name in scans])[flesh]
+    return pd.DataFrame(sizes).corr(method="spearman")
 
 
 def _explained_quickly(model: TrainedModel, bag: Bag, like: Explanation, seed: int) -> Explanation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,12 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter
 from scipy.stats import rankdata
 
 from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.explanation.explain import explain, score_of_patient
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.score import PatientScore
 from cirrnb.explanation.twins import SimulatedTruth
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.trained import TrainedModel
 from cirrnb.simulation.signs import SIGNS
 
 SMOOTHING = 4.0
@@ -112,6 +116,25 @@ def attributed_to_signs(explanation: Explanation, bag: Bag, truth: SimulatedTrut
         for number, sign in enumerate(SIGNS, start=1):
             sums[sign] += float(one[labels == number].sum())
     return pd.DataFrame({"sign": list(sums), "attributed": list(sums.values())})
+
+
+def signs_by_stage(
+    model: TrainedModel | TrainedStager | Path | str, bags: Sequence[Bag], truth: SimulatedTruth, method: str
+) -> pd.DataFrame:
+    """What a model uses of each sign, by stage: means over the patients of a stage who show the sign.
+
+    Returns one row for each stage and sign: stage, sign, patients, effect (of taking the sign away), attributed (by a
+    signed method to the sign's voxels), both in log-odds of "severity".
+    """
+    rows = []
+    for bag in bags:
+        told = explain(model, bag, method, permutations=4)
+        score = score_of_patient(model, bag)
+        both = sign_effects(score, bag, truth).merge(attributed_to_signs(told, bag, truth), on="sign")
+        rows.append(both.assign(stage=bag.stage))
+    groups = pd.concat(rows).groupby(["stage", "sign"], sort=False)
+    counted = groups["effect"].size().rename("patients")
+    return pd.concat([counted, groups[["effect", "attributed"]].mean()], axis=1).reset_index()
 
 
 def _slices(images: Maps) -> torch.Tensor:

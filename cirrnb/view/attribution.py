@@ -146,9 +146,9 @@ def localisation_table(tables: Mapping[str, pd.DataFrame], used: Sequence[str]) 
     return told.round(2).rename_axis("sign").reset_index()
 
 
-def side_by_side(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
+def side_by_side(columns: Mapping[str, pd.Series] | pd.DataFrame) -> pd.DataFrame:
     """Columns with one index as a table to read, the index in front."""
-    return pd.DataFrame(dict(columns)).reset_index()
+    return pd.DataFrame(columns if isinstance(columns, pd.DataFrame) else dict(columns)).reset_index()
 
 
 def plain_table(table: pd.DataFrame) -> pd.DataFrame:
