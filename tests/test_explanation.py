@@ -68,6 +68,43 @@ def test_every_method_explains_every_slice_of_both_sequences(bags, name, head):
     assert sum(one.sum() for one in told.shares.weights.values()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["integrated_gradients", "grad_cam", "attention"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"pooling": "slice", "head": "cross_entropy", "fusion": "mean"},
+        {"encoders": "separate"},
+        {"sequences": ("T1W",)},
+        {"demographics": True, "scales": 2, "fusion": "weighted"},
+    ],
+)
+def test_stagers_of_every_kind_are_explained(bags, name, network):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few steps
+        told = cirrnb.explain(
+            untrained(**network), bags[0], name, permutations=4, settings={"steps": 2} if name[0] == "i" else None
+        )
+    assert set(told.maps) == set(network.get("sequences", ("T1W", "T2W")))
+    assert all(np.ptp(one) > 0 for one in told.maps.values())
+    total = told.score - told.shares.nothing
+    assert sum(one.sum() for one in told.shares.slices.values()) == pytest.approx(total, abs=1e-4)
+
+
+def test_a_patient_unlike_the_training_patients_is_told(bags, tmp_path):
+    from cirrnb.model.certainty.familiarity import fit_familiarity
+    from cirrnb.model.trained import TrainedModel
+
+    many = toy_cohort(tmp_path / "many", {"train": 40}, settings=LARGE).bags()
+    model = TrainedModel((untrained(),), "toy", familiarity=fit_familiarity(many))
+    swapped = Bag({"T1W": bags[0].scans["T1W"]})
+    scan = swapped.scans["T1W"]
+    np.save(tmp_path / "image.npy", 1 - np.asarray(scan.image))
+    odd = Bag({"T1W": replace(scan, folder=tmp_path)})
+    with pytest.warns(UserWarning, match="unlike the training patients"):
+        told = cirrnb.explain(model, odd, "grad_cam", permutations=4)
+    assert len(told.notes) > 1
+
+
 def test_integrated_gradients_add_up(bags, model):
     told = cirrnb.explain(model, bags[0], settings={"steps": 64}, permutations=4)
     total = sum(float(one.sum()) for one in told.maps.values())

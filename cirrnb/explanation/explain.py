@@ -79,6 +79,12 @@ def explain(
     raise_if_any(prepared_otherwise(bag, trained))
     used, notes = usable(trained, bag)
     chosen = _settings(how, settings)
+    if unusual := trained.familiarity.remarks(used) if trained.familiarity else []:
+        warnings.warn(
+            f"{bag.subject} is unlike the training patients ({'; '.join(unusual)}): what explains the answer is no "
+            "better than the answer",
+            stacklevel=2,
+        )
     members = [member.stager.eval() for member in trained.members]
     shape = (sum(scan.grid.shape[0] for scan in used.values()), *next(iter(used.values())).grid.shape[1:])
     with tqdm(total=how.passes(chosen, shape), desc=how.label, unit="pass", disable=not progress) as bar:

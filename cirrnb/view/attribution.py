@@ -120,6 +120,23 @@ def _worth(row: dict[Hashable, Any]) -> str:
     return f"{row['value']:.2f}{'*' if rivals and sign * row['value'] > max(rivals) else ''}"
 
 
+def sum_table(explanations: Mapping[str, Explanation]) -> pd.DataFrame:
+    """Whether the maps add up to what they explain: score, that of the baseline, the map's sum, and what it misses."""
+    rows = []
+    for name, one in explanations.items():
+        missed = one.relative_delta
+        rows.append(
+            {
+                "method": name,
+                "score": one.score,
+                "baseline": one.baseline_score if one.baseline else np.nan,
+                "sum of the map": sum(float(part.sum()) for part in one.maps.values()) if one.signed else np.nan,
+                "missed": "no sum promised" if missed is None else f"{missed:.1%}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def sign_figure(effects: pd.DataFrame, attributed: pd.DataFrame, *, method: str, simulated: bool) -> go.Figure:
     """What taking a sign away does to the score, beside what a method attributes to the sign's own voxels.
 
