@@ -196,3 +196,54 @@ def test_a_table_read_from_csv_calibrates_the_same(tmp_path):
     predictions = table(*drawn(50, seed=5))
     predictions.to_csv(tmp_path / "predictions.csv", index=False)
     assert fit_predictions(pd.read_csv(tmp_path / "predictions.csv")) == fit_predictions(predictions)
+
+
+def agreed(threshold: float, *members: list[float]) -> tuple[str, ...]:
+    calibration = Calibration(1.0, threshold, 0.9, 100, "by hand")
+    return calibration.agreed_sets(np.array(members)[:, None])[0]
+
+
+def test_members_agree_by_majority():
+    sure, torn, other = [0.9, 0.08, 0.02], [0.5, 0.45, 0.05], [0.1, 0.8, 0.1]
+    # At 0.6 a set takes in what comes after at most 0.6: sure {mild}, torn {mild, moderate}, other {moderate}.
+    assert agreed(0.6, sure) == ("mild",)
+    assert agreed(0.6, torn) == ("mild", "moderate")
+    assert agreed(0.6, sure, sure, torn) == ("mild",)
+    assert agreed(0.6, sure, torn, torn) == ("mild", "moderate")
+    assert agreed(0.6, sure, other, other) == ("moderate",)
+    assert agreed(1.0, sure, other, other) == STAGES
+
+
+def test_a_set_agreed_on_has_no_gap_and_holds_the_answer():
+    mild, severe, every = [0.98, 0.01, 0.01], [0.01, 0.01, 0.98], [0.34, 0.33, 0.33]
+    # Mild and severe have three votes of five each, moderate one.
+    assert agreed(0.7, mild, mild, severe, severe, every) == STAGES
+    # Two against two: no stage has a majority, and the most probable one by the mean stands.
+    assert agreed(0.6, mild, mild, severe, [0.0, 0.1, 0.9]) == ("mild",)
+
+
+def test_one_member_alone_agrees_with_itself():
+    random = np.random.default_rng(0)
+    said = random.dirichlet((1, 1, 1), size=200)
+    calibration = Calibration(1.3, 0.7, 0.9, 100, "by hand")
+    assert calibration.agreed_sets(said[None]) == calibration.prediction_sets(calibration.apply(logits_of(said)))
+
+
+def test_sets_of_members_cover_as_aimed_where_their_mean_covers_more():
+    """Members are the truth's scores with noise of their own; calibrators see one member, new patients five."""
+    random = np.random.default_rng(1)
+
+    def patients(count: int, members: int) -> tuple[np.ndarray, np.ndarray]:
+        clear = random.normal(0, 2, (count, 3))
+        chances = np.exp(clear) / np.exp(clear).sum(axis=1, keepdims=True)
+        truth = np.array([random.choice(3, p=row) for row in chances])
+        noisy = clear + random.normal(0, 1.5, (members, count, 3))
+        return np.exp(noisy) / np.exp(noisy).sum(axis=2, keepdims=True), truth
+
+    said, truth = patients(4000, 1)
+    calibration = fit(logits_of(said[0]), truth)
+    said, truth = patients(4000, 5)
+    agreed_on = calibration.agreed_sets(said)
+    of_mean = calibration.prediction_sets(calibration.apply(logits_of(said.mean(axis=0))))
+    covered = [np.mean([STAGES[t] in one for t, one in zip(truth, sets, strict=True)]) for sets in (agreed_on, of_mean)]
+    assert 0.88 < covered[0] < covered[1]

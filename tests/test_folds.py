@@ -8,7 +8,8 @@ import pytest
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import STAGES
-from cirrnb.model.folds import mean_of, out_of_fold
+from cirrnb.model.certainty.calibration import Calibration
+from cirrnb.model.folds import calibrated_mean, mean_of, out_of_fold
 
 FIRST = pd.DataFrame(
     [
@@ -64,3 +65,14 @@ def test_folds_that_overlap_or_are_empty_are_refused():
         out_of_fold([FIRST, FIRST], split="valid")
     with pytest.raises(InputError, match="none"):
         out_of_fold([])
+
+
+def test_the_calibrated_mean_has_the_sets_on_which_most_agree():
+    calibration = Calibration(1.0, 0.6, 0.9, 100, "by hand")
+    told = calibrated_mean([FIRST, SECOND, SECOND], calibration)
+    # a/1: {mild, moderate} of the first, {moderate} of the others.
+    assert told.loc[0, "set"] == "moderate" and told.loc[0, "predicted"] == "moderate"
+    assert told.loc[1, "set"] == "moderate"
+    # Nobody but the others staged a/3, and nobody at all a/4.
+    assert told.loc[2, "set"] == "severe" and pd.isna(told.loc[3, "set"])
+    np.testing.assert_allclose(told.loc[0, list(STAGES)].astype(float), [0.8 / 3, 1.9 / 3, 0.3 / 3])

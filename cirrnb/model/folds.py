@@ -9,6 +9,7 @@ import pandas as pd
 
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.scan import STAGES
+from cirrnb.model.certainty.calibration import Calibration, set_text
 
 
 def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -46,6 +47,19 @@ def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     if all("simulated" in table for table in aligned):
         result["simulated"] = np.any([table["simulated"].to_numpy(dtype=bool) for table in aligned], axis=0)
     return result
+
+
+def calibrated_mean(tables: Sequence[pd.DataFrame], calibration: Calibration) -> pd.DataFrame:
+    """`mean_of` stagers' uncalibrated predictions, calibrated, with the sets on which most of them agree: what
+    `cirrnb.predict` says of the folder of a cross-validation. Every stager must have staged the same patients."""
+    mean = mean_of(tables)
+    result = calibration.calibrate(mean)
+    aligned = [table.set_index("subject").loc[mean["subject"], list(STAGES)].to_numpy(dtype=float) for table in tables]
+    stacked = np.array(aligned)
+    known = np.flatnonzero(~np.isnan(stacked).any(axis=(0, 2)))
+    told = result["set"].to_numpy(dtype=object, copy=True)
+    told[known] = [set_text(stages) for stages in calibration.agreed_sets(stacked[:, known])]
+    return result.assign(set=told)
 
 
 def out_of_fold(tables: Sequence[pd.DataFrame], split: str = "test") -> pd.DataFrame:

@@ -117,16 +117,18 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     batch = collate([draw(Bag(used))])
     said = [_ask(member, batch) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
-    chances = np.mean([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in said], axis=0)
+    members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in said])
+    chances, possible = members.mean(axis=0), None
     if trained.calibration:
         chances = trained.calibration.apply(logits_of(chances))
+        possible = trained.calibration.agreed_sets(members[:, None])[0]
     slices = np.mean([one.slice_weights.numpy() for one in said], axis=0)
     sequences = np.mean([one.sequence_weights[0].numpy() for one in said], axis=0)
     return Prediction(
         subject=bag.subject,
         probabilities=dict(zip(STAGES, chances.tolist(), strict=True)),
         predicted=STAGES[int(np.argmax(chances))],
-        prediction_set=trained.calibration.prediction_set(chances) if trained.calibration else None,
+        prediction_set=possible,
         slice_weights={name: slices[batch.sequence.numpy() == SEQUENCES.index(name)] for name in used},
         sequence_weights={name: float(sequences[SEQUENCES.index(name)]) for name in used},
         notes=tuple(notes),

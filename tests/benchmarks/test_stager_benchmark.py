@@ -27,7 +27,7 @@ from cirrnb.evaluation.seeds import spread
 from cirrnb.evaluation.slices import slice_accuracy
 from cirrnb.model.certainty.calibration import fit_predictions
 from cirrnb.model.checkpoint import load_stager
-from cirrnb.model.folds import mean_of, out_of_fold
+from cirrnb.model.folds import calibrated_mean, mean_of, out_of_fold
 from cirrnb.model.prediction import predict_slices
 from cirrnb.model.results import read_predictions
 from cirrnb.model.settings import TrainingSettings
@@ -92,7 +92,7 @@ def scored(home: Path, arm: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     apart = [cirrnb.predict(load_stager(run), last) for run in runs]
     calibration = fit_predictions(out_of_fold([read_predictions(run) for run in runs]))
     print(f"\n{arm}: temperature {calibration.temperature:.2f}, {calibration.how}")
-    return calibration.calibrate(mean_of(apart)), apart
+    return calibrated_mean(apart, calibration), apart
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -65,6 +65,23 @@ class Calibration:
         chosen = in_set(probabilities, self.threshold)
         return [tuple(stage for stage, inside in zip(STAGES, row, strict=True) if inside) for row in chosen]
 
+    def agreed_sets(self, members: ArrayLike) -> list[tuple[str, ...]]:
+        """The sets of patients staged by several stagers together, from what each of them says: uncalibrated
+        probabilities (members, patients, 3).
+
+        A stage is in the set if it is in more than half of the members' own sets, or the most probable one by their
+        mean, or lies between two that are. The calibrators were staged by single stagers, so that it is these whose
+        sets cover as promised; their mean is better than they are, and its sets would be wider than need be. Majority
+        votes: Gasparin and Ramdas, *Merging uncertainty sets via majority vote*, arXiv 2401.09379.
+        """
+        said = np.asarray(members, dtype=float)
+        chosen = np.array([in_set(self.apply(logits_of(one)), self.threshold) for one in said])
+        inside = chosen.mean(axis=0) > 0.5
+        inside[np.arange(said.shape[1]), said.mean(axis=0).argmax(axis=1)] = True
+        # Between the first and the last stage inside, everything is.
+        inside = np.logical_or.accumulate(inside, axis=1) & np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
+        return [tuple(stage for stage, member in zip(STAGES, row, strict=True) if member) for row in inside]
+
     def calibrate(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """A table of uncalibrated predictions with calibrated mild, moderate and severe, and the column set.
 
