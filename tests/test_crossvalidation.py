@@ -14,6 +14,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.model import crossvalidation
 from cirrnb.model.certainty.calibration import read_calibration
 from cirrnb.model.crossvalidation import cross_validate
+from cirrnb.model.folds import calibrated_mean
 from cirrnb.model.prediction import predict
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.trained import load_model
@@ -50,6 +51,8 @@ def test_the_folds_answer_together(prepared, crossed):
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(together[["mild", "moderate", "severe"]], expected, atol=1e-6)
     assert together["set"].str.split("|").map(set).map(len).between(1, 3).all()
+    agreed = calibrated_mean(apart, read_calibration(crossed))
+    assert list(agreed["set"]) == list(together["set"]) and list(agreed["predicted"]) == list(together["predicted"])
 
 
 def test_an_interrupted_one_goes_on(prepared, crossed, tmp_path, monkeypatch):
