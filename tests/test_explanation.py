@@ -158,6 +158,21 @@ def test_grad_cam_in_chunks_is_grad_cam_at_once(bags, monkeypatch):
             same(in_chunks.maps[sequence], at_once.maps[sequence])
 
 
+def test_a_scales_gradient_is_its_own_and_not_what_deeper_scales_make_of_it(bags, model):
+    encoder = model.stager.encoders["shared"]
+    batch = collate([draw(bags[0])])
+    taken: list[tuple[torch.Tensor, ...]] = []
+    handle = encoder.maps.register_forward_hook(lambda module, given, maps: taken.append(maps))
+    whole = encoder(batch.slices, batch.sequence)[0].sum()
+    handle.remove()
+    found = torch.autograd.grad(whole, taken[0])
+    leaves = [one.detach().requires_grad_() for one in taken[0]]
+    pooled = [gate(one, batch.sequence)[0] for gate, one in zip(encoder.attention, leaves, strict=True)]
+    again = encoder.join(torch.cat([level(one) for level, one in zip(encoder.levels, pooled, strict=True)], dim=1))
+    for one, other in zip(found, torch.autograd.grad(again.sum(), leaves), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_the_scales_of_grad_cam_add_up(bags, model):
     parts = [cirrnb.explain(model, bags[0], "grad_cam", settings={"scale": k}, permutations=4) for k in (1, 2, 3, 4)]
     whole = cirrnb.explain(model, bags[0], "grad_cam", permutations=4)

@@ -43,7 +43,7 @@ def _cam(stager: Stager, score: PatientScore, scale: int | str) -> torch.Tensor:
 def _whole(stager: Stager, score: PatientScore, encoder: SliceEncoder) -> list[torch.Tensor]:
     alone = PatientScore([stager], score.batch, score.target, score.tick, chunk=None)
     cams = LayerGradCam(alone, encoder.maps).attribute(score.slices)
-    return [one[:, 0].float() for one in (cams if isinstance(cams, tuple) else (cams,))]
+    return [one[:, 0].detach().float() for one in (cams if isinstance(cams, tuple) else (cams,))]
 
 
 def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, own: torch.Tensor) -> list[torch.Tensor]:
@@ -60,7 +60,7 @@ def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, own: 
         found = cam.attribute(
             score.batch.slices[chosen], additional_forward_args=(score.batch.sequence[chosen], gradient[chosen])
         )
-        parts.append([one[:, 0].float() for one in (found if isinstance(found, tuple) else (found,))])
+        parts.append([one[:, 0].detach().float() for one in (found if isinstance(found, tuple) else (found,))])
     return [torch.cat(scale) for scale in zip(*parts, strict=True)]
 
 

@@ -12,6 +12,18 @@ from cirrnb.model.network.backbone import MEAN, STANDARD_DEVIATION, build_backbo
 from cirrnb.model.settings import StagerSettings
 
 
+class HandedOn(nn.Module):
+    """The feature maps as the backbone hands them on to the gates. Has no weights; attribution by layer hooks in here.
+
+    Gives views and not the maps themselves, which the backbone's later layers read too: the score's gradient for a view
+    is what that scale itself says, without what deeper scales make of it, and costs no way back through the backbone.
+    """
+
+    def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The same maps (slices, channels, rows, columns)."""
+        return tuple(one.view_as(one) for one in maps)
+
+
 class SliceEncoder(nn.Module):
     """Slices (slices, 1, rows, columns) to embeddings (slices, width), from feature maps at several scales."""
 
@@ -25,8 +37,7 @@ class SliceEncoder(nn.Module):
         if settings.attention != "none":
             kinds = len(SEQUENCES) if self._own_weights else 1
             self.attention = nn.ModuleList(SliceAttention(count, kinds) for count in channels)
-        # Has no weights; attribution by layer hooks in here. What it takes from a map is what that scale itself says.
-        self.maps = nn.Identity()
+        self.maps = HandedOn()
         # Scales differ in magnitude by far; levelled, none drowns the others in the joint layer.
         self.levels = nn.ModuleList(nn.LayerNorm(count) for count in channels)
         self.join = nn.Linear(sum(channels), settings.width)
