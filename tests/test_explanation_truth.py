@@ -109,6 +109,13 @@ def test_what_each_sign_does_to_the_score(truth, sick, model):
     pd.testing.assert_frame_equal(alone, effects.iloc[:1])
 
 
+def test_a_stager_of_one_sequence_sees_the_signs_of_that_sequence(truth, sick):
+    stager = Stager(StagerSettings(pretrained=False, width=16, sequences=("T1W",))).eval()
+    alone = TrainedStager(stager, PREPARED, True, "untrained", {})
+    effects = sign_effects(case(alone, sick, "severity").score, sick, truth, signs=["nodularity"])
+    assert np.isfinite(effects["total"]).all()
+
+
 def test_what_is_attributed_to_signs_and_to_the_liver(truth, sick, model):
     told = cirrnb.explain(model, sick, "grad_cam", permutations=4)
     given = attributed_to_signs(told, sick, truth).set_index("sign")["attributed"]

@@ -34,7 +34,7 @@ class Explanation:
     delta : sum of the maps less the difference of the scores, in units of the score; None where the method knows none.
     settings : of the method.
     notes : what is unusual, in words for a reader.
-    simulated : True if the model or the patient is.
+    simulated : True if the model was trained on simulated images.
     """
 
     subject: str

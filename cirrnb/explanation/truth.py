@@ -13,6 +13,7 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter
 from scipy.stats import rankdata
 
 from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.explain import explain, score_of_patient
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.score import PatientScore
@@ -97,12 +98,15 @@ def sign_effects(score: PatientScore, bag: Bag, truth: SimulatedTruth, signs: Se
     Returns one row for each sign that the patient shows: sign, effect (score less that of the twin without the sign),
     total (score less that of the twin without any), used (effect at least `USED` of the total, in its direction).
     """
+    # A model of one sequence sees nothing of the other, nor of a scan that cannot be used.
+    seen = bag.only([SEQUENCES[index] for index in score.batch.sequence.unique()])
+    assert seen is not None
     own = float(score(score.slices)[0])
-    total = own - float(score(_slices(truth.without(bag)))[0])
+    total = own - float(score(_slices(truth.without(seen)))[0])
     rows = []
     for sign in truth.bears(bag):
         if sign in signs:
-            effect = own - float(score(_slices(truth.without(bag, sign)))[0])
+            effect = own - float(score(_slices(truth.without(seen, sign)))[0])
             used = bool(effect * np.sign(total) >= USED * abs(total)) and total != 0
             rows.append({"sign": sign, "effect": effect, "total": total, "used": used})
     return pd.DataFrame(rows, columns=["sign", "effect", "total", "used"])

@@ -18,7 +18,7 @@ from cirrnb.view.slices import Slice, montage
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish
 
 SMOOTHING = 3.0
-"""mm, by which a map is smoothed within the slice before it is shown; said in the figure's title."""
+"""mm, standard deviation by which a map is smoothed within the slice before it is shown."""
 
 STRONGEST = 99.5
 """Percentile of a map's size that gets the full colour, the same on all slices of a figure."""

@@ -75,7 +75,7 @@ def test_staging_a_patient_costs_little_more_than_the_backbone(backbone: str) ->
 def test_a_training_step_costs_little_more_than_the_bare_one(backbone: str) -> None:
     stager, encoder = built(backbone)
     stager.train()
-    batch = patients(8, 8, size=112)  # a step of the preset "demo"
+    batch = patients(8, 8, size=112)
 
     def step() -> None:
         stager.loss(stager.stage(batch), batch).mean().backward()
