@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
     from cirrnb.simulation.cohort import simulate_cohort
+    from cirrnb.view.explorer.browser import slice_browser
+    from cirrnb.view.explorer.explorer import SliceExplorer
 
 _WHERE = {
     "read_cohort": "cirrnb.data.reading",
@@ -31,9 +33,12 @@ _WHERE = {
     "evaluate": "cirrnb.evaluation.evaluation",
     "explain": "cirrnb.explanation.explain",
     "faithfulness": "cirrnb.explanation.faithfulness",
+    "slice_browser": "cirrnb.view.explorer.browser",
+    "SliceExplorer": "cirrnb.view.explorer.explorer",
 }
 
 __all__ = [
+    "SliceExplorer",
     "__version__",
     "cross_validate",
     "evaluate",
@@ -43,6 +48,7 @@ __all__ = [
     "prepare",
     "read_cohort",
     "simulate_cohort",
+    "slice_browser",
     "train",
 ]
 

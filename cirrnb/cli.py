@@ -233,6 +233,28 @@ def demo(
     run_demo(folder, patients=patients, seed=seed, epochs=epochs, tell=typer.echo)
 
 
+@app.command()
+def explore(
+    cohort: Annotated[
+        Path | None,
+        typer.Argument(help="Folder in the published layout, or a CSV table of scans. [default: simulated patients]"),
+    ] = None,
+    run: Annotated[str, typer.Option(help="Folder of a trained stager, or the model of the package.")] = "shipped",
+    patient: Annotated[str | None, typer.Option(help="Who is shown first, for example cirrhotic/12.")] = None,
+    prepared: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Prepared scans. [default: prepared/ and the cohort's name]")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8866,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Open the explorer in a browser: slices first, then the answer and what drove it. Only this machine sees it."""
+    from cirrnb.run.explore import explore as serve
+
+    told = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
+    given = {name: value for name, value in told.items() if value is not None}
+    raise typer.Exit(serve(given, port=port, browser=browser, tell=typer.echo))
+
+
 def _add_alias(command: str, notebook: str, words: str) -> None:
     try:
         source = find_notebook(notebook)

@@ -43,7 +43,7 @@ def test_what_speaks_for_is_orange_what_against_violet_and_little_of_either_is_n
 def test_maps_are_shown_at_one_scale_over_all_slices(told):
     _, (cam, attention) = told
     for explanation, least in ((cam, -1), (attention, 0)):
-        values = np.concatenate([one.ravel() for one in figures.shown(explanation).values()])
+        values = np.concatenate([one.ravel() for one in figures.drawn(explanation).maps.values()])
         assert values.min() >= least and np.abs(values).max() == 1
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cirrnb.data.errors import InputError
 from cirrnb.model.network.encoder import SliceEncoder
 from cirrnb.model.network.stager import Stager
 
@@ -32,6 +33,14 @@ def to_pixels(cells: torch.Tensor, stager: Stager, scale: int, size: tuple[int, 
         torch.from_numpy(_spreading(first, step, cells.shape[axis], size[axis - 1])).to(cells) for axis in (1, 2)
     )
     return rows @ cells @ columns.T
+
+
+def require_scale(scale: int | str, stager: Stager) -> int:
+    """The number of one of a stager's scales, 1 the finest. Raises InputError for one that it does not have."""
+    known = [*range(1, stager.settings.scales + 1), "all"]
+    if scale not in known or not isinstance(scale, int):
+        raise InputError("scale", repr(scale), f"one of {known}, 1 the finest", "Choose one of these.")
+    return scale
 
 
 def cell_layout(stager: Stager) -> tuple[tuple[float, float], ...]:

@@ -45,7 +45,7 @@ def explain(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     store: Path | str | None = None,
-    progress: bool = False,
+    progress: bool | Callable[[int, int], None] = False,
     cancel: Callable[[], bool] = lambda: False,
 ) -> Explanation:
     """Why a model says what it says of one patient: all slices of both sequences at once.
@@ -63,6 +63,7 @@ def explain(
     settings : of the method, where they shall differ from its defaults.
     permutations : orders in which slices are added for their shares.
     store : folder in which explanations are kept and found again.
+    progress : True shows a bar; a function is called with the passes done and those there are to do.
     cancel : asked before every pass through the network; True stops with `Cancelled`.
 
     Raises
@@ -87,8 +88,10 @@ def explain(
         )
     members = [member.stager.eval() for member in trained.members]
     shape = (sum(scan.grid.shape[0] for scan in used.values()), *next(iter(used.values())).grid.shape[1:])
-    with tqdm(total=how.passes(chosen, shape), desc=how.label, unit="pass", disable=not progress) as bar:
-        score = PatientScore(members, collate([draw(Bag(used))]), target, _ticker(bar, cancel))
+    passes = how.passes(chosen, shape)
+    with tqdm(total=passes, desc=how.label, unit="pass", disable=progress is not True) as bar:
+        tell = progress if callable(progress) else lambda done, total: None
+        score = PatientScore(members, collate([draw(Bag(used))]), target, _ticker(bar, passes, tell, cancel))
         compared = baseline_slices(baseline, used, references, twin, seed)
         compared = compared if how.several else compared[:1]
         asked = {"method": method, "target": target, "baseline": baseline, "settings": chosen, "seed": seed}
@@ -148,11 +151,16 @@ def _settings(how: Method, changes: Mapping[str, Any] | None) -> dict[str, Any]:
     return chosen
 
 
-def _ticker(bar: tqdm, cancel: Callable[[], bool]) -> Callable[[], None]:
+def _ticker(bar: tqdm, passes: int, tell: Callable[[int, int], None], cancel: Callable[[], bool]) -> Callable[[], None]:
+    count = 0
+
     def tick() -> None:
+        nonlocal count
         if cancel():
             raise Cancelled("the explanation was cancelled; ask again to begin anew")
         bar.update()
+        count += 1
+        tell(min(count, passes), passes)
 
     return tick
 

@@ -17,7 +17,7 @@ from cirrnb.data.preparation.geometry import shared_out
 from cirrnb.explanation.shares import Shares
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """Attribution of a raw score to the pixels, slices and sequences of one patient.
 
@@ -54,6 +54,11 @@ class Explanation:
     simulated: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        scans = ", ".join(f"{name} {one.shape}" for name, one in self.maps.items())
+        asked = f"{self.method!r} of {self.target!r} {self.score:+.2f}"
+        return f"Explanation({self.subject!r}, {asked} by {self.model!r}; {scans})"
 
     @property
     def relative_delta(self) -> float | None:

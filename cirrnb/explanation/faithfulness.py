@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ from cirrnb.model.trained import TrainedModel
 
 PATCH = 16.0
 """mm, side of the patches that are removed."""
+
+SAMPLES = 16
+"""Removals of patches at random for the infidelity."""
 
 BETTER = {
     "deletion": "lower",
@@ -84,6 +88,7 @@ def faithfulness(
     patch: float = PATCH,
     steps: int = STEPS,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
     """Measure an explanation against the model that it explains.
 
@@ -91,6 +96,8 @@ def faithfulness(
     ----------
     model, bag : those that the explanation was made of.
     patch : side in mm of the squares that are removed. steps : points of a curve less one.
+    progress : called before each pass through the network with those done and about how many there are; what it raises
+        ends the measuring.
 
     Returns
     -------
@@ -115,6 +122,10 @@ def faithfulness(
             "Explain this patient with this model first.",
         )
     known = case(trained, bag, explanation.target)
+    # Two curves and the infidelity for the map and its opponents; the slices' removal costs next to nothing.
+    passes = itertools.count(1)
+    total = (2 * (steps + 1) + SAMPLES + 1) * (1 + len(OPPONENTS))
+    known.score.tick = lambda: progress(min(next(passes), total), total)
     values = known.stacked(explanation.maps)
     if np.ptp(values) < 1e-12:
         raise InputError(f"{bag.subject}, {explanation.method}", "a constant map", "a map that differs", "Try another.")
@@ -159,7 +170,7 @@ def _of_slices(known: Case, explanation: Explanation, steps: int, seed: int) -> 
     return {name: slice_removal(known.score, one, shares.nothing, steps).area for name, one in orders.items()}
 
 
-def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed: int, samples: int = 16) -> float:
+def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed: int, samples: int = SAMPLES) -> float:
     """Captum's infidelity with patches removed at random, a tenth of them at a time, relative to the effects'
     square."""
     places = torch.nonzero(patches.used.flatten())[:, 0]

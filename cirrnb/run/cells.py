@@ -17,6 +17,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from cirrnb.run.parameters import TAG, parse_schema
+from cirrnb.view.explorer.browser import FIGURE_OPENS
 from cirrnb.view.notice import NOTICE
 
 FIGURE = "application/vnd.plotly.v1+json"
@@ -101,6 +102,8 @@ def _render_output(output: NotebookNode) -> str:
 def _render_data(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     if FIGURE in data:
         return render_figure(data[FIGURE])
+    if (browser := data.get("text/html", "")).startswith(FIGURE_OPENS):
+        return browser  # our own, and its packed pictures are no text to look for paths in
     if NOTICE in data or "application/vnd.jupyter.widget-view+json" in data:
         return ""  # The page has its own banner, and a widget is dead without a kernel.
     clean = {kind: without_paths(value) if kind in _TEXTUAL else value for kind, value in data.items()}

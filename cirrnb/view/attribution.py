@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def attribution_montage(bag: Bag, explanation: Explanation, *, count: int = 3) -
     log-odds.
     """
     rows: dict[str, list[Slice | None]] = {}
-    maps = shown(explanation)
+    maps = drawn(explanation).maps
     for sequence in explanation.maps:
         prepared = bag.scans[sequence]
         shares, errors = explanation.shares.slices[sequence], explanation.shares.errors[sequence]
@@ -53,9 +54,17 @@ def attribution_montage(bag: Bag, explanation: Explanation, *, count: int = 3) -
     return montage(rows, simulated=explanation.simulated, title=title)
 
 
-def shown(explanation: Explanation) -> dict[str, NDArray[np.float32]]:
-    """Sequence -> the maps as they are drawn: smoothed, the strongest half percent of pixels at -1 or 1; those without
-    signs from their median up."""
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Maps as they are drawn: sequence -> (slices, rows, columns) from -1 (or 0, without signs) to 1, and what 1 stands
+    for, in units of the score a pixel."""
+
+    maps: Mapping[str, NDArray[np.float32]]
+    limit: float
+
+
+def drawn(explanation: Explanation) -> Drawn:
+    """The maps smoothed, the strongest half percent of pixels at -1 or 1; those without signs from their median up."""
     smooth = {}
     for name, one in explanation.maps.items():
         width = SMOOTHING / explanation.grids[name].spacing[1]
@@ -64,7 +73,7 @@ def shown(explanation: Explanation) -> dict[str, NDArray[np.float32]]:
     ground = 0.0 if explanation.signed else float(np.median(every))
     limit = max(float(np.percentile(np.abs(every - ground), STRONGEST)), 1e-12)
     least = -1.0 if explanation.signed else 0.0
-    return {name: np.clip((one - ground) / limit, least, 1) for name, one in smooth.items()}
+    return Drawn({name: np.clip((one - ground) / limit, least, 1) for name, one in smooth.items()}, limit)
 
 
 def share_profile(bag: Bag, explanation: Explanation) -> go.Figure:

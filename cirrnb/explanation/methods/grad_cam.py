@@ -6,8 +6,7 @@ import torch
 from captum.attr import LayerGradCam
 from torch import nn
 
-from cirrnb.data.errors import InputError
-from cirrnb.explanation.cells import to_pixels
+from cirrnb.explanation.cells import require_scale, to_pixels
 from cirrnb.explanation.methods import Attributed, Method, Request
 from cirrnb.explanation.score import PatientScore, score_of
 from cirrnb.model.network.encoder import SliceEncoder
@@ -19,9 +18,8 @@ AT_ONCE = 64
 
 def _run(request: Request) -> Attributed:
     scale = request.settings["scale"]
-    known = [*range(1, request.score.members[0].settings.scales + 1), "all"]
-    if scale not in known:
-        raise InputError("scale", repr(scale), f"one of {known}, the finest first", "Choose one of these.")
+    if scale != "all":
+        require_scale(scale, request.score.members[0])
     return Attributed(torch.stack([_cam(stager, request.score, scale) for stager in request.score.members]).mean(dim=0))
 
 

@@ -1,0 +1,128 @@
+"""`cirrnb explore`: the explorer on a page of its own, served by Voila to this machine alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cirrnb
+from cirrnb.data.errors import InputError
+from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.parameters import check, read_schema
+
+NOTEBOOK = "06_explore"
+HOST = "127.0.0.1"
+PORT = 8866
+KERNEL = "cirrnb-explore"
+TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
+{# The page asks nobody but this machine: its icons come with JupyterLab. #}
+{%- block notebook_css -%}
+{{ super() | replace("https://cdn.jsdelivr.net/npm/@fortawesome/fontawesome-free@^5/css/all.min.css", "data:text/css,")
+  | replace("https://cdn.jsdelivr.net/npm/@fortawesome/fontawesome-free@^5/css/v4-shims.min.css", "data:text/css,") }}
+{%- endblock notebook_css -%}
+"""
+
+
+def explore(
+    parameters: dict[str, Any], *, port: int = PORT, browser: bool = True, tell: Callable[[str], None] = print
+) -> int:
+    """Serve the explorer until it is interrupted; Voila's exit code.
+
+    Cohort and model are read, and scans prepared, before anything is served: what is wrong with them is told here and
+    not in the browser.
+
+    Parameters
+    ----------
+    parameters : of the notebook `06_explore`.
+    port : on this machine; 0 takes a free one.
+
+    Raises InputError or InputErrors where the cohort, the model or the patient cannot be shown, or the port is taken.
+    """
+    source = find_notebook(NOTEBOOK)
+    values = check(read_schema(source), parameters, source.stem)
+    _make_ready(values, tell)
+    port = _free(port)
+    with _served(source, values) as (notebook, private):
+        command = [
+            *(sys.executable, "-m", "voila", str(notebook)),
+            *(f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0", "--Voila.log_level=ERROR"),
+            *("--VoilaConfiguration.show_tracebacks=False", f"--template={KERNEL}"),
+            *([] if browser else ["--no-browser"]),
+        ]
+        paths = os.pathsep.join([str(private), *filter(None, [os.environ.get("JUPYTER_PATH")])])
+        tell(f"The explorer: http://{HOST}:{port}/ (Ctrl-C ends it)")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this ends the server with it
+        process = subprocess.Popen(command, env={**os.environ, "JUPYTER_PATH": paths, "TQDM_DISABLE": "1"})
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
+    from cirrnb.model.trained import load_model
+
+    model = load_model(values.get("run", "shipped"))
+    if values.get("cohort"):
+        people = cirrnb.read_cohort(values["cohort"])
+    else:
+        tell("No cohort given: a few simulated patients take their place.")
+        people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=3)
+    tell("Preparing scans; what is prepared already is kept.")
+    ready = cirrnb.prepare(people, values.get("prepared") or Path("prepared") / people.name, model.preparation)
+    known = [bag.subject for bag in ready.bags()]
+    if (wanted := values.get("patient")) and wanted not in known:
+        raise InputError("patient", repr(wanted), f"one of {len(known)}, for example {known[:3]}", "Correct the name.")
+
+
+def _free(port: int) -> int:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((HOST, port))
+        except OSError as error:
+            raise InputError(
+                f"port {port}", "in use by another program", "a free port", "Close the other explorer, or give --port."
+            ) from error
+        return int(trial.getsockname()[1])
+
+
+# Voila starts kernels in the notebook's folder, which is a private one.
+_LAUNCH = "import os; os.chdir({folder!r}); from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
+
+
+@contextmanager
+def _served(source: Path, values: dict[str, Any]) -> Iterator[tuple[Path, Path]]:
+    """The notebook with its parameters, and the folder that names its kernel: the interpreter that runs cirrnb,
+    whatever others are installed, in the present folder."""
+    import nbformat
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    notebook = parameterize_notebook(load_notebook_node(str(source)), values)
+    notebook.metadata["kernelspec"] = {"name": KERNEL, "display_name": KERNEL, "language": "python"}
+    launch = [sys.executable, "-c", _LAUNCH.format(folder=str(Path.cwd())), "-f", "{connection_file}"]
+    with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
+        spec = Path(private) / "kernels" / KERNEL / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        spec.write_text(json.dumps({"argv": launch, "display_name": KERNEL, "language": "python"}), encoding="utf-8")
+        template = Path(private) / "voila" / "templates" / KERNEL
+        template.mkdir(parents=True)
+        (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
+        (template / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
+        copy = Path(private) / "page" / f"{NOTEBOOK}.ipynb"
+        copy.parent.mkdir()
+        nbformat.write(notebook, copy)
+        yield copy, Path(private)

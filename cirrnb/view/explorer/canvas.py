@@ -1,0 +1,114 @@
+"""The viewer as a Jupyter widget: pictures go to the browser once, by message, and everything else happens there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any
+
+import anywidget
+from numpy.typing import NDArray
+
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.view.explorer.pictures import Pane, overlay_values, overlay_words
+
+
+def asset(name: str) -> str:
+    """A file of the viewer as text."""
+    return files("cirrnb.view.explorer").joinpath(name).read_text(encoding="utf-8")
+
+
+class SliceCanvas(anywidget.AnyWidget):
+    """The image panes of the explorer.
+
+    What is shown is not part of the widget's state, which notebooks save: a browser that opens (or a second one) asks
+    for it and gets it. `on_place` and `on_pick` are called with what the reader did.
+    """
+
+    _esm = asset("viewer.js") + asset("widget.js")
+    _css = asset("viewer.css")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_place: Callable[[float], None] = lambda position: None
+        self.on_pick: Callable[[dict[str, Any]], None] = lambda place: None
+        self._numbers = itertools.count(1)
+        self._case: tuple[dict[str, Any], list[Any]] | None = None
+        self._overlay: tuple[dict[str, Any], list[Any]] | None = None
+        self.on_msg(self._hear)
+
+    def show(
+        self,
+        panes: Sequence[Pane],
+        *,
+        title: str,
+        simulated: bool,
+        shift: float = 0.0,
+        signs: Sequence[str] = (),
+        start: float | None = None,
+    ) -> None:
+        """Show another patient.
+
+        Parameters
+        ----------
+        shift : mm by which organs lie further to the head in T2W. signs : names of the evidence's labels from 1.
+        start : height in mm to open at, in the frame of T1W.
+        """
+        told: list[dict[str, Any]] = []
+        buffers: list[Any] = []
+        for pane in panes:
+            parts = {}
+            for name in ("image", "mask", "evidence"):
+                values: NDArray | None = getattr(pane, name)
+                if values is not None:
+                    parts[name] = len(buffers)
+                    buffers.append(memoryview(values.tobytes()))
+            told.append({**pane.told, "parts": parts})
+        content = {
+            "kind": "case",
+            "key": next(self._numbers),
+            "title": title,
+            "simulated": simulated,
+            "shift": shift,
+            "signs": list(signs),
+            "panes": told,
+            **({} if start is None else {"start": start}),
+        }
+        self._case, self._overlay = (content, buffers), None
+        self.send(content, buffers)
+
+    def lay_over(self, explanation: Explanation | None) -> None:
+        """Lay a map over the patient shown, or take it away (None)."""
+        if self._case is None:
+            return
+        content: dict[str, Any] = {"kind": "overlay", "case": self._case[0]["key"]}
+        buffers: list[Any] = []
+        if explanation is not None:
+            parts = {}
+            for name, values in overlay_values(explanation).items():
+                parts[name] = len(buffers)
+                buffers.append(memoryview(values.tobytes()))
+            content["overlay"] = {**overlay_words(explanation), "parts": parts}
+        self._overlay = (content, buffers)
+        self.send(content, buffers)
+
+    def go_to(self, position: float) -> None:
+        """Scroll to a height in mm, in the frame of T1W."""
+        self.send({"kind": "go", "position": float(position)})
+
+    def hand_over(self, name: str, content: bytes) -> None:
+        """Have the browser save a file."""
+        self.send({"kind": "file", "name": name}, [content])
+
+    def _hear(self, _: Any, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        kind = content.get("kind")
+        if kind == "ready":
+            for message in (self._case, self._overlay):
+                if message is not None:
+                    self.send(*message)
+        elif kind == "place":
+            self.on_place(float(content["position"]))
+        elif kind == "pick":
+            self.on_pick({name: value for name, value in content.items() if name != "kind"})
+        self.send({"kind": "pong"})

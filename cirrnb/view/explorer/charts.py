@@ -1,0 +1,79 @@
+"""Bars under the pictures: what each slice adds to the score, and how much attention it got."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from cirrnb.data.prepared import Bag
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.view.attribution import SEQUENCE_COLOURS
+from cirrnb.view.theme import INK, MUTED, finish
+
+HEIGHT = 320
+
+
+class SliceChart:
+    """A live figure; `on_click` is called with the height in mm, in the frame of T1W, of the bar that was clicked."""
+
+    def __init__(self, on_click: Callable[[float], None]):
+        self._on_click = on_click
+        # Changes to a layout before it is first shown are lost, so the figure starts with all that stays.
+        self.widget = go.FigureWidget(_frame())
+        self.widget._config = {"responsive": True, "displayModeBar": False}
+
+    def show(self, bag: Bag, explanation: Explanation) -> None:
+        """Draw the shares and attention of another explanation."""
+        shares = explanation.shares
+        with self.widget.batch_update():
+            for trace in self.widget.data:
+                there = trace.name in shares.slices
+                trace.visible = there
+                if not there:
+                    continue
+                scan, moved = bag.scans[trace.name], bag.shift if trace.name == "T2W" else 0.0
+                trace.x, trace.width = scan.positions - moved, 0.8 * scan.grid.spacing[0]
+                if trace.meta == "share":
+                    trace.y, trace.error_y.array = shares.slices[trace.name], shares.errors[trace.name]
+                else:
+                    trace.y = 100 * shares.weights[trace.name]
+        for trace in self.widget.data:
+            trace.on_click(self._clicked, append=False)
+
+    def mark(self, position: float) -> None:
+        """Draw a line at the height on show."""
+        with self.widget.batch_update():
+            for line in self.widget.layout.shapes:
+                line.x0 = line.x1 = position
+                line.visible = True
+
+    def _clicked(self, trace: go.Bar, points: object, _: object) -> None:
+        if found := list(getattr(points, "xs", [])):
+            self._on_click(float(found[0]))
+
+
+def _frame() -> go.Figure:
+    """A column for each sequence, as the pictures stand above it: shares, and attention below them."""
+    figure = make_subplots(
+        rows=2, cols=2, shared_xaxes=True, shared_yaxes=True, row_heights=[0.62, 0.38],
+        vertical_spacing=0.09, horizontal_spacing=0.03, column_titles=list(SEQUENCE_COLOURS),
+    )  # fmt: skip
+    for column, (name, colour) in enumerate(SEQUENCE_COLOURS.items(), start=1):
+        shared = {"x": [], "y": [], "name": name, "marker": {"color": colour}, "showlegend": False}
+        error = {"type": "data", "array": [], "thickness": 1, "width": 0, "color": INK}
+        hover = "%{x:.0f} mm: %{y:+.2f} log-odds<extra></extra>"
+        figure.add_bar(**shared, meta="share", error_y=error, hovertemplate=hover, row=1, col=column)
+        hover = "%{x:.0f} mm: %{y:.1f} %<extra></extra>"
+        figure.add_bar(**shared, meta="attention", hovertemplate=hover, row=2, col=column)
+        figure.update_xaxes(title_text="height (mm)", row=2, col=column)
+    line = {"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "visible": False}
+    for number in ("", "2", "3", "4"):
+        style = {"color": MUTED, "width": 2, "dash": "dot"}
+        figure.add_shape(**line, xref=f"x{number}", yref=f"y{number} domain", line=style)
+    figure.update_yaxes(title_text="share (log-odds)", row=1, col=1)
+    figure.update_yaxes(title_text="attention (%)", rangemode="tozero", row=2, col=1)
+    figure.update_layout(barmode="overlay", autosize=True, margin={"l": 60, "r": 10, "t": 70, "b": 46})
+    title = "What each slice adds to the score, and how much attention it got; click a bar to go there"
+    return finish(figure, title, simulated=False, height=HEIGHT)

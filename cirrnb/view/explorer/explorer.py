@@ -1,0 +1,334 @@
+"""`SliceExplorer`: open a case, look, ask what the model says and why."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+
+import cirrnb
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import Bag, PreparedCohort
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.methods import method_named, methods
+from cirrnb.explanation.score import targets
+from cirrnb.explanation.twins import SimulatedTruth
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.prediction import Prediction, as_model, predict_patient
+from cirrnb.model.trained import TrainedModel
+from cirrnb.simulation.signs import SIGNS
+from cirrnb.view.explorer import preferences, words
+from cirrnb.view.explorer.browser import slice_browser
+from cirrnb.view.explorer.canvas import SliceCanvas, asset
+from cirrnb.view.explorer.charts import SliceChart
+from cirrnb.view.explorer.pictures import panes, unopened
+from cirrnb.view.explorer.work import Task, Worker
+
+FIRST = "integrated_gradients"
+OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "occlusion", "deep_lift")
+"""Maps in the order of the menu; others that the registry knows come after them."""
+
+
+class SliceExplorer(widgets.VBox):
+    """One patient at a time: both sequences side by side, and on request the answer, the map and the slices' shares.
+
+    The same in JupyterLab and in Voila. Pictures are sent to the browser once and scrolled there; what takes time runs
+    beside, shows how far it is, can be cancelled and is kept in `store`.
+
+    Parameters
+    ----------
+    patients : a prepared cohort, or bags.
+    model : as for `cirrnb.predict`.
+    patient : subject ("cirrhotic/12") to open first; the first one without.
+    method, target : what the map shows first, as for `cirrnb.explain`.
+    store : folder in which explanations are kept; None keeps none.
+    simulated : whether the patients are; None asks the cohort.
+    truth : of a simulated cohort; its planted signs become a layer.
+    answer_first : show the answer with the images. None does as the reader chose before; at first, images alone.
+
+    Raises
+    ------
+    InputError
+        For a patient, method or target that does not exist, or no patients at all.
+    """
+
+    def __init__(
+        self,
+        patients: PreparedCohort | Sequence[Bag],
+        model: TrainedModel | TrainedStager | Path | str = "shipped",
+        *,
+        patient: str | None = None,
+        method: str = FIRST,
+        target: str | None = None,
+        store: Path | str | None = "explanations",
+        simulated: bool | None = None,
+        truth: SimulatedTruth | None = None,
+        answer_first: bool | None = None,
+    ):
+        bags = patients.bags() if isinstance(patients, PreparedCohort) else list(patients)
+        if not bags:
+            raise InputError("patients", "nobody", "at least one prepared patient", "Prepare a cohort first.")
+        self.model = as_model(model)
+        self.simulated = bool(getattr(patients, "simulated", False)) if simulated is None else simulated
+        self.truth, self.store = truth, store
+        self._bags = {bag.subject: bag for bag in bags}
+        self._bag: Bag | None = None
+        self._answer: Prediction | None = None
+        self._explanation: Explanation | None = None
+        first = self._known(patient)
+        self._build(first, method_named(method).name, self._target(target))
+        asks = preferences.answer_first() if answer_first is None else answer_first
+        self.always.value = asks
+        self.reveal.value = asks
+        self._listen()
+        super().__init__(
+            [
+                widgets.HTML(f"<style>{asset('explorer.css')}</style>"),
+                widgets.HBox([self.case, self.reveal, self.always], layout=_ROW),
+                self.message,
+                self.canvas,
+                self.behind,
+            ]
+        )
+        self.add_class("cn-explorer")
+        self._open(first)
+
+    # ------------------------------------------------------------------ what others may ask
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """The explanation on show, or None."""
+        return self._explanation
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """The answer on show, or None."""
+        return self._answer
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until nothing is under way; False if that took longer than `seconds`."""
+        return self._worker.wait(seconds)
+
+    def snapshot(self) -> str:
+        """The patient on show as HTML without a kernel: what is left of the explorer in a page."""
+        bag = self._bag or self._bags[self.case.value]
+        return slice_browser(bag, self._explanation, simulated=self.simulated).html
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        shown = super()._repr_mimebundle_(**options)
+        data = shown[0] if isinstance(shown, tuple) else shown
+        # JupyterLab and Voila take the widget, a page made from the notebook takes this.
+        return {**(data or {}), "text/html": self.snapshot()}
+
+    # ------------------------------------------------------------------ parts
+
+    def _build(self, first: str, method: str, target: str) -> None:
+        self.case = widgets.Dropdown(options=list(self._bags), value=first, description="Patient")
+        self.reveal = widgets.ToggleButton(value=False, description="Show the answer", icon="eye")
+        self.always = widgets.Checkbox(value=False, description="always show it at once", indent=False)
+        self.message = widgets.HTML("")
+        self.message.add_class("cn-message")
+        self.canvas = SliceCanvas()
+        self.told = widgets.HTML("")
+        self.why = widgets.HTML("")
+        self.worth = widgets.HTML("")
+        known = {method_named(name).label: name for name in OFFERED if name in methods()}
+        known |= {how.label: name for name, how in methods().items() if name not in known.values()}
+        self.method = widgets.Dropdown(options=list(known.items()), value=method, description="Map")
+        scores = [(words.target_words(one), one) for one in targets(self.model.members[0].stager.head)]
+        self.target = widgets.Dropdown(
+            options=scores, value=target, description="Speaks for", layout={"width": "400px"}
+        )
+        count = self.model.members[0].stager.settings.scales
+        scales = [("all", "all"), *((f"{k}{' (finest)' * (k == 1)}", k) for k in range(1, count + 1))]
+        self.scale = widgets.Dropdown(options=scales, value="all", description="Scale")
+        self.cancel = widgets.Button(description="Cancel", icon="stop")
+        self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "160px"})
+        self.waiting = widgets.HBox([widgets.Label("Working"), self.bar, self.cancel])
+        self.waiting.layout.display = "none"
+        self.test = widgets.Button(
+            description="Test this map", icon="check", tooltip="Is it better than a map of noise?"
+        )
+        self.export = widgets.Button(description="Map as NIfTI", icon="download")
+        self.chart = SliceChart(self._go)
+        self._worker = Worker(self._progressed, self._failed)
+        tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_ROW)
+        words_beside = widgets.HBox([self.told, widgets.VBox([self.why, self.worth])], layout=_COLUMNS)
+        words_beside.add_class("cn-words")
+        self.behind = widgets.VBox([tools, self.waiting, words_beside, self.chart.widget])
+        self._after_answer()
+
+    def _listen(self) -> None:
+        self.case.observe(lambda change: self._open(change["new"]), "value")
+        self.reveal.observe(lambda change: self._revealed(), "value")
+        self.always.observe(lambda change: preferences.remember_answer_first(change["new"]), "value")
+        for choice in (self.method, self.target, self.scale):
+            choice.observe(lambda change: self._explain(), "value")
+        self.cancel.on_click(lambda button: self._cancelled())
+        self.test.on_click(lambda button: self._test())
+        self.export.on_click(lambda button: self._export())
+        self.canvas.on_place = self.chart.mark
+
+    def _known(self, patient: str | None) -> str:
+        if patient is None:
+            return next(iter(self._bags))
+        if patient not in self._bags:
+            raise InputError("patient", repr(patient), f"one of {len(self._bags)} prepared", "See predictions.csv.")
+        return patient
+
+    def _target(self, target: str | None) -> str:
+        known = targets(self.model.members[0].stager.head)
+        if target is not None and target not in known:
+            raise InputError("target", repr(target), f"one of {known}", "Choose one of these.")
+        return target or known[0]
+
+    # ------------------------------------------------------------------ what happens
+
+    def _open(self, subject: str) -> None:
+        """Another patient: pictures first, and then, where the reader asked for it, the rest."""
+        self._bag = self._answer = self._explanation = None
+        self._say("")
+        self.told.value = self.why.value = self.worth.value = ""
+        bag = self._bags[subject]
+
+        def pictures(task: Task) -> Any:
+            return bag, panes(bag, self._evidence(bag)), bag.shift
+
+        def show(result: Any) -> None:
+            self._bag = bag
+            _, found, shift = result
+            title = f"Patient {bag.subject}"
+            signs = SIGNS if self.truth else ()
+            self.canvas.show(found, title=title, simulated=self.simulated, shift=shift, signs=signs, start=_start(bag))
+            if self.reveal.value:
+                self._answer_and_explain()
+
+        self._worker.start(pictures, show)
+
+    def _evidence(self, bag: Bag) -> dict[str, Any]:
+        if self.truth is None:
+            return {}
+        try:
+            return {name: self.truth.evidence(scan) for name, scan in bag.scans.items()}
+        except (InputError, OSError):
+            return {}  # a cohort that was moved without its truth is still worth looking at
+
+    def _revealed(self) -> None:
+        self.reveal.description = "Hide the answer" if self.reveal.value else "Show the answer"
+        self.reveal.icon = "eye-slash" if self.reveal.value else "eye"
+        self._after_answer()
+        if not self.reveal.value:
+            self.canvas.lay_over(None)
+        elif self._bag is not None and self._explanation is not None:
+            self.canvas.lay_over(self._explanation)
+        elif self._bag is not None:
+            self._answer_and_explain()
+
+    def _after_answer(self) -> None:
+        self.behind.layout.display = "" if self.reveal.value else "none"
+
+    def _answer_and_explain(self) -> None:
+        bag = self._bag
+        assert bag is not None
+
+        def show(said: Prediction) -> None:
+            self._answer = said
+            self.told.value = words.answer_html(said, bag, self.model, simulated=self.simulated)
+            self._explain()
+
+        self._worker.start(lambda task: predict_patient(self.model, bag), show)
+
+    def _explain(self) -> None:
+        bag = self._bag
+        by_scale = "scale" in method_named(self.method.value).settings
+        self.scale.layout.display = "" if by_scale else "none"
+        if bag is None or not self.reveal.value:
+            return
+        self._say("")
+        method, target = self.method.value, self.target.value
+        settings = {"scale": self.scale.value} if by_scale else None
+
+        def work(task: Task) -> Explanation:
+            # The calling off is told by `progress`, before each pass.
+            return cirrnb.explain(
+                self.model, bag, method, target, settings=settings, store=self.store, progress=task.progress
+            )
+
+        def show(found: Explanation) -> None:
+            self._explanation = found
+            self.canvas.lay_over(found)
+            self.why.value = words.reasons_html(found)
+            self.worth.value = ""
+            self.chart.show(bag, found)
+
+        self._worker.start(work, show)
+
+    def _test(self) -> None:
+        bag, found = self._bag, self._explanation
+        if bag is None or found is None:
+            return
+        self._say("Testing the map against maps that know nothing of the model. This takes about a minute.")
+
+        def show(table: Any) -> None:
+            self._say("")
+            self.worth.value = f"<p><b>What this map is worth</b>, for this patient:</p>{words.worth_html(table)}"
+
+        self._worker.start(lambda task: _tested(self.model, bag, found, task), show)
+
+    def _export(self) -> None:
+        if self._explanation is None or self._bag is None:
+            return
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                for path in self._explanation.to_nifti(folder):
+                    self.canvas.hand_over(f"{_file_name(self._bag.subject)}_{path.name}", path.read_bytes())
+        except OSError as error:
+            self._failed(f"The map could not be written ({error.strerror}).")
+
+    def _go(self, position: float) -> None:
+        self.canvas.go_to(position)
+        self.chart.mark(position)
+
+    def _cancelled(self) -> None:
+        self._worker.cancel()
+        self._say("Cancelled. Choose a map to begin anew.")
+
+    def _progressed(self, share: float | None) -> None:
+        self.waiting.layout.display = "none" if share is None else ""
+        self.bar.value = share or 0.0
+
+    def _failed(self, message: str) -> None:
+        if self._bag is None:  # nobody's pictures shall stand under another one's name
+            self.canvas.show(unopened(), title=f"Patient {self.case.value}", simulated=self.simulated)
+        elif self._explanation is None:
+            self.canvas.lay_over(None)
+        self._say(message, wrong=True)
+
+    def _say(self, message: str, wrong: bool = False) -> None:
+        role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-told")
+        self.message.value = f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
+
+
+def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> Any:
+    return cirrnb.faithfulness(model, bag, found, steps=10, progress=task.progress)
+
+
+def _start(bag: Bag) -> float:
+    """Height in mm to open at, in the frame of T1W: where the liver is widest, or the middle."""
+    name, scan = next(iter(bag.scans.items()))
+    index = scan.grid.shape[0] // 2
+    if scan.mask is not None and scan.mask.any():
+        index = int(scan.mask.sum(axis=(1, 2)).argmax())
+    return float(scan.positions[index] - (bag.shift if name == "T2W" else 0.0))
+
+
+def _file_name(subject: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in subject)[:60]
+
+
+_ROW = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 12px")
+_COLUMNS = widgets.Layout(flex_flow="row wrap", grid_gap="8px 32px")

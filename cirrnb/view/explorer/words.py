@@ -1,0 +1,128 @@
+"""What the numbers mean, in words that a clinician reads; everything from outside is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+
+import pandas as pd
+
+from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import STAGES
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.methods import method_named
+from cirrnb.model.prediction import Prediction
+from cirrnb.model.trained import TrainedModel
+from cirrnb.view.theme import STAGE_COLOURS
+
+TARGETS = {
+    "severity": "a later stage rather than an earlier one",
+    "above mild": "moderate or severe rather than mild",
+    "above moderate": "severe rather than mild or moderate",
+}
+
+METHODS = {
+    "integrated_gradients": "adds up how the score changes on the way from the same slices without detail to these.",
+    "gradient_shap": "the same at random places on the way.",
+    "smooth_saliency": "how strongly the score reacts to each pixel, whichever way.",
+    "grad_cam": "the network's own feature maps, weighed by what they do to the score: fast and coarse.",
+    "occlusion": "covers the slices patch by patch and watches the score: slow and plain.",
+    "attention": "where the network looked, which is not what for.",
+    "deep_lift": "hands the score's difference back layer by layer.",
+}
+
+
+def target_words(target: str) -> str:
+    """What a raw score speaks for."""
+    if target in TARGETS:
+        return TARGETS[target]
+    one, _, other = target.partition(" - ")
+    return f"{one} rather than {other}" if other else one
+
+
+def method_words(name: str) -> str:
+    """One sentence on a method."""
+    return METHODS.get(name, method_named(name).source)
+
+
+def answer_html(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: bool) -> str:
+    """The stage with its probabilities and what speaks of their worth."""
+    bars = "".join(_bar(stage, said.probabilities[stage], stage == said.predicted) for stage in STAGES)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in said.notes)
+    unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else "<p>Nothing is missing or unusual.</p>"
+    weights = ", ".join(f"{name} {weight:.0%}" for name, weight in said.sequence_weights.items())
+    trained = "simulated patients" if said.simulated else "patients"
+    return (
+        f'<div class="cn-answer"><h3>Most likely: {escape(said.predicted)}</h3>{bars}'
+        f"<p>{_possible(said, model)}</p>"
+        f"<p>{_recorded(bag)} Attention: {weights}.</p>{unusual}"
+        f"<p class='cn-small'>Model {escape(said.model)}, trained on {trained}."
+        f"{' The patient is simulated.' if simulated else ''} Research and education only.</p></div>"
+    )
+
+
+def _bar(stage: str, share: float, chosen: bool) -> str:
+    weight = 600 if chosen else 400
+    return (
+        f'<div class="cn-bar" style="font-weight:{weight}"><span>{stage}</span>'
+        f'<span class="cn-track"><span style="width:{100 * share:.1f}%;'
+        f'background:{STAGE_COLOURS[stage]}"></span></span>'
+        f"<span>{share:.0%}</span></div>"
+    )
+
+
+def _possible(said: Prediction, model: TrainedModel) -> str:
+    if said.prediction_set is None or model.calibration is None:
+        return "This model is not calibrated: take the percentages as a ranking only."
+    if len(said.prediction_set) == len(STAGES):
+        return "It cannot rule out any stage."
+    stages = " or ".join(said.prediction_set)
+    kept = f"in about {round(10 * model.calibration.coverage)} of 10 patients like those it was calibrated on"
+    return f"It considers possible: <b>{stages}</b>. Such statements hold {kept}."
+
+
+def _recorded(bag: Bag) -> str:
+    return f"Recorded stage: <b>{escape(bag.stage)}</b>." if bag.stage else "No stage is recorded."
+
+
+def reasons_html(explanation: Explanation) -> str:
+    """What drove the answer: sequences, slices, and how far the map can be trusted to add up."""
+    shares = explanation.shares
+    parts = " and ".join(f"{name} adds <b>{value:+.2f}</b>" for name, value in shares.sequences.items())
+    missed = explanation.relative_delta
+    lines = [
+        f"The score for {escape(target_words(explanation.target))} is <b>{explanation.score:+.2f}</b> (log-odds; 0 is "
+        f"undecided). Starting at {shares.nothing:+.2f} for these slices without detail, {parts}.",
+        f"<b>{escape(explanation.label)}</b>: {escape(method_words(explanation.method))}",
+    ]
+    if missed is not None:
+        told = f"{missed:.0%}" if missed >= 0.01 else "less than 1 %"
+        lines.append(f"Added up, the map misses {told} of what it explains.")
+    lines += [f"Note: {escape(note)}." for note in explanation.notes if "map misses" not in note]
+    return "".join(f"<p>{line}</p>" for line in lines)
+
+
+def worth_html(table: pd.DataFrame) -> str:
+    """What `faithfulness` found for the map on show, one sentence a measure."""
+    return "<ul>" + "".join(f"<li>{_measure(row)}</li>" for row in table.to_dict("records")) + "</ul>"
+
+
+_ASKED = {
+    "deletion": "blurring first the places that the map names",
+    "insertion": "showing first the places that the map names",
+    "slice removal": "leaving out first the slices with the largest shares",
+    "infidelity": "foretelling from the map what blurring some places does",
+}
+
+
+def _measure(row: dict) -> str:
+    value, name = row["value"], row["measure"]
+    if pd.isna(value):
+        return f"{escape(name.capitalize())}: not defined here, since the score hardly differs from that of slices without detail."
+    rivals = [row[rival] for rival in ("random", "shifted", "edges", "attention") if pd.notna(row.get(rival))]
+    sign = 1.0 if row["better"] == "higher" else -1.0
+    beaten = all(sign * value > sign * one for one in rivals)
+    best = max(rivals, key=lambda one: sign * one) if rivals else float("nan")
+    verdict = "better than every opponent" if beaten else "<b>no better than a map that knows nothing of the model</b>"
+    asked = _ASKED.get(name, name)
+    told = f"{value:.2f}, {row['better']} is better"
+    return f"{escape(name.capitalize())} ({asked}): {told}; {verdict} (the best has {best:.2f})."
