@@ -22,12 +22,13 @@ from cirrnb.data.writing import write_whole
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.explorer.canvas import asset
-from cirrnb.view.explorer.pictures import overlay_values, overlay_words, panes
+from cirrnb.view.explorer.pictures import Pane, overlay_values, overlay_words, panes
 
-IMAGE_QUALITY = 80
-"""WebP quality of slices: what is lost is below the noise, and a page stays below 2 MB."""
+QUALITIES = ((80, 90), (60, 80), (40, 60), (25, 40))
+"""WebP quality of slices and of maps, the best first: a page takes the first at which it is small enough."""
 
-MAP_QUALITY = 90
+LARGEST = 1_900_000
+"""Characters that the pictures of 24 slices of both sequences may take; more slices may take more."""
 
 FIGURE_OPENS = '<figure class="slice-browser"'
 """How the HTML begins, by which a page made from a notebook knows it."""
@@ -65,7 +66,8 @@ def slice_browser(
 ) -> SliceBrowser:
     """Both sequences of a patient to scroll through, with a map on them where an explanation is given.
 
-    Pictures are compressed with loss (WebP), which readings at a click tell to about a hundredth.
+    Pictures are compressed with loss (WebP), so that readings at a click are right to a few hundredths, and 24 slices
+    of both sequences take at most 2 MB.
 
     Parameters
     ----------
@@ -73,21 +75,29 @@ def slice_browser(
     evidence : sequence -> (slices, rows, columns) labels of planted signs, as `SimulatedTruth.evidence`.
     """
     title = f"Patient {bag.subject}"
-    told = []
-    for pane in panes(bag, evidence):
-        one = dict(pane.told)
-        if pane.image is not None:
-            one["packed"] = {"image": _packed(pane.image, IMAGE_QUALITY)}
-            for name, labels in (("mask", pane.mask), ("evidence", pane.evidence)):
-                if labels is not None:
-                    one["packed"][name] = _packed(labels, None)
-        told.append(one)
     case = {"title": title, "simulated": simulated, "shift": bag.shift, "signs": list(SIGNS) if evidence else []}
-    content: dict[str, Any] = {"case": {**case, "panes": told}, "overlay": None}
-    if explanation is not None:
-        maps = {name: _packed(values, MAP_QUALITY) for name, values in overlay_values(explanation).items()}
-        content["overlay"] = {**overlay_words(explanation), "packed": maps}
+    shown = panes(bag, evidence)
+    maps = overlay_values(explanation) if explanation else {}
+    largest = LARGEST * max(1.0, sum(pane.told.get("slices", 0) for pane in shown) / 48)
+    for quality in QUALITIES:
+        told = [_packed_pane(pane, quality[0]) for pane in shown]
+        overlay = {name: _packed(values, quality[1]) for name, values in maps.items()}
+        if sum(len(one["picture"]) for one in _pictures(told, overlay)) <= largest:
+            break
+    words = overlay_words(explanation) if explanation else {}
+    content = {"case": {**case, "panes": told}, "overlay": {**words, "packed": overlay} if explanation else None}
     return SliceBrowser(_figure(content, title), title)
+
+
+def _packed_pane(pane: Pane, quality: int) -> dict[str, Any]:
+    layers = {"image": pane.image, "mask": pane.mask, "evidence": pane.evidence}
+    there = {name: values for name, values in layers.items() if values is not None}
+    packed = {name: _packed(values, quality if name == "image" else None) for name, values in there.items()}
+    return {**pane.told, "packed": packed}
+
+
+def _pictures(told: list[dict[str, Any]], overlay: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*overlay.values(), *(picture for pane in told for picture in pane["packed"].values())]
 
 
 def _figure(content: Mapping[str, Any], title: str) -> str:

@@ -117,7 +117,8 @@ _ASKED = {
 def _measure(row: dict) -> str:
     value, name = row["value"], row["measure"]
     if pd.isna(value):
-        return f"{escape(name.capitalize())}: not defined here, since the score hardly differs from that of slices without detail."
+        why = "the score hardly differs from that of slices without detail"
+        return f"{escape(name.capitalize())}: not defined here, since {why}."
     rivals = [row[rival] for rival in ("random", "shifted", "edges", "attention") if pd.notna(row.get(rival))]
     sign = 1.0 if row["better"] == "higher" else -1.0
     beaten = all(sign * value > sign * one for one in rivals)
