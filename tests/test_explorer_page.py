@@ -98,7 +98,8 @@ def viewer(page: Opened) -> Any:
 
 
 def settle(page: Any) -> None:
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    """Until the picture is drawn as it stays."""
+    page.wait_for_function("() => document.querySelector('.cn-viewer').viewer.state.sharp")
 
 
 def state(page: Any) -> dict:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.benchmark
 
 METHODS = ("integrated_gradients", "gradient_shap", "smooth_saliency", "grad_cam", "occlusion", "attention")
 COUNT = int(os.environ.get("CIRRNB_EXPLAINED", "10"))
-RANDOMISED = 5
+RANDOMISED = 2
 
 
 @pytest.fixture(scope="module")

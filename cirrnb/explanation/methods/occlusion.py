@@ -52,6 +52,7 @@ METHOD = Method(
     signed=True,
     compares=True,
     settings={"patch": 8},
+    quick={"patch": 24},
     passes=_passes,
     source="Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014",
 )

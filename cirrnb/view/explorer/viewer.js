@@ -56,7 +56,7 @@ function createViewer(root, hooks = {}) {
   const shown = { position: 0, shiftOn: true, liver: false, evidence: false, overlayOn: true, opacity: 0.7, threshold: 0.1,
     zoom: 1, across: 0.5, down: 0.5 };
   let data = null, overlay = null, panes = [], active = 0, picked = null, asked = false, playing = null, heights = [];
-  let announced = null;
+  let announced = null, sharp = false, rest = null;
 
   // ---------------------------------------------------------------- what is shown
 
@@ -145,12 +145,21 @@ function createViewer(root, hooks = {}) {
 
   const resized = new ResizeObserver(() => draw());
 
+  // Rough while the hand moves, smooth once it rests: without a graphics card the smooth way takes four times as long.
   function draw() {
+    clearTimeout(rest);
+    sharp = false;
+    rest = setTimeout(() => drawNext(true), 180);
+    drawNext(false);
+  }
+
+  function drawNext(smoothly) {
     if (asked) return;
     asked = true;
     requestAnimationFrame(() => {
       asked = false;
       if (!data) return;
+      sharp = smoothly;
       for (const pane of panes) if (pane.image) drawPane(pane);
       showPlace();
     });
@@ -187,7 +196,7 @@ function createViewer(root, hooks = {}) {
     pane.view = { scale: scale / ratio, down: down / ratio, left: left / ratio, top: top / ratio };
     if (!at.outside) {
       context.imageSmoothingEnabled = true;
-      context.imageSmoothingQuality = "high";
+      context.imageSmoothingQuality = sharp ? "high" : "low";
       context.drawImage(grey(pane, at.index), left, top, pane.columns * scale, pane.rows * down);
       if (pane.map && shown.overlayOn && shown.opacity > 0) {
         context.globalAlpha = shown.opacity;
@@ -674,8 +683,8 @@ function createViewer(root, hooks = {}) {
 
   return {
     setCase, setOverlay, goTo, tell,
-    get state() { return { ...shown, active, picked, playing: Boolean(playing), overlay: Boolean(overlay) }; },
-    destroy() { stop(); resized.disconnect(); },
+    get state() { return { ...shown, active, picked, sharp, playing: Boolean(playing), overlay: Boolean(overlay) }; },
+    destroy() { stop(); clearTimeout(rest); resized.disconnect(); },
   };
 }
 
