@@ -1,0 +1,72 @@
+"""The pictures of the explorer in the README: `python docs/screenshots.py`, with `pip install -e ".[test]"` and chromium.
+
+Serves the explorer as a user would, on the patients that stand in where no cohort is given, and looks at it.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+HERE = Path(__file__).resolve().parent
+PATIENCE = 300_000
+PATIENT = "cirrhotic/6"
+
+
+def main() -> None:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port = trial.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/"
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        command = [sys.executable, "-c", "from cirrnb.cli import main; main()", "explore", "--no-browser"]
+        server = subprocess.Popen([*command, f"--port={port}", "--patient", PATIENT], cwd=folder)
+        try:
+            wait_for(url)
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1240, "height": 1560})
+            page.goto(url, timeout=PATIENCE)
+            page.locator(".cn-pane canvas").first.wait_for(timeout=PATIENCE)
+            page.get_by_role("button", name="Show the answer").click()
+            page.wait_for_function("() => document.querySelector('.cn-viewer').viewer.state.overlay", timeout=PATIENCE)
+            page.locator(".js-plotly-plot .barlayer .point path").first.wait_for(timeout=PATIENCE)
+            page.locator(".cn-pane").first.focus()
+            page.keyboard.press("l")
+            page.mouse.move(4, 4)
+            page.wait_for_timeout(1500)
+            page.locator(".cn-explorer").first.screenshot(path=HERE / "explorer.png")
+            smaller(HERE / "explorer.png")
+            browser.close()
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(30)
+
+
+def wait_for(url: str) -> None:
+    until = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < until:
+        try:
+            urllib.request.urlopen(f"{url}voila/static/x", timeout=5)
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise SystemExit("the explorer did not start")
+
+
+def smaller(path: Path) -> None:
+    """256 colours are enough for greys and two hues, and a third of the size."""
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
