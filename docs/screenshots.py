@@ -1,4 +1,4 @@
-"""The pictures of the explorer in the README: `python docs/screenshots.py`, with `pip install -e ".[test]"` and chromium.
+"""The picture of the explorer in the README: `python docs/screenshots.py`, with the extra [test] and chromium.
 
 Serves the explorer as a user would, on the patients that stand in where no cohort is given, and looks at it.
 """
@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 300_000
-PATIENT = "cirrhotic/6"
+PATIENT = "cirrhotic/8"
 
 
 def main() -> None:

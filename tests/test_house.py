@@ -28,7 +28,7 @@ HEAVY = {
     "nibabel",
     "captum",
 }
-COMMANDS = ("simulate", "audit", "prepare", "run", "train", "evaluate", "demo")
+COMMANDS = ("simulate", "audit", "prepare", "run", "train", "evaluate", "explore", "demo")
 
 
 def python(code: str, *arguments: str) -> str:
@@ -78,6 +78,8 @@ def test_no_room_hides_a_verb() -> None:
         "evaluate",
         "explain",
         "faithfulness",
+        "slice_browser",
+        "SliceExplorer",
     }
     for name in verbs:
         assert callable(getattr(cirrnb, name)), name

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
-
-import ipywidgets as widgets
 
 import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import Bag, PreparedCohort
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.explanation.methods import method_named, methods
+from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import targets
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
@@ -23,17 +20,12 @@ from cirrnb.model.trained import TrainedModel
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.explorer import preferences, words
 from cirrnb.view.explorer.browser import slice_browser
-from cirrnb.view.explorer.canvas import SliceCanvas, asset
-from cirrnb.view.explorer.charts import SliceChart
+from cirrnb.view.explorer.panel import FIRST, Panel
 from cirrnb.view.explorer.pictures import panes, unopened
 from cirrnb.view.explorer.work import Task, Worker
 
-FIRST = "integrated_gradients"
-OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "occlusion", "deep_lift")
-"""Maps in the order of the menu; others that the registry knows come after them."""
 
-
-class SliceExplorer(widgets.VBox):
+class SliceExplorer(Panel):
     """One patient at a time: both sequences side by side, and on request the answer, the map and the slices' shares.
 
     The same in JupyterLab and in Voila. Pictures are sent to the browser once and scrolled there; what takes time runs
@@ -80,21 +72,13 @@ class SliceExplorer(widgets.VBox):
         self._answer: Prediction | None = None
         self._explanation: Explanation | None = None
         first = self._known(patient)
-        self._build(first, method_named(method).name, self._target(target))
-        asks = preferences.answer_first() if answer_first is None else answer_first
-        self.always.value = asks
-        self.reveal.value = asks
+        method, target = method_named(method).name, self._target(target)
+        stager = self.model.members[0].stager
+        super().__init__(list(self._bags), stager, subject=first, method=method, target=target, go=self._go)
+        self._worker = Worker(self.tell_progress, self._failed)
+        self.always.value = self.reveal.value = preferences.answer_first() if answer_first is None else answer_first
+        self.tell_answer(self.reveal.value)
         self._listen()
-        super().__init__(
-            [
-                widgets.HTML(f"<style>{asset('explorer.css')}</style>"),
-                widgets.HBox([self.case, self.reveal, self.always], layout=_ROW),
-                self.message,
-                self.canvas,
-                self.behind,
-            ]
-        )
-        self.add_class("cn-explorer")
         self._open(first)
 
     # ------------------------------------------------------------------ what others may ask
@@ -124,43 +108,7 @@ class SliceExplorer(widgets.VBox):
         # JupyterLab and Voila take the widget, a page made from the notebook takes this.
         return {**(data or {}), "text/html": self.snapshot()}
 
-    # ------------------------------------------------------------------ parts
-
-    def _build(self, first: str, method: str, target: str) -> None:
-        self.case = widgets.Dropdown(options=list(self._bags), value=first, description="Patient")
-        self.reveal = widgets.ToggleButton(value=False, description="Show the answer", icon="eye")
-        self.always = widgets.Checkbox(value=False, description="always show it at once", indent=False)
-        self.message = widgets.HTML("")
-        self.message.add_class("cn-message")
-        self.canvas = SliceCanvas()
-        self.told = widgets.HTML("")
-        self.why = widgets.HTML("")
-        self.worth = widgets.HTML("")
-        known = {method_named(name).label: name for name in OFFERED if name in methods()}
-        known |= {how.label: name for name, how in methods().items() if name not in known.values()}
-        self.method = widgets.Dropdown(options=list(known.items()), value=method, description="Map")
-        scores = [(words.target_words(one), one) for one in targets(self.model.members[0].stager.head)]
-        self.target = widgets.Dropdown(
-            options=scores, value=target, description="Speaks for", layout={"width": "400px"}
-        )
-        count = self.model.members[0].stager.settings.scales
-        scales = [("all", "all"), *((f"{k}{' (finest)' * (k == 1)}", k) for k in range(1, count + 1))]
-        self.scale = widgets.Dropdown(options=scales, value="all", description="Scale")
-        self.cancel = widgets.Button(description="Cancel", icon="stop")
-        self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "160px"})
-        self.waiting = widgets.HBox([widgets.Label("Working"), self.bar, self.cancel])
-        self.waiting.layout.display = "none"
-        self.test = widgets.Button(
-            description="Test this map", icon="check", tooltip="Is it better than a map of noise?"
-        )
-        self.export = widgets.Button(description="Map as NIfTI", icon="download")
-        self.chart = SliceChart(self._go)
-        self._worker = Worker(self._progressed, self._failed)
-        tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_ROW)
-        words_beside = widgets.HBox([self.told, widgets.VBox([self.why, self.worth])], layout=_COLUMNS)
-        words_beside.add_class("cn-words")
-        self.behind = widgets.VBox([tools, self.waiting, words_beside, self.chart.widget])
-        self._after_answer()
+    # ------------------------------------------------------------------ what is wished for
 
     def _listen(self) -> None:
         self.case.observe(lambda change: self._open(change["new"]), "value")
@@ -191,7 +139,7 @@ class SliceExplorer(widgets.VBox):
     def _open(self, subject: str) -> None:
         """Another patient: pictures first, and then, where the reader asked for it, the rest."""
         self._bag = self._answer = self._explanation = None
-        self._say("")
+        self.say("")
         self.told.value = self.why.value = self.worth.value = ""
         bag = self._bags[subject]
 
@@ -218,18 +166,13 @@ class SliceExplorer(widgets.VBox):
             return {}  # a cohort that was moved without its truth is still worth looking at
 
     def _revealed(self) -> None:
-        self.reveal.description = "Hide the answer" if self.reveal.value else "Show the answer"
-        self.reveal.icon = "eye-slash" if self.reveal.value else "eye"
-        self._after_answer()
+        self.tell_answer(self.reveal.value)
         if not self.reveal.value:
             self.canvas.lay_over(None)
         elif self._bag is not None and self._explanation is not None:
             self.canvas.lay_over(self._explanation)
         elif self._bag is not None:
             self._answer_and_explain()
-
-    def _after_answer(self) -> None:
-        self.behind.layout.display = "" if self.reveal.value else "none"
 
     def _answer_and_explain(self) -> None:
         bag = self._bag
@@ -245,10 +188,10 @@ class SliceExplorer(widgets.VBox):
     def _explain(self) -> None:
         bag = self._bag
         by_scale = "scale" in method_named(self.method.value).settings
-        self.scale.layout.display = "" if by_scale else "none"
+        self.tell_scales(by_scale)
         if bag is None or not self.reveal.value:
             return
-        self._say("")
+        self.say("")
         method, target = self.method.value, self.target.value
         settings = {"scale": self.scale.value} if by_scale else None
 
@@ -271,10 +214,10 @@ class SliceExplorer(widgets.VBox):
         bag, found = self._bag, self._explanation
         if bag is None or found is None:
             return
-        self._say("Testing the map against maps that know nothing of the model. This takes about a minute.")
+        self.say("Testing the map against maps that know nothing of the model. This takes about a minute.")
 
         def show(table: Any) -> None:
-            self._say("")
+            self.say("")
             self.worth.value = f"<p><b>What this map is worth</b>, for this patient:</p>{words.worth_html(table)}"
 
         self._worker.start(lambda task: _tested(self.model, bag, found, task), show)
@@ -295,22 +238,14 @@ class SliceExplorer(widgets.VBox):
 
     def _cancelled(self) -> None:
         self._worker.cancel()
-        self._say("Cancelled. Choose a map to begin anew.")
-
-    def _progressed(self, share: float | None) -> None:
-        self.waiting.layout.display = "none" if share is None else ""
-        self.bar.value = share or 0.0
+        self.say("Cancelled. Choose a map to begin anew.")
 
     def _failed(self, message: str) -> None:
         if self._bag is None:  # nobody's pictures shall stand under another one's name
             self.canvas.show(unopened(), title=f"Patient {self.case.value}", simulated=self.simulated)
         elif self._explanation is None:
             self.canvas.lay_over(None)
-        self._say(message, wrong=True)
-
-    def _say(self, message: str, wrong: bool = False) -> None:
-        role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-told")
-        self.message.value = f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
+        self.say(message, wrong=True)
 
 
 def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> Any:
@@ -328,7 +263,3 @@ def _start(bag: Bag) -> float:
 
 def _file_name(subject: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in subject)[:60]
-
-
-_ROW = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 12px")
-_COLUMNS = widgets.Layout(flex_flow="row wrap", grid_gap="8px 32px")

@@ -1,0 +1,98 @@
+"""What stands where in the explorer: the case, the pictures, and behind a button the answer with its map and chart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+import ipywidgets as widgets
+
+from cirrnb.explanation.methods import method_named, methods
+from cirrnb.explanation.score import targets
+from cirrnb.model.network.stager import Stager
+from cirrnb.view.explorer import words
+from cirrnb.view.explorer.canvas import SliceCanvas, asset
+from cirrnb.view.explorer.charts import SliceChart
+
+FIRST = "integrated_gradients"
+OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "occlusion", "deep_lift")
+"""Maps in the order of the menu; others that the registry knows come after them."""
+
+
+class Panel(widgets.VBox):
+    """The explorer's controls and pictures, without anything that happens when they are used."""
+
+    def __init__(
+        self,
+        subjects: Sequence[str],
+        stager: Stager,
+        *,
+        subject: str,
+        method: str,
+        target: str,
+        go: Callable[[float], None],
+    ):
+        """`subject`, `method` and `target` are chosen at first; `go` is called with the height of a bar of the chart
+        that was clicked."""
+        self.case = widgets.Dropdown(options=list(subjects), value=subject, description="Patient")
+        self.reveal = widgets.ToggleButton(value=False, description="Show the answer", icon="eye")
+        self.always = widgets.Checkbox(value=False, description="always show it at once", indent=False)
+        self.message = widgets.HTML("")
+        self.message.add_class("cn-message")
+        self.canvas = SliceCanvas()
+        self.told, self.why, self.worth = widgets.HTML(""), widgets.HTML(""), widgets.HTML("")
+        self._build_choices(stager, method, target)
+        self.cancel = widgets.Button(description="Cancel", icon="stop")
+        self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "160px"})
+        self.waiting = widgets.HBox([widgets.Label("Working"), self.bar, self.cancel])
+        self.chart = SliceChart(go)
+        self.behind = widgets.VBox(self._behind())
+        self.tell_progress(None)
+        self.tell_answer(False)
+        top = widgets.HBox([self.case, self.reveal, self.always], layout=_ROW)
+        style = widgets.HTML(f"<style>{asset('explorer.css')}</style>")
+        super().__init__([style, top, self.message, self.waiting, self.canvas, self.behind])
+        self.add_class("cn-explorer")
+
+    def _build_choices(self, stager: Stager, method: str, target: str) -> None:
+        known = {method_named(name).label: name for name in OFFERED if name in methods()}
+        known |= {how.label: name for name, how in methods().items() if name not in known.values()}
+        self.method = widgets.Dropdown(options=list(known.items()), value=method, description="Map")
+        scores = [(words.target_words(one), one) for one in targets(stager.head)]
+        wide = {"width": "400px"}
+        self.target = widgets.Dropdown(options=scores, value=target, description="Speaks for", layout=wide)
+        numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.settings.scales + 1)]
+        self.scale = widgets.Dropdown(options=[("all", "all"), *numbers], value="all", description="Scale")
+        asks = "Is it better than a map that knows nothing of the model?"
+        self.test = widgets.Button(description="Test this map", icon="check", tooltip=asks)
+        self.export = widgets.Button(description="Map as NIfTI", icon="download")
+
+    def _behind(self) -> list[widgets.Widget]:
+        tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_ROW)
+        side_by_side = widgets.HBox([self.told, widgets.VBox([self.why, self.worth])], layout=_COLUMNS)
+        side_by_side.add_class("cn-words")
+        return [tools, side_by_side, self.chart.widget]
+
+    def tell_answer(self, shown: bool) -> None:
+        """Show what stands behind the button, or hide it."""
+        self.behind.layout.display = "" if shown else "none"
+        self.reveal.description = "Hide the answer" if shown else "Show the answer"
+        self.reveal.icon = "eye-slash" if shown else "eye"
+
+    def tell_progress(self, share: float | None) -> None:
+        """How far the work is, 0 to 1; None where nothing is under way."""
+        self.waiting.layout.display = "none" if share is None else ""
+        self.bar.value = share or 0.0
+
+    def tell_scales(self, wanted: bool) -> None:
+        """Whether the map on show has scales to choose from."""
+        self.scale.layout.display = "" if wanted else "none"
+
+    def say(self, message: str, wrong: bool = False) -> None:
+        """A line above the pictures, as plain text; an empty one takes it away."""
+        role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-told")
+        self.message.value = f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
+
+
+_ROW = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 12px")
+_COLUMNS = widgets.Layout(flex_flow="row wrap", grid_gap="8px 32px")
