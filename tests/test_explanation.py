@@ -223,6 +223,7 @@ def test_what_makes_no_sense_is_refused(bags, model, tmp_path):
         {"settings": {"step": 3}},
         {"settings": {"steps": 0}},
         {"method": "grad_cam", "settings": {"scale": 9}},
+        {"method": "attention", "settings": {"scale": 0}},
     ):
         with pytest.raises(InputError):
             cirrnb.explain(model, bag, **wrong)

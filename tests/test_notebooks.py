@@ -194,6 +194,28 @@ def test_explanations_are_told_and_tested(demo_folder: Path) -> None:
     assert list((demo_folder / "explanations").glob("*.safetensors"))
 
 
+@pytest.mark.browser
+def test_a_case_is_opened_and_left_in_a_page_that_scrolls_offline(demo_folder: Path) -> None:
+    parameters = {"run": "runs/demo", "cohort": "cohorts/demo", "method": "grad_cam", "answer": True}
+    page = run_and_publish("06_explore", demo_folder / "explored", parameters, cwd=demo_folder)
+    assert page.stat().st_size < 2_000_000
+    executed = nbformat.read(page.with_suffix(".ipynb"), as_version=4)
+    states = executed.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"].values()
+    kept = [{key: value for key, value in one["state"].items() if key not in ("_esm", "_css")} for one in states]
+    assert len(json.dumps(kept)) < 300_000, "pictures are no part of what a notebook keeps of its widgets"
+    with opened(page) as browser:
+        browser.page.wait_for_selector("[data-ready=yes]")
+        browser.page.wait_for_function("() => document.querySelector('.cn-viewer').viewer.state.overlay")
+        browser.page.locator(".cn-pane").first.focus()
+        before = browser.page.locator(".cn-pane canvas").first.get_attribute("aria-label")
+        browser.page.keyboard.press("ArrowDown")
+        browser.page.wait_for_function(
+            "(before) => document.querySelector('.cn-pane canvas').ariaLabel !== before", arg=before
+        )
+        assert browser.complaints == []
+        assert all(url.startswith(("file:", "data:", "blob:")) for url in browser.requests)
+
+
 def run_ablation(folder: Path) -> str:
     """At its smallest: the whole stager, one trained beside it, and the whole one asked again without a sequence."""
     parameters = {

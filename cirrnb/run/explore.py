@@ -79,7 +79,7 @@ def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
         people = cirrnb.read_cohort(values["cohort"])
     else:
         tell("No cohort given: a few simulated patients take their place.")
-        people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=3)
+        people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)
     tell("Preparing scans; what is prepared already is kept.")
     ready = cirrnb.prepare(people, values.get("prepared") or Path("prepared") / people.name, model.preparation)
     known = [bag.subject for bag in ready.bags()]
