@@ -56,6 +56,7 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         image = np.nan_to_num(image, nan=0.0, posinf=2.0, neginf=0.0)
     high = float(np.clip(np.percentile(image, BRIGHTEST), 1.0, 2.0))
     slices, rows, columns = prepared.grid.shape
+    mask = None if prepared.mask is None else np.asarray(prepared.mask, dtype=np.uint8)
     told = {
         "name": name,
         "slices": slices,
@@ -65,15 +66,17 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         "positions": prepared.positions.tolist(),
         "affine": prepared.grid.affine.tolist(),
         "range": [0.0, high],
-        "window": [0.0, _white(image)],
+        "window": [0.0, _white(image, mask)],
     }
-    mask = None if prepared.mask is None else np.asarray(prepared.mask, dtype=np.uint8)
     grey = np.round(255 * np.clip(image / high, 0, 1)).astype(np.uint8)
     return Pane(name, grey, mask, evidence, told)
 
 
-def _white(image: NDArray[np.float32]) -> float:
-    """Prepared intensity that is white at first: on T2W a little fluid outshines the organs, which are what is read."""
+def _white(image: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> float:
+    """Prepared intensity that is white at first: the liver is what is read, and on T2W fluid or fat outshine it."""
+    liver = image[mask > 0] if mask is not None else image[:0]
+    if len(liver):
+        return float(np.clip(2.2 * np.median(liver), 0.3, 1.0))
     flesh = image[image > FLESH]
     return float(np.clip(1.7 * np.percentile(flesh, 85), 0.3, 1.0)) if len(flesh) else 1.0
 
