@@ -377,14 +377,17 @@ def test_pictures_in_a_page_come_back_as_they_were(cohort, model):
         assert np.abs(drawn - overlay_values(told)[pane["name"]]).max() <= 12
 
 
-def test_the_explorer_leaves_a_browser_in_a_page(cohort, model, tmp_path):
-    made = explorer(cohort, model, tmp_path, answer_first=True)
-    bundle = made._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle
+def test_the_explorer_leaves_a_browser_in_a_page(cohort, model, tmp_path, monkeypatch):
     from nbformat.v4 import new_code_cell, new_output
 
     from cirrnb.run.cells import render_outputs
 
-    cell = new_code_cell("explorer", outputs=[new_output("display_data", bundle)])
-    page = render_outputs(cell)
-    assert page == bundle["text/html"] and packed(page)["overlay"] is not None
+    made = explorer(cohort, model, tmp_path, answer_first=True)
+    bundles: list = []
+    monkeypatch.setattr("cirrnb.view.explorer.explorer.display", lambda shown, raw=False: bundles.append(shown))
+    made._ipython_display_()
+    widget, stand_in = bundles
+    assert "application/vnd.jupyter.widget-view+json" in widget
+    data = [widget, {"text/html": stand_in.data}]
+    page = render_outputs(new_code_cell("explorer", outputs=[new_output("display_data", one) for one in data]))
+    assert page == stand_in.data and packed(page)["overlay"] is not None

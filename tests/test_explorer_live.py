@@ -129,6 +129,9 @@ def use_as_a_reader_would(page: Any) -> None:
     """Images first; the answer on request; another map; wheel, keys and a click on a bar."""
     page.locator(".cn-pane canvas").first.wait_for(timeout=PATIENCE)
     assert page.locator(".cn-answer").count() == 0 and not page.evaluate(OVERLAY)
+    stands_in = page.locator("figure[data-stands-in]")
+    stands_in.wait_for(state="hidden", timeout=PATIENCE)
+    assert stands_in.count() == 1
     before = shown(page)
     page.locator(".cn-pane").first.hover()
     page.mouse.wheel(0, -100)
@@ -186,6 +189,9 @@ def test_on_a_page_of_its_own(page, served):
     url, _ = served
     page.goto(url, timeout=PATIENCE)
     use_as_a_reader_would(page)
+    page.get_by_label("Map", exact=True).select_option(label="Occlusion by patches")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Cancelled. Choose a map to begin anew.").wait_for(timeout=PATIENCE)
     outside = [one for one in page.context.asked if not one.startswith((url, "data:", "blob:"))]
     assert outside == []
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")

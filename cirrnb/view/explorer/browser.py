@@ -41,6 +41,11 @@ class SliceBrowser:
     html: str
     title: str
 
+    @property
+    def stand_in(self) -> str:
+        """The same for a notebook that shows the explorer itself: there it hides, in a page made from it it shows."""
+        return self.html.replace(FIGURE_OPENS, f"{FIGURE_OPENS} data-stands-in", 1)
+
     def _repr_html_(self) -> str:
         return self.html
 
@@ -127,6 +132,6 @@ def _packed(volume: NDArray[np.uint8], quality: int | None) -> dict[str, Any]:
     if quality is None:
         image.save(stream, format="PNG", optimize=True)
     else:
-        image.save(stream, format="WEBP", quality=quality, method=6)
+        image.save(stream, format="WEBP", quality=quality, method=4)
     kind = "png" if quality is None else "webp"
     return {"across": across, "picture": f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from IPython.display import HTML, display
 
 import cirrnb
 from cirrnb.data.errors import InputError
@@ -19,7 +22,7 @@ from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained import TrainedModel
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.explorer import preferences, words
-from cirrnb.view.explorer.browser import slice_browser
+from cirrnb.view.explorer.browser import SliceBrowser, slice_browser
 from cirrnb.view.explorer.panel import FIRST, Panel
 from cirrnb.view.explorer.pictures import panes, unopened
 from cirrnb.view.explorer.work import Task, Worker
@@ -97,16 +100,16 @@ class SliceExplorer(Panel):
         """Until nothing is under way; False if that took longer than `seconds`."""
         return self._worker.wait(seconds)
 
-    def snapshot(self) -> str:
-        """The patient on show as HTML without a kernel: what is left of the explorer in a page."""
+    def snapshot(self) -> SliceBrowser:
+        """The patient on show without a kernel: what is left of the explorer in a page made from the notebook."""
         bag = self._bag or self._bags[self.case.value]
-        return slice_browser(bag, self._explanation, simulated=self.simulated).html
+        return slice_browser(bag, self._explanation, simulated=self.simulated)
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        shown = super()._repr_mimebundle_(**options)
-        data = shown[0] if isinstance(shown, tuple) else shown
-        # JupyterLab and Voila take the widget, a page made from the notebook takes this.
-        return {**(data or {}), "text/html": self.snapshot()}
+    def _ipython_display_(self) -> None:
+        """The explorer, and behind it what stands in for it where no kernel is: a page made by whatever tool."""
+        display(self._repr_mimebundle_(), raw=True)
+        with contextlib.suppress(OSError):  # what cannot be opened is told by the explorer itself
+            display(HTML(self.snapshot().stand_in))
 
     # ------------------------------------------------------------------ what is wished for
 

@@ -27,6 +27,12 @@ async function tiles(packed, pane) {
 
 async function unpack(name) {
   const root = document.getElementById(name);
+  // Live notebooks carry their settings in this element, pages made from them do not.
+  const figure = root.closest("figure");
+  if ("standsIn" in figure.dataset && document.getElementById("jupyter-config-data")) {
+    figure.hidden = true;
+    return;
+  }
   const { case: given, overlay } = JSON.parse(document.getElementById(`${name}-data`).textContent);
   for (const pane of given.panes) {
     for (const [part, packed] of Object.entries(pane.packed || {})) pane[part] = await tiles(packed, pane);
