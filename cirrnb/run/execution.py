@@ -111,6 +111,8 @@ def _execute(
 
     # Its guess at the parameters does not know `str | None` and warns; the schema has judged them already.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    # A kernel that is shut down may still be speaking: a message too late for its socket is no news to anybody.
+    logging.getLogger("tornado.general").setLevel(logging.CRITICAL)
     try:
         return papermill.execute_notebook(
             nbformat.read(source, as_version=4),
