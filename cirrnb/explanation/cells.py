@@ -35,12 +35,18 @@ def to_pixels(cells: torch.Tensor, stager: Stager, scale: int, size: tuple[int, 
     return rows @ cells @ columns.T
 
 
-def require_scale(scale: int | str, stager: Stager) -> int:
-    """The number of one of a stager's scales, 1 the finest. Raises InputError for one that it does not have."""
-    known = [*range(1, stager.settings.scales + 1), "all"]
-    if scale not in known or not isinstance(scale, int):
+def scales_named(scale: int | str, stager: Stager) -> list[int]:
+    """Places, 0 the finest, of the scales that a setting names: "all", or one by its number, 1 the finest.
+
+    Raises InputError for one that the stager does not have.
+    """
+    places = range(stager.settings.scales)
+    if scale == "all":
+        return list(places)
+    if not isinstance(scale, int) or scale - 1 not in places:
+        known = [*range(1, stager.settings.scales + 1), "all"]
         raise InputError("scale", repr(scale), f"one of {known}, 1 the finest", "Choose one of these.")
-    return scale
+    return [scale - 1]
 
 
 def cell_layout(stager: Stager) -> tuple[tuple[float, float], ...]:

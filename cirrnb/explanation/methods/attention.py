@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cirrnb.data.errors import InputError
-from cirrnb.explanation.cells import require_scale, to_pixels
+from cirrnb.explanation.cells import scales_named, to_pixels
 from cirrnb.explanation.methods import Attributed, Method, Request
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.network.stager import Stager
@@ -24,7 +24,7 @@ def _attention(stager: Stager, score: PatientScore, scale: int | str) -> torch.T
         raise InputError(
             "method", "'attention' for a stager without it", "a stager with attention", "Choose another method."
         )
-    wanted = range(stager.settings.scales) if scale == "all" else [require_scale(scale, stager) - 1]
+    wanted = scales_named(scale, stager)
     scales = stager.attention_maps(batch, score.chunk)
     size = (score.slices.shape[2], score.slices.shape[3])
     places = torch.stack([to_pixels(scales[one], stager, one, size) for one in wanted]).mean(dim=0)

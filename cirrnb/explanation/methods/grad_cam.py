@@ -6,7 +6,7 @@ import torch
 from captum.attr import LayerGradCam
 from torch import nn
 
-from cirrnb.explanation.cells import require_scale, to_pixels
+from cirrnb.explanation.cells import scales_named, to_pixels
 from cirrnb.explanation.methods import Attributed, Method, Request
 from cirrnb.explanation.score import PatientScore, score_of
 from cirrnb.model.network.encoder import SliceEncoder
@@ -17,14 +17,13 @@ AT_ONCE = 64
 
 
 def _run(request: Request) -> Attributed:
-    scale = request.settings["scale"]
-    if scale != "all":
-        require_scale(scale, request.score.members[0])
-    return Attributed(torch.stack([_cam(stager, request.score, scale) for stager in request.score.members]).mean(dim=0))
+    score, scale = request.score, request.settings["scale"]
+    return Attributed(torch.stack([_cam(stager, score, scale) for stager in score.members]).mean(dim=0))
 
 
 def _cam(stager: Stager, score: PatientScore, scale: int | str) -> torch.Tensor:
     """(slices, rows, columns) of one stager, in units of the score."""
+    wanted = scales_named(scale, stager)
     size = (score.slices.shape[2], score.slices.shape[3])
     result = torch.zeros_like(score.slices[0])
     whole = len(score.batch.slices) <= AT_ONCE
@@ -32,9 +31,8 @@ def _cam(stager: Stager, score: PatientScore, scale: int | str) -> torch.Tensor:
         if not len(own):
             continue
         scales = _whole(stager, score, encoder) if whole else _in_chunks(stager, score, encoder, own)
-        for number, cam in enumerate(scales, start=1):
-            if scale in (number, "all"):
-                result[own] += to_pixels(cam, stager, number - 1, size)
+        for place in wanted:
+            result[own] += to_pixels(scales[place], stager, place, size)
     return result
 
 
