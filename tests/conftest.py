@@ -9,11 +9,22 @@ from pathlib import Path
 import pytest
 
 # Two cores: several test processes or libraries with a thread pool each only get in each other's way.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 # Threads that wait by spinning make small networks ten times slower as soon as somebody else uses a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Weights are never fetched in a test; asked for, they fail at once instead of after a minute of trying.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Several files at a time where all usual tests are asked for; otherwise, and for what is started by hand or shall
+    print, this process alone."""
+    usual = config.getini("addopts")[-1]
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.option.markexpr == usual
+    if whole and config.option.capture != "no":
+        return min(4, os.cpu_count() or 1)
+    config.option.dist = "no"
+    return 0
 
 
 @pytest.fixture(scope="session")
