@@ -1,0 +1,1 @@
+"""Numbers from an image and a mask: what a radiologist measures, and what radiomics adds. Knows no networks."""

@@ -1,0 +1,29 @@
+"""A number with its unit, or the reason why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing measured of one scan.
+
+    Attributes
+    ----------
+    name : the field's term, in words.
+    value : in `unit`; None where it could not be measured.
+    unit : "mL", "mm", ...; empty for a ratio or a score without a unit.
+    note : where there is no value the reason, otherwise what a reader has to know about it, or nothing.
+    source : of the definition.
+    """
+
+    name: str
+    value: float | None
+    unit: str = ""
+    note: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        told = "not measured" if self.value is None else f"{self.value:.3g} {self.unit}".strip()
+        return f"{self.name}: {told}" + (f" ({self.note})" if self.note else "")
