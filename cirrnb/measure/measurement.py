@@ -25,5 +25,10 @@ class Measurement:
     source: str = ""
 
     def __str__(self) -> str:
-        told = "not measured" if self.value is None else f"{self.value:.3g} {self.unit}".strip()
+        told = "not measured" if self.value is None else f"{_rounded(self.value)} {self.unit}".strip()
         return f"{self.name}: {told}" + (f" ({self.note})" if self.note else "")
+
+
+def _rounded(value: float) -> str:
+    """Three digits that count, without an exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,9 @@ import pandas as pd
 from cirrnb.data.errors import InputError
 from cirrnb.data.perturbation import moved
 from cirrnb.data.prepared import PreparedCohort, PreparedScan
-from cirrnb.data.workers import Job, Outcome, in_parallel, processors
+from cirrnb.data.workers import Job, Outcome
 from cirrnb.data.writing import write_whole
+from cirrnb.measure.kept import file_of, kept, measure_all
 from cirrnb.measure.radiomics.features import RadiomicsSettings, available, how_to_install, radiomics, recorded
 
 CHANGES = ("none", "larger", "smaller", "moved")
@@ -63,10 +61,10 @@ def cohort_radiomics(
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings or RadiomicsSettings()
     jobs = [_job(one, settings, change, folder) for one in prepared.scans]
-    _compute([job for job in jobs if _kept(job) is None], workers, progress)
+    measure_all(jobs, run_job, workers, progress, "Radiomics")
     rows, gaps = [], []
     for one, job in zip(prepared.scans, jobs, strict=True):
-        found = _kept(job) or {"reasons": dict.fromkeys(("shape", "intensity and texture"), "could not be computed")}
+        found = kept(job) or {"reasons": dict.fromkeys(("shape", "intensity and texture"), "could not be computed")}
         named = {"subject": one.scan.subject, "sequence": one.scan.sequence}
         rows.append({**named, **found.get("values", {})})
         gaps += [{**named, "part": part, "reason": reason} for part, reason in found["reasons"].items()]
@@ -103,32 +101,10 @@ def _changed(mask: np.ndarray, change: str) -> np.ndarray:
 
 def _job(one: PreparedScan, settings: RadiomicsSettings, change: str, folder: Path) -> Job:
     said = {"scan": one.folder.name, "settings": recorded(settings), "change": change}
-    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
     return {
         "scan": str(one.folder),
         "spacing": list(one.grid.spacing),
         "settings": asdict(settings),
         "change": change,
-        "file": str(folder / f"{key}.json"),
+        "file": file_of(folder, said),
     }
-
-
-def _kept(job: Job) -> dict[str, Any] | None:
-    try:
-        found = json.loads(Path(job["file"]).read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) and "reasons" in found else None
-    except (OSError, ValueError):
-        return None
-
-
-def _compute(jobs: Sequence[Job], workers: int | None, progress: bool) -> None:
-    from tqdm.auto import tqdm
-
-    crew = min(workers or processors(), len(jobs))
-    if crew > 1:
-        with closing(in_parallel(jobs, crew, __name__)) as parallel:
-            for _ in tqdm(parallel, total=len(jobs), desc="Radiomics", unit="scan", disable=not progress):
-                pass
-    else:
-        for job in tqdm(jobs, desc="Radiomics", unit="scan", disable=not progress or not jobs):
-            run_job(job)

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +92,12 @@ class Radiomics:
 
 
 def available() -> bool:
-    """Whether MIRP is installed."""
-    return find_spec("mirp") is not None
+    """Whether MIRP is installed and can be loaded."""
+    try:
+        import mirp  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def how_to_install() -> str:
@@ -174,7 +177,8 @@ def _computed(
     with tempfile.TemporaryDirectory(prefix="cirrnb-radiomics-") as folder, _root_logger_kept():
         paths = [Path(folder) / name for name in ("image.nii", "mask.nii")]
         affine = np.diag([*spacing[::-1], 1.0])
-        for path, array in zip(paths, (image.astype(np.float32), mask.astype(np.uint8)), strict=True):
+        arrays: tuple[NDArray, ...] = (image.astype(np.float32), mask.astype(np.uint8))
+        for path, array in zip(paths, arrays, strict=True):
             nib.save(nib.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine), path)
         tables = mirp.extract_features(
             image=str(paths[0]),

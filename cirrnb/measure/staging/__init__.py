@@ -1,0 +1,1 @@
+"""Stages told from numbers alone: the classifiers that a network has to beat."""
