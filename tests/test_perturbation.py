@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cirrnb.data.nifti.volume import read_mask, read_volume
-from cirrnb.data.perturbation import moved, with_shifted_masks, without_masks
+from cirrnb.data.perturbation import moved, rounded, with_rounded_masks, with_shifted_masks, without_masks
 from cirrnb.data.scan import Cohort, Scan
 
 SPACING = (2.0, 2.5, 5.0)
@@ -51,6 +51,21 @@ def test_masks_are_shifted_in_the_plane_by_ten_millimetres(cohort: Cohort, tmp_p
     assert again.mask is not None and np.array_equal(read_mask(again.mask, grid), read_mask(one.mask, grid))
     assert with_shifted_masks(cohort, tmp_path / "moved").scans[0].mask == one.mask and one.mask.read_bytes() == content
     assert [path.name for path in (tmp_path / "moved").iterdir()] == [one.mask.name]
+
+
+def test_rounded_masks_lose_their_teeth_and_nothing_through_the_slices(cohort: Cohort, tmp_path: Path) -> None:
+    mask = np.zeros((60, 70, 9), bool)
+    mask[10:50, 10:60, 3:6] = True
+    mask[10:50:4, 60:62, 4] = True  # teeth of 5 mm every 8 mm
+    found = rounded(mask, AFFINE, 4.0)
+    assert found.any(axis=(0, 1)).tolist() == mask.any(axis=(0, 1)).tolist()
+    assert not found[30, 62, 4] and found[30, 35, 4] and not found[10, 10, 4]  # a corner goes, the middle stays
+    edge = [int(np.flatnonzero(found[column, :, 4]).max()) for column in range(20, 40)]
+    assert max(edge) - min(edge) <= 1
+    one, other = with_rounded_masks(cohort, tmp_path / "rounded", 1.0).scans
+    _, grid = read_volume(one.image)
+    assert other.mask is None and read_mask(one.mask, grid).sum() == pytest.approx(6 * 6 * 3, abs=20)
+    assert with_rounded_masks(cohort, tmp_path / "rounded", 1.0).scans[0].mask == one.mask
 
 
 def test_masks_can_be_taken_away(cohort: Cohort) -> None:

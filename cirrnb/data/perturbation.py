@@ -1,20 +1,25 @@
-"""Liver masks taken away or put in the wrong place, to see how much a stager leans on them."""
+"""Liver masks taken away, put in the wrong place or rounded off, to see how much a result leans on them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from cirrnb.data.nifti.volume import read_mask, read_volume
 from cirrnb.data.scan import Cohort, Scan
 
 SHIFT = 10.0
 """mm: about what two readers' outlines of a liver lie apart where they disagree badly."""
+
+ROUNDING = 4.0
+"""mm: a hand that outlines a liver with a mouse goes round bumps smaller than about twice this."""
 
 
 def without_masks(cohort: Cohort) -> Cohort:
@@ -37,6 +42,17 @@ def with_shifted_masks(cohort: Cohort, folder: Path | str, distance: float = SHI
     return replace(cohort, scans=tuple(_shifted(scan, home, distance) for scan in cohort.scans))
 
 
+def with_rounded_masks(cohort: Cohort, folder: Path | str, distance: float = ROUNDING) -> Cohort:
+    """The same scans, the outline of each liver mask rounded off within the axial plane.
+
+    The mask is blurred with a standard deviation of `distance` mm and cut at one half. Rounded masks are written into
+    `folder`; those already there are kept. Scans without a mask stay without one. Raises what `read_mask` raises.
+    """
+    home = Path(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    return replace(cohort, scans=tuple(_rounded(scan, home, distance) for scan in cohort.scans))
+
+
 def moved(mask: NDArray[np.bool_], affine: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.bool_]:
     """A mask, in any order of axes, moved by `offset` (3,) mm of the patient, to the nearest voxel; nothing comes in at
     the edge."""
@@ -53,20 +69,44 @@ def moved(mask: NDArray[np.bool_], affine: NDArray[np.float64], offset: NDArray[
 def _shifted(scan: Scan, home: Path, distance: float) -> Scan:
     if scan.mask is None:
         return scan
-    name = hashlib.sha256(scan.name.encode()).hexdigest()
+    name = _named(scan)
     path = home / f"{name[:16]}-{distance:g}mm.nii.gz"
     if not path.exists():
         angle = 2 * np.pi * int(name[:8], 16) / 16**8
-        _write(scan, path, distance * np.array([np.cos(angle), np.sin(angle), 0.0]))
+        offset = distance * np.array([np.cos(angle), np.sin(angle), 0.0])
+        _write(scan, path, lambda mask, affine: moved(mask, affine, offset))
     return replace(scan, mask=path)
 
 
-def _write(scan: Scan, path: Path, offset: NDArray[np.float64]) -> None:
+def _rounded(scan: Scan, home: Path, distance: float) -> Scan:
+    if scan.mask is None:
+        return scan
+    path = home / f"{_named(scan)[:16]}-rounded-{distance:g}mm.nii.gz"
+    if not path.exists():
+        _write(scan, path, lambda mask, affine: rounded(mask, affine, distance))
+    return replace(scan, mask=path)
+
+
+def rounded(mask: NDArray[np.bool_], affine: NDArray[np.float64], distance: float) -> NDArray[np.bool_]:
+    """A mask, in any order of axes, blurred by `distance` mm within the axial plane and cut at one half."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    sigma = distance / spacing
+    sigma[int(np.abs(affine[2, :3] / spacing).argmax())] = 0
+    return gaussian_filter(mask.astype(np.float32), sigma) > 0.5
+
+
+def _named(scan: Scan) -> str:
+    return hashlib.sha256(scan.name.encode()).hexdigest()
+
+
+def _write(
+    scan: Scan, path: Path, change: Callable[[NDArray[np.bool_], NDArray[np.float64]], NDArray[np.bool_]]
+) -> None:
     import nibabel as nib
 
     assert scan.mask is not None
     _, grid = read_volume(scan.image)
-    mask = moved(read_mask(scan.mask, grid), grid.affine, offset)
+    mask = change(read_mask(scan.mask, grid), grid.affine)
     # Named by the process, since several trainings may write the same mask at a time.
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     nib.save(nib.Nifti1Image(mask.astype(np.uint8), grid.affine), beside)

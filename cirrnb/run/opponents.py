@@ -38,9 +38,10 @@ class Measured:
     remarks: tuple[str, ...] = ()
 
     def gaps(self) -> pd.DataFrame:
-        """How many scans lack what, and why."""
-        counts = self.reasons.groupby(["sequence", "part", "reason"]).size()
-        return counts.rename("scans").reset_index()
+        """Why numbers are missing: one row a reason, with what is missing and of how many scans."""
+        found = self.reasons.assign(scan=self.reasons["subject"] + " " + self.reasons["sequence"]).groupby("reason")
+        missing = found["part"].agg(lambda parts: ", ".join(dict.fromkeys(parts)))
+        return pd.DataFrame({"what is missing": missing, "scans": found["scan"].nunique()})
 
 
 def measure(

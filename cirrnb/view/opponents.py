@@ -59,7 +59,9 @@ def mistakes(answers: Mapping[str, pd.DataFrame], *, split: str = "test", simula
         mark = {"symbol": "square", "size": 12, "color": colour}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=mark, name=f"wrongly told {stage}")
     _name_stages(figure, truth.loc[order].to_numpy())
-    figure.update_xaxes(showgrid=False, showticklabels=False, ticks="", title_text="patients, by their true stage")
+    figure.update_xaxes(
+        showgrid=False, showticklabels=False, ticks="", title={"text": "patients, by their true stage", "standoff": 26}
+    )
     figure.update_yaxes(showgrid=False, autorange="reversed", ticks="")
     figure.update_layout(width=WIDTH + 120)
     return finish(figure, "Who gets whom wrong", simulated=simulated, height=190 + 24 * len(names))
