@@ -103,6 +103,7 @@ def test_a_cluster_runs_notebooks_and_tells_of_failures(source: Path) -> None:
     assert json.loads(printed(jobs[0].executed)[0])[0] == 1
 
 
+@pytest.mark.slow
 def test_notebooks_end_with_a_sweep_that_was_killed(tmp_path: Path) -> None:
     source = notebook(tmp_path, "import os, time\nopen(text, 'w').write(str(os.getpid()))\ntime.sleep(600)")
     script = "import sys; from pathlib import Path; from cirrnb.run.fanout import fan_out; "
