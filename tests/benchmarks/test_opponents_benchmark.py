@@ -57,7 +57,7 @@ def both(home: Path) -> PreparedCohort:
 @cache
 def rivals(home: Path) -> dict[str, Opponent]:
     cohort = both(home)
-    measured = measure(cohort, home, disturbed=40)
+    measured = measure(cohort, home, disturbed=20)
     print(f"\n{measured.gaps().to_string()}")
     return train_opponents(cohort, measured)
 
