@@ -142,6 +142,44 @@ def test_what_is_unchanged_is_kept_and_what_changed_is_made_again(
     assert not (out / "overlays" / slug("evil/=1+2")).exists()
 
 
+@pytest.mark.browser
+def test_a_patient_is_reported_from_the_true_notebook(home: Path) -> None:
+    """The only test here that asks the network; its page is opened offline, and holds what a reader is promised."""
+    shared = {"prepared": home / "prepared", "explanations": home / "explanations"}
+    order = Order(home / "tiny", "shipped", home / "true", patients=("4",), jobs=1, **shared)
+    assert make_report(order) == nightly.ALL_MADE
+    [row] = read_summary(order.out).to_dict("records")
+    assert row["subject"] == "cirrhotic/4" and row["predicted"] in ("mild", "moderate", "severe")
+    assert abs(row["mild"] + row["moderate"] + row["severe"] - 1) < 1e-6 and row["predicted"] in row["set"]
+    assert set(row) == set(SUMMARY) and row["map"] in ("both", "deletion", "insertion", "neither", "undefined")
+    for name in row["overlays"].split("|"):
+        overlay = nib.load(order.out / name)
+        scan = nib.load(next((home / "tiny").rglob(f"Cirrhosis_{name.split('/')[-1][:2]}_3D/*_images/4.nii.gz")))
+        assert overlay.shape == scan.shape and np.allclose(overlay.affine, scan.affine, atol=1e-4)
+    page = order.out / row["page"]
+    text = page.read_text()
+    assert page.stat().st_size <= 2e6 and str(home) not in text and "plotly.min.js" not in text
+    for promised in (
+        "Most likely: ",
+        "It considers possible",
+        "The slices that mattered",
+        "Can this map be believed?",
+        "Among the training patients",
+        "this patient</text>",
+        "Research and education only",
+        "Fingerprint",
+    ):
+        assert promised in text, promised
+    assert text.index("The images") < text.index("Most likely: ")
+    with opened(page) as result:
+        result.page.wait_for_selector("[data-ready=yes]")
+        assert result.complaints == [] and all(url.startswith(("file:", "data:")) for url in result.requests)
+        assert result.page.title() == "Patient cirrhotic/4"
+        assert result.page.locator("figure.slice-browser").is_visible()
+        result.page.emulate_media(media="print")
+        assert not result.page.locator("figure.slice-browser").is_visible()
+
+
 def test_nobody_made_is_another_exit_code_and_foreign_folders_stay(home: Path, tmp_path: Path) -> None:
     (tmp_path / "s.nii.gz").write_bytes(b"")
     (tmp_path / "t.csv").write_text("patient,sequence,image\n1,T1W,s.nii.gz\n")

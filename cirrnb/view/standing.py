@@ -7,14 +7,13 @@ from html import escape
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import STAGES
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.trained import TrainedModel
 from cirrnb.view.piece import Piece
-from cirrnb.view.theme import INK, STAGE_COLOURS, finish
+from cirrnb.view.theme import GRID, INK, MUTED, SIMULATED, STAGE_COLOURS
 
 
 def severity(probabilities: Mapping[str, float]) -> float:
@@ -29,38 +28,55 @@ def with_severity(answers: pd.DataFrame | None) -> pd.DataFrame | None:
     return answers.assign(severity=sum(place * answers[stage] for place, stage in enumerate(STAGES)))
 
 
-def standing_figure(training: pd.DataFrame, said: Prediction, *, simulated: bool) -> go.Figure:
+_WIDTH, _ROW, _LEFT, _TOP = 720, 46, 150, 26
+
+
+def standing_figure(training: pd.DataFrame, said: Prediction, *, simulated: bool) -> Piece:
     """Training patients by recorded stage and expected one, and a line where this patient is.
 
-    `training` as `with_severity` returns it.
+    `training` as `with_severity` returns it. A drawing that needs no script, so that it prints as it stands.
     """
     here = severity(said.probabilities)
-    figure = go.Figure()
+    height = _TOP + _ROW * len(STAGES) + 40
+    parts = []
     for place, stage in enumerate(STAGES):
         values = np.sort(training.loc[training["stage"] == stage, "severity"].to_numpy(dtype=float))
-        # Spread by their order, so that patients alike do not hide one another, the same way every time.
-        spread = 0.28 * (np.arange(len(values)) * 0.618 % 1 - 0.5) * 2
-        figure.add_scatter(
-            x=values,
-            y=place + spread,
-            mode="markers",
-            showlegend=False,
-            marker={"size": 6, "color": STAGE_COLOURS[stage], "opacity": 0.75},
-            hovertemplate=f"recorded {stage}, expected %{{x:.2f}}<extra></extra>",
-        )
-    figure.add_vline(x=here, line={"color": INK, "width": 2})
-    figure.add_annotation(
-        x=here, y=1, yref="paper", yanchor="bottom", text="<b>this patient</b>", showarrow=False, font={"color": INK}
+        middle = _TOP + _ROW * (place + 0.5)
+        parts.append(_text(0, middle + 5, f"{stage} ({len(values)})"))
+        parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{middle}" y2="{middle}" stroke="{GRID}"/>')
+        for number, value in enumerate(values):
+            # Spread by their order, so that patients alike do not hide one another, the same way every time.
+            y = middle + 0.64 * _ROW * (number * 0.618 % 1 - 0.5)
+            parts.append(
+                f'<circle cx="{_x(value):.1f}" cy="{y:.1f}" r="3.2" fill="{STAGE_COLOURS[stage]}" opacity="0.75"/>'
+            )
+    bottom = _TOP + _ROW * len(STAGES)
+    parts.append(
+        f'<line x1="{_x(here):.1f}" x2="{_x(here):.1f}" y1="{_TOP - 6}" y2="{bottom}" stroke="{INK}" stroke-width="2"/>'
     )
-    names = [f"{stage} ({int((training['stage'] == stage).sum())})" for stage in STAGES]
-    figure.update_xaxes(
-        range=[-0.06, 2.06], tickvals=[0, 1, 2], ticktext=["mild", "moderate", "severe"], title_text="expected stage"
+    near = "end" if here > 1.5 else "start" if here < 0.5 else "middle"
+    parts.append(_text(_x(here), _TOP - 11, "this patient", near, bold=True))
+    parts += [_text(_x(place), bottom + 18, stage, "middle") for place, stage in enumerate(STAGES)]
+    words = "recorded stage (patients), by the stage to be expected from the answer"
+    parts.append(_text(0, bottom + 36, words + (f"; {SIMULATED}" if simulated else "")))
+    told = f"Training patients by recorded and expected stage; this patient is expected at {here:.2f}"
+    drawing = (
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{told}" '
+        f'style="max-width:{_WIDTH}px;width:100%">{"".join(parts)}</svg>'
     )
-    figure.update_yaxes(
-        range=[-0.5, 2.5], tickvals=[0, 1, 2], ticktext=names, showgrid=False, title_text="recorded stage (patients)"
+    return Piece(drawing, "standing")
+
+
+def _x(value: float) -> float:
+    return _LEFT + 30 + (_WIDTH - _LEFT - 60) * value / (len(STAGES) - 1)
+
+
+def _text(x: float, y: float, words: str, anchor: str = "start", *, bold: bool = False) -> str:
+    weight, colour = ("600", INK) if bold else ("400", MUTED)
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="13" font-weight="{weight}" '
+        f'fill="{colour}">{escape(words)}</text>'
     )
-    figure.update_layout(margin={"t": 76})
-    return finish(figure, "Among the patients the stager learnt from", simulated=simulated, height=300)
 
 
 def standing(training: pd.DataFrame | None, said: Prediction, model: TrainedModel, bag: Bag, how: str) -> Piece:

@@ -27,7 +27,7 @@ def report(
     limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long one patient may take.")] = 1800,
     fresh: Annotated[bool, typer.Option("--fresh", help="Make every page anew.")] = False,
     single_file: Annotated[
-        bool, typer.Option("--single-file", help="Pages that need no file beside them, 5 MB larger each.")
+        bool, typer.Option("--single-file", help="No page needs a file beside it; that of the cohort is 5 MB larger.")
     ] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Tell what happens as JSON, an object a line.")] = False,
 ) -> None:
