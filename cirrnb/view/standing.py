@@ -94,8 +94,8 @@ def standing(training: pd.DataFrame | None, said: Prediction, model: TrainedMode
             if len(values):
                 parts.append(f"{int((values < here).sum())} of {len(values)} recorded as {stage}")
         lines.append(
-            f"The expected stage is {here:.2f} (0 mild, 1 moderate, 2 severe). Of the training patients lie below it: "
-            f"{', '.join(parts)}. {how}"
+            f"The expected stage is {here:.2f} (0 mild, 1 moderate, 2 severe). Of the training patients there lie "
+            f"below it {', '.join(parts)}. {how}"
         )
     else:
         lines.append(

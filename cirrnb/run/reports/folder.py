@@ -58,7 +58,11 @@ class ReportFolder:
             folder.mkdir(exist_ok=True)
         half = [*self.path.glob(".*.writing"), *self.path.glob(".plotly.min.js.*"), *self.path.glob(".*.ipynb")]
         half += [*self.patients.glob(".*.writing"), *self.patients.glob(".*.ipynb"), *self.patients.glob("*.ipynb")]
-        half += [*self.logs.glob(".*.writing"), *self.overlays.glob("*/.writing-*"), *self.path.glob("*.ipynb")]
+        half += [
+            *self.logs.glob(".*.writing"),
+            *self.overlays.glob("*/.writing-*"),
+            *self.path.glob("08_cohort_report*.ipynb"),
+        ]
         for path in half:
             path.unlink(missing_ok=True)
 
@@ -70,10 +74,10 @@ class ReportFolder:
         """Remove pages and overlays of all but these slugs: of patients who failed, left the cohort or changed."""
         for path in self.patients.iterdir():
             name = path.name.removeprefix(".").removesuffix(".key").removesuffix(".html")
-            if name not in kept:
+            if name not in kept and path.is_file():
                 path.unlink()
         for folder in self.overlays.iterdir():
-            if folder.name not in kept:
+            if folder.name not in kept and folder.is_dir():
                 shutil.rmtree(folder)
 
     def forget(self) -> None:

@@ -25,7 +25,7 @@ class Order:
     jobs : notebooks at a time; None takes as many as there are cores.
     cluster : address of a Dask scheduler that runs them instead.
     fresh : make every page anew.
-    single_file : pages that need no file beside them.
+    single_file : no page needs a file beside it, also that of the cohort.
     limit : seconds that one patient may take.
     """
 
