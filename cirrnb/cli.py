@@ -20,6 +20,7 @@ from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.run.alias import OUT, TIMEOUT, notebook_command
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import convert, read_schema
+from cirrnb.run.reports.command import report
 
 SOME_LEFT_OUT = 3
 """Exit code of a command that did its work, but not for every scan."""
@@ -266,5 +267,6 @@ def _add_alias(command: str, notebook: str, words: str) -> None:
     )
 
 
+app.command()(report)
 _add_alias("train", "02_train", "Train a stager on a cohort")
 _add_alias("evaluate", "03_evaluate", "Score a trained stager on patients it has never seen")

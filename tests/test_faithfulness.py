@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_explanation import untrained
@@ -165,6 +166,28 @@ def test_an_explanation_of_somebody_else_is_refused(bag):
     flat = replace(told, maps={name: np.ones_like(one) for name, one in told.maps.items()})
     with pytest.raises(InputError, match="constant"):
         faithfulness(model, bag, flat)
+
+
+def test_what_was_measured_is_kept_and_found_again(bag, tmp_path):
+    model = untrained()
+    told = cirrnb.explain(model, bag, "grad_cam", permutations=4)
+    asked = {"patch": 64.0, "steps": 3, "samples": 0, "store": tmp_path}
+    passes = []
+    first = faithfulness(model, bag, told, **asked, progress=lambda done, total: passes.append(total))
+    assert passes[0] == 2 * 4 * 4 and "infidelity" not in set(first["measure"])
+    passes.clear()
+    again = faithfulness(model, bag, told, **asked, progress=lambda done, total: passes.append(total))
+    assert passes == []
+    pd.testing.assert_frame_equal(first, again)
+    # Another question, another map, or a damaged file is measured anew.
+    faithfulness(model, bag, told, **{**asked, "steps": 2}, progress=lambda done, total: passes.append(total))
+    turned = replace(told, maps={name: -one for name, one in told.maps.items()})
+    faithfulness(model, bag, turned, **asked)
+    kept = list(tmp_path.glob("*.json"))
+    assert passes and len(kept) == 3
+    for path in kept:
+        path.write_text("{")
+    pd.testing.assert_frame_equal(faithfulness(model, bag, told, **asked), first)
 
 
 def test_maps_of_a_randomised_model_are_compared_part_by_part(bag):

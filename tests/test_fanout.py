@@ -7,13 +7,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from test_run_execution import notebook, printed, wait_until
 
+from cirrnb.data import workers as crew
 from cirrnb.data.errors import InputError
 from cirrnb.data.workers import processors
+from cirrnb.run import faults
 from cirrnb.run.fanout import fan_out
 from cirrnb.run.job import NotebookJob
 
@@ -63,6 +66,23 @@ def test_what_is_done_is_kept_and_what_has_changed_is_done_again(source: Path) -
     assert states(later) == ["done"] and states(later) == ["kept"] and states(job) == ["done"]
     source.write_text(source.read_text().replace("too many", "far too many"))
     assert states(job) == ["done"], "the notebook was changed"
+
+
+def test_a_worker_that_is_killed_before_it_begins_costs_one_job(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truly = crew.Worker
+    killed: list[int] = []
+
+    def first_dies(*arguments: Any) -> crew.Worker:
+        worker = truly(*arguments)
+        if not killed:
+            killed.append(worker._process.pid)
+            worker._process.kill()
+        return worker
+
+    monkeypatch.setattr(crew, "Worker", first_dies)
+    outcomes = fan_out(jobs_for(source, 1, 2), workers=1, tell=lambda _: None)
+    assert [one.state for one in outcomes] == ["failed", "done"] and outcomes[0].kind == faults.WORKER
+    assert "SIGKILL" in outcomes[0].message
 
 
 def test_a_key_tells_parameters_and_not_where_the_page_goes(source: Path) -> None:

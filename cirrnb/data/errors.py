@@ -10,13 +10,21 @@ class InputError(ValueError):
     """One thing wrong with what was handed in.
 
     Parameters are plain text: `where` names the file, row or argument, `found` what stands there,
-    `expected` what should, `remedy` what the user can do next.
+    `expected` what should, `remedy` what the user can do next. `subjects` are the patients it is about, where
+    whoever raised it knew.
     """
+
+    subjects: tuple[str, ...] = ()
 
     def __init__(self, where: object, found: str, expected: str, remedy: str):
         # All four go to Exception.args, so that the error survives the way back from a worker process.
         super().__init__(str(where), found, expected, remedy)
         self.where, self.found, self.expected, self.remedy = str(where), found, expected, remedy
+
+    def about(self, *subjects: str) -> InputError:
+        """The same error, with the patients it is about."""
+        self.subjects = subjects
+        return self
 
     def __str__(self) -> str:
         return f"{self.where}: found {self.found}; expected {self.expected}. {self.remedy}"

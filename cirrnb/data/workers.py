@@ -51,8 +51,10 @@ class Worker:
         """Hand over a job and wait for its outcome. Raises WorkerDied, and RuntimeError if it cannot work at all."""
         assert self._process.stdin is not None and self._process.stdout is not None
         if not self._ready and self._process.stdout.readline() != _READY:
-            ended = _told(self._process.wait())
-            raise RuntimeError(f"{ended} before it began; what it said stands above. workers=1 starts none.")
+            code = self._process.wait()
+            if code < 0:  # somebody ended it, which says nothing about the next one
+                raise WorkerDied(_told(code))
+            raise RuntimeError(f"{_told(code)} before it began; what it said stands above. workers=1 starts none.")
         self._ready = True
         try:
             self._process.stdin.write(json.dumps(job) + "\n")

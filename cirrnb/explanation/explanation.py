@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,11 @@ class Explanation:
             image = nib.Nifti1Image(self.to_source(sequence), self.source_grids[sequence].affine)
             image.header["descrip"] = f"{self.method}: {self.target}{' (simulated)' * self.simulated}"[:79].encode()
             path = folder / f"{sequence}_{self.method}.nii.gz"
-            beside = folder / f".writing-{path.name}"
-            nib.save(image, beside)
-            written.append(beside.replace(path))
+            beside = folder / f".writing-{os.getpid()}-{path.name}"
+            try:
+                nib.save(image, beside)
+                written.append(beside.replace(path))
+            except OSError:
+                beside.unlink(missing_ok=True)
+                raise
         return written

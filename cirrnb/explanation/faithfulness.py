@@ -26,6 +26,7 @@ from cirrnb.explanation.opponents import OPPONENTS, opponent
 from cirrnb.explanation.randomisation import randomised
 from cirrnb.explanation.removal import STEPS, Patches, deletion, insertion, slice_removal
 from cirrnb.explanation.score import PatientScore
+from cirrnb.explanation.store import WorthStore
 from cirrnb.explanation.truth import body, magnitude
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import as_model, usable
@@ -87,7 +88,9 @@ def faithfulness(
     *,
     patch: float = PATCH,
     steps: int = STEPS,
+    samples: int = SAMPLES,
     seed: int = 0,
+    store: Path | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
     """Measure an explanation against the model that it explains.
@@ -96,6 +99,8 @@ def faithfulness(
     ----------
     model, bag : those that the explanation was made of.
     patch : side in mm of the squares that are removed. steps : points of a curve less one.
+    samples : removals at random for the infidelity; 0 leaves it out.
+    store : folder in which the table is kept and found again, beside explanations.
     progress : called before each pass through the network with those done and about how many there are; what it raises
         ends the measuring.
 
@@ -122,9 +127,13 @@ def faithfulness(
             "Explain this patient with this model first.",
         )
     known = case(trained, bag, explanation.target)
+    asked = {"patch": patch, "steps": steps, "samples": samples, "seed": seed}
+    kept = WorthStore(store).entry(trained, known.bag.scans, known.empty, explanation, asked)
+    if (found := kept.read()) is not None:
+        return found
     # Two curves and the infidelity for the map and its opponents; the slices' removal costs next to nothing.
     passes = itertools.count(1)
-    total = (2 * (steps + 1) + SAMPLES + 1) * (1 + len(OPPONENTS))
+    total = (2 * (steps + 1) + (samples + 1 if samples else 0)) * (1 + len(OPPONENTS))
     known.score.tick = lambda: progress(min(next(passes), total), total)
     values = known.stacked(explanation.maps)
     if np.ptp(values) < 1e-12:
@@ -140,9 +149,11 @@ def faithfulness(
         }
         rows.append({"measure": measure, "better": BETTER[measure], **areas})
     rows.append({"measure": "slice removal", "better": "lower", **_of_slices(known, explanation, steps, seed)})
-    errors = {name: _infidelity(known, patches, one, seed) for name, one in {**maps, "value": values}.items()}
-    rows.append({"measure": "infidelity", "better": "lower", **errors})
-    return pd.DataFrame(rows, columns=["measure", "better", "value", *OPPONENTS, "attention"])
+    if samples:
+        signed = {**maps, "value": values}
+        errors = {name: _infidelity(known, patches, one, seed, samples) for name, one in signed.items()}
+        rows.append({"measure": "infidelity", "better": "lower", **errors})
+    return kept.write(pd.DataFrame(rows, columns=["measure", "better", "value", *OPPONENTS, "attention"]))
 
 
 def directed(explanation: Explanation, known: Case) -> NDArray[np.float32]:
@@ -170,7 +181,7 @@ def _of_slices(known: Case, explanation: Explanation, steps: int, seed: int) -> 
     return {name: slice_removal(known.score, one, shares.nothing, steps).area for name, one in orders.items()}
 
 
-def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed: int, samples: int = SAMPLES) -> float:
+def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed: int, samples: int) -> float:
     """Captum's infidelity with patches removed at random, a tenth of them at a time, relative to the effects'
     square."""
     places = torch.nonzero(patches.used.flatten())[:, 0]

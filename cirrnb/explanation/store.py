@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.writing import write_whole
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.shares import Shares
 from cirrnb.model.trained import TrainedModel
@@ -90,9 +92,67 @@ class Entry:
         arrays["told"] = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_name(f".writing-{os.getpid()}-{self.path.name}")
-        save_file(arrays, beside)
-        beside.replace(self.path)
+        try:
+            save_file(arrays, beside)
+            beside.replace(self.path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
         return explanation
+
+
+class WorthStore:
+    """A folder of what explanations are worth, as `faithfulness` measured; None keeps nothing."""
+
+    def __init__(self, folder: Path | str | None):
+        self.folder = None if folder is None else Path(folder)
+
+    def entry(
+        self,
+        model: TrainedModel,
+        scans: Mapping[str, PreparedScan],
+        empty: torch.Tensor,
+        explanation: Explanation,
+        asked: Mapping[str, Any],
+    ) -> WorthEntry:
+        """Where the measures of one explanation lie: of this very map and its shares, and all that was asked."""
+        if self.folder is None:
+            return WorthEntry(None)
+        digest = hashlib.sha256()
+        for part in (explanation.maps, explanation.shares.slices, explanation.shares.weights):
+            for name, values in part.items():
+                digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+        told = {**asked, "worth of": digest.hexdigest(), "target": explanation.target, "signed": explanation.signed}
+        place = ExplanationStore(self.folder).entry(model, scans, empty, told).path
+        assert place is not None
+        return WorthEntry(place.with_suffix(".json"))
+
+
+class WorthEntry:
+    """One place in the store of measures."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+
+    def read(self) -> pd.DataFrame | None:
+        """The table that lies here; None where there is none, or it is damaged."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            told = json.loads(self.path.read_text(encoding="utf-8"))
+            table = pd.DataFrame(told["rows"], columns=told["columns"])
+            numbers = [name for name in table if name not in ("measure", "better")]
+            return table.astype(dict.fromkeys(numbers, float))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Keep a table, beside first and then renamed; returns it."""
+        if self.path is not None:
+            rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, json.dumps({"columns": list(table), "rows": rows}))
+        return table
 
 
 def _told(grid: Grid) -> dict[str, Any]:

@@ -8,9 +8,13 @@ import subprocess
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cirrnb
 from cirrnb.data.prepared import Bag
+
+if TYPE_CHECKING:
+    from cirrnb.model.trained import TrainedModel
 
 PACKAGES = ("torch", "timm", "accelerate", "numpy", "safetensors")
 
@@ -60,3 +64,15 @@ def fingerprint(bags: Iterable[Bag]) -> str:
         for bag in bags
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def model_fingerprint(model: TrainedModel) -> str:
+    """SHA-256 over all that shapes a model's answers: weights, settings, preparation, calibration, what is usual."""
+    digest = hashlib.sha256(repr((model.name, model.calibration)).encode())
+    for member in model.members:
+        digest.update(repr((member.stager.settings, member.preparation, member.simulated)).encode())
+        for name, values in sorted(member.stager.state_dict().items()):
+            digest.update(name.encode() + values.contiguous().numpy().tobytes())
+    for name, usual in (model.familiarity.usual if model.familiarity else {}).items():
+        digest.update(name.encode() + usual.mean.tobytes() + usual.precision.tobytes() + repr(usual.limit).encode())
+    return digest.hexdigest()

@@ -1,7 +1,8 @@
 """Putting a model into the package: `python -m cirrnb.model.shipping RUN COHORT`, for maintainers.
 
 What is copied are the first folds of a cross-validation, as many as fit into `LIMIT`, and the calibration learned from
-all of its folds. The card beside them says what they were trained on; nothing of any patient goes along.
+all of its folds. The card beside them says what they were trained on; of the patients go along their stage and what the
+stager said that had not seen them, sorted and without a name.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from cirrnb.data.errors import InputError
 from cirrnb.data.reading import SIMULATED
+from cirrnb.data.scan import STAGES
 from cirrnb.model.certainty.calibration import CALIBRATION, read_calibration
 from cirrnb.model.certainty.familiarity import FAMILIARITY
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
+from cirrnb.model.results import TRAINING, read_predictions
 from cirrnb.model.runfolder import PROVENANCE
 from cirrnb.model.trained import FOLDS, SHIPPED, load_model
 
@@ -51,10 +56,17 @@ def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).p
             shutil.copyfile(run / name / file, beside / name / file)
     for file in (CALIBRATION, FAMILIARITY):
         shutil.copyfile(run / file, beside / file)
+    _nameless(read_predictions(run)).to_csv(beside / TRAINING, index=False)
     (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
     (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     return beside.rename(out)
+
+
+def _nameless(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Stage and answer of the training patients, sorted, so that not even their order tells who they are."""
+    told = predictions.dropna(subset=["stage", *STAGES])[["stage", *STAGES]].round(4)
+    return told.sort_values(["stage", *STAGES])
 
 
 def _size(folder: Path) -> int:
@@ -89,6 +101,7 @@ not a medical device, no diagnosis. Trained on {origin}.
 - Trained on: cohort "{first.config["cohort"]}", {patients} patients each, drawn by {drawn}.
 - Looks at: scans prepared with {first.preparation}.
 - Calibration: {calibration.how}; temperature {calibration.temperature:.2f}.
+- Answers for training patients: each by the fold that had not seen them, without names (`{TRAINING}`).
 - Versions: {versions}.
 
 ## Made by

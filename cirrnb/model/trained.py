@@ -44,12 +44,17 @@ class TrainedModel:
         return any(member.simulated for member in self.members)
 
 
+def model_folder(run: Path | str) -> Path:
+    """Where a model lies: the folder itself, or that of the model in the package."""
+    return Path(__file__).parent / SHIPPED if str(run) == SHIPPED else Path(run)
+
+
 def load_model(run: Path | str) -> TrainedModel:
     """The model of a run folder, of a cross-validation's folder, or "shipped" for the one in the package.
 
     Raises InputError where something is missing or damaged, or a pickle stands in its place.
     """
-    folder = Path(__file__).parent / SHIPPED if str(run) == SHIPPED else Path(run)
+    folder = model_folder(run)
     listed = folder / FOLDS
     if not listed.is_file():
         return _together((load_stager(folder),), folder)

@@ -17,8 +17,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from cirrnb.run.parameters import TAG, parse_schema
-from cirrnb.view.explorer.browser import FIGURE_OPENS
-from cirrnb.view.notice import NOTICE
+from cirrnb.view.notice import NOTICE, SUMMARY
+from cirrnb.view.piece import FIGURE_OPENS, PIECE_OPENS
 
 FIGURE = "application/vnd.plotly.v1+json"
 _TEXTUAL = {"text/html", "text/markdown", "image/svg+xml", "text/plain"}
@@ -43,6 +43,13 @@ def is_simulated(notebook: NotebookNode) -> bool:
     """True if a notice in the notebook says that its cohort was simulated."""
     data = (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
     return any(one[NOTICE]["simulated"] for one in data if NOTICE in one)
+
+
+def summary_of(notebook: NotebookNode) -> dict[str, Any] | None:
+    """What the notebook told of itself (`cirrnb.view.notice.Summary`), the last where there are several, or None."""
+    data = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    told = [one[SUMMARY] for one in data if SUMMARY in one]
+    return json.loads(json.dumps(told[-1])) if told else None
 
 
 def render_markdown(source: str) -> str:
@@ -104,9 +111,11 @@ def _render_data(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
         return render_figure(data[FIGURE])
     if (browser := data.get("text/html", "")).startswith(FIGURE_OPENS):
         return browser  # our own, and its packed pictures are no text to look for paths in
-    if NOTICE in data or "application/vnd.jupyter.widget-view+json" in data:
+    if NOTICE in data or SUMMARY in data or "application/vnd.jupyter.widget-view+json" in data:
         return ""  # The page has its own banner, and a widget is dead without a kernel.
     clean = {kind: without_paths(value) if kind in _TEXTUAL else value for kind, value in data.items()}
+    if clean.get("text/html", "").startswith(PIECE_OPENS):
+        return str(clean["text/html"])
     if "text/html" in clean:
         return f'<div class="table">{clean["text/html"]}</div>'
     if "text/markdown" in clean:

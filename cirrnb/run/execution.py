@@ -6,11 +6,13 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cirrnb.run import faults
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
 from cirrnb.run.provenance import now, stamp
@@ -28,12 +30,21 @@ class NotebookError(RuntimeError):
     cell : which code cell failed, counted from 1 and with the heading it stands under, or "" before the first.
     message : what went wrong, in plain words.
     kept : the executed part of the notebook, or None.
-    wrong_input : True where the notebook refused what it was given (and not where it broke).
+    kind : one of `cirrnb.run.faults.KINDS`.
+    trace : the traceback as text, or "".
     """
 
-    def __init__(self, notebook: str, cell: str, message: str, kept: Path | None, wrong_input: bool = False):
-        super().__init__(notebook, cell, message, kept, wrong_input)
-        self.notebook, self.cell, self.message, self.kept, self.wrong_input = notebook, cell, message, kept, wrong_input
+    def __init__(
+        self, notebook: str, cell: str, message: str, kept: Path | None, kind: str = faults.BROKEN, trace: str = ""
+    ):
+        super().__init__(notebook, cell, message, kept, kind, trace)
+        self.notebook, self.cell, self.message, self.kept = notebook, cell, message, kept
+        self.kind, self.trace = kind, trace
+
+    @property
+    def wrong_input(self) -> bool:
+        """True where the notebook refused what it was given (and not where it broke)."""
+        return self.kind == faults.WRONG_INPUT
 
     def __str__(self) -> str:
         where = f"{self.notebook}, {self.cell}" if self.cell else self.notebook
@@ -60,6 +71,7 @@ def run_notebook(
     parameters: Mapping[str, Any] | None = None,
     *,
     timeout: float | None = None,
+    limit: float | None = None,
     cwd: Path | None = None,
 ) -> Path:
     """Execute a notebook from top to bottom in a fresh kernel and keep it with its outputs.
@@ -70,6 +82,7 @@ def run_notebook(
     out : file of the executed notebook, written beside and renamed. A run that fails leaves `<name>.failed.ipynb`.
     parameters : values for its `parameters` cell; the others keep the notebook's own defaults.
     timeout : seconds that one cell may take, None for any.
+    limit : seconds that all cells together may take, None for any.
     cwd : folder that relative paths in the notebook start from, default the present one.
 
     Returns `out`. Raises InputError or InputErrors before anything is started where a parameter is unknown or of the
@@ -83,7 +96,7 @@ def run_notebook(
     private = Path(tempfile.mkdtemp(prefix="cirrnb-"))
     started = now()
     try:
-        executed = _execute(source, paths, values, private, timeout, Path(cwd or Path.cwd()))
+        executed = _execute(source, paths, values, private, _Clock(timeout, limit), Path(cwd or Path.cwd()))
         _write(executed, source, started, paths)
     except BaseException:
         if paths.growing.exists():
@@ -95,8 +108,30 @@ def run_notebook(
     return paths.out
 
 
+class _Clock:
+    """How long the next cell may take, by a limit for each and one for all, which begins with the first."""
+
+    def __init__(self, each: float | None, together: float | None):
+        self._each, self._together, self._ends = each, together, 0.0
+
+    def left(self, cell: Any = None) -> float | None:
+        """Seconds for the next cell, None for any number."""
+        if self._together is None:
+            return self._each
+        self._ends = self._ends or time.monotonic() + self._together
+        rest = max(self._ends - time.monotonic(), 0.01)  # 0 would stand for any number
+        return rest if self._each is None else min(rest, self._each)
+
+    @property
+    def words(self) -> str:
+        """What is told where it ran out."""
+        if self._ends and time.monotonic() >= self._ends - 0.01:
+            return f"it took longer than the {self._together:g} s allowed for the whole notebook"
+        return f"it took longer than the {self._each:g} s allowed"
+
+
 def _execute(
-    source: Path, paths: Paths, values: dict[str, Any], private: Path, timeout: float | None, cwd: Path
+    source: Path, paths: Paths, values: dict[str, Any], private: Path, clock: _Clock, cwd: Path
 ) -> NotebookNode:
     import nbformat
     import papermill
@@ -106,8 +141,8 @@ def _execute(
 
     from cirrnb.run.kernel import OwnKernelManager
 
-    def failure(message: str, wrong_input: bool = False) -> NotebookError:
-        return NotebookError(source.stem, _last_cell(paths.growing), message, paths.failed, wrong_input)
+    def failure(message: str, kind: str = faults.BROKEN, trace: str = "") -> NotebookError:
+        return NotebookError(source.stem, _last_cell(paths.growing), message, paths.failed, kind, trace)
 
     # Its guess at the parameters does not know `str | None` and warns; the schema has judged them already.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
@@ -123,19 +158,20 @@ def _execute(
             language="python",
             progress_bar=False,
             cwd=cwd,
-            execution_timeout=timeout,
+            timeout_func=clock.left,
             kernel_manager_class=OwnKernelManager,
             config=Config({"OwnKernelManager": {"connection_file": str(private / "kernel.json")}}),
         )
     except PapermillExecutionError as error:
         refused = error.ename in ("InputError", "InputErrors")
+        kind = faults.DISK if faults.is_full(error.evalue) else faults.WRONG_INPUT if refused else faults.BROKEN
         message = error.evalue if refused else f"{error.ename}: {error.evalue}"
-        raise failure(message, refused) from error
+        raise failure(message, kind, "\n".join(error.traceback)) from error
     except CellTimeoutError as error:
-        raise failure(f"it took longer than the {timeout:g} s allowed") from error
+        raise failure(clock.words, faults.TIME) from error
     except DeadKernelError as error:
         message = "its Python ended without a word; most often the system stopped it for want of memory"
-        raise failure(message) from error
+        raise failure(message, faults.KERNEL) from error
 
 
 def _last_cell(growing: Path) -> str:
@@ -145,7 +181,11 @@ def _last_cell(growing: Path) -> str:
     if not growing.exists():
         return ""
     heading, words, count = "", "", 0
-    for cell in nbformat.read(growing, as_version=4).cells:
+    try:
+        cells = nbformat.read(growing, as_version=4).cells
+    except (OSError, ValueError):  # cut short, as on a full disk
+        return ""
+    for cell in cells:
         if cell.cell_type == "markdown":
             headings = [line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")]
             heading = headings[-1] if headings else heading

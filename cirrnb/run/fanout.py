@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from cirrnb.data import workers as crew
 from cirrnb.data.errors import InputError, InputErrors, listed
+from cirrnb.run import faults
 from cirrnb.run.job import NotebookJob
+from cirrnb.run.provenance import now
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,12 +34,20 @@ class JobOutcome:
     state : "done", "kept" (it was done before, with the same key) or "failed".
     message : why it failed, or "".
     seconds : it took; 0 where nothing was run.
+    kind : why it failed, as one of `cirrnb.run.faults.KINDS`, or "".
+    trace : the traceback of the cell that failed, or "".
+    summary : what its notebook told of itself, or None.
+    finished : when it was done, now or before, or "".
     """
 
     job: NotebookJob
     state: str
     message: str = ""
     seconds: float = 0.0
+    kind: str = ""
+    trace: str = ""
+    summary: Any = None
+    finished: str = ""
 
     def __str__(self) -> str:
         ended = {"done": f"done in {self.seconds:.0f} s", "kept": "already done", "failed": f"failed: {self.message}"}
@@ -49,6 +59,7 @@ def fan_out(
     workers: int | None = None,
     cluster: str | None = None,
     tell: Callable[[str], object] = print,
+    ended: Callable[[JobOutcome], object] = lambda outcome: None,
 ) -> list[JobOutcome]:
     """Run notebooks side by side; how each ended, in the order of `jobs`.
 
@@ -62,6 +73,7 @@ def fan_out(
         have threads. They need this package and must see the same folders under the same paths. Whoever reaches a
         scheduler can run code on it: bind it to 127.0.0.1 or to a network you trust.
     tell : takes a line of text as each job ends.
+    ended : takes the outcome of each job as it ends.
 
     Raises
     ------
@@ -81,12 +93,14 @@ def fan_out(
         else:
             outcomes[place] = before
             tell(str(before))
+            ended(before)
     places, told = list(todo), list(todo.values())
-    with closing(_on_cluster(told, cluster) if cluster else _here(told, workers)) as ended:
-        for number, raw in ended:
+    with closing(_on_cluster(told, cluster) if cluster else _here(told, workers)) as results:
+        for number, raw in results:
             place = places[number]
             outcomes[place] = _outcome(jobs[place], raw)
             tell(str(outcomes[place]))
+            ended(outcomes[place])
     return [outcomes[place] for place in range(len(jobs))]
 
 
@@ -100,15 +114,20 @@ def _require_apart(jobs: Sequence[NotebookJob]) -> None:
 def _before(job: NotebookJob) -> JobOutcome | None:
     """How a job ended that need not or cannot be started, or None."""
     try:
-        return JobOutcome(job, "kept") if job.is_done() else None
+        told = job.record()
     except (InputError, InputErrors) as error:
-        return JobOutcome(job, "failed", str(error))
+        return JobOutcome(job, "failed", str(error), kind=faults.WRONG_INPUT)
+    if told is None:
+        return None
+    return JobOutcome(job, "kept", summary=told["summary"], finished=told["finished"])
 
 
 def _outcome(job: NotebookJob, raw: _Raw) -> JobOutcome:
     if isinstance(raw, crew.WorkerDied):
-        return JobOutcome(job, "failed", str(raw))
-    return JobOutcome(job, "failed" if raw["failure"] else "done", raw["failure"], raw["seconds"])
+        return JobOutcome(job, "failed", str(raw), kind=faults.WORKER)
+    if raw["failure"]:
+        return JobOutcome(job, "failed", raw["failure"], raw["seconds"], raw["kind"], raw["trace"])
+    return JobOutcome(job, "done", "", raw["seconds"], summary=raw["summary"], finished=now())
 
 
 def _here(jobs: list[crew.Job], workers: int | None) -> Generator[tuple[int, _Raw]]:
@@ -143,7 +162,7 @@ def run_on_cluster(job: crew.Job) -> crew.Outcome:
     try:
         return process.run(job)
     except crew.WorkerDied as died:
-        return {"seconds": 0.0, "failure": str(died)}
+        return {"seconds": 0.0, "failure": str(died), "kind": faults.WORKER, "trace": "", "summary": None}
     finally:
         process.stop()
 

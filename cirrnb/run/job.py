@@ -8,18 +8,24 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import nbformat
 
 import cirrnb
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.workers import Job, Outcome
 from cirrnb.data.writing import write_whole
-from cirrnb.run.execution import NotebookError
+from cirrnb.run import faults
+from cirrnb.run.cells import summary_of
+from cirrnb.run.execution import NotebookError, run_notebook
 from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.page import Place
 from cirrnb.run.parameters import check, read_schema
-from cirrnb.run.publish import run_and_publish
+from cirrnb.run.provenance import now
+from cirrnb.run.publish import publish
 
 _WATCH = 1.0
 """Seconds between two looks at whether the caller still lives."""
@@ -35,7 +41,15 @@ class NotebookJob:
     parameters : for its `parameters` cell.
     out : folder of page and executed notebook.
     leaves : what else it has to leave to count as done, such as its run folder.
-    after : key of the job whose results it reads, so that it is done again where that one is.
+    after : stands for what it reads (key of another job, hash of data), so that it is done again where that changes. A
+        notebook that tells in its summary what it has read, as `after`, is held to it.
+    places : further parameters, that say where things lie and not what comes of them: no part of the key.
+    stem : file name of page and executed notebook without suffix; "" takes the notebook's.
+    place : where the page stands among others.
+    limit : seconds that the whole notebook may take, None for any.
+    keeps : whether the executed notebook is kept, which holds its parameters with all their paths.
+    claim : file and word: results are thrown away where the file no longer holds the word, since then another run has
+        taken the folder over.
     """
 
     notebook: str | Path
@@ -43,64 +57,133 @@ class NotebookJob:
     out: Path
     leaves: tuple[Path, ...] = field(default=())
     after: str = ""
+    places: Mapping[str, Any] = field(default_factory=dict)
+    stem: str = ""
+    place: Place = field(default_factory=Place)
+    limit: float | None = None
+    keeps: bool = True
+    claim: tuple[Path, str] | None = None
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"{Path(self.notebook).stem} of {self.out.name}"
+        return self.stem or f"{Path(self.notebook).stem} of {self.out.name}"
 
     @property
     def executed(self) -> Path:
         """The executed notebook; its page is beside it."""
-        return self.out / f"{Path(self.notebook).stem}.ipynb"
+        return self.out / f"{self.stem or Path(self.notebook).stem}.ipynb"
+
+    @property
+    def page(self) -> Path:
+        return self.executed.with_suffix(".html")
+
+    @property
+    def mark(self) -> Path:
+        """File that says with which key it was done, and what its notebook told."""
+        return self.executed.with_name(f".{self.executed.stem}.key")
 
     @property
     def key(self) -> str:
-        """SHA-256 over the notebook's source, the parameters, the version of the package and `after`.
+        """SHA-256 over the notebook's source, the parameters, the page's place, the version of the package and `after`.
 
         Raises InputError or InputErrors where there is no such notebook or it takes no such parameters.
         """
         source = find_notebook(self.notebook)
-        values = check(read_schema(source), self.parameters, source.stem)
+        schema = read_schema(source)
+        values = check(schema, self.parameters, source.stem)
+        check(schema, self.places, source.stem)
         parts = [cirrnb.__version__, hashlib.sha256(source.read_bytes()).hexdigest(), values, self.after]
+        parts += [asdict(self.place)] if self.place != Place() else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def record(self) -> dict[str, Any] | None:
+        """What was written down when it was done with the same key (`key`, `summary`, `seconds`, `finished`), if all it
+        left is still there; otherwise None. Raises as `key`."""
+        left = (self.page, *self.leaves, *([self.executed] if self.keeps else []))
+        key = self.key
+        try:
+            told = json.loads(self.mark.read_text(encoding="utf-8"))
+            done = told["key"] == key and all(path.exists() for path in left)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return told if done else None
 
     def is_done(self) -> bool:
         """True if it was done with the same key, and all it left is still there. Raises as `key`."""
-        left = (self.executed, self.executed.with_suffix(".html"), *self.leaves)
-        key, mark = self.key, _mark(self.executed)
-        return mark.is_file() and mark.read_text(encoding="utf-8") == key and all(path.exists() for path in left)
+        return self.record() is not None
 
     def told(self, cwd: Path) -> Job:
         """The job as a worker process is told it, with paths that hold in any folder."""
         path = Path(self.notebook)
-        notebook = str(path.absolute()) if path.is_file() else str(self.notebook)
-        places = {"notebook": notebook, "out": str(self.out.absolute()), "cwd": str(cwd.absolute())}
-        return {**places, "parameters": dict(self.parameters), "key": self.key}
+        return {
+            "notebook": str(path.absolute()) if path.is_file() else str(self.notebook),
+            "executed": str(self.executed.absolute()),
+            "cwd": str(cwd.absolute()),
+            "parameters": {**self.parameters, **self.places},
+            "key": self.key,
+            "after": self.after,
+            "place": asdict(self.place),
+            "limit": self.limit,
+            "keeps": self.keeps,
+            "mark": str(self.mark.absolute()),
+            "claim": [str(self.claim[0].absolute()), self.claim[1]] if self.claim else None,
+        }
+
+
+class Overtaken(RuntimeError):
+    """Another run has taken the folder over: what was made is of no use."""
 
 
 def run_job(job: Job) -> Outcome:
     """Run one notebook and write its page: what a worker does.
 
-    Returns `seconds`, and in `failure` why it did not come to its end, or "".
+    Returns `seconds`, in `failure` why it did not come to its end, or "", with `kind` and `trace` as NotebookError has
+    them, and in `summary` what the notebook told.
     """
     _end_with_caller()
-    began, failure = time.monotonic(), ""
-    mark = _mark(Path(job["out"]) / f"{Path(job['notebook']).stem}.ipynb")
+    began, summary, ended = time.monotonic(), None, {"failure": "", "kind": "", "trace": ""}
     try:
-        # Gone before anything is replaced: a mark never stands beside results of another key.
-        mark.unlink(missing_ok=True)
-        run_and_publish(job["notebook"], Path(job["out"]), job["parameters"], cwd=Path(job["cwd"]))
-        write_whole(mark, job["key"])
-    except (NotebookError, InputError, InputErrors) as error:
-        failure = str(error)
+        summary = _run(job, began)
+    except NotebookError as error:
+        ended = {"failure": str(error), "kind": error.kind, "trace": error.trace}
+    except (InputError, InputErrors) as error:
+        ended |= {"failure": str(error), "kind": faults.WRONG_INPUT}
     except Exception as error:  # one notebook that fails in a new way must not cost the others
-        failure = f"{type(error).__name__}: {error}"
-    return {"seconds": time.monotonic() - began, "failure": failure}
+        kind = faults.DISK if faults.is_full(error) else faults.BROKEN
+        ended |= {"failure": f"{type(error).__name__}: {error}", "kind": kind}
+    if not job["keeps"]:
+        executed = Path(job["executed"])
+        for path in (executed, executed.with_name(f"{executed.stem}.failed.ipynb")):
+            path.unlink(missing_ok=True)
+    return {"seconds": time.monotonic() - began, "summary": summary, **ended}
 
 
-def _mark(executed: Path) -> Path:
-    return executed.with_name(f".{executed.stem}.key")
+def _run(job: Job, began: float) -> Any:
+    """What the notebook told. Raises whatever kept it from its end."""
+    executed, mark = Path(job["executed"]), Path(job["mark"])
+    # Gone before anything is replaced: a mark never stands beside results of another key.
+    mark.unlink(missing_ok=True)
+    run_notebook(job["notebook"], executed, job["parameters"], limit=job["limit"], cwd=Path(job["cwd"]))
+    summary = summary_of(nbformat.read(executed, as_version=4))
+    if summary is not None and summary.get("after", job["after"]) != job["after"]:
+        message = "the scan or the model changed while the notebook was reading them"
+        raise NotebookError(Path(job["notebook"]).stem, "", message, None, faults.CHANGED)
+    _require(job["claim"])
+    publish(executed, place=Place(**job["place"]))
+    _require(job["claim"])
+    told = {"key": job["key"], "summary": summary, "seconds": time.monotonic() - began, "finished": now()}
+    write_whole(mark, json.dumps(told))
+    return summary
+
+
+def _require(claim: list[str] | None) -> None:
+    try:
+        held = claim is None or Path(claim[0]).read_text(encoding="utf-8") == claim[1]
+    except OSError:
+        held = False
+    if not held:
+        raise Overtaken("another run has taken over this folder")
 
 
 _watching = threading.Event()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from cirrnb.data.writing import write_whole
-from cirrnb.view.notice import SIMULATED
+from cirrnb.view.notice import RESEARCH_ONLY, SIMULATED
 
-RESEARCH_ONLY = "Research and education only. Not a medical device, no diagnosis."
 PLOTLY = "plotly.min.js"
 
 # The browser itself refuses whatever would leave the folder, also for output that a notebook's author put in.
@@ -45,48 +45,82 @@ _SHELL = """<!doctype html>
 """
 
 
+Links = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page stands among others.
+
+    Attributes
+    ----------
+    links : (file name, words) of the pages it belongs with; a file name of its own is shown as the present place.
+    title : of the page, in place of its notebook's first heading; "" for that one.
+    above : how many folders further up plotly lies, for pages that share it.
+    single_file : plotly inside the page, which then needs no other file and is 5 MB larger.
+    """
+
+    links: Links = ()
+    title: str = ""
+    above: int = 0
+    single_file: bool = False
+
+
 def write_page(
     out: Path,
     title: str,
     body: str,
     *,
     simulated: bool,
-    links: Sequence[tuple[str, str]] = (),
+    place: Place | None = None,
     colophon: str = "",
+    script: str = "",
 ) -> Path:
-    """Write a page beside and rename it; where it holds figures, plotly comes to lie in the same folder, once.
+    """Write a page beside and rename it; where it holds figures, plotly comes to lie in its folder, once.
 
     Parameters
     ----------
     body : HTML of the page's content.
     simulated : put the banner for simulated cohorts on top.
-    links : (file name, words) of the pages it belongs with; a file name of its own is shown as the present place.
     colophon : where the page comes from, one line of plain text.
+    script : JavaScript of the page's own, at its end.
     """
+    place = place or Place()
     has_figures = '<figure class="plot"' in body
     text = _SHELL.format(
         policy=_POLICY,
         title=html.escape(title),
         style=_asset("page.css"),
         banner=f'<div class="banner" role="note">{SIMULATED}</div>' if simulated else "",
-        links=_navigation(links, out.name),
+        links=_navigation(place.links, out.name),
         toggle=_TOGGLE if '<div class="code">' in body else "",
         body=body,
         research_only=RESEARCH_ONLY,
         colophon=html.escape(colophon),
-        scripts=f'<script src="{PLOTLY}"></script>\n<script>\n{_asset("page.js")}</script>' if has_figures else "",
+        scripts="\n".join(_scripts(place, has_figures, script)),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    if has_figures:
-        _bring_plotly(out.parent)
+    if has_figures and not place.single_file:
+        _bring_plotly(out.parent.joinpath(*[".."] * place.above))
     write_whole(out, text)
     return out
+
+
+def _scripts(place: Place, has_figures: bool, script: str) -> Iterator[str]:
+    if has_figures and place.single_file:
+        yield f"<script>{_plotly().read_text(encoding='utf-8')}</script>"
+    elif has_figures:
+        yield f'<script src="{"../" * place.above}{PLOTLY}"></script>'
+    if has_figures:
+        yield f"<script>\n{_asset('page.js')}</script>"
+    if script:
+        yield f"<script>\n{script}</script>"
 
 
 _TOGGLE = '<label class="toggle"><input type="checkbox" id="show-code"> show code</label>'
 
 
-def _navigation(links: Sequence[tuple[str, str]], here: str) -> str:
+def _navigation(links: Links, here: str) -> str:
     words = (
         f"<b>{html.escape(name)}</b>" if target == here else f'<a href="{html.escape(target)}">{html.escape(name)}</a>'
         for target, name in links
@@ -99,10 +133,18 @@ def _asset(name: str) -> str:
 
 
 def _bring_plotly(folder: Path) -> None:
-    source = Path(str(files("plotly.package_data").joinpath(PLOTLY)))
+    source = _plotly()
     target = folder / PLOTLY
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return
     growing = folder / f".{PLOTLY}.{os.getpid()}"
-    shutil.copyfile(source, growing)
-    growing.replace(target)
+    try:
+        shutil.copyfile(source, growing)
+        growing.replace(target)
+    except OSError:
+        growing.unlink(missing_ok=True)
+        raise
+
+
+def _plotly() -> Path:
+    return Path(str(files("plotly.package_data").joinpath(PLOTLY)))

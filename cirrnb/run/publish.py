@@ -12,13 +12,11 @@ from nbformat import NotebookNode
 
 from cirrnb.run.cells import is_simulated, render_cells, render_markdown, render_outputs, tagged
 from cirrnb.run.execution import run_notebook
-from cirrnb.run.page import write_page
+from cirrnb.run.page import Links, Place, write_page
 from cirrnb.run.provenance import colophon
 
 INDEX_TAG = "index"
 """Cells of a notebook whose prose or outputs the index repeats."""
-
-Links = Sequence[tuple[str, str]]
 
 
 def run_and_publish(
@@ -35,15 +33,19 @@ def run_and_publish(
     return publish(run_notebook(notebook, out, parameters, timeout=timeout, cwd=cwd), links)
 
 
-def publish(executed: Path, links: Links = ()) -> Path:
-    """Write the page of an executed notebook beside it, `<name>.html`. `links` are the pages it belongs with."""
+def publish(executed: Path, links: Links = (), place: Place | None = None) -> Path:
+    """Write the page of an executed notebook beside it, `<name>.html`.
+
+    `links` are the pages it belongs with; `place` tells more than these, and then in their stead.
+    """
     notebook = nbformat.read(executed, as_version=4)
+    place = place or Place(links)
     return write_page(
         executed.with_suffix(".html"),
-        title_of(notebook, executed.stem),
+        place.title or title_of(notebook, executed.stem),
         render_cells(notebook),
         simulated=is_simulated(notebook),
-        links=links,
+        place=place,
         colophon=colophon(notebook),
     )
 
@@ -65,7 +67,7 @@ def publish_index(out: Path, title: str, lead: str, executed: Sequence[Path], li
         title,
         "\n".join(pieces),
         simulated=any(map(is_simulated, notebooks.values())),
-        links=links,
+        place=Place(links),
         colophon=colophon(*notebooks.values()),
     )
 

@@ -34,10 +34,26 @@ def attribution_montage(bag: Bag, explanation: Explanation, *, count: int = 3) -
     is above its own median. The number on a slice is the slice's share of the score, with the sampling error, in
     log-odds.
     """
+    rows = slices_that_count(bag, explanation, count=count)
+    return montage(rows, simulated=explanation.simulated, title=f"{explanation.label}: {colours(explanation)}")
+
+
+def colours(explanation: Explanation) -> str:
+    """What the colours of a map mean."""
+    if explanation.signed:
+        return f"what speaks for {explanation.target} (orange) and against it (violet)"
+    return "where it is more than usual (orange)"
+
+
+def slices_that_count(
+    bag: Bag, explanation: Explanation, *, count: int = 3, windows: Mapping[str, tuple[float, float]] | None = None
+) -> dict[str, list[Slice | None]]:
+    """The slices with the largest shares, from the head down: for each sequence a row as they are, and one with the map
+    and the share on them. `windows` are intensities that become black and white, 0 and 1 where there are none."""
     rows: dict[str, list[Slice | None]] = {}
     maps = drawn(explanation).maps
     for sequence in explanation.maps:
-        prepared = bag.scans[sequence]
+        prepared, window = bag.scans[sequence], (windows or {}).get(sequence, (0.0, 1.0))
         shares, errors = explanation.shares.slices[sequence], explanation.shares.errors[sequence]
         chosen = np.sort(np.argsort(-np.abs(shares), kind="stable")[:count])[::-1]  # from the head down
         plain: list[Slice | None] = [None] * count
@@ -45,13 +61,11 @@ def attribution_montage(bag: Bag, explanation: Explanation, *, count: int = 3) -
         for place, index in enumerate(chosen):
             image = np.asarray(prepared.image[index], dtype=np.float32)
             spacing, height = prepared.grid.spacing[1:], float(prepared.positions[index])
-            plain[place] = Slice(image, spacing, height)
+            plain[place] = Slice(image, spacing, height, window=window)
             told = f"{shares[index]:+.2f} ± {errors[index]:.2f}"
-            over[place] = Slice(image, spacing, height, overlay=maps[sequence][index], caption=told)
+            over[place] = Slice(image, spacing, height, overlay=maps[sequence][index], caption=told, window=window)
         rows[sequence], rows[f"{sequence}, why"] = plain, over
-    signs = f"what speaks for {explanation.target} (orange) and against it (violet)"
-    title = f"{explanation.label}: {signs if explanation.signed else 'where it is more than usual (orange)'}"
-    return montage(rows, simulated=explanation.simulated, title=title)
+    return rows
 
 
 @dataclass(frozen=True, eq=False)

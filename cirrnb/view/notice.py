@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 NOTICE = "application/vnd.cirrnb.notice+json"
+SUMMARY = "application/vnd.cirrnb.summary+json"
 SIMULATED = "Simulated cohort: nothing here means anything for a patient."
+
+RESEARCH_ONLY = "Research and education only. Not a medical device, no diagnosis."
 
 
 class Notice:
@@ -18,7 +22,20 @@ class Notice:
         self.simulated = bool(simulated)
 
     def __str__(self) -> str:
-        return SIMULATED if self.simulated else "Research and education only. Not a medical device, no diagnosis."
+        return SIMULATED if self.simulated else RESEARCH_ONLY
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return {"text/plain": str(self), "text/markdown": f"**{self}**", NOTICE: {"simulated": self.simulated}}
+
+
+class Summary:
+    """What a notebook tells of itself to whoever runs many of it; nothing of it is shown on a page.
+
+    `Summary(told)` as the last line of a cell; `told` is ready for JSON.
+    """
+
+    def __init__(self, told: Mapping[str, Any]):
+        self.told = dict(told)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"text/plain": f"{len(self.told)} figures for the summary", SUMMARY: self.told}

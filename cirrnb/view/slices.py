@@ -36,6 +36,7 @@ class Slice:
     mask : (rows, columns) bool liver mask, or None.
     overlay : (rows, columns) map to lie on the slice, -1 to 1, or None.
     caption : what stands in its upper left corner.
+    window : intensities that become black and white.
     """
 
     pixels: NDArray[np.floating]
@@ -45,6 +46,7 @@ class Slice:
     mask: NDArray[np.bool_] | None = None
     overlay: NDArray[np.floating] | None = None
     caption: str = ""
+    window: tuple[float, float] = (0.0, 1.0)
 
 
 def widest_slice(prepared: PreparedScan, label: str = "") -> Slice:
@@ -129,7 +131,7 @@ def _add_slice(figure: go.Figure, one: Slice | None, row: int, column: int, *, o
     # Falling, since rows run from front to back; anchored, so that a millimetre is as long upwards as sideways.
     figure.update_yaxes(**hidden, range=[height, 0], scaleanchor=axis, constrain="domain", **place)
     # In one layer, plotly takes two pictures of the same place for the same picture.
-    layers = {"below": grey_picture(one.pixels)}
+    layers = {"below": grey_picture(one.pixels, one.window)}
     if outline and one.mask is not None:
         layers["above"] = outline_picture(one.mask, LIVER_COLOUR)
     elif one.overlay is not None:

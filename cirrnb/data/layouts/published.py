@@ -63,7 +63,7 @@ def read_published(root: Path, remarks: Remarks) -> list[Scan]:
     for (source, patient, sequence), copies in found.items():
         place, image, mask = copies[0]
         if len(copies) > 1:
-            remarks.problems.append(_twice(patient, sequence, [image for _, image, _ in copies]))
+            remarks.problems.append(_twice(source, patient, sequence, [image for _, image, _ in copies]))
         elif patient not in people[source].spoiled:
             person = people[source].known.get(patient, Person())
             scans.append(
@@ -102,7 +102,7 @@ def _pairs(place: _Place, remarks: Remarks) -> Iterator[tuple[str, Path, Path | 
     for patient, path in images:
         own = [mask for other, mask in masks if other == patient]
         if len(own) > 1:
-            remarks.problems.append(_twice(patient, f"{place.sequence} mask", own))
+            remarks.problems.append(_twice(place.source, patient, f"{place.sequence} mask", own))
         yield patient, path, own[0] if len(own) == 1 else None
     known = {patient for patient, _ in images}
     for patient, path in masks:
@@ -113,7 +113,7 @@ def _pairs(place: _Place, remarks: Remarks) -> Iterator[tuple[str, Path, Path | 
                     "a mask without its scan",
                     f"{path.name} in {place.images}",
                     "Restore the scan (was the archive unpacked to the end?) or take the mask away.",
-                )
+                ).about(f"{place.source}/{patient}")
             )
 
 
@@ -146,13 +146,13 @@ def _files(folder: Path, remarks: Remarks) -> list[tuple[str, Path]]:
     return files
 
 
-def _twice(patient: str, what: str, paths: list[Path]) -> InputError:
+def _twice(source: str, patient: str, what: str, paths: list[Path]) -> InputError:
     return InputError(
         f"patient {patient} {what}",
         f"{len(paths)} files: {listed(paths)}",
         "one file",
         "Keep the one that is right; a patient in two splits is tested on what was trained.",
-    )
+    ).about(f"{source}/{patient}")
 
 
 def _note(scans: list[Scan], people: dict[str, People], found: set[tuple[str, str]], remarks: Remarks) -> None:

@@ -87,6 +87,8 @@ def _read_row(row: Row, default_source: str, remarks: Remarks) -> _Entry | None:
     for name in ("image", "mask"):
         values[name], problem = _file(row, name)
         problems.extend([problem] if problem else [])
+    if "patient" in values and "source" in values:
+        problems = [problem.about(f"{values['source']}/{values['patient']}") for problem in problems]
     remarks.problems.extend(problems)
     own = {*REQUIRED, *OPTIONAL}
     extra = {name: fields.cell(text) for name, text in row.cells.items() if name not in own}
@@ -183,7 +185,8 @@ def _collisions(
     for places in groups.values():
         problem = tell([entries[place] for place in places]) if len(places) > 1 else None
         if problem is not None:
-            remarks.problems.append(problem)
+            subjects = dict.fromkeys(entries[place].scan.subject for place in places)
+            remarks.problems.append(problem.about(*subjects))
             dropped.update(places)
     return dropped
 

@@ -57,6 +57,14 @@ class Familiarity:
 
     usual: Mapping[str, Usual]
 
+    def distances(self, scans: Mapping[str, PreparedScan]) -> dict[str, float]:
+        """Sequence -> how far a scan lies from the training scans of its sequence, 1 the largest usual distance."""
+        return {
+            name: self.usual[name].distance(describe_image(scan)) / self.usual[name].limit
+            for name, scan in scans.items()
+            if name in self.usual
+        }
+
     def remarks(self, scans: Mapping[str, PreparedScan]) -> list[str]:
         """A sentence for each scan that looks unlike the training scans of its sequence."""
         told = []

@@ -23,15 +23,13 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.explorer.canvas import asset
 from cirrnb.view.explorer.pictures import Pane, overlay_values, overlay_words, panes
+from cirrnb.view.piece import FIGURE_OPENS
 
 QUALITIES = ((80, 90), (60, 80), (40, 60), (25, 40))
 """WebP quality of slices and of maps, the best first: a page takes the first at which it is small enough."""
 
 LARGEST = 1_900_000
 """Characters that the pictures of 24 slices of both sequences may take; more slices may take more."""
-
-FIGURE_OPENS = '<figure class="slice-browser"'
-"""How the HTML begins, by which a page made from a notebook knows it."""
 
 
 @dataclass(frozen=True)

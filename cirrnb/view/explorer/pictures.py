@@ -66,13 +66,13 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         "positions": prepared.positions.tolist(),
         "affine": prepared.grid.affine.tolist(),
         "range": [0.0, high],
-        "window": [0.0, _white(image, mask)],
+        "window": [0.0, white(image, mask)],
     }
     grey = np.round(255 * np.clip(image / high, 0, 1)).astype(np.uint8)
     return Pane(name, grey, mask, evidence, told)
 
 
-def _white(image: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> float:
+def white(image: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> float:
     """Prepared intensity that is white at first: the liver is what is read, and on T2W fluid or fat outshine it."""
     liver = image[mask > 0] if mask is not None else image[:0]
     if len(liver):

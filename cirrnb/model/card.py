@@ -1,0 +1,33 @@
+"""What a model is, in a few lines for whoever reads its answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cirrnb.model.provenance import model_fingerprint, versions
+from cirrnb.model.trained import TrainedModel
+
+
+def card(model: TrainedModel, fingerprint: str | None = None) -> dict[str, str]:
+    """Name of a fact -> what is known. No path, no patient."""
+    first = model.members[0]
+    config, looks = first.config, first.preparation
+    trained = sum(config.get("splits", {}).get("train", {}).values())
+    stages = ", ".join(f"{count} {stage}" for stage, count in config.get("splits", {}).get("train", {}).items())
+    origin = "simulated: the answers mean nothing for a patient" if model.simulated else "acquired"
+    count = len(model.members)
+    made = "one stager" if count == 1 else f"the mean of {count} stagers of a cross-validation"
+    rows, columns = looks.field_of_view or (0.0, 0.0)
+    return {
+        "Model": f"{model.name}: {made}, {first.stager.settings.backbone}",
+        "Meant for": "research and education; mild, moderate or severe as a radiologist's overall impression, neither "
+        "histology nor Child-Pugh",
+        "Learnt from": f"cohort {Path(str(config.get('cohort', 'unknown'))).name}, {trained} patients"
+        + (" each" if count > 1 else "")
+        + (f" ({stages})" if stages else "")
+        + f"; images {origin}",
+        "Looks at": f"{looks.view}, {rows:g} x {columns:g} mm at {looks.spacing:g} mm",
+        "Calibrated": model.calibration.how if model.calibration else "no: take percentages as a ranking only",
+        "Fingerprint": (fingerprint or model_fingerprint(model))[:16],
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }

@@ -1,0 +1,37 @@
+"""Why a notebook did not come to its end, as one of a few kinds, and told without a folder of this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+WRONG_INPUT = "wrong input"
+BROKEN = "error"
+TIME = "time limit"
+KERNEL = "dead kernel"
+WORKER = "dead worker"
+DISK = "disk full"
+CHANGED = "changed while it was read"
+KINDS = (WRONG_INPUT, BROKEN, TIME, KERNEL, WORKER, DISK, CHANGED)
+
+_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
+_ABSOLUTE = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'"<>|:;,()]+[/\\])+([^\s/\\'"<>|:;,()]*)""")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def is_full(told: object) -> bool:
+    """True if an error, or the words of one, say that there is no room left where something was to be written."""
+    if isinstance(told, OSError):
+        return told.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(words in str(told) for words in _FULL)
+
+
+def without_folders(text: str) -> str:
+    """The text with every absolute path cut down to its last name, and without colours for a terminal."""
+    return _ABSOLUTE.sub(lambda match: match[1], _COLOURS.sub("", text))
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey (control and direction marks) written out."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

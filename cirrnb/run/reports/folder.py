@@ -1,0 +1,86 @@
+"""The folder of a report: where its pages, overlays and tables lie, and what may be swept out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.writing import write_whole
+
+MARK = ".cirrnb-report"
+_PLAIN = re.compile(r"[a-z0-9]+/[a-z0-9]+")
+_LONGEST = 60
+
+
+def slug(subject: str) -> str:
+    """A file name for a subject, the same every time and different for different subjects.
+
+    `cirrhotic/12` becomes `cirrhotic-12`. Whatever is longer or has other characters keeps what is harmless of it and
+    gets a hash behind.
+    """
+    if _PLAIN.fullmatch(subject) and len(subject) <= _LONGEST:
+        return subject.replace("/", "-")
+    harmless = re.sub(r"[^A-Za-z0-9]+", "-", subject).strip("-")[:40] or "patient"
+    return f"{harmless}-{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+class ReportFolder:
+    """`patients/<slug>.html`, `overlays/<slug>/`, `logs/<slug>.txt`, and index and tables on top."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.patients, self.overlays, self.logs = path / "patients", path / "overlays", path / "logs"
+        self.summary, self.failures = path / "summary.csv", path / "failures.csv"
+        self.provenance, self.index = path / "provenance.json", path / "index.html"
+        self.claim = path / ".claim"
+
+    def take(self) -> None:
+        """Make the folder, or take up the one that is there.
+
+        Raises InputError where something else than a report stands there.
+        """
+        own = (self.path / MARK).is_file() or not self.path.exists()
+        if not own and (not self.path.is_dir() or any(one.name != ".lock" for one in self.path.iterdir())):
+            raise InputError(
+                self.path, "something that is no report", "nothing there, or a report", "Choose another folder."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / MARK).is_file():
+            write_whole(self.path / MARK, "A report by cirrnb: what lies here is made again when it is asked for.\n")
+
+    def prepare(self) -> None:
+        """Make the folders inside, and remove what a run that was killed left half-written."""
+        for folder in (self.patients, self.overlays, self.logs):
+            folder.mkdir(exist_ok=True)
+        half = [*self.path.glob(".*.writing"), *self.path.glob(".plotly.min.js.*"), *self.path.glob(".*.ipynb")]
+        half += [*self.patients.glob(".*.writing"), *self.patients.glob(".*.ipynb"), *self.patients.glob("*.ipynb")]
+        half += [
+            *self.logs.glob(".*.writing"),
+            *self.overlays.glob("*/.writing-*"),
+            *self.path.glob("08_cohort_report*.ipynb"),
+        ]
+        for path in half:
+            path.unlink(missing_ok=True)
+
+    def known(self, name: str) -> bool:
+        """True if a page was made for this slug, whatever of."""
+        return (self.patients / f".{name}.key").is_file()
+
+    def sweep(self, kept: Collection[str]) -> None:
+        """Remove pages and overlays of all but these slugs: of patients who failed, left the cohort or changed."""
+        for path in self.patients.iterdir():
+            name = path.name.removeprefix(".").removesuffix(".key").removesuffix(".html")
+            if name not in kept and path.is_file():
+                path.unlink()
+        for folder in self.overlays.iterdir():
+            if folder.name not in kept and folder.is_dir():
+                shutil.rmtree(folder)
+
+    def forget(self) -> None:
+        """Let nothing count as done any more, so that all of it is made anew."""
+        for mark in (*self.patients.glob(".*.key"), *self.path.glob(".*.key")):
+            mark.unlink()

@@ -1,0 +1,140 @@
+"""Which patients a report is about, their scans made ready, and who cannot be reported and why."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cirrnb
+from cirrnb.data.errors import InputError, InputErrors, listed
+from cirrnb.data.preparation.store import StorageError
+from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
+from cirrnb.data.scan import SEQUENCES, Cohort
+from cirrnb.run import faults
+from cirrnb.run.faults import without_folders
+from cirrnb.run.reports.case import unreadable
+
+_NAMED = re.compile(r"""(['"])[^'"]*\.nii(\.gz)?\1""", re.IGNORECASE)
+"""A quoted file name, which may be a person's."""
+
+TRIES = 2
+"""How often anything is tried."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a patient has no page. `subject` is "" where it cannot be told whom a row of the cohort is about."""
+
+    subject: str
+    kind: str
+    reason: str
+    tries: int = 1
+    trace: str = ""
+
+
+@dataclass
+class Ready:
+    """Patients whose scans are all there, as bags, and the failures of the others, by subject."""
+
+    bags: dict[str, Bag] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+
+def read_people(cohort: Path | str) -> tuple[Cohort, dict[str, Failure]]:
+    """The cohort, and why some of its patients cannot be reported. Raises InputErrors where nothing can be read.
+
+    A patient with one wrong row is left out as a whole: a stage from half of what there is would look like any other.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the problems are told in failures.csv
+        people = cirrnb.read_cohort(cohort, on_problem="skip")
+    failures: dict[str, Failure] = {}
+    for problem in people.problems:
+        reason = _NAMED.sub("a file", without_folders(f"{problem.where}: {problem.found}; expected {problem.expected}"))
+        for subject in problem.subjects or ("",):
+            failures.setdefault(subject or f"?{problem.where}", Failure(subject, faults.WRONG_INPUT, reason))
+    return people, failures
+
+
+def choose(people: Cohort, failures: Mapping[str, Failure], wanted: Sequence[str]) -> list[str]:
+    """Subjects in the cohort's order; an id alone ("12") does where one patient has it; no name asks for all.
+
+    Raises InputError for a name that nobody or several have.
+    """
+    known = [*dict.fromkeys(scan.subject for scan in people.scans)]
+    known += [subject for subject in failures if subject not in known and not subject.startswith("?")]
+    if not wanted:
+        return [subject for subject in known if subject not in failures]
+    chosen = set()
+    for name in wanted:
+        found = [subject for subject in known if subject == name or subject.partition("/")[2] == name]
+        if len(found) != 1:
+            many = listed(found) if found else "nobody of this name"
+            raise InputError("patients", f"{name!r}: {many}", "one patient of the cohort", "Write source/id.")
+        chosen.add(found[0])
+    return [subject for subject in known if subject in chosen and subject not in failures]
+
+
+def make_ready(
+    people: Cohort, subjects: Sequence[str], folder: Path, settings: PreparationSettings, workers: int | None
+) -> Ready:
+    """Prepare the scans of these patients; what fails is tried once more."""
+    ready = Ready()
+    remaining = list(subjects)
+    for _ in range(TRIES):
+        found = _prepare(people, remaining, folder, settings, workers)
+        ready.bags |= found.bags
+        ready.failures = found.failures
+        remaining = list(found.failures)
+        if not remaining:
+            break
+    told = {name: Failure(one.subject, one.kind, one.reason, TRIES) for name, one in ready.failures.items()}
+    return Ready({name: ready.bags[name] for name in subjects if name in ready.bags}, told)
+
+
+def _prepare(
+    people: Cohort, subjects: Sequence[str], folder: Path, settings: PreparationSettings, workers: int | None
+) -> Ready:
+    try:
+        return _sorted_out(_prepared(people.select(keep=subjects), folder, settings, workers))
+    except (InputErrors, StorageError):
+        # Nothing at all, or no room for more: patient by patient, so that what is prepared already is found.
+        return _together(_alone(people, subject, folder, settings) for subject in subjects)
+
+
+def _prepared(people: Cohort, folder: Path, settings: PreparationSettings, workers: int | None) -> PreparedCohort:
+    watched = sys.stderr.isatty() and len(people) > len(SEQUENCES)
+    return cirrnb.prepare(people, folder, settings, workers=workers, progress=watched)
+
+
+def _alone(people: Cohort, subject: str, folder: Path, settings: PreparationSettings) -> Ready:
+    own = people.select(keep=[subject])
+    try:
+        return _sorted_out(_prepared(own, folder, settings, 1))
+    except InputErrors as errors:
+        names = [f"{scan.sequence}: {error.found}" for scan, error in zip(own.scans, errors.errors, strict=False)]
+        return Ready({}, {subject: Failure(subject, faults.WRONG_INPUT, "; ".join(names))})
+    except StorageError as error:
+        kind = faults.DISK if faults.is_full(error) else faults.BROKEN
+        return Ready({}, {subject: Failure(subject, kind, without_folders(f"prepared scans: {error.found}"))})
+
+
+def _sorted_out(prepared: PreparedCohort) -> Ready:
+    failed = {
+        str(subject): Failure(str(subject), faults.WRONG_INPUT, unreadable(rows))
+        for subject, rows in prepared.failures.groupby("subject", sort=False)
+    }
+    bags = {bag.subject: bag for bag in prepared.bags() if bag.subject not in failed}
+    return Ready(bags, failed)
+
+
+def _together(parts: Iterable[Ready]) -> Ready:
+    whole = Ready()
+    for part in parts:
+        whole.bags |= part.bags
+        whole.failures |= part.failures
+    return whole

@@ -1,0 +1,90 @@
+"""summary.csv and failures.csv: what each column means, written whole and read back as they were."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.writing import write_whole
+
+SUMMARY = {
+    "subject": "source and id of the patient, unique in the cohort, as it stands there",
+    "patient": "the id alone",
+    "source": "the part of the cohort",
+    "age": "years, empty where unknown",
+    "sex": "female or male, empty where unknown",
+    "stage": "the recorded stage, empty where nobody staged the patient",
+    "predicted": "the most probable stage",
+    "mild": "its probability, 0 to 1",
+    "moderate": "its probability, 0 to 1",
+    "severe": "its probability, 0 to 1",
+    "set": "the stages that are possible, mildest first, joined by |; empty for a model that is not calibrated",
+    "certainty": "one stage, two stages, any stage: how many the set holds; or not calibrated",
+    "sequences": "those that were used, joined by +",
+    "flags": "what was missing or unusual, in words, joined by ;",
+    "score": "the raw score for severity that the map explains, in log-odds",
+    "T1W_share": "what T1W adds to the score, in log-odds; empty without it",
+    "T2W_share": "what T2W adds to the score, in log-odds; empty without it",
+    "method": "how the map was made",
+    "deletion": "of the map: area under the score while the places it names are blurred, lower is better",
+    "insertion": "of the map: the same while they are shown first, higher is better",
+    "map": "beats its opponents in both, deletion, insertion or neither; undefined where the score hardly changes",
+    "page": "of the patient, from this folder",
+    "overlays": "files of the map on each scan's own grid, from this folder, joined by |",
+    "model": "name of the run the stager comes from",
+    "simulated": "True if the patient or what the model learnt from was simulated: it then means nothing for a patient",
+    "finished": "when the page was made, UTC",
+    "seconds": "how long that took",
+}
+"""Columns of summary.csv, a row a patient in the cohort's order, and what they mean. Biomarkers come behind, named with
+their unit."""
+
+FAILURES = {
+    "subject": "source and id of the patient; empty where it cannot be told which patient a row of the cohort is about",
+    "kind": "wrong input, error, time limit, dead kernel, dead worker, disk full or changed while it was read",
+    "reason": "in words, without a folder of this machine",
+    "tries": "how often it was tried",
+    "log": "file with the whole story, from this folder",
+    "finished": "when it was given up, UTC",
+}
+"""Columns of failures.csv, a row a patient without a page, and what they mean."""
+
+TIMES = ("finished", "seconds")
+"""Columns that differ between two runs that did the same."""
+
+_TEXT = ("subject", "patient", "source", "flags", "set", "page", "overlays", "model", "kind", "reason", "log")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write rows as CSV, whole or not at all: `columns` first, further ones behind in the order they come up."""
+    further = dict.fromkeys(name for row in rows for name in row if name not in columns)
+    stream = io.StringIO()
+    pd.DataFrame(list(rows), columns=[*columns, *further]).to_csv(stream, index=False, lineterminator="\n")
+    write_whole(path, stream.getvalue())
+
+
+def read_summary(report: Path | str) -> pd.DataFrame:
+    """The summary of a report's folder, one row a patient; ids are text. Raises InputError."""
+    return _read(Path(report) / "summary.csv")
+
+
+def read_failures(report: Path | str) -> pd.DataFrame:
+    """The failures of a report's folder, one row a patient without a page. Raises InputError."""
+    return _read(Path(report) / "failures.csv")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        # "NA" may be somebody's id, and "007" is another patient than "7".
+        text = dict.fromkeys(_TEXT, str)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise InputError(
+            path, f"no readable table ({type(error).__name__})", "the folder of a report", "Make the report again."
+        ) from None
+    return table.astype({name: object for name in table if name in _TEXT})

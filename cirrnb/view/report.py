@@ -1,0 +1,75 @@
+"""A report of many patients at a glance: who was staged as what, how surely, and whom to look at first."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from cirrnb.data.scan import STAGES
+from cirrnb.view.piece import Piece
+from cirrnb.view.theme import STAGE_COLOURS, finish
+
+CERTAINTY = {"one stage": 1.0, "two stages": 0.55, "any stage": 0.25, "not calibrated": 0.55}
+"""What a set of stages says, the surest first, and how strongly it is drawn."""
+
+_FIRST = 20
+
+
+def counts(made: pd.DataFrame, failed: pd.DataFrame) -> Piece:
+    """How many patients have a page, are flagged, and have none."""
+    flagged = int(made["flags"].notna().sum())
+    open_ones = int((made["certainty"] == "any stage").sum())
+    told = [
+        (len(made), "with a page"),
+        (flagged, "with something missing or unusual"),
+        (open_ones, "of whom no stage can be ruled out"),
+        (len(failed), "without a page"),
+    ]
+    return Piece("".join(f"<div><b>{number}</b><span>{words}</span></div>" for number, words in told), "counts")
+
+
+def stages_figure(made: pd.DataFrame, *, simulated: bool) -> go.Figure:
+    """Patients by the most probable stage, by how many stages are possible."""
+    figure = go.Figure()
+    for certainty, strength in CERTAINTY.items():
+        rows = made[made["certainty"] == certainty]
+        if len(rows):
+            figure.add_bar(
+                y=list(STAGES),
+                x=[int((rows["predicted"] == stage).sum()) for stage in STAGES],
+                name=f"{certainty} possible" if certainty in ("one stage", "two stages", "any stage") else certainty,
+                orientation="h",
+                marker={"color": [STAGE_COLOURS[stage] for stage in STAGES]},
+                opacity=strength,
+            )
+    figure.update_layout(barmode="stack", legend_traceorder="normal")
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(title_text="patients", rangemode="tozero", dtick=1 if len(made) < 12 else None)
+    return finish(figure, "Most probable stage, and how many are possible", simulated=simulated, height=280)
+
+
+def look_first(made: pd.DataFrame) -> pd.DataFrame:
+    """Patients with flags, then those of whom nothing is ruled out, the least sure first; at most 20."""
+    doubt = made[["mild", "moderate", "severe"]].max(axis=1)
+    told = made.assign(doubt=doubt, flagged=made["flags"].notna())
+    told = told[told["flagged"] | (told["certainty"] == "any stage")]
+    told = told.sort_values(["flagged", "doubt"], ascending=[False, True], kind="stable").head(_FIRST)
+    columns = {"subject": "patient", "predicted": "most likely", "certainty": "possible", "flags": "flags"}
+    return told[list(columns)].rename(columns=columns)
+
+
+def recorded_table(made: pd.DataFrame) -> pd.DataFrame:
+    """Recorded stages as rows, the most probable ones as columns; number of patients."""
+    known = made.dropna(subset=["stage"])
+    crossed = pd.crosstab(known["stage"], known["predicted"])
+    return crossed.reindex(index=list(STAGES), columns=list(STAGES), fill_value=0).rename_axis(
+        index="recorded", columns="most probable"
+    )
+
+
+def maps_table(made: pd.DataFrame) -> pd.DataFrame:
+    """In how many patients a map beat its opponents in both tests, in one, in neither."""
+    names = {"both": "both", "deletion": "deletion only", "insertion": "insertion only", "neither": "neither"}
+    found = {words: int((made["map"] == name).sum()) for name, words in names.items()}
+    found["could not be tested"] = int((made["map"] == "undefined").sum())
+    return pd.DataFrame({"patients": found})

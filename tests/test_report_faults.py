@@ -1,0 +1,242 @@
+"""Reports that are broken at random moments: after one more run everything is as if nothing had happened.
+
+A notebook stands in for the patient's that reads, writes and tells as it does and needs no network, so that ten moments
+of seven faults take minutes and not hours. pytest -m slow tests/test_report_faults.py -s
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import psutil
+import pytest
+from report_runs import contents, finish, kill, stand_in, start, tiny_cohort
+
+from cirrnb.model.trained import SHIPPED, model_folder
+from cirrnb.run.reports import nightly
+from cirrnb.run.reports.nightly import make_report
+from cirrnb.run.reports.order import Order
+from cirrnb.run.reports.tables import read_failures, read_summary
+
+pytestmark = pytest.mark.slow
+MOMENTS = int(os.environ.get("CIRRNB_FAULT_MOMENTS", "10"))
+NAP = "0.4"
+
+
+@dataclass
+class Place:
+    """A cohort, the notebook, and how many seconds an undisturbed run takes."""
+
+    home: Path
+    cohort: Path
+    notebook: Path
+    model: Path
+    seconds: float = 0.0
+
+    def order(self, out: Path) -> Order:
+        shared = {"prepared": out.parent / "prepared", "explanations": out.parent / "explanations"}
+        return Order(self.cohort, str(self.model), out, jobs=2, limit=120, **shared)
+
+    def run(self, out: Path) -> int:
+        """In this process, which has the libraries loaded."""
+        before, nightly.PATIENT = nightly.PATIENT, str(self.notebook)
+        try:
+            return make_report(self.order(out))
+        finally:
+            nightly.PATIENT = before
+
+    def start(self, out: Path) -> subprocess.Popen[str]:
+        return start(self.cohort, out, self.notebook, model=self.model, limit=120)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Generator[None]:
+    """The notebook asks the model and the prepared scans, and takes its time."""
+    told = {"STAND_IN_NAP": NAP, "STAND_IN_ASKS": "yes"}
+    os.environ.update(told)
+    yield
+    for name in told:
+        os.environ.pop(name)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    home = tmp_path_factory.mktemp("faults")
+    shutil.copytree(model_folder(SHIPPED), home / "model")
+    made = Place(home, tiny_cohort(home), stand_in(home), home / "model")
+    began = time.monotonic()
+    run = made.start(home / "whole")
+    assert finish(run)[0] == 0
+    made.seconds = time.monotonic() - began
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(place: Place) -> dict[str, Any]:
+    return contents(place.home / "whole")
+
+
+def moments(name: str) -> list[float]:
+    """When the fault comes, as shares of an undisturbed run, the same every time this is run."""
+    draw = random.Random(name)
+    return [draw.uniform(0.15, 0.95) for _ in range(MOMENTS)]
+
+
+def faults(name: str) -> Any:
+    return pytest.mark.parametrize("moment", moments(name), ids=lambda moment: f"{moment:.2f}")
+
+
+@pytest.fixture
+def out(place: Place, tmp_path: Path) -> Path:
+    shutil.copytree(place.home / "prepared", tmp_path / "prepared")
+    return tmp_path / "report"
+
+
+def workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    return [one for one in psutil.Process(run.pid).children() if "cirrnb.run.job" in one.cmdline()]
+
+
+def kernels(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    children = psutil.Process(run.pid).children(recursive=True)
+    return [one for one in children if "ipykernel_launcher" in one.cmdline()]
+
+
+def told(out: Path, moment: float, said: str) -> None:
+    last = said.strip().splitlines()[-1] if said.strip() else ""
+    print(f"\nat {moment:.2f}: {last[:150]}", end="")
+
+
+@faults("parent")
+def test_the_run_itself_is_killed(place: Place, whole: dict[str, Any], out: Path, moment: float) -> None:
+    run = place.start(out)
+    time.sleep(moment * place.seconds)
+    below = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
+    kill(run.pid)
+    _, said = finish(run)
+    told(out, moment, said)
+    assert place.run(out) == 0
+    assert contents(out) == whole
+    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below), "nobody is left behind"
+
+
+@pytest.mark.parametrize("victims", [workers, kernels], ids=["worker", "kernel"])
+@faults("child")
+def test_a_worker_or_a_kernel_is_killed(
+    place: Place, whole: dict[str, Any], out: Path, moment: float, victims: Any
+) -> None:
+    run = place.start(out)
+    time.sleep(moment * place.seconds / 2)
+    struck = False
+    while run.poll() is None and not struck:
+        try:
+            found = victims(run)
+            if found:
+                kill(random.Random(moment).choice(found).pid)
+                struck = True
+        except psutil.NoSuchProcess:
+            continue
+        time.sleep(0.05)
+    code, said = finish(run)
+    told(out, moment, said)
+    assert struck and code == 0, said
+    assert contents(out) == whole
+    assert place.run(out) == 0 and contents(out) == whole
+
+
+@faults("disk")
+def test_the_disk_is_full_for_a_while(place: Place, whole: dict[str, Any], tmp_path: Path, moment: float) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("nobody but root can mount a small disk")
+    try:
+        shutil.copytree(place.home / "prepared", disk / "prepared")
+        run = place.start(disk / "report")
+        time.sleep(moment * place.seconds)
+        with (disk / "filler").open("wb") as filler:
+            try:
+                while True:
+                    filler.write(bytes(1 << 16))
+                    filler.flush()
+            except OSError:
+                pass
+        code, said = finish(run)
+        told(disk / "report", moment, f"exit code {code}, {said}")
+        (disk / "filler").unlink()
+        half = [path for path in (disk / "report").rglob("*.csv") if not path.read_text().endswith("\n")]
+        assert half == [] and code in (0, 1, nightly.SOME_FAILED, nightly.NONE_MADE), said
+        if code in (nightly.SOME_FAILED, nightly.NONE_MADE):
+            assert set(read_failures(disk / "report")["kind"]) <= {"disk full", "error"}
+        assert place.run(disk / "report") == 0
+        assert contents(disk / "report") == whole
+    finally:
+        subprocess.run(["umount", "-l", disk], check=False)
+
+
+@faults("scan")
+def test_a_scan_is_replaced_while_it_is_read(place: Place, out: Path, tmp_path: Path, moment: float) -> None:
+    shutil.copytree(place.cohort, tmp_path / "cohort")
+    own = Place(place.home, tmp_path / "cohort", place.notebook, place.model)
+    victim = sorted((tmp_path / "cohort" / "Cirrhosis_T1_3D").rglob("*_images/*.nii.gz"))[0]
+    image = nib.load(victim)
+    other = nib.Nifti1Image(np.asarray(image.dataobj)[:, ::-1].copy(), image.affine)
+    nib.save(other, tmp_path / "other.nii.gz")
+    run = own.start(out)
+    time.sleep(moment * place.seconds)
+    held = (tmp_path / "other.nii.gz").read_bytes()
+    with victim.open("r+b") as file:  # in place and slowly, as a copy over a network does it
+        for start_at in range(0, len(held), 4096):
+            file.write(held[start_at : start_at + 4096])
+            file.flush()
+            time.sleep(0.02)
+        file.truncate()
+    code, said = finish(run)
+    told(out, moment, f"exit code {code}, {said}")
+    assert code in (0, nightly.SOME_FAILED)
+    assert own.run(out) == 0
+    beside = tmp_path / "beside" / "report"
+    assert own.run(beside) == 0
+    assert contents(out) == contents(beside)
+
+
+@faults("model")
+def test_the_folder_of_the_model_is_removed(
+    place: Place, whole: dict[str, Any], out: Path, tmp_path: Path, moment: float
+) -> None:
+    shutil.copytree(place.model, tmp_path / "model")
+    own = Place(place.home, place.cohort, place.notebook, tmp_path / "model")
+    run = own.start(out)
+    time.sleep(moment * place.seconds)
+    (tmp_path / "model").rename(tmp_path / "gone")
+    code, said = finish(run)
+    told(out, moment, f"exit code {code}, {said}")
+    (tmp_path / "gone").rename(tmp_path / "model")
+    assert code in (0, 1, nightly.SOME_FAILED, nightly.NONE_MADE), said
+    if (out / "summary.csv").exists():
+        assert len(read_summary(out)) + len(read_failures(out)) == 3
+    assert own.run(out) == 0
+    assert contents(out) == whole
+
+
+@faults("two")
+def test_two_runs_at_once(place: Place, whole: dict[str, Any], out: Path, moment: float) -> None:
+    first = place.start(out)
+    time.sleep(moment * place.seconds / 2)
+    second = place.start(out)
+    ended = [finish(first), finish(second)]
+    told(out, moment, ended[1][1])
+    codes = [code for code, _ in ended]
+    assert 0 in codes
+    for code, said in ended:
+        assert code == 0 or "another run at work" in said
+    assert contents(out) == whole
