@@ -255,6 +255,32 @@ def explore(
     raise typer.Exit(serve(given, port=port, browser=browser, tell=typer.echo))
 
 
+@app.command("import-dicom")
+def import_dicom(
+    folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, at any depth.")],
+    out: Annotated[Path | None, typer.Argument(help="Folder of the cohort; added to if it is there.")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Only list the series and what each is taken for.")] = False,
+    t1w: Annotated[int | None, typer.Option(min=0, help="Number of the T1W series in the listing; 0 for none.")] = None,
+    t2w: Annotated[int | None, typer.Option(min=0, help="Number of the T2W series in the listing; 0 for none.")] = None,
+    patient: Annotated[int | None, typer.Option(min=1, help="Whose series, where several patients lie there.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the patient is called from now on. [default: case-1, ...]")
+    ] = None,
+    others: Annotated[bool, typer.Option("--others", help="Convert also what cannot be staged.")] = False,
+) -> None:
+    """Turn a DICOM folder into a cohort of NIfTI files, without anybody's name (needs the extra [dicom]).
+
+    Series are listed with what each is taken for and why; where it is not clear which is T1W or T2W you are asked.
+    Exit code 3 says that something was imported and nothing of it can be staged.
+    """
+    from cirrnb.run.dicom import import_folder
+
+    if not import_folder(
+        folder, None if listing else out, t1w=t1w, t2w=t2w, patient=patient, name=name, others=others, tell=typer.echo
+    ):
+        raise typer.Exit(SOME_LEFT_OUT)
+
+
 def _add_alias(command: str, notebook: str, words: str) -> None:
     try:
         source = find_notebook(notebook)
