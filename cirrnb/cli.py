@@ -255,6 +255,26 @@ def explore(
     raise typer.Exit(serve(given, port=port, browser=browser, tell=typer.echo))
 
 
+@app.command()
+def download(
+    data_set: Annotated[str, typer.Argument(metavar="NAME", help="cirrmri600, the published cohort (about 15 GB).")],
+    out: Annotated[Path | None, typer.Argument(help="Folder for it. [default: cohorts/NAME]")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="ARCHIVE", help="Only this one (Cirrhosis_T2_3D); repeatable.")
+    ] = None,
+    agree: Annotated[bool, typer.Option("--agree", help="You have read the licence and agree to it.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the archives once they are unpacked.")] = False,
+) -> None:
+    """Fetch a published cohort: its licence first; goes on where it stopped; checksums are verified."""
+    from cirrnb.data.download import dataset
+
+    known = dataset.data_set_named(data_set)
+    typer.echo(dataset.terms(known))
+    agreed = agree or (sys.stdin.isatty() and input("Do you agree? Type yes: ").strip().lower() == "yes")
+    place = dataset.download(known, out or Path("cohorts") / data_set, agreed=agreed, only=only or (), keep=keep)
+    typer.echo(f"Look it over: cirrnb audit {place}")
+
+
 @app.command("import-dicom")
 def import_dicom(
     folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, at any depth.")],

@@ -151,13 +151,13 @@ def read_instance(path: Path) -> Instance | str:
 
 def _reduced(path: Path, dataset: Dataset, left: int) -> Instance | str:
     """`left` is the number of bytes that follow the header."""
-    if "SeriesInstanceUID" not in dataset or "SOPInstanceUID" not in dataset:
+    tags = {one.keyword: one.value for one in dataset if one.VR != "SQ" and one.value not in (None, "")}
+    if "SeriesInstanceUID" not in tags or "SOPInstanceUID" not in tags:
         return "damaged DICOM"
-    if not dataset.get("Rows") or not dataset.get("Columns"):
+    if not tags.get("Rows") or not tags.get("Columns"):
         return "DICOM without a picture"
-    tags = {name: dataset.get(name) for name in _WANTED if name not in _GROUPS and dataset.get(name) not in (None, "")}
     frames = [_flat(group) for group in dataset.get(_GROUPS[1]) or []]
-    if (echo := dataset.get("EchoPulseSequence")) in _ECHO:
+    if (echo := tags.get("EchoPulseSequence")) in _ECHO:
         tags["ScanningSequence"] = _ECHO[echo]
     for flat in (*(_flat(group) for group in dataset.get(_GROUPS[0]) or []), *frames[:1]):
         tags |= {name: value for name, value in flat.items() if name in _WANTED}
