@@ -256,6 +256,30 @@ def explore(
 
 
 @app.command()
+def export(
+    cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the files.")],
+    patient: Annotated[str | None, typer.Option(help="Whose, for example imported/case-1.")] = None,
+    dicom: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="DICOM folder the scans came from: segmentation objects too.")
+    ] = None,
+    run: Annotated[str, typer.Option(help="Folder of a trained stager, or the model of the package.")] = "shipped",
+    method: Annotated[str, typer.Option(help="The map to write.")] = "integrated_gradients",
+    prepared: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Prepared scans, as for explore.")] = None,
+) -> None:
+    """Write a patient's liver mask and map for other programs: NIfTI, and with --dicom DICOM segmentation objects.
+
+    Segmentation objects carry the patient's name as the DICOM series does that they point at.
+    """
+    from cirrnb.run.export import export as export_case
+
+    for path in export_case(
+        cohort, out, patient, dicom=dicom, run=run, method=method, prepared=prepared, tell=typer.echo
+    ):
+        typer.echo(f"Written: {path}")
+
+
+@app.command()
 def download(
     data_set: Annotated[str, typer.Argument(metavar="NAME", help="cirrmri600, the published cohort (about 15 GB).")],
     out: Annotated[Path | None, typer.Argument(help="Folder for it. [default: cohorts/NAME]")] = None,

@@ -118,7 +118,7 @@ def _check_geometry(series: Series, path: Path) -> None:
         found = f"{' x '.join(map(str, made.shape))} voxels after conversion"
         expected = f"{' x '.join(map(str, told.shape))} as the DICOM files say"
         raise InputError(_where(series), found, expected, "Export the series again, or choose another.")
-    if (off := _farthest(made, told)) > NEAR:
+    if (off := farthest(made, told)) > NEAR:
         raise InputError(
             _where(series),
             f"a converted scan that lies up to {off:.1f} mm off",
@@ -127,7 +127,7 @@ def _check_geometry(series: Series, path: Path) -> None:
         )
 
 
-def _farthest(one: Grid, other: Grid) -> float:
+def farthest(one: Grid, other: Grid) -> float:
     """mm from a corner of one grid to the nearest of the other's, at most."""
     distances = np.linalg.norm(one.corners()[:, None] - other.corners()[None], axis=-1)
     return float(distances.min(axis=1).max())

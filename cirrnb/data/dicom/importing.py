@@ -134,7 +134,7 @@ def import_dicom(
     rest = [one for one in judged if one.number not in wanted and one.series.fault is None]
     left = [one for one in rest if others or not chosen]
     for one in (*(one for one, _ in chosen.values()), *(left if not chosen else ())):
-        if _hash(one.series) in hashes:
+        if hash_of(one.series) in hashes:
             where = f"series {one.number} ({one.series.description})"
             raise InputError(where, "in this cohort already", "a new series", "Nothing needs to be done.")
     if not chosen and not left:
@@ -211,17 +211,17 @@ def _row(own: str, sequence: str, one: Judged, why: str) -> dict[str, str]:
         "field_t": _figure(tags, "MagneticFieldStrength"),
         "tr_ms": _figure(tags, "RepetitionTime"),
         "te_ms": _figure(tags, "EchoTime"),
-        "series": _hash(one.series),
+        "series": hash_of(one.series),
         "chosen_because": why,
     }
 
 
 def _other_row(own: str, stem: str, one: Judged) -> dict[str, str]:
     image = f"{own}/{stem}.nii.gz"
-    return {"patient": own, "image": image, "reason": one.verdict.why, "series": _hash(one.series)}
+    return {"patient": own, "image": image, "reason": one.verdict.why, "series": hash_of(one.series)}
 
 
-def _hash(series: Series) -> str:
+def hash_of(series: Series) -> str:
     """By which whoever has the DICOM files finds the series again, and nobody else."""
     return hashlib.sha256(f"{series.uid} {series.part}".encode()).hexdigest()[:16]
 
