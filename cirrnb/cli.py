@@ -256,6 +256,32 @@ def explore(
 
 
 @app.command()
+def segment(
+    cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the masks and a table that names them.")],
+    program: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="MRSegmentator's program, in an environment of its own.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="One of its five networks: faster, less exact.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Without a graphics card.")] = False,
+) -> None:
+    """Have MRSegmentator draw the liver where nobody has; its masks are marked as such, and doubted where odd.
+
+    Exit code 3 says that some scans got none.
+    """
+    from cirrnb.data.masks.cohort import add_masks
+
+    made = add_masks(cohort, out, program=program, options=["--fast"] * fast + ["--cpu_only"] * cpu)
+    for name, odd in made.drawn.items():
+        typer.echo(f"{name}: drawn" + (f", but look at it: {'; '.join(odd)}" if odd else ""))
+    for name, reason in made.failed.items():
+        typer.echo(f"{name}: no mask, {reason}", err=True)
+    typer.echo(f"The table with them: {made.table}")
+    if made.failed:
+        raise typer.Exit(SOME_LEFT_OUT)
+
+
+@app.command()
 def export(
     cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore.")],
     out: Annotated[Path, typer.Argument(help="Folder for the files.")],
