@@ -53,8 +53,8 @@ def find_program(named: Path | str | None = None) -> str:
             "MRSegmentator",
             f"no program {asked}" if asked else "no program mrsegmentator on the path",
             "MRSegmentator in an environment of its own (it needs torch 2.10 or older)",
-            "python -m venv mrseg && mrseg/bin/pip install mrsegmentator, then --program mrseg/bin/mrsegmentator. Or go "
-            "on without masks: staging and explaining need none.",
+            "python -m venv mrseg && mrseg/bin/pip install mrsegmentator, then --program mrseg/bin/mrsegmentator. Or "
+            "go on without masks: staging and explaining need none.",
         )
     return found
 

@@ -10,7 +10,7 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.preparation.geometry import Orientation
 
 VOLUME = (500.0, 2800.0)
-"""mL: 99 of 100 livers of CirrMRI600+, cirrhotic and healthy, measure 526 to 2768 by their published masks (738 scans)."""
+"""mL: 99 of 100 livers of CirrMRI600+, cirrhotic and healthy, measure 526 to 2768 by their masks (738 scans)."""
 
 LARGEST = 0.95
 """Share of the mask that its largest connected part has at least; a liver is one piece."""
