@@ -293,8 +293,8 @@ def test_roots_that_are_no_cohort(tmp_path):
     (tmp_path / "scans.xlsx").touch()
     assert "Save the table as CSV" in refused(tmp_path / "scans.xlsx")[0].remedy
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "scans.csv").touch()
-    assert "scans.csv" in refused(tmp_path / "other")[0].remedy
+    (tmp_path / "other" / "mine.csv").touch()
+    assert "mine.csv" in refused(tmp_path / "other")[0].remedy
     (tmp_path / "bare" / "Cirrhosis_T1_3D" / "train_images").mkdir(parents=True)
     assert "no scan" in refused(tmp_path / "bare")[0].found
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from cirrnb.data.errors import InputError, InputErrors, Remarks
+from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
 from cirrnb.data.layouts.fields import natural_order
+from cirrnb.data.layouts.folder import NIFTI, OTHERS, TABLE, nifti_files, read_folder
 from cirrnb.data.layouts.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
 from cirrnb.data.layouts.slices import SLICE_FOLDERS
 from cirrnb.data.layouts.table import read_table
+from cirrnb.data.layouts.tabular import read_rows
 from cirrnb.data.scan import Cohort, Scan
 
 SIMULATED = "SIMULATED.txt"
@@ -21,8 +23,10 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
 
     Parameters
     ----------
-    root : folder that holds Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects (any of them), or a CSV file with
-        one row a scan (see `cirrnb.data.layouts.table.read_table`).
+    root : folder that holds Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects (any of them); a CSV file with one
+        row a scan (see `cirrnb.data.layouts.table.read_table`) or a folder with one named scans.csv, as
+        `cirrnb import-dicom` leaves it; or NIfTI files whose names tell patient and sequence (see
+        `cirrnb.data.layouts.folder.read_folder`): a folder of them, or one.
     on_problem : "raise" tells everything that is wrong in one InputErrors. "skip" leaves out the scans concerned,
         warns once, and keeps the problems in `Cohort.problems`.
 
@@ -66,8 +70,14 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
         return read_published(root, remarks)
     if root.is_file() and root.suffix.lower() in (".csv", ".tsv", ".txt"):
         return read_table(root, remarks)
+    if (root / TABLE).is_file():
+        return read_table(root / TABLE, remarks)
+    if root.is_file() and NIFTI.fullmatch(root.name):
+        return read_folder(root.parent, [root], remarks)
+    if _holds_only_nifti(root) and (paths := nifti_files(root)):
+        return read_folder(root, paths, remarks)
     published = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
-    expected = f"a folder that holds {', '.join(published)}, or a CSV table with one row a scan"
+    expected = f"a folder that holds {', '.join(published)} or NIfTI files, or a CSV table with one row a scan"
     remedy = "Correct the path."
     if not root.exists():
         found = "no such file or folder"
@@ -75,6 +85,8 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
         found, remedy = f"a {root.suffix or 'nameless'} file", "Save the table as CSV."
     elif any((root / name).is_dir() for name in SLICE_FOLDERS.values()):
         found, remedy = "2D slices, without spacing or affine", "Read them with cirrnb.data.layouts.slices.read_slices."
+    elif (root / OTHERS).is_file():
+        found, remedy = _nothing_staged(root / OTHERS), "Import the patient's T1W or T2W series as well."
     elif root.name in published:
         found, remedy = "one of the published folders itself", f"Give the folder above it: {root.parent}"
     else:
@@ -82,6 +94,21 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
         found = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
         remedy = f"If {tables[0]} lists your scans, give that file." if tables else remedy
     raise InputError(root, found, expected, remedy)
+
+
+def _holds_only_nifti(root: Path) -> bool:
+    """True for a folder in which file names have to tell; where a table lies somebody has told already."""
+    known = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
+    if not root.is_dir() or root.name in known or any((root / name).is_dir() for name in SLICE_FOLDERS.values()):
+        return False
+    return not any(root.glob("*.csv"))
+
+
+def _nothing_staged(others: Path) -> str:
+    """What an import left that cannot be staged, and why."""
+    rows = read_rows(others, [])[1]
+    told = listed((f"{row.cells.get('image')}: {row.cells.get('reason')}" for row in rows), 4)
+    return f"imported series of which none can be staged ({told})"
 
 
 def _order(scan: Scan) -> tuple[str, list[int | str], str]:

@@ -13,6 +13,7 @@ from nibabel.spatialimages import HeaderDataError
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.bytestream import SAVE_AGAIN, ByteStream
+from cirrnb.data.nifti.strangers import not_nifti
 
 MAX_VOXELS = 2**28
 """Largest scan opened: 268 million voxels, five times the largest published one (560 x 560 x 160)."""
@@ -92,12 +93,7 @@ def _parse(path: Path, stream: ByteStream) -> nib.Nifti1Header:
     if two:
         start += stream.read(540 - 348)
     elif start[344:348] != b"n+1\0":
-        raise InputError(
-            path,
-            "a file that is not NIfTI" if start else "an empty file",
-            "NIfTI (.nii or .nii.gz)",
-            "Convert it, for example from DICOM with dcm2niix, or correct the path.",
-        )
+        raise not_nifti(path, start)
     kind = nib.Nifti2Header if two else nib.Nifti1Header
     try:
         fields = kind(start, check=False)

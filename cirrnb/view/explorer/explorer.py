@@ -23,6 +23,7 @@ from cirrnb.model.trained import TrainedModel
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.explorer import preferences, words
 from cirrnb.view.explorer.browser import SliceBrowser, slice_browser
+from cirrnb.view.explorer.dropping import SOURCE, Dropping
 from cirrnb.view.explorer.panel import FIRST, Panel
 from cirrnb.view.explorer.pictures import panes, unopened
 from cirrnb.view.explorer.work import Task, Worker
@@ -79,6 +80,8 @@ class SliceExplorer(Panel):
         stager = self.model.members[0].stager
         super().__init__(list(self._bags), stager, subject=first, method=method, target=target, go=self._go)
         self._worker = Worker(self.tell_progress, self._failed)
+        self.dropping = Dropping(self.model.preparation, self._worker.start, self.add, self.say)
+        self.own.children = (self.dropping,)
         self.always.value = self.reveal.value = preferences.answer_first() if answer_first is None else answer_first
         self.tell_answer(self.reveal.value)
         self._listen()
@@ -96,6 +99,13 @@ class SliceExplorer(Panel):
         """The answer on show, or None."""
         return self._answer
 
+    def add(self, bag: Bag) -> None:
+        """Take in one more patient, prepared as the model wants it, and open it."""
+        self._bags[bag.subject] = bag
+        self.say("")
+        self.case.options = list(self._bags)
+        self.case.value = bag.subject
+
     def wait(self, seconds: float | None = None) -> bool:
         """Until nothing is under way; False if that took longer than `seconds`."""
         return self._worker.wait(seconds)
@@ -103,7 +113,7 @@ class SliceExplorer(Panel):
     def snapshot(self) -> SliceBrowser:
         """The patient on show without a kernel: what is left of the explorer in a page made from the notebook."""
         bag = self._bag or self._bags[self.case.value]
-        return slice_browser(bag, self._explanation, simulated=self.simulated)
+        return slice_browser(bag, self._explanation, simulated=self._simulated(bag))
 
     def _ipython_display_(self) -> None:
         """The explorer, and behind it what stands in for it where no kernel is: a page made by whatever tool."""
@@ -154,11 +164,17 @@ class SliceExplorer(Panel):
             _, found, shift = result
             title = f"Patient {bag.subject}"
             signs = SIGNS if self.truth else ()
-            self.canvas.show(found, title=title, simulated=self.simulated, shift=shift, signs=signs, start=_start(bag))
+            simulated = self._simulated(bag)
+            self.canvas.show(found, title=title, simulated=simulated, shift=shift, signs=signs, start=_start(bag))
+            self.say(words.mask_words(bag))
             if self.reveal.value:
                 self._answer_and_explain()
 
         self._worker.start(pictures, show)
+
+    def _simulated(self, bag: Bag) -> bool:
+        """Scans that a reader dropped in are theirs, whatever cohort was open."""
+        return self.simulated and next(iter(bag.scans.values())).scan.source != SOURCE
 
     def _evidence(self, bag: Bag) -> dict[str, Any]:
         if self.truth is None:
@@ -183,7 +199,7 @@ class SliceExplorer(Panel):
 
         def show(said: Prediction) -> None:
             self._answer = said
-            self.told.value = words.answer_html(said, bag, self.model, simulated=self.simulated)
+            self.told.value = words.answer_html(said, bag, self.model, simulated=self._simulated(bag))
             self._explain()
 
         self._worker.start(lambda task: predict_patient(self.model, bag), show)

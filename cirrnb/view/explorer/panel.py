@@ -47,11 +47,12 @@ class Panel(widgets.VBox):
         self.waiting = widgets.HBox([widgets.Label("Working"), self.bar, self.cancel])
         self.chart = SliceChart(go)
         self.behind = widgets.VBox(self._behind())
+        self.own = widgets.VBox()
         self.tell_progress(None)
         self.tell_answer(False)
         top = widgets.HBox([self.case, self.reveal, self.always], layout=_ROW)
         style = widgets.HTML(f"<style>{asset('explorer.css')}</style>")
-        super().__init__([style, top, self.message, self.waiting, self.canvas, self.behind])
+        super().__init__([style, top, self.message, self.waiting, self.canvas, self.behind, self.own])
         self.add_class("cn-explorer")
 
     def _build_choices(self, stager: Stager, method: str, target: str) -> None:

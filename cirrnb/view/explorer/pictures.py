@@ -67,6 +67,7 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         "affine": prepared.grid.affine.tolist(),
         "range": [0.0, high],
         "window": [0.0, white(image, mask)],
+        "drawn_by_program": mask is not None and bool(prepared.scan.extra.get("mask_by")),
     }
     grey = np.round(255 * np.clip(image / high, 0, 1)).astype(np.uint8)
     return Pane(name, grey, mask, evidence, told)

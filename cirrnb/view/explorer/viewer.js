@@ -216,6 +216,7 @@ function createViewer(root, hooks = {}) {
       if (pane.mask && shown.liver) {
         context.lineWidth = (1.5 * ratio) / scale;
         context.strokeStyle = LIVER;
+        if (pane.drawn_by_program) context.setLineDash([(5 * ratio) / scale, (4 * ratio) / scale]);
         for (const [, path] of edges(pane, "mask", at.index)) context.stroke(path);
       }
       context.restore();

@@ -65,6 +65,17 @@ def answer_html(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: b
     )
 
 
+def mask_words(bag: Bag) -> str:
+    """Who drew the liver, where a program did, and what speaks against it; nothing where a person may have."""
+    said = []
+    for name, prepared in bag.scans.items():
+        extra = prepared.scan.extra
+        if prepared.scan.mask is not None and extra.get("mask_by"):
+            doubts = f": doubtful, {extra['mask_doubts']}" if extra.get("mask_doubts") else ""
+            said.append(f"{name} liver drawn by {extra['mask_by']} and corrected by nobody{doubts}.")
+    return " ".join(said)
+
+
 def _bar(stage: str, share: float, chosen: bool) -> str:
     weight = 600 if chosen else 400
     return (

@@ -1,0 +1,272 @@
+"""From a DICOM folder to a cohort of one's own: NIfTI files and a table that `cirrnb.read_cohort` reads at once."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from cirrnb.data.dicom.choice import Ask, Judged, choose, judge_all
+from cirrnb.data.dicom.conversion import convert, missing
+from cirrnb.data.dicom.instances import Found, find_instances
+from cirrnb.data.dicom.series import Series, gather
+from cirrnb.data.errors import InputError, listed
+from cirrnb.data.layouts.fields import patient_id
+from cirrnb.data.layouts.folder import OTHERS, TABLE
+from cirrnb.data.layouts.tabular import read_rows
+from cirrnb.data.writing import write_whole
+
+SOURCE = "imported"
+OLDEST = 90
+"""Years at which ages end: older ones make a person known."""
+
+_COLUMNS = ("patient", "sequence", "image", "mask", "stage", "age", "sex", "source")
+_OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A DICOM folder as it was looked through."""
+
+    path: Path
+    found: Found
+    judged: tuple[Judged, ...]
+
+    @property
+    def patients(self) -> int:
+        return len({one.series.patient for one in self.judged})
+
+    def of(self, patient: int | None) -> list[Judged]:
+        """The volumes of one patient by their number in the listing; None where there is only one.
+
+        Raises InputError where several patients lie in the folder and none was named.
+        """
+        numbers = sorted({one.series.patient for one in self.judged})
+        if patient is None and len(numbers) == 1:
+            return list(self.judged)
+        if patient in numbers:
+            return [one for one in self.judged if one.series.patient == patient]
+        told = "; ".join(f"patient {number} with series {self._series(number)}" for number in numbers)
+        if patient is None:
+            remedy = "Say whose series are meant with --patient 1 (or 2 ...), once for each; see --list."
+            raise InputError(self.path, f"{len(numbers)} patients: {told}", "one patient", remedy)
+        raise InputError(f"patient {patient}", "nobody of that number", told, "See --list for the listing.")
+
+    def _series(self, patient: int) -> str:
+        return listed(one.number for one in self.judged if one.series.patient == patient)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import left behind.
+
+    Attributes
+    ----------
+    name : what the patient is called from now on.
+    table : the cohort's table, or None where nothing can be staged.
+    scans : sequence -> the volume and why it was taken.
+    others : volumes that were converted and cannot be staged.
+    """
+
+    name: str
+    table: Path | None
+    scans: Mapping[str, tuple[Judged, str]]
+    others: tuple[Judged, ...]
+
+
+def look_through(folder: Path | str) -> Folder:
+    """Read the headers of a DICOM folder and judge every volume in it.
+
+    Raises InputError where there is no DICOM picture, or the extra for DICOM is not installed.
+    """
+    try:
+        import pydicom  # noqa: F401
+    except ImportError as error:
+        raise missing("pydicom") from error
+    found = find_instances(Path(folder))
+    return Folder(Path(folder), found, tuple(judge_all(gather(found.instances))))
+
+
+def import_dicom(
+    folder: Path | str | Folder,
+    out: Path | str,
+    *,
+    t1w: int | None = None,
+    t2w: int | None = None,
+    patient: int | None = None,
+    name: str | None = None,
+    others: bool = False,
+    ask: Ask | None = None,
+) -> Imported:
+    """Convert a patient's T1W and T2W scan to NIfTI and add them to the table in `out`.
+
+    Names, dates, free text and identifiers stay behind: a scan is known by `name`, with age (at most 90), sex, vendor,
+    field strength, TR and TE, and a hash of the series' UID by which whoever has the DICOM files finds them again.
+
+    Parameters
+    ----------
+    folder : with DICOM files at any depth, or what `look_through` made of it.
+    out : of the cohort; made if need be, added to if it is there.
+    t1w, t2w : number of the series in the listing; 0 for no such scan; None has it suggested.
+    patient : number of the patient in the listing, needed where there are several.
+    name : of the patient from now on; the next free case-1, case-2, ... without.
+    others : convert what cannot be staged as well, for other programs. This is done anyway where nothing can.
+    ask : called where it is not clear which series is meant.
+
+    Raises
+    ------
+    InputError
+        For a folder without DICOM, several patients, a series that is not clear or cannot be used, a scan that is in
+        the cohort already, or a name that is taken.
+    """
+    looked = folder if isinstance(folder, Folder) else look_through(folder)
+    out = Path(out)
+    judged = looked.of(patient)
+    chosen = choose(judged, {"T1W": t1w, "T2W": t2w}, ask)
+    rows = _rows(out / TABLE)
+    hashes = {row.get("series") for row in rows} | {row.get("series") for row in _rows(out / OTHERS)}
+    wanted = {one.series.number for one, _ in chosen.values()}
+    rest = [one for one in judged if one.number not in wanted and one.series.fault is None]
+    left = [one for one in rest if others or not chosen]
+    for one in (*(one for one, _ in chosen.values()), *(left if not chosen else ())):
+        if hash_of(one.series) in hashes:
+            where = f"series {one.number} ({one.series.description})"
+            raise InputError(where, "in this cohort already", "a new series", "Nothing needs to be done.")
+    if not chosen and not left:
+        raise _nothing(looked, judged)
+    own = _name(out, name, rows)
+    scans = {sequence: one for sequence, (one, _) in chosen.items()}
+    _convert(out, own, {**{name: one.series for name, one in scans.items()}, **_files(left)})
+    table = None
+    if chosen:
+        added = [_row(own, sequence, one, why) for sequence, (one, why) in chosen.items()]
+        table = _add(out / TABLE, rows, added, (*_COLUMNS, *_OWN))
+    if left:
+        told = [_other_row(own, stem, one) for stem, one in zip(_files(left), left, strict=True)]
+        _add(out / OTHERS, _rows(out / OTHERS), told, ("patient", "image", "reason", "series"))
+    return Imported(own, table, chosen, tuple(left))
+
+
+def _nothing(looked: Folder, judged: Sequence[Judged]) -> InputError:
+    told = "; ".join(f"series {one.number} ({one.series.description}): {one.verdict.why}" for one in judged[:6])
+    rest = f"; and {len(judged) - 6} more" if len(judged) > 6 else ""
+    remedies = list(dict.fromkeys(one.verdict.remedy for one in judged))
+    remedy = (
+        remedies[0] if len(remedies) == 1 else "Export the T1-weighted and T2-weighted axial series of the abdomen."
+    )
+    return InputError(looked.path, f"nothing that can be used: {told}{rest}", "T1W or T2W MR of the abdomen", remedy)
+
+
+def _name(out: Path, name: str | None, rows: Sequence[Mapping[str, str]]) -> str:
+    if name is None:
+        number = 1
+        while (out / f"case-{number}").exists() or any(row.get("patient") == f"case-{number}" for row in rows):
+            number += 1
+        return f"case-{number}"
+    try:
+        own = patient_id(name)
+    except ValueError as error:
+        raise InputError("the patient's name", repr(name), str(error), "Choose another; it becomes a folder.") from None
+    if (out / own).exists() or any(row.get("patient") == own for row in rows):
+        raise InputError(own, "a patient of this name already", "a new name", "Choose another with --name.")
+    return own
+
+
+def _files(others: Sequence[Judged]) -> dict[str, Series]:
+    return {f"other-{one.number}": one.series for one in others}
+
+
+def _convert(out: Path, own: str, wanted: Mapping[str, Series]) -> None:
+    """All of a patient's files or none: written beside and renamed."""
+    beside = out / f".writing-{own}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        with ThreadPoolExecutor(2) as pool:  # dcm2niix and gzip both work outside of Python
+            for _ in pool.map(lambda item: convert(item[1], beside / f"{item[0]}.nii.gz"), wanted.items()):
+                pass
+        beside.rename(out / own)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------- the table
+
+
+def _row(own: str, sequence: str, one: Judged, why: str) -> dict[str, str]:
+    tags = one.series.tags
+    return {
+        "patient": own,
+        "sequence": sequence,
+        "image": f"{own}/{sequence}.nii.gz",
+        "age": _age(tags),
+        "sex": {"F": "female", "M": "male"}.get(str(tags.get("PatientSex") or ""), ""),
+        "source": SOURCE,
+        "manufacturer": _vendor(tags),
+        "field_t": _figure(tags, "MagneticFieldStrength"),
+        "tr_ms": _figure(tags, "RepetitionTime"),
+        "te_ms": _figure(tags, "EchoTime"),
+        "series": hash_of(one.series),
+        "chosen_because": why,
+    }
+
+
+def _other_row(own: str, stem: str, one: Judged) -> dict[str, str]:
+    image = f"{own}/{stem}.nii.gz"
+    return {"patient": own, "image": image, "reason": one.verdict.why, "series": hash_of(one.series)}
+
+
+def hash_of(series: Series) -> str:
+    """By which whoever has the DICOM files finds the series again, and nobody else."""
+    return hashlib.sha256(f"{series.uid} {series.part}".encode()).hexdigest()[:16]
+
+
+def _age(tags: Mapping[str, object]) -> str:
+    digits = str(tags.get("PatientAge") or "")
+    if len(digits) != 4 or not digits[:3].isdigit() or digits[3] != "Y" or int(digits[:3]) == 0:
+        return ""
+    return str(min(int(digits[:3]), OLDEST))
+
+
+_VENDORS = ("Siemens", "Philips", "GE", "Canon", "Toshiba", "Hitachi", "Fujifilm", "United Imaging", "UIH", "Esaote")
+
+
+def _vendor(tags: Mapping[str, object]) -> str:
+    """A vendor that is known: the attribute is free text."""
+    told = str(tags.get("Manufacturer") or "").lower()
+    return next((name for name in _VENDORS if told.startswith(name.lower())), "")
+
+
+def _figure(tags: Mapping[str, object], name: str) -> str:
+    try:
+        return f"{float(str(tags[name])):.4g}"
+    except (KeyError, ValueError):
+        return ""
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    problems: list[InputError] = []
+    rows = [dict(row.cells) for row in read_rows(path, problems)[1]]
+    if problems:
+        raise problems[0]
+    return rows
+
+
+def _add(
+    path: Path, rows: Sequence[Mapping[str, str]], added: Sequence[Mapping[str, str]], columns: Sequence[str]
+) -> Path:
+    """The table with more rows; columns that somebody added stay."""
+    names = [*columns, *dict.fromkeys(name for row in rows for name in row if name not in columns)]
+    text = io.StringIO()
+    table = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows([*rows, *added])
+    write_whole(path, text.getvalue())
+    return path

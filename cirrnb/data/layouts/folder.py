@@ -1,0 +1,134 @@
+"""A folder of people's own NIfTI files: the names tell patient and sequence, or somebody is asked for a table."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from cirrnb.data.errors import InputError, Remarks, listed
+from cirrnb.data.layouts import fields
+from cirrnb.data.scan import Scan
+
+TABLE = "scans.csv"
+"""A table of this name lists the scans of its folder."""
+
+OTHERS = "other.csv"
+"""A table of this name lists what was imported into its folder and cannot be staged, with the reason."""
+
+DEPTH = 4
+"""Folders below the one given in which files are looked for."""
+
+NIFTI = re.compile(r"(.*)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
+_SEQUENCE = re.compile(r"(?<![a-z0-9])t([12])(?:[ _-]?(?:wi|w|weighted))?(?![a-z0-9*])", re.IGNORECASE)
+_MASK = re.compile(r"(?<![a-z])(?:liver[ _-]?)?(?:masks?|segmentations?|seg|labels?|livers?)(?![a-z])", re.IGNORECASE)
+_BIDS = re.compile(r"sub-([a-z0-9]+)", re.IGNORECASE)
+_NOBODY = re.compile(r"(?:images?|imgs?|scans?|volumes?|anat|nifti|data|mri?|ses-\w+|train|valid|test)?", re.IGNORECASE)
+
+_RENAME = (
+    "Name it <patient>_T1W.nii.gz or <patient>_T2W.nii.gz (masks <patient>_T1W_mask.nii.gz), or list your scans in "
+)
+_RENAME += f"{TABLE} with the columns patient, sequence, image."
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    patient: str
+    sequence: str | None
+    mask: bool
+
+
+def nifti_files(root: Path) -> list[Path]:
+    """NIfTI files under a folder, to `DEPTH`, sorted; hidden ones are what systems leave behind."""
+    found = []
+    for place, folders, names in os.walk(root):
+        deep = len(Path(place).relative_to(root).parts) >= DEPTH
+        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place) / name for name in sorted(names) if NIFTI.fullmatch(name) and not name.startswith(".")]
+    return found
+
+
+def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
+    """The scans that NIfTI files under `root` are by their names; what is not clear is a problem and left out.
+
+    Understood are A17_T1W.nii.gz, t2_A17.nii, A17/T1.nii.gz, T2W/A17.nii.gz, sub-A17/anat/sub-A17_T1w.nii.gz, and
+    masks that add mask, seg or label to the scan's name or lie in a folder named so. Nothing is guessed: a name that
+    says more than patient and sequence, or less, is a question to whoever named it.
+    """
+    files = [one for path in paths if (one := _understood(root, path, remarks)) is not None]
+    groups: dict[tuple[str, str], list[_File]] = defaultdict(list)
+    masks: dict[tuple[str, str], list[_File]] = defaultdict(list)
+    for one in files:
+        if one.sequence is not None:
+            (masks if one.mask else groups)[one.patient, one.sequence].append(one)
+    source = fields.patient_id(root.resolve().name[: fields.MAX_ID].strip(". ") or "folder")
+    scans = []
+    for (patient, sequence), same in groups.items():
+        own = masks.pop((patient, sequence), [])
+        if len(same) > 1 or len(own) > 1:
+            remarks.problems.append(_several(root, patient, sequence, same if len(same) > 1 else own))
+            continue
+        scans.append(Scan(patient, sequence, same[0].path, own[0].path if own else None, source=source))
+    for lone in (one for left in masks.values() for one in left):
+        found = f"a mask without its {lone.sequence} scan of {lone.patient}"
+        remarks.problems.append(InputError(_shown(root, lone.path), found, "a scan of the same name", _RENAME))
+    remarks.notes.append("a folder without a table: patients and sequences were read from file names, nobody is staged")
+    unmasked = [scan.name for scan in scans if scan.mask is None]
+    if unmasked:
+        remarks.notes.append(f"scans without a liver mask: {len(unmasked)} ({listed(unmasked)})")
+    return scans
+
+
+def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
+    """Patient, sequence and kind of a file; None where its name does not tell, with that told."""
+    name = NIFTI.fullmatch(path.name)
+    stem, above = (name[1] if name else path.stem), list(reversed(path.relative_to(root).parent.parts))
+    mask = bool(_MASK.search(stem)) or any(_MASK.fullmatch(folder) for folder in above)
+    stem = _MASK.sub("", stem).strip(" _-.")
+    said = [(place, found) for place in (stem, *above) for found in _SEQUENCE.finditer(place)]
+    told = {found[1] for _, found in said}
+    if len(told) != 1:
+        found = "a name that tells neither T1W nor T2W" if not told else "a name that tells T1W and T2W at once"
+        remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence in its name", _RENAME))
+        return None
+    own = next((found for place, found in said if place == stem), None)
+    if own is not None:
+        before, after = stem[: own.start()].strip(" _-."), stem[own.end() :].strip(" _-.")
+        if before and after:
+            found = f"a name with more than patient and sequence ({path.name!r:.80})"
+            remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence alone", _RENAME))
+            return None
+        stem = before or after
+    patient = _patient([stem, *above, root.resolve().name])
+    try:
+        return _File(path, fields.patient_id(patient), f"T{told.pop()}W", mask)
+    except ValueError as error:
+        remarks.problems.append(InputError(_shown(root, path), repr(patient)[:80], str(error), _RENAME))
+        return None
+
+
+def _patient(names: list[str]) -> str:
+    """The first of the names, from the file up, that names a patient and not a kind of folder."""
+    for name in names:
+        if bids := _BIDS.match(name):
+            return bids[1]
+        bare = _SEQUENCE.sub("", name).strip(" _-.")
+        if not _NOBODY.fullmatch(bare) and not _MASK.fullmatch(bare):
+            return name.strip(" _-.")
+    return names[-1]
+
+
+def _several(root: Path, patient: str, sequence: str, same: list[_File]) -> InputError:
+    return InputError(
+        f"patient {patient} {sequence}",
+        f"{len(same)} files: {listed(_shown(root, one.path) for one in same)}",
+        "one scan for each patient and sequence",
+        f"Keep the one to be staged, or list your scans in {TABLE} with the columns patient, sequence, image.",
+    )
+
+
+def _shown(root: Path, path: Path) -> Path:
+    return path.relative_to(root.parent) if root.parent in path.parents else path

@@ -1,0 +1,88 @@
+"""`cirrnb import-dicom`: what lies in a folder, what each series is taken for, and the questions that this leaves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cirrnb.data.dicom.choice import NONE, Ask, Judged
+from cirrnb.data.dicom.importing import Folder, Imported, import_dicom, look_through
+
+Tell = Callable[[str], None]
+
+
+def import_folder(
+    folder: Path,
+    out: Path | None,
+    *,
+    t1w: int | None = None,
+    t2w: int | None = None,
+    patient: int | None = None,
+    name: str | None = None,
+    others: bool = False,
+    tell: Tell = print,
+) -> bool:
+    """List a DICOM folder and, where `out` is given, import it; False where nothing of it can be staged.
+
+    Raises InputError as `cirrnb.data.dicom.importing.import_dicom` does. Questions are asked where somebody sits at the
+    terminal.
+    """
+    looked = look_through(folder)
+    for line in listing(looked):
+        tell(line)
+    if out is None:
+        return True
+    ask = _asking(tell) if sys.stdin.isatty() else None
+    made = import_dicom(looked, out, t1w=t1w, t2w=t2w, patient=patient, name=name, others=others, ask=ask)
+    for line in _told(made, out):
+        tell(line)
+    return bool(made.scans)
+
+
+def listing(looked: Folder) -> list[str]:
+    """One line a volume: number, description, size, and what it is taken for and why."""
+    lines, heading = [], None
+    for one in looked.judged:
+        series = one.series
+        if (series.patient, series.study) != heading:
+            heading = series.patient, series.study
+            lines.append(f"Patient {series.patient}, study {series.study}")
+        size = f"{series.tags['Columns']} x {series.tags['Rows']} x {series.slices}"
+        lines.append(f"  {series.number:3d}  {series.description:32}  {size:15}  {_taken_for(one)}")
+    lines += [f"Passed over: {len(paths)} {reason}" for reason, paths in looked.found.passed_over.items()]
+    return lines
+
+
+def _taken_for(one: Judged) -> str:
+    verdict = one.verdict
+    if verdict.sequence is None:
+        return f"{'not staged' if verdict.never else 'unclear'}: {verdict.why}"
+    return f"{verdict.sequence}{'' if verdict.sure else ' perhaps'}: {verdict.why}"
+
+
+def _asking(tell: Tell) -> Ask:
+    def ask(sequence: str, open_ones: Sequence[Judged]) -> int:
+        tell(f"Which series is the {sequence} scan?")
+        for one in open_ones:
+            tell(f"  {one.number:3d}  {one.series.description}: {one.verdict.why}")
+        known = {one.number for one in open_ones} | {NONE}
+        while True:
+            answer = input(f"Number, or {NONE} if there is none: ").strip()
+            if answer.isdigit() and int(answer) in known:
+                return int(answer)
+            tell("Please give one of these numbers.")
+
+    return ask
+
+
+def _told(made: Imported, out: Path) -> list[str]:
+    lines = [f"{sequence}: series {one.number}, since: {why}" for sequence, (one, why) in made.scans.items()]
+    if made.scans:
+        missing = [sequence for sequence in ("T1W", "T2W") if sequence not in made.scans]
+        lines += [f"No {sequence} scan: the stager works with the other one alone." for sequence in missing]
+        lines.append(f"Imported as {made.name}, without names, dates or free text. Open it: cirrnb explore {out}")
+    else:
+        reasons = [f"series {one.number}, {one.verdict.why}" for one in made.others]
+        lines.append(f"Converted as {made.name}, but nothing of it can be staged: {'; '.join(reasons)}")
+    return lines

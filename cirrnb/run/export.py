@@ -1,0 +1,126 @@
+"""`cirrnb export`: one patient's masks and maps as files for other programs, NIfTI and DICOM segmentation objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+import cirrnb
+from cirrnb.data.dicom import segmentation as seg
+from cirrnb.data.dicom.importing import Folder, hash_of, look_through
+from cirrnb.data.dicom.series import Series
+from cirrnb.data.errors import InputError
+from cirrnb.data.nifti.volume import read_mask
+from cirrnb.data.preparation.geometry import Frame
+from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.model.trained import load_model
+from cirrnb.view.attribution import drawn
+
+
+def export(
+    cohort: Path | str,
+    out: Path | str,
+    patient: str | None = None,
+    *,
+    dicom: Path | str | None = None,
+    run: Path | str = "shipped",
+    method: str = "integrated_gradients",
+    prepared: Path | str | None = None,
+    tell: Callable[[str], None] = print,
+) -> list[Path]:
+    """Write for each sequence of a patient the liver mask, where one is known, and the map of an explanation.
+
+    Parameters
+    ----------
+    patient : subject, as for the explorer; may be left out where the cohort has one patient.
+    dicom : folder with the DICOM series from which the scans were imported; segmentation objects are written as well.
+
+    Returns the files written, on the grid of each scan's own file.
+
+    Raises
+    ------
+    InputError
+        For a patient who is not there, or a DICOM folder without the series.
+    """
+    model = load_model(run)
+    people = cirrnb.read_cohort(cohort)
+    ready = cirrnb.prepare(people, prepared or Path("prepared") / people.name, model.preparation, progress=False)
+    bag = _bag({one.subject: one for one in ready.bags()}, patient)
+    looked = None if dicom is None else look_through(dicom)
+    series = {} if looked is None else {name: _series_of(scan, looked) for name, scan in bag.scans.items()}
+    tell(f"Explaining {bag.subject}; this takes up to a minute.")
+    explanation = cirrnb.explain(model, bag, method)
+    out = Path(out)
+    written = explanation.to_nifti(out)
+    for name, scan in bag.scans.items():
+        if scan.scan.mask is not None:
+            written.append(_mask_nifti(scan, out / f"{name}_liver.nii.gz"))
+        if name in series:
+            written += _objects(series[name], scan, explanation, out)
+    return written
+
+
+def _bag(bags: dict[str, Bag], patient: str | None) -> Bag:
+    if patient is None and len(bags) == 1:
+        return next(iter(bags.values()))
+    if patient is None or patient not in bags:
+        found = "nobody named" if patient is None else repr(patient)
+        expected = f"one of {len(bags)}, for example {list(bags)[:3]}"
+        raise InputError("patient", found, expected, "Give --patient.")
+    return bags[patient]
+
+
+def _series_of(prepared: PreparedScan, looked: Folder) -> Series:
+    """The volume from which a scan was imported: by the hash that the import left."""
+    known = prepared.scan.extra.get("series")
+    for one in looked.judged:
+        if known and hash_of(one.series) == known:
+            return one.series
+    raise InputError(
+        looked.path,
+        f"no series of the {prepared.scan.sequence} scan of {prepared.scan.subject}",
+        "the DICOM folder from which cirrnb import-dicom made it",
+        "Give that folder, or leave --dicom out: NIfTI files need none.",
+    )
+
+
+def _mask_nifti(prepared: PreparedScan, path: Path) -> Path:
+    """The liver mask on its scan's grid, as it was given; written beside and renamed."""
+    assert prepared.scan.mask is not None
+    image = nib.Nifti1Image(_mask(prepared).astype(np.uint8), prepared.source_grid.affine)
+    image.header["descrip"] = f"liver mask{_by(prepared, ' by ')}"[:79].encode()
+    beside = path.with_name(f".writing-{path.name}")
+    nib.save(image, beside)
+    return beside.replace(path)
+
+
+def _mask(prepared: PreparedScan) -> np.ndarray:
+    assert prepared.scan.mask is not None
+    return read_mask(prepared.scan.mask, prepared.source_grid)
+
+
+def _by(prepared: PreparedScan, before: str = "") -> str:
+    by = str(prepared.scan.extra.get("mask_by") or "")
+    return f"{before}{by}" if by else ""
+
+
+def _objects(series: Series, prepared: PreparedScan, explanation: Explanation, out: Path) -> list[Path]:
+    """The mask (binary) and the map (fractional: what speaks for and against) as segmentation objects."""
+    name, grid, version = prepared.scan.sequence, prepared.source_grid, cirrnb.__version__
+    written = []
+    if prepared.scan.mask is not None:
+        liver = seg.Segment(seg.LIVER, _mask(prepared), _by(prepared) or None)
+        path = out / f"{name}_liver.dcm"
+        written.append(seg.write_segmentation(path, series, grid, [liver], description="liver", version=version))
+    shown = Frame.between(grid, prepared.grid).to_source(drawn(explanation).maps[name])
+    parts = [(seg.SPEAKS_FOR, shown.clip(0, 1)), (seg.SPEAKS_AGAINST, (-shown).clip(0, 1))]
+    segments = [seg.Segment(meaning, values, explanation.model) for meaning, values in parts if values.max() > 0]
+    if segments:
+        told = f"{explanation.label}, {explanation.target}"
+        path = out / f"{name}_{explanation.method}.dcm"
+        written.append(seg.write_segmentation(path, series, grid, segments, description=told, version=version))
+    return written

@@ -1,0 +1,124 @@
+"""Masks and maps leave as DICOM segmentation objects, and a second library (GDCM in SimpleITK) finds them in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_phantoms import NAME, T1, T2, write_series
+from pydicom import dcmread
+from typer.testing import CliRunner
+
+import cirrnb
+from cirrnb.cli import app
+from cirrnb.data.dicom import segmentation as seg
+from cirrnb.data.dicom.importing import import_dicom, look_through
+from cirrnb.data.errors import InputError
+from cirrnb.data.grid import Grid
+
+OBLIQUE = tuple(np.round([0.98480775, 0.17364818, 0, -0.16773126, 0.95125124, 0.25881905], 8))
+
+
+def lps(path: Path) -> dict[tuple[float, ...], float]:
+    """Where an image is not 0, as SimpleITK reads it: LPS coordinates, one decimal, and value."""
+    image = sitk.ReadImage(str(path))
+    values = sitk.GetArrayFromImage(image)
+    found = {}
+    for place in np.argwhere(values > 0):
+        point = image.TransformIndexToPhysicalPoint([int(one) for one in place[::-1]])
+        found[tuple(np.round(point, 1) + 0.0)] = float(values[tuple(place)])
+    return found
+
+
+@pytest.mark.parametrize("fractional", [False, True])
+def test_a_segment_is_read_back_in_its_place_by_another_library(fractional: bool, tmp_path: Path) -> None:
+    write_series(tmp_path / "dicom", T2, orientation=OBLIQUE, spacing=(1.25, 1.75), apart=6.5)
+    import_dicom(tmp_path / "dicom", tmp_path / "own")
+    image = nib.load(tmp_path / "own/case-1/T2W.nii.gz")
+    marked = np.zeros(image.shape, dtype=np.float32)
+    marked[3:6, 17:20, 2:5] = 1
+    marked[4, 18, 3] = 0.6
+    values = marked if fractional else marked > 0
+    series = look_through(tmp_path / "dicom").judged[0].series
+    path = seg.write_segmentation(
+        tmp_path / "out.dcm", series, Grid(image.shape, image.affine), [seg.Segment(seg.LIVER, values, "a program")],
+        description="test", version="1",
+    )  # fmt: skip
+    found = lps(path)
+    expected = {}
+    for place in np.argwhere(marked > 0):
+        x, y, z, _ = image.affine @ [*place, 1]
+        value = round(255 * float(marked[tuple(place)])) if fractional else 255  # what GDCM makes of a bit
+        expected[tuple(np.round([-x, -y, z], 1) + 0.0)] = value
+    assert found == expected
+    assert path.stat().st_size > 0 and not list(tmp_path.glob(".writing*"))
+
+
+def test_it_points_at_its_series_and_says_what_it_is(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "dicom", T1)
+    series = look_through(tmp_path / "dicom").judged[0].series
+    assert series.grid is not None
+    values = np.ones(series.grid.shape, dtype=bool)
+    segment = seg.Segment(seg.LIVER, values, "MRSegmentator")
+    path = seg.write_segmentation(tmp_path / "a.dcm", series, series.grid, [segment], description="liver", version="1")
+    data = dcmread(path)
+    referenced = data.ReferencedSeriesSequence[0]
+    assert referenced.SeriesInstanceUID == series.uid and str(data.PatientName) == NAME
+    known = {one.ReferencedSOPInstanceUID for one in referenced.ReferencedInstanceSequence}
+    assert known == {dcmread(one).SOPInstanceUID for one in files}
+    told = data.SegmentSequence[0]
+    assert (told.SegmentLabel, told.SegmentAlgorithmType) == ("liver", "AUTOMATIC")
+    assert told.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Liver"
+    assert "research only" in data.SeriesDescription
+
+
+def test_a_series_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
+    write_series(tmp_path / "dicom", T1)
+    series = look_through(tmp_path / "dicom").judged[0].series
+    assert series.grid is not None
+    moved = Grid(series.grid.shape, _moved(series.grid.affine))
+    with pytest.raises(InputError, match="lies elsewhere"):
+        seg.write_segmentation(tmp_path / "a.dcm", series, moved, [], description="", version="1")
+
+
+def _moved(affine: np.ndarray) -> np.ndarray:
+    other = np.array(affine)
+    other[2, 3] += 3
+    return other
+
+
+def test_a_case_is_exported_by_the_command_and_overlaps_its_nifti(tmp_path: Path) -> None:
+    """A simulated scan made DICOM, imported, given its mask, explained, exported and read back."""
+    made = cirrnb.simulate_cohort(tmp_path / "sim", patients=3, seed=5, scale="tiny", healthy=0, workers=1)
+    scan = next(one for one in made.scans if one.sequence == "T1W")
+    mask = nib.as_closest_canonical(nib.load(scan.mask))
+    middle = int(np.asarray(mask.dataobj).sum(axis=(0, 1)).argmax())
+    few = (slice(None), slice(None), slice(middle - 5, middle + 6))
+    mask, image = mask.slicer[few], nib.as_closest_canonical(nib.load(scan.image)).slicer[few]
+    turned = np.asarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0)  # RAS to slices, rows, columns in LPS
+    far = image.affine @ [image.shape[0] - 1, image.shape[1] - 1, 0, 1]
+    across, down, apart = (float(one) for one in image.header.get_zooms()[:3])
+    origin, spacing = (-far[0], -far[1], far[2]), (down, across)
+    write_series(tmp_path / "dicom", T1, voxels=turned.astype(np.int16), origin=origin, spacing=spacing, apart=apart)
+    import_dicom(tmp_path / "dicom", tmp_path / "own")
+    imported = nib.load(tmp_path / "own/case-1/T1W.nii.gz")
+    back = nib.orientations.ornt_transform(nib.io_orientation(mask.affine), nib.io_orientation(imported.affine))
+    nib.save(mask.as_reoriented(back), tmp_path / "own/case-1/mask.nii.gz")
+    table = tmp_path / "own/scans.csv"
+    table.write_text(table.read_text().replace("T1W.nii.gz,", "T1W.nii.gz,case-1/mask.nii.gz", 1))
+    words = ["export", str(tmp_path / "own"), str(tmp_path / "out"), "--dicom", str(tmp_path / "dicom")]
+    words += ["--method", "grad_cam", "--prepared", str(tmp_path / "prepared")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"T1W_liver.nii.gz", "T1W_grad_cam.nii.gz", "T1W_liver.dcm", "T1W_grad_cam.dcm"}
+    liver = nib.load(tmp_path / "out/T1W_liver.nii.gz")
+    places = np.argwhere(np.asarray(liver.dataobj) > 0) @ liver.affine[:3, :3].T + liver.affine[:3, 3]
+    expected = {tuple(np.round(point * [-1, -1, 1], 1) + 0.0) for point in places}
+    assert set(lps(tmp_path / "out/T1W_liver.dcm")) == expected
+    assert lps(tmp_path / "out/T1W_grad_cam.dcm")
+    moved = [*words[:4], str(tmp_path / "sim"), *words[5:]]
+    assert isinstance(CliRunner().invoke(app, moved).exception, InputError)

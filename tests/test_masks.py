@@ -1,0 +1,122 @@
+"""Masks that a program drew: by its real command line, marked as such, doubted where they cannot be a liver."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import cirrnb
+from cirrnb.cli import app
+from cirrnb.data.errors import InputError
+from cirrnb.data.grid import Grid
+from cirrnb.data.masks.cohort import add_masks
+from cirrnb.data.masks.plausibility import doubts
+
+GRID = Grid((70, 80, 30), np.diag([-4.0, -4.0, 6.0, 1.0]))  # LPS: the first axis runs to the patient's left
+
+
+def liver(volume: tuple[slice, slice, slice] = (slice(10, 34), slice(20, 50), slice(6, 22))) -> np.ndarray:
+    mask = np.zeros(GRID.shape, dtype=bool)
+    mask[volume] = True
+    return mask
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program in an environment of its own, as a user would name it."""
+    path = tmp_path / "mrseg" / "mrsegmentator"
+    path.parent.mkdir()
+    stand_in = Path(__file__).with_name("stand_in_mrsegmentator.py")
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{stand_in}" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    values = np.full(GRID.shape, 30, dtype=np.int16)
+    values[liver()] = 120
+    for name in ("A17_T1W.nii.gz", "A17_T2W.nii", "B2_T2W.nii.gz"):
+        nib.save(nib.Nifti1Image(values, GRID.affine), folder / name)
+    nib.save(nib.Nifti1Image(liver().astype(np.uint8), GRID.affine), folder / "B2_T2W_mask.nii.gz")
+    return folder
+
+
+def test_a_box_of_a_livers_size_is_not_doubted() -> None:
+    assert doubts(liver(), GRID) == ()  # 24 x 30 x 16 voxels of 96 mm³: 1106 mL, on the right
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (liver((slice(10, 20), slice(20, 40), slice(6, 16))), "192 mL, where livers have 500 to 2800"),
+        (liver((slice(2, 60), slice(10, 70), slice(2, 28))), "8686 mL"),
+        (liver() | liver((slice(2, 8), slice(60, 78), slice(2, 28))), "2 parts, of which the largest has 80%"),
+        (liver((slice(10, 34), slice(20, 50), slice(0, 16))), "reaches the lowest slice"),
+        (liver((slice(10, 34), slice(20, 50), slice(14, 30))), "reaches the highest slice"),
+        (liver((slice(0, 24), slice(20, 50), slice(6, 22))), "reaches the edge of the picture"),
+        (liver((slice(40, 64), slice(20, 50), slice(6, 22))), "100% of it lies on the patient's left"),
+        (np.zeros(GRID.shape, dtype=bool), "empty"),
+    ],
+)
+def test_what_cannot_be_a_liver_is_doubted(mask: np.ndarray, told: str) -> None:
+    assert any(told in one for one in doubts(mask, GRID)), doubts(mask, GRID)
+
+
+def test_scans_without_a_mask_get_one_that_is_marked(own: Path, program: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in own.iterdir()}
+    words = ["segment", str(own), str(tmp_path / "out"), "--program", str(program), "--fast", "--cpu"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0 and "own/A17 T1W: drawn" in result.output, result.output
+    scans = {scan.name: scan for scan in cirrnb.read_cohort(tmp_path / "out").scans}
+    assert {name: scan.extra["mask_by"] for name, scan in scans.items()} == {
+        "own/A17 T1W": "MRSegmentator",
+        "own/A17 T2W": "MRSegmentator",
+        "own/B2 T2W": None,
+    }
+    drawn = nib.load(scans["own/A17 T2W"].mask)
+    assert np.array_equal(np.asarray(drawn.dataobj) > 0, liver()) and np.array_equal(drawn.affine, GRID.affine)
+    assert scans["own/B2 T2W"].mask.resolve() == (own / "B2_T2W_mask.nii.gz").resolve()
+    assert {path: path.read_bytes() for path in own.iterdir()} == before
+
+
+def test_one_that_cannot_be_a_liver_is_told(own: Path, program: Path, tmp_path: Path) -> None:
+    values = np.full(GRID.shape, 120, dtype=np.int16)
+    nib.save(nib.Nifti1Image(values, GRID.affine), own / "A17_T1W.nii.gz")
+    made = add_masks(own, tmp_path / "out", program=program)
+    assert "16128 mL, where livers have 500 to 2800" in made.drawn["own/A17 T1W"]
+    assert "16128 mL" in cirrnb.read_cohort(made.table).scans[0].extra["mask_doubts"]
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [("fails", "last words: RuntimeError: CUDA"), ("no liver", "no liver found"), ("elsewhere", "on another grid")],
+)
+def test_a_program_that_draws_nothing_of_use_is_told(
+    act: str, told: str, own: Path, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN", act)
+    with pytest.raises(InputError, match=told):
+        add_masks(own, tmp_path / "out", program=program)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_drawn_is_kept_where_the_program_ends_early(
+    own: Path, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN", "one")
+    made = add_masks(own, tmp_path / "out", program=program)
+    assert list(made.drawn) == ["own/A17 T1W"] and made.failed == {"own/A17 T2W": "nothing made of it"}
+
+
+def test_without_the_program_the_way_out_is_told(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"pip install mrsegmentator.*Or go on without masks"):
+        add_masks(own, tmp_path / "out")
