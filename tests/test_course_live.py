@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_explorer_live import PATIENCE, browser, free_port, page, serving
+from test_explorer_live import browser, free_port, page, serving
 
 __all__ = ["browser", "page"]  # fixtures
 
 pytestmark = pytest.mark.browser
 CASES = 3
+PATIENCE = 240_000  # ms; the course is a whole notebook, which runs before the page is there
 
 
 @pytest.fixture(scope="module")

@@ -27,14 +27,15 @@ LIMITS = """\
 ## What is not known, and what goes wrong
 
 - **Readers.** The stages it imitates are one reader's impression; in the simulation that reader has a noise of 0.12
-  standard deviations. How far radiologists agree on mild, moderate and severe in CirrMRI600+ is **unknown**. Agreement with one
-  reader is not agreement with the disease.
-- **Licence.** The package and this model are Apache-2.0, and no real scan went into it. CirrMRI600+ is CC BY-NC 4.0: it,
-  and what is made from it, is not for commercial use.
-- **Automation bias.** Readers follow a wrong answer when they see it first, whatever their experience (Dratsch et al.,
-  Radiology 2023;307:e222176). The explorer and the course show the images first for that reason.
+  standard deviations. How far radiologists agree on mild, moderate and severe in CirrMRI600+ is **unknown**.
+  Agreement with one reader is not agreement with the disease.
+- **Licence.** The package and this model are Apache-2.0, and no real scan went into it. CirrMRI600+ is CC BY-NC 4.0:
+  it, and what is made from it, is not for commercial use.
+- **Automation bias.** Readers follow a wrong answer when they see it first, whatever their experience (Dratsch et
+  al., Radiology 2023;307:e222176). The explorer and the course show the images first for that reason.
 - **Moderate** patients are often told mild or severe. What it was shown of scanners, contrast agents and diseases is
-  what the simulator knows, and whatever told the stage in training it may have learnt: docs/benchmark.md tells of a scanner.
+  what the simulator knows, and whatever told the stage in training it may have learnt: docs/benchmark.md tells of a
+  scanner.
 - **Maps** of what it used are not maps of disease: docs/reading_an_attribution.md.
 """
 
