@@ -70,7 +70,7 @@ def draw_quiz(browser: Any, folder: str) -> None:
         quiz = page.locator(".cn-quiz")
         for number in range(3):
             quiz.get_by_text(f"Case {number + 1} of {CASES}").wait_for(timeout=PATIENCE)
-            quiz.locator(".cn-pane").first.focus()
+            quiz.locator(".cn-pane[tabindex]").first.focus()
             page.keyboard.press("213"[number])
             page.keyboard.press("Enter")
             quiz.locator(".cn-onward").wait_for(timeout=PATIENCE)

@@ -59,7 +59,7 @@ def play(page: Any, url: str, folder: Path, pictures: Path | None = None) -> Non
     quiz = page.locator(".cn-quiz")
     for number in range(CASES):
         quiz.get_by_text(f"Case {number + 1} of {CASES}").wait_for(timeout=PATIENCE)
-        pane = quiz.locator(".cn-pane").first
+        pane = quiz.locator(".cn-pane[tabindex]").first
         pane.focus()
         # The image before the answer: neither signs nor model are in the page yet.
         assert quiz.locator("[data-part=evidence]").is_hidden() and "The model" not in quiz.inner_text()

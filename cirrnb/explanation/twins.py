@@ -99,7 +99,9 @@ class SimulatedTruth:
                 body = find_body(orientation.apply(image), spacing, prepared.settings.percentiles)
                 low, high = body.low, body.high
             volume = resample_like(prepared, image.astype(np.float32))
-            made[sequence] = scale(volume, low, high).astype(np.float32)
+            # As in preparation, 0 beyond the file's own field of view, whatever 0 becomes within.
+            there = labels_like(prepared, np.ones(image.shape, np.uint8)) > 0
+            made[sequence] = np.where(there, scale(volume, low, high).astype(np.float32), np.float32(0))
         return made
 
     def bears(self, bag: Bag) -> tuple[str, ...]:
