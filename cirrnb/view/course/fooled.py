@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import STAGES
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.simulation.scans import SCANNERS
 from cirrnb.view.slices import Slice, montage
@@ -55,6 +56,7 @@ def scanner_figure(table: pd.DataFrame | None = None) -> go.Figure:
                 mode="lines+markers",
                 name=stage,
                 legendgroup=stage,
+                legendrank=1 + STAGES.index(stage),
                 showlegend=stage not in seen,
                 line={"color": STAGE_COLOURS[stage], "width": 1.5},
                 marker={"size": 7},
