@@ -352,6 +352,19 @@ def import_dicom(
         raise typer.Exit(SOME_LEFT_OUT)
 
 
+@app.command()
+def learn(
+    cases: Annotated[int, typer.Option(min=2, help="Patients of the quiz.")] = 20,
+    scale: Annotated[str, typer.Option(metavar="small|tiny", help="How fine the scans are.")] = "small",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8866,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in course/progress.json."""
+    from cirrnb.run.learn import learn as serve
+
+    raise typer.Exit(serve({"cases": cases, "scale": scale}, port=port, browser=browser, tell=typer.echo))
+
+
 def _add_alias(command: str, notebook: str, words: str) -> None:
     try:
         source = find_notebook(notebook)

@@ -28,7 +28,7 @@ HEAVY = {
     "nibabel",
     "captum",
 }
-COMMANDS = ("simulate", "audit", "prepare", "run", "train", "evaluate", "explore", "demo")
+COMMANDS = ("simulate", "audit", "prepare", "run", "train", "evaluate", "explore", "learn", "demo")
 
 
 def python(code: str, *arguments: str) -> str:

@@ -102,11 +102,11 @@ def sign_effects(score: PatientScore, bag: Bag, truth: SimulatedTruth, signs: Se
     seen = bag.only([SEQUENCES[index] for index in score.batch.sequence.unique()])
     assert seen is not None
     own = float(score(score.slices)[0])
-    total = own - float(score(_slices(truth.without(seen)))[0])
+    total = own - float(score(as_slices(truth.without(seen)))[0])
     rows = []
     for sign in truth.bears(bag):
         if sign in signs:
-            effect = own - float(score(_slices(truth.without(seen, sign)))[0])
+            effect = own - float(score(as_slices(truth.without(seen, sign)))[0])
             used = bool(effect * np.sign(total) >= USED * abs(total)) and total != 0
             rows.append({"sign": sign, "effect": effect, "total": total, "used": used})
     return pd.DataFrame(rows, columns=["sign", "effect", "total", "used"])
@@ -141,6 +141,6 @@ def signs_by_stage(
     return pd.concat([counted, groups[["effect", "attributed"]].mean()], axis=1).reset_index()
 
 
-def _slices(images: Maps) -> torch.Tensor:
+def as_slices(images: Maps) -> torch.Tensor:
     """(1, slices, rows, columns) of images by sequence, in the order of the patient's own."""
     return torch.from_numpy(np.concatenate([np.asarray(one, dtype=np.float32) for one in images.values()]))[None]

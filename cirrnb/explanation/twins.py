@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.preparation.geometry import labels_like, resample_like
-from cirrnb.data.preparation.intensity import scale
+from cirrnb.data.preparation.geometry import Orientation, labels_like, resample_like
+from cirrnb.data.preparation.intensity import find_body, scale
 from cirrnb.data.prepared import Bag, PreparedScan
 from cirrnb.simulation.cohort import MARK, simulator_hash
 from cirrnb.simulation.patients import Patient, Plan, draw_patient, plan
-from cirrnb.simulation.scans import scanner, simulate_scan
-from cirrnb.simulation.signs import SIGNS
+from cirrnb.simulation.scans import SCANNERS, scanner, simulate_scan
+from cirrnb.simulation.signs import SIGNS, Latent
 
 
 class SimulatedTruth:
@@ -65,12 +65,43 @@ class SimulatedTruth:
             raise InputError("sign", repr(sign), f"one of {SIGNS}", "Choose one of these.")
         patient = self._patient(bag)
         changed = replace(patient, body=patient.body.twin if sign is None else patient.body.without(sign))
-        name = scanner(patient, self.request["seed"], self.request["shortcut"])
+        return self._again(bag, changed, scanner(patient, self.request["seed"], self.request["shortcut"]))
+
+    def scanner(self, bag: Bag) -> str:
+        """The scanner that the patient was on, one of `cirrnb.simulation.scans.SCANNERS`."""
+        return scanner(self._patient(bag), self.request["seed"], self.request["shortcut"])
+
+    def on_scanner(self, bag: Bag, name: str) -> dict[str, NDArray[np.float32]]:
+        """Sequence -> (slices, rows, columns) on the prepared grid: the same patient, breath and noise on a scanner.
+
+        Scaled as preparation scales a scan of its own, by the percentiles of its body.
+
+        Raises InputError for a scanner that does not exist, or a patient who is not of this cohort.
+        """
+        if name not in SCANNERS:
+            raise InputError("scanner", repr(name), f"one of {tuple(SCANNERS)}", "Choose one of these.")
+        return self._again(bag, self._patient(bag), name, scaled_anew=True)
+
+    def latent(self, bag: Bag) -> Latent | None:
+        """What is true of the patient's disease; None for a healthy subject."""
+        return self._patient(bag).latent
+
+    def _again(
+        self, bag: Bag, patient: Patient, name: str, scaled_anew: bool = False
+    ) -> dict[str, NDArray[np.float32]]:
         made = {}
         for sequence, prepared in bag.scans.items():
-            image = simulate_scan(changed, sequence, self.request["seed"], self.request["scale"], name, False).image
+            image = simulate_scan(patient, sequence, self.request["seed"], self.request["scale"], name, False).image
+            low, high = prepared.measured["low"], prepared.measured["high"]
+            if scaled_anew:
+                orientation = Orientation.of(prepared.source_grid)
+                spacing = orientation.grid(prepared.source_grid).spacing
+                body = find_body(orientation.apply(image), spacing, prepared.settings.percentiles)
+                low, high = body.low, body.high
             volume = resample_like(prepared, image.astype(np.float32))
-            made[sequence] = scale(volume, prepared.measured["low"], prepared.measured["high"]).astype(np.float32)
+            # As in preparation, 0 beyond the file's own field of view, whatever 0 becomes within.
+            there = labels_like(prepared, np.ones(image.shape, np.uint8)) > 0
+            made[sequence] = np.where(there, scale(volume, low, high).astype(np.float32), np.float32(0))
         return made
 
     def bears(self, bag: Bag) -> tuple[str, ...]:

@@ -24,9 +24,18 @@ class Measurement:
     note: str = ""
     source: str = ""
 
+    @property
+    def reason(self) -> str:
+        """Why there is no value, or nothing."""
+        return self.note if self.value is None else ""
+
+    @property
+    def amount(self) -> str:
+        """Value and unit as a person would write them."""
+        return "not measured" if self.value is None else f"{_rounded(self.value)} {self.unit}".strip()
+
     def __str__(self) -> str:
-        told = "not measured" if self.value is None else f"{_rounded(self.value)} {self.unit}".strip()
-        return f"{self.name}: {told}" + (f" ({self.note})" if self.note else "")
+        return f"{self.name}: {self.amount}" + (f" ({self.note})" if self.note else "")
 
 
 def _rounded(value: float) -> str:

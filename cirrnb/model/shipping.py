@@ -28,6 +28,22 @@ LIMIT = 5_000_000
 """Bytes that a model in the package may have."""
 CARD = "card.md"
 
+LIMITS = """\
+## What is not known, and what goes wrong
+
+- **Readers.** The stages it imitates are one reader's impression; in the simulation that reader has a noise of 0.12
+  standard deviations. How far radiologists agree on mild, moderate and severe in CirrMRI600+ is **unknown**.
+  Agreement with one reader is not agreement with the disease.
+- **Licence.** The package and this model are Apache-2.0, and no real scan went into it. CirrMRI600+ is CC BY-NC 4.0:
+  it, and what is made from it, is not for commercial use.
+- **Automation bias.** Readers follow a wrong answer when they see it first, whatever their experience (Dratsch et
+  al., Radiology 2023;307:e222176). The explorer and the course show the images first for that reason.
+- **Moderate** patients are often told mild or severe. What it was shown of scanners, contrast agents and diseases is
+  what the simulator knows, and whatever told the stage in training it may have learnt: docs/benchmark.md tells of a
+  scanner.
+- **Maps** of what it used are not maps of disease: docs/reading_an_attribution.md.
+"""
+
 
 def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> Path:
     """Copy the folds of a cross-validation's folder that fit into `out`, with calibration and card; returns `out`.
@@ -104,12 +120,14 @@ not a medical device, no diagnosis. Trained on {origin}.
 - Answers for training patients: each by the fold that had not seen them, without names (`{TRAINING}`).
 - Versions: {versions}.
 
+{LIMITS}
 ## Made by
 
 ```
 cirrnb simulate cohorts/development --patients 240 --seed 7
 cirrnb train --cohort cohorts/development --run runs/development --folds 5
 python -m cirrnb.model.shipping runs/development cohorts/development
+python docs/subgroups.py
 ```
 
 ## Settings

@@ -111,8 +111,10 @@ def _render_data(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
         return render_figure(data[FIGURE])
     if (browser := data.get("text/html", "")).startswith(FIGURE_OPENS):
         return browser  # our own, and its packed pictures are no text to look for paths in
-    if NOTICE in data or SUMMARY in data or "application/vnd.jupyter.widget-view+json" in data:
-        return ""  # The page has its own banner, and a widget is dead without a kernel.
+    if NOTICE in data or SUMMARY in data:
+        return ""  # The page has its own banner.
+    if "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data:
+        return ""  # A widget without a word beside it is dead without a kernel.
     clean = {kind: without_paths(value) if kind in _TEXTUAL else value for kind, value in data.items()}
     if clean.get("text/html", "").startswith(PIECE_OPENS):
         return str(clean["text/html"])

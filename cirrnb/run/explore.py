@@ -50,6 +50,13 @@ def explore(
     source = find_notebook(NOTEBOOK)
     values = check(read_schema(source), parameters, source.stem)
     _make_ready(values, tell)
+    return serve(source, values, "The explorer", port=port, browser=browser, tell=tell)
+
+
+def serve(
+    source: Path, values: dict[str, Any], name: str, *, port: int, browser: bool, tell: Callable[[str], None]
+) -> int:
+    """Serve a notebook with its parameters to this machine alone until it is interrupted; Voila's exit code."""
     port = _free(port)
     with _served(source, values) as (notebook, private):
         command = [
@@ -59,7 +66,7 @@ def explore(
             *([] if browser else ["--no-browser"]),
         ]
         paths = os.pathsep.join([str(private), *filter(None, [os.environ.get("JUPYTER_PATH")])])
-        tell(f"The explorer: http://{HOST}:{port}/ (Ctrl-C ends it)")
+        tell(f"{name}: http://{HOST}:{port}/ (Ctrl-C ends it)")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this ends the server with it
         process = subprocess.Popen(command, env={**os.environ, "JUPYTER_PATH": paths, "TQDM_DISABLE": "1"})
         try:
@@ -122,7 +129,7 @@ def _served(source: Path, values: dict[str, Any]) -> Iterator[tuple[Path, Path]]
         template.mkdir(parents=True)
         (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
         (template / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
-        copy = Path(private) / "page" / f"{NOTEBOOK}.ipynb"
+        copy = Path(private) / "page" / source.name
         copy.parent.mkdir()
         nbformat.write(notebook, copy)
         yield copy, Path(private)

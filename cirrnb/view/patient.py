@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ import pandas as pd
 from cirrnb.data.prepared import Bag, PreparedScan
 from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.explanation import Explanation
+from cirrnb.measure.measurement import Measurement
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.trained import TrainedModel
 from cirrnb.view.attribution import colours, slices_that_count
@@ -21,15 +21,6 @@ from cirrnb.view.notice import RESEARCH_ONLY, SIMULATED
 from cirrnb.view.piece import Piece
 from cirrnb.view.sheet import sheet
 from cirrnb.view.slices import Slice
-
-
-class Measured(Protocol):
-    """A biomarker of one scan; `value` is None, and `reason` says why, where it could not be measured."""
-
-    name: str
-    value: float | None
-    unit: str
-    reason: str
 
 
 def head(bag: Bag, *, simulated: bool) -> Piece:
@@ -134,7 +125,7 @@ def beaten(table: pd.DataFrame) -> str:
     return "both" if len(passed) == 2 else passed[0] if passed else "neither"
 
 
-def biomarkers(found: Mapping[str, Sequence[Measured]]) -> Piece:
+def biomarkers(found: Mapping[str, Sequence[Measurement]]) -> Piece:
     """What was measured on each scan, with its unit, or why it could not be."""
     rows = [
         f"<tr><th>{escape(one.name)}</th><td>{escape(name)}</td><td>{_value(one)}</td></tr>"
@@ -149,10 +140,11 @@ def biomarkers(found: Mapping[str, Sequence[Measured]]) -> Piece:
     )
 
 
-def _value(one: Measured) -> str:
+def _value(one: Measurement) -> str:
     if one.value is None or pd.isna(one.value):
         return f"not measured: {escape(one.reason)}"
-    return f"{one.value:.4g} {escape(one.unit)}"
+    remark = f" <span class='small'>{escape(one.note)}</span>" if one.note else ""
+    return f"{escape(one.amount)}{remark}"
 
 
 def facts(rows: Mapping[str, str], kind: str = "facts") -> Piece:

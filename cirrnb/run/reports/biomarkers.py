@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cirrnb.data.prepared import Bag
-from cirrnb.view.patient import Measured
+from cirrnb.measure.biomarkers.scan import NO_ORGANS, biomarkers
+from cirrnb.measure.measurement import Measurement
 
 
-def biomarkers_of(bag: Bag) -> Mapping[str, Sequence[Measured]]:
-    """Sequence -> what was measured on that scan of the patient; empty where nothing is.
+def biomarkers_of(bag: Bag) -> Mapping[str, Sequence[Measurement]]:
+    """Sequence -> what was measured on that scan of the patient; what needs a segmentation of other organs is told only
+    where there is one.
 
     Whatever comes back is shown on the patient's page and gets a column each in summary.csv.
     """
-    return {}
+    return {
+        name: [one for one in biomarkers(prepared.scan) if one.note != NO_ORGANS]
+        for name, prepared in bag.scans.items()
+    }

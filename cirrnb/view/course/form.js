@@ -1,0 +1,166 @@
+// A question, its choices, and what is said to the answer. Everything is native HTML, so that keyboard and screen
+// reader find what they know: radio buttons, a number field, buttons.
+
+const PATIENCE = 8000; // ms without a word from the kernel after which it is taken for busy or gone
+
+function render({ model, el }) {
+  const root = document.createElement("div");
+  root.className = "cn-form";
+  root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab has shortcuts of its own on digits and arrows
+  root.innerHTML = `<form novalidate><fieldset><legend></legend><div class="cn-prompt"></div><div class="cn-choices"></div>
+      <div class="cn-act"><button type="submit" class="cn-primary"></button><span class="cn-keys"></span></div></fieldset></form>
+    <p class="cn-slip" role="alert"></p>
+    <div class="cn-reply" tabindex="-1" role="status"></div>`;
+  el.append(root);
+  const find = (selector) => root.querySelector(selector);
+  const group = `cn-${Math.random().toString(36).slice(2)}`;
+  const slip = find(".cn-slip");
+  let waiting = null;
+
+  const tell = (content) => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      slip.textContent = "The kernel does not answer: it is busy, or it has stopped. What was answered before is kept; reload the page to go on.";
+    }, PATIENCE);
+    model.send(content);
+  };
+
+  const inputs = () => [...root.querySelectorAll(".cn-choices input")];
+  const given = () => {
+    const all = inputs();
+    return all.length === 1 && all[0].type === "text" ? all[0].value.trim() : (all.find((one) => one.checked) || {}).value || "";
+  };
+
+  function showTask() {
+    const { title = "", prompt = "", choices = [], unit = "", button = "Check" } = model.get("task");
+    find("legend").textContent = title;
+    find(".cn-prompt").innerHTML = prompt;
+    const place = find(".cn-choices");
+    place.replaceChildren();
+    find("form").hidden = !choices.length && !unit;
+    for (const [index, { value, words }] of choices.entries()) {
+      const label = document.createElement("label");
+      const input = Object.assign(document.createElement("input"), { type: "radio", name: group, value });
+      label.append(input, words);
+      input.setAttribute("aria-keyshortcuts", String(index + 1));
+      place.append(label);
+    }
+    if (!choices.length && unit) {
+      const label = document.createElement("label");
+      const input = Object.assign(document.createElement("input"), { type: "text", inputMode: "decimal", size: 8, autocomplete: "off" });
+      label.append("Your number ", input, ` ${unit}`);
+      place.append(label);
+    }
+    find(".cn-primary").textContent = button;
+    find(".cn-keys").textContent = choices.length ? `Keys 1 to ${choices.length} choose, Enter checks.` : "";
+    slip.textContent = "";
+  }
+
+  function showReply(byHand) {
+    const { html = "", right = null, onward = "", again = false, answer = "" } = model.get("reply");
+    const box = find(".cn-reply");
+    box.innerHTML = html;
+    box.dataset.right = right === null ? "" : String(right);
+    box.hidden = !html;
+    if (answer) for (const one of inputs()) if (one.type === "radio") one.checked = one.value === answer;
+    const closed = Boolean(html) && !again;
+    for (const one of [...inputs(), find(".cn-primary")]) one.disabled = closed;
+    find(".cn-act").hidden = closed;
+    if (onward) {
+      const button = Object.assign(document.createElement("button"), { type: "button", className: "cn-primary cn-onward" });
+      button.textContent = onward;
+      button.setAttribute("aria-keyshortcuts", "N");
+      box.append(button);
+    }
+    if (html && byHand) box.focus({ preventScroll: false });
+    if (html) outline();
+  }
+
+  // The planted signs of the case are outlined with the answer, by the same box that a reader may untick afterwards.
+  function outline(left = 40) {
+    const box = whole() && whole().querySelector('.cn-viewer input[data-set="evidence"]');
+    if (!box) return;
+    if (box.closest("label").hidden) {
+      if (left) setTimeout(() => outline(left - 1), 50);
+      return;
+    }
+    if (!box.checked) box.click();
+  }
+
+  const whole = () => root.closest(".cn-quiz");
+
+  find("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+
+  function submit() {
+    if (find(".cn-primary").disabled) return;
+    const value = given();
+    slip.textContent = value ? "" : "Choose an answer first.";
+    if (value) {
+      acted = true;
+      tell({ kind: "answer", value });
+    }
+  }
+
+  let acted = false; // whether the reader just did something, so that focus may follow
+  find(".cn-reply").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    acted = true;
+    if (button.dataset.go !== undefined) tell({ kind: "go", number: Number(button.dataset.go) });
+    else if (button.classList.contains("cn-onward")) tell({ kind: "next" });
+  });
+
+  // The same keys over the pictures, so that nobody has to leave them to answer.
+  function keys(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const typing = event.target.matches && event.target.matches('input[type="text"], textarea, select');
+    const choice = inputs()[Number(event.key) - 1];
+    if (!typing && choice && choice.type === "radio" && !choice.disabled) {
+      choice.checked = true;
+      slip.textContent = "";
+      event.preventDefault();
+    } else if (event.key === "Enter" && !event.target.closest("button, summary, a") && !find(".cn-primary").disabled) {
+      event.preventDefault();
+      submit();
+    } else if (!typing && event.key.toLowerCase() === "n") {
+      const button = find(".cn-onward");
+      if (button) button.click();
+    }
+  }
+  let ground = null;
+  requestAnimationFrame(() => {
+    ground = whole() || root;
+    ground.setAttribute("data-lm-suppress-shortcuts", "true");
+    ground.addEventListener("keydown", keys);
+  });
+
+  const onTask = () => {
+    showTask();
+    const pane = whole() && whole().querySelector(".cn-pane[tabindex]");
+    if (acted && pane) pane.focus();
+    acted = false;
+  };
+  const onReply = () => {
+    showReply(acted);
+    acted = false;
+  };
+  const onHeard = () => clearTimeout(waiting);
+  model.on("change:task", onTask);
+  model.on("change:reply", onReply);
+  model.on("msg:custom", onHeard);
+  showTask();
+  showReply(false);
+
+  return () => {
+    clearTimeout(waiting);
+    model.off("change:task", onTask);
+    model.off("change:reply", onReply);
+    model.off("msg:custom", onHeard);
+    if (ground) ground.removeEventListener("keydown", keys);
+  };
+}
+
+export default { render };

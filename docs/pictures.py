@@ -1,0 +1,87 @@
+"""Pictures of docs/reading_an_attribution.md and of the README's section for students: `python docs/pictures.py`.
+
+Needs the extra [test] and chromium. A sign with and without, what a scanner does to a model, the quiz after an answer.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+from screenshots import HERE, PATIENCE, wait_for
+
+from cirrnb.explanation.one_sign import one_sign
+from cirrnb.view.course.fooled import scanner_figure
+from cirrnb.view.course.switched import switched_sign
+
+CASES = 6
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        draw_sign(browser, Path(folder))
+        draw_swap(browser, Path(folder))
+        draw_quiz(browser, folder)
+        browser.close()
+
+
+def opened(browser: Any, folder: Path, html: str, height: int) -> Any:
+    file = folder / "page.html"
+    file.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><body>{html}', encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1000, "height": height})
+    page.goto(file.as_uri())
+    return page
+
+
+def draw_sign(browser: Any, folder: Path) -> None:
+    pairs = [one_sign("ascites", "T1W"), one_sign("ascites", "T2W")]
+    html = switched_sign(pairs).html + switched_sign(pairs).html
+    page = opened(browser, folder, html, 800)
+    page.locator("input[value=outline]").first.check()
+    page.locator("input[value=without]").last.check()
+    page.locator("body").screenshot(path=HERE / "one_sign.png")
+
+
+def draw_swap(browser: Any, folder: Path) -> None:
+    html = scanner_figure().update_layout(width=960).to_html(include_plotlyjs=True, config={"displayModeBar": False})
+    page = opened(browser, folder, html, 520)
+    page.locator(".main-svg .scatterlayer").first.wait_for(timeout=PATIENCE)
+    page.locator(".js-plotly-plot").screenshot(path=HERE / "scanner_swap.png")
+
+
+def draw_quiz(browser: Any, folder: str) -> None:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port = trial.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/"
+    command = [sys.executable, "-c", "from cirrnb.cli import main; main()", "learn", "--no-browser"]
+    server = subprocess.Popen([*command, f"--port={port}", f"--cases={CASES}"], cwd=folder)
+    try:
+        wait_for(url)
+        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.goto(url, timeout=PATIENCE)
+        quiz = page.locator(".cn-quiz")
+        for number in range(3):
+            quiz.get_by_text(f"Case {number + 1} of {CASES}").wait_for(timeout=PATIENCE)
+            quiz.locator(".cn-pane[tabindex]").first.focus()
+            page.keyboard.press("213"[number])
+            page.keyboard.press("Enter")
+            quiz.locator(".cn-onward").wait_for(timeout=PATIENCE)
+            if number < 2:
+                page.keyboard.press("n")
+        page.wait_for_timeout(1500)
+        quiz.screenshot(path=HERE / "quiz.png")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+
+
+if __name__ == "__main__":
+    main()
