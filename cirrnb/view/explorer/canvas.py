@@ -19,20 +19,24 @@ def asset(name: str) -> str:
     return files("cirrnb.view.explorer").joinpath(name).read_text(encoding="utf-8")
 
 
+def viewer_script() -> str:
+    """`createViewer` and all that it needs, in one scope: the widget and the pages of reports share it."""
+    return "\n".join(asset(f"{name}.js") for name in ("places", "painting", "hands", "controls", "viewer"))
+
+
 class SliceCanvas(anywidget.AnyWidget):
     """The image panes of the explorer.
 
     What is shown is not part of the widget's state, which notebooks save: a browser that opens (or a second one) asks
-    for it and gets it. `on_place` and `on_pick` are called with what the reader did.
+    for it and gets it. `on_place` is called with the height in mm to which the reader scrolled.
     """
 
-    _esm = asset("viewer.js") + asset("widget.js")
+    _esm = viewer_script() + asset("widget.js")
     _css = asset("viewer.css")
 
     def __init__(self) -> None:
         super().__init__()
         self.on_place: Callable[[float], None] = lambda position: None
-        self.on_pick: Callable[[dict[str, Any]], None] = lambda place: None
         self._numbers = itertools.count(1)
         self._case: tuple[dict[str, Any], list[Any]] | None = None
         self._overlay: tuple[dict[str, Any], list[Any]] | None = None
@@ -109,6 +113,4 @@ class SliceCanvas(anywidget.AnyWidget):
                     self.send(*message)
         elif kind == "place":
             self.on_place(float(content["position"]))
-        elif kind == "pick":
-            self.on_pick({name: value for name, value in content.items() if name != "kind"})
         self.send({"kind": "pong"})

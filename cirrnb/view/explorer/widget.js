@@ -48,7 +48,6 @@ function render({ model, el }) {
       clearTimeout(later);
       later = setTimeout(() => ask({ kind: "place", position }), 150);
     },
-    onPick: (place) => ask({ kind: "pick", ...place }),
   });
   root.viewer = viewer; // for those who look from the browser's console, and for the tests
 
