@@ -113,9 +113,27 @@ def test_the_canvas_tells_what_the_reader_did(monkeypatch):
     sent = heard(canvas, monkeypatch)
     places: list = []
     canvas.on_place = places.append
-    canvas._hear(canvas, {"kind": "place", "position": 12.5}, [])
+    canvas._hear(canvas, {"kind": "place", "position": 12.5, "window": "a"}, [])
     assert places == [12.5]
-    assert [one[0]["kind"] for one in sent] == ["pong"]
+    assert [one[0]["kind"] for one in sent] == ["go", "pong"]
+
+
+def test_windows_on_one_kernel_stand_at_one_height_and_a_file_goes_to_the_one_in_use(cohort, monkeypatch):
+    canvas = SliceCanvas()
+    canvas.show(panes(cohort.bags()[0]), title="x", simulated=True)
+    sent = heard(canvas, monkeypatch)
+    canvas._hear(canvas, {"kind": "place", "position": -60.0, "window": "a"}, [])
+    assert sent[0][0] == {"kind": "go", "position": -60.0, "by": "a"}  # the other follows, and is not told of itself
+    sent.clear()
+    canvas._hear(canvas, {"kind": "ready"}, [])
+    assert [one[0]["kind"] for one in sent] == ["case", "go", "pong"] and sent[1][0]["position"] == -60.0
+    canvas._hear(canvas, {"kind": "used", "window": "b"}, [])
+    canvas.hand_over("map.nii.gz", b"x")
+    assert sent[-1][0]["window"] == "b"
+    canvas.show(panes(cohort.bags()[1]), title="y", simulated=True)
+    sent.clear()
+    canvas._hear(canvas, {"kind": "ready"}, [])
+    assert [one[0]["kind"] for one in sent] == ["case", "pong"]  # another patient opens where it begins
 
 
 # ---------------------------------------------------------------------------------------------------- work beside

@@ -93,6 +93,7 @@ function createViewer(root, hooks = {}) {
 
   // The same where somebody else went there, who need not be told.
   function follow(position) {
+    if (!data || position === shown.position) return;
     shown.position = position;
     draw();
   }
