@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Generator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from offline_browser import Opened, opened
 from PIL import Image
-from test_explanation import untrained
-from toy_patients import write_scan
+from viewer_pages import SETTINGS, at, drawn, explained, person, settle, shown, state
 
-import cirrnb
-from cirrnb.data.prepared import Bag, PreparationSettings
-from cirrnb.data.scan import Scan
-from cirrnb.explanation.explanation import Explanation
-from cirrnb.explanation.shares import Shares
 from cirrnb.view.explorer.browser import slice_browser
 from cirrnb.view.images import AGAINST, FOR
 
 pytestmark = pytest.mark.browser
-SETTINGS = PreparationSettings(spacing=2.0, field_of_view=(144.0, 192.0))  # 72 x 96 pixels
-
-
-def person(folder: Path, slices: dict[str, int], mask: bool = True, shift: float = 0.0) -> Bag:
-    """A body with a bright square at rows 20 to 29, columns 10 to 29, which is the liver, on the patient's right."""
-    random = np.random.default_rng(0)
-    scans = {}
-    for name, count in slices.items():
-        image = np.zeros((count, *SETTINGS.size), np.float16)
-        image[:, 5:-5, 5:-5] = 0.3 + random.normal(0, 0.02, (count, SETTINGS.size[0] - 10, SETTINGS.size[1] - 10))
-        image[:, 20:30, 10:30] = 0.8
-        scan = write_scan(folder / name, Scan("7", name, Path("7.nii.gz"), stage="severe"), image, SETTINGS)
-        if mask:
-            liver = np.zeros(image.shape, bool)
-            liver[:, 20:30, 10:30] = True
-            np.save(folder / name / "mask.npy", liver)
-        scans[name] = scan
-    bag = Bag(scans)
-    bag.__dict__["shift"] = shift  # an estimate on made-up slices would mean nothing
-    return bag
-
-
-def explained(bag: Bag) -> Explanation:
-    """A map that speaks for the score in the square and against it in a square on the other side."""
-    maps = {}
-    for name, scan in bag.scans.items():
-        values = np.zeros(scan.grid.shape, np.float32)
-        values[:, 20:30, 10:30], values[:, 40:50, 60:80] = 1, -1
-        maps[name] = values
-    zeros = {name: np.zeros(len(one)) for name, one in maps.items()}
-    shares = Shares(dict.fromkeys(maps, 0.0), zeros, zeros, zeros, 0.0)
-    grids = {name: scan.grid for name, scan in bag.scans.items()}
-    told = ("7", "toy", "toy", "A map", True, "severity", 1.0, 0.0, "blurred")
-    return Explanation(*told, maps, grids, grids, shares, None, True)
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +29,6 @@ def page(tmp_path_factory) -> Generator[Opened]:
         yield browser
 
 
-@contextmanager
-def another(page: Opened, file: Path) -> Generator[Opened]:
-    """One more page in the same browser."""
-    other = Opened(page.page.context.new_page())
-    other.page.on("pageerror", lambda error: other.complaints.append(f"error: {error}"))
-    other.page.goto(file.resolve().as_uri())
-    other.page.wait_for_selector("[data-ready=yes]")
-    settle(other.page)
-    yield other
-    other.page.close()
-
-
 @pytest.fixture
 def viewer(page: Opened) -> Any:
     """The page with the view reset and the first pane in focus."""
@@ -95,34 +39,6 @@ def viewer(page: Opened) -> Any:
     page.page.keyboard.press("Home")
     settle(page.page)
     return page.page
-
-
-def settle(page: Any) -> None:
-    """Until the picture is drawn as it stays."""
-    page.wait_for_function("() => document.querySelector('.cn-viewer').viewer.state.sharp")
-
-
-def state(page: Any) -> dict:
-    return page.evaluate("() => document.querySelector('.cn-viewer').viewer.state")
-
-
-def shown(page: Any, pane: int) -> str:
-    return page.locator(".cn-pane canvas").nth(pane).get_attribute("aria-label")
-
-
-def drawn(page: Any, pane: int = 0) -> np.ndarray:
-    """The pixels of a pane, (rows, columns, 3) float."""
-    settle(page)
-    picture = page.evaluate(f"() => document.querySelectorAll('.cn-pane canvas')[{pane}].toDataURL()")
-    import base64
-
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1]))).convert("RGB")).astype(float)
-
-
-def at(picture: np.ndarray, row: float, column: float) -> np.ndarray:
-    """The colour drawn at a pixel of the slice."""
-    rows, columns = SETTINGS.size
-    return picture[int((row + 0.5) / rows * len(picture)), int((column + 0.5) / columns * len(picture[0]))]
 
 
 def test_the_page_asks_nobody_and_complains_of_nothing(page):
@@ -288,70 +204,3 @@ def test_axe_finds_nothing(page):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(page.page)
     assert found.response["violations"] == [], found.generate_report()
-
-
-@pytest.mark.parametrize(
-    ("slices", "mask", "words"),
-    [
-        ({"T1W": 1}, True, "T2W: this patient has no such scan"),
-        ({"T2W": 4}, False, "T1W: this patient has no such scan"),
-    ],
-)
-def test_one_sequence_one_slice_no_mask(page, tmp_path, slices, mask, words):
-    bag = person(tmp_path, slices, mask)
-    with another(page, slice_browser(bag, simulated=False).save(tmp_path / "page.html")) as browser:
-        assert browser.complaints == [] and browser.page.locator(".cn-missing").inner_text() == words
-        assert browser.page.locator("[data-part=liver]").is_visible() == mask
-        assert (
-            browser.page.locator("[data-part=overlay]").is_hidden()
-            and browser.page.locator("[data-part=shift]").is_hidden()
-        )
-        assert browser.page.get_by_role("button", name="Play").is_disabled() == (sum(slices.values()) == 1)
-
-
-def test_breathing_is_followed_and_can_be_switched_off(page, tmp_path):
-    bag = person(tmp_path, {"T1W": 12, "T2W": 12}, shift=15.0)
-    with another(page, slice_browser(bag, simulated=True).save(tmp_path / "page.html")) as browser:
-        browser.page.locator(".cn-pane").first.focus()
-        browser.page.keyboard.press("Home")
-        settle(browser.page)
-        assert "-100 mm" in shown(browser.page, 0) and "slice 4 of 12, -85 mm" in shown(browser.page, 1)
-        browser.page.get_by_label("follow breathing").uncheck()
-        settle(browser.page)
-        assert "-100 mm" in shown(browser.page, 0) and "slice 1 of 12, -100 mm" in shown(browser.page, 1)
-
-
-def test_400_slices(page, tmp_path):
-    bag = person(tmp_path, {"T1W": 400, "T2W": 400})
-    with another(page, slice_browser(bag, explained(bag), simulated=True).save(tmp_path / "page.html")) as browser:
-        browser.page.locator(".cn-pane").first.focus()
-        browser.page.keyboard.press("End")
-        settle(browser.page)
-        assert "slice 400 of 400" in shown(browser.page, 0) and browser.complaints == []
-
-
-def test_a_page_of_a_usual_patient_is_below_2_mb(tmp_path):
-    """24 slices of both sequences at 192 x 256 with noise and a map, which compresses worst."""
-    random = np.random.default_rng(0)
-    settings = PreparationSettings(spacing=1.5)
-    scans = {}
-    for name in ("T1W", "T2W"):
-        image = np.clip(random.normal(0.5, 0.06, (24, *settings.size)), 0, 1).astype(np.float16)
-        scans[name] = write_scan(tmp_path / name, Scan("7", name, Path("7.nii.gz")), image, settings)
-    bag = Bag(scans)
-    told = explained(bag)
-    rough = {name: random.normal(0, 1, one.shape).astype(np.float32) for name, one in told.maps.items()}
-    html = slice_browser(bag, Explanation(**{**told.__dict__, "maps": rough}), simulated=True).html
-    assert len(html) < 2_000_000, len(html)
-
-
-def test_a_real_explanation_s_page_opens(page, tmp_path):
-    """With a real explanation, whose colour bar has a unit."""
-    bag = person(tmp_path, {"T1W": 5, "T2W": 3})
-    from cirrnb.model.checkpoint import TrainedStager
-
-    model = untrained()
-    model = TrainedStager(model.stager, SETTINGS, True, "toy", {})
-    told = cirrnb.explain(model, bag, "grad_cam", permutations=4)
-    with another(page, slice_browser(bag, told, simulated=True).save(tmp_path / "page.html")) as browser:
-        assert browser.complaints == [] and json.loads(json.dumps(state(browser.page)))["overlay"]

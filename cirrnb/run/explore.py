@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,8 @@ NOTEBOOK = "06_explore"
 HOST = "127.0.0.1"
 PORT = 8866
 KERNEL = "cirrnb-explore"
-TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
-{# The page asks nobody but this machine: its icons come with JupyterLab. #}
-{%- block notebook_css -%}
-{{ super() | replace("https://cdn.jsdelivr.net/npm/@fortawesome/fontawesome-free@^5/css/all.min.css", "data:text/css,")
-  | replace("https://cdn.jsdelivr.net/npm/@fortawesome/fontawesome-free@^5/css/v4-shims.min.css", "data:text/css,") }}
-{%- endblock notebook_css -%}
-"""
+PROSE = "notebook-only"
+"""Tag of cells that the page, which keeps its height for the pictures, leaves out."""
 
 
 def explore(
@@ -79,7 +75,8 @@ def serve(
 
 
 def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
-    from cirrnb.model.trained import load_model
+    tell("Reading the model.")
+    from cirrnb.model.trained import load_model  # which takes some seconds
 
     model = load_model(values.get("run", "shipped"))
     if values.get("cohort"):
@@ -119,6 +116,7 @@ def _served(source: Path, values: dict[str, Any]) -> Iterator[tuple[Path, Path]]
     from papermill.parameterize import parameterize_notebook
 
     notebook = parameterize_notebook(load_notebook_node(str(source)), values)
+    notebook.cells = [cell for cell in notebook.cells if PROSE not in cell.metadata.get("tags", [])]
     notebook.metadata["kernelspec"] = {"name": KERNEL, "display_name": KERNEL, "language": "python"}
     launch = [sys.executable, "-c", _LAUNCH.format(folder=str(Path.cwd())), "-f", "{connection_file}"]
     with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
@@ -128,7 +126,8 @@ def _served(source: Path, values: dict[str, Any]) -> Iterator[tuple[Path, Path]]
         template = Path(private) / "voila" / "templates" / KERNEL
         template.mkdir(parents=True)
         (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
-        (template / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
+        page = files("cirrnb.run").joinpath("explore.html.j2").read_text(encoding="utf-8")
+        (template / "index.html.j2").write_text(page, encoding="utf-8")
         copy = Path(private) / "page" / source.name
         copy.parent.mkdir()
         nbformat.write(notebook, copy)

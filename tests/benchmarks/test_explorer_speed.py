@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 import pytest
 from offline_browser import opened
-from test_explorer_page import explained
 from toy_patients import write_scan
+from viewer_pages import explained
 
 from cirrnb.data.prepared import Bag, PreparationSettings
 from cirrnb.data.scan import Scan

@@ -22,7 +22,8 @@ from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.provenance import model_fingerprint
 from cirrnb.model.trained import TrainedModel, load_model
 from cirrnb.run.reports.folder import slug
-from cirrnb.view.patient import Measured, beaten
+from cirrnb.measure.measurement import Measurement
+from cirrnb.view.patient import beaten
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ def summary_row(
     case: PatientCase,
     explanation: Explanation,
     worth: pd.DataFrame,
-    measured: Mapping[str, Sequence[Measured]],
+    measured: Mapping[str, Sequence[Measurement]],
     overlays: Sequence[str],
 ) -> dict[str, Any]:
     """The patient's row of summary.csv, as `cirrnb.run.reports.tables.SUMMARY`, but for page and times; and `after`."""

@@ -21,7 +21,7 @@ from cirrnb.data.prepared import Bag
 from cirrnb.data.writing import write_whole
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.simulation.signs import SIGNS
-from cirrnb.view.explorer.canvas import asset
+from cirrnb.view.explorer.canvas import asset, viewer_script
 from cirrnb.view.explorer.pictures import Pane, overlay_values, overlay_words, panes
 from cirrnb.view.piece import FIGURE_OPENS
 
@@ -112,7 +112,7 @@ def _figure(content: Mapping[str, Any], title: str) -> str:
         f"<style>{asset('viewer.css')}</style>"
         f'<div id="{name}"></div><noscript>Scrolling needs JavaScript.</noscript>'
         f'<script type="application/json" id="{name}-data">{data}</script>'
-        f"<script>(() => {{\n{asset('viewer.js')}\n{asset('unpack.js')}\n"
+        f"<script>(() => {{\n{viewer_script()}\n{asset('unpack.js')}\n"
         f"unpack({json.dumps(name)});\n}})();</script></figure>"
     )
 

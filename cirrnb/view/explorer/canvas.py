@@ -19,23 +19,30 @@ def asset(name: str) -> str:
     return files("cirrnb.view.explorer").joinpath(name).read_text(encoding="utf-8")
 
 
+def viewer_script() -> str:
+    """`createViewer` and all that it needs, in one scope: the widget and the pages of reports share it."""
+    return "\n".join(asset(f"{name}.js") for name in ("places", "painting", "hands", "controls", "viewer"))
+
+
 class SliceCanvas(anywidget.AnyWidget):
     """The image panes of the explorer.
 
     What is shown is not part of the widget's state, which notebooks save: a browser that opens (or a second one) asks
-    for it and gets it. `on_place` and `on_pick` are called with what the reader did.
+    for it and gets it. `on_place` is called with the height in mm to which the reader scrolled. Several windows on one
+    kernel stand at the same height, since they share the chart that marks it; a file goes to the one used last.
     """
 
-    _esm = asset("viewer.js") + asset("widget.js")
+    _esm = viewer_script() + asset("widget.js")
     _css = asset("viewer.css")
 
     def __init__(self) -> None:
         super().__init__()
         self.on_place: Callable[[float], None] = lambda position: None
-        self.on_pick: Callable[[dict[str, Any]], None] = lambda place: None
         self._numbers = itertools.count(1)
         self._case: tuple[dict[str, Any], list[Any]] | None = None
         self._overlay: tuple[dict[str, Any], list[Any]] | None = None
+        self._position: float | None = None
+        self._window: str | None = None
         self.on_msg(self._hear)
 
     def show(
@@ -75,7 +82,7 @@ class SliceCanvas(anywidget.AnyWidget):
             "panes": told,
             **({} if start is None else {"start": start}),
         }
-        self._case, self._overlay = (content, buffers), None
+        self._case, self._overlay, self._position = (content, buffers), None, None
         self.send(content, buffers)
 
     def lay_over(self, explanation: Explanation | None) -> None:
@@ -95,11 +102,12 @@ class SliceCanvas(anywidget.AnyWidget):
 
     def go_to(self, position: float) -> None:
         """Scroll to a height in mm, in the frame of T1W."""
-        self.send({"kind": "go", "position": float(position)})
+        self._position = float(position)
+        self.send({"kind": "go", "position": self._position})
 
     def hand_over(self, name: str, content: bytes) -> None:
-        """Have the browser save a file."""
-        self.send({"kind": "file", "name": name}, [content])
+        """Have the browser save a file, in the window that was used last."""
+        self.send({"kind": "file", "name": name, "window": self._window}, [content])
 
     def _hear(self, _: Any, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         kind = content.get("kind")
@@ -107,8 +115,13 @@ class SliceCanvas(anywidget.AnyWidget):
             for message in (self._case, self._overlay):
                 if message is not None:
                     self.send(*message)
+            if self._position is not None:
+                self.send({"kind": "go", "position": self._position})
         elif kind == "place":
-            self.on_place(float(content["position"]))
-        elif kind == "pick":
-            self.on_pick({name: value for name, value in content.items() if name != "kind"})
+            self._position = float(content["position"])
+            self.send({"kind": "go", "position": self._position, "by": content.get("window")})
+            self.on_place(self._position)
+        elif kind == "used":
+            self._window = str(content.get("window"))
+            self.send({"kind": "used", "window": self._window})
         self.send({"kind": "pong"})

@@ -26,7 +26,8 @@ function render({ model, el }) {
   notice.setAttribute("role", "status");
   notice.hidden = true;
   el.append(root, notice);
-  let waiting = null, later = null, caseKey = null;
+  let waiting = null, later = null, caseKey = null, used = null;
+  const self = crypto.getRandomValues(new Uint32Array(2)).join("-"); // one kernel may be looked at in several windows
 
   const ask = (content) => {
     model.send(content);
@@ -46,11 +47,18 @@ function render({ model, el }) {
   const viewer = createViewer(root, {
     onPlace: (position) => {
       clearTimeout(later);
-      later = setTimeout(() => ask({ kind: "place", position }), 150);
+      later = setTimeout(() => ask({ kind: "place", position, window: self }), 150);
     },
-    onPick: (place) => ask({ kind: "pick", ...place }),
   });
   root.viewer = viewer; // for those who look from the browser's console, and for the tests
+
+  const use = () => {
+    if (used === self) return;
+    used = self;
+    ask({ kind: "used", window: self });
+  };
+  const hands = ["pointerdown", "keydown"];
+  for (const kind of hands) document.addEventListener(kind, use, true);
 
   const receive = (content, buffers) => {
     heard();
@@ -59,9 +67,11 @@ function render({ model, el }) {
       viewer.setCase(unpackCase(content, buffers));
     } else if (content.kind === "overlay" && content.case === caseKey) {
       viewer.setOverlay(unpackOverlay(content, buffers));
-    } else if (content.kind === "go") {
-      viewer.goTo(content.position);
-    } else if (content.kind === "file") {
+    } else if (content.kind === "go" && content.by !== self) {
+      viewer.follow(content.position);
+    } else if (content.kind === "used") {
+      used = content.window;
+    } else if (content.kind === "file" && (!content.window || content.window === self)) {
       download(new Blob([bytes(buffers[0])], { type: "application/gzip" }), content.name);
     }
   };
@@ -71,6 +81,7 @@ function render({ model, el }) {
   return () => {
     clearTimeout(waiting);
     clearTimeout(later);
+    for (const kind of hands) document.removeEventListener(kind, use, true);
     model.off("msg:custom", receive);
     viewer.destroy();
   };

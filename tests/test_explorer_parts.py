@@ -1,0 +1,237 @@
+"""The explorer's parts without a browser: what is packed, what is sent, what runs beside, what a page holds."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_explanation import untrained
+from toy_patients import LARGE, toy_cohort, write_scan
+
+import cirrnb
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import Scan
+from cirrnb.explanation.score import Cancelled
+from cirrnb.view.explorer.browser import slice_browser
+from cirrnb.view.explorer.canvas import SliceCanvas
+from cirrnb.view.explorer.pictures import overlay_values, panes
+from cirrnb.view.explorer.work import Worker, in_plain_words
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return toy_cohort(tmp_path_factory.mktemp("toy"), {"train": 3}, settings=LARGE)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return untrained()
+
+
+def heard(canvas: SliceCanvas, monkeypatch) -> list:
+    sent: list = []
+    monkeypatch.setattr(canvas, "send", lambda content, buffers=None: sent.append((content, buffers or [])))
+    return sent
+
+
+# ---------------------------------------------------------------------------------------------------- pictures
+
+
+def test_a_pane_keeps_values_to_a_level_of_grey_and_says_where_it_lies(cohort):
+    bag = cohort.bags()[0]
+    first = panes(bag)[0]
+    assert first.image.dtype == np.uint8 and first.image.shape == bag.scans["T1W"].grid.shape
+    low, high = first.told["range"]
+    back = low + (high - low) * first.image / 255.0
+    inside = np.clip(np.asarray(bag.scans["T1W"].image, dtype=np.float32), low, high)
+    assert np.abs(back - inside).max() <= (high - low) / 510 + 1e-3
+    assert first.told["positions"] == bag.scans["T1W"].positions.tolist()
+    assert json.loads(json.dumps(dict(first.told))) == json.loads(json.dumps(dict(first.told)))
+
+
+def test_a_missing_sequence_has_a_pane_that_says_so(cohort):
+    one = cohort.bags()[0].only(["T2W"])
+    first, second = panes(one)
+    assert first.image is None and "no such scan" in first.told["reason"]
+    assert second.image is not None
+
+
+def test_values_that_are_no_numbers_are_black_or_white(tmp_path):
+    image = np.full((3, *LARGE.size), 0.5, np.float16)
+    image[0, 0, :3] = np.nan, np.inf, -np.inf
+    pane = panes(Bag({"T1W": write_scan(tmp_path / "a", Scan("1", "T1W", Path("1.nii.gz")), image, LARGE)}))[0]
+    assert pane.image[0, 0, 0] == pane.image[0, 0, 2] == 0 and pane.image[0, 0, 1] == 255
+
+
+def test_an_overlay_has_nothing_at_128(cohort, model):
+    told = cirrnb.explain(model, cohort.bags()[0], "grad_cam", permutations=4)
+    values = overlay_values(told)
+    assert {name: one.shape for name, one in values.items()} == {name: one.shape for name, one in told.maps.items()}
+    together = np.concatenate([one.ravel() for one in values.values()])
+    assert together.min() >= 1 and together.max() <= 255 and 128 in together
+    unsigned = overlay_values(cirrnb.explain(model, cohort.bags()[0], "attention", permutations=4))
+    assert min(one.min() for one in unsigned.values()) >= 128
+
+
+# ---------------------------------------------------------------------------------------------------- the canvas
+
+
+def test_a_browser_that_opens_later_gets_what_is_shown(cohort, model, monkeypatch):
+    canvas = SliceCanvas()
+    sent = heard(canvas, monkeypatch)
+    bag = cohort.bags()[0]
+    canvas.show(panes(bag), title="x", simulated=True)
+    canvas.lay_over(cirrnb.explain(model, bag, "grad_cam", permutations=4))
+    before = list(sent)
+    sent.clear()
+    canvas._hear(canvas, {"kind": "ready"}, [])
+    assert [one[0]["kind"] for one in sent] == ["case", "overlay", "pong"]
+    assert sent[0] == before[0] and sent[1] == before[1]
+    for content, buffers in sent[:1]:
+        sizes = [pane["slices"] * pane["rows"] * pane["columns"] for pane in content["panes"]]
+        assert [len(one) for one in buffers] == sizes
+
+
+def test_pictures_are_not_part_of_the_state_that_notebooks_save(cohort):
+    canvas = SliceCanvas()
+    canvas.show(panes(cohort.bags()[0]), title="x", simulated=True)
+    state = {name: value for name, value in canvas.get_state().items() if name not in ("_esm", "_css")}
+    assert len(json.dumps(state, default=repr)) < 2000
+
+
+def test_the_canvas_tells_what_the_reader_did(monkeypatch):
+    canvas = SliceCanvas()
+    sent = heard(canvas, monkeypatch)
+    places: list = []
+    canvas.on_place = places.append
+    canvas._hear(canvas, {"kind": "place", "position": 12.5, "window": "a"}, [])
+    assert places == [12.5]
+    assert [one[0]["kind"] for one in sent] == ["go", "pong"]
+
+
+def test_windows_on_one_kernel_stand_at_one_height_and_a_file_goes_to_the_one_in_use(cohort, monkeypatch):
+    canvas = SliceCanvas()
+    canvas.show(panes(cohort.bags()[0]), title="x", simulated=True)
+    sent = heard(canvas, monkeypatch)
+    canvas._hear(canvas, {"kind": "place", "position": -60.0, "window": "a"}, [])
+    assert sent[0][0] == {"kind": "go", "position": -60.0, "by": "a"}  # the other follows, and is not told of itself
+    sent.clear()
+    canvas._hear(canvas, {"kind": "ready"}, [])
+    assert [one[0]["kind"] for one in sent] == ["case", "go", "pong"] and sent[1][0]["position"] == -60.0
+    canvas._hear(canvas, {"kind": "used", "window": "b"}, [])
+    canvas.hand_over("map.nii.gz", b"x")
+    assert sent[-1][0]["window"] == "b"
+    canvas.show(panes(cohort.bags()[1]), title="y", simulated=True)
+    sent.clear()
+    canvas._hear(canvas, {"kind": "ready"}, [])
+    assert [one[0]["kind"] for one in sent] == ["case", "pong"]  # another patient opens where it begins
+
+
+# ---------------------------------------------------------------------------------------------------- work beside
+
+
+def test_what_is_asked_last_wins():
+    told: list = []
+    shares: list = []
+    worker = Worker(shares.append, told.append)
+    begun = threading.Event()
+
+    def slow(task):
+        begun.set()
+        while True:
+            time.sleep(0.01)
+            task.progress(1, 10)
+
+    done: list = []
+    worker.start(slow, done.append)
+    assert begun.wait(5)
+    worker.start(lambda task: "second", done.append)
+    assert worker.wait(5)
+    assert done == ["second"] and told == [] and shares[-1] is None
+
+
+def test_cancelling_ends_the_work_and_brings_nothing():
+    stopped = threading.Event()
+
+    def slow(task):
+        try:
+            while True:
+                time.sleep(0.01)
+                task.progress(0, 1)
+        except Cancelled:
+            stopped.set()
+            raise
+
+    done: list = []
+    told: list = []
+    worker = Worker(lambda share: None, told.append)
+    worker.start(slow, done.append)
+    worker.cancel()
+    assert stopped.wait(5) and worker.wait(5)
+    assert not done and not told and not worker.busy
+
+
+def test_one_piece_of_work_can_ask_for_the_next_and_is_waited_for():
+    done: list = []
+    worker = Worker(lambda share: None, done.append)
+    worker.start(lambda task: 1, lambda one: worker.start(lambda task: one + time.sleep(0.1) if 0 else 2, done.append))
+    assert worker.wait(5)
+    assert done == [2]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (InputError("a.nii.gz", "x", "y", "Do z."), "a.nii.gz: found x; expected y. Do z."),
+        (FileNotFoundError(2, "No such file or directory"), "No such file"),
+        (MemoryError(), "memory"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError"),
+    ],
+)
+def test_errors_are_told_without_tracebacks(error, said):
+    told: list = []
+    worker = Worker(lambda share: None, told.append)
+
+    def fails(task):
+        raise error
+
+    worker.start(fails, lambda result: None)
+    assert worker.wait(5)
+    assert len(told) == 1 and said in told[0] and "Traceback" not in told[0] and told[0] == in_plain_words(error)
+
+
+# ---------------------------------------------------------------------------------------------------- without a kernel
+
+
+def packed(html: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.DOTALL)[1])
+
+
+def unpacked(one: dict, pane: dict) -> np.ndarray:
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(one["picture"].split(",")[1]))).convert("L"))
+    across, (rows, columns) = one["across"], (pane["rows"], pane["columns"])
+    tiles = sheet.reshape(-1, rows, across, columns).swapaxes(1, 2).reshape(-1, rows, columns)
+    return tiles[: pane["slices"]]
+
+
+def test_pictures_in_a_page_come_back_as_they_were(cohort, model):
+    bag = cohort.bags()[0]
+    labels = {name: np.zeros(scan.grid.shape, np.uint8) for name, scan in bag.scans.items()}
+    labels["T1W"][3, 5:9, 6:12] = 4
+    told = cirrnb.explain(model, bag, "grad_cam", permutations=4)
+    content = packed(slice_browser(bag, told, simulated=True, evidence=labels).html)
+    for pane, own in zip(content["case"]["panes"], panes(bag), strict=True):
+        lossy = unpacked(pane["packed"]["image"], pane).astype(int)
+        assert np.abs(lossy - own.image).mean() < 6  # pure noise is the hardest there is
+        np.testing.assert_array_equal(unpacked(pane["packed"]["evidence"], pane), labels[pane["name"]])
+        drawn = unpacked(content["overlay"]["packed"][pane["name"]], pane).astype(int)
+        assert np.abs(drawn - overlay_values(told)[pane["name"]]).max() <= 12
