@@ -1,6 +1,6 @@
 """What staging loses where nobody drew the liver: the same simulated patients, prepared with their masks and without.
 
-The patients are the first 40 of `cirrnb simulate OUT --patients 100 --seed 2024`, whom the package's model has not seen.
+The patients are the first 40 of `cirrnb simulate OUT --patients 100 --seed 2024`, new to the model of the package.
 CIRRNB_BENCHMARK names a folder in which what is made is kept.
 """
 
