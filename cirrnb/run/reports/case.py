@@ -17,12 +17,12 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.explanation import Explanation
+from cirrnb.measure.measurement import Measurement
 from cirrnb.model.certainty.calibration import set_text
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.provenance import model_fingerprint
 from cirrnb.model.trained import TrainedModel, load_model
 from cirrnb.run.reports.folder import slug
-from cirrnb.measure.measurement import Measurement
 from cirrnb.view.patient import beaten
 
 
