@@ -80,6 +80,7 @@ def play(page: Any, url: str, folder: Path, pictures: Path | None = None) -> Non
     look("result")
 
 
+@pytest.mark.slow
 def test_a_student_plays_the_quiz_to_its_end_and_finds_it_kept(page, course):
     url, folder = course
     play(page, url, folder)
