@@ -116,8 +116,16 @@ def test_cancel_says_so_and_nothing_is_shown(cohort, model, tmp_path):
     made.cancel.click()
     assert made.wait(60)
     assert "Cancelled" in made.message.value and made.explanation is None
+    assert made.test.disabled and made.export.disabled
     made.method.value = "grad_cam"
     assert made.wait(60) and made.explanation is not None and made.message.value == ""
+    assert not made.test.disabled and made.why.value
+    made.method.value = "integrated_gradients"
+    made.cancel.click()
+    assert made.wait(60)
+    # Nothing of the map before stays under the name of this one.
+    assert made.explanation is None and made.why.value == "" and made.export.disabled
+    assert "overlay" not in made.canvas._overlay[0]
 
 
 def test_what_cannot_be_opened_is_told_and_nobody_else_s_pictures_stay(cohort, model, tmp_path, monkeypatch):

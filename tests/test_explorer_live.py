@@ -176,6 +176,40 @@ def test_in_jupyterlab(page, lab):
     assert waiting.value.suggested_filename.endswith("attention.nii.gz")
 
 
+@pytest.mark.slow
+def test_two_windows_on_one_kernel(page, lab):
+    """The same notebook opened twice: same pictures, map and height, and a file in the one that asked for it."""
+    page.goto(lab)
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=PATIENCE)
+    page.get_by_text("Kernel status: Idle").first.wait_for(state="attached", timeout=PATIENCE)
+    run_first_cell(page)
+    page.locator(".cn-pane canvas").first.wait_for(timeout=PATIENCE)
+    page.get_by_role("button", name="Show the answer").click()
+    until(page, OVERLAY)
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(3000)
+    other = page.context.new_page()
+    other.goto(lab)
+    other.locator(".cn-pane canvas").first.wait_for(timeout=PATIENCE)
+    until(other, OVERLAY)
+    other.locator(".cn-answer").wait_for(timeout=PATIENCE)
+    for acting, following in ((page, other), (other, page)):
+        acting.bring_to_front()
+        before = shown(acting)
+        acting.locator(".cn-pane").first.focus()
+        acting.keyboard.press("End" if acting is page else "Home")
+        until(acting, f"() => document.querySelector('.cn-pane canvas').ariaLabel !== {json.dumps(before)}")
+        following.bring_to_front()
+        until(following, f"() => document.querySelector('.cn-pane canvas').ariaLabel === {json.dumps(shown(acting))}")
+    saved: list[Any] = []
+    for window in (page, other):
+        window.on("download", lambda file, window=window: saved.append(window))
+    other.bring_to_front()
+    other.get_by_role("button", name="Map as NIfTI").click()
+    other.wait_for_timeout(5000)
+    assert saved and set(saved) == {other}
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Generator[tuple[str, Path]]:
     folder = tmp_path_factory.mktemp("explore")

@@ -154,6 +154,7 @@ class SliceExplorer(Panel):
         self._bag = self._answer = self._explanation = None
         self.say("")
         self.told.value = self.why.value = self.worth.value = ""
+        self.tell_map(False)
         bag = self._bags[subject]
 
         def pictures(task: Task) -> Any:
@@ -211,6 +212,10 @@ class SliceExplorer(Panel):
         if bag is None or not self.reveal.value:
             return
         self.say("")
+        self._explanation = None  # the map of another choice shall not stand under this one's name
+        self.canvas.lay_over(None)
+        self.why.value = self.worth.value = ""
+        self.tell_map(False)
         method, target = self.method.value, self.target.value
         settings = {"scale": self.scale.value} if by_scale else None
 
@@ -224,8 +229,8 @@ class SliceExplorer(Panel):
             self._explanation = found
             self.canvas.lay_over(found)
             self.why.value = words.reasons_html(found)
-            self.worth.value = ""
             self.chart.show(bag, found)
+            self.tell_map(True)
 
         self._worker.start(work, show)
 

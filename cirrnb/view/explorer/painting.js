@@ -79,6 +79,8 @@ function letters(context, pane, look, w, h, ratio, scale) {
   }
   const bar = (SCALE_BAR / pane.spacing[2]) * scale;
   if (bar < w * 0.7) {
+    context.fillStyle = "rgba(0,0,0,0.8)";
+    context.fillRect(edge - ratio, h - edge - 3 * ratio, bar + 2 * ratio, 4 * ratio);
     context.fillStyle = "#fff";
     context.fillRect(edge, h - edge - 2 * ratio, bar, 2 * ratio);
     context.font = `${11 * ratio}px system-ui, sans-serif`;

@@ -72,13 +72,20 @@ class Panel(widgets.VBox):
         tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_ROW)
         side_by_side = widgets.HBox([self.told, widgets.VBox([self.why, self.worth])], layout=_COLUMNS)
         side_by_side.add_class("cn-words")
-        return [tools, side_by_side, self.chart.widget]
+        self.below = widgets.VBox([self.chart.widget])
+        self.tell_map(False)
+        return [tools, side_by_side, self.below]
 
     def tell_answer(self, shown: bool) -> None:
         """Show what stands behind the button, or hide it."""
         self.behind.layout.display = "" if shown else "none"
         self.reveal.description = "Hide the answer" if shown else "Show the answer"
         self.reveal.icon = "eye-slash" if shown else "eye"
+
+    def tell_map(self, there: bool) -> None:
+        """Show the chart that belongs to the map, and let the map be tested and taken along; or none of it."""
+        self.test.disabled = self.export.disabled = not there
+        self.below.layout.visibility = "visible" if there else "hidden"  # keeps its place: nothing jumps
 
     def tell_progress(self, share: float | None) -> None:
         """How far the work is, 0 to 1; None where nothing is under way."""

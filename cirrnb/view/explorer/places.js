@@ -38,7 +38,8 @@ function described(pane, { slice, row, column, mm }, overlay, sign) {
   if (pane.mask) words.push(pane.mask[place] ? "inside the liver mask" : "outside the liver mask");
   if (pane.map) {
     const share = (pane.map[place] - 128) / 127;
-    words.push(`map ${share >= 0 ? "+" : "−"}${Math.abs(100 * share).toFixed(0)} % of its strongest${overlay.unit ? `, about ${(share * overlay.limit).toPrecision(2).replace("-", "−")} ${overlay.unit}` : ""}`);
+    if (Math.abs(share) < 0.005) words.push("the map says nothing here");
+    else words.push(`map ${share >= 0 ? "+" : "−"}${Math.abs(100 * share).toFixed(0)} % of its strongest${overlay.unit ? `, about ${(share * overlay.limit).toPrecision(2).replace("-", "−")} ${overlay.unit}` : ""}`);
   }
   if (sign) words.push(`planted: ${sign}`);
   return words.join("; ");
