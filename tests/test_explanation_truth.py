@@ -14,12 +14,15 @@ import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.data.preparation.geometry import resample_like
 from cirrnb.data.prepared import PreparationSettings
+from cirrnb.explanation.explain import score_of_patient
 from cirrnb.explanation.faithfulness import agreement, case
 from cirrnb.explanation.truth import (
+    SCANNER,
     attributed_to_signs,
     body,
     liver_share,
     localisation,
+    scanner_effect,
     sign_effects,
     signs_by_stage,
 )
@@ -28,6 +31,7 @@ from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
 from cirrnb.simulation.signs import SIGNS
+from cirrnb.view.attribution import stage_signs_figure
 
 PREPARED = PreparationSettings(view="liver", spacing=4.0)
 
@@ -63,9 +67,10 @@ def model():
 def written_twin(root, bag, sequence, kind):
     path = root / "twins" / kind / sequence / f"{bag.patient}.nii.gz"
     prepared = bag.scans[sequence]
-    volume = resample_like(prepared, np.asarray(nib.load(path).dataobj, dtype=np.float32))
+    values = np.asarray(nib.load(path).dataobj, dtype=np.float32)
+    volume, inside = resample_like(prepared, values), resample_like(prepared, np.ones_like(values)) > 0
     low, high = prepared.measured["low"], prepared.measured["high"]
-    return np.clip((volume - low) / (high - low), -0.5, 2)
+    return np.where(inside, np.clip((volume - low) / (high - low), -0.5, 2), 0)  # 0 outside of the file, as prepared
 
 
 def test_twins_made_anew_are_those_that_the_cohort_wrote(cohort, truth, sick):
@@ -130,7 +135,17 @@ def test_what_is_attributed_to_signs_and_to_the_liver(truth, sick, model):
 def test_what_is_used_by_stage(cohort, truth, model):
     table = signs_by_stage(model, cohort[1].bags(staged=True), truth, "grad_cam")
     assert set(table.columns) == {"stage", "sign", "patients", "effect", "attributed"}
-    assert table["sign"].isin(SIGNS).all() and (table["patients"] >= 1).all()
+    assert table["sign"].isin([*SIGNS, SCANNER]).all() and (table["patients"] >= 1).all()
+    swapped = table[table["sign"] == SCANNER]
+    assert set(swapped["stage"]) == set(table["stage"]) and swapped["attributed"].isna().all()
+    bags = [bag for bag in cohort[1].bags(staged=True) if bag.stage == swapped["stage"].iloc[0]]
+    effects = [scanner_effect(score_of_patient(model, bag), bag, truth) for bag in bags]
+    assert swapped["effect"].iloc[0] == pytest.approx(np.mean(effects), abs=1e-4) and np.any(effects)
+    figure = stage_signs_figure(table, method="it", simulated=True)
+    bars = [bar for bar in figure.data if bar.name == "effect on the score"]
+    assert sum(len(bar.x) for bar in bars) == len(table) and len(bars) == table["stage"].nunique()
+    with pytest.raises(ValueError, match="nothing to draw"):
+        stage_signs_figure(table.iloc[:0], method="it", simulated=True)
 
 
 def test_baselines_are_compared(sick, model):

@@ -187,9 +187,18 @@ def test_each_notebook_runs_with_its_defaults(tmp_path: Path) -> None:
 
 
 def test_explanations_are_told_and_tested(demo_folder: Path) -> None:
-    parameters = {"run": "runs/demo", "cohort": "cohorts/demo", "methods": ["grad_cam"], "steps": 4}
+    parameters = {"run": "runs/demo", "cohort": "cohorts/demo", "methods": ["grad_cam"], "steps": 4, "compared": 1}
     told = text_of(run_notebook("05_faithfulness", demo_folder / "05.ipynb", parameters, cwd=demo_folder))
-    for words in ("Grad-CAM", "deletion", "insertion", "infidelity", "backbone", "any", SIMULATED):
+    for words in (
+        "Grad-CAM",
+        "deletion",
+        "insertion",
+        "infidelity",
+        "backbone",
+        "any",
+        SIMULATED,
+        "scanner B instead of A",
+    ):
         assert words in told, words
     assert list((demo_folder / "explanations").glob("*.safetensors"))
 

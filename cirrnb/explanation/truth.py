@@ -20,6 +20,7 @@ from cirrnb.explanation.score import PatientScore
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.trained import TrainedModel
+from cirrnb.simulation.scans import SCANNERS
 from cirrnb.simulation.signs import SIGNS
 
 SMOOTHING = 4.0
@@ -29,6 +30,9 @@ changes its sign from pixel to pixel, and nobody reads it pixel by pixel."""
 USED = 0.05
 """Part of the score's difference to the twin without any sign that a sign's removal must move for the sign to count as
 used by the stager."""
+
+SCANNER = "scanner {1} instead of {0}".format(*SCANNERS)
+"""No sign of disease; it stands in the same table since a model may use it as if it were one."""
 
 FLESH = 0.08
 """Prepared intensity above which a pixel is not air."""
@@ -127,8 +131,12 @@ def signs_by_stage(
 ) -> pd.DataFrame:
     """What a model uses of each sign, by stage: means over the patients of a stage who show the sign.
 
-    Returns one row for each stage and sign: stage, sign, patients, effect (of taking the sign away), attributed (by a
-    signed method to the sign's voxels), both in log-odds of "severity".
+    Beside the signs stands `SCANNER`: what the other scanner does to the same patient's score. Where the scanner told
+    the stage in training, a model may use it as it uses a sign.
+
+    Returns one row for each stage and sign: stage, sign, patients, effect (of the sign, or of the scanner), attributed
+    (by a signed method to the sign's voxels; NaN for the scanner, which lies everywhere), both in log-odds of
+    "severity".
     """
     rows = []
     for bag in bags:
@@ -136,9 +144,19 @@ def signs_by_stage(
         score = score_of_patient(model, bag)
         both = sign_effects(score, bag, truth).merge(attributed_to_signs(told, bag, truth), on="sign")
         rows.append(both.assign(stage=bag.stage))
+        rows.append(pd.DataFrame([{"stage": bag.stage, "sign": SCANNER, "effect": scanner_effect(score, bag, truth)}]))
     groups = pd.concat(rows).groupby(["stage", "sign"], sort=False)
     counted = groups["effect"].size().rename("patients")
     return pd.concat([counted, groups[["effect", "attributed"]].mean()], axis=1).reset_index()
+
+
+@torch.no_grad()
+def scanner_effect(score: PatientScore, bag: Bag, truth: SimulatedTruth) -> float:
+    """By how much the same patient's score is higher on the second of `SCANNERS` than on the first, in log-odds."""
+    seen = bag.only([SEQUENCES[index] for index in score.batch.sequence.unique()])
+    assert seen is not None
+    first, second = (float(score(as_slices(truth.on_scanner(seen, name)))[0]) for name in SCANNERS)
+    return second - first
 
 
 def as_slices(images: Maps) -> torch.Tensor:

@@ -14,6 +14,7 @@ from plotly.subplots import make_subplots
 from scipy.ndimage import gaussian_filter
 
 from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import STAGES
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.slices import Slice, montage
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish
@@ -176,6 +177,38 @@ def sign_figure(effects: pd.DataFrame, attributed: pd.DataFrame, *, method: str,
     figure.update_xaxes(title_text="log-odds")
     title = "What the stager uses of each sign, and what is attributed to it"
     return finish(figure, title, simulated=simulated, height=120 + 44 * max(len(both), 1))
+
+
+def stage_signs_figure(table: pd.DataFrame, *, method: str, simulated: bool) -> go.Figure:
+    """What a stager uses of each sign in each stage, beside what a method attributes to the sign's voxels.
+
+    `table` as `cirrnb.explanation.truth.signs_by_stage` returns, one panel a stage, all of one scale; how many patients
+    show the sign stands behind its name. Raises ValueError if there is no row.
+    """
+    if table.empty:
+        raise ValueError("nothing to draw: no patient shows a sign")
+    shown = [stage for stage in STAGES if (table["stage"] == stage).any()]
+    figure = make_subplots(
+        1,
+        len(shown),
+        shared_xaxes="all",
+        horizontal_spacing=0.16,
+        subplot_titles=[f"{stage} patients" for stage in shown],
+    )
+    for place, stage in enumerate(shown, start=1):
+        own = table[table["stage"] == stage].sort_values("effect")
+        names = [f"{row.sign} ({row.patients})" for row in own.itertuples()]
+        for column, name, colour in (
+            ("effect", "effect on the score", INK),
+            ("attributed", f"attributed by {method}", ACCENT),
+        ):
+            bars = {"y": names, "x": own[column], "name": name, "orientation": "h", "marker": {"color": colour}}
+            figure.add_bar(**bars, legendgroup=name, showlegend=place == 1, row=1, col=place)
+    figure.update_xaxes(title_text="log-odds", matches="x")
+    rows = int(table.groupby("stage").size().max())
+    figure.update_layout(width=340 * len(shown) + 120)
+    title = "What the stager uses, by stage (patients in brackets)"
+    return finish(figure, title, simulated=simulated, height=190 + 40 * rows)
 
 
 def localisation_table(tables: Mapping[str, pd.DataFrame], used: Sequence[str]) -> pd.DataFrame:
