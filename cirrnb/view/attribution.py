@@ -208,7 +208,8 @@ def stage_signs_figure(table: pd.DataFrame, *, method: str, simulated: bool) -> 
     rows = int(table.groupby("stage").size().max())
     figure.update_layout(width=340 * len(shown) + 120)
     title = "What the stager uses, by stage (patients in brackets)"
-    return finish(figure, title, simulated=simulated, height=190 + 40 * rows)
+    finish(figure, title, simulated=simulated, height=230 + 40 * rows)
+    return figure.update_layout(legend={"y": -72 / (40 * rows + 80), "yanchor": "top"}, margin={"t": 82, "b": 96})
 
 
 def localisation_table(tables: Mapping[str, pd.DataFrame], used: Sequence[str]) -> pd.DataFrame:

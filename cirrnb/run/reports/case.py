@@ -132,7 +132,11 @@ def summary_row(
         "simulated": case.simulated,
         "after": case.after,
     }
-    found = {f"{one.name} ({one.unit}, {name})": one.value for name, many in measured.items() for one in many}
+    found = {
+        f"{one.name} ({', '.join(filter(None, (one.unit, name)))})": one.value
+        for name, many in measured.items()
+        for one in many
+    }
     return {**row, **{column: _number(value) for column, value in found.items()}}
 
 
