@@ -14,7 +14,7 @@ from scipy.special import ellipeinc, ellipkinc
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.scan import Scan
-from cirrnb.measure.biomarkers.scan import UNITS, biomarkers
+from cirrnb.measure.biomarkers.scan import UNITS, UNUSABLE, biomarkers, biomarkers_or_reasons
 from cirrnb.measure.biomarkers.signal import heterogeneity, signal_ratio
 from cirrnb.measure.biomarkers.size import sphericity, surface_area, volume
 from cirrnb.measure.biomarkers.surface import nodularity
@@ -175,6 +175,19 @@ def test_labels_are_asked_for_and_not_guessed(tmp_path: Path, told: str | None, 
     with pytest.raises(InputError) as raised:
         biomarkers(scan)
     assert found in raised.value.found and "organs.json" in raised.value.expected
+
+
+def test_a_file_that_cannot_be_used_takes_away_what_needs_it(tmp_path: Path):
+    scan = written(tmp_path)
+    whole = named(biomarkers(scan))
+    (tmp_path / "organs.json").unlink()
+    found = named(biomarkers_or_reasons(scan))
+    assert found["liver volume"] == whole["liver volume"] and found["sphericity"] == whole["sphericity"]
+    assert found["spleen volume"].value is None
+    assert found["spleen volume"].note == f"{UNUSABLE}: labels that nobody explains"
+    scan.image.write_bytes(b"no image")
+    assert {one.value for one in biomarkers_or_reasons(scan)} == {None}
+    assert all(one.note and UNUSABLE not in one.note for one in biomarkers_or_reasons(replace(scan, extra={})))
 
 
 def test_ones_own_labels_and_lobes(tmp_path: Path):

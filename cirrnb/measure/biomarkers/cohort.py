@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedCohort, PreparedScan
 from cirrnb.data.scan import Scan
 from cirrnb.data.workers import Job, Outcome
 from cirrnb.data.writing import write_whole
-from cirrnb.measure.biomarkers.scan import UNITS, biomarkers
+from cirrnb.measure.biomarkers.scan import UNITS, biomarkers_or_reasons
 from cirrnb.measure.kept import file_of, kept, measure_all
 
 VERSION = 2
@@ -58,18 +57,9 @@ def run_job(job: Job) -> Outcome:
     mask = Path(job["mask"]) if job["mask"] else None
     scan = Scan(patient="one", sequence="T1W", image=Path(job["image"]), mask=mask, extra={"organs": job["organs"]})
     try:
-        try:
-            found = biomarkers(scan)
-        except InputError as error:
-            if scan.extra["organs"] is None:
-                raise
-            # A segmentation that cannot be used takes away what needs it, and nothing else.
-            alone = biomarkers(replace(scan, extra={}))
-            told = f"the segmentation of other organs cannot be used: {error.found}"
-            found = [one if one.value is not None else replace(one, note=told) for one in alone]
-        rows: list[dict[str, Any]] = [asdict(one) for one in found]
-    except (InputError, MemoryError) as error:
-        rows = _none(str(error.found) if isinstance(error, InputError) else "too little memory for it")
+        rows: list[dict[str, Any]] = [asdict(one) for one in biomarkers_or_reasons(scan)]
+    except MemoryError:
+        rows = _none("too little memory for it")
     write_whole(Path(job["file"]), json.dumps({"found": rows}))
     return {}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.volume import read_mask, read_volume
 from cirrnb.data.preparation.geometry import Orientation
@@ -45,6 +47,7 @@ SOURCES = {
 }
 
 NO_ORGANS = "no segmentation of other organs"
+UNUSABLE = "the segmentation of other organs cannot be used"
 NO_LIVER = (None, "no liver mask")
 
 Found = dict[str, tuple[float | None, str]]
@@ -77,6 +80,19 @@ def biomarkers(scan: Scan) -> list[Measurement]:
     return [
         Measurement(name, found[name][0], unit, found[name][1], SOURCES.get(name, "")) for name, unit in UNITS.items()
     ]
+
+
+def biomarkers_or_reasons(scan: Scan) -> list[Measurement]:
+    """As `biomarkers`, but a file that cannot be used is a reason and no error: a segmentation of other organs takes
+    away what needs it and nothing else, an image or a liver mask takes away all."""
+    try:
+        return biomarkers(scan)
+    except InputError as error:
+        told = error.found
+    if scan.extra.get("organs"):
+        alone = biomarkers_or_reasons(replace(scan, extra={}))
+        return [replace(one, note=f"{UNUSABLE}: {told}") if one.note == NO_ORGANS else one for one in alone]
+    return [Measurement(name, None, unit, told, SOURCES.get(name, "")) for name, unit in UNITS.items()]
 
 
 def _of_liver(image: NDArray, liver: NDArray[np.bool_] | None, grid: Grid) -> Found:

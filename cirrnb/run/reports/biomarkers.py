@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cirrnb.data.prepared import Bag
-from cirrnb.measure.biomarkers.scan import NO_ORGANS, biomarkers
+from cirrnb.measure.biomarkers.scan import NO_ORGANS, biomarkers_or_reasons
 from cirrnb.measure.measurement import Measurement
 
 
@@ -16,6 +16,6 @@ def biomarkers_of(bag: Bag) -> Mapping[str, Sequence[Measurement]]:
     Whatever comes back is shown on the patient's page and gets a column each in summary.csv.
     """
     return {
-        name: [one for one in biomarkers(prepared.scan) if one.note != NO_ORGANS]
+        name: [one for one in biomarkers_or_reasons(prepared.scan) if one.note != NO_ORGANS]
         for name, prepared in bag.scans.items()
     }
