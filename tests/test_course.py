@@ -24,8 +24,8 @@ from cirrnb.view.course.question import Choice
 from cirrnb.view.course.questions import QUESTIONS
 from cirrnb.view.course.quiz import StagingQuiz
 from cirrnb.view.course.result import result_html
-from cirrnb.view.course.switched import LABELS, SIGN_COLOURS
 from cirrnb.view.explorer.canvas import SliceCanvas
+from cirrnb.view.signs import LABELS, SIGN_COLOURS
 
 # ---------------------------------------------------------------- progress
 
@@ -152,7 +152,7 @@ def test_the_image_comes_before_the_answer_and_the_quiz_ends(cohort, tmp_path):
         assert quiz.form.task["title"] == f"Case {number + 1} of 3"
         quiz.form.on_answer("moderate")
         seen = [pane for pane in sent(quiz)["panes"] if "image" in pane["parts"]]
-        assert sent(quiz)["signs"] == list(SIGNS) and all("evidence" in pane["parts"] for pane in seen)
+        assert sent(quiz)["signs"] == list(LABELS.values()) and all("evidence" in pane["parts"] for pane in seen)
         assert quiz.form.reply["right"] is (bag.stage == "moderate") and "The model" in quiz.form.reply["html"]
         quiz.form.on_answer("severe")
         assert progress.answers(quiz.name)[bag.subject] == "moderate"

@@ -51,16 +51,16 @@ def heard(canvas: SliceCanvas, monkeypatch) -> list:
 
 def test_the_images_come_first_and_the_answer_on_request(cohort, model, tmp_path):
     made = explorer(cohort, model, tmp_path)
-    assert made.behind.layout.display == "none"
+    assert all(one.layout.display == "none" for one in made.behind.values())
     assert made.prediction is None and made.explanation is None and made.told.value == ""
     made.reveal.value = True
     assert made.wait(60)
-    assert made.behind.layout.display == ""
+    assert all(one.layout.display == "" for one in made.behind.values())
     assert made.prediction.subject == made.explanation.subject == made.case.value
     assert "Most likely" in made.told.value and "Recorded stage" in made.told.value
     assert "simulated" in made.told.value
     made.reveal.value = False
-    assert made.behind.layout.display == "none"
+    assert all(one.layout.display == "none" for one in made.behind.values())
 
 
 def test_the_reader_s_choice_is_remembered(cohort, model, tmp_path):

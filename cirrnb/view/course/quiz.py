@@ -18,7 +18,6 @@ from cirrnb.data.scan import STAGES
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.trained import TrainedModel
-from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.course.asked import ModelAnswers
 from cirrnb.view.course.form import AnswerForm
 from cirrnb.view.course.progress import Progress
@@ -28,6 +27,7 @@ from cirrnb.view.explorer.browser import SliceBrowser, slice_browser
 from cirrnb.view.explorer.canvas import SliceCanvas
 from cirrnb.view.explorer.pictures import panes
 from cirrnb.view.explorer.work import in_plain_words
+from cirrnb.view.signs import LABELS
 
 PROMPT = (
     "<p>Scroll through both sequences, look for the signs, then say what stage a radiologist would have given. There "
@@ -140,7 +140,7 @@ class StagingQuiz(widgets.VBox):
             title=f"Case {number + 1}",
             simulated=True,
             shift=bag.shift,
-            signs=SIGNS if with_signs else (),
+            signs=tuple(LABELS.values()) if with_signs else (),
             start=_middle(bag) if self._height is None else self._height,
         )
 

@@ -13,21 +13,8 @@ from scipy.ndimage import binary_closing
 from cirrnb.explanation.one_sign import Anatomy, OneSign
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.images import grey_picture, outline_picture
+from cirrnb.view.signs import LABELS, SIGN_COLOURS
 from cirrnb.view.theme import FONT
-
-SIGN_COLOURS = ("#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#FFFFFF")
-"""Of the outlines, in the order of `SIGNS`; the explorer's viewer draws planted signs in the same ones."""
-
-LABELS = {
-    "nodularity": "nodular surface",
-    "nodules": "nodules and septa",
-    "lobes": "lobes shifted",
-    "spleen": "large spleen",
-    "ascites": "ascites",
-    "portal": "portal hypertension",
-    "fossa": "wide gallbladder fossa and notch",
-}
-"""What a sign is called in the course, from its name in `SIGNS`."""
 
 CLOSED = 3.0
 """mm over which gaps in an outlined region are closed: single pixels have no outline worth drawing."""

@@ -20,10 +20,10 @@ from PIL import Image
 from cirrnb.data.prepared import Bag
 from cirrnb.data.writing import write_whole
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.explorer.canvas import asset, viewer_script
 from cirrnb.view.explorer.pictures import Pane, overlay_values, overlay_words, panes
 from cirrnb.view.piece import FIGURE_OPENS
+from cirrnb.view.signs import LABELS
 
 QUALITIES = ((80, 90), (60, 80), (40, 60), (25, 40))
 """WebP quality of slices and of maps, the best first: a page takes the first at which it is small enough."""
@@ -78,7 +78,12 @@ def slice_browser(
     evidence : sequence -> (slices, rows, columns) labels of planted signs, as `SimulatedTruth.evidence`.
     """
     title = f"Patient {bag.subject}"
-    case = {"title": title, "simulated": simulated, "shift": bag.shift, "signs": list(SIGNS) if evidence else []}
+    case = {
+        "title": title,
+        "simulated": simulated,
+        "shift": bag.shift,
+        "signs": list(LABELS.values()) if evidence else [],
+    }
     shown = panes(bag, evidence)
     maps = overlay_values(explanation) if explanation else {}
     largest = LARGEST * max(1.0, sum(pane.told.get("slices", 0) for pane in shown) / 48)

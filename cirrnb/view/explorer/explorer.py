@@ -20,13 +20,13 @@ from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained import TrainedModel
-from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.explorer import preferences, words
 from cirrnb.view.explorer.browser import SliceBrowser, slice_browser
 from cirrnb.view.explorer.dropping import SOURCE, Dropping
 from cirrnb.view.explorer.panel import FIRST, Panel
 from cirrnb.view.explorer.pictures import panes, unopened
 from cirrnb.view.explorer.work import Task, Worker
+from cirrnb.view.signs import LABELS
 
 
 class SliceExplorer(Panel):
@@ -153,7 +153,7 @@ class SliceExplorer(Panel):
         """Another patient: pictures first, and then, where the reader asked for it, the rest."""
         self._bag = self._answer = self._explanation = None
         self.say("")
-        self.told.value = self.why.value = self.worth.value = ""
+        self.brief.value = self.told.value = self.why.value = self.worth.value = ""
         self.tell_map(False)
         bag = self._bags[subject]
 
@@ -164,13 +164,14 @@ class SliceExplorer(Panel):
             self._bag = bag
             _, found, shift = result
             title = f"Patient {bag.subject}"
-            signs = SIGNS if self.truth else ()
+            signs = tuple(LABELS.values()) if self.truth else ()
             simulated = self._simulated(bag)
             self.canvas.show(found, title=title, simulated=simulated, shift=shift, signs=signs, start=_start(bag))
             self.say(words.mask_words(bag))
             if self.reveal.value:
                 self._answer_and_explain()
 
+        self.tell_doing("Opening")
         self._worker.start(pictures, show)
 
     def _simulated(self, bag: Bag) -> bool:
@@ -200,9 +201,11 @@ class SliceExplorer(Panel):
 
         def show(said: Prediction) -> None:
             self._answer = said
+            self.brief.value = words.brief_html(said)
             self.told.value = words.answer_html(said, bag, self.model, simulated=self._simulated(bag))
             self._explain()
 
+        self.tell_doing("Staging")
         self._worker.start(lambda task: predict_patient(self.model, bag), show)
 
     def _explain(self) -> None:
@@ -232,18 +235,18 @@ class SliceExplorer(Panel):
             self.chart.show(bag, found)
             self.tell_map(True)
 
+        self.tell_doing("Drawing the map")
         self._worker.start(work, show)
 
     def _test(self) -> None:
         bag, found = self._bag, self._explanation
         if bag is None or found is None:
             return
-        self.say("Testing the map against maps that know nothing of the model. This takes about a minute.")
 
         def show(table: Any) -> None:
-            self.say("")
             self.worth.value = f"<p><b>What this map is worth</b>, for this patient:</p>{words.worth_html(table)}"
 
+        self.tell_doing("Testing the map, about a minute")
         self._worker.start(lambda task: _tested(self.model, bag, found, task), show)
 
     def _export(self) -> None:

@@ -17,6 +17,7 @@ from cirrnb.view.explorer.charts import SliceChart
 FIRST = "integrated_gradients"
 OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "occlusion", "deep_lift")
 """Maps in the order of the menu; others that the registry knows come after them."""
+HINT = "Look first. <b>Show the answer</b> brings the stage, a map of what drove it, and what each slice adds."
 
 
 class Panel(widgets.VBox):
@@ -43,16 +44,26 @@ class Panel(widgets.VBox):
         self.told, self.why, self.worth = widgets.HTML(""), widgets.HTML(""), widgets.HTML("")
         self._build_choices(stager, method, target)
         self.cancel = widgets.Button(description="Cancel", icon="stop")
-        self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "160px"})
-        self.waiting = widgets.HBox([widgets.Label("Working"), self.bar, self.cancel])
+        self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "120px"})
+        self.doing = widgets.Label("")
+        self.waiting = widgets.HBox([self.doing, self.bar, self.cancel], layout=_row())
+        self.brief, self.hint = widgets.HTML(""), widgets.HTML(f"<p>{HINT}</p>")
+        self.brief.add_class("cn-brief")
         self.chart = SliceChart(go)
-        self.behind = widgets.VBox(self._behind())
+        self.behind = self._behind()
         self.own = widgets.VBox()
         self.tell_progress(None)
         self.tell_answer(False)
-        top = widgets.HBox([self.case, self.reveal, self.always], layout=_ROW)
+        # Brief answer and progress stand in the row of the button: what lies below does not jump when they come.
+        top = widgets.HBox([self.case, self.reveal, self.always, self.brief, self.waiting], layout=_row())
+        top.add_class("cn-top")
         style = widgets.HTML(f"<style>{asset('explorer.css')}</style>")
-        super().__init__([style, top, self.message, self.waiting, self.canvas, self.behind, self.own])
+        places = {"pictures": self.canvas, "hint": self.hint, **self.behind, "own": self.own}
+        for name, one in places.items():
+            one.add_class(f"cn-at-{name}")
+        within = widgets.GridBox(list(places.values()))
+        within.add_class("cn-within")
+        super().__init__([style, top, self.message, within])
         self.add_class("cn-explorer")
 
     def _build_choices(self, stager: Stager, method: str, target: str) -> None:
@@ -68,17 +79,21 @@ class Panel(widgets.VBox):
         self.test = widgets.Button(description="Test this map", icon="check", tooltip=asks)
         self.export = widgets.Button(description="Map as NIfTI", icon="download")
 
-    def _behind(self) -> list[widgets.Widget]:
-        tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_ROW)
-        side_by_side = widgets.HBox([self.told, widgets.VBox([self.why, self.worth])], layout=_COLUMNS)
-        side_by_side.add_class("cn-words")
+    def _behind(self) -> dict[str, widgets.Box]:
+        """What is hidden until the answer is asked for, by its place in the style sheet."""
+        tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_row())
+        answer = widgets.HBox([self.told, widgets.VBox([self.why, self.worth])], layout=_columns())
+        answer.add_class("cn-words")
         self.below = widgets.VBox([self.chart.widget])
         self.tell_map(False)
-        return [tools, side_by_side, self.below]
+        return {"tools": tools, "answer": answer, "chart": self.below}
 
     def tell_answer(self, shown: bool) -> None:
         """Show what stands behind the button, or hide it."""
-        self.behind.layout.display = "" if shown else "none"
+        for one in self.behind.values():
+            one.layout.display = "" if shown else "none"
+        self.hint.layout.display = "none" if shown else ""
+        self.brief.layout.display = "" if shown else "none"
         self.reveal.description = "Hide the answer" if shown else "Show the answer"
         self.reveal.icon = "eye-slash" if shown else "eye"
 
@@ -86,6 +101,10 @@ class Panel(widgets.VBox):
         """Show the chart that belongs to the map, and let the map be tested and taken along; or none of it."""
         self.test.disabled = self.export.disabled = not there
         self.below.layout.visibility = "visible" if there else "hidden"  # keeps its place: nothing jumps
+
+    def tell_doing(self, what: str) -> None:
+        """What the work is that comes next, beside its progress."""
+        self.doing.value = what
 
     def tell_progress(self, share: float | None) -> None:
         """How far the work is, 0 to 1; None where nothing is under way."""
@@ -102,5 +121,10 @@ class Panel(widgets.VBox):
         self.message.value = f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
 
 
-_ROW = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 12px")
-_COLUMNS = widgets.Layout(flex_flow="row wrap", grid_gap="8px 32px")
+# A layout is a widget of its own: two boxes with one layout are hidden together.
+def _row() -> widgets.Layout:
+    return widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 12px")
+
+
+def _columns() -> widgets.Layout:
+    return widgets.Layout(flex_flow="row wrap", grid_gap="8px 32px")

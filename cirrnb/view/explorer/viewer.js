@@ -1,9 +1,11 @@
 // The slices of one patient, drawn and scrolled in the browser: the explorer and the pages of reports share this.
 //
 // createViewer(root, hooks) builds it inside an element. It is given a case (the pictures, 8 bits a pixel), an overlay
-// (a map, 8 bits a pixel) and where to go; it tells `hooks.onPlace` where the reader went. `places`, `painting`, `hands`
+// (a map, 8 bits a pixel) and where to go; it tells `hooks.onPlace` where the reader went. Pictures
+// leave `hooks.beside` pixels of the window's height to what stands above and below them. `places`, `painting`, `hands`
 // and `controls` come before this file in one script.
 
+const LOWEST = 320; // pixels that a picture is high at least, however low the window
 const USUAL = { zoom: 1, across: 0.5, down: 0.5, opacity: 0.7, threshold: 0.1, overlayOn: true };
 
 function createViewer(root, hooks = {}) {
@@ -14,6 +16,7 @@ function createViewer(root, hooks = {}) {
   const acts = { step, zoom, move, setWindow, pick, toggle, play, reset, activate };
   const controls = createControls(root, { play, reset, save, in: () => zoom(1.25), out: () => zoom(0.8) }, changed);
   const resized = new ResizeObserver(() => draw());
+  window.addEventListener("resize", draw); // a window that is only lower now
 
   // ---------------------------------------------------------------- the case
 
@@ -64,6 +67,7 @@ function createViewer(root, hooks = {}) {
       pane.map = given && given.maps[pane.name] ? given.maps[pane.name] : null;
       pane.textures.map = null;
     }
+    tellPicked();
     showSettings();
     draw();
   }
@@ -121,9 +125,16 @@ function createViewer(root, hooks = {}) {
     const row = Math.floor((event.clientY - box.top - pane.view.top) / pane.view.down);
     if (at.outside || row < 0 || column < 0 || row >= pane.rows || column >= pane.columns) return;
     picked = { pane: pane.index, slice: at.index, row, column, mm: toPatient(pane, at.index, row, column) };
-    const sign = shown.evidence && pane.evidence ? pane.evidence[(at.index * pane.rows + row) * pane.columns + column] : 0;
-    controls.tell(described(pane, picked, overlay, sign ? data.signs[sign - 1] : ""));
+    tellPicked();
     draw();
+  }
+
+  // What lies at the place that was clicked, in the map that is on show now.
+  function tellPicked() {
+    if (!picked) return;
+    const pane = panes[picked.pane];
+    const sign = shown.evidence && pane.evidence ? pane.evidence[(picked.slice * pane.rows + picked.row) * pane.columns + picked.column] : 0;
+    controls.tell(described(pane, picked, overlay, sign ? data.signs[sign - 1] : ""));
   }
 
   // ---------------------------------------------------------------- how
@@ -220,15 +231,18 @@ function createViewer(root, hooks = {}) {
   }
 
   function drawPane(pane) {
-    const width = pane.box.clientWidth;
-    if (!width) return;
-    const height = Math.round(width * (pane.rows * pane.spacing[1]) / (pane.columns * pane.spacing[2]));
+    if (!pane.box.clientWidth) return;
+    const shape = (pane.rows * pane.spacing[1]) / (pane.columns * pane.spacing[2]);
+    const room = hooks.beside ? Math.max(LOWEST, window.innerHeight - hooks.beside) : Infinity;
+    const width = Math.min(pane.box.clientWidth, Math.floor(room / shape));
+    const height = Math.round(width * shape);
     const ratio = window.devicePixelRatio || 1;
     const canvas = pane.canvas;
     const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
     if (canvas.width !== w || canvas.height !== h) {
       canvas.width = w;
       canvas.height = h;
+      canvas.style.width = `${width}px`;
       canvas.style.height = `${height}px`;
     }
     const context = canvas.getContext("2d");
@@ -258,6 +272,6 @@ function createViewer(root, hooks = {}) {
   return {
     setCase, setOverlay, goTo, follow, tell: controls.tell,
     get state() { return { ...shown, active, picked, sharp, playing: Boolean(playing), overlay: Boolean(overlay) }; },
-    destroy() { stop(); clearTimeout(rest); resized.disconnect(); },
+    destroy() { stop(); clearTimeout(rest); resized.disconnect(); window.removeEventListener("resize", draw); },
   };
 }

@@ -1,6 +1,7 @@
 // The viewer as a Jupyter widget. Pictures come by message and not as state: they are sent once, and no notebook file
 // ever holds them.
 
+const BESIDE = 325; // pixels of the window's height for the controls: they stay in sight with the pictures
 const PATIENCE = 8000; // ms without an answer after which the kernel is taken for busy or gone
 
 const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
@@ -45,6 +46,7 @@ function render({ model, el }) {
   };
 
   const viewer = createViewer(root, {
+    beside: BESIDE,
     onPlace: (position) => {
       clearTimeout(later);
       later = setTimeout(() => ask({ kind: "place", position, window: self }), 150);

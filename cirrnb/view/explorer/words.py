@@ -65,6 +65,16 @@ def answer_html(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: b
     )
 
 
+def brief_html(said: Prediction) -> str:
+    """The answer in a line, for where the button is that asked for it."""
+    others = [stage for stage in said.prediction_set or () if stage != said.predicted]
+    possible = f", {' or '.join(others)} possible" if others else ""
+    return (
+        f'<span role="status"><b style="border-color:{STAGE_COLOURS[said.predicted]}">{escape(said.predicted)}</b> '
+        f"{said.probabilities[said.predicted]:.0%}{possible}</span>"
+    )
+
+
 def mask_words(bag: Bag) -> str:
     """Who drew the liver, where a program did, and what speaks against it; nothing where a person may have."""
     said = []
@@ -103,11 +113,11 @@ def _recorded(bag: Bag) -> str:
 def reasons_html(explanation: Explanation) -> str:
     """What drove the answer: sequences, slices, and how far the map can be trusted to add up."""
     shares = explanation.shares
-    parts = " and ".join(f"{name} adds <b>{value:+.2f}</b>" for name, value in shares.sequences.items())
+    parts = " and ".join(f"{name} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
     missed = explanation.relative_delta
     lines = [
-        f"The score for {escape(target_words(explanation.target))} is <b>{explanation.score:+.2f}</b> (log-odds; 0 is "
-        f"undecided). Starting at {shares.nothing:+.2f} for these slices without detail, {parts}.",
+        f"The score for {escape(target_words(explanation.target))} is <b>{_signed(explanation.score)}</b> "
+        f"(log-odds; 0 is undecided). Starting at {_signed(shares.nothing)} for these slices without detail, {parts}.",
         f"<b>{escape(explanation.label)}</b>: {escape(method_words(explanation.method))}",
     ]
     if missed is not None:
@@ -115,6 +125,10 @@ def reasons_html(explanation: Explanation) -> str:
         lines.append(f"Added up, the map misses {told} of what it explains.")
     lines += [f"Note: {escape(note)}." for note in explanation.notes if "map misses" not in note]
     return "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def worth_html(table: pd.DataFrame) -> str:
