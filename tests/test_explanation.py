@@ -201,6 +201,14 @@ def test_a_cancelled_explanation_leaves_nothing(bags, model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_progress_ends_with_the_shares_and_never_goes_back(bags, model):
+    told = []
+    cirrnb.explain(model, bags[0], "grad_cam", permutations=16, progress=lambda done, total: told.append((done, total)))
+    done, total = zip(*told, strict=True)
+    assert len(set(total)) == 1 and done[-1] == total[0] and list(done) == sorted(done)
+    assert len(set(done)) >= 4, "the shares, which take longer than the map, move it as well"
+
+
 def test_baselines(bags, model):
     twin = {name: np.zeros(scan.grid.shape) for name, scan in bags[0].scans.items()}
     few = {"settings": {"steps": 32}, "permutations": 4}

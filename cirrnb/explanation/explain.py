@@ -28,6 +28,9 @@ from cirrnb.model.network.batch import collate
 from cirrnb.model.prediction import as_model, prepared_otherwise, usable
 from cirrnb.model.trained import TrainedModel
 
+SHARING = 4
+"""Passes of the method that the shares of slices take about as long as."""
+
 TOLERATED = 0.1
 """Part of the score's difference that may be unaccounted for before a warning is given."""
 
@@ -63,7 +66,7 @@ def explain(
     settings : of the method, where they shall differ from its defaults.
     permutations : orders in which slices are added for their shares.
     store : folder in which explanations are kept and found again.
-    progress : True shows a bar; a function is called with the passes done and those there are to do.
+    progress : True shows a bar; a function is called before each pass with the passes done and those there are to do.
     cancel : asked before every pass through the network; True stops with `Cancelled`.
 
     Raises
@@ -89,9 +92,9 @@ def explain(
     members = [member.stager.eval() for member in trained.members]
     shape = (sum(scan.grid.shape[0] for scan in used.values()), *next(iter(used.values())).grid.shape[1:])
     passes = how.passes(chosen, shape)
-    with tqdm(total=passes, desc=how.label, unit="pass", disable=progress is not True) as bar:
-        tell = progress if callable(progress) else lambda done, total: None
-        score = PatientScore(members, collate([draw(Bag(used))]), target, _ticker(bar, passes, tell, cancel))
+    with tqdm(total=passes + SHARING, desc=how.label, unit="pass", disable=progress is not True) as bar:
+        way = _Way(passes, bar, progress if callable(progress) else None, cancel)
+        score = PatientScore(members, collate([draw(Bag(used))]), target, way.pass_begins)
         compared = baseline_slices(baseline, used, references, twin, seed)
         compared = compared if how.several else compared[:1]
         asked = {"method": method, "target": target, "baseline": baseline, "settings": chosen, "seed": seed}
@@ -102,7 +105,7 @@ def explain(
         with torch.no_grad():
             own = float(score(score.slices)[0])
             nothing = float(np.mean([float(score(one[None])[0]) for one in compared]))
-        told = shares(score, nothing, permutations, seed)
+        told = shares(score, nothing, permutations, seed, way.shared)
     places = {name: score.batch.sequence == SEQUENCES.index(name) for name in used}
     explanation = Explanation(
         subject=bag.subject,
@@ -151,18 +154,28 @@ def _settings(how: Method, changes: Mapping[str, Any] | None) -> dict[str, Any]:
     return chosen
 
 
-def _ticker(bar: tqdm, passes: int, tell: Callable[[int, int], None], cancel: Callable[[], bool]) -> Callable[[], None]:
-    count = 0
+class _Way:
+    """How far an explanation is: the passes of its method, and then the shares, which count as `SHARING` more."""
 
-    def tick() -> None:
-        nonlocal count
-        if cancel():
+    def __init__(self, passes: int, bar: tqdm, tell: Callable[[int, int], None] | None, cancel: Callable[[], bool]):
+        self._passes, self._bar, self._cancel = passes, bar, cancel
+        self._tell = tell or (lambda done, total: None)
+        self._done = 0
+
+    def pass_begins(self) -> None:
+        """Before each pass through the network, those of the shares included; raises `Cancelled` on request."""
+        if self._cancel():
             raise Cancelled("the explanation was cancelled; ask again to begin anew")
-        bar.update()
-        count += 1
-        tell(min(count, passes), passes)
+        self._reach(min(self._done + 1, max(self._passes, self._done)))
 
-    return tick
+    def shared(self, done: int, total: int) -> None:
+        """After each part of the shares."""
+        self._reach(self._passes + SHARING * done // total)
+
+    def _reach(self, done: int) -> None:
+        self._bar.update(done - self._done)
+        self._done = done
+        self._tell(done, self._passes + SHARING)
 
 
 def _remarked(explanation: Explanation) -> Explanation:

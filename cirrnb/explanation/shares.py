@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,9 @@ from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.score import PatientScore
 
 PERMUTATIONS = 64
-AT_ONCE = 1024
-"""Slices in one pass over cached embeddings; the attention between sequences is quadratic in them."""
+AT_ONCE = 256
+"""Slices in one pass over cached embeddings. The attention between sequences is quadratic in them: with 1024 the same
+shares take three to five times as long, and fewer gain nothing (tests/benchmarks/test_explanation_speed.py)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,13 @@ class Shares:
     nothing: float
 
 
-def shares(score: PatientScore, nothing: float, permutations: int = PERMUTATIONS, seed: int = 0) -> Shares:
+def shares(
+    score: PatientScore,
+    nothing: float,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Shares:
     """Shapley values of a patient's sequences and slices (Shapley 1953; sampled as Castro et al., Computers &
     Operations Research 2009;36:1726, each order followed by its reverse).
 
@@ -45,10 +52,11 @@ def shares(score: PatientScore, nothing: float, permutations: int = PERMUTATIONS
     ----------
     nothing : score without any slice, which no network can give: that of the baseline.
     permutations : orders in which slices are added, at least 4, rounded up to a pair.
+    progress : called with the pairs of orders done and those there are to do.
     """
     sequence = score.batch.sequence.numpy()
     there = [index for index in range(len(SEQUENCES)) if (sequence == index).any()]
-    values, errors = _of_slices(score, nothing, max(2, (permutations + 1) // 2), seed)
+    values, errors = _of_slices(score, nothing, max(2, (permutations + 1) // 2), seed, progress)
     return Shares(
         sequences={SEQUENCES[index]: value for index, value in _of_sequences(score, nothing, sequence, there).items()},
         slices={SEQUENCES[index]: values[sequence == index] for index in there},
@@ -67,13 +75,16 @@ def _of_sequences(score: PatientScore, nothing: float, sequence: NDArray, there:
     return {there[0]: (first - nothing + both - second) / 2, there[1]: (second - nothing + both - first) / 2}
 
 
-def _of_slices(score: PatientScore, nothing: float, pairs: int, seed: int) -> tuple[NDArray, NDArray]:
+def _of_slices(
+    score: PatientScore, nothing: float, pairs: int, seed: int, progress: Callable[[int, int], None]
+) -> tuple[NDArray, NDArray]:
     random = np.random.default_rng(seed)
     count = len(score.batch.sequence)
     found = np.empty((pairs, count))
     for pair in range(pairs):
         order = random.permutation(count)
         found[pair] = (_added(score, nothing, order) + _added(score, nothing, order[::-1])) / 2
+        progress(pair + 1, pairs)
     return found.mean(axis=0), found.std(axis=0, ddof=1) / np.sqrt(pairs)
 
 
