@@ -1,7 +1,7 @@
 // How one slice is painted: grey levels, the map, the edges of liver and planted signs, letters and scales.
 //
 // A `look` is what the viewer shows: `shown` (its settings), the `overlay`, the place `picked`, the slice `at` which a
-// pane stands, whether it is drawn `sharp`, whether it carries the colour bar (`barred`) and is `simulated`.
+// pane stands, whether it is drawn `sharp`, whether it carries the colour bar (`barred`), its `title` and whether it is `simulated`.
 
 const FOR = [230, 97, 0];
 const AGAINST = [93, 58, 155];
@@ -50,6 +50,8 @@ function paint(context, pane, look, w, h, ratio) {
   letters(context, pane, look, w, h, ratio, scale);
 }
 
+const shortened = (words) => (words.length > 40 ? `${words.slice(0, 39)}\u2026` : words);
+
 function letters(context, pane, look, w, h, ratio, scale) {
   const { at } = look;
   const size = 13 * ratio, edge = 7 * ratio;
@@ -66,13 +68,17 @@ function letters(context, pane, look, w, h, ratio, scale) {
   write("R", edge, h / 2, "left");
   write("L", w - edge, h / 2, "right");
   write(pane.name, edge, edge + size / 2, "left");
+  // Whose pictures they are stands in them: the name in a menu may already be another's.
+  context.font = `${11 * ratio}px system-ui, sans-serif`;
+  write(shortened(look.title || ""), edge, edge + 1.8 * size, "left");
+  context.font = `600 ${size}px system-ui, sans-serif`;
   if (at.outside) {
     context.font = `${size}px system-ui, sans-serif`;
     write(`no ${pane.name} slice at this height`, w / 2, h / 2, "center");
   } else {
     write(`${at.index + 1} / ${pane.slices}   ${inMm(pane.positions[at.index])}`, w - edge, edge + size / 2, "right");
   }
-  if (look.overlay && !pane.map) write("no map: the model does not use this scan", edge, edge + 2 * size, "left");
+  if (look.overlay && !pane.map) write("no map: the model does not use this scan", edge, edge + 3.2 * size, "left");
   if (look.simulated) {
     context.font = `${11 * ratio}px system-ui, sans-serif`;
     write("simulated", w - edge, h - edge - 6 * ratio, "right");

@@ -249,7 +249,7 @@ function createViewer(root, hooks = {}) {
     context.setTransform(1, 0, 0, 1, 0, 0);
     const at = nearest(pane);
     const barred = shown.overlayOn && pane.map && pane === panes.filter((one) => one.map).at(-1);
-    paint(context, pane, { shown, overlay, picked, at, sharp, barred, simulated: data.simulated }, w, h, ratio);
+    paint(context, pane, { shown, overlay, picked, at, sharp, barred, title: data.title, simulated: data.simulated }, w, h, ratio);
     const words = at.outside ? `no ${pane.name} slice at this height` : `${pane.name}, slice ${at.index + 1} of ${pane.slices}, ${pane.positions[at.index].toFixed(0)} mm; the patient's right is on the left`;
     if (canvas.getAttribute("aria-label") !== words) canvas.setAttribute("aria-label", words);
   }
