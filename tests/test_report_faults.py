@@ -108,7 +108,12 @@ def workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def kernels(run: subprocess.Popen[str]) -> list[psutil.Process]:
     children = psutil.Process(run.pid).children(recursive=True)
-    return [one for one in children if "ipykernel_launcher" in one.cmdline()]
+    return [one for one in children if "ipykernel_launcher" in one.cmdline() or _is_fork(one, children)]
+
+
+def _is_fork(one: psutil.Process, among: list[psutil.Process]) -> bool:
+    """Whether it is a kernel that was forked, and goes by the command of what it was forked from."""
+    return "cirrnb.run.warm" in " ".join(one.cmdline()) and one.ppid() in {other.pid for other in among}
 
 
 def told(out: Path, moment: float, said: str) -> None:
