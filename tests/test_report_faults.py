@@ -11,8 +11,8 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from report_runs import contents, finish, kill, stand_in, start, tiny_cohort
 from cirrnb.model.trained import SHIPPED, model_folder
 from cirrnb.run.reports import nightly
 from cirrnb.run.reports.nightly import make_report
-from cirrnb.run.reports.order import Order
+from cirrnb.run.reports.order import IMPORTED, Order
 from cirrnb.run.reports.tables import read_failures, read_summary
+from cirrnb.run.warm import warm_kernels
 
 pytestmark = pytest.mark.slow
 MOMENTS = int(os.environ.get("CIRRNB_FAULT_MOMENTS", "10"))
@@ -41,6 +42,7 @@ class Place:
     cohort: Path
     notebook: Path
     model: Path
+    kernels: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def order(self, out: Path) -> Order:
@@ -51,7 +53,7 @@ class Place:
         """In this process, which has the libraries loaded."""
         before, nightly.PATIENT = nightly.PATIENT, str(self.notebook)
         try:
-            return make_report(self.order(out))
+            return make_report(self.order(out), kernels=self.kernels)
         finally:
             nightly.PATIENT = before
 
@@ -70,10 +72,16 @@ def environment() -> Generator[None]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def kernels(environment: None) -> Generator[dict[str, str]]:
+    with warm_kernels(IMPORTED, 1) as told:
+        yield told
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, kernels: dict[str, str]) -> Place:
     home = tmp_path_factory.mktemp("faults")
     shutil.copytree(model_folder(SHIPPED), home / "model")
-    made = Place(home, tiny_cohort(home), stand_in(home), home / "model")
+    made = Place(home, tiny_cohort(home), stand_in(home), home / "model", kernels)
     began = time.monotonic()
     run = made.start(home / "whole")
     assert finish(run)[0] == 0
@@ -106,7 +114,7 @@ def workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
     return [one for one in psutil.Process(run.pid).children() if "cirrnb.run.job" in one.cmdline()]
 
 
-def kernels(run: subprocess.Popen[str]) -> list[psutil.Process]:
+def forked_or_started(run: subprocess.Popen[str]) -> list[psutil.Process]:
     children = psutil.Process(run.pid).children(recursive=True)
     return [one for one in children if "ipykernel_launcher" in one.cmdline() or _is_fork(one, children)]
 
@@ -134,7 +142,7 @@ def test_the_run_itself_is_killed(place: Place, whole: dict[str, Any], out: Path
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below), "nobody is left behind"
 
 
-@pytest.mark.parametrize("victims", [workers, kernels], ids=["worker", "kernel"])
+@pytest.mark.parametrize("victims", [workers, forked_or_started], ids=["worker", "kernel"])
 @faults("child")
 def test_a_worker_or_a_kernel_is_killed(
     place: Place, whole: dict[str, Any], out: Path, moment: float, victims: Any
@@ -191,7 +199,7 @@ def test_the_disk_is_full_for_a_while(place: Place, whole: dict[str, Any], tmp_p
 @faults("scan")
 def test_a_scan_is_replaced_while_it_is_read(place: Place, out: Path, tmp_path: Path, moment: float) -> None:
     shutil.copytree(place.cohort, tmp_path / "cohort")
-    own = Place(place.home, tmp_path / "cohort", place.notebook, place.model)
+    own = Place(place.home, tmp_path / "cohort", place.notebook, place.model, place.kernels)
     victim = sorted((tmp_path / "cohort" / "Cirrhosis_T1_3D").rglob("*_images/*.nii.gz"))[0]
     image = nib.load(victim)
     other = nib.Nifti1Image(np.asarray(image.dataobj)[:, ::-1].copy(), image.affine)
@@ -219,7 +227,7 @@ def test_the_folder_of_the_model_is_removed(
     place: Place, whole: dict[str, Any], out: Path, tmp_path: Path, moment: float
 ) -> None:
     shutil.copytree(place.model, tmp_path / "model")
-    own = Place(place.home, place.cohort, place.notebook, tmp_path / "model")
+    own = Place(place.home, place.cohort, place.notebook, tmp_path / "model", place.kernels)
     run = own.start(out)
     time.sleep(moment * place.seconds)
     (tmp_path / "model").rename(tmp_path / "gone")
