@@ -90,13 +90,17 @@ def tiny_cohort(folder: Path, patients: int = 3) -> Path:
 _SCRIPT = """
 import sys
 from pathlib import Path
-from cirrnb.run.reports import nightly
+from cirrnb.data.workers import processors
+from cirrnb.run.warm import warm_kernels
+from cirrnb.run.reports.order import IMPORTED, Order
 told = __import__("json").loads(sys.argv[1])
-nightly.PATIENT = told["notebook"] or nightly.PATIENT
-from cirrnb.run.reports.order import Order
+kernels = warm_kernels(IMPORTED, max(1, processors() // told["jobs"]))
 order = Order(cohort=Path(told["cohort"]), model=told["model"], out=Path(told["out"]), jobs=told["jobs"],
     prepared=Path(told["prepared"]), explanations=Path(told["explanations"]), limit=told["limit"])
-sys.exit(nightly.make_report(order))
+with kernels as environment:
+    from cirrnb.run.reports import nightly
+    nightly.PATIENT = told["notebook"] or nightly.PATIENT
+    sys.exit(nightly.make_report(order, kernels=environment))
 """
 
 

@@ -49,6 +49,12 @@ def test_deletion_and_insertion_by_hand():
     assert given.scores.tolist() == [0, 8, 14, 18, 20]
     assert given.area == pytest.approx((0.4 + 0.7 + 0.9 + 0.5) / 4)
     assert (given.whole, given.empty) == (removed.whole, removed.empty) == (20, 0)
+    other = torch.flip(order, [0])
+    for curve, like in ((deletion, removed), (insertion, given)):
+        passes: list[int] = []
+        score.tick = lambda passes=passes: passes.append(1)
+        anew, again = (curve(score, torch.zeros(1, 2, 2), patches, other, 4, known) for known in (None, like))
+        assert again.scores.tolist() == anew.scores.tolist() and len(passes) == 5 + 3
 
 
 def test_no_order_is_better_than_the_best_and_none_worse_than_its_reverse():
@@ -174,7 +180,7 @@ def test_what_was_measured_is_kept_and_found_again(bag, tmp_path):
     asked = {"patch": 64.0, "steps": 3, "samples": 0, "store": tmp_path}
     passes = []
     first = faithfulness(model, bag, told, **asked, progress=lambda done, total: passes.append(total))
-    assert passes[0] == 2 * 4 * 4 and "infidelity" not in set(first["measure"])
+    assert passes[0] == 2 * (4 + 3 * 2) and "infidelity" not in set(first["measure"])
     passes.clear()
     again = faithfulness(model, bag, told, **asked, progress=lambda done, total: passes.append(total))
     assert passes == []

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import import_module
 from pathlib import Path
@@ -38,12 +38,15 @@ class WorkerDied(RuntimeError):
 
 class Worker:
     """One process and the two pipes to it; `work` names the module whose `run_job` it calls, with `threads` in each
-    library that computes."""
+    library that computes and `environment` beside that of this process."""
 
-    def __init__(self, work: str, threads: int = 1) -> None:
-        bounds = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    def __init__(self, work: str, threads: int = 1, environment: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
-            (*COMMAND, work), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **bounds}, text=True
+            (*COMMAND, work),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **bounds(threads), **(environment or {})},
+            text=True,
         )
         self._ready = False
 
@@ -78,11 +81,12 @@ class Worker:
 
 
 def in_parallel(
-    jobs: Sequence[Job], workers: int, work: str, threads: int = 1
+    jobs: Sequence[Job], workers: int, work: str, threads: int = 1, environment: Mapping[str, str] | None = None
 ) -> Generator[tuple[int, Outcome | WorkerDied]]:
     """Outcomes as they come, each with the job's place in `jobs`. Ending the iteration early ends the workers.
 
-    `work` names the module whose `run_job` does a job, `threads` is how many each worker computes with.
+    `work` names the module whose `run_job` does a job, `threads` is how many each worker computes with, `environment`
+    what it finds beside this process's own.
     """
     idle: SimpleQueue[Worker] = SimpleQueue()
     started: list[Worker] = []
@@ -92,7 +96,7 @@ def in_parallel(
         try:
             worker = idle.get_nowait()
         except Empty:
-            worker = Worker(work, threads)
+            worker = Worker(work, threads, environment)
             started.append(worker)
             if ended.is_set():  # `started` may have been gone through already
                 worker.stop()
@@ -114,6 +118,11 @@ def in_parallel(
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in started:
                 worker.stop()
+
+
+def bounds(threads: int) -> dict[str, str]:
+    """Environment variables by which each library that computes keeps to so many threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
 
 
 def processors() -> int:

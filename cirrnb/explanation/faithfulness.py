@@ -24,7 +24,7 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import Request, method_named
 from cirrnb.explanation.opponents import OPPONENTS, opponent
 from cirrnb.explanation.randomisation import randomised
-from cirrnb.explanation.removal import STEPS, Patches, deletion, insertion, slice_removal
+from cirrnb.explanation.removal import STEPS, Curve, Patches, deletion, insertion, slice_removal
 from cirrnb.explanation.score import PatientScore
 from cirrnb.explanation.store import WorthStore
 from cirrnb.explanation.truth import body, magnitude
@@ -133,7 +133,7 @@ def faithfulness(
         return found
     # Two curves and the infidelity for the map and its opponents; the slices' removal costs next to nothing.
     passes = itertools.count(1)
-    total = (2 * (steps + 1) + (samples + 1 if samples else 0)) * (1 + len(OPPONENTS))
+    total = 2 * (steps + 1) + 2 * (steps - 1) * len(OPPONENTS) + (samples + 1 if samples else 0) * (1 + len(OPPONENTS))
     known.score.tick = lambda: progress(min(next(passes), total), total)
     values = known.stacked(explanation.maps)
     if np.ptp(values) < 1e-12:
@@ -144,9 +144,11 @@ def faithfulness(
         maps[name] = opponent(name, np.abs(values), known.image, known.flesh, known.spacing, seed)
     rows = []
     for measure, curve in (("deletion", deletion), ("insertion", insertion)):
-        areas = {
-            name: curve(known.score, known.empty, patches, patches.order(m), steps).area for name, m in maps.items()
-        }
+        curves: dict[str, Curve] = {}
+        for name, one in maps.items():
+            like = next(iter(curves.values()), None)
+            curves[name] = curve(known.score, known.empty, patches, patches.order(one), steps, like)
+        areas = {name: one.area for name, one in curves.items()}
         rows.append({"measure": measure, "better": BETTER[measure], **areas})
     rows.append({"measure": "slice removal", "better": "lower", **_of_slices(known, explanation, steps, seed)})
     if samples:

@@ -80,18 +80,31 @@ def _means(values: torch.Tensor, size: int) -> torch.Tensor:
 
 @torch.no_grad()
 def deletion(
-    score: PatientScore, empty: torch.Tensor, patches: Patches, order: torch.Tensor, steps: int = STEPS
+    score: PatientScore,
+    empty: torch.Tensor,
+    patches: Patches,
+    order: torch.Tensor,
+    steps: int = STEPS,
+    like: Curve | None = None,
 ) -> Curve:
-    """Replace patches by those of `empty` (slices, rows, columns), the first in `order` first."""
-    return _curve(score, score.slices[0], empty, patches, order, steps, inserting=False)
+    """Replace patches by those of `empty` (slices, rows, columns), the first in `order` first.
+
+    `like` is such a curve in another order of the same patches: the ends of both are the same and not computed again.
+    """
+    return _curve(score, score.slices[0], empty, patches, order, steps, like, inserting=False)
 
 
 @torch.no_grad()
 def insertion(
-    score: PatientScore, empty: torch.Tensor, patches: Patches, order: torch.Tensor, steps: int = STEPS
+    score: PatientScore,
+    empty: torch.Tensor,
+    patches: Patches,
+    order: torch.Tensor,
+    steps: int = STEPS,
+    like: Curve | None = None,
 ) -> Curve:
-    """Begin with `empty` and give patches of the patient back, the first in `order` first."""
-    return _curve(score, empty, score.slices[0], patches, order, steps, inserting=True)
+    """Begin with `empty` and give patches of the patient back, the first in `order` first; `like` as there."""
+    return _curve(score, empty, score.slices[0], patches, order, steps, like, inserting=True)
 
 
 def _curve(
@@ -101,11 +114,15 @@ def _curve(
     patches: Patches,
     order: torch.Tensor,
     steps: int,
+    like: Curve | None,
     inserting: bool,
 ) -> Curve:
     shape = (start.shape[1], start.shape[2])
     found = []
     for step in range(steps + 1):
+        if like is not None and step in (0, steps):
+            found.append(float(like.scores[0 if step == 0 else -1]))
+            continue
         taken = patches.spread(order[: round(step * len(order) / steps)], shape)
         found.append(float(score(torch.where(taken, end, start)[None])[0]))
     first, last = found[0], found[-1]

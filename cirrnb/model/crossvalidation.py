@@ -13,7 +13,7 @@ from cirrnb.data.scan import Cohort
 from cirrnb.model.certainty.calibration import COVERAGE, fit_predictions
 from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.folds import out_of_fold
-from cirrnb.model.results import read_predictions
+from cirrnb.model.results import read_predictions, write_answers
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.trained import FOLDS
 from cirrnb.model.training import train
@@ -56,7 +56,7 @@ def cross_validate(
         return out
     table = out_of_fold([read_predictions(home / name) for name in names])
     with writing(home):
-        table.to_csv(home / "predictions.csv", index=False)
+        write_answers(home / "predictions.csv", table)
         fit_predictions(table, coverage).save(home)
         fit_familiarity(prepared.bags(staged=True)).save(home)
         (home / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")

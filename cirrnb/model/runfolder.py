@@ -20,7 +20,7 @@ from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.checkpoint import TrainedStager, save_stager
 from cirrnb.model.network.stager import Stager
 from cirrnb.model.prediction import predict, predict_slices
-from cirrnb.model.results import SLICES
+from cirrnb.model.results import SLICES, write_answers
 from cirrnb.model.unfinished import differences, writing
 
 PROVENANCE = "provenance.json"
@@ -56,11 +56,11 @@ def write_run(
         folder.mkdir(exist_ok=True)
         save_stager(folder, stager, config)
         pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
-        predictions.to_csv(folder / "predictions.csv", index=False)
+        write_answers(folder / "predictions.csv", predictions)
         calibration.save(folder)
         fit_familiarity(prepared.bags(split="train")).save(folder)
         if slices is not None:
-            slices.to_csv(folder / SLICES, index=False)
+            write_answers(folder / SLICES, slices)
         (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
 
 

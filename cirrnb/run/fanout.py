@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,7 @@ def fan_out(
     cluster: str | None = None,
     tell: Callable[[str], object] = print,
     ended: Callable[[JobOutcome], object] = lambda outcome: None,
+    environment: Mapping[str, str] | None = None,
 ) -> list[JobOutcome]:
     """Run notebooks side by side; how each ended, in the order of `jobs`.
 
@@ -74,6 +75,7 @@ def fan_out(
         scheduler can run code on it: bind it to 127.0.0.1 or to a network you trust.
     tell : takes a line of text as each job ends.
     ended : takes the outcome of each job as it ends.
+    environment : of the workers on this machine, beside that of this process: as `warm_kernels` yields it.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def fan_out(
             tell(str(before))
             ended(before)
     places, told = list(todo), list(todo.values())
-    with closing(_on_cluster(told, cluster) if cluster else _here(told, workers)) as results:
+    with closing(_on_cluster(told, cluster) if cluster else _here(told, workers, environment)) as results:
         for number, raw in results:
             place = places[number]
             outcomes[place] = _outcome(jobs[place], raw)
@@ -130,10 +132,12 @@ def _outcome(job: NotebookJob, raw: _Raw) -> JobOutcome:
     return JobOutcome(job, "done", "", raw["seconds"], summary=raw["summary"], finished=now())
 
 
-def _here(jobs: list[crew.Job], workers: int | None) -> Generator[tuple[int, _Raw]]:
+def _here(
+    jobs: list[crew.Job], workers: int | None, environment: Mapping[str, str] | None
+) -> Generator[tuple[int, _Raw]]:
     cores = crew.processors()
     at_a_time = max(1, min(workers or cores, len(jobs)))
-    yield from crew.in_parallel(jobs, at_a_time, _WORK, threads=max(1, cores // at_a_time))
+    yield from crew.in_parallel(jobs, at_a_time, _WORK, max(1, cores // at_a_time), environment)
 
 
 def _on_cluster(jobs: list[crew.Job], address: str) -> Generator[tuple[int, _Raw]]:

@@ -10,6 +10,8 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from traitlets import default
 
+from cirrnb.run.warm import ADDRESS, RELAY, SETTINGS
+
 
 class OwnKernelManager(AsyncKernelManager):
     """Starts `sys.executable` whatever kernels are installed, since "python3" on a Jupyter path may be another Python.
@@ -27,9 +29,7 @@ class OwnKernelManager(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         return KernelSpec(
             argv=[
-                sys.executable,
-                "-m",
-                "ipykernel_launcher",
+                *self._start(),
                 "-f",
                 "{connection_file}",
                 # A file named like a module in the folder of the run must not be imported in its place.
@@ -40,13 +40,11 @@ class OwnKernelManager(AsyncKernelManager):
             display_name="The Python that runs cirrnb",
             language="python",
             resource_dir="",
-            env={
-                "IPYTHONDIR": str(Path(self.connection_file).parent / "ipython"),
-                # Figures as data, not as scripts: the page brings plotly once for all of them.
-                "PLOTLY_RENDERER": "plotly_mimetype",
-                # Bars that redraw themselves flood a notebook; a cell prints a line for what matters.
-                "TQDM_DISABLE": "1",
-                # Threads that wait by spinning slow small networks down many times where others use the cores too.
-                "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-            },
+            env={"IPYTHONDIR": str(Path(self.connection_file).parent / "ipython"), **SETTINGS},
         )
+
+    @staticmethod
+    def _start() -> list[str]:
+        if ADDRESS in os.environ:
+            return [sys.executable, "-I", "-S", str(RELAY), os.environ[ADDRESS]]
+        return [sys.executable, "-m", "ipykernel_launcher"]

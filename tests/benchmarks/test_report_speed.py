@@ -36,7 +36,7 @@ def cohort(folder: Path, patients: int) -> Path:
 
 
 def measured(people: Path, out: Path, jobs: int) -> tuple[float, float]:
-    """Seconds of a run whose scans are prepared already, and the most memory (proportional share, MB) it took."""
+    """Seconds of a run, its scans' preparation among them, and the most memory (proportional share, MB) it took."""
     out.parent.mkdir(exist_ok=True)
     began, peak, done = time.monotonic(), 0.0, threading.Event()
     run = start(people, out, None, jobs=jobs, limit=3600, environment={"OMP_NUM_THREADS": "1"})

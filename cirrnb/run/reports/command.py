@@ -35,9 +35,9 @@ def report(
 
     Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
     """
-    from cirrnb.run.reports.nightly import make_report
-    from cirrnb.run.reports.order import Order
-    from cirrnb.run.reports.telling import Teller
+    from cirrnb.data.workers import processors
+    from cirrnb.run.reports.order import IMPORTED, Order
+    from cirrnb.run.warm import warm_kernels
 
     order = Order(
         cohort=cohort,
@@ -53,4 +53,10 @@ def report(
         single_file=single_file,
         limit=limit,
     )
-    raise typer.Exit(make_report(order, Teller(json_lines)))
+    at_a_time = jobs or processors()
+    # Begun before this process loads the same, so that both are ready at one time.
+    with warm_kernels(IMPORTED if cluster is None else (), max(1, processors() // at_a_time)) as kernels:
+        from cirrnb.run.reports.nightly import make_report
+        from cirrnb.run.reports.telling import Teller
+
+        raise typer.Exit(make_report(order, Teller(json_lines), kernels))

@@ -65,11 +65,12 @@ def _row(row: Mapping[Any, Any]) -> str:
     stage, certainty = str(told["predicted"]), str(told["certainty"])
     place = STAGES.index(stage)
     chance = float(row[stage])
+    swatch = f"<span class='stage' style='background:{STAGE_COLOURS[stage]}'></span>"
     cells = [
         f"<th scope='row'><a href='{escape(str(told['page']))}'><bdi>{escape(str(told['subject']))}</bdi></a></th>",
-        f"<td data-sort='{place}'><span class='stage' style='background:{STAGE_COLOURS[stage]}'></span>{stage}</td>",
+        f"<td class='likely' data-sort='{place}'>{swatch}{stage}</td>",
         f"<td data-sort='{chance:.4f}'>{chance:.0%}</td>",
-        f"<td>{escape(str(told['set']).replace('|', ' or '))}</td>",
+        f"<td class='set'>{escape(str(told['set']).replace('|', ' or '))}</td>",
         f"<td data-sort='{list(CERTAINTY).index(certainty)}'>{escape(certainty)}</td>",
         f"<td>{escape(str(told['stage']))}</td>",
         f"<td>{escape(str(told['sequences']))}</td>",

@@ -8,6 +8,21 @@ from pathlib import Path
 LIMIT = 1800.0
 """Seconds that one patient may take."""
 
+IMPORTED = (
+    "cirrnb.explanation.explain",
+    "cirrnb.explanation.faithfulness",
+    "cirrnb.model.card",
+    "cirrnb.run.reports.biomarkers",
+    "cirrnb.run.reports.case",
+    "cirrnb.run.reports.tables",
+    "cirrnb.view.explorer.browser",
+    "cirrnb.view.patient",
+    "cirrnb.view.report",
+    "cirrnb.view.standing",
+    *("matplotlib_inline.backend_inline", "IPython.core.completer", "plotly.io", "plotly.graph_objs"),
+)
+"""What the notebooks of a report import: kernels may have it before they start."""
+
 
 @dataclass(frozen=True)
 class Order:

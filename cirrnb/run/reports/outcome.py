@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cirrnb.data.prepared import Bag
@@ -36,6 +36,7 @@ class Outcome:
     order: Order
     made: Mapping[str, JobOutcome]
     failures: dict[str, Failure]
+    kernels: Mapping[str, str] = field(default_factory=dict)
 
     def write(
         self,
@@ -140,7 +141,7 @@ class Outcome:
             claim=(self.report.claim, claim),
         )
         for _ in range(TRIES):
-            [outcome] = fan_out([job], 1, tell=lambda _: None)
+            [outcome] = fan_out([job], 1, tell=lambda _: None, environment=self.kernels)
             if outcome.state != "failed":
                 return None
         page.unlink(missing_ok=True)

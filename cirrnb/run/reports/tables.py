@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.spreadsheet import guarded_table, unguarded_table
 from cirrnb.data.writing import write_whole
 
 SUMMARY = {
@@ -57,14 +59,22 @@ FAILURES = {
 TIMES = ("finished", "seconds")
 """Columns that differ between two runs that did the same."""
 
-_TEXT = ("subject", "patient", "source", "flags", "set", "page", "overlays", "model", "kind", "reason", "log")
+_NUMBERS = ("age", "mild", "moderate", "severe", "score", "T1W_share", "T2W_share", "deletion", "insertion", "seconds")
+_TEXT = tuple(name for name in dict.fromkeys((*SUMMARY, *FAILURES)) if name not in (*_NUMBERS, "simulated", "tries"))
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write rows as CSV, whole or not at all: `columns` first, further ones behind in the order they come up."""
+    """Write rows as CSV, whole or not at all: `columns` first, further ones behind in the order they come up.
+
+    Text that a spreadsheet program would compute gets an apostrophe in front, which reading takes away again.
+    """
     further = dict.fromkeys(name for row in rows for name in row if name not in columns)
     stream = io.StringIO()
-    pd.DataFrame(list(rows), columns=[*columns, *further]).to_csv(stream, index=False, lineterminator="\n")
+    table = guarded_table(pd.DataFrame(list(rows), columns=[*columns, *further]))
+    # A bare carriage return ends a row for whoever reads, and csv does not quote it.
+    bare = bool(table.map(lambda value: "\r" in str(value)).any(axis=None))
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+    table.to_csv(stream, index=False, lineterminator="\n", quoting=quoting)
     write_whole(path, stream.getvalue())
 
 
@@ -87,4 +97,4 @@ def _read(path: Path) -> pd.DataFrame:
         raise InputError(
             path, f"no readable table ({type(error).__name__})", "the folder of a report", "Make the report again."
         ) from None
-    return table.astype({name: object for name in table if name in _TEXT})
+    return unguarded_table(table.astype({name: object for name in table if name in _TEXT}))
