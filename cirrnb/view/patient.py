@@ -93,9 +93,9 @@ def answer(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: bool) 
     return Piece(answer_html(said, bag, model, simulated=simulated), "answer")
 
 
-def reasons(explanation: Explanation) -> Piece:
-    """What drove the answer, in sentences."""
-    return Piece(reasons_html(explanation), "reasons")
+def reasons(explanation: Explanation, said: Prediction) -> Piece:
+    """What drove the answer, in sentences, without what the answer has told."""
+    return Piece(reasons_html(explanation, said), "reasons")
 
 
 def worth(table: pd.DataFrame) -> Piece:
