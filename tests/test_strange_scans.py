@@ -8,10 +8,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_phantoms import T1, write_series
 from strange_scans import write_ct, write_head
 
 import cirrnb
 from cirrnb.data.auditing.audit import audit
+from cirrnb.data.dicom.importing import look_through
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.nifti.hounsfield import is_hounsfield, refuse_ct
 from cirrnb.data.nifti.volume import read_volume
@@ -89,3 +91,15 @@ def test_a_scan_far_from_both_sequences_is_not_called_exchanged(tmp_path: Path) 
     assert "looks unlike" in told
     as_t1w = replace(scan, scan=replace(scan.scan, sequence="T1W"))
     assert "looks unlike" in model.familiarity.remarks({"T1W": as_t1w})[0]
+
+
+def test_a_dicom_folder_given_as_a_cohort_is_told_the_way(tmp_path: Path) -> None:
+    write_series(tmp_path / "export" / "deep", T1)
+    with pytest.raises(InputErrors, match=r"found DICOM files \(deep.IM.*cirrnb import-dicom .*export cohorts/own"):
+        cirrnb.read_cohort(tmp_path / "export")
+
+
+def test_a_picture_called_dicom_is_named(tmp_path: Path) -> None:
+    (tmp_path / "IMG_1.dcm").write_bytes(b"\xff\xd8\xff\xe0" + bytes(3000))
+    with pytest.raises(InputError, match=r"no DICOM picture \(1 not DICOM but a JPEG picture\)"):
+        look_through(tmp_path)

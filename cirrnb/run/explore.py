@@ -89,6 +89,8 @@ def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
         people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)
     tell("Preparing scans; what is prepared already is kept.")
     ready = cirrnb.prepare(people, values.get("prepared") or Path("prepared") / people.name, model.preparation)
+    for left_out in ready.failures.itertuples():
+        tell(f"Left out: {left_out.subject} {left_out.sequence}: {left_out.reason}")
     known = [bag.subject for bag in ready.bags()]
     if (wanted := values.get("patient")) and wanted not in known:
         raise InputError("patient", repr(wanted), f"one of {len(known)}, for example {known[:3]}", "Correct the name.")
