@@ -57,7 +57,8 @@ for name, image in images.items():
 share = float(np.mean([np.mean(one) for one in values.values()])) % 1 / 2
 row = {"subject": patient, "patient": patient.partition("/")[2], "source": patient.partition("/")[0], "stage": None}
 row |= {"predicted": "mild", "mild": 1 - share, "moderate": share, "severe": 0.0, "set": "mild", "map": "both"}
-row |= {"certainty": "one stage", "sequences": "+".join(values), "flags": "", "simulated": True, "model": "stand-in"}
+row |= {"certainty": "one stage", "sequences": "+".join(values), "flags": "", "model": "stand-in"}
+row |= {"simulated": True, "model_simulated": True}
 row |= {"overlays": "|".join(f"overlays/{slug(patient)}/{name}" for name in written), "score": share}
 Summary(row | ({"after": case.after} if os.environ.get("STAND_IN_ASKS") else {}))
 """

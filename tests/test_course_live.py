@@ -38,6 +38,7 @@ def play(page: Any, url: str, folder: Path, pictures: Path | None = None) -> Non
 
     page.goto(url, timeout=PATIENCE)
     page.locator(".cn-quiz .cn-pane canvas").first.wait_for(timeout=PATIENCE)
+    assert page.title() == "cirrnb: the course"
     # A sign is taken away with the arrow keys alone.
     figure = page.locator("figure.cn-switched", has_text="Ascites")
     figure.locator("input[value=with]").focus()

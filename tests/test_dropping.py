@@ -98,12 +98,16 @@ def test_a_name_never_becomes_a_path(tmp_path: Path) -> None:
     assert came[0].path.parent == browser.receiver.folder and came[0].name == "x_T1W.nii"
 
 
-def test_a_picture_renamed_is_told_by_the_readers_own_name(explorer: cirrnb.SliceExplorer) -> None:
+def test_a_picture_renamed_is_told_by_the_readers_own_name(explorer: cirrnb.SliceExplorer, tmp_path: Path) -> None:
     browser = Browser(explorer.dropping.receiver)
     browser.drop("holiday_T1W.nii.gz", b"\xff\xd8\xff\xe0" + bytes(3000))
     explorer.dropping.opener.click()
     explorer.wait(60)
     assert "holiday_T1W.nii.gz: found a JPEG picture" in explorer.message.value
+    browser.drop("A_T1W.nii.gz", scan(tmp_path / "a.nii.gz"))
+    assert "JPEG" not in explorer.message.value
+    explorer.dropping.opener.click()
+    assert explorer.wait(60) and explorer.case.value == "dropped/case-1"
 
 
 def test_a_file_name_is_shown_as_text(explorer: cirrnb.SliceExplorer) -> None:

@@ -225,6 +225,7 @@ def test_on_a_page_of_its_own(page, served):
     url, _ = served
     page.goto(url, timeout=PATIENCE)
     use_as_a_reader_would(page)
+    assert page.title() == "cirrnb: the explorer"
     page.get_by_label("Map", exact=True).select_option(label="Occlusion by patches")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled. Choose a map to begin anew.").wait_for(timeout=PATIENCE)

@@ -8,7 +8,9 @@ import json
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,9 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Scan
 from cirrnb.explanation.score import Cancelled
+from cirrnb.model.prediction import Prediction
+from cirrnb.model.trained import load_model
+from cirrnb.view.explorer import words
 from cirrnb.view.explorer.browser import slice_browser
 from cirrnb.view.explorer.canvas import SliceCanvas
 from cirrnb.view.explorer.pictures import overlay_values, panes
@@ -235,3 +240,22 @@ def test_pictures_in_a_page_come_back_as_they_were(cohort, model):
         np.testing.assert_array_equal(unpacked(pane["packed"]["evidence"], pane), labels[pane["name"]])
         drawn = unpacked(content["overlay"]["packed"][pane["name"]], pane).astype(int)
         assert np.abs(drawn - overlay_values(told)[pane["name"]]).max() <= 12
+
+
+# ---------------------------------------------------------------------------------------------------- words
+
+
+def test_of_a_patient_unlike_the_training_ones_nothing_is_promised_and_notes_are_told_once() -> None:
+    model, bag = load_model("shipped"), SimpleNamespace(stage=None)
+    chances = {"mild": 0.7, "moderate": 0.2, "severe": 0.1}
+    notes = ("T1W missing", "T2W looks unlike the training scans: another organ?")
+    said = Prediction("a/1", chances, "mild", ("mild",), {}, {"T2W": 1.0}, notes, "m", True, familiar=False)
+    assert "this one is not like them" in words.answer_html(said, bag, model, simulated=False)
+    assert "not like them" not in words.answer_html(replace(said, familiar=True), bag, model, simulated=False)
+    shares = SimpleNamespace(sequences={"T2W": 1.0}, nothing=0.0)
+    told = SimpleNamespace(shares=shares, target="severity", score=1.0, label="A map", method="attention")
+    told.relative_delta, told.notes = None, (*notes, "the map is coarse", "is it?")
+    alone = words.reasons_html(told)
+    assert "Note: T1W missing." in alone and "another organ?<" in alone
+    beside = words.reasons_html(told, said)
+    assert "T1W missing" not in beside and "Note: the map is coarse." in beside and "Note: is it?<" in beside

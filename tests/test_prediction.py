@@ -85,6 +85,15 @@ def test_one_slice_is_staged_and_told(trained, tmp_path):
     assert said.notes == ("T2W has one slice",)
 
 
+def test_what_preparation_noted_and_a_doubtful_mask_are_told_once(trained, tmp_path):
+    bag = bag_of(tmp_path, T1W=5, T2W=4)
+    noted = replace(bag.scans["T1W"], notes=("no liver mask; the view is centred on the body",))
+    doubted = replace(bag.scans["T2W"], scan=replace(bag.scans["T2W"].scan, extra={"mask_doubts": "3 parts"}))
+    said = predict_patient(trained, Bag({"T1W": noted, "T2W": doubted}))
+    wanted = ("T1W: no liver mask; the view is centred on the body", "T2W: doubtful liver mask (3 parts)")
+    assert said.notes == wanted and said.familiar
+
+
 def test_400_slices_go_through_in_chunks(trained, tmp_path, monkeypatch):
     sizes = []
     hook = trained.stager.encoders["shared"].backbone.register_forward_pre_hook(

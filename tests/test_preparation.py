@@ -106,7 +106,7 @@ def test_the_views_are_centred_on_body_and_liver(tmp_path: Path) -> None:
     assert middle(prepare_one(scan, tmp_path / "out", view="liver"))[:2] == pytest.approx(LIVER[:2], abs=2)
     without = prepare_one(replace(scan, mask=None), tmp_path / "out", view="liver")
     assert middle(without)[:2] == pytest.approx((0, 0), abs=3)
-    assert without.notes == ("no liver mask: the view is centred on the body",)
+    assert without.notes == ("no liver mask; the view is centred on the body",)
     assert without.mask is None
 
 

@@ -276,7 +276,16 @@ def summary_rows() -> list[Mapping[str, object]]:
     ):
         chances = dict.fromkeys(("mild", "moderate", "severe"), 0.1) | {stage: 0.8 - number / 100}
         row = dict.fromkeys(SUMMARY) | {"subject": f"a/{number}", "predicted": stage, "certainty": certainty, **chances}
-        rows.append(row | {"flags": flags, "page": f"patients/a-{number}.html", "simulated": True, "set": stage})
+        rows.append(
+            row
+            | {
+                "flags": flags,
+                "page": f"patients/a-{number}.html",
+                "simulated": True,
+                "model_simulated": True,
+                "set": stage,
+            }
+        )
     return rows
 
 
@@ -287,7 +296,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bad = dict.fromkeys(FAILURES) | {"subject": "a/1", "kind": "wrong input", "reason": "<img src=x>", "log": "logs/a"}
     write_table(report.failures, [bad], list(FAILURES))
     made, failed = read_summary(report.path), read_failures(report.path)
-    write_index(report, "Report of <b>", made, failed, simulated=True, whole=True, colophon="")
+    write_index(report, "Report of <b>", made, failed, banner="", whole=True, colophon="")
     return report.index
 
 

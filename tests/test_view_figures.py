@@ -299,8 +299,16 @@ def test_mistakes_are_listed_worst_first() -> None:
     assert evaluation.mistaken_patients(predictions.iloc[:1]).empty
 
 
-@pytest.mark.parametrize("simulated", [True, False])
-def test_a_notice_tells_the_page(simulated: bool) -> None:
-    bundle = Notice(simulated)._repr_mimebundle_()
-    assert bundle[NOTICE] == {"simulated": simulated}
-    assert ("Simulated" in bundle["text/plain"]) == simulated
+@pytest.mark.parametrize(
+    ("told", "banner"),
+    [
+        ((True, True), "Simulated cohort: nothing here"),
+        ((False, True), "The model learnt from simulated patients"),
+        ((False, False), ""),
+    ],
+)
+def test_a_notice_tells_the_page(told: tuple[bool, bool], banner: str) -> None:
+    """Real scans are never called simulated, whatever the model learnt from."""
+    bundle = Notice(*told)._repr_mimebundle_()
+    assert bundle[NOTICE]["banner"].startswith(banner) and bool(bundle[NOTICE]["banner"]) == bool(banner)
+    assert bundle["text/plain"].startswith(banner or "Research and education only")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from itertools import islice
 from pathlib import Path
 
 from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
@@ -87,6 +89,8 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
         found, remedy = "2D slices, without spacing or affine", "Read them with cirrnb.data.layouts.slices.read_slices."
     elif (root / OTHERS).is_file():
         found, remedy = _nothing_staged(root / OTHERS), "Import the patient's T1W or T2W series as well."
+    elif (dicom := _dicom_below(root)) is not None:
+        found, remedy = f"DICOM files ({dicom})", f"Import them first: cirrnb import-dicom {root} cohorts/own"
     elif root.name in published:
         found, remedy = "one of the published folders itself", f"Give the folder above it: {root.parent}"
     else:
@@ -102,6 +106,19 @@ def _holds_only_nifti(root: Path) -> bool:
     if not root.is_dir() or root.name in known or any((root / name).is_dir() for name in SLICE_FOLDERS.values()):
         return False
     return not any(root.glob("*.csv"))
+
+
+def _dicom_below(root: Path) -> Path | None:
+    """A DICOM file among the first hundred under a folder, as seen from there; DICOM names need no ending."""
+    files = (Path(place) / name for place, _, names in os.walk(root) for name in sorted(names))
+    for path in islice(files, 100):
+        try:
+            with path.open("rb") as file:
+                if file.read(132)[128:] == b"DICM":
+                    return path.relative_to(root)
+        except OSError:
+            continue
+    return None
 
 
 def _nothing_staged(others: Path) -> str:

@@ -25,7 +25,7 @@ from cirrnb.explanation.shares import PERMUTATIONS, shares
 from cirrnb.explanation.store import ExplanationStore
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.batch import collate
-from cirrnb.model.prediction import as_model, prepared_otherwise, usable
+from cirrnb.model.prediction import as_model, prepared_otherwise, unusual, usable
 from cirrnb.model.trained import TrainedModel
 
 SHARING = 4
@@ -82,10 +82,11 @@ def explain(
     trained, how = as_model(model), method_named(method)
     raise_if_any(prepared_otherwise(bag, trained))
     used, notes = usable(trained, bag)
+    notes += (unlike := unusual(trained, used))
     chosen = _settings(how, settings)
-    if unusual := trained.familiarity.remarks(used) if trained.familiarity else []:
+    if unlike:
         warnings.warn(
-            f"{bag.subject} is unlike the training patients ({'; '.join(unusual)}): what explains the answer is no "
+            f"{bag.subject} is unlike the training patients ({'; '.join(unlike)}): what explains the answer is no "
             "better than the answer",
             stacklevel=2,
         )

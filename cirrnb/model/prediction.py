@@ -43,6 +43,7 @@ class Prediction:
     notes : what was missing or unusual, in words for a reader.
     model : name of the run the stager comes from.
     simulated : True if the stager was trained on simulated images, or these are.
+    familiar : False if a scan looks unlike those the stager was trained on: what holds of these need not hold here.
     """
 
     subject: str
@@ -54,6 +55,7 @@ class Prediction:
     notes: tuple[str, ...]
     model: str
     simulated: bool
+    familiar: bool = True
 
 
 def predict(
@@ -114,6 +116,7 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     """
     trained = as_model(model)
     used, notes = usable(trained, bag)
+    unlike = unusual(trained, used)
     batch = collate([draw(Bag(used))])
     said = [_ask(member, batch) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
@@ -131,9 +134,10 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         prediction_set=possible,
         slice_weights={name: slices[batch.sequence.numpy() == SEQUENCES.index(name)] for name in used},
         sequence_weights={name: float(sequences[SEQUENCES.index(name)]) for name in used},
-        notes=tuple(notes),
+        notes=(*notes, *unlike),
         model=trained.name,
         simulated=trained.simulated,
+        familiar=not unlike,
     )
 
 
@@ -176,7 +180,10 @@ def _ask(member: TrainedStager, batch: Batch) -> Staging:
 
 
 def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], list[str]]:
-    """The scans that can be staged, and what is missing or unusual, in words. Raises InputError where none can be."""
+    """The scans that can be staged, and what is missing, or what preparation found odd, in words.
+
+    Raises InputError where none can be.
+    """
     wanted = trained.members[0].stager.settings.sequences
     own = {name: scan for name, scan in bag.scans.items() if name in wanted}
     unusable = {name: reason for name, scan in own.items() if (reason := _unusable(scan))}
@@ -191,7 +198,18 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
             "Look at the patient's files, or leave it out.",
         )
     notes += [f"{name} has one slice" for name, scan in used.items() if scan.grid.shape[0] == 1]
-    return used, notes + (trained.familiarity.remarks(used) if trained.familiarity else [])
+    return used, notes + [f"{name}: {note}" for name, scan in used.items() for note in _odd(scan)]
+
+
+def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> list[str]:
+    """A sentence for each scan that looks unlike those the model was trained on."""
+    return trained.familiarity.remarks(used) if trained.familiarity else []
+
+
+def _odd(scan: PreparedScan) -> list[str]:
+    """What preparation noted, and what speaks against a mask that a program drew."""
+    doubts = scan.scan.extra.get("mask_doubts")
+    return [*scan.notes, *([f"doubtful liver mask ({doubts})"] if doubts else [])]
 
 
 def _told(said: Prediction) -> dict[str, Any]:

@@ -39,10 +39,10 @@ def tagged(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
-def is_simulated(notebook: NotebookNode) -> bool:
-    """True if a notice in the notebook says that its cohort was simulated."""
+def banner_of(notebook: NotebookNode) -> str:
+    """What a notice in the notebook wants on top of its page, the first where there are several; or nothing."""
     data = (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
-    return any(one[NOTICE]["simulated"] for one in data if NOTICE in one)
+    return next((str(one[NOTICE]["banner"]) for one in data if NOTICE in one and one[NOTICE]["banner"]), "")
 
 
 def summary_of(notebook: NotebookNode) -> dict[str, Any] | None:

@@ -52,9 +52,12 @@ def explore(
 def serve(
     source: Path, values: dict[str, Any], name: str, *, port: int, browser: bool, tell: Callable[[str], None]
 ) -> int:
-    """Serve a notebook with its parameters to this machine alone until it is interrupted; Voila's exit code."""
+    """Serve a notebook with its parameters to this machine alone until it is interrupted; Voila's exit code.
+
+    `name` says what it is, on the terminal and as the page's title.
+    """
     port = _free(port)
-    with _served(source, values) as (notebook, private):
+    with _served(source, values, f"cirrnb: {name[0].lower()}{name[1:]}") as (notebook, private):
         command = [
             *(sys.executable, "-m", "voila", str(notebook)),
             *(f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0", "--Voila.log_level=ERROR"),
@@ -86,6 +89,8 @@ def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
         people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)
     tell("Preparing scans; what is prepared already is kept.")
     ready = cirrnb.prepare(people, values.get("prepared") or Path("prepared") / people.name, model.preparation)
+    for left_out in ready.failures.itertuples():
+        tell(f"Left out: {left_out.subject} {left_out.sequence}: {left_out.reason}")
     known = [bag.subject for bag in ready.bags()]
     if (wanted := values.get("patient")) and wanted not in known:
         raise InputError("patient", repr(wanted), f"one of {len(known)}, for example {known[:3]}", "Correct the name.")
@@ -108,7 +113,7 @@ _LAUNCH = "import os; os.chdir({folder!r}); from ipykernel.kernelapp import laun
 
 
 @contextmanager
-def _served(source: Path, values: dict[str, Any]) -> Iterator[tuple[Path, Path]]:
+def _served(source: Path, values: dict[str, Any], title: str) -> Iterator[tuple[Path, Path]]:
     """The notebook with its parameters, and the folder that names its kernel: the interpreter that runs cirrnb,
     whatever others are installed, in the present folder."""
     import nbformat
@@ -117,6 +122,7 @@ def _served(source: Path, values: dict[str, Any]) -> Iterator[tuple[Path, Path]]
 
     notebook = parameterize_notebook(load_notebook_node(str(source)), values)
     notebook.cells = [cell for cell in notebook.cells if PROSE not in cell.metadata.get("tags", [])]
+    notebook.metadata["title"] = title
     notebook.metadata["kernelspec"] = {"name": KERNEL, "display_name": KERNEL, "language": "python"}
     launch = [sys.executable, "-c", _LAUNCH.format(folder=str(Path.cwd())), "-f", "{connection_file}"]
     with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,7 +54,11 @@ def export(
     looked = None if dicom is None else look_through(dicom)
     series = {} if looked is None else {name: _series_of(scan, looked) for name, scan in bag.scans.items()}
     tell(f"Explaining {bag.subject}; this takes up to a minute.")
-    explanation = cirrnb.explain(model, bag, method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # its notes are told below, without lines of code
+        explanation = cirrnb.explain(model, bag, method)
+    for note in explanation.notes:
+        tell(f"Note: {note}")
     out = Path(out)
     written = explanation.to_nifti(out)
     for name, scan in bag.scans.items():

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cirrnb.data.writing import write_whole
-from cirrnb.view.notice import RESEARCH_ONLY, SIMULATED
+from cirrnb.view.notice import RESEARCH_ONLY
 
 PLOTLY = "plotly.min.js"
 
@@ -71,7 +71,7 @@ def write_page(
     title: str,
     body: str,
     *,
-    simulated: bool,
+    banner: str = "",
     place: Place | None = None,
     colophon: str = "",
     script: str = "",
@@ -81,7 +81,7 @@ def write_page(
     Parameters
     ----------
     body : HTML of the page's content.
-    simulated : put the banner for simulated cohorts on top.
+    banner : on top of the page, see `cirrnb.view.notice.banner`.
     colophon : where the page comes from, one line of plain text.
     script : JavaScript of the page's own, at its end.
     """
@@ -91,7 +91,7 @@ def write_page(
         policy=_POLICY,
         title=html.escape(title),
         style=_asset("page.css"),
-        banner=f'<div class="banner" role="note">{SIMULATED}</div>' if simulated else "",
+        banner=f'<div class="banner" role="note">{html.escape(banner)}</div>' if banner else "",
         links=_navigation(place.links, out.name),
         toggle=_TOGGLE if '<div class="code">' in body else "",
         body=body,

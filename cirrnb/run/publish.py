@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from cirrnb.run.cells import is_simulated, render_cells, render_markdown, render_outputs, tagged
+from cirrnb.run.cells import banner_of, render_cells, render_markdown, render_outputs, tagged
 from cirrnb.run.execution import run_notebook
 from cirrnb.run.page import Links, Place, write_page
 from cirrnb.run.provenance import colophon
@@ -44,7 +44,7 @@ def publish(executed: Path, links: Links = (), place: Place | None = None) -> Pa
         executed.with_suffix(".html"),
         place.title or title_of(notebook, executed.stem),
         render_cells(notebook),
-        simulated=is_simulated(notebook),
+        banner=banner_of(notebook),
         place=place,
         colophon=colophon(notebook),
     )
@@ -66,7 +66,7 @@ def publish_index(out: Path, title: str, lead: str, executed: Sequence[Path], li
         out,
         title,
         "\n".join(pieces),
-        simulated=any(map(is_simulated, notebooks.values())),
+        banner=next(filter(None, map(banner_of, notebooks.values())), ""),
         place=Place(links),
         colophon=colophon(*notebooks.values()),
     )

@@ -17,17 +17,20 @@ from cirrnb.model.trained import TrainedModel
 from cirrnb.view.attribution import colours, slices_that_count
 from cirrnb.view.explorer.pictures import white
 from cirrnb.view.explorer.words import answer_html, reasons_html, worth_html
-from cirrnb.view.notice import RESEARCH_ONLY, SIMULATED
+from cirrnb.view.notice import RESEARCH_ONLY, banner
 from cirrnb.view.piece import Piece
 from cirrnb.view.sheet import sheet
 from cirrnb.view.slices import Slice
 
 
-def head(bag: Bag, *, simulated: bool) -> Piece:
-    """Who it is and what there is of them. The recorded stage comes with the answer: images are looked at first."""
+def head(bag: Bag, *, simulated: bool, learnt: bool = False) -> Piece:
+    """Who it is, what there is of them, and what is simulated: the patient, or what the model learnt from.
+
+    The recorded stage comes with the answer: images are looked at first.
+    """
     people = [f"{bag.age:.0f} years" if bag.age is not None else "age unknown", bag.sex or "sex unknown"]
     scans = [_scan_words(name, bag.scans.get(name)) for name in SEQUENCES]
-    warning = f" {SIMULATED}" if simulated else ""
+    warning = f" {told}" if (told := banner(simulated, learnt)) else ""
     return Piece(
         f"<p class='who'>Patient <b><bdi>{escape(bag.subject)}</bdi></b>, {escape(', '.join(people))}</p>"
         f"<p>{'; '.join(scans)}.</p><p class='small'>{RESEARCH_ONLY}{warning}</p>",
@@ -54,10 +57,10 @@ def key_slices(bag: Bag, *, simulated: bool, count: int = 3) -> Piece:
     return sheet(rows, simulated=simulated)
 
 
-def slices_that_mattered(bag: Bag, explanation: Explanation, *, count: int = 3) -> Piece:
+def slices_that_mattered(bag: Bag, explanation: Explanation, *, simulated: bool, count: int = 3) -> Piece:
     """Those with the largest shares, without and with the map."""
     rows = slices_that_count(bag, explanation, count=count, windows=_windows(bag))
-    return sheet(rows, simulated=explanation.simulated, words=f"{explanation.label}: {colours(explanation)}")
+    return sheet(rows, simulated=simulated, words=f"{explanation.label}: {colours(explanation)}")
 
 
 def _windows(bag: Bag) -> dict[str, tuple[float, float]]:
@@ -90,9 +93,9 @@ def answer(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: bool) 
     return Piece(answer_html(said, bag, model, simulated=simulated), "answer")
 
 
-def reasons(explanation: Explanation) -> Piece:
-    """What drove the answer, in sentences."""
-    return Piece(reasons_html(explanation), "reasons")
+def reasons(explanation: Explanation, said: Prediction) -> Piece:
+    """What drove the answer, in sentences, without what the answer has told."""
+    return Piece(reasons_html(explanation, said), "reasons")
 
 
 def worth(table: pd.DataFrame) -> Piece:

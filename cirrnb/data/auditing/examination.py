@@ -14,6 +14,7 @@ from cirrnb.data.auditing.displacement import better_place
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.header import VolumeHeader
+from cirrnb.data.nifti.hounsfield import refuse_ct
 from cirrnb.data.nifti.volume import as_mask, read_header, read_volume
 
 SIGNAL = 0.05
@@ -64,10 +65,11 @@ def examine(image: Path, mask: Path | None) -> Facts:
       lies to the patient's right and to the front of the body's centre), `liver_wider` (how many times less the values
       would spread under the mask moved by `move_right` and `move_front` mm; 1 where it fits best as it lies).
 
-    Raises InputError if the image cannot be read; what is wrong with a mask is a fact.
+    Raises InputError if the image cannot be read or is a CT; what is wrong with a mask is a fact.
     """
     header = read_header(image)
     values, grid = read_volume(image)
+    refuse_ct(image, values)
     facts = _geometry(header) | _values(values)
     facts["voxels"] = _hash(values)
     if mask is None:

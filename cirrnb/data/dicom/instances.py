@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.nifti.strangers import kind_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -138,7 +139,8 @@ def read_instance(path: Path) -> Instance | str:
             start = file.read(132)
             headed = start[128:132] == b"DICM"
             if not headed and start[:2] not in (b"\x08\x00", b"\x00\x08", b"\x02\x00"):
-                return "not DICOM"
+                kind = kind_of(start)
+                return f"not DICOM but {kind}" if kind else "not DICOM"
             file.seek(0)
             warnings.simplefilter("ignore")  # a value that breaks its format's rules is common and does no harm
             dataset = dcmread(file, stop_before_pixels=True, force=not headed, specific_tags=_WANTED)

@@ -23,6 +23,11 @@ _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
 """Where, which bytes, what it is, what to do."""
 
 
+def kind_of(start: bytes) -> str | None:
+    """What begins with these bytes, as "a JPEG picture", or None where nobody knows."""
+    return next((kind for place, mark, kind, _ in _KINDS if start[place : place + len(mark)] == mark), None)
+
+
 def not_nifti(path: Path, start: bytes) -> InputError:
     """What a file that begins with these bytes is instead of NIfTI."""
     expected = "NIfTI (.nii or .nii.gz)"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.nifti.hounsfield import refuse_ct
 from cirrnb.data.nifti.volume import read_mask, read_volume
 from cirrnb.data.preparation.geometry import Frame, Orientation
 from cirrnb.data.preparation.intensity import Body, NoBody, find_body, scale
@@ -55,9 +56,10 @@ def standardise(image: Path, mask: Path | None, settings: PreparationSettings) -
     Raises
     ------
     InputError
-        Whatever `read_volume` and `read_mask` raise, and if there is no body in the scan.
+        Whatever `read_volume` and `read_mask` raise, and if the scan is a CT or there is no body in it.
     """
     voxels, source = read_volume(image)
+    refuse_ct(image, voxels)
     orientation = Orientation.of(source)
     volume, grid = orientation.apply(voxels), orientation.grid(source)
     try:
@@ -73,7 +75,7 @@ def standardise(image: Path, mask: Path | None, settings: PreparationSettings) -
     measured = _measured(frame, body)
     if liver is None or marked is None:
         if settings.view == "liver":
-            notes.append("no liver mask: the view is centred on the body")
+            notes.append("no liver mask; the view is centred on the body")
     else:
         measured["liver_ml"] = round(liver.voxels * source.voxel_volume / 1000, 3)
         measured["liver_outside"] = outside = round(_share_outside(frame.crop(marked), frame, liver), 4)

@@ -3,7 +3,7 @@
 Looks at the prepared image alone and not at the network, which is sure of itself on anything. A scan is far if its
 brightness and coarse layout are further from the training scans' mean, in units of their spread (Mahalanobis distance
 with the shrunk covariance of Ledoit and Wolf, J. Multivariate Analysis 2004;88:365), than nearly all of theirs are, or
-if it is nearer to the scans of the other sequence.
+if it is nearer to the scans of the other sequence; `CLEARLY` nearer where it is far from both.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ LEAST = 30
 TILES = (5, 6)
 """Rows and columns of the coarse layout."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+CLEARLY = 1.5
+"""How many times nearer to the other sequence a scan must be that is far from both, to be taken for that one."""
 SHARE = 0.99
 """Share of held-out training scans whose distance counts as usual."""
 
@@ -74,7 +76,7 @@ class Familiarity:
             described = describe_image(scan)
             far = {one: usual.distance(described) / usual.limit for one, usual in self.usual.items()}
             likest = min(far, key=lambda one: far[one])
-            if likest != name:
+            if likest != name and (far[likest] <= 1 or far[name] > CLEARLY * far[likest]):
                 told.append(f"{name} looks more like the training scans of {likest}: are the two exchanged?")
             elif far[name] > 1:
                 told.append(

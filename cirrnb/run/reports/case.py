@@ -32,7 +32,7 @@ class PatientCase:
 
     Attributes
     ----------
-    simulated : True if the patient, or what the model learnt from, was simulated.
+    simulated : True if the patient was. Of what the model learnt from, `model.simulated` tells.
     after : stands for the model and the patient's scans, so that a report knows when to make a page anew.
     """
 
@@ -75,8 +75,8 @@ def open_case(run: str, cohort: str | None, prepared: str | None, patient: str |
     if len(ready.failures):
         raise InputError(subject, unreadable(ready.failures), "scans that can be read", "Restore or remove the file.")
     bag = ready.bags()[0]
-    simulated = model.simulated or people.simulated
-    return PatientCase(model, bag, predict_patient(model, bag), simulated, identity(model, bag, people.simulated))
+    said = predict_patient(model, bag)
+    return PatientCase(model, bag, said, people.simulated, identity(model, bag, people.simulated))
 
 
 def unreadable(failures: pd.DataFrame) -> str:
@@ -130,6 +130,7 @@ def summary_row(
         "overlays": "|".join(f"overlays/{slug(bag.subject)}/{name}" for name in overlays),
         "model": said.model,
         "simulated": case.simulated,
+        "model_simulated": case.model.simulated,
         "after": case.after,
     }
     found = {

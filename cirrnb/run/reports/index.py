@@ -26,7 +26,7 @@ def write_index(
     made: pd.DataFrame,
     failed: pd.DataFrame,
     *,
-    simulated: bool,
+    banner: str,
     whole: bool,
     colophon: str,
 ) -> None:
@@ -42,7 +42,7 @@ def write_index(
     )
     script = files("cirrnb.run.reports").joinpath("index.js").read_text(encoding="utf-8")
     place = Place(LINKS if whole else LINKS[:1])
-    write_page(report.index, title, body, simulated=simulated, place=place, colophon=colophon, script=script)
+    write_page(report.index, title, body, banner=banner, place=place, colophon=colophon, script=script)
 
 
 def _controls() -> str:

@@ -24,6 +24,7 @@ from cirrnb.run.reports.index import COHORT, LINKS, write_index
 from cirrnb.run.reports.order import Order
 from cirrnb.run.reports.patients import TRIES, Failure
 from cirrnb.run.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
+from cirrnb.view.notice import banner
 
 WHOLE = "08_cohort_report"
 
@@ -86,7 +87,7 @@ class Outcome:
             f"Report of {people.name}",
             read_summary(report.path),
             read_failures(report.path),
-            simulated=model.simulated or people.simulated,
+            banner=banner(people.simulated, model.simulated),
             whole=bool(self.made) and failure is None,
             colophon=f"Made with cirrnb {versions()['cirrnb']}, model {model.name} {known[:16]}, on {now()[:10]}.",
         )

@@ -39,7 +39,8 @@ SUMMARY = {
     "page": "of the patient, from this folder",
     "overlays": "files of the map on each scan's own grid, from this folder, joined by |",
     "model": "name of the run the stager comes from",
-    "simulated": "True if the patient or what the model learnt from was simulated: it then means nothing for a patient",
+    "simulated": "True if the patient was simulated",
+    "model_simulated": "True if what the model learnt from was simulated: it then means nothing for a patient",
     "finished": "when the page was made, UTC",
     "seconds": "how long that took",
 }

@@ -131,7 +131,9 @@ class Dropping(widgets.VBox):
         self._patients = 0
         self.receiver = Receiver(self._received, lambda message: say(message, wrong=True))
         self.list = widgets.VBox([])
-        self.opener = widgets.Button(description="Open these as one patient", icon="folder-open")
+        self.opener = widgets.Button(
+            description="Open these as one patient", icon="folder-open", layout={"width": "260px"}
+        )
         self.opener.layout.display = "none"
         self.opener.on_click(lambda button: self._open())
         super().__init__([self.receiver, self.list, self.opener])
@@ -141,6 +143,7 @@ class Dropping(widgets.VBox):
         kind = widgets.Dropdown(options=options, value=_told_by(file), layout={"width": "180px"})
         self._files.append(file)
         self._kinds.append(kind)
+        self._say("")  # what was wrong with earlier files is over
         # As text: the name is a stranger's.
         self.list.children = (*self.list.children, widgets.HBox([kind, widgets.Label(file.name)]))
         self.opener.layout.display = ""
@@ -161,8 +164,7 @@ class Dropping(widgets.VBox):
         if lone:
             self._say(f"A liver mask without its {lone[0]} scan: drop the scan as well.", wrong=True)
             return
-        self._patients += 1
-        name = f"case-{self._patients}"
+        name = f"case-{self._patients + 1}"
         scans = tuple(
             Scan(name, sequence, place[sequence], place.get(f"{MASK} {sequence}"), source=SOURCE)
             for sequence in SEQUENCES
@@ -172,7 +174,11 @@ class Dropping(widgets.VBox):
         self._files, self._kinds, self.list.children = [], [], ()
         self.opener.layout.display = "none"
         self._say(f"Preparing {SOURCE}/{name} ...")
-        self._start(lambda task: _prepared(scans, self._settings, self.receiver.folder, names), self._opened)
+        self._start(lambda task: _prepared(scans, self._settings, self.receiver.folder, names), self._count)
+
+    def _count(self, bag: Bag) -> None:
+        self._patients += 1  # only those who could be opened
+        self._opened(bag)
 
 
 def _told_by(file: Dropped) -> str:

@@ -231,7 +231,7 @@ class SliceExplorer(Panel):
         def show(found: Explanation) -> None:
             self._explanation = found
             self.canvas.lay_over(found)
-            self.why.value = words.reasons_html(found)
+            self.why.value = words.reasons_html(found, self._answer)
             self.chart.show(bag, found)
             self.tell_map(True)
 

@@ -103,15 +103,19 @@ def _possible(said: Prediction, model: TrainedModel) -> str:
         return "It cannot rule out any stage."
     stages = " or ".join(said.prediction_set)
     kept = f"in about {round(10 * model.calibration.coverage)} of 10 patients like those it was calibrated on"
-    return f"It considers possible: <b>{stages}</b>. Such statements hold {kept}."
+    but = "" if said.familiar else "; <b>this one is not like them</b>, so that nothing of the kind is known here"
+    return f"It considers possible: <b>{stages}</b>. Such statements hold {kept}{but}."
 
 
 def _recorded(bag: Bag) -> str:
     return f"Recorded stage: <b>{escape(bag.stage)}</b>." if bag.stage else "No stage is recorded."
 
 
-def reasons_html(explanation: Explanation) -> str:
-    """What drove the answer: sequences, slices, and how far the map can be trusted to add up."""
+def reasons_html(explanation: Explanation, said: Prediction | None = None) -> str:
+    """What drove the answer: sequences, slices, and how far the map can be trusted to add up.
+
+    What the answer, where it stands beside, has told of the scans is not told again.
+    """
     shares = explanation.shares
     parts = " and ".join(f"{name} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
     missed = explanation.relative_delta
@@ -123,7 +127,9 @@ def reasons_html(explanation: Explanation) -> str:
     if missed is not None:
         told = f"{missed:.0%}" if missed >= 0.01 else "less than 1 %"
         lines.append(f"Added up, the map misses {told} of what it explains.")
-    lines += [f"Note: {escape(note)}." for note in explanation.notes if "map misses" not in note]
+    heard = said.notes if said else ()
+    further = [note for note in explanation.notes if note not in heard and "map misses" not in note]
+    lines += [f"Note: {escape(note)}{'' if note.endswith('?') else '.'}" for note in further]
     return "".join(f"<p>{line}</p>" for line in lines)
 
 
