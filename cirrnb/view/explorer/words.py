@@ -27,10 +27,12 @@ METHODS = {
     "smooth_saliency": "how strongly the score reacts to each pixel, whichever way. On simulated patients no "
     "better than the edges of the image.",
     "grad_cam": "the network's own feature maps, weighed by what they do to the score: fast and coarse. On simulated "
-    "patients a little better than maps that know nothing; it does not find single signs.",
-    "occlusion": "covers the slices patch by patch and watches the score: slow and plain.",
+    "patients a little better than maps that know nothing where places are removed, not surely where they are given "
+    "back; it does not find single signs.",
+    "occlusion": "covers the slices patch by patch and watches the score: slow and plain. On simulated patients better "
+    "than any map that knows nothing.",
     "attention": "where the network looked, which is not what for. On simulated patients worse than the "
-    "edges of the image where places are removed, a little better where they are given back.",
+    "edges of the image where places are removed, no better where they are given back.",
     "deep_lift": "hands the score's difference back layer by layer.",
 }
 """What each does, and what it was worth on the benchmark (docs/benchmark.md)."""
