@@ -65,7 +65,7 @@ def draw_quiz(browser: Any, folder: str) -> None:
     server = subprocess.Popen([*command, f"--port={port}", f"--cases={CASES}"], cwd=folder)
     try:
         wait_for(url)
-        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page = browser.new_page(viewport={"width": 1300, "height": 1200})
         page.goto(url, timeout=PATIENCE)
         quiz = page.locator(".cn-quiz")
         for number in range(3):
@@ -77,6 +77,8 @@ def draw_quiz(browser: Any, folder: str) -> None:
             if number < 2:
                 page.keyboard.press("n")
         page.wait_for_timeout(1500)
+        quiz.scroll_into_view_if_needed()
+        page.wait_for_timeout(500)
         quiz.screenshot(path=HERE / "quiz.png")
     finally:
         server.send_signal(signal.SIGTERM)
