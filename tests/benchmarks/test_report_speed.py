@@ -81,7 +81,10 @@ def test_one_worker_two_workers_and_more_patients(tmp_path: Path) -> None:
     assert rise < 1.2, "the cost grows with the number of patients alone"
 
 
-def test_a_cached_patient_beside_a_notebook_that_shows_what_was_stored(tmp_path: Path) -> None:
+def test_a_cached_patient_beside_a_notebook_that_shows_what_was_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in a report's workers: threads that wait count as work
     people = cohort(tmp_path, 1)
     told = {"cohort": str(people), "prepared": str(tmp_path / "prepared")}
     told |= {"explanations": str(tmp_path / "explanations"), "overlays": str(tmp_path / "overlays")}
