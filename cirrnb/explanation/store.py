@@ -22,7 +22,7 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.shares import Shares
 from cirrnb.model.trained import TrainedModel
 
-VERSION = 1
+VERSION = 2
 """Part of every key. Raise it when the same question is answered otherwise than before."""
 
 _SHARES = ("slices", "errors", "weights")
