@@ -42,11 +42,10 @@ def gap(body: Body, points: Points) -> Array:
     return -0.4 + fluid_depth(body, points)
 
 
-def lobes(body: Body, moved: Points, inner: Array) -> Array:
-    """Distance to the smooth liver, before clefts are cut and its surface becomes nodular.
+def lobe_distances(body: Body, moved: Points, inner: Array) -> tuple[Array, Array, Array]:
+    """Distances to the right, left and caudate lobe, before they are joined; arguments as for `lobes`.
 
-    `inner` is the distance to what confines it. Where a bound is a plane or a sum of lines, numpy works it out in two
-    dimensions before it adds the third.
+    Where a bound is a plane or a sum of lines, numpy works it out in two dimensions before it adds the third.
     """
     own, size, shift = body.own, body.liver_size, body.shown["lobes"]
     x, y, z = moved.x, moved.y, moved.z
@@ -68,7 +67,16 @@ def lobes(body: Body, moved: Points, inner: Array) -> Array:
     left = smooth_max(left, (-x - 52).astype(np.float32), 10)
     grown = 1 + 0.55 * shift
     caudate = ellipsoid(moved, (-11 + 3 * shift, -13, 14), (17 * grown, 11.5 * grown, 31 * grown))
-    return smooth_min(smooth_min(right.astype(np.float32), left.astype(np.float32), 12), caudate, 7)
+    return right.astype(np.float32), left.astype(np.float32), caudate
+
+
+def lobes(body: Body, moved: Points, inner: Array) -> Array:
+    """Distance to the smooth liver, before clefts are cut and its surface becomes nodular.
+
+    `inner` is the distance to what confines it.
+    """
+    right, left, caudate = lobe_distances(body, moved, inner)
+    return smooth_min(smooth_min(right, left, 12), caudate, 7)
 
 
 def clefts(body: Body, moved: Points, distance: Array, wide: float | None = None) -> Array:

@@ -54,7 +54,10 @@ def paint(body: Body, frame: Frame, signals: Mapping[str, float], sequence: str,
     apart = both if body.shown["ascites"] > 0 else both[:1]
     if len(apart) > 1:
         slab.twin[...] = slab.real
-    _lay((slab.real,), _ascites(body, frame, slab), signals)
+    fluid = list(ascites(body, frame))
+    for layer in fluid:
+        slab.change("ascites", layer.window, layer.amount)
+    _lay((slab.real,), fluid, signals)
     for organ in (vessels.mesentery, organs.bowel, organs.stomach, organs.pancreas, organs.adrenals, organs.kidneys):
         _lay(apart, organ(body, frame), signals)
     if len(apart) < len(both):
@@ -83,7 +86,8 @@ def _lay(canvases: Iterable[Array], layers: Layers | Iterable[Layer], signals: M
             view += step
 
 
-def _ascites(body: Body, frame: Frame, slab: Slab) -> Layers:
+def ascites(body: Body, frame: Frame) -> Layers:
+    """The fluid around liver and spleen and between the loops of bowel; nothing without the sign."""
     if body.shown["ascites"] <= 0:
         return
     points = frame.moved
@@ -93,9 +97,7 @@ def _ascites(body: Body, frame: Frame, slab: Slab) -> Layers:
     shell = np.maximum(shell, 1.2 * (np.abs(points.x) < 62) * (points.y > 30) + shell)
     rim = coverage(shell, frame.width) * (depth > 0.3)
     pools = organs.between_loops(body, points) * coverage(inner + 2, frame.width)
-    amount = np.maximum(rim, pools).astype(np.float32)
-    slab.change("ascites", frame.everywhere, amount)
-    yield Layer(frame.everywhere, amount, "ascites")
+    yield Layer(frame.everywhere, np.maximum(rim, pools).astype(np.float32), "ascites")
 
 
 def _spleen(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Slab) -> None:
@@ -122,7 +124,7 @@ def _liver(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Sla
     slab.liver[window] = shares[0]
     for (canvas, world), share in zip(worlds, shares, strict=True):
         shade, lace = hepatic.texture(world, moved, sequence, share > 0)
-        _lay((canvas,), _liver_layers(window, share, shade, lace, tree), signals)
+        _lay((canvas,), liver_layers(window, share, shade, lace, tree), signals)
     if len(built) == 2:
         body = worlds[0][1]
         if body.shown[f"nodules_{sequence.lower()}"] > 0:
@@ -142,7 +144,8 @@ def _blame_edge(
             slab.change(sign, window, change * reach)
 
 
-def _liver_layers(window: Window, share: Array, shade: Array, lace: Array | None, tree: Tree) -> Layers:
+def liver_layers(window: Window, share: Array, shade: Array, lace: Array | None, tree: Tree) -> Layers:
+    """Parenchyma with its shade, septa, and the vessels that run through them."""
     yield Layer(window, share, "liver", shade)
     if lace is not None:
         yield Layer(window, share * lace, "septa")

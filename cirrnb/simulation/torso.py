@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from cirrnb.simulation.body import Body, Frame, Layer, Layers, diaphragm
@@ -10,6 +12,8 @@ from cirrnb.simulation.fields import Array, Points, Window, capsule, coverage, e
 LEVEL = 34.0
 """Height of a vertebra with its disc, mm."""
 ENDLESS = 1e5
+BONY = ("cortical bone", "marrow", "disc", "muscle")
+"""Tissues that a vertebra or a disc is made of; the rim of a disc is as dark as muscle."""
 
 
 def flat(points: Points) -> Points:
@@ -131,6 +135,12 @@ def _oesophagus(window: Window, points: Points, width: float) -> Layers:
 
 def spine(body: Body, frame: Frame) -> Layers:
     """Vertebrae with discs, canal and processes, back muscles, psoas and the diaphragm's crura."""
+    for _, layer in spine_parts(body, frame):
+        yield layer
+
+
+def spine_parts(body: Body, frame: Frame) -> Iterator[tuple[str, Layer]]:
+    """The layers of `spine`, each with the organ it belongs to: "vertebrae", "back muscle" or "body"."""
     found = frame.still.window((-85, -5, -ENDLESS), (85, 125, ENDLESS))
     if found is None:
         return
@@ -146,17 +156,20 @@ def spine(body: Body, frame: Frame) -> Layers:
     behind = (47 + 0.0052 * plane.x**2 - plane.y).astype(np.float32)
     block = smooth_max(frame.inner[window] - 11 * body.wall, behind, 8)
     block = smooth_max(block, (np.abs(plane.x) - 84).astype(np.float32), 10)
-    yield Layer(window, coverage(block, width), "fat")
-    yield Layer(window, coverage(block + 1.6, width), "muscle")
-    yield from _back_muscles(body, window, points, width, fatty, block)
+    yield "body", Layer(window, coverage(block, width), "fat")
+    yield "back muscle", Layer(window, coverage(block + 1.6, width), "muscle")
+    for layer in _back_muscles(body, window, points, width, fatty, block):
+        yield "back muscle", layer
     psoas = np.clip((-points.z - 5) / 70, 0, 1)
     for side in (-1, 1):
         distance = tube((side * 35, 39), (17, 20), side * 0.5) + 16 * (1 - psoas)
-        yield Layer(window, coverage(distance, width) * (psoas > 0.06), "muscle")
+        yield "body", Layer(window, coverage(distance, width) * (psoas > 0.06), "muscle")
         flank = tube((side * 58, 57), (17, 9), side * 0.45) + 12 * (1 - psoas)
-        yield Layer(window, coverage(flank, width) * (psoas > 0.2), "muscle")
-    yield from _crura(body, window, points, width)
-    yield from _vertebra(body, window, points, width, level)
+        yield "body", Layer(window, coverage(flank, width) * (psoas > 0.2), "muscle")
+    for layer in _crura(body, window, points, width):
+        yield "body", layer
+    for layer in _vertebra(body, window, points, width, level):
+        yield ("vertebrae" if layer.tissue in BONY else "body"), layer
 
 
 def _back_muscles(body: Body, window: Window, points: Points, width: float, fatty: float, block: Array) -> Layers:

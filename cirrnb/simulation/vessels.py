@@ -55,11 +55,16 @@ def chain(points: Sequence[Vector], *radii: float) -> list[Segment]:
     return [(a, b, float(r), float(s)) for (a, b), (r, s) in zip(pairwise(points), pairwise(wide), strict=True)]
 
 
-def great_vessels(body: Body, frame: Frame) -> Layers:
-    """Aorta with its branches to the front, vena cava, renal and splenic vessels."""
+def aorta_segments(body: Body) -> list[Segment]:
+    """The aorta without its branches."""
     wide = 9.5 + 0.9 * body.own["aorta"]
     bow = 3 * body.own["aorta"]
-    aorta = chain([(7 + bow, 4, -200), (9 + bow, 4, -60), (10, 5, 30), (12, 9, 150)], wide, wide + 1.5)
+    return chain([(7 + bow, 4, -200), (9 + bow, 4, -60), (10, 5, 30), (12, 9, 150)], wide, wide + 1.5)
+
+
+def great_vessels(body: Body, frame: Frame) -> Layers:
+    """Aorta with its branches to the front, vena cava, renal and splenic vessels."""
+    aorta = aorta_segments(body)
     cava = 8.2 + 1.1 * body.own["cava"]
     line = [(-25, 2, -200), (-25, 2, -70), (-25, 2, 10), (-22, -1, 66), (-16, -12, 92), (-12, -24, 112)]
     kidneys = [
