@@ -1,0 +1,357 @@
+"""Slabs of slices drawn from stored tissue shares: another contrast, acquisition and view at every visit.
+
+After SynthSeg (Billot et al., Medical Image Analysis 2023;86:102789): labels come for nothing, and a network that has met
+every contrast needs none in particular. Signals follow physics for part of the slabs and nothing for the others, since
+networks trained on random contrasts alone need longer. What a scanner adds is drawn wider than any scanner adds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cirrnb.simulation.anatomy import LIVER, ORGANS, SHARE_UNIT, Anatomy, signal_table
+from cirrnb.simulation.signal import Protocol, tissue_signals
+from cirrnb.simulation.tissue import TISSUES
+
+RENDERING_VERSION = 1
+"""Raised by hand when slabs drawn from equal shares and seeds change."""
+
+PIXEL = 3.0
+"""mm in plane of a rendered slab."""
+SIZE = (112, 128)
+"""Rows and columns of a rendered slab."""
+BODY = len(ORGANS)
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Slices of one subject.
+
+    Attributes
+    ----------
+    image : (slices, rows, columns) float32, arbitrary units, 0 or more. label : the same shape, uint8.
+    spacing : mm between slices.
+    """
+
+    image: Tensor
+    label: Tensor
+    spacing: float
+
+
+def draw_signals(random: np.random.Generator) -> tuple[dict[str, float], str]:
+    """Signal of every tissue, and whose texture of the liver goes with it.
+
+    Six in ten follow the signal equations of T1W or T2W over all field strengths, with and without fat suppression,
+    contrast agent, flow; in phase and opposed phase; the rest draw each tissue's signal at random.
+    """
+    sequence = "T1W" if random.random() < 0.5 else "T2W"
+    if random.random() < 0.6:
+        signals = tissue_signals(_wide_protocol(random, sequence))
+        jitter = float(random.choice((0.1, 0.25, 0.4)))
+    else:
+        signals = {name: float(random.uniform(0.02, 1)) for name in TISSUES}
+        if random.random() < 0.5:
+            signals["air"] = 0.0
+        jitter = 0.0
+    signals = {name: value * float(np.exp(jitter * random.standard_normal())) for name, value in signals.items()}
+    _tie(random, signals)
+    if random.random() < 0.3:  # iron or fat in the liver, a spleen far brighter than it
+        signals["liver"] *= float(np.exp(random.uniform(np.log(0.3), np.log(1.3))))
+    if random.random() < 0.3:
+        signals["spleen"] *= float(random.uniform(0.8, 2.5))
+    if random.random() < 0.12:  # opposed phase: water and fat of one voxel cancel, organs get a black outline
+        for name in ("fat", "stranded fat", "marrow"):
+            signals[name] = -signals[name]
+    for name in ("air", "lung", "cortical bone"):
+        signals[name] = min(signals[name], float(random.uniform(0, 0.35)))
+    return signals, sequence
+
+
+def _tie(random: np.random.Generator, signals: dict[str, float]) -> None:
+    """Tissues that look alike on most scans do so on most slabs; fat within the belly may look like anything."""
+    for name, like in (("vein", "portal vein"), ("artery", "vein"), ("septa", "liver"), ("duct", "bile")):
+        if random.random() < 0.6:
+            signals[name] = signals[like] * float(random.uniform(0.8, 1.25))
+    if random.random() < 0.85:
+        signals["stranded fat"] = signals["fat"] * float(random.uniform(0.7, 1.1))
+    elif random.random() < 0.7:
+        signals["stranded fat"] = signals[str(random.choice(("muscle", "hollow wall", "bowel content")))]
+    if random.random() < 0.15:
+        signals["bile"] = signals["liver"] * float(random.uniform(0.5, 1.6))
+
+
+def _wide_protocol(random: np.random.Generator, sequence: str) -> Protocol:
+    field = str(random.choice(("1.5 T", "3 T")))
+    suppressed = float(random.uniform(0.03, 0.4)) if random.random() < 0.55 else float(random.uniform(0.7, 1.2))
+    if sequence == "T1W":
+        enhanced = random.random() < 0.6
+        return Protocol(
+            *(sequence, field),
+            repetition=float(random.uniform(2.5, 12)),
+            echo=float(random.uniform(0.8, 5)),
+            flip=float(random.uniform(2, 30)),
+            fat_kept=suppressed,
+            dose=float(random.uniform(0.4, 1.6)) if enhanced else 0.0,
+            inflow=(1.0, 1.0),
+            noise=0.0,
+            blur=0.0,
+            bias=0.0,
+            ghost=0.0,
+            gain=1.0,
+        )
+    bright = random.random() < 0.5
+    return Protocol(
+        *(sequence, field),
+        repetition=float(random.uniform(1200, 7000)),
+        echo=float(random.uniform(40, 140)),
+        flip=90.0,
+        fat_kept=suppressed,
+        dose=0.0,
+        inflow=tuple(float(v) for v in (random.uniform(0.3, 1.2, 2) if bright else random.uniform(0.02, 0.3, 2))),  # type: ignore[arg-type]
+        noise=0.0,
+        blur=0.0,
+        bias=0.0,
+        ghost=0.0,
+        gain=1.0,
+    )
+
+
+def render(anatomy: Anatomy, random: np.random.Generator, slices: int) -> Slab:
+    """Draw a slab of `slices` slices of an anatomy; everything else about it is drawn from `random`."""
+    signals, sequence = draw_signals(random)
+    plane = str(random.choice(("axial", "coronal", "sagittal"), p=(0.8, 0.12, 0.08)))
+    spacing = float(random.uniform(3.5, 9)) if random.random() < 0.85 else float(random.uniform(9, 14))
+    if plane != "axial":
+        spacing = float(random.uniform(3.5, 6))
+    thickness = spacing * float(random.uniform(0.6, 1.0)) if plane == "axial" else 2.5
+    several = int(np.clip(round(thickness / 2.5), 1, 4))
+    where = _sampling(anatomy, random, slices, spacing, thickness, several)
+    centres = where[:, several // 2] if several % 2 else (where[:, several // 2 - 1] + where[:, several // 2]) / 2
+    low, high = _planes(anatomy, where)
+    clean = torch.from_numpy(anatomy.image(signals, sequence, slice(low, high)))
+    image = _sample(clean, anatomy, where, low, "bilinear").mean(dim=1).abs_()
+    label = _sample(
+        torch.from_numpy(anatomy.label[low:high].astype(np.float32)), anatomy, centres[:, None], low, "nearest"
+    )[:, 0].to(torch.uint8)
+    image = _lesions(random, image, label, centres)
+    image = acquire_slab(random, image, label, plane)
+    return Slab(image, label, spacing)
+
+
+def _sampling(
+    anatomy: Anatomy, random: np.random.Generator, slices: int, spacing: float, thickness: float, several: int
+) -> Tensor:
+    """(slices, sub-slices, rows, columns, 3) places in mm (head, back, left) at which the anatomy is looked up."""
+    rows, columns = SIZE
+    shape = anatomy.label.shape
+    corner = np.array(anatomy.origin)
+    extent = np.array([n * s for n, s in zip(shape, anatomy.spacing, strict=True)])
+    centre = corner + extent / 2
+    liver = np.flatnonzero(np.isin(anatomy.label[:, ::4, ::4], LIVER).any(axis=(1, 2)))
+    if random.random() < 0.78 and liver.size:
+        first, last = corner[0] + anatomy.spacing[0] * liver[[0, -1]]
+        centre[0] = random.uniform(first - 25, last + 25)
+    else:
+        centre[0] = random.uniform(corner[0], corner[0] + extent[0])
+    zoom = float(random.uniform(0.82, 1.25)) * np.exp(0.06 * random.standard_normal(3))
+    wide = max(extent[1] / (rows * PIXEL), extent[2] / (columns * PIXEL)) * float(random.uniform(0.9, 1.05))
+    if wide * zoom.max() > 1 and random.random() < 0.7:  # most scans show the whole trunk; the others cut it
+        zoom = zoom / (wide * zoom.max())
+    step = 1 / zoom
+    centre[1:] += random.normal(0, 1, 2) * (8, 12)
+    if random.random() < 0.15:
+        centre[1:] += random.uniform(-60, 60, 2)
+    tilt = np.deg2rad(random.normal(0, (3, 3, 6 if random.random() < 0.85 else 18)))
+    z = (np.arange(slices) - (slices - 1) / 2) * spacing
+    sub = (np.arange(several) - (several - 1) / 2) * thickness / several
+    y, x = ((np.arange(n) - (n - 1) / 2) * PIXEL for n in SIZE)
+    grid = torch.stack(
+        torch.meshgrid(*(torch.from_numpy(v.astype(np.float32)) for v in ((z[:, None] + sub).ravel(), y, x)), indexing="ij"),
+        dim=-1,
+    )
+    grid = grid @ torch.from_numpy((_rotation(tilt) * step).astype(np.float32))
+    grid = grid + _elastic(random, grid)
+    grid += torch.from_numpy(centre.astype(np.float32))
+    return grid.reshape(slices, several, rows, columns, 3)
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    """Rotation about the three axes, row vectors from the right."""
+    result = np.eye(3)
+    for axis, angle in enumerate(angles):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        turn = np.eye(3)
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        result = result @ turn
+    return result
+
+
+def _elastic(random: np.random.Generator, grid: Tensor) -> Tensor:
+    """Smooth displacement in mm, humps of about 30 to 90 mm, up to about 10 mm of standard deviation."""
+    amount = float(random.uniform(0, 9)) if random.random() < 0.85 else 0.0
+    if amount == 0:
+        return torch.zeros_like(grid)
+    depth = max(2, round(float(grid[-1, 0, 0, 0] - grid[0, 0, 0, 0]) / 50) + 2)
+    across = int(random.integers(4, 11))
+    coarse = torch.from_numpy(random.standard_normal((1, 3, depth, across, across + 1)).astype(np.float32)) * amount
+    fine = functional.interpolate(coarse, size=(grid.shape[0], *SIZE), mode="trilinear", align_corners=True)
+    return fine[0].permute(1, 2, 3, 0)
+
+
+def _planes(anatomy: Anatomy, where: Tensor) -> tuple[int, int]:
+    """First and one past the last plane of the anatomy that some places touch."""
+    z = (where[..., 0] - anatomy.origin[0]) / anatomy.spacing[0]
+    count = anatomy.label.shape[0]
+    low = int(np.clip(np.floor(float(z.min())) - 1, 0, count - 2))
+    return low, int(np.clip(np.ceil(float(z.max())) + 2, low + 2, count))
+
+
+def _sample(volume: Tensor, anatomy: Anatomy, where: Tensor, low: int, mode: str) -> Tensor:
+    """Values of planes from `low` on at places in mm, 0 outside; the places' shape without the last axis."""
+    sizes = torch.tensor(volume.shape, dtype=torch.float32)
+    origin = torch.tensor(anatomy.origin) + torch.tensor([low * anatomy.spacing[0], 0.0, 0.0])
+    index = (where - origin) / torch.tensor(anatomy.spacing, dtype=torch.float32)
+    place = (2 * index + 1) / sizes - 1
+    flat = place.reshape(1, -1, *place.shape[-3:]).flip(-1).float()
+    found = functional.grid_sample(volume[None, None], flat, mode=mode, padding_mode="zeros", align_corners=False)
+    return found.reshape(where.shape[:-1])
+
+
+def _lesions(random: np.random.Generator, image: Tensor, label: Tensor, centres: Tensor) -> Tensor:
+    """Cysts and tumours in the liver, whose labels stay liver; rarely the void of a metal clip."""
+    inside = (label >= LIVER[0]) & (label <= LIVER[-1])
+    if random.random() < 0.25 and bool(inside.any()):
+        places = torch.nonzero(inside)
+        for _ in range(int(random.integers(1, 6))):
+            at = centres[tuple(places[int(random.integers(len(places)))])]
+            radius = float(np.exp(random.uniform(np.log(3), np.log(28))))
+            there = ((centres - at).square().sum(-1) < radius**2) & inside
+            image = torch.where(there, image * float(np.exp(random.uniform(np.log(0.2), np.log(4)))), image)
+    if random.random() < 0.03:
+        at = centres[int(random.integers(len(centres))), int(random.integers(20, 90)), int(random.integers(20, 100))]
+        radius = float(random.uniform(8, 45))
+        image = torch.where((centres - at).square().sum(-1) < radius**2, torch.zeros_like(image), image)
+    return image
+
+
+def acquire_slab(random: np.random.Generator, image: Tensor, label: Tensor, plane: str = "axial") -> Tensor:
+    """What a scanner makes of a clean (slices, rows, columns) slab; stronger than most scanners do it."""
+    image = _texture(random, image) * _shading(random, image.shape)
+    image = _blur(random, image, plane)
+    if random.random() < 0.2:
+        image = _ghosts(random, image)
+    inside = label > 0
+    level = float(image[inside].mean()) if bool(inside.any()) else 1.0
+    level = level if level > 0 else 1.0
+    sigma = level * float(np.exp(random.uniform(np.log(0.01), np.log(0.25))))
+    noise = torch.from_numpy(random.standard_normal((2, *image.shape), dtype=np.float32))
+    if random.random() < 0.5:
+        noise = functional.avg_pool2d(noise, 3, 1, 1) * 2.5
+    image = torch.hypot(image + sigma * noise[0], sigma * noise[1])
+    if random.random() < 0.3:
+        image = image * inside
+    if random.random() < 0.2:
+        image, label[...] = _cut(random, image, label)
+    return (image / level).clamp_min_(0) ** float(random.uniform(0.65, 1.5))
+
+
+def _field(random: np.random.Generator, shape: torch.Size, cells: tuple[int, int, int]) -> Tensor:
+    """Smooth noise of about unit variance."""
+    coarse = torch.from_numpy(random.standard_normal((1, 1, *cells)).astype(np.float32)) * 1.5
+    return functional.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0]
+
+
+def _texture(random: np.random.Generator, image: Tensor) -> Tensor:
+    """Grain and patches of real tissue, rougher than painted ones."""
+    depth = image.shape[0]
+    for low, high, most in ((28, 56, 0.14), (9, 20, 0.12)):
+        amount, cells = float(random.uniform(0, most)), int(random.integers(low, high))
+        image = image * (1 + amount * _field(random, image.shape, (max(2, depth), cells, cells))).clamp_min_(0.1)
+    return image
+
+
+def _shading(random: np.random.Generator, shape: torch.Size) -> Tensor:
+    """Receive field: smooth humps, and coils in front, behind or on a side that see the near better than the far."""
+    field = float(random.uniform(0, 0.35)) * _field(random, shape, (2, 4, 4))
+    if random.random() < 0.5:
+        y = torch.linspace(0, 1, shape[1])[:, None]
+        x = torch.linspace(0, 1, shape[2])[None, :]
+        reach = random.uniform(0.25, 1.2, 4)
+        gain = random.uniform(0.05, 1, 4)
+        parts = zip((y, 1 - y, x, 1 - x), reach, gain, strict=True)
+        near = sum(float(g) * torch.exp(-d / float(r)) for d, r, g in parts)
+        field = field + (near / near.mean()).log()
+    return field.exp()
+
+
+def _blur(random: np.random.Generator, image: Tensor, plane: str) -> Tensor:
+    if plane != "axial":  # slices lie along rows or columns: averaged over their thickness there
+        width = int(random.choice((2, 2, 3))) if random.random() < 0.9 else 4
+        axis = 1 if plane == "coronal" else 2
+        sizes = (width, 1) if axis == 1 else (1, width)
+        coarse = functional.avg_pool2d(image[None], sizes, sizes, ceil_mode=True)
+        return functional.interpolate(coarse, size=image.shape[1:], mode="bilinear", align_corners=False)[0]
+    if random.random() < 0.4:
+        sigma = random.uniform(0.3, 1.0, 2)
+        for axis in (0, 1):
+            steps = torch.arange(-2, 3, dtype=torch.float32)
+            weights = torch.exp(-0.5 * (steps / float(sigma[axis])) ** 2)
+            kernel = (weights / weights.sum()).reshape(1, 1, *((5, 1) if axis == 0 else (1, 5)))
+            image = functional.conv2d(image[:, None], kernel, padding=(2, 0) if axis == 0 else (0, 2))[:, 0]
+    if random.random() < 0.08:  # voxels of up to 12 mm
+        size = int(random.integers(2, 5))
+        coarse = functional.avg_pool2d(image[None], size, size, ceil_mode=True)
+        image = functional.interpolate(coarse, size=image.shape[1:], mode="bilinear", align_corners=False)[0]
+    return image
+
+
+def _ghosts(random: np.random.Generator, image: Tensor) -> Tensor:
+    axis = 1 if random.random() < 0.75 else 2
+    shift = int(random.integers(image.shape[axis] // 8, image.shape[axis] // 3))
+    strength = float(random.uniform(0.03, 0.15))
+    phase = torch.from_numpy(np.cos(random.uniform(0, 2 * np.pi, (image.shape[0], 1, 1))).astype(np.float32))
+    return (image + strength * phase * (image.roll(shift, axis) + image.roll(-shift, axis) - 0.6 * image)).abs()
+
+
+def _cut(random: np.random.Generator, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """A field of view that ends within the body: nothing beyond."""
+    keep = torch.zeros(image.shape[1:], dtype=torch.bool)
+    rows = sorted(random.integers(0, image.shape[1], 2))
+    columns = sorted(random.integers(0, image.shape[2], 2))
+    top, bottom = min(rows[0], 30), max(rows[1], image.shape[1] - 30)
+    left, right = min(columns[0], 36), max(columns[1], image.shape[2] - 36)
+    keep[top:bottom, left:right] = True
+    return image * keep, label * keep
+
+
+def render_other(random: np.random.Generator, slices: int) -> Slab:
+    """A slab without an abdomen: head, neck, legs, breast or phantom, as ellipses within ellipses; all of it "body"."""
+    rows, columns = SIZE
+    y, x = torch.meshgrid(torch.arange(rows) - rows / 2.0, torch.arange(columns) - columns / 2.0, indexing="ij")
+    image, inside = torch.zeros(rows, columns), torch.zeros(rows, columns, dtype=torch.bool)
+    wobble = _field(random, torch.Size((1, rows, columns)), (1, 7, 7))[0] * 0.06
+    parts = int(random.choice((1, 1, 1, 2, 2, 3)))
+    for part in range(parts):
+        middle = np.array([random.normal(0, 6), random.normal(0, 6) + (part - (parts - 1) / 2) * random.uniform(30, 46)])
+        outer = random.uniform(10, 22, 2) if parts > 1 else random.uniform(14, 46, 2)
+        for depth in range(int(random.integers(2, 8))):
+            within = depth > 1 and random.random() < 0.7
+            centre = middle + (random.uniform(-0.5, 0.5, 2) * outer if within else 0)
+            radii = outer * (random.uniform(0.08, 0.4) if within else 1 - 0.12 * depth)
+            there = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1 + 2 * wobble
+            there = there & (inside if depth else True)
+            image = torch.where(there, torch.full_like(image, float(random.uniform(0.02, 1))), image)
+            inside = inside | there
+    image = image.repeat(slices, 1, 1)
+    label = (inside * BODY).to(torch.uint8).repeat(slices, 1, 1)
+    return Slab(acquire_slab(random, image, label), label, float(random.uniform(3.5, 9)))
+
+
+__all__ = ["PIXEL", "SIZE", "SHARE_UNIT", "Mapping", "Slab", "acquire_slab", "draw_signals", "render", "render_other", "signal_table"]
