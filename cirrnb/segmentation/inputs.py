@@ -28,9 +28,9 @@ def channels(image: Tensor) -> Tensor:
     span = max(high - low, 1e-6 * max(abs(high), 1e-20))
     grey = ((image - low) / span).clamp(0, 1.5) if high > low else torch.zeros_like(image)
     pad = NEIGHBOURHOOD // 2
-    around = functional.avg_pool2d(
-        torch.stack([grey, grey * grey], dim=1), NEIGHBOURHOOD, 1, pad, count_include_pad=False
-    )
+    around = torch.stack([grey, grey * grey], dim=1)
+    for size, padding in (((NEIGHBOURHOOD, 1), (pad, 0)), ((1, NEIGHBOURHOOD), (0, pad))):
+        around = functional.avg_pool2d(around, size, 1, padding, count_include_pad=False)
     spread = (around[:, 1] - around[:, 0].square()).clamp_min(0).sqrt()
     local = ((grey - around[:, 0]) / (spread + 0.03)).clamp(-4, 4) / 2
     return torch.stack([grey, local], dim=1)

@@ -82,15 +82,21 @@ def loss_of(logits: Tensor, label: Tensor) -> Tensor:
     """
     logits = logits.flatten(0, 1).float()
     label = label.flatten(0, 1).long()
-    entropy = functional.cross_entropy(logits, label)
-    shares = logits.softmax(dim=1)
-    truth = functional.one_hot(label, shares.shape[1]).movedim(-1, 1).float()
-    liver = [shares[:, LIVER[0] : LIVER[-1] + 1].sum(1, keepdim=True), truth[:, LIVER[0] : LIVER[-1] + 1].sum(1, keepdim=True)]
-    shares = torch.cat([shares[:, 1:], liver[0]], dim=1)
-    truth = torch.cat([truth[:, 1:], liver[1]], dim=1)
-    sides = (0, 2, 3)
-    both, total = (shares * truth).sum(sides), shares.sum(sides) + truth.sum(sides)
-    there = truth.sum(sides) > 20
+    logs = logits.log_softmax(dim=1)
+    entropy = functional.nll_loss(logs, label)
+    shares = logs.exp()
+    flat = label.flatten()
+    classes = shares.shape[1]
+    # What the softmax gives the true label, summed by label: the overlap, without one-hot arrays.
+    right = shares.gather(1, label[:, None]).flatten()
+    both = torch.zeros(classes).index_add(0, flat, right)
+    truth = torch.bincount(flat, minlength=classes).float()
+    total = shares.sum((0, 2, 3)) + truth
+    liver = slice(LIVER[0], LIVER[-1] + 1)
+    inside = ((label >= LIVER[0]) & (label <= LIVER[-1])).float()
+    both = torch.cat([both[1:], (shares[:, liver].sum(1) * inside).sum()[None]])
+    total = torch.cat([total[1:], total[liver].sum()[None]])
+    there = torch.cat([truth[1:], truth[liver].sum()[None]]) > 20
     dice = 1 - (2 * both + 1) / (total + 1)
     weight = torch.ones_like(dice)
     weight[-1] = 3.0
