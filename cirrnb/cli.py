@@ -93,6 +93,9 @@ def simulate(
     twins: Annotated[
         bool, typer.Option("--twins", help="Also write each scan without signs, and without one.")
     ] = False,
+    organs: Annotated[
+        bool, typer.Option("--organs", help="Also write labels of the liver's lobes and other organs.")
+    ] = False,
     shortcut: Annotated[
         str | None, typer.Option(metavar="scanner", help="Tie the scanner to the stage in training patients.")
     ] = None,
@@ -100,7 +103,7 @@ def simulate(
 ) -> None:
     """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps beside it."""
     cohort = cirrnb.simulate_cohort(
-        out, patients, seed, scale, twins=twins, shortcut=shortcut, healthy=healthy, workers=workers
+        out, patients, seed, scale, twins=twins, shortcut=shortcut, healthy=healthy, workers=workers, organs=organs
     )
     typer.echo(f"{len(cohort.patients)} simulated subjects, {len(cohort)} scans, in {out}")
 

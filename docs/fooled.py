@@ -15,7 +15,7 @@ import cirrnb
 from cirrnb.explanation.scanner_swap import scanner_swap
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.trained import load_model
-from cirrnb.simulation.cohort import simulator_hash
+from cirrnb.simulation.cohort import SIMULATOR_VERSION
 
 SEED, PATIENTS = 142, 20
 
@@ -30,7 +30,7 @@ def main(fooled: str, out: str) -> None:
         preparation = models["without the shortcut"].preparation
         ready = cirrnb.prepare(people, Path(folder) / "prepared", preparation, progress=False)
         table = scanner_swap(models, ready.bags(), SimulatedTruth(Path(folder) / "cohort"))
-    told = f"# python docs/fooled.py; simulator {simulator_hash()}, {PATIENTS} patients of seed {SEED}\n"
+    told = f"# python docs/fooled.py; simulator {SIMULATOR_VERSION}, {PATIENTS} patients of seed {SEED}\n"
     Path(out).write_text(told + table.round(3).to_csv(index=False), encoding="utf-8")
 
 

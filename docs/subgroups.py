@@ -18,7 +18,7 @@ from cirrnb.data.writing import write_whole
 from cirrnb.evaluation.subgroups import by_group
 from cirrnb.model import shipping
 from cirrnb.model.trained import SHIPPED, load_model
-from cirrnb.simulation.cohort import simulator_hash
+from cirrnb.simulation.cohort import SIMULATOR_VERSION
 
 SEED, PATIENTS = 2029, 400
 BANDS = {"under 50": (0, 50), "50 to 59": (50, 60), "60 to 69": (60, 70), "70 and over": (70, 200)}
@@ -63,7 +63,7 @@ def section(told: pd.DataFrame) -> str:
     return f"""\
 {TITLE}
 
-{PATIENTS} other simulated patients (seed {SEED}, simulator {simulator_hash()}), with 95 % intervals. In the simulator
+{PATIENTS} other simulated patients (seed {SEED}, simulator {SIMULATOR_VERSION}), with 95 % intervals. In the simulator
 neither age nor sex changes the disease, so that a difference between groups is chance or the body's build; of people
 this says nothing. `python docs/subgroups.py` makes this table anew.
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from cirrnb.data.grid import Grid
-from cirrnb.data.preparation.geometry import Frame, Orientation
-from cirrnb.data.preparation.resampling import Sampling, resample
+from cirrnb.data.orientation import Orientation
+from cirrnb.data.preparation.geometry import Frame
+from cirrnb.data.resampling import Sampling, resample
 
 SHAPE = (17, 28, 39)
 ORDERS = list(permutations(range(3)))

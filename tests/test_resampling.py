@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cirrnb.data.preparation.resampling import Sampling, resample, resample_nearest
+from cirrnb.data.resampling import Sampling, resample, resample_nearest
 
 
 def over(source_size: int, size: int) -> Sampling:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -14,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.preparation.geometry import Orientation, labels_like, resample_like
+from cirrnb.data.orientation import Orientation
+from cirrnb.data.preparation.geometry import labels_like, resample_like
 from cirrnb.data.preparation.intensity import find_body, scale
 from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.simulation.cohort import MARK, simulator_hash
+from cirrnb.simulation.cohort import MARK, SIMULATOR_VERSION, stored_request
 from cirrnb.simulation.patients import Patient, Plan, draw_patient, plan
 from cirrnb.simulation.scans import SCANNERS, scanner, simulate_scan
 from cirrnb.simulation.signs import SIGNS, Latent
@@ -36,17 +36,19 @@ class SimulatedTruth:
         Raises InputError if it is no simulated cohort, or of another version of the simulator.
         """
         self.root = Path(root)
-        try:
-            told = (self.root / MARK).read_text(encoding="utf-8")
-            self.request: dict[str, Any] = json.loads(told[told.index("{") :])
-        except (OSError, ValueError) as error:
+        request = stored_request(self.root)
+        if request is None:
             raise InputError(
                 self.root, "no simulated cohort", f"a folder with {MARK}", "Only simulated patients have a known truth."
-            ) from error
-        if self.request.get("source") != simulator_hash():
-            raise InputError(
-                self.root, "a cohort of another simulator", f"version {simulator_hash()}", "Simulate the cohort again."
             )
+        if request.get("version") != SIMULATOR_VERSION:
+            raise InputError(
+                self.root,
+                f"a cohort of version {request.get('version')} of the simulator",
+                f"version {SIMULATOR_VERSION}, whose patients can be simulated again",
+                "Simulate the cohort again.",
+            )
+        self.request: dict[str, Any] = request
 
     def evidence(self, prepared: PreparedScan) -> NDArray[np.uint8]:
         """(slices, rows, columns) on the prepared grid: 0 where the scan is as its twin without disease, else the

@@ -16,9 +16,9 @@ PERCENTILES = (0.005, 0.99)
 def channels(image: Tensor) -> Tensor:
     """(slices, 2, rows, columns) float32 from a (slices, rows, columns) image at 3 mm in plane.
 
-    The first channel is the image between its 0.5th and 99th percentile, mapped to 0 to 1 and cut at 1.5; the second its
-    difference from the local mean in local standard deviations, halved and cut at -2 and 2: it does not feel the shading
-    of coils. A constant image gives 0 everywhere.
+    The first channel is the image between its 0.5th and 99th percentile, mapped to 0 to 1 and cut at 1.5. The second is
+    its difference from the local mean in local standard deviations, halved and cut at -2 and 2; the shading of coils does
+    not change it. A constant image gives 0 everywhere.
     """
     image = image.float()
     flat = image.flatten()

@@ -2,7 +2,7 @@
 
 Slices are convolved in two dimensions, so that any thickness will do; from the second level on, each level mixes a slice
 with the one below and the one above. After Ronneberger et al., MICCAI 2015, and the factorised kernels of Tran et al.,
-CVPR 2018. Batch normalisation, so that a slab may have any number of slices.
+CVPR 2018. Batch normalisation lets a slab have any number of slices.
 """
 
 from __future__ import annotations

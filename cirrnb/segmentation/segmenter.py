@@ -11,8 +11,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from cirrnb.data.grid import Grid
-from cirrnb.data.preparation.geometry import Orientation
-from cirrnb.data.preparation.resampling import Sampling
+from cirrnb.data.orientation import Orientation
+from cirrnb.data.resampling import Sampling
 from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.network import OrganNetwork
 from cirrnb.simulation.anatomy import LIVER
@@ -37,7 +37,8 @@ class Working:
     def of(cls, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Working:
         group = max(1, int(np.ceil(THINNEST / spacing[0]))) if spacing[0] < THINNEST else 1
         return cls(
-            _evenly(shape[0], float(group)), *(_evenly(n, PIXEL / s) for n, s in zip(shape[1:], spacing[1:], strict=True))
+            _evenly(shape[0], float(group)),
+            *(_evenly(n, PIXEL / s) for n, s in zip(shape[1:], spacing[1:], strict=True)),
         )
 
     def apply(self, volume: NDArray) -> Tensor:
@@ -83,12 +84,18 @@ def segment_volume(network: OrganNetwork, volume: NDArray, grid: Grid) -> NDArra
 
 
 def _to_volume(found: Tensor, working: Working) -> NDArray[np.uint8]:
-    rows, columns, slices = (torch.from_numpy(s.inverse().matrix) for s in (working.rows, working.columns, working.slices))
+    rows, columns, slices = (
+        torch.from_numpy(s.inverse().matrix) for s in (working.rows, working.columns, working.slices)
+    )
     labels = np.zeros((working.slices.source_size, working.rows.source_size, working.columns.source_size), np.uint8)
     for number in range(len(labels)):
         weights = slices[number]
         used = torch.nonzero(weights)[:, 0]
-        here = torch.tensordot(weights[used], found[:, used].movedim(1, 0), dims=1) if len(used) else found[:, min(number, found.shape[1] - 1)]
+        here = (
+            torch.tensordot(weights[used], found[:, used].movedim(1, 0), dims=1)
+            if len(used)
+            else found[:, min(number, found.shape[1] - 1)]
+        )
         labels[number] = (rows @ here @ columns.T).argmax(dim=0).numpy()
     return labels
 

@@ -118,11 +118,10 @@ def train(folder: Path, out: Path, settings: TrainingSettings, network: NetworkS
     )
     first = _restore(out, net, mean, optimiser)
     loader = DataLoader(Slabs(folder, settings, first), batch_size=None, num_workers=1, prefetch_factor=6)
-    schedule = lambda step: min(1, (step + 1) / (0.03 * settings.steps)) * 0.5 * (1 + np.cos(np.pi * step / settings.steps))  # noqa: E731
     written, began, sums = time.monotonic(), time.monotonic(), []
     for step, (images, labels) in enumerate(loader, start=first):
         for group in optimiser.param_groups:
-            group["lr"] = settings.rate * schedule(step)
+            group["lr"] = settings.rate * _schedule(step, settings.steps)
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(images)
         loss = loss_of(logits, labels)
@@ -136,15 +135,31 @@ def train(folder: Path, out: Path, settings: TrainingSettings, network: NetworkS
                 mean[name].lerp_(value.float(), 1 - keep)
         sums.append(float(loss.detach()))
         if (step + 1) % 50 == 0:
-            print(f"step {step + 1} loss {np.mean(sums[-50:]):.4f} {(time.monotonic() - began) / (step + 1 - first):.2f} s a step", flush=True)
+            pace = (time.monotonic() - began) / (step + 1 - first)
+            print(f"step {step + 1} loss {np.mean(sums[-50:]):.4f} {pace:.2f} s a step", flush=True)
         if time.monotonic() - written > 60 * minutes or step + 1 == settings.steps:
             _store(out, step + 1, net, mean, optimiser, settings, network)
             written = time.monotonic()
     return out
 
 
-def _store(out: Path, step: int, net: OrganNetwork, mean: dict[str, Tensor], optimiser: torch.optim.Optimizer, settings: TrainingSettings, network: NetworkSettings) -> None:
-    tensors = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()} | {f"mean.{k}": v.contiguous() for k, v in mean.items()}
+def _schedule(step: int, steps: int) -> float:
+    """Share of the highest rate: rises over 3 % of the steps, then falls to 0 along a cosine."""
+    return float(min(1, (step + 1) / (0.03 * steps)) * 0.5 * (1 + np.cos(np.pi * step / steps)))
+
+
+def _store(
+    out: Path,
+    step: int,
+    net: OrganNetwork,
+    mean: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    network: NetworkSettings,
+) -> None:
+    tensors = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()} | {
+        f"mean.{k}": v.contiguous() for k, v in mean.items()
+    }
     names = {id(p): name for name, p in net.named_parameters()}
     for p, state in optimiser.state.items():
         tensors |= {f"optimiser.{key}.{names[id(p)]}": value.contiguous().clone() for key, value in state.items()}
@@ -152,7 +167,11 @@ def _store(out: Path, step: int, net: OrganNetwork, mean: dict[str, Tensor], opt
     save_file(tensors, partial, metadata={"step": str(step)})
     partial.replace(out / "state.safetensors")
     averaged = out / f".mean.{os.getpid()}"
-    save_file({k: v.contiguous() for k, v in mean.items()}, averaged, metadata={"step": str(step), "network": json.dumps(asdict(network)), "training": json.dumps(asdict(settings))})
+    save_file(
+        {k: v.contiguous() for k, v in mean.items()},
+        averaged,
+        metadata={"step": str(step), "network": json.dumps(asdict(network)), "training": json.dumps(asdict(settings))},
+    )
     averaged.replace(out / f"mean-{step:06d}.safetensors")
 
 
@@ -169,7 +188,9 @@ def _restore(out: Path, net: OrganNetwork, mean: dict[str, Tensor], optimiser: t
     for name in mean:
         mean[name].copy_(tensors[f"mean.{name}"])
     for name, p in net.named_parameters():
-        optimiser.state[p] = {key: tensors[f"optimiser.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+        optimiser.state[p] = {
+            key: tensors[f"optimiser.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
+        }
     return step
 
 

@@ -1,8 +1,8 @@
-"""A patient's anatomy as tissue shares: from them an image of any contrast is drawn without painting the patient again.
+"""A patient's anatomy as tissue shares: an image of any contrast is drawn from them without painting anew.
 
-Painting lays tissues over each other. Composited from the last layer to the first with one transmittance array, a single
-pass gives the share of each tissue in each voxel; the image of a sequence is the sum over tissues of signal times share
-(pre-multiplied by the layer's shade). Beside the shares stands one label a voxel: the organ that takes most of it.
+Painting lays tissues over each other. Composited from the last layer to the first with one transmittance array, a
+single pass gives the share of each tissue in each voxel. The image of a sequence is the sum over tissues of signal times
+share (multiplied by the layer's shade). Beside the shares stands one label a voxel: the organ that takes most of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +64,8 @@ class Anatomy:
 
     Attributes
     ----------
-    tissue : (slices, rows, columns, KEPT) uint8 numbers of tissues in `TISSUE_NAMES`; slices run to the head, rows to the
-        back, columns to the patient's left.
+    tissue : (slices, rows, columns, KEPT) uint8 numbers of tissues in `TISSUE_NAMES`; slices run to the head, rows to
+        the back, columns to the patient's left.
     share : the same shape, uint8 share times shade in units of 1 / `SHARE_UNIT`; 0 where fewer tissues are there.
     label : (slices, rows, columns) uint8, 0 outside the body, else 1 plus the organ's place in `ORGANS`.
     spacing, origin : mm along slices, rows, columns; origin is the first voxel's centre (head, back, left).
@@ -187,6 +187,24 @@ def organ_labels(body: Body, frame: Frame, parts: Mapping[str, Array]) -> dict[s
     return shares
 
 
+def organ_shares(body: Body, frame: Frame) -> Shares:
+    """Shares of `ORGANS` in a frame, (x, y, z) float32 arrays by name."""
+    named = list(layers(body, frame, "T1W"))
+    return organ_labels(body, frame, compose(named, frame.still.shape)[1])
+
+
+def largest(shares: Mapping[str, Array]) -> Bytes:
+    """Label of the organ with the largest share in each voxel; 0 where most lies outside the body."""
+    rest = 1 - np.sum(list(shares.values()), axis=0)
+    label, best = np.zeros(rest.shape, np.uint8), rest
+    for number, name in enumerate(ORGANS, start=1):
+        if name in shares:
+            more = shares[name] > best
+            label[more] = number
+            best = np.where(more, shares[name], best)
+    return label
+
+
 def tissue_shares(body: Body, points: Points, width: float, extra: Extra | None = None) -> tuple[Shares, Shares]:
     """Shares of tissues (T2W's texture under names of its own) and of `ORGANS`, for points in mm.
 
@@ -260,22 +278,14 @@ def _pack(tissues: Shares, organs_: Shares, shape: tuple[int, int, int]) -> tupl
         left, stack = left[mixed], stack[:, mixed]
         if left.size == 0:
             break
-    table = [organs_.get(name) for name in ORGANS]
-    label = np.zeros(size, np.uint8)
-    best = np.full(size, np.float32(0))
-    outside = 1 - sum(one for one in table if one is not None)
-    for number, one in enumerate((outside, *table)):
-        if one is not None:
-            values = one.transpose(2, 1, 0).ravel()
-            more = values > best
-            label[more], best[more] = number, values[more]
     sides = (shape[2], shape[1], shape[0])
-    return tissue.reshape(*sides, KEPT), share.reshape(*sides, KEPT), label.reshape(sides)
+    label = np.ascontiguousarray(largest(organs_).transpose(2, 1, 0))
+    return tissue.reshape(*sides, KEPT), share.reshape(*sides, KEPT), label
 
 
 def save_anatomy(path: Path, anatomy: Anatomy) -> None:
     """Write shares and labels as one compressed file, atomically; about 3 MB for a trunk."""
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "tissue": anatomy.tissue,
         "share": anatomy.share,
         "label": anatomy.label,
@@ -292,9 +302,9 @@ def load_anatomy(path: Path) -> Anatomy:
     """Read what `save_anatomy` wrote, of any version. Raises InputError for a file that is not one."""
     try:
         parts = load(zlib.decompress(path.read_bytes()))
-        spacing, origin = (tuple(float(v) for v in parts[name]) for name in ("spacing", "origin"))
-        return Anatomy(
-            parts["tissue"], parts["share"], parts["label"], spacing, origin, int(parts["version"][0])
-        )
+        spacing, origin = ((float(a), float(b), float(c)) for a, b, c in (parts["spacing"], parts["origin"]))
+        return Anatomy(parts["tissue"], parts["share"], parts["label"], spacing, origin, int(parts["version"][0]))
     except (zlib.error, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(path, f"not readable ({error})", "a stored anatomy", "Remove it; it is built again.") from error
+        raise InputError(
+            path, f"not readable ({error})", "a stored anatomy", "Remove it; it is built again."
+        ) from error

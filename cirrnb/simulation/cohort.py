@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import ctypes
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,30 +18,24 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import STAGES, Cohort
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
+from cirrnb.simulation.anatomy import ORGANS
 from cirrnb.simulation.patients import Plan, draw_patient, plan, plan_from, row
 from cirrnb.simulation.scans import scanner, simulate_scan, write
 from cirrnb.simulation.signs import SIGNS
 
 SIMULATOR_VERSION = "1.1"
+"""Version of what is simulated: raised by hand when an equal request gives other scans, masks or truth. A test on the
+content of two patients guards it; changes of the source that leave the content alone need no new version."""
 SCALES = ("tiny", "small", "full")
 SHORTCUTS = (None, "scanner")
 MARK = "SIMULATED.txt"
 _ROWS = "unfinished"
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Names of glibc's `mallopt`."""
-_HERE = Path(__file__).resolve().parent
 
 
 class SimulationStopped(OSError):
     """A patient could not be simulated or written: a full disk, a worker that was killed."""
-
-
-def simulator_hash() -> str:
-    """First 16 hex digits of the SHA-256 of all source files on which a cohort's content depends."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in _HERE.glob("*.py") if path.name not in ("ceiling.py", "gallery.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def simulate_cohort(
@@ -55,6 +48,7 @@ def simulate_cohort(
     healthy: int | None = None,
     workers: int | None = None,
     progress: bool = True,
+    organs: bool = False,
 ) -> Cohort:
     """Simulate a cohort and read it back.
 
@@ -69,6 +63,8 @@ def simulate_cohort(
     shortcut : "scanner" ties the scanner to the stage in training patients only; latent.csv names the scanner.
     healthy : healthy subjects, by default none for "small" and the published 55 otherwise.
     workers : processes, by default one a core; the bytes written do not depend on it.
+    organs : also write organs/<source>/<sequence>: labels of liver lobes, spleen, ascites and others, see
+        `cirrnb.simulation.anatomy.ORGANS`.
 
     Raises
     ------
@@ -86,16 +82,17 @@ def simulate_cohort(
         "shortcut": shortcut,
         "healthy": healthy,
         "version": SIMULATOR_VERSION,
-        "source": simulator_hash(),
     }
+    if organs:  # not named otherwise, so that requests of cohorts simulated before stay the same
+        request["organs"] = True
     _judge(request)
     mark = _mark(request)
     if out.exists() and any(out.iterdir()):
-        if (out / MARK).is_file() and (out / MARK).read_text(encoding="utf-8") == mark:
+        if stored_request(out) == request:
             return read_cohort(out)
         raise InputError(out, "a folder that is not empty", "a new folder", "Choose another, or remove this one.")
     beside = out.with_name(out.name + ".unfinished")
-    if beside.exists() and not ((beside / MARK).is_file() and (beside / MARK).read_text(encoding="utf-8") == mark):
+    if beside.exists() and stored_request(beside) != request:
         raise InputError(beside, "what another simulation left", "nothing", "Remove that folder.")
     (beside / _ROWS).mkdir(parents=True, exist_ok=True)
     (beside / MARK).write_text(mark, encoding="utf-8")
@@ -106,11 +103,28 @@ def simulate_cohort(
     for _ in _shown(finished, len(jobs), progress):
         pass
     _write_tables(beside, plans)
+    if organs:
+        names = "".join(f"{number} = {name}\n" for number, name in enumerate(ORGANS, start=1))
+        (beside / "organs" / "labels.txt").write_text(f"0 = outside the body\n{names}", encoding="utf-8")
     shutil.rmtree(beside / _ROWS)
     if out.exists():
         out.rmdir()
     beside.replace(out)
     return read_cohort(out)
+
+
+def stored_request(root: Path) -> dict[str, Any] | None:
+    """What was asked of the simulator that made a cohort, its version among it; None if `root` is none.
+
+    Cohorts made before versions were raised by hand also hold a hash of the simulator's source, which says nothing of
+    their content and is left out.
+    """
+    try:
+        text = (root / MARK).read_text(encoding="utf-8")
+        request = json.loads(text[text.index("{") :])
+    except (OSError, ValueError):
+        return None
+    return {name: value for name, value in request.items() if name != "source"}
 
 
 def _judge(request: dict[str, Any]) -> None:
@@ -144,12 +158,16 @@ def simulate_patient(job: dict[str, Any]) -> None:
         patient = draw_patient(one, seed)
         name = scanner(patient, seed, request["shortcut"])
         for sequence, split in one.splits.items():
-            made = simulate_scan(patient, sequence, seed, request["scale"], name, request["twins"])
+            made = simulate_scan(
+                patient, sequence, seed, request["scale"], name, request["twins"], request.get("organs", False)
+            )
             images, masks = _folders(sequence, split)
             file = f"{one.patient}.nii.gz"
             write(out / images / file, made.image, made.grid)
             write(out / masks / file, made.mask, made.grid)
             write(out / "evidence" / one.source / sequence / file, made.evidence, made.grid)
+            if made.organs is not None:
+                write(out / "organs" / one.source / sequence / file, made.organs, made.grid)
             for kind, values in made.twins.items():
                 write(out / "twins" / kind / sequence / file, values, made.grid)
     stored = row(patient, {"scanner": name, **{f"split_{s}": (v or "") for s, v in one.splits.items()}})

@@ -1,7 +1,7 @@
 """Slabs of slices drawn from stored tissue shares: another contrast, acquisition and view at every visit.
 
-After SynthSeg (Billot et al., Medical Image Analysis 2023;86:102789): labels come for nothing, and a network that has met
-every contrast needs none in particular. Signals follow physics for part of the slabs and nothing for the others, since
+After SynthSeg (Billot et al., Medical Image Analysis 2023;86:102789): labels cost nothing, and a network that has met
+every contrast needs none in particular. Signals follow physics for part of the slabs and are random for the others, since
 networks trained on random contrasts alone need longer. What a scanner adds is drawn wider than any scanner adds it.
 """
 
@@ -172,7 +172,9 @@ def _sampling(
     sub = (np.arange(several) - (several - 1) / 2) * thickness / several
     y, x = ((np.arange(n) - (n - 1) / 2) * PIXEL for n in SIZE)
     grid = torch.stack(
-        torch.meshgrid(*(torch.from_numpy(v.astype(np.float32)) for v in ((z[:, None] + sub).ravel(), y, x)), indexing="ij"),
+        torch.meshgrid(
+            *(torch.from_numpy(v.astype(np.float32)) for v in ((z[:, None] + sub).ravel(), y, x)), indexing="ij"
+        ),
         dim=-1,
     )
     grid = grid @ torch.from_numpy((_rotation(tilt) * step).astype(np.float32))
@@ -286,7 +288,9 @@ def _shading(random: np.random.Generator, shape: torch.Size) -> Tensor:
         reach = random.uniform(0.25, 1.2, 4)
         gain = random.uniform(0.05, 1, 4)
         parts = zip((y, 1 - y, x, 1 - x), reach, gain, strict=True)
-        near = sum(float(g) * torch.exp(-d / float(r)) for d, r, g in parts)
+        near = torch.full(shape[1:], 1e-3)
+        for away, depth, strength in parts:
+            near = near + float(strength) * torch.exp(-away / float(depth))
         field = field + (near / near.mean()).log()
     return field.exp()
 
@@ -339,7 +343,9 @@ def render_other(random: np.random.Generator, slices: int) -> Slab:
     wobble = _field(random, torch.Size((1, rows, columns)), (1, 7, 7))[0] * 0.06
     parts = int(random.choice((1, 1, 1, 2, 2, 3)))
     for part in range(parts):
-        middle = np.array([random.normal(0, 6), random.normal(0, 6) + (part - (parts - 1) / 2) * random.uniform(30, 46)])
+        middle = np.array(
+            [random.normal(0, 6), random.normal(0, 6) + (part - (parts - 1) / 2) * random.uniform(30, 46)]
+        )
         outer = random.uniform(10, 22, 2) if parts > 1 else random.uniform(14, 46, 2)
         for depth in range(int(random.integers(2, 8))):
             within = depth > 1 and random.random() < 0.7
@@ -354,4 +360,15 @@ def render_other(random: np.random.Generator, slices: int) -> Slab:
     return Slab(acquire_slab(random, image, label), label, float(random.uniform(3.5, 9)))
 
 
-__all__ = ["PIXEL", "SIZE", "SHARE_UNIT", "Mapping", "Slab", "acquire_slab", "draw_signals", "render", "render_other", "signal_table"]
+__all__ = [
+    "PIXEL",
+    "SHARE_UNIT",
+    "SIZE",
+    "Mapping",
+    "Slab",
+    "acquire_slab",
+    "draw_signals",
+    "render",
+    "render_other",
+    "signal_table",
+]

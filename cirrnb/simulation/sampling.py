@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 
 from cirrnb.data.grid import Grid
+from cirrnb.simulation.anatomy import largest, organ_shares
 from cirrnb.simulation.body import HALF_DEPTH, Body, Frame
 from cirrnb.simulation.fields import Array, Points
 from cirrnb.simulation.scene import paint
@@ -97,29 +98,49 @@ def sample(
     body: Body, sampling: Sampling, signals: Mapping[str, float], sequence: str, with_twin: bool = True
 ) -> Clean:
     """Average the anatomy over the sub-slices of every slice, a few slices at a time to stay within the cache."""
+    shape, several = (*sampling.acquired, sampling.matrix[2]), sampling.subslices
+    signal, twin, liver, blame = (np.empty(shape, np.float32) for _ in range(4))
+    label = np.empty(shape, np.uint8)
+    for here, frame in _frames(body, sampling):
+        slab = paint(body, frame, signals, sequence, with_twin)
+        for target, part in ((signal, slab.real), (twin, slab.twin), (liver, slab.liver)):
+            target[..., here] = _slices(part, several)
+        blame[..., here], label[..., here] = slab.blame[..., ::several], slab.label[..., ::several]
+        for k in range(1, several):
+            more = slab.blame[..., k::several] > blame[..., here]
+            blame[..., here] = np.where(more, slab.blame[..., k::several], blame[..., here])
+            label[..., here] = np.where(more, slab.label[..., k::several], label[..., here])
+    x, y, centres = sampling.lines()
+    return Clean(signal, twin, liver, blame, label, Points((x, y, centres.astype(np.float32))))
+
+
+def organ_map(body: Body, sampling: Sampling) -> NDArray[np.uint8]:
+    """(x, y, z) labels of the organs (see `cirrnb.simulation.anatomy.ORGANS`) on a scan's acquired pixels."""
+    label = np.empty((*sampling.acquired, sampling.matrix[2]), np.uint8)
+    for here, frame in _frames(body, sampling):
+        shares = organ_shares(body, frame)
+        label[..., here] = largest({name: _slices(share, sampling.subslices) for name, share in shares.items()})
+    return label
+
+
+def _slices(part: Array, several: int) -> Array:
+    """Mean over the sub-slices of each slice."""
+    return np.asarray(sum(part[..., k::several] for k in range(several)) / np.float32(several))
+
+
+def _frames(body: Body, sampling: Sampling) -> Iterator[tuple[slice, Frame]]:
+    """A few slices at a time, with the frame of their sub-slices."""
     x, y, centres = sampling.lines()
     several = sampling.subslices
     offsets = (np.arange(several) - (several - 1) / 2) * sampling.thickness / several
     at_once = max(1, int(SLAB_POINTS // (x.size * y.size * several)))
     shift = (0.0, *sampling.breath)
     width = float(np.mean(sampling.pixel) / np.mean(body.scale[:2]))
-    shape = (x.size, y.size, centres.size)
-    signal, twin, liver, blame = (np.empty(shape, np.float32) for _ in range(4))
-    label = np.empty(shape, np.uint8)
     for start in range(0, centres.size, at_once):
         here = slice(start, start + at_once)
         z = (centres[here, None] + offsets).ravel().astype(np.float32)
         points = Points((x, y, z))
-        frame = Frame(points.moved(body.scale, (0, 0, 0)), points.moved(body.scale, shift), width)
-        slab = paint(body, frame, signals, sequence, with_twin)
-        for target, part in ((signal, slab.real), (twin, slab.twin), (liver, slab.liver)):
-            target[..., here] = sum(part[..., k::several] for k in range(several)) / np.float32(several)
-        blame[..., here], label[..., here] = slab.blame[..., ::several], slab.label[..., ::several]
-        for k in range(1, several):
-            more = slab.blame[..., k::several] > blame[..., here]
-            blame[..., here] = np.where(more, slab.blame[..., k::several], blame[..., here])
-            label[..., here] = np.where(more, slab.label[..., k::several], label[..., here])
-    return Clean(signal, twin, liver, blame, label, Points((x, y, centres.astype(np.float32))))
+        yield here, Frame(points.moved(body.scale, (0, 0, 0)), points.moved(body.scale, shift), width)
 
 
 def to_matrix(image: Array, matrix: tuple[int, int, int]) -> Array:

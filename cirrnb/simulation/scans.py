@@ -16,7 +16,7 @@ from cirrnb.data.scan import SEQUENCES
 from cirrnb.simulation import published
 from cirrnb.simulation.body import HALF_DEPTH, HALF_WIDTH, Body
 from cirrnb.simulation.patients import Patient
-from cirrnb.simulation.sampling import Clean, Sampling, nearest, place, sample, to_matrix
+from cirrnb.simulation.sampling import Clean, Sampling, nearest, organ_map, place, sample, to_matrix
 from cirrnb.simulation.signal import Protocol, acquire, draw_protocol, receive_field, tissue_signals
 from cirrnb.simulation.signs import SIGNS
 
@@ -35,6 +35,7 @@ class Simulated:
     mask: NDArray[np.uint8]
     evidence: NDArray[np.uint8]
     twins: dict[str, NDArray[np.int16 | np.uint16]]
+    organs: NDArray[np.uint8] | None = None
 
 
 def scanner(patient: Patient, seed: int, shortcut: str | None) -> str:
@@ -46,8 +47,10 @@ def scanner(patient: Patient, seed: int, shortcut: str | None) -> str:
     return "B" if random.random() < chance else "A"
 
 
-def simulate_scan(patient: Patient, sequence: str, seed: int, scale: str, name: str, twins: bool) -> Simulated:
-    """One scan of a patient on scanner `name`."""
+def simulate_scan(
+    patient: Patient, sequence: str, seed: int, scale: str, name: str, twins: bool, organs: bool = False
+) -> Simulated:
+    """One scan of a patient on scanner `name`; `organs` adds a map of the organs' labels."""
     order = SEQUENCES.index(sequence)
     random = np.random.default_rng([seed, patient.plan.index, 4, order])
     protocol = draw_protocol(random, sequence, SCANNERS[name])
@@ -73,6 +76,7 @@ def simulate_scan(patient: Patient, sequence: str, seed: int, scale: str, name: 
         (share > 0.5).astype(np.uint8),
         nearest(evidence(clean, signals["liver"]), sampling.matrix),
         others,
+        nearest(organ_map(patient.body, sampling), sampling.matrix) if organs else None,
     )
 
 

@@ -1,9 +1,8 @@
 """Bodies far more various than the benchmark's, for training what has to work on anybody's scan.
 
-Every measure is drawn wider than in `draw_body`, and signs independently of each other. What the benchmark's bodies lack is
-added here: arms beside the trunk, a pelvis, livers without a neighbour they are used to. Ranges: fat and size so that
-trunks are 26 to 52 cm wide; liver 450 to 2700 mL and spleen 70 to 2000 mL (clinical reports of cirrhosis; CirrMRI600+ has
-livers of 526 to 2768 mL); ascites up to a shell of 5 cm.
+Every measure is drawn wider than in `draw_body`, and signs independently of each other. What the benchmark's bodies
+lack is added here: arms beside the trunk, a pelvis. Ranges: fat and size so that trunks are 26 to 52 cm wide; liver 450
+to 2700 mL (CirrMRI600+ has 526 to 2768 mL) and spleen 70 to 2000 mL; ascites up to a shell of 5 cm.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from cirrnb.model.prediction import predict_slices
 from cirrnb.model.results import read_predictions
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.simulation.ceiling import ceiling_table
-from cirrnb.simulation.cohort import simulator_hash
+from cirrnb.simulation.cohort import SIMULATOR_VERSION
 
 pytestmark = pytest.mark.benchmark
 
@@ -102,7 +102,7 @@ def test_an_arm_on_patients_never_looked_at(home: Path, arm: str) -> None:
     known = "all" if arm == "fused" else arm.removeprefix("reference ")
     result = cirrnb.evaluate(together, ceiling=float(ceilings[known]))
     columns = ["metric", "value", "low", "high", "chance", "majority", "ceiling", "n"]
-    print(f"\nsimulator {simulator_hash()}, {arm}: {len(apart)} stagers of {240 * 4 // 5} patients each, averaged")
+    print(f"\nsimulator {SIMULATOR_VERSION}, {arm}: {len(apart)} stagers of {240 * 4 // 5} patients each, averaged")
     print(result.table[columns].round(3).to_string(index=False))
     print(set_coverage(together).round(3).to_string(index=False))
     print(spread([cirrnb.evaluate(table).table for table in apart]).round(3).to_string(index=False))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cirrnb.data.grid import Grid
-from cirrnb.data.preparation.geometry import Orientation
+from cirrnb.data.orientation import Orientation
 
 VOLUME = (500.0, 2800.0)
 """mL: 99 of 100 livers of CirrMRI600+, cirrhotic and healthy, measure 526 to 2768 by their masks (738 scans)."""

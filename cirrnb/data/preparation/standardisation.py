@@ -13,10 +13,11 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.hounsfield import refuse_ct
 from cirrnb.data.nifti.volume import read_mask, read_volume
-from cirrnb.data.preparation.geometry import Frame, Orientation
+from cirrnb.data.orientation import Orientation
+from cirrnb.data.preparation.geometry import Frame
 from cirrnb.data.preparation.intensity import Body, NoBody, find_body, scale
-from cirrnb.data.preparation.resampling import Sampling, resample
 from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.resampling import Sampling, resample
 
 _CHUNK = 8  # slices worked on together, so that what is computed stays in the processor's cache
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.volume import read_mask, read_volume
-from cirrnb.data.preparation.geometry import Orientation
+from cirrnb.data.orientation import Orientation
 from cirrnb.data.scan import Scan
 from cirrnb.measure.biomarkers.organs import read_organs
 from cirrnb.measure.biomarkers.signal import heterogeneity, inner, signal_ratio
