@@ -17,8 +17,8 @@ def channels(image: Tensor) -> Tensor:
     """(slices, 2, rows, columns) float32 from a (slices, rows, columns) image at 3 mm in plane.
 
     The first channel is the image between its 0.5th and 99th percentile, mapped to 0 to 1 and cut at 1.5. The second is
-    its difference from the local mean in local standard deviations, halved and cut at -2 and 2; the shading of coils does
-    not change it. A constant image gives 0 everywhere.
+    its difference from the local mean in local standard deviations, halved and cut at -2 and 2; the shading of coils
+    does not change it. A constant image gives 0 everywhere.
     """
     image = image.float()
     flat = image.flatten()
@@ -32,7 +32,7 @@ def channels(image: Tensor) -> Tensor:
     for size, padding in (((NEIGHBOURHOOD, 1), (pad, 0)), ((1, NEIGHBOURHOOD), (0, pad))):
         around = functional.avg_pool2d(around, size, 1, padding, count_include_pad=False)
     spread = (around[:, 1] - around[:, 0].square()).clamp_min(0).sqrt()
-    local = ((grey - around[:, 0]) / (spread + 0.03)).clamp(-4, 4) / 2
+    local = ((grey - around[:, 0]) / (spread + 0.01)).clamp(-4, 4) / 2
     return torch.stack([grey, local], dim=1)
 
 

@@ -1,8 +1,8 @@
 """The network: a small U-Net over slices whose deeper levels look at the neighbouring slices too.
 
-Slices are convolved in two dimensions, so that any thickness will do; from the second level on, each level mixes a slice
-with the one below and the one above. After Ronneberger et al., MICCAI 2015, and the factorised kernels of Tran et al.,
-CVPR 2018. Batch normalisation lets a slab have any number of slices.
+Slices are convolved in two dimensions, so that any thickness will do; from the second level on, each level mixes a
+slice with the one below and the one above. After Ronneberger et al., MICCAI 2015, and the factorised kernels of Tran et
+al., CVPR 2018. Batch normalisation lets a slab have any number of slices.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
 from cirrnb.simulation.anatomy import LIVER, load_anatomy
 from cirrnb.simulation.rendering import SIZE, render, render_other
 
-SLAB_SLICES = (1, 3, 4, 6, 8)
-SLAB_CHANCES = (0.08, 0.2, 0.32, 0.2, 0.2)
+SLAB_SLICES = (1, 2, 4, 8)
+SLAB_CHANCES = (0.1, 0.25, 0.4, 0.25)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TrainingSettings:
     """
 
     steps: int = 6000
-    slices: int = 24
+    slices: int = 16
     rate: float = 3e-3
     decay: float = 0.02
     seed: int = 0

@@ -1,8 +1,9 @@
 """A patient's anatomy as tissue shares: an image of any contrast is drawn from them without painting anew.
 
 Painting lays tissues over each other. Composited from the last layer to the first with one transmittance array, a
-single pass gives the share of each tissue in each voxel. The image of a sequence is the sum over tissues of signal times
-share (multiplied by the layer's shade). Beside the shares stands one label a voxel: the organ that takes most of it.
+single pass gives the share of each tissue in each voxel. The image of a sequence is the sum over tissues of signal
+times share (multiplied by the layer's shade). Beside the shares stands one label a voxel: the organ that takes
+most of it.
 """
 
 from __future__ import annotations

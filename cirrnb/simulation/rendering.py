@@ -1,7 +1,7 @@
 """Slabs of slices drawn from stored tissue shares: another contrast, acquisition and view at every visit.
 
 After SynthSeg (Billot et al., Medical Image Analysis 2023;86:102789): labels cost nothing, and a network that has met
-every contrast needs none in particular. Signals follow physics for part of the slabs and are random for the others, since
+every contrast needs none in particular. Signals follow physics for part of the slabs and are random for the others:
 networks trained on random contrasts alone need longer. What a scanner adds is drawn wider than any scanner adds it.
 """
 
@@ -47,11 +47,11 @@ class Slab:
 def draw_signals(random: np.random.Generator) -> tuple[dict[str, float], str]:
     """Signal of every tissue, and whose texture of the liver goes with it.
 
-    Six in ten follow the signal equations of T1W or T2W over all field strengths, with and without fat suppression,
+    Three in four follow the signal equations of T1W or T2W over all field strengths, with and without fat suppression,
     contrast agent, flow; in phase and opposed phase; the rest draw each tissue's signal at random.
     """
     sequence = "T1W" if random.random() < 0.5 else "T2W"
-    if random.random() < 0.6:
+    if random.random() < 0.75:
         signals = tissue_signals(_wide_protocol(random, sequence))
         jitter = float(random.choice((0.1, 0.25, 0.4)))
     else:
@@ -78,7 +78,7 @@ def _tie(random: np.random.Generator, signals: dict[str, float]) -> None:
     for name, like in (("vein", "portal vein"), ("artery", "vein"), ("septa", "liver"), ("duct", "bile")):
         if random.random() < 0.6:
             signals[name] = signals[like] * float(random.uniform(0.8, 1.25))
-    if random.random() < 0.85:
+    if random.random() < 0.75:
         signals["stranded fat"] = signals["fat"] * float(random.uniform(0.7, 1.1))
     elif random.random() < 0.7:
         signals["stranded fat"] = signals[str(random.choice(("muscle", "hollow wall", "bowel content")))]
@@ -252,7 +252,7 @@ def acquire_slab(random: np.random.Generator, image: Tensor, label: Tensor, plan
     inside = label > 0
     level = float(image[inside].mean()) if bool(inside.any()) else 1.0
     level = level if level > 0 else 1.0
-    sigma = level * float(np.exp(random.uniform(np.log(0.01), np.log(0.25))))
+    sigma = level * float(np.exp(random.uniform(np.log(0.01), np.log(0.16))))
     noise = torch.from_numpy(random.standard_normal((2, *image.shape), dtype=np.float32))
     if random.random() < 0.5:
         noise = functional.avg_pool2d(noise, 3, 1, 1) * 2.5
@@ -282,6 +282,8 @@ def _texture(random: np.random.Generator, image: Tensor) -> Tensor:
 def _shading(random: np.random.Generator, shape: torch.Size) -> Tensor:
     """Receive field: smooth humps, and coils in front, behind or on a side that see the near better than the far."""
     field = float(random.uniform(0, 0.35)) * _field(random, shape, (2, 4, 4))
+    if random.random() < 0.3:  # slices that lie towards the end of the coil, or were gained apart
+        field = field + float(random.uniform(0, 0.7)) * _field(random, shape, (shape[0] + 1, 1, 1))
     if random.random() < 0.5:
         y = torch.linspace(0, 1, shape[1])[:, None]
         x = torch.linspace(0, 1, shape[2])[None, :]
