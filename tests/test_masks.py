@@ -14,8 +14,8 @@ import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.masks.cohort import add_masks
-from cirrnb.data.masks.plausibility import doubts
+from cirrnb.segmentation.cohort import add_masks
+from cirrnb.segmentation.plausibility import doubts
 
 GRID = Grid((70, 80, 30), np.diag([-4.0, -4.0, 6.0, 1.0]))  # LPS: the first axis runs to the patient's left
 

@@ -16,21 +16,44 @@ SOME_LEFT_OUT = 3
 
 
 def segment(
-    cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore.")],
-    out: Annotated[Path, typer.Argument(help="New folder for the masks and a table that names them.")],
-    program: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="MRSegmentator's program, in an environment of its own.")
+    cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore; or one NIfTI file.")],
+    out: Annotated[Path, typer.Argument(help="New folder for masks, organs and a table that names them.")],
+    network: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A segmenter you trained, instead of the shipped one.")
     ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="One of its five networks: faster, less exact.")] = False,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Without a graphics card.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a processor]")] = None,
+    program: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="MRSegmentator's program, to have it draw the liver instead.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="MRSegmentator: one of its five networks.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="MRSegmentator: without a graphics card.")] = False,
 ) -> None:
-    """Have MRSegmentator draw the liver where nobody has; its masks are marked as such, and doubted where odd.
+    """Segment liver and organs of every scan without a mask.
 
-    Exit code 3 says that some scans got none.
+    The masks are marked as drawn by a program, and doubted where they are odd for a liver. A stopped run resumes. Exit
+    code 3: some scans got no mask.
     """
-    from cirrnb.data.masks.cohort import add_masks
+    from tqdm.auto import tqdm
 
-    made = add_masks(cohort, out, program=program, options=["--fast"] * fast + ["--cpu_only"] * cpu)
+    from cirrnb.segmentation.cohort import add_masks, segment_one
+
+    if cohort.is_file() and cohort.name.lower().endswith((".nii", ".nii.gz")):
+        found = segment_one(cohort, out, network)
+        if "failure" in found:
+            typer.echo(f"{cohort.name}: no mask, {found['failure']}", err=True)
+            raise typer.Exit(SOME_LEFT_OUT)
+        typer.echo("\n".join(f"{organ}: {volume:.0f} mL" for organ, volume in found["volumes"].items()))
+        typer.echo(f"Written: {found['mask']}\nWritten: {found['organs']}")
+        return
+    made = add_masks(
+        cohort,
+        out,
+        network=network,
+        program=program,
+        options=["--fast"] * fast + ["--cpu_only"] * cpu,
+        workers=workers,
+        progress=lambda scans, total: iter(tqdm(scans, total=total, desc="segmenting", unit="scan")),
+    )
     for name, odd in made.drawn.items():
         typer.echo(f"{name}: drawn" + (f", but look at it: {'; '.join(odd)}" if odd else ""))
     for name, reason in made.failed.items():
@@ -38,6 +61,46 @@ def segment(
     typer.echo(f"The table with them: {made.table}")
     if made.failed:
         raise typer.Exit(SOME_LEFT_OUT)
+
+
+def train_segmenter(
+    out: Annotated[Path, typer.Argument(help="Folder for the segmenter; a stopped training resumes there.")],
+    cohort: Annotated[
+        Path | None, typer.Option(help="Real scans with liver masks to train on too (split train, where there is one).")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Begin from this segmenter's weights; 'shipped' from ours.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 8500,
+    anatomies: Annotated[int, typer.Option(min=1, help="Simulated bodies.")] = 450,
+    keep: Annotated[
+        Path | None, typer.Option("--anatomies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Highest rate of learning.")] = 3e-3,
+    slices: Annotated[int, typer.Option(min=8, max=512, help="Slices of a step.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train the segmenter: from nothing on simulated bodies, or from another one and on scans with masks too."""
+    from tqdm.auto import tqdm
+
+    from cirrnb.segmentation.slabs import Mixture
+    from cirrnb.segmentation.training import TrainingSettings
+    from cirrnb.segmentation.training import train_segmenter as train
+    from cirrnb.segmentation.weights import shipped_folder
+
+    begin = shipped_folder() if start and str(start) == "shipped" else start
+    settings = TrainingSettings(steps=steps, rate=rate, anatomies=anatomies, mixture=Mixture(seed=seed, slices=slices))
+    made = train(
+        out,
+        settings,
+        cohort=cohort,
+        start=begin,
+        anatomies=keep,
+        device=device,
+        progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
+    )
+    typer.echo(f"Written: {made}. Use it: cirrnb segment COHORT OUT --network {made}")
 
 
 def export(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cirrnb.simulation.anatomy import ORGANS
 
@@ -37,6 +38,12 @@ class _Convolve(nn.Sequential):
             nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=False)
         )
 
+    def fuse(self) -> None:
+        """Fold the normalisation into the convolution, for prediction."""
+        convolution, norm = self[0], self[1]
+        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        self[0], self[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+
 
 class _MixSlices(nn.Module):
     """Adds to each slice what the one below, itself and the one above say together."""
@@ -44,8 +51,13 @@ class _MixSlices(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.mix = nn.Conv2d(3 * width, width, 1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm: nn.Module = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=False)
+
+    def fuse(self) -> None:
+        """Fold the normalisation into the convolution, for prediction."""
+        assert isinstance(self.norm, nn.BatchNorm2d)
+        self.mix, self.norm = fuse_conv_bn_eval(self.mix, self.norm), nn.Identity()
 
     def forward(self, x: Tensor, slices: int) -> Tensor:
         stack = x.reshape(-1, slices, *x.shape[1:])
@@ -108,3 +120,11 @@ class OrganNetwork(nn.Module):
         for level, skip in zip(self.up, reversed(skipped), strict=True):
             x = level(torch.cat([self.enlarge(x), skip], dim=1), slices)
         return self.head(x).reshape(subjects, slices, self.settings.classes, *x.shape[2:])
+
+
+def fused(network: OrganNetwork) -> OrganNetwork:
+    """The same network for prediction, in evaluation mode, with each normalisation folded into its convolution."""
+    for module in network.modules():
+        if isinstance(module, _Convolve | _MixSlices):
+            module.fuse()
+    return network

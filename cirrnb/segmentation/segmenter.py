@@ -1,8 +1,11 @@
-"""Organs of one volume: brought to the network's grid in pieces, and back to the volume's own."""
+"""The segmenter: a volume in, the liver's lobes and other organs out, on the volume's own grid."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,101 +15,153 @@ from torch import Tensor
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.orientation import Orientation
-from cirrnb.data.resampling import Sampling
 from cirrnb.segmentation.inputs import channels
-from cirrnb.segmentation.network import OrganNetwork
-from cirrnb.simulation.anatomy import LIVER
-from cirrnb.simulation.rendering import PIXEL
+from cirrnb.segmentation.network import OrganNetwork, fused
+from cirrnb.segmentation.weights import SegmenterConfig, fingerprint, load_network, shipped_folder
+from cirrnb.segmentation.working_grid import WorkingGrid
+from cirrnb.simulation.anatomy import LIVER, ORGANS
 
-THINNEST = 3.5
-"""mm between slices that the network sees at least; thinner ones are averaged in groups."""
-PIECE = 16
-CONTEXT = 4
-"""Slices given to the network at once, and slices of it that only lend their surroundings."""
+PIECE, CONTEXT = 16, 4
+"""Slices labelled at a time, and slices on either side of them that are only looked at."""
+KEEP_PART = 0.15
+"""A separate piece of liver or spleen is kept if it has this share of the largest piece; the others become body."""
+SPLEEN, BODY = ORGANS.index("spleen") + 1, ORGANS.index("body") + 1
+EDGE = 0.02
+"""Share of the liver's largest cross-section in the first or last slice from which the liver counts as cut off."""
 
 
 @dataclass(frozen=True)
-class Working:
-    """How a volume (slices, rows, columns) is brought to the network's grid: one sampling for each axis."""
+class Segmentation:
+    """Organs of one volume.
 
-    slices: Sampling
-    rows: Sampling
-    columns: Sampling
+    Attributes
+    ----------
+    labels : uint8 on `grid`, in the file's own order of axes: 0 outside the body, else 1 plus the place in `ORGANS`.
+    grid : of the volume.
+    drawn_by : program and version, for tables and figures.
+    probability : mean probability, 0 to 1, that the network gives the liver within the liver; None without one.
+    """
+
+    labels: NDArray[np.uint8]
+    grid: Grid
+    drawn_by: str
+    probability: float | None
+
+    @property
+    def liver(self) -> NDArray[np.bool_]:
+        """Mask of the liver, all lobes, in the file's own order of axes."""
+        return (self.labels >= LIVER[0]) & (self.labels <= LIVER[-1])
+
+    def organ(self, name: str) -> NDArray[np.bool_]:
+        """Mask of one of `ORGANS`, or of the "liver"."""
+        return self.liver if name == "liver" else self.labels == ORGANS.index(name) + 1
+
+    @cached_property
+    def volumes(self) -> dict[str, float]:
+        """Volume in mL of each of `ORGANS` and of the liver."""
+        voxel = self.grid.voxel_volume / 1000
+        counts = np.bincount(self.labels.ravel(), minlength=len(ORGANS) + 1)[1:] * voxel
+        found = {name: float(volume) for name, volume in zip(ORGANS, counts, strict=True)}
+        return {"liver": sum(found[ORGANS[label - 1]] for label in LIVER), **found}
+
+    @cached_property
+    def cut_off(self) -> tuple[str, ...]:
+        """Borders of the volume at which the liver ends: "lowest slice", "highest slice", "edge of the image"."""
+        liver = Orientation.of(self.grid).apply(self.liver)
+        areas = liver.sum(axis=(1, 2))
+        found = [
+            name
+            for place, name in ((0, "lowest slice"), (-1, "highest slice"))
+            if areas[place] > EDGE * max(1, areas.max())
+        ]
+        if liver[:, [0, -1]].any() or liver[:, :, [0, -1]].any():
+            found.append("edge of the image")
+        return tuple(found)
+
+
+class Segmenter:
+    """The trained network with all that is needed to use it.
+
+    Example::
+
+        segmenter = Segmenter.load()
+        found = segmenter.segment(*read_volume("scan.nii.gz"))
+        found.volumes["liver"], found.probability
+    """
+
+    def __init__(self, network: OrganNetwork, config: SegmenterConfig, device: str = "cpu") -> None:
+        self.config, self.device = config, torch.device(device)
+        self.fingerprint = fingerprint(network)
+        self._network = fused(copy.deepcopy(network).eval()).to(memory_format=torch.channels_last).to(self.device)
 
     @classmethod
-    def of(cls, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Working:
-        group = max(1, int(np.ceil(THINNEST / spacing[0]))) if spacing[0] < THINNEST else 1
-        return cls(
-            _evenly(shape[0], float(group)),
-            *(_evenly(n, PIXEL / s) for n, s in zip(shape[1:], spacing[1:], strict=True)),
-        )
+    def load(cls, folder: Path | str | None = None, device: str = "cpu") -> Segmenter:
+        """The segmenter of a folder that a training wrote, by default the one that comes with the package.
 
-    def apply(self, volume: NDArray) -> Tensor:
-        result = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))
-        rows, columns = torch.from_numpy(self.rows.matrix), torch.from_numpy(self.columns.matrix)
-        small = torch.stack([rows @ one @ columns.T for one in result])
-        if self.slices.step == 1:
-            return small
-        return torch.tensordot(torch.from_numpy(self.slices.matrix), small, dims=1)
+        Raises InputError if the folder or a file in it is missing, damaged, or of another format.
+        """
+        network, config = load_network(Path(folder) if folder else shipped_folder())
+        return cls(network, config, device)
 
+    @property
+    def drawn_by(self) -> str:
+        """Program and version, as tables and figures call it."""
+        return f"cirrnb segmenter {self.config.version} ({self.fingerprint[:8]})"
 
-def _evenly(size: int, step: float) -> Sampling:
-    count = max(1, round(size / step))
-    return Sampling((size - 1) / 2 - step * (count - 1) / 2, step, count, size)
+    def segment(self, volume: NDArray, grid: Grid) -> Segmentation:
+        """Organs of a volume in the file's own order of axes, of any size, orientation and contrast.
 
+        Finite values only (as `read_volume` gives them). A volume without a liver gives labels without one.
+        """
+        if volume.shape != grid.shape:
+            raise ValueError(f"a volume of {volume.shape} does not lie on a grid of {grid.shape}")
+        turned = Orientation.of(grid)
+        oriented = turned.apply(volume)
+        working = WorkingGrid.of(turned.grid(grid))
+        shares = clean(self.probabilities(working.reduce(oriented)))
+        labels = working.enlarge(shares)
+        liver = shares[LIVER[0] : LIVER[-1] + 1].sum(dim=0)
+        inside = liver > 0.5
+        probability = float(liver[inside].mean()) if bool(inside.any()) else None
+        return Segmentation(np.ascontiguousarray(turned.undo(labels)), grid, self.drawn_by, probability)
 
-def probabilities(network: OrganNetwork, image: Tensor, device: str = "cpu") -> Tensor:
-    """(classes, slices, rows, columns) probabilities of a volume on the network's grid."""
-    inputs = channels(image)
-    multiple = network.settings.multiple
-    rows, columns = (-(-n // multiple) * multiple for n in image.shape[1:])
-    pad = (0, columns - image.shape[2], 0, rows - image.shape[1])
-    inputs = torch.nn.functional.pad(inputs, pad)
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(inputs), PIECE):
-            low, high = max(0, start - CONTEXT), min(len(inputs), start + PIECE + CONTEXT)
-            logits = network(inputs[None, low:high].to(device))[0, start - low : start - low + PIECE]
-            found.append(logits[..., : image.shape[1], : image.shape[2]].softmax(dim=1).float().cpu())
-    return torch.cat(found).movedim(1, 0)
-
-
-def segment_volume(network: OrganNetwork, volume: NDArray, grid: Grid) -> NDArray[np.uint8]:
-    """Labels of a volume, in the file's own order of axes."""
-    turned = Orientation.of(grid)
-    oriented = turned.apply(volume)
-    spacing = turned.grid(grid).spacing
-    working = Working.of(oriented.shape, spacing)
-    found = probabilities(network, working.apply(oriented))
-    labels = _to_volume(found, working)
-    labels = clean(labels)
-    return np.ascontiguousarray(turned.undo(labels))
+    def probabilities(self, image: Tensor) -> Tensor:
+        """(classes, slices, rows, columns) float32 from an image on the working grid, in pieces."""
+        inputs = channels(image)
+        multiple = self._network.settings.multiple
+        rows, columns = (-(-size // multiple) * multiple - size for size in image.shape[1:])
+        inputs = torch.nn.functional.pad(inputs, (0, columns, 0, rows))
+        found = []
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            for start in range(0, len(inputs), PIECE):
+                low, high = max(0, start - CONTEXT), min(len(inputs), start + PIECE + CONTEXT)
+                logits = self._network(inputs[None, low:high].float().to(self.device))[0]
+                kept = logits[start - low : start - low + PIECE, :, : image.shape[1], : image.shape[2]]
+                found.append(kept.float().softmax(dim=1).cpu())
+        return torch.cat(found).movedim(1, 0).clone()
 
 
-def _to_volume(found: Tensor, working: Working) -> NDArray[np.uint8]:
-    rows, columns, slices = (
-        torch.from_numpy(s.inverse().matrix) for s in (working.rows, working.columns, working.slices)
-    )
-    labels = np.zeros((working.slices.source_size, working.rows.source_size, working.columns.source_size), np.uint8)
-    for number in range(len(labels)):
-        weights = slices[number]
-        used = torch.nonzero(weights)[:, 0]
-        here = (
-            torch.tensordot(weights[used], found[:, used].movedim(1, 0), dims=1)
-            if len(used)
-            else found[:, min(number, found.shape[1] - 1)]
-        )
-        labels[number] = (rows @ here @ columns.T).argmax(dim=0).numpy()
-    return labels
-
-
-def clean(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Keep the largest piece of liver and of spleen; smaller pieces become body."""
-    labels = labels.copy()
-    for organ in (np.isin(labels, LIVER), labels == 4):
+def clean(shares: Tensor) -> Tensor:
+    """Move small separate pieces of liver and spleen to the body, and fill holes in the liver, slice by slice."""
+    labels = shares.argmax(dim=0).numpy()
+    liver = (labels >= LIVER[0]) & (labels <= LIVER[-1])
+    for organ, classes in ((liver, LIVER), (labels == SPLEEN, (SPLEEN,))):
         parts, count = ndimage.label(organ)
-        if count > 1:
-            sizes = np.bincount(parts.ravel())
-            sizes[0] = 0
-            labels[organ & (parts != sizes.argmax())] = 12
-    return labels
+        if count < 2:
+            continue
+        sizes = np.bincount(parts.ravel())[1:]
+        small = np.flatnonzero(sizes < KEEP_PART * sizes.max()) + 1
+        gone = torch.from_numpy(np.isin(parts, small))
+        for number in classes:
+            shares[BODY][gone] += shares[number][gone]
+            shares[number][gone] = 0
+            liver &= ~gone.numpy() if number in LIVER else True
+    holes = np.stack([ndimage.binary_fill_holes(one) for one in liver]) & ~liver & (labels == BODY)
+    if holes.any():
+        filled = torch.from_numpy(holes)
+        nearest = shares[LIVER[0] : LIVER[-1] + 1].argmax(dim=0)
+        for number in LIVER:
+            here = filled & (nearest == number - LIVER[0])
+            shares[number][here] += shares[BODY][here]
+        shares[BODY][filled] = 0
+    return shares

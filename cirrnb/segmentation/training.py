@@ -1,197 +1,259 @@
-"""Training of the segmenter from nothing: endless slabs, one network, averaged weights; a killed training resumes."""
+"""Training of the segmenter: from nothing or from another's weights, on simulated slabs and on scans with masks.
+
+A killed training resumes: state is stored every few minutes, and what a step sees depends on its number alone.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
-from cirrnb.segmentation.inputs import channels
+from cirrnb.data.errors import InputError
+from cirrnb.data.reading import read_cohort
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
+from cirrnb.data.writing import write_whole
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
-from cirrnb.simulation.anatomy import LIVER, load_anatomy
-from cirrnb.simulation.rendering import SIZE, render, render_other
+from cirrnb.segmentation.slabs import Mixture, Slabs, loss_of
+from cirrnb.segmentation.weights import SegmenterConfig, load_network, save_network
+from cirrnb.simulation.anatomy import ANATOMY_VERSION, save_anatomy
+from cirrnb.simulation.rendering import RENDERING_VERSION
+from cirrnb.simulation.wide import build_wide
 
-SLAB_SLICES = (1, 2, 4, 8)
-SLAB_CHANCES = (0.1, 0.25, 0.4, 0.25)
+STATE, HISTORY, REQUEST = "state.safetensors", "history.csv", "request.json"
+REPORT_STEPS = 50
+Progress = Callable[[Iterator[Any], int, str], Iterator[Any]]
+"""Wraps an iterator, given how many items it has in all and what they are."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a training goes; every value is stored with the weights.
+    """How a training goes; stored with the weights.
 
     Attributes
     ----------
-    steps : of the optimiser, over which the rate of learning rises for 3 % and falls to 0 along a cosine.
-    slices : of a step, in slabs of 1 to 8.
-    others : share of slabs that show no abdomen.
-    averaging : of the weights, of the running mean kept at each step.
+    steps : of the optimiser (AdamW), over which the rate rises for 3 % and falls to 0 along a cosine.
+    rate, decay : highest rate of learning; weight decay of kernels.
+    anatomies : simulated bodies to draw slabs from.
+    averaging : of the weights; the running mean is what is kept.
+    mixture : what a step sees.
+    network : widths of a network that begins from nothing.
     """
 
-    steps: int = 6000
-    slices: int = 16
+    steps: int = 8500
     rate: float = 3e-3
     decay: float = 0.02
-    seed: int = 0
-    others: float = 0.07
+    anatomies: int = 450
     averaging: float = 0.998
-    pool: int = 24
-    pool_steps: int = 40
+    mixture: Mixture = field(default_factory=Mixture)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
 
 
-class Slabs(IterableDataset):
-    """Batches of slabs from step `first` on: each depends on the settings and its step alone."""
-
-    def __init__(self, folder: Path, settings: TrainingSettings, first: int) -> None:
-        self.files = sorted(folder.glob("*.anatomy"))
-        self.settings, self.first = settings, first
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        torch.set_num_threads(1)
-        chosen, anatomies = -1, []
-        for step in range(self.first, self.settings.steps):
-            turn = step // self.settings.pool_steps
-            if turn != chosen:
-                random = np.random.default_rng([self.settings.seed, 1, turn])
-                files = random.choice(len(self.files), min(self.settings.pool, len(self.files)), replace=False)
-                chosen, anatomies = turn, [load_anatomy(self.files[number]) for number in files]
-            random = np.random.default_rng([self.settings.seed, 2, step])
-            slices = int(random.choice(SLAB_SLICES, p=SLAB_CHANCES))
-            slabs = []
-            for _ in range(self.settings.slices // slices):
-                if random.random() < self.settings.others:
-                    slabs.append(render_other(random, slices))
-                else:
-                    slabs.append(render(anatomies[int(random.integers(len(anatomies)))], random, slices))
-            yield torch.stack([channels(slab.image) for slab in slabs]), torch.stack([slab.label for slab in slabs])
+def _unwatched(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:
+    return items
 
 
-def loss_of(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy plus one minus the Dice of each organ in the batch, and of the liver as a whole.
+def train_segmenter(
+    out: Path | str,
+    settings: TrainingSettings | None = None,
+    *,
+    cohort: Cohort | Path | str | None = None,
+    start: Path | str | None = None,
+    anatomies: Path | str | None = None,
+    device: str = "cpu",
+    minutes: float = 5.0,
+    progress: Progress = _unwatched,
+) -> Path:
+    """Train a segmenter into a folder; called again with the same arguments it resumes where it stopped.
 
-    logits : (subjects, slices, classes, rows, columns). label : (subjects, slices, rows, columns).
+    Parameters
+    ----------
+    out : folder for config.json, segmenter.safetensors, history.csv; and until it is done for the training's state.
+    cohort : real scans with liver masks that are trained on too; only those of the split "train" where there is one.
+    start : folder of a segmenter whose weights the training begins with; None begins from nothing.
+    anatomies : folder in which simulated bodies are kept and looked for; by default `out`/anatomies.
+    device : "cpu" or "cuda". On the CPU the arithmetic is bfloat16 where the processor has it.
+    minutes : between two stored states.
+    progress : shows how far it is.
+
+    Raises
+    ------
+    InputError
+        If `out` holds a training with other settings, or a scan, a mask or the weights cannot be used.
     """
-    logits = logits.flatten(0, 1).float()
-    label = label.flatten(0, 1).long()
-    logs = logits.log_softmax(dim=1)
-    entropy = functional.nll_loss(logs, label)
-    shares = logs.exp()
-    flat = label.flatten()
-    classes = shares.shape[1]
-    # What the softmax gives the true label, summed by label: the overlap, without one-hot arrays.
-    right = shares.gather(1, label[:, None]).flatten()
-    both = torch.zeros(classes).index_add(0, flat, right)
-    truth = torch.bincount(flat, minlength=classes).float()
-    total = shares.sum((0, 2, 3)) + truth
-    liver = slice(LIVER[0], LIVER[-1] + 1)
-    inside = ((label >= LIVER[0]) & (label <= LIVER[-1])).float()
-    both = torch.cat([both[1:], (shares[:, liver].sum(1) * inside).sum()[None]])
-    total = torch.cat([total[1:], total[liver].sum()[None]])
-    there = torch.cat([truth[1:], truth[liver].sum()[None]]) > 20
-    dice = 1 - (2 * both + 1) / (total + 1)
-    weight = torch.ones_like(dice)
-    weight[-1] = 3.0
-    return entropy + (dice * weight * there).sum() / (weight * there).sum().clamp_min(1)
-
-
-def train(folder: Path, out: Path, settings: TrainingSettings, network: NetworkSettings, minutes: float = 5.0) -> Path:
-    """Train on the anatomies in `folder`; state and history go to `out`, and a killed training goes on from there."""
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(settings.seed)
-    net = OrganNetwork(network).to(memory_format=torch.channels_last)
-    mean = {name: value.clone().float() for name, value in net.state_dict().items()}
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": settings.decay},
-            {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=settings.rate,
+    settings, out = settings or TrainingSettings(), Path(out)
+    scans = _masked(cohort) if cohort is not None else []
+    request = {
+        **asdict(settings),
+        "scans": [scan.name for scan in scans],
+        "start": str(Path(start).name) if start else None,
+        "versions": {"anatomy": ANATOMY_VERSION, "rendering": RENDERING_VERSION},
+    }
+    _claim(out, json.loads(json.dumps(request)))
+    files = build_anatomies(Path(anatomies) if anatomies else out / "anatomies", settings.anatomies, progress)
+    torch.manual_seed(settings.mixture.seed)
+    network = load_network(Path(start))[0] if start else OrganNetwork(settings.network)
+    training = _Training(network, settings, torch.device(device))
+    first = training.restore(out / STATE)
+    loader = DataLoader(
+        Slabs(files, scans, settings.mixture, first, settings.steps), batch_size=None, num_workers=1, prefetch_factor=6
     )
-    first = _restore(out, net, mean, optimiser)
-    loader = DataLoader(Slabs(folder, settings, first), batch_size=None, num_workers=1, prefetch_factor=6)
-    written, began, sums = time.monotonic(), time.monotonic(), []
-    for step, (images, labels) in enumerate(loader, start=first):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.rate * _schedule(step, settings.steps)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = net(images)
-        loss = loss_of(logits, labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        keep = min(settings.averaging, (step + 1) / (step + 20))
-        with torch.no_grad():
-            for name, value in net.state_dict().items():
-                mean[name].lerp_(value.float(), 1 - keep)
-        sums.append(float(loss.detach()))
-        if (step + 1) % 50 == 0:
-            pace = (time.monotonic() - began) / (step + 1 - first)
-            print(f"step {step + 1} loss {np.mean(sums[-50:]):.4f} {pace:.2f} s a step", flush=True)
-        if time.monotonic() - written > 60 * minutes or step + 1 == settings.steps:
-            _store(out, step + 1, net, mean, optimiser, settings, network)
+    written = time.monotonic()
+    steps = progress(iter(loader), settings.steps - first, "training")
+    for step, (inputs, labels) in enumerate(steps, start=first):
+        training.step(step, inputs, labels)
+        last = step + 1 == settings.steps
+        if last or time.monotonic() - written > 60 * minutes:
+            training.store(out / STATE, step + 1)
+            _add_history(out / HISTORY, training.losses)
             written = time.monotonic()
+    save_network(out, training.mean, SegmenterConfig(network.settings, "own", {**request, "done": settings.steps}))
     return out
 
 
-def _schedule(step: int, steps: int) -> float:
-    """Share of the highest rate: rises over 3 % of the steps, then falls to 0 along a cosine."""
-    return float(min(1, (step + 1) / (0.03 * steps)) * 0.5 * (1 + np.cos(np.pi * step / steps)))
+def build_anatomies(folder: Path, count: int, progress: Progress = _unwatched) -> list[Path]:
+    """Simulated bodies of the seeds 0 to `count` - 1 in a folder, those that are missing built now, in parallel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{seed:05d}.anatomy" for seed in range(count)]
+    jobs = [{"seed": seed, "file": str(path)} for seed, path in enumerate(files) if not path.is_file()]
+    if jobs:
+        outcomes = in_parallel(jobs, min(processors(), len(jobs)), __name__)
+        for _, outcome in progress(outcomes, len(jobs), "building anatomies"):
+            if isinstance(outcome, WorkerDied):
+                raise InputError(folder, str(outcome), "room and memory for it", "Start it again; it resumes.")
+    return files
 
 
-def _store(
-    out: Path,
-    step: int,
-    net: OrganNetwork,
-    mean: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-    settings: TrainingSettings,
-    network: NetworkSettings,
-) -> None:
-    tensors = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()} | {
-        f"mean.{k}": v.contiguous() for k, v in mean.items()
-    }
-    names = {id(p): name for name, p in net.named_parameters()}
-    for p, state in optimiser.state.items():
-        tensors |= {f"optimiser.{key}.{names[id(p)]}": value.contiguous().clone() for key, value in state.items()}
-    partial = out / f".state.{os.getpid()}"
-    save_file(tensors, partial, metadata={"step": str(step)})
-    partial.replace(out / "state.safetensors")
-    averaged = out / f".mean.{os.getpid()}"
-    save_file(
-        {k: v.contiguous() for k, v in mean.items()},
-        averaged,
-        metadata={"step": str(step), "network": json.dumps(asdict(network)), "training": json.dumps(asdict(settings))},
-    )
-    averaged.replace(out / f"mean-{step:06d}.safetensors")
+def run_job(job: dict[str, Any]) -> Outcome:
+    """Build one body, for `cirrnb.data.workers`."""
+    save_anatomy(Path(job["file"]), build_wide(int(job["seed"])))
+    return {}
 
 
-def _restore(out: Path, net: OrganNetwork, mean: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> int:
-    path = out / "state.safetensors"
+def _masked(cohort: Cohort | Path | str) -> list[Scan]:
+    people = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
+    scans: Sequence[Scan] = [scan for scan in people.scans if scan.mask is not None]
+    if any(scan.split for scan in scans):
+        scans = [scan for scan in scans if scan.split == "train"]
+    if not scans:
+        raise InputError(people.name, "no scan with a mask to train on", "scans with liver masks", "Name their masks.")
+    return list(scans)
+
+
+def _claim(out: Path, request: dict[str, Any]) -> None:
+    """Write what is asked for into the folder, or see that it is what the folder was begun with."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / REQUEST
     if not path.is_file():
-        return 0
-    from safetensors import safe_open
-
-    tensors = load_file(path)
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-    net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
-    for name in mean:
-        mean[name].copy_(tensors[f"mean.{name}"])
-    for name, p in net.named_parameters():
-        optimiser.state[p] = {
-            key: tensors[f"optimiser.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-    return step
+        write_whole(path, json.dumps(request, indent=1) + "\n")
+        return
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        stored = None
+    if stored != request:
+        differs = [name for name in request if not isinstance(stored, dict) or stored.get(name) != request[name]]
+        raise InputError(
+            out, f"a training with other settings ({', '.join(differs)})", "the same ones", "Choose another folder."
+        )
 
 
-__all__ = ["SIZE", "Slabs", "TrainingSettings", "loss_of", "train"]
+class _Training:
+    """Network, running mean of its weights, and optimiser."""
+
+    def __init__(self, network: OrganNetwork, settings: TrainingSettings, device: torch.device) -> None:
+        self.settings, self.device = settings, device
+        self.network = network.train().to(device).to(memory_format=torch.channels_last)
+        self.mean = {name: value.detach().clone().float() for name, value in network.state_dict().items()}
+        kernels = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim <= 1]
+        groups = [{"params": kernels, "weight_decay": settings.decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.rate)
+        self.half = device.type != "cpu" or _has_bfloat16()
+        self.losses: list[tuple[int, float]] = []
+
+    def step(self, step: int, inputs: Tensor, labels: Tensor) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.rate * schedule(step, self.settings.steps)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            logits = self.network(inputs.to(self.device))
+        loss = loss_of(logits, labels.to(self.device))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        keep = min(self.settings.averaging, (step + 1) / (step + 20))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                self.mean[name].lerp_(value.float(), 1 - keep)
+        self.losses.append((step, float(loss.detach())))
+
+    def store(self, path: Path, step: int) -> None:
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"mean.{name}": value for name, value in self.mean.items()}
+        names = {id(p): name for name, p in self.network.named_parameters()}
+        for p, state in self.optimiser.state.items():
+            tensors |= {f"optimiser.{key}.{names[id(p)]}": value for key, value in state.items()}
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        save_file(
+            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+            partial,
+            metadata={"step": str(step)},
+        )
+        partial.replace(path)
+
+    def restore(self, path: Path) -> int:
+        """The step to go on with; 0 if nothing was stored."""
+        if not path.is_file():
+            return 0
+        try:
+            tensors = load_file(path, device=str(self.device))
+            with safe_open(path, "pt") as file:
+                step = int((file.metadata() or {})["step"])
+            self.network.load_state_dict(_part(tensors, "network."))
+            self.mean = _part(tensors, "mean.")
+            for name, p in self.network.named_parameters():
+                keys = ("step", "exp_avg", "exp_avg_sq")
+                self.optimiser.state[p] = {key: tensors[f"optimiser.{key}.{name}"] for key in keys}
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise InputError(path, f"no usable state ({error})", "what a training stored", "Remove it.") from error
+        return step
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the highest rate: rises over 3 % of the steps, then falls to 0 along a cosine."""
+    rise = min(1.0, (step + 1) / (0.03 * steps))
+    return rise * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / steps))))
+
+
+def _has_bfloat16() -> bool:
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(supported and supported())
+
+
+def _add_history(path: Path, losses: list[tuple[int, float]]) -> None:
+    """Mean loss of every 50 steps; the last ones wait until they are 50."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else ["step,loss"]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    while len(losses) >= REPORT_STEPS:
+        part, losses[:] = losses[:REPORT_STEPS], losses[REPORT_STEPS:]
+        rows.writerow([part[-1][0] + 1, round(sum(value for _, value in part) / REPORT_STEPS, 4)])
+    write_whole(path, "\n".join(lines) + "\n" + text.getvalue())

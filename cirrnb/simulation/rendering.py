@@ -243,21 +243,30 @@ def _lesions(random: np.random.Generator, image: Tensor, label: Tensor, centres:
     return image
 
 
-def acquire_slab(random: np.random.Generator, image: Tensor, label: Tensor, plane: str = "axial") -> Tensor:
-    """What a scanner makes of a clean (slices, rows, columns) slab; stronger than most scanners do it."""
-    image = _texture(random, image) * _shading(random, image.shape)
-    image = _blur(random, image, plane)
+def acquire_slab(
+    random: np.random.Generator, image: Tensor, label: Tensor, plane: str = "axial", painted: bool = True
+) -> Tensor:
+    """What a scanner makes of a clean (slices, rows, columns) slab; stronger than most scanners do it.
+
+    Of images that were not painted but acquired, texture and resolution are left as they are. Where the field of view
+    is cut, `label` becomes 0 beyond it, in place.
+    """
+    if painted:
+        image = _texture(random, image)
+    image = image * _shading(random, image.shape)
+    if painted:
+        image = _blur(random, image, plane)
     if random.random() < 0.2:
         image = _ghosts(random, image)
     inside = label > 0
     level = float(image[inside].mean()) if bool(inside.any()) else 1.0
     level = level if level > 0 else 1.0
-    sigma = level * float(np.exp(random.uniform(np.log(0.01), np.log(0.16))))
+    sigma = level * float(np.exp(random.uniform(np.log(0.01), np.log(0.16 if painted else 0.06))))
     noise = torch.from_numpy(random.standard_normal((2, *image.shape), dtype=np.float32))
     if random.random() < 0.5:
         noise = functional.avg_pool2d(noise, 3, 1, 1) * 2.5
     image = torch.hypot(image + sigma * noise[0], sigma * noise[1])
-    if random.random() < 0.3:
+    if painted and random.random() < 0.3:
         image = image * inside
     if random.random() < 0.2:
         image, label[...] = _cut(random, image, label)

@@ -1,7 +1,8 @@
 """Other organs, where a segmentation names them: a NIfTI file with a number a label, and beside it what they mean.
 
 The file stands in the column `organs` of a cohort's table. `spleens.nii.gz` is explained by `spleens.json`: either
-{"spleen": 1, "muscle": [46, 47], "caudate": 3, "right lobe": 4}, any of them, or the name of a known table: "total_mr".
+{"spleen": 1, "muscle": [46, 47], "caudate": 3, "right lobe": 4}, any of them, or the name of a known
+table: "cirrnb", "total_mr".
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from cirrnb.data.nifti.volume import read_volume
 
 ORGANS = ("spleen", "muscle", "caudate", "right lobe")
 
-TABLES = {"total_mr": {"spleen": [1], "muscle": [46, 47]}}
-"""Labels of known programs: TotalSegmentator's task total_mr (muscle: the autochthonous back muscles, left and right;
+TABLES = {
+    "total_mr": {"spleen": [1], "muscle": [46, 47]},
+    "cirrnb": {"spleen": [4], "muscle": [11], "caudate": [3], "right lobe": [1]},
+}
+"""Labels of known programs: the package's own segmenter (`cirrnb.simulation.anatomy.ORGANS`), and TotalSegmentator's
+task total_mr (muscle: the autochthonous back muscles, left and right;
 D'Antonoli et al., Radiology 2025;314:e241613)."""
 
 
@@ -47,7 +52,8 @@ def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
 
 def _labels(path: Path) -> dict[str, list[int]]:
     beside = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    expected = f"{beside.name} beside it with numbers for any of {', '.join(ORGANS)}, or the name total_mr"
+    names = " or ".join(TABLES)
+    expected = f"{beside.name} beside it with numbers for any of {', '.join(ORGANS)}, or the name {names}"
     remedy = "Write what the labels mean into that file."
     try:
         told = json.loads(beside.read_text(encoding="utf-8"))

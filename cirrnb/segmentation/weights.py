@@ -1,0 +1,127 @@
+"""A segmenter's folder: settings as JSON, weights as safetensors in half precision, a card; nothing that runs code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cirrnb.data.errors import InputError
+from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
+from cirrnb.simulation.anatomy import ORGANS
+from cirrnb.simulation.rendering import PIXEL
+
+CONFIG, WEIGHTS = "config.json", "segmenter.safetensors"
+FORMAT = 1
+LARGEST = 64 << 20
+"""Bytes a file of weights may have; the shipped one has about 3 MB."""
+_TRAIN = "Train it again: cirrnb train-segmenter."
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """What has to be known of a segmenter beside its weights.
+
+    Attributes
+    ----------
+    network : widths of its levels.
+    version : of the segmenter, for tables and figures.
+    trained : how it was trained: steps, anatomies, versions, cohorts by name. For reading only.
+    """
+
+    network: NetworkSettings
+    version: str
+    trained: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shipped_folder() -> Path:
+    """Folder of the segmenter that comes with the package."""
+    return Path(__file__).with_name("shipped")
+
+
+def save_network(folder: Path, weights: Mapping[str, Tensor], config: SegmenterConfig) -> None:
+    """Write `config.json` and `segmenter.safetensors` into a folder, each atomically; kernels in half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    small = {
+        name: (value.half() if value.ndim > 1 else value.float() if value.is_floating_point() else value).contiguous()
+        for name, value in weights.items()
+    }
+    partial = folder / f".{WEIGHTS}.partial"
+    save_file(small, partial)
+    partial.replace(folder / WEIGHTS)
+    described = {
+        "format": FORMAT,
+        "organs": ORGANS,
+        "pixel_mm": PIXEL,
+        "version": config.version,
+        "network": asdict(config.network),
+        "trained": dict(config.trained),
+    }
+    partial = folder / f".{CONFIG}.partial"
+    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / CONFIG)
+
+
+def load_network(folder: Path) -> tuple[OrganNetwork, SegmenterConfig]:
+    """The network of a folder, in evaluation mode, in single precision.
+
+    Raises InputError if a file is missing, damaged, of another format, or does not fit the other.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(folder, f"no {name}", "a folder that cirrnb train-segmenter wrote", _TRAIN)
+    config = _read_config(folder / CONFIG)
+    path = folder / WEIGHTS
+    if path.stat().st_size > LARGEST:
+        raise InputError(path, f"{path.stat().st_size >> 20} MB", f"at most {LARGEST >> 20} MB", _TRAIN)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(path, f"no readable safetensors ({error})", "a whole file", _TRAIN) from error
+    with torch.device("meta"):
+        network = OrganNetwork(config.network)
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    found = {name: value.shape for name, value in tensors.items()}
+    if expected != found:
+        wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+        raise InputError(path, f"weights of another network ({', '.join(wrong[:3])}, ...)", "those of one run", _TRAIN)
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    if not all(bool(torch.isfinite(value).all()) for value in weights.values() if value.is_floating_point()):
+        raise InputError(path, "weights that are not finite", "numbers", _TRAIN)
+    if any(bool((value < 0).any()) for name, value in weights.items() if name.endswith("running_var")):
+        raise InputError(path, "a negative variance", "0 or more", _TRAIN)
+    network.load_state_dict(weights, assign=True)
+    return network.eval(), config
+
+
+def fingerprint(network: OrganNetwork) -> str:
+    """SHA-256 of a network's settings and weights in half precision, 64 hex digits: equal for equal behaviour."""
+    digest = hashlib.sha256(json.dumps(asdict(network.settings), sort_keys=True).encode())
+    for name, value in sorted(network.state_dict().items()):
+        if value.is_floating_point():
+            digest.update(name.encode() + value.detach().cpu().half().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_config(path: Path) -> SegmenterConfig:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"no readable JSON ({error})", "a whole file", _TRAIN) from error
+    if not isinstance(stored, dict) or stored.get("format") != FORMAT or stored.get("organs") != list(ORGANS):
+        raise InputError(path, "another format or other organs", f"format {FORMAT} and the same organs", _TRAIN)
+    widths = stored.get("network", {}).get("widths") if isinstance(stored.get("network"), dict) else None
+    fits = isinstance(widths, list) and 2 <= len(widths) <= 8 and all(type(w) is int and 1 <= w <= 1024 for w in widths)
+    if not fits or stored.get("pixel_mm") != PIXEL or not isinstance(stored.get("version"), str):
+        raise InputError(path, "settings that do not fit", "those that cirrnb train-segmenter writes", _TRAIN)
+    trained = stored.get("trained")
+    settings = NetworkSettings(widths=tuple(widths))  # type: ignore[arg-type]
+    return SegmenterConfig(settings, stored["version"], trained if isinstance(trained, dict) else {})
