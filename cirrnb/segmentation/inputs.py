@@ -24,7 +24,7 @@ def channels(image: Tensor) -> Tensor:
     flat = image.flatten()
     if flat.numel() > 400_000:
         flat = flat[:: flat.numel() // 400_000 + 1]
-    low, high = (float(value) for value in torch.quantile(flat, torch.tensor(PERCENTILES)))
+    low, high = (float(value) for value in torch.quantile(flat, torch.tensor(PERCENTILES, dtype=flat.dtype)))
     span = max(high - low, 1e-6 * max(abs(high), 1e-20))
     grey = ((image - low) / span).clamp(0, 1.5) if high > low else torch.zeros_like(image)
     pad = NEIGHBOURHOOD // 2

@@ -116,10 +116,11 @@ class Segmenter:
         if volume.shape != grid.shape:
             raise ValueError(f"a volume of {volume.shape} does not lie on a grid of {grid.shape}")
         turned = Orientation.of(grid)
-        oriented = turned.apply(volume)
         working = WorkingGrid.of(turned.grid(grid))
-        shares = clean(self.probabilities(working.reduce(oriented)))
-        labels = working.enlarge(shares)
+        # The context is set here, whatever the caller's is.
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            shares = clean(self.probabilities(working.reduce(turned.apply(volume))))
+            labels = working.enlarge(shares)
         liver = shares[LIVER[0] : LIVER[-1] + 1].sum(dim=0)
         inside = liver > 0.5
         probability = float(liver[inside].mean()) if bool(inside.any()) else None

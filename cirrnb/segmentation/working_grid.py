@@ -44,7 +44,7 @@ class WorkingGrid:
     def reduce(self, volume: NDArray) -> Tensor:
         """(slices, rows, columns) float32 on the network's grid; the volume is read a slice at a time."""
         rows, columns = torch.from_numpy(self.rows.matrix), torch.from_numpy(self.columns.matrix).T.contiguous()
-        small = torch.empty((len(volume), self.rows.size, self.columns.size))
+        small = torch.empty((len(volume), self.rows.size, self.columns.size), dtype=torch.float32)
         for number, one in enumerate(volume):
             small[number] = rows @ torch.from_numpy(np.ascontiguousarray(one, dtype=np.float32)) @ columns
         if self.slices.step == 1:
@@ -66,7 +66,7 @@ class WorkingGrid:
             near = torch.nonzero(slices[number])[:, 0]
             if len(near) == 0:  # beyond the centre of the outermost group of slices
                 near = torch.tensor([0 if number < shape[0] / 2 else len(used) - 1])
-                weights = torch.ones(1)
+                weights = torch.ones(1, dtype=torch.float32)
             else:
                 weights = slices[number, near]
             here = torch.tensordot(weights / weights.sum(), used[near], dims=1)

@@ -1,0 +1,59 @@
+"""Slabs for training: repeatable, labels where the anatomy has them, other subjects without organs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cirrnb.simulation.anatomy import LIVER, Anatomy, build_anatomy
+from cirrnb.simulation.rendering import BODY, SIZE, draw_signals, render, render_other
+from cirrnb.simulation.tissue import TISSUES
+from cirrnb.simulation.wide import draw_wide_body
+
+
+@pytest.fixture(scope="module")
+def anatomy() -> Anatomy:
+    return build_anatomy(draw_wide_body(2), (-170.0, -130.0, -60.0), (170.0, 130.0, 80.0), spacing=(8.0, 5.0, 5.0))
+
+
+def test_a_slab_depends_on_its_random_numbers_alone(anatomy: Anatomy) -> None:
+    first, again, other = (render(anatomy, np.random.default_rng(seed), 3) for seed in (5, 5, 6))
+    assert torch.equal(first.image, again.image) and torch.equal(first.label, again.label)
+    assert not torch.equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 8])
+def test_slabs_have_finite_images_and_labels_of_organs(anatomy: Anatomy, slices: int) -> None:
+    livers = 0
+    for seed in range(12):
+        slab = render(anatomy, np.random.default_rng(seed), slices)
+        assert slab.image.shape == slab.label.shape == (slices, *SIZE)
+        assert torch.isfinite(slab.image).all() and float(slab.image.min()) >= 0
+        assert int(slab.label.max()) <= BODY and 3.5 <= slab.spacing <= 14
+        livers += bool(((slab.label >= LIVER[0]) & (slab.label <= LIVER[-1])).any())
+    assert livers >= 6
+
+
+def test_the_liver_stays_on_its_side(anatomy: Anatomy) -> None:
+    columns = []
+    for seed in range(20):
+        label = render(anatomy, np.random.default_rng(seed), 4).label
+        body = torch.nonzero(label > 0)[:, 2].float().mean()
+        right = torch.nonzero(label == 1)[:, 2].float()
+        if len(right) > 50:
+            columns.append(float(right.mean() - body))
+    assert len(columns) > 5 and max(columns) < 5, "the right lobe lies at lower columns than the body's middle"
+
+
+def test_subjects_without_an_abdomen_have_no_organ() -> None:
+    for seed in range(8):
+        slab = render_other(np.random.default_rng(seed), 2)
+        assert set(slab.label.unique().tolist()) <= {0, BODY} and torch.isfinite(slab.image).all()
+
+
+def test_signals_are_told_for_every_tissue() -> None:
+    for seed in range(40):
+        signals, sequence = draw_signals(np.random.default_rng(seed))
+        assert signals.keys() == TISSUES.keys() and sequence in ("T1W", "T2W")
+        assert all(np.isfinite(value) for value in signals.values())
