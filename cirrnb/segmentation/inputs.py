@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cirrnb.simulation.rendering import PIXEL
-
 NEIGHBOURHOOD = 17
 """Pixels across over which the local mean and spread are taken: 51 mm, wider than a kidney."""
 PERCENTILES = (0.005, 0.99)
@@ -34,6 +32,3 @@ def channels(image: Tensor) -> Tensor:
     spread = (around[:, 1] - around[:, 0].square()).clamp_min(0).sqrt()
     local = ((grey - around[:, 0]) / (spread + 0.01)).clamp(-4, 4) / 2
     return torch.stack([grey, local], dim=1)
-
-
-__all__ = ["NEIGHBOURHOOD", "PERCENTILES", "PIXEL", "channels"]

@@ -7,7 +7,6 @@ networks trained on random contrasts alone need longer. What a scanner adds is d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cirrnb.simulation.anatomy import LIVER, ORGANS, SHARE_UNIT, Anatomy, signal_table
+from cirrnb.simulation.anatomy import LIVER, ORGANS, SHARE_UNIT, TISSUE_NAMES, Anatomy
 from cirrnb.simulation.signal import Protocol, tissue_signals
 from cirrnb.simulation.tissue import TISSUES
 
-RENDERING_VERSION = 1
+RENDERING_VERSION = 2
 """Raised by hand when slabs drawn from equal shares and seeds change."""
 
 PIXEL = 3.0
@@ -135,6 +134,8 @@ def render(anatomy: Anatomy, random: np.random.Generator, slices: int) -> Slab:
     centres = where[:, several // 2] if several % 2 else (where[:, several // 2 - 1] + where[:, several // 2]) / 2
     low, high = _planes(anatomy, where)
     clean = torch.from_numpy(anatomy.image(signals, sequence, slice(low, high)))
+    if random.random() < 0.4:
+        clean = _packed(random, anatomy, clean, signals, slice(low, high))
     image = _sample(clean, anatomy, where, low, "bilinear").mean(dim=1).abs_()
     label = _sample(
         torch.from_numpy(anatomy.label[low:high].astype(np.float32)), anatomy, centres[:, None], low, "nearest"
@@ -161,8 +162,10 @@ def _sampling(
         centre[0] = random.uniform(corner[0], corner[0] + extent[0])
     zoom = float(random.uniform(0.82, 1.25)) * np.exp(0.06 * random.standard_normal(3))
     wide = max(extent[1] / (rows * PIXEL), extent[2] / (columns * PIXEL)) * float(random.uniform(0.9, 1.05))
-    if wide * zoom.max() > 1 and random.random() < 0.7:  # most scans show the whole trunk; the others cut it
-        zoom = zoom / (wide * zoom.max())
+    if (
+        wide * zoom.max() > 1 and random.random() < 0.7
+    ):  # a large trunk is made to fit, more or less; the others are cut
+        zoom = zoom / min(1.2, wide * zoom.max())
     step = 1 / zoom
     centre[1:] += random.normal(0, 1, 2) * (8, 12)
     if random.random() < 0.15:
@@ -195,16 +198,48 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
     return result
 
 
+def _packed(
+    random: np.random.Generator, anatomy: Anatomy, image: Tensor, signals: dict[str, float], planes: slice
+) -> Tensor:
+    """Bowel in the place of the fat between the organs, as in lean people: loops side by side, of any content.
+
+    Loops are where one of several smooth random fields is the largest; where two are nearly equal lies a wall or fat.
+    """
+    fat = TISSUE_NAMES.index("stranded fat")
+    tissue, share = anatomy.tissue[planes], anatomy.share[planes]
+    amount = (share * (tissue == fat)).sum(axis=-1, dtype=np.float32) / np.float32(SHARE_UNIT)
+    amount *= anatomy.label[planes] == BODY
+    loops = ("bowel content", "stomach content", "stool", "hollow wall", "fat", "air", "liver")
+    size = float(random.uniform(18, 55))
+    extents = [count * step for count, step in zip(image.shape, anatomy.spacing, strict=True)]
+    cells = [max(2, round(extent / size) + 1) for extent in extents]
+    fields = torch.stack([_field(random, image.shape, (cells[0], cells[1], cells[2])) for _ in range(4)])
+    first, second = fields.topk(2, dim=0).values
+    table = torch.tensor([signals[str(random.choice(loops))] for _ in range(4)], dtype=torch.float32).abs()
+    content = table[fields.argmax(dim=0)]
+    wall = signals["hollow wall" if random.random() < 0.5 else "fat"]
+    content = torch.where(first - second < float(random.uniform(0.02, 0.3)), torch.full_like(content, wall), content)
+    # Some fat stays: towards the back more of it, as around the kidneys.
+    keep = (_field(random, image.shape, (2, 3, 3)) > float(random.uniform(0.3, 2))).float()
+    return image + torch.from_numpy(amount) * (1 - keep) * (content - signals["stranded fat"])
+
+
 def _elastic(random: np.random.Generator, grid: Tensor) -> Tensor:
-    """Smooth displacement in mm, humps of about 30 to 90 mm, up to about 10 mm of standard deviation."""
-    amount = float(random.uniform(0, 9)) if random.random() < 0.85 else 0.0
-    if amount == 0:
-        return torch.zeros_like(grid)
-    depth = max(2, round(float(grid[-1, 0, 0, 0] - grid[0, 0, 0, 0]) / 50) + 2)
-    across = int(random.integers(4, 11))
-    coarse = torch.from_numpy(random.standard_normal((1, 3, depth, across, across + 1)).astype(np.float32)) * amount
-    fine = functional.interpolate(coarse, size=(grid.shape[0], *SIZE), mode="trilinear", align_corners=True)
-    return fine[0].permute(1, 2, 3, 0)
+    """Smooth displacement in mm: humps of 30 to 90 mm by up to 9 mm, and of more than 110 mm by up to 20 mm.
+
+    The broad ones move organs against each other, so that no organ is known by its place alone.
+    """
+    found = torch.zeros_like(grid)
+    length = float(grid[-1, 0, 0, 0] - grid[0, 0, 0, 0])
+    for most, low, high, reach in ((9.0, 4, 11, 50), (20.0, 3, 5, 120)):
+        amount, across = float(random.uniform(0, most)), int(random.integers(low, high))
+        if random.random() < 0.2:
+            continue
+        depth = max(2, round(length / reach) + 2)
+        coarse = torch.from_numpy(random.standard_normal((1, 3, depth, across, across + 1)).astype(np.float32))
+        fine = functional.interpolate(amount * coarse, size=grid.shape[:3], mode="trilinear", align_corners=True)
+        found = found + fine[0].permute(1, 2, 3, 0)
+    return found
 
 
 def _planes(anatomy: Anatomy, where: Tensor) -> tuple[int, int]:
@@ -369,17 +404,3 @@ def render_other(random: np.random.Generator, slices: int) -> Slab:
     image = image.repeat(slices, 1, 1)
     label = (inside * BODY).to(torch.uint8).repeat(slices, 1, 1)
     return Slab(acquire_slab(random, image, label), label, float(random.uniform(3.5, 9)))
-
-
-__all__ = [
-    "PIXEL",
-    "SHARE_UNIT",
-    "SIZE",
-    "Mapping",
-    "Slab",
-    "acquire_slab",
-    "draw_signals",
-    "render",
-    "render_other",
-    "signal_table",
-]

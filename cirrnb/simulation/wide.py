@@ -15,7 +15,6 @@ from cirrnb.simulation import liver, organs
 from cirrnb.simulation.anatomy import Anatomy, Named, build_anatomy
 from cirrnb.simulation.body import HALF_DEPTH, HALF_WIDTH, HIDDEN, Body, Frame, Layer, draw_body
 from cirrnb.simulation.fields import Vector, capsule, coverage, ellipsoid, smooth_max
-from cirrnb.simulation.vessels import tubes
 
 WIDE_STREAM = 60
 """Keeps these random numbers apart from those of simulated patients."""
@@ -123,6 +122,3 @@ def pelvis(body: Body, frame: Frame) -> list[Layer]:
     bladder = ellipsoid(points, (0, -30, -215), (45, 32, 42))
     layers += [("hollow wall", bladder), ("urine", bladder + 4)]
     return [Layer(window, coverage(part, frame.width), tissue) for tissue, part in layers]
-
-
-__all__ = ["build_wide", "draw_wide_body", "pelvis", "tubes"]
