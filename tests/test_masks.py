@@ -87,6 +87,21 @@ def test_scans_without_a_mask_get_one_that_is_marked(own: Path, program: Path, t
     assert {path: path.read_bytes() for path in own.iterdir()} == before
 
 
+def test_ids_that_look_alike_keep_masks_of_their_own(own: Path, program: Path, tmp_path: Path) -> None:
+    rows = ["a b", "a.b", "A b", "=cmd"]
+    for place in range(len(rows)):
+        values = np.where(liver(), 120, 30).astype(np.int16)
+        nib.save(nib.Nifti1Image(values, GRID.affine), own / f"{place}.nii.gz")
+    lines = [f"{name},T1W,{place}.nii.gz,+x" for place, name in enumerate(rows)]
+    (own / "scans.csv").write_text("\n".join(["patient,sequence,image,site", *lines]))
+    made = add_masks(own, tmp_path / "out", program=program)
+    scans = cirrnb.read_cohort(made.table).scans
+    assert {scan.patient for scan in scans} == set(rows) and {scan.extra["site"] for scan in scans} == {"+x"}
+    assert len({scan.mask.name.casefold() for scan in scans}) == len(rows)
+    cells = [cell for line in made.table.read_text().splitlines() for cell in line.split(",")]
+    assert "'=cmd" in cells and not [cell for cell in cells if cell.startswith(tuple("=+-@"))]
+
+
 def test_one_that_cannot_be_a_liver_is_told(own: Path, program: Path, tmp_path: Path) -> None:
     values = np.full(GRID.shape, 120, dtype=np.int16)
     nib.save(nib.Nifti1Image(values, GRID.affine), own / "A17_T1W.nii.gz")

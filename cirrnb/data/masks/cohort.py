@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +14,12 @@ from numpy.typing import NDArray
 from cirrnb.data.errors import InputError
 from cirrnb.data.masks.mrsegmentator import NAME, find_program, segment
 from cirrnb.data.masks.plausibility import doubts
+from cirrnb.data.names import file_stem
 from cirrnb.data.nifti.volume import read_header
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.writing import write_whole
+from cirrnb.data.spreadsheet import write_csv
+from cirrnb.data.writing import replacing
 
 BY, DOUBTS = "mask_by", "mask_doubts"
 """Columns that mark a mask as a program's, and say what speaks against it."""
@@ -68,7 +67,8 @@ def add_masks(
     paths, drawn = {}, {}
     for name, mask in made.masks.items():
         scan = bare[name]
-        paths[name] = _write(mask, scan, out / "masks" / f"{_stem(scan)}.nii.gz")
+        stem = file_stem(scan.subject, scan.sequence, "liver")
+        paths[name] = _write(mask, scan, out / "masks" / f"{stem}.nii.gz")
         drawn[name] = doubts(mask, read_header(scan.image).grid)
     _write_table(table, people, paths, drawn)
     if people.simulated:
@@ -76,28 +76,21 @@ def add_masks(
     return Masked(table, drawn, made.failed)
 
 
-def _stem(scan: Scan) -> str:
-    return re.sub(r"[^\w-]", "_", f"{scan.source}_{scan.patient}_{scan.sequence}") + "_liver"
-
-
 def _write(mask: NDArray[np.bool_], scan: Scan, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(mask.astype(np.uint8), read_header(scan.image).grid.affine)
     image.header["descrip"] = f"liver mask by {NAME}".encode()
-    beside = path.with_name(f".writing-{path.name}")
-    nib.save(image, beside)
-    return beside.replace(path)
+    with replacing(path) as beside:
+        nib.save(image, beside)
+    return path
 
 
 def _write_table(table: Path, people: Cohort, paths: Mapping[str, Path], drawn: Mapping[str, tuple[str, ...]]) -> None:
-    extra = list(dict.fromkeys([BY, DOUBTS, *(name for scan in people.scans for name in scan.extra)]))
-    text = io.StringIO()
-    rows = csv.DictWriter(text, [*_COLUMNS, *extra], restval="", lineterminator="\n")
-    rows.writeheader()
+    rows = []
     for scan in people.scans:
         row = {**scan.extra, **{name: getattr(scan, name) for name in _COLUMNS}}
         if scan.name in paths:
             row |= {"mask": paths[scan.name], BY: NAME, DOUBTS: "; ".join(drawn[scan.name])}
         row |= {name: os.path.relpath(row[name], table.parent) for name in ("image", "mask") if row[name]}
-        rows.writerow({name: "" if value is None else value for name, value in row.items()})
-    write_whole(table, text.getvalue())
+        rows.append(row)
+    write_csv(table, rows, [*_COLUMNS, BY, DOUBTS])
