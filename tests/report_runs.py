@@ -29,7 +29,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import cirrnb
-from cirrnb.run.reports.folder import slug
+from cirrnb.data.names import file_stem
 from cirrnb.view.notice import Notice, Summary
 
 nap = float(os.environ.get("STAND_IN_NAP", "0"))
@@ -59,7 +59,7 @@ row = {"subject": patient, "patient": patient.partition("/")[2], "source": patie
 row |= {"predicted": "mild", "mild": 1 - share, "moderate": share, "severe": 0.0, "set": "mild", "map": "both"}
 row |= {"certainty": "one stage", "sequences": "+".join(values), "flags": "", "model": "stand-in"}
 row |= {"simulated": True, "model_simulated": True}
-row |= {"overlays": "|".join(f"overlays/{slug(patient)}/{name}" for name in written), "score": share}
+row |= {"overlays": "|".join(f"overlays/{file_stem(patient)}/{name}" for name in written), "score": share}
 Summary(row | ({"after": case.after} if os.environ.get("STAND_IN_ASKS") else {}))
 """
 

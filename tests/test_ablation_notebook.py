@@ -15,7 +15,7 @@ from cirrnb.run.execution import run_notebook
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("ablation")
-    cirrnb.simulate_cohort(home / "cohorts/demo", patients=24, seed=3, progress=False)
+    cirrnb.simulate_cohort(home / "cohorts/demo", patients=24, seed=3, healthy=2, progress=False)
     return home
 
 

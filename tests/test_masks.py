@@ -14,8 +14,10 @@ import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.measure.biomarkers.scan import biomarkers
 from cirrnb.segmentation.cohort import add_masks
 from cirrnb.segmentation.plausibility import doubts
+from cirrnb.segmentation.segmenter import Segmenter
 
 GRID = Grid((70, 80, 30), np.diag([-4.0, -4.0, 6.0, 1.0]))  # LPS: the first axis runs to the patient's left
 
@@ -87,6 +89,21 @@ def test_scans_without_a_mask_get_one_that_is_marked(own: Path, program: Path, t
     assert {path: path.read_bytes() for path in own.iterdir()} == before
 
 
+def test_ids_that_look_alike_keep_masks_of_their_own(own: Path, program: Path, tmp_path: Path) -> None:
+    rows = ["a b", "a.b", "A b", "=cmd"]
+    for place in range(len(rows)):
+        values = np.where(liver(), 120, 30).astype(np.int16)
+        nib.save(nib.Nifti1Image(values, GRID.affine), own / f"{place}.nii.gz")
+    lines = [f"{name},T1W,{place}.nii.gz,+x" for place, name in enumerate(rows)]
+    (own / "scans.csv").write_text("\n".join(["patient,sequence,image,site", *lines]))
+    made = add_masks(own, tmp_path / "out", program=program)
+    scans = cirrnb.read_cohort(made.table).scans
+    assert {scan.patient for scan in scans} == set(rows) and {scan.extra["site"] for scan in scans} == {"+x"}
+    assert len({scan.mask.name.casefold() for scan in scans}) == len(rows)
+    cells = [cell for line in made.table.read_text().splitlines() for cell in line.split(",")]
+    assert "'=cmd" in cells and not [cell for cell in cells if cell.startswith(tuple("=+-@"))]
+
+
 def test_one_that_cannot_be_a_liver_is_told(own: Path, program: Path, tmp_path: Path) -> None:
     values = np.full(GRID.shape, 120, dtype=np.int16)
     nib.save(nib.Nifti1Image(values, GRID.affine), own / "A17_T1W.nii.gz")
@@ -118,5 +135,60 @@ def test_what_was_drawn_is_kept_where_the_program_ends_early(
 
 def test_without_the_program_the_way_out_is_told(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match=r"pip install mrsegmentator.*Or go on without masks"):
-        add_masks(own, tmp_path / "out")
+    with pytest.raises(InputError, match=r"pip install mrsegmentator.*Or go on without"):
+        add_masks(own, tmp_path / "out", program="mrsegmentator")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of a simulated patient's scans without masks, and of a scan that shows nothing."""
+    folder = tmp_path_factory.mktemp("bare")
+    cohort = cirrnb.simulate_cohort(folder / "cohort", patients=1, seed=12, workers=1, progress=False)
+    nib.save(nib.Nifti1Image(np.zeros(GRID.shape, np.int16), GRID.affine), folder / "nothing.nii.gz")
+    lines = [f"A 1,{scan.sequence},{scan.image}" for scan in cohort.scans] + ["B,T1W,nothing.nii.gz"]
+    (folder / "scans.csv").write_text("\n".join(["patient,sequence,image", *lines]))
+    return folder
+
+
+def test_by_default_the_own_network_segments(bare: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["segment", str(bare / "scans.csv"), str(tmp_path / "out"), "--workers", "1"])
+    assert result.exit_code == 3, result.output
+    scans = {(scan.patient, scan.sequence): scan for scan in cirrnb.read_cohort(tmp_path / "out").scans}
+    assert scans["B", "T1W"].mask is None and scans["B", "T1W"].extra["mask_by"] is None
+    scan = scans["A 1", "T1W"]
+    assert scan.extra["mask_by"].startswith("cirrnb segmenter")
+    image, mask = nib.load(scan.image), nib.load(scan.mask)
+    assert image.shape == mask.shape and np.allclose(image.affine, mask.affine)
+    found = {one.name: one.value for one in biomarkers(scan)}
+    voxel = float(np.prod(image.header.get_zooms())) / 1000
+    assert found["liver volume"] == pytest.approx(np.asarray(mask.dataobj).sum() * voxel)
+    assert found["spleen volume"] is not None and found["liver-to-muscle signal"] is not None
+
+
+def test_a_scan_is_segmented_once(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = add_masks(bare / "scans.csv", tmp_path / "out", workers=1)
+    made.table.unlink()  # as if the run had been stopped before it
+    monkeypatch.setattr(Segmenter, "segment", lambda *_: pytest.fail("segmented again"))
+    (bare / "nothing.nii.gz").rename(bare / "kept")
+    table = bare / "two.csv"
+    table.write_text("\n".join((bare / "scans.csv").read_text().splitlines()[:3]))
+    (bare / "kept").rename(bare / "nothing.nii.gz")
+    again = add_masks(table, tmp_path / "out", workers=1)
+    assert again.drawn == made.drawn and len(again.drawn) == 2
+
+
+def test_workers_draw_the_same(bare: Path, tmp_path: Path) -> None:
+    one, two = (add_masks(bare / "scans.csv", tmp_path / str(count), workers=count) for count in (1, 2))
+    assert one.failed == two.failed and one.drawn == two.drawn
+    for first in (tmp_path / "1").rglob("*_organs.nii.gz"):
+        second = tmp_path / "2" / first.relative_to(tmp_path / "1")
+        assert np.array_equal(nib.load(first).get_fdata(), nib.load(second).get_fdata())
+
+
+def test_one_file_is_segmented_by_its_path(bare: Path, tmp_path: Path) -> None:
+    image = next((bare / "cohort").rglob("*_images/*.nii.gz"))
+    result = CliRunner().invoke(app, ["segment", str(image), str(tmp_path)])
+    assert result.exit_code == 0 and "liver: " in result.output
+    assert len(list(tmp_path.rglob("*_liver.nii.gz"))) == 1
+    result = CliRunner().invoke(app, ["segment", str(bare / "nothing.nii.gz"), str(tmp_path)])
+    assert result.exit_code == 3

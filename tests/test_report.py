@@ -20,12 +20,13 @@ from report_runs import contents, stand_in, tiny_cohort
 from test_run_execution import notebook
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.names import file_stem
 from cirrnb.measure.measurement import Measurement
 from cirrnb.run import faults
 from cirrnb.run.faults import printable, without_folders
 from cirrnb.run.job import NotebookJob, run_job
 from cirrnb.run.reports import nightly
-from cirrnb.run.reports.folder import ReportFolder, slug
+from cirrnb.run.reports.folder import ReportFolder
 from cirrnb.run.reports.index import write_index
 from cirrnb.run.reports.lock import locked
 from cirrnb.run.reports.nightly import make_report
@@ -138,8 +139,8 @@ def test_what_is_unchanged_is_kept_and_what_changed_is_made_again(
     victim.write_bytes(b"")
     assert reported(order, home) == nightly.SOME_FAILED
     assert "evil/=1+2" in set(read_failures(out)["subject"]) and len(read_summary(out)) == 4
-    assert not (out / "patients" / f"{slug('evil/=1+2')}.html").exists()
-    assert not (out / "overlays" / slug("evil/=1+2")).exists()
+    assert not (out / "patients" / f"{file_stem('evil/=1+2')}.html").exists()
+    assert not (out / "overlays" / file_stem("evil/=1+2")).exists()
 
 
 @pytest.mark.browser
@@ -202,7 +203,7 @@ def test_nobody_made_is_another_exit_code_and_foreign_folders_stay(home: Path, t
 
 def test_file_names_are_harmless_and_differ() -> None:
     names = ["a/1", "a/01", "A/1", "a/b-c", "a-b/c", "a/b/c", "../x", "a/" + "9" * 70, "con/<b>", "a/é", "a/e"]
-    made = [slug(name) for name in names]
+    made = [file_stem(name) for name in names]
     assert made[0] == "a-1" and len({one.lower() for one in made}) == len(names)
     for one in made:
         assert one.isascii() and len(one) < 70 and not one.startswith((".", "-")) and set("/\\<>:'\" ").isdisjoint(one)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.model.results import read_history, read_predictions
+from cirrnb.model.results import read_history, read_predictions, write_answers
 
 
 def test_ids_stay_text(tmp_path: Path) -> None:
@@ -17,6 +17,13 @@ def test_ids_stay_text(tmp_path: Path) -> None:
     back = read_predictions(tmp_path)
     assert back["patient"].to_list() == ["007"] and back["mild"].to_list() == [0.25]
     assert back["stage"].isna().all()
+
+
+@pytest.mark.parametrize("column", ["subject", "patient", "source", "split", "stage", "predicted", "sex"])
+def test_what_is_missing_is_none_and_ids_named_na_are_ids(column: str, tmp_path: Path) -> None:
+    write_answers(tmp_path / "predictions.csv", pd.DataFrame({column: ["NA", None, "x"], "mild": [0.5, 0.5, None]}))
+    back = read_predictions(tmp_path)
+    assert back[column].tolist() == ["NA", None, "x"] and back["mild"].isna().tolist() == [False, False, True]
 
 
 def test_a_column_that_nobody_validated_is_missing_and_not_text(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from cirrnb.data.errors import InputError, InputErrors, raise_if_any
@@ -29,6 +31,20 @@ def test_table_has_a_row_a_scan_and_the_extra_columns() -> None:
     assert list(COHORT.table["patient"]) == ["1", "1", "2", "1"]
     assert list(COHORT.table.columns)[-1] == "scanner"
     assert COHORT.table["scanner"].notna().tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT], ids=str)
+@pytest.mark.parametrize("field", ["mask", "stage", "split", "age", "sex"])
+def test_what_a_table_made_of_none_is_none_again(field: str, missing: object) -> None:
+    one = scan("1", **{field: missing}, extra={"mask_by": missing, "site": "A", "places": [1, 2]})
+    assert getattr(one, field) is None
+    assert one.extra == {"mask_by": None, "site": "A", "places": [1, 2]}
+
+
+def test_splits_that_went_through_a_table_come_back() -> None:
+    some = Cohort((scan("1", split="train"), scan("2", source="healthy")))
+    for splits in (some.patients["split"], some.patients["split"].astype("string")):
+        assert [one.split for one in some.with_splits(splits.to_dict()).scans] == ["train", None]
 
 
 def test_patients_are_told_apart_by_source() -> None:

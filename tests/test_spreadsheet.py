@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cirrnb.data.spreadsheet import guarded, guarded_table, unguarded, unguarded_table
+from cirrnb.data.layouts.tabular import read_rows
+from cirrnb.data.spreadsheet import guarded, guarded_table, read_csv, unguarded, unguarded_table, write_csv
 from cirrnb.model.results import read_predictions, write_answers
 from cirrnb.run.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
 
@@ -90,3 +91,30 @@ def test_answers_of_a_run_keep_their_ids(tmp_path: Path) -> None:
     assert (tmp_path / "predictions.csv").read_text().splitlines()[1] == "'=a/-1,'-1,0.25"
     assert read_predictions(tmp_path)["patient"].tolist() == ["-1", "@2"]
     assert read_predictions(tmp_path)["mild"].tolist() == [0.25, -0.5]
+
+
+def test_rows_are_written_guarded_and_read_as_they_were(tmp_path: Path) -> None:
+    rows = [
+        {"patient": "=cmd", "age": None, "count": 3, "@site": "+x"},
+        {"patient": "NA", "age": float("nan"), "count": None, "note": "a\rb"},
+    ]
+    path = write_csv(tmp_path / "scans.csv", rows, ["patient", "stage"])
+    with path.open(newline="", encoding="utf-8") as file:
+        cells = list(csv.reader(file))
+    assert cells[0] == ["patient", "stage", "age", "count", "'@site", "note"]
+    assert cells[1] == ["'=cmd", "", "", "3", "'+x", ""]
+    found = read_csv(path, ["patient", "stage", "@site", "note"], remedy="").to_dict("records")
+    assert [row["patient"] for row in found] == ["=cmd", "NA"]
+    assert [row["stage"] for row in found] == [None, None] and found[1]["@site"] is None
+    assert [row["note"] for row in found] == [None, "a\rb"]
+    assert dict(read_rows(path, [])[1][0].cells)["@site"] == "+x"
+
+
+def test_csv_is_written_in_one_place() -> None:
+    package = Path(__file__).parents[1]
+    files = [*(package / "cirrnb").rglob("*.py"), *(package / "notebooks").glob("*.ipynb")]
+    # The tables of a simulated cohort are words of ours, and their bytes stay as they are.
+    own = {"cirrnb/data/spreadsheet.py", "cirrnb/simulation/cohort.py"}
+    words = ("to_csv(", "csv.writer(", "DictWriter(")
+    found = {str(path.relative_to(package)) for path in files if any(word in path.read_text("utf-8") for word in words)}
+    assert found == own

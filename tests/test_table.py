@@ -74,6 +74,29 @@ def test_simulated_stands_beside_the_table(table, tmp_path):
     assert read_cohort(path).simulated
 
 
+@pytest.mark.parametrize("way", ["relative path", "absolute path", "linked file", "linked folder", "one of two"])
+def test_simulated_scans_are_simulated_wherever_they_are_listed(way, tmp_path):
+    drawn = tmp_path / "drawn" / "Cirrhosis_T1_3D" / "train_images"
+    own = tmp_path / "own"
+    drawn.mkdir(parents=True)
+    own.mkdir()
+    (drawn / "1.nii.gz").touch()
+    (own / "2.nii.gz").touch()
+    named = {"relative path": "../drawn/Cirrhosis_T1_3D/train_images/1.nii.gz", "linked folder": "linked/1.nii.gz"}
+    if way == "linked file":
+        (own / "here.nii.gz").symlink_to(drawn / "1.nii.gz")
+    if way == "linked folder":
+        (own / "linked").symlink_to(drawn)
+    image = named.get(way, "here.nii.gz" if way == "linked file" else str(drawn / "1.nii.gz"))
+    rows = ["patient,sequence,image,stage", f"1,T1W,{image},mild", *(["2,T1W,2.nii.gz,mild"] * (way == "one of two"))]
+    (own / "scans.csv").write_text("\n".join(rows))
+    assert not read_cohort(own).simulated
+    (tmp_path / "drawn" / "SIMULATED.txt").touch()
+    cohort = read_cohort(own)
+    assert cohort.simulated
+    assert any("own/1 T1W" in note or "scans/1 T1W" in note for note in cohort.notes) == (way == "one of two")
+
+
 def test_stage_and_sex_of_one_row_hold_for_the_patient(table):
     path = table(HEADER, "1,T1,scans/a.nii.gz,,mild,,50,", "1,T2,scans/b.nii.gz,,,,51,m")
     assert [(scan.stage, scan.sex, scan.age) for scan in read_cohort(path).scans] == [

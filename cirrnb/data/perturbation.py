@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from cirrnb.data.nifti.volume import read_mask, read_volume
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.writing import replacing
 
 SHIFT = 10.0
 """mm: about what two readers' outlines of a liver lie apart where they disagree badly."""
@@ -107,7 +107,5 @@ def _write(
     assert scan.mask is not None
     _, grid = read_volume(scan.image)
     mask = change(read_mask(scan.mask, grid), grid.affine)
-    # Named by the process, since several trainings may write the same mask at a time.
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    nib.save(nib.Nifti1Image(mask.astype(np.uint8), grid.affine), beside)
-    beside.replace(path)
+    with replacing(path) as beside:  # several trainings may write the same mask at a time
+        nib.save(nib.Nifti1Image(mask.astype(np.uint8), grid.affine), beside)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
 from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
 from cirrnb.data.layouts.fields import natural_order
-from cirrnb.data.layouts.folder import NIFTI, OTHERS, TABLE, nifti_files, read_folder
+from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder
 from cirrnb.data.layouts.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
 from cirrnb.data.layouts.slices import SLICE_FOLDERS
 from cirrnb.data.layouts.table import read_table
@@ -35,7 +36,8 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
     Returns
     -------
     Cohort, sorted by source, patient and sequence, so that it does not depend on the file system. `notes` tells what
-    was odd but harmless; `simulated` is True if the folder (or the table's folder) holds SIMULATED.txt.
+    was odd but harmless. `simulated` is True if SIMULATED.txt lies in the folder (or the table's folder), or above any
+    of the scans, wherever a table or a link finds them.
 
     Raises
     ------
@@ -58,10 +60,13 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
             raise problems
         warnings.warn(f"{root.name}: {problems}", stacklevel=2)
     folder = root if root.is_dir() else root.parent
+    computed = _simulated(scans)
+    if 0 < len(computed) < len(scans):
+        remarks.notes.append(f"simulated scans among others: {len(computed)} of {len(scans)} ({listed(computed)})")
     return Cohort(
         scans=tuple(sorted(scans, key=_order)),
         name=root.resolve().stem if root.is_file() else root.resolve().name or "cohort",
-        simulated=(folder / SIMULATED).is_file(),
+        simulated=(folder / SIMULATED).is_file() or bool(computed),
         problems=tuple(remarks.problems),
         notes=tuple(remarks.notes),
     )
@@ -98,6 +103,23 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
         found = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
         remedy = f"If {tables[0]} lists your scans, give that file." if tables else remedy
     raise InputError(root, found, expected, remedy)
+
+
+def _simulated(scans: Iterable[Scan]) -> list[str]:
+    """Names of the scans above which a folder is marked as simulated, as they are named and as they lie on disk."""
+    marked: dict[Path, bool] = {}
+
+    def below(folder: Path) -> bool:
+        if folder not in marked:
+            above = (folder, *folder.parents)[: DEPTH + 1]
+            marked[folder] = any((one / SIMULATED).is_file() for one in above)
+        return marked[folder]
+
+    return [
+        scan.name
+        for scan in scans
+        if any(below(path.parent) for path in dict.fromkeys((scan.image.absolute(), scan.image.resolve())))
+    ]
 
 
 def _holds_only_nifti(root: Path) -> bool:

@@ -24,6 +24,8 @@ SPLITS = ("train", "valid", "test")
 class Scan:
     """One sequence of one patient as it lies on disk; pixels are read only when asked for.
 
+    Tables turn None into NaN on the way; a field that is not known is None again here, whatever it was given as.
+
     Attributes
     ----------
     patient : the id in the cohort's own table; unique only together with `source`.
@@ -50,6 +52,11 @@ class Scan:
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        for name in ("mask", "stage", "split", "age", "sex"):
+            if _is_missing(getattr(self, name)):
+                object.__setattr__(self, name, None)
+        extra = {name: None if _is_missing(value) else value for name, value in self.extra.items()}
+        object.__setattr__(self, "extra", extra)
         for name, allowed in (("sequence", SEQUENCES), ("stage", (*STAGES, None)), ("split", (*SPLITS, None))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
@@ -63,6 +70,14 @@ class Scan:
     def name(self) -> str:
         """What messages and progress lines call this scan."""
         return f"{self.subject} {self.sequence}"
+
+
+def _is_missing(value: Any) -> bool:
+    """True for None, NaN (the one value that is not itself) and the NA of pandas (of which nobody knows)."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):  # NA; an array
+        return not hasattr(value, "__len__")
 
 
 @dataclass(frozen=True)

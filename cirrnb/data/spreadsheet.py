@@ -1,16 +1,27 @@
-"""Text in CSV files that no spreadsheet program takes for a formula, and the same text read back.
+"""CSV files, written and read in one place: no spreadsheet program takes their text for a formula.
 
 A cell that begins with = + - @, a tab or a line break is computed when somebody opens the file (CWE-1236, OWASP "CSV
 Injection"), and patients' ids are a stranger's text. Such a cell gets an apostrophe in front. So does a cell that
 begins with apostrophes and then such a sign, so that taking one away always gives back what was written.
+
+What is missing is an empty cell, and None when it is read again as text: never the word "nan", and never NaN where text
+is expected.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.writing import write_whole
 
 _SIGN = r"=+\-@\uff1d\uff0b\uff0d\uff20\u2212"  # also in full width, and the minus of typography
 _BREAK = r"\t\r\n\v\f"
@@ -49,3 +60,57 @@ def _of_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
         values = [change(value) if isinstance(value, str) else value for value in column]
         changed[name] = pd.Series(values, index=table.index, dtype=column.dtype)
     return changed
+
+
+def write_csv(path: Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> Path:
+    """Write a table as CSV (UTF-8), atomically, with guarded text and column names.
+
+    Parameters
+    ----------
+    rows : a table, whose index is not written, or one mapping of column name to value a row.
+    columns : these first; further ones follow in the order in which they come up. Values that are None, NaN or absent
+        become empty cells.
+
+    Returns the path.
+    """
+    if not isinstance(rows, pd.DataFrame):
+        rows = list(rows)
+        names = list(dict.fromkeys((*columns, *(name for row in rows for name in row))))
+        # As objects: pandas would turn whole numbers into others where one is missing.
+        rows = pd.DataFrame([[_cell(row.get(name)) for name in names] for row in rows], columns=names, dtype=object)
+    elif columns:
+        rows = rows[[*columns, *(name for name in rows if name not in columns)]]
+    table = guarded_table(rows).rename(columns=lambda name: guarded(str(name)))
+    # A bare carriage return ends a row for whoever reads, and csv does not quote it.
+    bare = bool(table.select_dtypes(["object", "string"]).map(lambda value: "\r" in str(value)).any(axis=None))
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if bare or any("\r" in str(name) for name in table) else csv.QUOTE_MINIMAL
+    stream = io.StringIO()
+    table.to_csv(stream, index=False, lineterminator="\n", quoting=quoting)
+    write_whole(path, stream.getvalue())
+    return path
+
+
+def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table", remedy: str) -> pd.DataFrame:
+    """A table that `write_csv` wrote.
+
+    Parameters
+    ----------
+    text : columns that stay text, since "007" is another patient than "7" and "NA" may be an id; None where empty. In
+        the others an empty cell is NaN.
+    expected, remedy : told where there is no such table.
+
+    Raises InputError if the file is missing or is not CSV.
+    """
+    try:
+        kinds = dict.fromkeys((name for written in text for name in (written, guarded(written))), str)
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"no readable table ({type(error).__name__})", expected, remedy) from None
+    table = unguarded_table(table).rename(columns=lambda name: unguarded(str(name)))
+    for name in (one for one in table if one in text):
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
+    return table
+
+
+def _cell(value: Any) -> Any:
+    return None if isinstance(value, float | np.floating) and np.isnan(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.preparation.geometry import shared_out
+from cirrnb.data.writing import replacing
 from cirrnb.explanation.shares import Shares
 
 
@@ -92,11 +92,7 @@ class Explanation:
             image = nib.Nifti1Image(self.to_source(sequence), self.source_grids[sequence].affine)
             image.header["descrip"] = f"{self.method}: {self.target}{' (simulated)' * self.simulated}"[:79].encode()
             path = folder / f"{sequence}_{self.method}.nii.gz"
-            beside = folder / f".writing-{os.getpid()}-{path.name}"
-            try:
+            with replacing(path) as beside:
                 nib.save(image, beside)
-                written.append(beside.replace(path))
-            except OSError:
-                beside.unlink(missing_ok=True)
-                raise
+            written.append(path)
         return written

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.prepared import PreparedScan
-from cirrnb.data.writing import write_whole
+from cirrnb.data.writing import replacing, write_whole
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.shares import Shares
 from cirrnb.model.trained import TrainedModel
@@ -91,13 +90,8 @@ class Entry:
             arrays |= {f"{part} {n}": np.ascontiguousarray(v) for n, v in getattr(explanation.shares, part).items()}
         arrays["told"] = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f".writing-{os.getpid()}-{self.path.name}")
-        try:
+        with replacing(self.path) as beside:
             save_file(arrays, beside)
-            beside.replace(self.path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
         return explanation
 
 

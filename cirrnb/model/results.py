@@ -8,11 +8,13 @@ import pandas as pd
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import STAGES
-from cirrnb.data.spreadsheet import guarded_table, unguarded_table
+from cirrnb.data.spreadsheet import read_csv, write_csv
 from cirrnb.model.trained import FOLDS, TrainedModel, model_folder
 
 SLICES = "slice_predictions.csv"
 """What a run that answers slice by slice keeps beside predictions.csv."""
+
+_TEXT = ("subject", "patient", "source", "stage", "split", "predicted", "sex")
 
 
 def read_history(run: Path | str) -> pd.DataFrame:
@@ -36,20 +38,13 @@ def read_slice_predictions(run: Path | str) -> pd.DataFrame | None:
 def write_answers(path: Path, table: pd.DataFrame) -> None:
     """Write predictions as CSV, so that no spreadsheet program takes an id for a formula; `read_predictions` and
     `read_slice_predictions` give back what was written."""
-    guarded_table(table).to_csv(path, index=False)
+    write_csv(path, table)
 
 
 def _read(run: Path, name: str) -> pd.DataFrame:
     if not run.is_dir():
         raise InputError(run, "no folder", "a run folder written by cirrnb.train", "Name the folder, or train first.")
-    try:
-        # Ids stay text: "007" is another patient than "7".
-        table = pd.read_csv(run / name, dtype={"subject": str, "patient": str})
-    except (OSError, ValueError) as error:
-        raise InputError(
-            run, f"no readable {name} ({type(error).__name__})", "a complete run folder", "Train again."
-        ) from None
-    return unguarded_table(table)
+    return read_csv(run / name, _TEXT, expected="a complete run folder", remedy="Train again.")
 
 
 TRAINING = "training.csv"

@@ -15,6 +15,7 @@ import torch
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedCohort
 from cirrnb.data.scan import SPLITS, STAGES
+from cirrnb.data.spreadsheet import write_csv
 from cirrnb.model.certainty.calibration import Calibration, fit_predictions
 from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.checkpoint import TrainedStager, save_stager
@@ -55,7 +56,7 @@ def write_run(
     with writing(folder):
         folder.mkdir(exist_ok=True)
         save_stager(folder, stager, config)
-        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+        write_csv(folder / "history.csv", pd.DataFrame(history))
         write_answers(folder / "predictions.csv", predictions)
         calibration.save(folder)
         fit_familiarity(prepared.bags(split="train")).save(folder)

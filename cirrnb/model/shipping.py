@@ -17,6 +17,7 @@ import pandas as pd
 from cirrnb.data.errors import InputError
 from cirrnb.data.reading import SIMULATED
 from cirrnb.data.scan import STAGES
+from cirrnb.data.spreadsheet import write_csv
 from cirrnb.model.certainty.calibration import CALIBRATION, read_calibration
 from cirrnb.model.certainty.familiarity import FAMILIARITY
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
@@ -72,7 +73,7 @@ def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).p
             shutil.copyfile(run / name / file, beside / name / file)
     for file in (CALIBRATION, FAMILIARITY):
         shutil.copyfile(run / file, beside / file)
-    _nameless(read_predictions(run)).to_csv(beside / TRAINING, index=False)
+    write_csv(beside / TRAINING, _nameless(read_predictions(run)))
     (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
     (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)

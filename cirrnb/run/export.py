@@ -17,6 +17,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.nifti.volume import read_mask
 from cirrnb.data.preparation.geometry import Frame
 from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.writing import replacing
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.trained import load_model
 from cirrnb.view.attribution import drawn
@@ -98,9 +99,9 @@ def _mask_nifti(prepared: PreparedScan, path: Path) -> Path:
     assert prepared.scan.mask is not None
     image = nib.Nifti1Image(_mask(prepared).astype(np.uint8), prepared.source_grid.affine)
     image.header["descrip"] = f"liver mask{_by(prepared, ' by ')}"[:79].encode()
-    beside = path.with_name(f".writing-{path.name}")
-    nib.save(image, beside)
-    return beside.replace(path)
+    with replacing(path) as beside:
+        nib.save(image, beside)
+    return path
 
 
 def _mask(prepared: PreparedScan) -> np.ndarray:

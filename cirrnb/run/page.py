@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from cirrnb.data.writing import write_whole
+from cirrnb.data.writing import replacing, write_whole
 from cirrnb.view.notice import RESEARCH_ONLY
 
 PLOTLY = "plotly.min.js"
@@ -137,13 +136,8 @@ def _bring_plotly(folder: Path) -> None:
     target = folder / PLOTLY
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return
-    growing = folder / f".{PLOTLY}.{os.getpid()}"
-    try:
+    with replacing(target) as growing:
         shutil.copyfile(source, growing)
-        growing.replace(target)
-    except OSError:
-        growing.unlink(missing_ok=True)
-        raise
 
 
 def _plotly() -> Path:

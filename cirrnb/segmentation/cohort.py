@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.names import file_stem, folder_name
 from cirrnb.data.nifti.volume import read_header, read_volume
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.spreadsheet import write_csv
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
-from cirrnb.data.writing import write_whole
+from cirrnb.data.writing import replacing, write_whole
 from cirrnb.segmentation import mrsegmentator
 from cirrnb.segmentation.plausibility import doubts
 from cirrnb.segmentation.segmenter import Segmenter
@@ -111,7 +110,12 @@ def _by_network(
     Segmenter.load(network)  # whatever is wrong with it is told before any scan is opened
     count = min(workers or processors(), len(scans))
     jobs = [
-        {"image": str(scan.image.absolute()), "stem": _stem(scan), "out": str(out), "network": str(network.absolute())}
+        {
+            "image": str(scan.image.absolute()),
+            "stem": file_stem(scan.subject, scan.sequence),
+            "out": str(out),
+            "network": str(network.absolute()),
+        }
         for scan in scans
     ]
     outcomes: Iterator[tuple[int, Outcome | WorkerDied]]
@@ -158,7 +162,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 def segment_one(image: Path, out: Path, network: Path | str | None = None) -> dict[str, Any]:
     """Segment one NIfTI file into a folder; returns what `segment_file` returns. Raises InputError for a bad file."""
     read_header(image)
-    name = re.sub(r"[^\w-]", "_", image.name.removesuffix(".gz").removesuffix(".nii"))
+    name = folder_name(image.name.removesuffix(".gz").removesuffix(".nii"))
     return segment_file(Segmenter.load(network), image, out, name)
 
 
@@ -201,33 +205,24 @@ def _by_program(
     drawn = {}
     for name, mask in made.masks.items():
         scan = named[name]
-        path = out / "masks" / f"{_stem(scan)}_liver.nii.gz"
+        path = out / "masks" / f"{file_stem(scan.subject, scan.sequence)}_liver.nii.gz"
         _write(mask.astype(np.uint8), scan.image, path, f"liver mask by {mrsegmentator.NAME}")
         drawn[name] = _Drawn(path, None, mrsegmentator.NAME, doubts(mask, read_header(scan.image).grid))
     return drawn, dict(made.failed)
-
-
-def _stem(scan: Scan) -> str:
-    return re.sub(r"[^\w-]", "_", f"{scan.source}_{scan.patient}_{scan.sequence}")
 
 
 def _write(values: NDArray[np.uint8], scan: Path, path: Path, description: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(values, read_header(scan).grid.affine)
     image.header["descrip"] = description[:79].encode()
-    beside = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    nib.save(image, beside)
-    beside.replace(path)
+    with replacing(path) as partial:
+        nib.save(image, partial)
 
 
 def _write_table(table: Path, people: Cohort, drawn: Mapping[str, _Drawn]) -> None:
-    more = [BY, DOUBTS] + [ORGANS_COLUMN] * any(one.organs for one in drawn.values())
-    extra = list(dict.fromkeys([*more, *(name for scan in people.scans for name in scan.extra)]))
-    text = io.StringIO()
-    rows = csv.DictWriter(text, [*_COLUMNS, *extra], restval="", lineterminator="\n")
-    rows.writeheader()
+    rows = []
     for scan in people.scans:
-        row = {**scan.extra, **{name: getattr(scan, name) for name in _COLUMNS}}
+        row: dict[str, Any] = {**scan.extra, **{name: getattr(scan, name) for name in _COLUMNS}}
         if scan.name in drawn:
             one = drawn[scan.name]
             row |= {"mask": one.mask, BY: one.by, DOUBTS: "; ".join(one.doubts)}
@@ -235,5 +230,5 @@ def _write_table(table: Path, people: Cohort, drawn: Mapping[str, _Drawn]) -> No
                 # Organs are named from the scan's folder, as in tables that people write.
                 row[ORGANS_COLUMN] = os.path.relpath(one.organs, scan.image.parent)
         row |= {name: os.path.relpath(row[name], table.parent) for name in ("image", "mask") if row[name]}
-        rows.writerow({name: "" if value is None else value for name, value in row.items()})
-    write_whole(table, text.getvalue())
+        rows.append(row)
+    write_csv(table, rows, [*_COLUMNS, BY, DOUBTS])

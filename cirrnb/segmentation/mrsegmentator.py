@@ -54,7 +54,7 @@ def find_program(named: Path | str | None = None) -> str:
             f"no program {asked}" if asked else "no program mrsegmentator on the path",
             "MRSegmentator in an environment of its own (it needs torch 2.10 or older)",
             "python -m venv mrseg && mrseg/bin/pip install mrsegmentator, then --program mrseg/bin/mrsegmentator. Or "
-            "go on without masks: staging and explaining need none.",
+            "go on without it: the package's own segmenter needs no program.",
         )
     return found
 

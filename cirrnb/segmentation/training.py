@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
-from cirrnb.data.writing import write_whole
+from cirrnb.data.writing import replacing, write_whole
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
 from cirrnb.segmentation.slabs import Mixture, Slabs, loss_of
 from cirrnb.segmentation.weights import SegmenterConfig, load_network, save_network
@@ -207,13 +206,9 @@ class _Training:
         names = {id(p): name for name, p in self.network.named_parameters()}
         for p, state in self.optimiser.state.items():
             tensors |= {f"optimiser.{key}.{names[id(p)]}": value for key, value in state.items()}
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        save_file(
-            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
-            partial,
-            metadata={"step": str(step)},
-        )
-        partial.replace(path)
+        stored = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+        with replacing(path) as partial:
+            save_file(stored, partial, metadata={"step": str(step)})
 
     def restore(self, path: Path) -> int:
         """The step to go on with; 0 if nothing was stored."""

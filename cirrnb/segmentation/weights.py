@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.writing import replacing, write_whole
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
 from cirrnb.simulation.anatomy import ORGANS
 from cirrnb.simulation.rendering import PIXEL
@@ -54,9 +55,8 @@ def save_network(folder: Path, weights: Mapping[str, Tensor], config: SegmenterC
         name: (value.half() if value.ndim > 1 else value.float() if value.is_floating_point() else value).contiguous()
         for name, value in weights.items()
     }
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(small, partial)
-    partial.replace(folder / WEIGHTS)
+    with replacing(folder / WEIGHTS) as partial:
+        partial.write_bytes(save(small))
     described = {
         "format": FORMAT,
         "organs": ORGANS,
@@ -65,9 +65,7 @@ def save_network(folder: Path, weights: Mapping[str, Tensor], config: SegmenterC
         "network": asdict(config.network),
         "trained": dict(config.trained),
     }
-    partial = folder / f".{CONFIG}.partial"
-    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / CONFIG)
+    write_whole(folder / CONFIG, json.dumps(described, indent=2) + "\n")
 
 
 def load_network(folder: Path) -> tuple[OrganNetwork, SegmenterConfig]:

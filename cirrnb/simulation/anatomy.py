@@ -8,7 +8,6 @@ most of it.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.writing import replacing
 from cirrnb.simulation import liver as hepatic
 from cirrnb.simulation import organs, torso, vessels
 from cirrnb.simulation.body import Body, Frame, Layer, Layers
@@ -294,9 +294,8 @@ def save_anatomy(path: Path, anatomy: Anatomy) -> None:
         "origin": np.array(anatomy.origin, np.float64),
         "version": np.array([anatomy.version], np.int64),
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(zlib.compress(save(tensors), 1))
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(zlib.compress(save(tensors), 1))
 
 
 def load_anatomy(path: Path) -> Anatomy:

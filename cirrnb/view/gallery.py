@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
+from cirrnb.data.writing import replacing
 from cirrnb.simulation.gallery import Panel
 
 TITLE, EDGE = 18, 4
@@ -33,9 +34,8 @@ def draw_gallery(rows: Sequence[Sequence[Panel]], out: Path | str, width: int = 
             sheet.paste(tile, (place * (width + EDGE), top))
         top += height
     path = Path(out)
-    beside = path.with_name(f".{path.name}.partial.png")
-    sheet.save(beside)
-    beside.replace(path)
+    with replacing(path) as beside:
+        sheet.save(beside, format="PNG")
     return path
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,7 @@ from cirrnb.data.errors import InputError, listed
 from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
 from cirrnb.data.layouts.tabular import read_rows
-from cirrnb.data.writing import write_whole
+from cirrnb.data.spreadsheet import write_csv
 
 SOURCE = "imported"
 OLDEST = 90
@@ -263,10 +261,4 @@ def _add(
     path: Path, rows: Sequence[Mapping[str, str]], added: Sequence[Mapping[str, str]], columns: Sequence[str]
 ) -> Path:
     """The table with more rows; columns that somebody added stay."""
-    names = [*columns, *dict.fromkeys(name for row in rows for name in row if name not in columns)]
-    text = io.StringIO()
-    table = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows([*rows, *added])
-    write_whole(path, text.getvalue())
-    return path
+    return write_csv(path, [*rows, *added], columns)

@@ -14,6 +14,7 @@ from cirrnb.data.dicom.conversion import NEAR, farthest, missing
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.writing import replacing
 
 SCHEME = "99CIRRNB"
 """Coding scheme of what DICOM has no code for: maps of an explanation."""
@@ -90,9 +91,9 @@ def write_segmentation(
         content_label="RESEARCH_ONLY",
         series_description=f"cirrnb, research only: {description}"[:64],
     )
-    beside = path.with_name(f".writing-{path.name}")
-    written.save_as(beside)
-    return beside.replace(path)
+    with replacing(path) as beside:
+        written.save_as(beside)
+    return path
 
 
 def _described(number: int, segment: Segment, version: str) -> Any:

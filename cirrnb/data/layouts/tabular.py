@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.spreadsheet import unguarded
 
 _SAVE_AS = "Save the table as CSV in UTF-8 (in a spreadsheet: Save as, CSV UTF-8)."
 
@@ -30,7 +31,8 @@ def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[R
     """Column names (padding and byte-order mark taken off, in lower case) and rows of a CSV file.
 
     Cells are separated by commas, semicolons or tabs, whichever the first line has. Empty rows are passed over; rows
-    with more cells than columns are added to `problems` and left out.
+    with more cells than columns are added to `problems` and left out. An apostrophe that `write_csv` set before what a
+    spreadsheet program would compute is taken away.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[R
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = [name.strip().lower() for name in next(reader, [])]
+        columns = [unguarded(name).strip().lower() for name in next(reader, [])]
         _judge_columns(path, columns)
         rows = []
         for cells in reader:
@@ -50,7 +52,7 @@ def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[R
                 problems.append(_too_long(path, reader.line_num, columns, cells))
             elif any(cell.strip() for cell in cells):
                 padded = cells + [""] * (len(columns) - len(cells))
-                named = {name: cell.strip() for name, cell in zip(columns, padded, strict=False) if name}
+                named = {name: unguarded(cell).strip() for name, cell in zip(columns, padded, strict=False) if name}
                 rows.append(Row(path, reader.line_num, named))
         return columns, rows
     except csv.Error as error:

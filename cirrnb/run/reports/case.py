@@ -14,6 +14,7 @@ import pandas as pd
 
 import cirrnb
 from cirrnb.data.errors import InputError
+from cirrnb.data.names import file_stem
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.explanation import Explanation
@@ -22,7 +23,6 @@ from cirrnb.model.certainty.calibration import set_text
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.provenance import model_fingerprint
 from cirrnb.model.trained import TrainedModel, load_model
-from cirrnb.run.reports.folder import slug
 from cirrnb.view.patient import beaten
 
 
@@ -127,7 +127,7 @@ def summary_row(
         "method": explanation.method,
         **{name: _number(area.get(name)) for name in ("deletion", "insertion")},
         "map": beaten(worth),
-        "overlays": "|".join(f"overlays/{slug(bag.subject)}/{name}" for name in overlays),
+        "overlays": "|".join(f"overlays/{file_stem(bag.subject)}/{name}" for name in overlays),
         "model": said.model,
         "simulated": case.simulated,
         "model_simulated": case.model.simulated,

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.writing import write_whole
+from cirrnb.data.writing import WRITING, write_whole
 
 MARK = ".cirrnb-report"
-_PLAIN = re.compile(r"[a-z0-9]+/[a-z0-9]+")
-_LONGEST = 60
-
-
-def slug(subject: str) -> str:
-    """A file name for a subject, the same every time and different for different subjects.
-
-    `cirrhotic/12` becomes `cirrhotic-12`. Whatever is longer or has other characters keeps what is harmless of it and
-    gets a hash behind.
-    """
-    if _PLAIN.fullmatch(subject) and len(subject) <= _LONGEST:
-        return subject.replace("/", "-")
-    harmless = re.sub(r"[^A-Za-z0-9]+", "-", subject).strip("-")[:40] or "patient"
-    return f"{harmless}-{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 class ReportFolder:
-    """`patients/<slug>.html`, `overlays/<slug>/`, `logs/<slug>.txt`, and index and tables on top."""
+    """`patients/<name>.html`, `overlays/<name>/`, `logs/<name>.txt`, and index and tables on top."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -56,22 +40,18 @@ class ReportFolder:
         """Make the folders inside, and remove what a run that was killed left half-written."""
         for folder in (self.patients, self.overlays, self.logs):
             folder.mkdir(exist_ok=True)
-        half = [*self.path.glob(".*.writing"), *self.path.glob(".plotly.min.js.*"), *self.path.glob(".*.ipynb")]
-        half += [*self.patients.glob(".*.writing"), *self.patients.glob(".*.ipynb"), *self.patients.glob("*.ipynb")]
-        half += [
-            *self.logs.glob(".*.writing"),
-            *self.overlays.glob("*/.writing-*"),
-            *self.path.glob("08_cohort_report*.ipynb"),
-        ]
+        half = [*self.path.glob(f"{WRITING}*"), *self.path.glob(".*.ipynb"), *self.path.glob("08_cohort_report*.ipynb")]
+        half += [*self.patients.glob(f"{WRITING}*"), *self.patients.glob(".*.ipynb"), *self.patients.glob("*.ipynb")]
+        half += [*self.logs.glob(f"{WRITING}*"), *self.overlays.glob(f"*/{WRITING}*")]
         for path in half:
             path.unlink(missing_ok=True)
 
     def known(self, name: str) -> bool:
-        """True if a page was made for this slug, whatever of."""
+        """True if a page was made under this file name, whatever of."""
         return (self.patients / f".{name}.key").is_file()
 
     def sweep(self, kept: Collection[str]) -> None:
-        """Remove pages and overlays of all but these slugs: of patients who failed, left the cohort or changed."""
+        """Remove pages and overlays of all but these file names: of patients who failed, left the cohort or changed."""
         for path in self.patients.iterdir():
             name = path.name.removeprefix(".").removesuffix(".key").removesuffix(".html")
             if name not in kept and path.is_file():

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from cirrnb.data.names import file_stem
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Cohort
 from cirrnb.data.writing import write_whole
@@ -18,7 +19,7 @@ from cirrnb.run.job import NotebookJob
 from cirrnb.run.page import Place
 from cirrnb.run.provenance import now
 from cirrnb.run.reports.case import identity
-from cirrnb.run.reports.folder import ReportFolder, slug
+from cirrnb.run.reports.folder import ReportFolder
 from cirrnb.run.reports.index import LINKS
 from cirrnb.run.reports.lock import locked
 from cirrnb.run.reports.order import Order
@@ -92,10 +93,10 @@ class _Run:
     def _others(self, people: Cohort, asked: set[str]) -> list[str]:
         """Patients of the cohort that were not asked for and have a page already."""
         subjects = dict.fromkeys(scan.subject for scan in people.scans)
-        return [subject for subject in subjects if subject not in asked and self.report.known(slug(subject))]
+        return [subject for subject in subjects if subject not in asked and self.report.known(file_stem(subject))]
 
     def _job(self, bag: Bag, known: str, people: Cohort, prepared: Path) -> NotebookJob:
-        order, name = self.order, slug(bag.subject)
+        order, name = self.order, file_stem(bag.subject)
         places = {
             "run": order.model if order.model == "shipped" else str(Path(order.model).absolute()),
             "cohort": str(order.cohort.absolute()),

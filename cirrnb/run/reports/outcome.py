@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cirrnb.data.names import file_stem
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Cohort
 from cirrnb.data.writing import write_whole
@@ -19,7 +20,7 @@ from cirrnb.run.job import NotebookJob
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.page import Place
 from cirrnb.run.provenance import now
-from cirrnb.run.reports.folder import ReportFolder, slug
+from cirrnb.run.reports.folder import ReportFolder
 from cirrnb.run.reports.index import COHORT, LINKS, write_index
 from cirrnb.run.reports.order import Order
 from cirrnb.run.reports.patients import TRIES, Failure
@@ -57,7 +58,7 @@ class Outcome:
         known : the model's fingerprint. bags : the patients who have a page. notebook : that made them.
         """
         report = self.report
-        report.sweep({slug(name) for name in self.made})
+        report.sweep({file_stem(name) for name in self.made})
         self._write_tables()
         failure = self._whole(claim)
         if failure is not None:
@@ -98,7 +99,7 @@ class Outcome:
             told = {key: value for key, value in (outcome.summary or {}).items() if key != "after"}
             record = outcome.job.record() or {}
             times = {"finished": record.get("finished"), "seconds": round(record.get("seconds", outcome.seconds), 1)}
-            rows.append({**told, "page": f"patients/{slug(name)}.html", **times})
+            rows.append({**told, "page": f"patients/{file_stem(name)}.html", **times})
         write_table(self.report.summary, rows, list(SUMMARY))
         logs = {name: self._log(name, one) for name, one in self.failures.items()}
         for path in self.report.logs.iterdir():
@@ -118,7 +119,7 @@ class Outcome:
         write_table(self.report.failures, said, list(FAILURES))
 
     def _log(self, name: str, one: Failure) -> str:
-        path = self.report.logs / f"{slug(name)}.txt"
+        path = self.report.logs / f"{file_stem(name)}.txt"
         who = one.subject or "a row of the cohort"
         write_whole(path, f"{who}\n{one.kind}, tried {one.tries} times\n\n{one.reason}\n\n{one.trace}\n")
         return f"logs/{path.name}"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from cirrnb.data.errors import InputError
-from cirrnb.data.spreadsheet import guarded_table, unguarded_table
-from cirrnb.data.writing import write_whole
+from cirrnb.data.spreadsheet import read_csv, write_csv
 
 SUMMARY = {
     "subject": "source and id of the patient, unique in the cohort, as it stands there",
@@ -69,14 +65,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence
 
     Text that a spreadsheet program would compute gets an apostrophe in front, which reading takes away again.
     """
-    further = dict.fromkeys(name for row in rows for name in row if name not in columns)
-    stream = io.StringIO()
-    table = guarded_table(pd.DataFrame(list(rows), columns=[*columns, *further]))
-    # A bare carriage return ends a row for whoever reads, and csv does not quote it.
-    bare = bool(table.map(lambda value: "\r" in str(value)).any(axis=None))
-    quoting: Literal[0, 1] = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
-    table.to_csv(stream, index=False, lineterminator="\n", quoting=quoting)
-    write_whole(path, stream.getvalue())
+    write_csv(path, rows, columns)
 
 
 def read_summary(report: Path | str) -> pd.DataFrame:
@@ -90,12 +79,4 @@ def read_failures(report: Path | str) -> pd.DataFrame:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        # "NA" may be somebody's id, and "007" is another patient than "7".
-        text = dict.fromkeys(_TEXT, str)
-        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise InputError(
-            path, f"no readable table ({type(error).__name__})", "the folder of a report", "Make the report again."
-        ) from None
-    return unguarded_table(table.astype({name: object for name in table if name in _TEXT}))
+    return read_csv(path, _TEXT, expected="the folder of a report", remedy="Make the report again.")

@@ -1,0 +1,49 @@
+"""File names made from patients' ids, which are a stranger's text: different for different ids on every file system."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_SUBJECT = re.compile(r"([a-z0-9]+)/([a-z0-9]+)")
+_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_PART = re.compile(r"[A-Za-z0-9_.-]+")
+_LONGEST = 60
+_SHOWN = 40  # characters of an unusual id that stay readable before its hash
+_DIGITS = 24  # of the hash, 96 bits: nobody finds two ids that share one
+_HASHED = re.compile(rf"(.*-)?[0-9a-f]{{{_DIGITS}}}")
+
+
+def file_stem(subject: str, *parts: str) -> str:
+    """A file name without its ending for a subject, such as cirrhotic-12_T1W_liver.
+
+    `cirrhotic/12` becomes `cirrhotic-12`. An id that is longer or has other characters keeps the harmless ones and gets
+    a hash, so that ids which differ in case, accents or punctuation alone have different names on a file system that
+    does not tell these apart.
+
+    Parameters
+    ----------
+    subject : source and id as in `Scan.subject`; any text, also one that cannot be encoded.
+    parts : what the file is, such as its sequence and its kind. Letters, digits, `_`, `-` and `.`; never an id.
+
+    Returns at most 70 ASCII characters and the parts. The same words always give the same name, and different subjects
+    different ones. Raises ValueError for a part with other characters.
+    """
+    odd = [part for part in parts if not _PART.fullmatch(part)]
+    if odd:
+        raise ValueError(f"a part of a file name is letters, digits, _ - and ., not {odd[0]!r}")
+    return "_".join([_safe(subject, _SUBJECT), *parts])
+
+
+def folder_name(patient: str) -> str:
+    """A folder's name for an id without its source: `case-1` as it is, an unusual one as `file_stem` has it."""
+    return _safe(patient, _ID)
+
+
+def _safe(text: str, plain: re.Pattern[str]) -> str:
+    shown = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
+    # What looks like a name with a hash gets one of its own, so that nobody can choose another id's name.
+    if plain.fullmatch(text) and len(text) <= _LONGEST and not _HASHED.fullmatch(shown):
+        return shown
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+    return f"{shown[:_SHOWN].strip('-') or 'patient'}-{digest}"
