@@ -149,6 +149,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         name = f"{job['stem']}_{content_key(image, segmenter)[:12]}"
         note = out / "organs" / f"{name}_organs.found.json"
         if not note.is_file():
+            note.parent.mkdir(parents=True, exist_ok=True)
             found = segment_file(segmenter, image, out, name)
             write_whole(note, json.dumps(found))
         stored: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
