@@ -20,6 +20,7 @@ from report_runs import contents, stand_in, tiny_cohort
 from test_run_execution import notebook
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.locking import locked
 from cirrnb.data.names import file_stem
 from cirrnb.measure.measurement import Measurement
 from cirrnb.run import faults
@@ -28,7 +29,6 @@ from cirrnb.run.job import NotebookJob, run_job
 from cirrnb.run.reports import nightly
 from cirrnb.run.reports.folder import ReportFolder
 from cirrnb.run.reports.index import write_index
-from cirrnb.run.reports.lock import locked
 from cirrnb.run.reports.nightly import make_report
 from cirrnb.run.reports.order import Order
 from cirrnb.run.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
@@ -227,7 +227,7 @@ def test_a_terminal_is_told_nothing_it_would_obey() -> None:
 
 
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
-    script = "import sys, time; from pathlib import Path; from cirrnb.run.reports.lock import locked\n"
+    script = "import sys, time; from pathlib import Path; from cirrnb.data.locking import locked\n"
     script += "with locked(Path(sys.argv[1])): print('in', flush=True); time.sleep(600)"
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "in\n"

@@ -15,13 +15,13 @@ import io
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.writing import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SIGN = r"=+\-@\uff1d\uff0b\uff0d\uff20\u2212"  # also in full width, and the minus of typography
 _BREAK = r"\t\r\n\v\f"
@@ -55,6 +55,8 @@ def unguarded_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    import pandas as pd
+
     changed = table.copy()
     for name, column in table.select_dtypes(["object", "string"]).items():
         values = [change(value) if isinstance(value, str) else value for value in column]
@@ -73,6 +75,8 @@ def write_csv(path: Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]], colu
 
     Returns the path.
     """
+    import pandas as pd
+
     if not isinstance(rows, pd.DataFrame):
         rows = list(rows)
         names = list(dict.fromkeys((*columns, *(name for row in rows for name in row))))
@@ -101,6 +105,8 @@ def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table
 
     Raises InputError if the file is missing or is not CSV.
     """
+    import pandas as pd
+
     try:
         kinds = dict.fromkeys((name for written in text for name in (written, guarded(written))), str)
         table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
@@ -113,4 +119,4 @@ def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table
 
 
 def _cell(value: Any) -> Any:
-    return None if isinstance(value, float | np.floating) and np.isnan(value) else value
+    return None if isinstance(value, float) and value != value else value  # NaN alone is not itself

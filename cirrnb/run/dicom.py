@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cirrnb.data.dicom.choice import NONE, Ask, Judged
-from cirrnb.data.dicom.importing import Folder, Imported, import_dicom, look_through
+from cirrnb.data.dicom.importing import BURNED_IN, Folder, Imported, import_dicom, look_through
+from cirrnb.data.errors import listed
 
 Tell = Callable[[str], None]
 
@@ -34,7 +35,10 @@ def import_folder(
     if out is None:
         return True
     ask = _asking(tell) if sys.stdin.isatty() else None
-    made = import_dicom(looked, out, t1w=t1w, t2w=t2w, patient=patient, name=name, others=others, ask=ask)
+    made = import_dicom(
+        looked, out, t1w=t1w, t2w=t2w, patient=patient, name=name, others=others, ask=ask,
+        waiting=lambda: tell(f"Another import into {out} is under way; waiting for it."),
+    )  # fmt: skip
     for line in _told(made, out):
         tell(line)
     return bool(made.scans)
@@ -50,6 +54,7 @@ def listing(looked: Folder) -> list[str]:
             lines.append(f"Patient {series.patient}, study {series.study}")
         size = f"{series.tags['Columns']} x {series.tags['Rows']} x {series.slices}"
         lines.append(f"  {series.number:3d}  {series.description:32}  {size:15}  {_taken_for(one)}")
+    lines += _burned_in(looked.judged)
     lines += [f"Passed over: {len(paths)} {reason}" for reason, paths in looked.found.passed_over.items()]
     return lines
 
@@ -59,6 +64,13 @@ def _taken_for(one: Judged) -> str:
     if verdict.sequence is None:
         return f"{'not staged' if verdict.never else 'unclear'}: {verdict.why}"
     return f"{verdict.sequence}{'' if verdict.sure else ' perhaps'}: {verdict.why}"
+
+
+def _burned_in(judged: Sequence[Judged]) -> list[str]:
+    """What is told of series whose pictures hold text."""
+    numbers = listed(one.number for one in judged if one.series.burned_in)
+    told = f"Careful: {BURNED_IN}, series {numbers}. It may be a person's name; look before you pass them on."
+    return [told] if numbers else []
 
 
 def _asking(tell: Tell) -> Ask:
@@ -81,7 +93,10 @@ def _told(made: Imported, out: Path) -> list[str]:
     if made.scans:
         missing = [sequence for sequence in ("T1W", "T2W") if sequence not in made.scans]
         lines += [f"No {sequence} scan: the stager works with the other one alone." for sequence in missing]
-        lines.append(f"Imported as {made.name}, without names, dates or free text. Open it: cirrnb explore {out}")
+        burned = _burned_in([one for one, _ in made.scans.values()])
+        where = "in the files' headers" if burned else ""
+        kept = " ".join(filter(None, (f"Imported as {made.name}, without names, dates or free text", where)))
+        lines += [f"{kept}. Open it: cirrnb explore {out}", *burned]
     else:
         reasons = [f"series {one.number}, {one.verdict.why}" for one in made.others]
         lines.append(f"Converted as {made.name}, but nothing of it can be staged: {'; '.join(reasons)}")

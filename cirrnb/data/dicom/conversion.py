@@ -24,6 +24,7 @@ PACKING = 1
 NEAR = 0.2
 """mm by which a corner of the converted scan may lie off where DICOM says."""
 
+_ANEW = "Export the series again from the archive, or choose another."
 _FREE_TEXT = ((4, 10), (14, 18), (148, 80), (228, 24), (328, 16))
 """Offset and length of a NIfTI-1 header's texts (data_type, db_name, descrip, aux_file, intent_name): dcm2niix writes
 the time of day and comments there."""
@@ -37,8 +38,8 @@ def convert(series: Series, path: Path) -> None:
     Raises
     ------
     InputError
-        If dcm2niix cannot unpack the pictures, makes anything but one volume of them, or one that does not lie where
-        DICOM says.
+        If dcm2niix fails, makes anything but one volume of them, or one that does not lie where DICOM says. What the
+        program itself said last is told, with its exit code.
     """
     with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
         source, target = Path(private) / "dicom", Path(private) / "nifti"
@@ -46,15 +47,16 @@ def convert(series: Series, path: Path) -> None:
         target.mkdir()
         for place, one in enumerate(series.instances):
             (source / f"{place:05d}.dcm").symlink_to(one.path.absolute())
-        said = _run(series, source, target)
+        code, said = _run(series, source, target)
         made = sorted(target.glob("*.nii"))
         if len(made) != 1:
-            raise _failed(series, len(made), said)
+            raise _failed(series, len(made), code, said.replace(private, ""))
         _check_geometry(series, made[0])
         _pack(made[0], path)
 
 
-def _run(series: Series, source: Path, target: Path) -> str:
+def _run(series: Series, source: Path, target: Path) -> tuple[int, str]:
+    """Exit code of dcm2niix and all that it said."""
     # Of the program: no sidecar, no compression, no cropping, merge what was gathered here, and ignore a user's own
     # defaults file.
     options = ["-b", "n", "-z", "n", "-x", "i", "-m", "y", "-c", "", "-f", "scan", "-g", "i"]
@@ -70,7 +72,7 @@ def _run(series: Series, source: Path, target: Path) -> str:
         raise InputError(
             _where(series), f"no answer from dcm2niix in {PATIENCE} s", "a scan that converts", "Choose another series."
         ) from error
-    return done.stdout.decode(errors="replace")
+    return done.returncode, done.stdout.decode(errors="replace")
 
 
 def _program() -> str:
@@ -90,7 +92,18 @@ def _where(series: Series) -> str:
     return f"series {series.number} ({series.description})"
 
 
-def _failed(series: Series, made: int, said: str) -> InputError:
+_COMPLAINT = re.compile(r"(?i)\b(error|unsupported|unable|fail\w*|cannot|corrupt\w*|not a valid)\b")
+_UNPACKING = re.compile(r"(?i)unsupported transfer syntax|unable to decode|decompress|decod|codec|jpe?g|j2k")
+
+
+def _last_error(said: str) -> str:
+    """The last complaint of dcm2niix, or its last line: its first line names its codecs and is no complaint."""
+    lines = ["".join(letter if letter.isprintable() else " " for letter in line).strip() for line in said.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("Chris Rorden", "Conversion required"))]
+    return next((line for line in reversed(lines) if _COMPLAINT.search(line)), (lines or ["nothing"])[-1])[:200]
+
+
+def _failed(series: Series, made: int, code: int, said: str) -> InputError:
     if made:
         return InputError(
             _where(series),
@@ -100,12 +113,12 @@ def _failed(series: Series, made: int, said: str) -> InputError:
         )
     from pydicom.uid import UID
 
-    packed = re.search(r"(?i)unsupported transfer syntax|unable to decode|decompress|decode|codec|jpeg|j2k", said)
-    syntax = UID(series.instances[0].syntax)
-    found = f"pictures that dcm2niix cannot unpack ({syntax.name})"
-    if not (packed or syntax.is_compressed):
-        found = "pictures that dcm2niix cannot read"
-    remedy = "Export it again uncompressed (Explicit VR Little Endian), or unpack it with gdcmconv --raw."
+    syntax, last = UID(series.instances[0].syntax), _last_error(said)
+    found = f"nothing that dcm2niix could make of it (exit code {code}; its last error: {last})"
+    remedy = _ANEW
+    if syntax.is_compressed and _UNPACKING.search(last):
+        found = f"pictures that dcm2niix cannot unpack ({syntax.name}; exit code {code}; its last error: {last})"
+        remedy = "Export it again uncompressed (Explicit VR Little Endian), or unpack it with gdcmconv --raw."
     return InputError(_where(series), found, "a series that dcm2niix converts", remedy)
 
 
@@ -113,7 +126,9 @@ def _check_geometry(series: Series, path: Path) -> None:
     """The converted scan has to fill the same box in the patient as the DICOM files say, voxel by voxel."""
     made, told = read_header(path).grid, series.grid
     if told is None:
-        return
+        raise InputError(
+            _where(series), "files that do not tell where it lies", "a position, directions and a spacing", _ANEW
+        )
     if sorted(made.shape) != sorted(told.shape):
         found = f"{' x '.join(map(str, made.shape))} voxels after conversion"
         expected = f"{' x '.join(map(str, told.shape))} as the DICOM files say"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,17 @@ from cirrnb.data.errors import InputError, listed
 from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
 from cirrnb.data.layouts.tabular import read_rows
+from cirrnb.data.locking import locked
+from cirrnb.data.names import folder_name
 from cirrnb.data.spreadsheet import write_csv
+from cirrnb.data.writing import WRITING
 
 SOURCE = "imported"
+PATIENCE = 1800.0
+"""Seconds to wait for another import into the same cohort; one patient takes half a minute."""
+BURNED_IN = "text is part of the pictures (BurnedInAnnotation YES)"
+"""Written beside a scan whose files say so."""
+
 OLDEST = 90
 """Years at which ages end: older ones make a person known."""
 
@@ -100,11 +110,13 @@ def import_dicom(
     name: str | None = None,
     others: bool = False,
     ask: Ask | None = None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Imported:
     """Convert a patient's T1W and T2W scan to NIfTI and add them to the table in `out`.
 
     Names, dates, free text and identifiers stay behind: a scan is known by `name`, with age (at most 90), sex, vendor,
     field strength, TR and TE, and a hash of the series' UID by which whoever has the DICOM files finds them again.
+    Text that is part of the pictures stays (see `Series.burned_in`). Imports into one cohort wait for one another.
 
     Parameters
     ----------
@@ -115,6 +127,7 @@ def import_dicom(
     name : of the patient from now on; the next free case-1, case-2, ... without.
     others : convert what cannot be staged as well, for other programs. This is done anyway where nothing can.
     ask : called where it is not clear which series is meant.
+    waiting : called once if another import into `out` is under way.
 
     Raises
     ------
@@ -126,17 +139,25 @@ def import_dicom(
     out = Path(out)
     judged = looked.of(patient)
     chosen = choose(judged, {"T1W": t1w, "T2W": t2w}, ask)
-    rows = _rows(out / TABLE)
-    hashes = {row.get("series") for row in rows} | {row.get("series") for row in _rows(out / OTHERS)}
     wanted = {one.series.number for one, _ in chosen.values()}
     rest = [one for one in judged if one.number not in wanted and one.series.fault is None]
     left = [one for one in rest if others or not chosen]
+    if not chosen and not left:
+        raise _nothing(looked, judged)
+    with locked(out, PATIENCE, waiting):
+        return _add_patient(out, name, chosen, left)
+
+
+def _add_patient(
+    out: Path, name: str | None, chosen: Mapping[str, tuple[Judged, str]], left: Sequence[Judged]
+) -> Imported:
+    """Convert what was chosen and add its rows; nobody else writes in `out` meanwhile."""
+    rows = _rows(out / TABLE)
+    hashes = {row.get("series") for row in rows} | {row.get("series") for row in _rows(out / OTHERS)}
     for one in (*(one for one, _ in chosen.values()), *(left if not chosen else ())):
         if hash_of(one.series) in hashes:
             where = f"series {one.number} ({one.series.description})"
             raise InputError(where, "in this cohort already", "a new series", "Nothing needs to be done.")
-    if not chosen and not left:
-        raise _nothing(looked, judged)
     own = _name(out, name, rows)
     scans = {sequence: one for sequence, (one, _) in chosen.items()}
     _convert(out, own, {**{name: one.series for name, one in scans.items()}, **_files(left)})
@@ -170,9 +191,15 @@ def _name(out: Path, name: str | None, rows: Sequence[Mapping[str, str]]) -> str
         own = patient_id(name)
     except ValueError as error:
         raise InputError("the patient's name", repr(name), str(error), "Choose another; it becomes a folder.") from None
-    if (out / own).exists() or any(row.get("patient") == own for row in rows):
+    # As file systems see them on which a and A, or composed and decomposed accents, are the same.
+    taken = {_alike(row.get("patient") or "") for row in rows}
+    if (out / folder_name(own)).exists() or _alike(own) in taken:
         raise InputError(own, "a patient of this name already", "a new name", "Choose another with --name.")
     return own
+
+
+def _alike(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _files(others: Sequence[Judged]) -> dict[str, Series]:
@@ -181,14 +208,15 @@ def _files(others: Sequence[Judged]) -> dict[str, Series]:
 
 def _convert(out: Path, own: str, wanted: Mapping[str, Series]) -> None:
     """All of a patient's files or none: written beside and renamed."""
-    beside = out / f".writing-{own}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    for left in out.glob(f"{WRITING}*"):  # by an import that was killed: this one holds the lock
+        shutil.rmtree(left, ignore_errors=True)
+    beside = out / f"{WRITING}{secrets.token_hex(8)}"
+    beside.mkdir()
     try:
         with ThreadPoolExecutor(2) as pool:  # dcm2niix and gzip both work outside of Python
             for _ in pool.map(lambda item: convert(item[1], beside / f"{item[0]}.nii.gz"), wanted.items()):
                 pass
-        beside.rename(out / own)
+        beside.rename(out / folder_name(own))
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -201,7 +229,7 @@ def _row(own: str, sequence: str, one: Judged, why: str) -> dict[str, str]:
     return {
         "patient": own,
         "sequence": sequence,
-        "image": f"{own}/{sequence}.nii.gz",
+        "image": f"{folder_name(own)}/{sequence}.nii.gz",
         "age": _age(tags),
         "sex": {"F": "female", "M": "male"}.get(str(tags.get("PatientSex") or ""), ""),
         "source": SOURCE,
@@ -210,13 +238,17 @@ def _row(own: str, sequence: str, one: Judged, why: str) -> dict[str, str]:
         "tr_ms": _figure(tags, "RepetitionTime"),
         "te_ms": _figure(tags, "EchoTime"),
         "series": hash_of(one.series),
-        "chosen_because": why,
+        "chosen_because": f"{why}; {BURNED_IN}" if one.series.burned_in else why,
     }
 
 
 def _other_row(own: str, stem: str, one: Judged) -> dict[str, str]:
-    image = f"{own}/{stem}.nii.gz"
-    return {"patient": own, "image": image, "reason": one.verdict.why, "series": hash_of(one.series)}
+    image = f"{folder_name(own)}/{stem}.nii.gz"
+    return {"patient": own, "image": image, "reason": _reason(one), "series": hash_of(one.series)}
+
+
+def _reason(one: Judged) -> str:
+    return f"{one.verdict.why}; {BURNED_IN}" if one.series.burned_in else one.verdict.why
 
 
 def hash_of(series: Series) -> str:

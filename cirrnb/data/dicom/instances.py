@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,9 @@ class Instance:
     tags : attributes by their DICOM keyword, those of an enhanced object's first frame among them; absent where the
         file says nothing.
     positions : (frames, 3) centre of the first voxel of each frame in mm, LPS as in DICOM; no row where it has none.
+    orientations : (frames, 6) directions of a row and of a column of each frame, LPS; no row where it has none.
+    spacings : (frames, 2) mm between rows and between columns of each frame; no row where it has none.
+    begin : byte at which the pictures begin, after the header.
     syntax : UID of the transfer syntax.
     short : bytes by which the file is too small for the pictures that it claims; 0 where it is large enough or packed.
     """
@@ -60,7 +64,10 @@ class Instance:
     path: Path
     tags: Mapping[str, Any]
     positions: NDArray[np.float64]
+    orientations: NDArray[np.float64]
+    spacings: NDArray[np.float64]
     syntax: str
+    begin: int
     short: int = 0
 
     @property
@@ -88,8 +95,8 @@ class Found:
 def find_instances(folder: Path) -> Found:
     """Every DICOM file with a picture under a folder, once; pixels are not read.
 
-    Links are not followed. What is no DICOM, is damaged, repeats another file or holds no picture is counted in
-    `passed_over`.
+    Links are not followed. They, and files that are no DICOM, are damaged, repeat another or hold no picture, are
+    counted in `passed_over`.
 
     Raises
     ------
@@ -100,33 +107,55 @@ def find_instances(folder: Path) -> Found:
         found = "a file" if folder.exists() else "no such folder"
         raise InputError(folder, found, "a folder with DICOM files", "Give the folder that was exported or copied.")
     found_here = Found()
-    seen: set[str] = set()
+    read: dict[str, list[Instance]] = {}
     for path in _files(folder):
-        outcome = read_instance(path)
+        outcome = _LINK if path.is_symlink() else read_instance(path)
         if isinstance(outcome, str):
             found_here.pass_over(outcome, path)
-        elif (uid := str(outcome.tags["SOPInstanceUID"])) in seen:
-            found_here.pass_over("the same picture again", path)
         else:
-            seen.add(uid)
-            found_here.instances.append(outcome)
+            read.setdefault(str(outcome.tags["SOPInstanceUID"]), []).append(outcome)
+    for same in read.values():
+        for one in _different(same, found_here) if len(same) > 1 else same:
+            found_here.instances.append(one)
     if not found_here.instances:
         told = [f"{len(paths)} {reason}" for reason, paths in found_here.passed_over.items()]
         raise InputError(
             folder,
             "no DICOM picture" + (f" ({'; '.join(told)})" if told else ", the folder is empty"),
             "MR pictures in DICOM, at any depth",
-            "Give the folder that was exported from the archive or copied from the disc.",
+            _COPY if _LINK in found_here.passed_over else "Give the folder that was exported or copied from the disc.",
         )
     return found_here
 
 
+_LINK = "links, which are not followed"
+_COPY = "Give the folder to which the links point, or copy it with the files they point to (cp -rL)."
+
+
+def _different(same: list[Instance], found: Found) -> Iterator[Instance]:
+    """Those of equal SOPInstanceUID that are other pictures: some programs that remove names give all files one UID."""
+    seen = set()
+    for one in same:
+        with one.path.open("rb") as file:
+            file.seek(one.begin)
+            content = hashlib.file_digest(file, "sha256").digest()
+        picture = (str(one.tags["SeriesInstanceUID"]), one.positions.tobytes(), content)
+        if picture in seen:
+            found.pass_over("the same picture again", one.path)
+        else:
+            seen.add(picture)
+            yield one
+
+
 def _files(folder: Path) -> Iterator[Path]:
+    """Files and links, also to folders; hidden ones are what systems leave behind."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+        linked = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in sorted([*names, *linked]):
             path = Path(place) / name
-            if not name.startswith(".") and name.upper() != "DICOMDIR" and path.is_file() and not path.is_symlink():
+            shown = not name.startswith(".") and name.upper() != "DICOMDIR"
+            if shown and (path.is_symlink() or path.is_file()):
                 yield path
 
 
@@ -144,29 +173,41 @@ def read_instance(path: Path) -> Instance | str:
             file.seek(0)
             warnings.simplefilter("ignore")  # a value that breaks its format's rules is common and does no harm
             dataset = dcmread(file, stop_before_pixels=True, force=not headed, specific_tags=_WANTED)
-            return _reduced(path, dataset, path.stat().st_size - file.tell() - _ELEMENT)
+            return _reduced(path, dataset, file.tell())
     except OSError:
         return "cannot be opened"
     except Exception:  # a damaged header can break the parser anywhere
         return "damaged DICOM"
 
 
-def _reduced(path: Path, dataset: Dataset, left: int) -> Instance | str:
-    """`left` is the number of bytes that follow the header."""
+def _reduced(path: Path, dataset: Dataset, begin: int) -> Instance | str:
+    """`begin` is the byte after the header."""
     tags = {one.keyword: one.value for one in dataset if one.VR != "SQ" and one.value not in (None, "")}
     if "SeriesInstanceUID" not in tags or "SOPInstanceUID" not in tags:
         return "damaged DICOM"
     if not tags.get("Rows") or not tags.get("Columns"):
         return "DICOM without a picture"
-    frames = [_flat(group) for group in dataset.get(_GROUPS[1]) or []]
+    shared: dict[str, Any] = {}
+    for group in dataset.get(_GROUPS[0]) or []:
+        shared |= _flat(group)
+    frames = [shared | _flat(group) for group in dataset.get(_GROUPS[1]) or []]
     if (echo := tags.get("EchoPulseSequence")) in _ECHO:
         tags["ScanningSequence"] = _ECHO[echo]
-    for flat in (*(_flat(group) for group in dataset.get(_GROUPS[0]) or []), *frames[:1]):
+    for flat in (shared, *frames[:1]):
         tags |= {name: value for name, value in flat.items() if name in _WANTED}
-    positions = [one.get("ImagePositionPatient") for one in frames] or [tags.get("ImagePositionPatient")]
-    placed = np.array([position for position in positions if position is not None], dtype=np.float64).reshape(-1, 3)
+    placed = [
+        _each(frames or [tags], name, size)
+        for name, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
+    ]
     syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or "")
-    return Instance(path, tags, placed, syntax, _short(tags, syntax, left))
+    short = _short(tags, syntax, path.stat().st_size - begin - _ELEMENT)
+    return Instance(path, tags, placed[0], placed[1], placed[2], syntax, begin, short)
+
+
+def _each(frames: Sequence[Mapping[str, Any]], name: str, size: int) -> NDArray[np.float64]:
+    """(frames, size) values of an attribute; no row for a frame that has none, or not so many numbers."""
+    rows = [np.atleast_1d(np.array(one.get(name, ()), dtype=np.float64)) for one in frames]
+    return np.array([row for row in rows if row.shape == (size,)], dtype=np.float64).reshape(-1, size)
 
 
 def _flat(group: Dataset) -> dict[str, Any]:

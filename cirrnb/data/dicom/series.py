@@ -11,29 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.dicom.faults import find_fault
 from cirrnb.data.dicom.instances import Instance
 from cirrnb.data.grid import Grid
 
 APART = ("EchoTime", "ImageType", "DiffusionBValue", "TemporalPositionIdentifier", "AcquisitionNumber", "InversionTime")
 """What tells the volumes of one series apart, in the order in which it is tried."""
-
-FEWEST = 8
-"""Slices below which a series is taken for a localizer or a sample and not for a scan of the liver."""
-
-UNEVEN = 0.1
-"""Share of the usual distance by which slices may lie unevenly; scanners write positions with few digits."""
-
-_CANNOT = {
-    "1.2.840.10008.1.2.4.100": "MPEG2",
-    "1.2.840.10008.1.2.4.101": "MPEG2",
-    "1.2.840.10008.1.2.4.102": "MPEG-4",
-    "1.2.840.10008.1.2.4.103": "MPEG-4",
-    "1.2.840.10008.1.2.4.104": "MPEG-4",
-    "1.2.840.10008.1.2.4.201": "high-throughput JPEG 2000",
-    "1.2.840.10008.1.2.4.202": "high-throughput JPEG 2000",
-    "1.2.840.10008.1.2.4.203": "high-throughput JPEG 2000",
-}
-"""Transfer syntaxes that dcm2niix does not unpack; of others it tells so itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +63,7 @@ class Series:
     @cached_property
     def heights(self) -> NDArray[np.float64]:
         """(slices,) rising mm along the slices' normal; empty where the files tell no place."""
-        turned = _orientation(self.instances[0])
+        turned = _orientation(self.instances)
         return np.sort(self.positions @ np.cross(turned[0], turned[1])) if turned is not None else np.empty(0)
 
     @property
@@ -92,15 +75,15 @@ class Series:
     def grid(self) -> Grid | None:
         """Where its voxels lie (columns, rows, slices), worked out from the DICOM attributes alone; None where they
         do not tell."""
-        turned, inplane = _orientation(self.instances[0]), self.tags.get("PixelSpacing")
-        if turned is None or inplane is None or len(self.heights) < 2 or not self.spacing:
+        turned, inplane = _orientation(self.instances), self.instances[0].spacings[:1]
+        if turned is None or not len(inplane) or len(self.heights) < 2 or not self.spacing:
             return None
         along, down = turned
         normal = np.cross(along, down)
         first = self.positions[int(np.argmin(self.positions @ normal))]
         step = (self.heights[-1] - self.heights[0]) / (len(self.heights) - 1)
         affine = np.eye(4)
-        columns = (along * float(inplane[1]), down * float(inplane[0]), normal * step, first)
+        columns = (along * inplane[0, 1], down * inplane[0, 0], normal * step, first)
         affine[:3] = np.stack(columns, axis=1)
         affine[:2] *= -1  # LPS to RAS+
         return Grid((int(self.tags["Columns"]), int(self.tags["Rows"]), len(self.heights)), affine)
@@ -108,15 +91,20 @@ class Series:
     @property
     def plane(self) -> str:
         """ "axial", "coronal", "sagittal" or "unknown"."""
-        turned = _orientation(self.instances[0])
+        turned = _orientation(self.instances)
         if turned is None:
             return "unknown"
         return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(np.cross(*turned))))]
 
+    @property
+    def burned_in(self) -> bool:
+        """True if any of its files says that text is part of the pictures: it may be a person's name."""
+        return any(str(one.tags.get("BurnedInAnnotation") or "").upper() == "YES" for one in self.instances)
+
     @cached_property
     def fault(self) -> tuple[str, str] | None:
         """What keeps this volume from being used and what to do about it, or None."""
-        return next(filter(None, (check(self) for check in _CHECKS)), None)
+        return find_fault(self)
 
 
 def gather(instances: Iterable[Instance]) -> list[Series]:
@@ -182,93 +170,17 @@ def _repeated(files: Sequence[Instance]) -> bool:
 
 
 def _ordered(files: Sequence[Instance]) -> tuple[Instance, ...]:
-    turned = _orientation(files[0])
+    turned = _orientation(files)
     if turned is None or any(len(one.positions) == 0 for one in files):
         return tuple(files)
     normal = np.cross(*turned)
     return tuple(sorted(files, key=lambda one: float(one.positions[0] @ normal)))
 
 
-def _orientation(one: Instance) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Directions of a row and of a column in LPS, or None."""
-    told = one.tags.get("ImageOrientationPatient")
-    if told is None or len(told) != 6:
-        return None
-    values = np.array(told, dtype=np.float64)
-    return values[:3], values[3:]
+def _orientation(files: Sequence[Instance]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Directions of a row and of a column in LPS, of the first file that tells them; None if no file does.
 
-
-# ---------------------------------------------------------------------- what can be wrong with a volume
-
-_AGAIN = "Export the series again from the archive; if that changes nothing, choose another series."
-
-
-def _truncated(series: Series) -> tuple[str, str] | None:
-    cut = [one for one in series.instances if one.short]
-    return (f"{len(cut)} of {len(series.instances)} files cut short", _AGAIN) if cut else None
-
-
-def _colours(series: Series) -> tuple[str, str] | None:
-    if int(series.tags.get("SamplesPerPixel") or 1) == 1:
-        return None
-    return "colour pictures (a screenshot or a fused map)", "Choose the series that the scanner acquired."
-
-
-def _packed(series: Series) -> tuple[str, str] | None:
-    for one in series.instances:
-        if one.syntax in _CANNOT:
-            remedy = "Export it uncompressed (Explicit VR Little Endian), or unpack it with gdcmconv --raw or dcmdjpeg."
-            return f"pictures packed as {_CANNOT[one.syntax]}, which cannot be unpacked here", remedy
-    return None
-
-
-def _unplaced(series: Series) -> tuple[str, str] | None:
-    if all(len(one.positions) == one.frames for one in series.instances) and _orientation(series.instances[0]):
-        return None
-    return "pictures that do not tell where they lie in the patient", "Choose the series that the scanner acquired."
-
-
-def _several_directions(series: Series) -> tuple[str, str] | None:
-    turned = {tuple(np.round(np.array(one.tags["ImageOrientationPatient"], float), 2)) for one in series.instances}
-    return ("slices in several directions (a localizer)", "Choose an axial series.") if len(turned) > 1 else None
-
-
-def _several_sizes(series: Series) -> tuple[str, str] | None:
-    sizes = {(one.tags["Rows"], one.tags["Columns"]) for one in series.instances}
-    return (f"slices of {len(sizes)} sizes in one series", _AGAIN) if len(sizes) > 1 else None
-
-
-def _few(series: Series) -> tuple[str, str] | None:
-    if series.slices >= FEWEST:
-        return None
-    one = series.slices == 1
-    return f"{series.slices} slice{'' if one else 's'} only", "Choose a series that covers the liver."
-
-
-def _stacked(series: Series) -> tuple[str, str] | None:
-    distances = np.diff(series.heights)
-    if distances.min() > 0.01:
-        return None
-    return (
-        "several pictures at one place (phases, echoes or b-values) that cannot be told apart",
-        "Export the one volume to be staged as a series of its own.",
-    )
-
-
-def _gap(series: Series) -> tuple[str, str] | None:
-    distances, usual = np.diff(series.heights), series.spacing or 0.0
-    wide = np.flatnonzero(np.abs(distances - usual) > UNEVEN * usual)
-    if not len(wide):
-        return None
-    place = int(wide[0])
-    lacking = round(distances[place] / usual) - 1
-    told = (
-        f"{distances[place]:.1f} mm between slices {place + 1} and {place + 2} (from the feet), {usual:.1f} elsewhere"
-    )
-    if len(wide) > 1:
-        told += f", and {len(wide) - 1} more such places"
-    said = f"{lacking} slice{'s' if lacking > 1 else ''} missing: " if lacking > 0 else "slices that lie unevenly: "
-    return said + told, "Copy or export the whole series again; a volume with a hole would be wrong in every mm."
-
-
-_CHECKS = (*(_truncated, _colours, _packed, _unplaced, _several_directions, _several_sizes, _few, _stacked, _gap),)
+    That they are the same in all files is judged by `Series.fault`.
+    """
+    told = next((one.orientations[0] for one in files if len(one.orientations)), None)
+    return None if told is None else (told[:3], told[3:])

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from cirrnb.data.locking import locked
 from cirrnb.data.names import file_stem
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Cohort
@@ -21,7 +22,6 @@ from cirrnb.run.provenance import now
 from cirrnb.run.reports.case import identity
 from cirrnb.run.reports.folder import ReportFolder
 from cirrnb.run.reports.index import LINKS
-from cirrnb.run.reports.lock import locked
 from cirrnb.run.reports.order import Order
 from cirrnb.run.reports.outcome import Outcome
 from cirrnb.run.reports.patients import TRIES, Failure, choose, make_ready, read_people

@@ -1,0 +1,165 @@
+"""What of a DICOM folder cannot be used: the true reason is told, and the rest of the folder is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dicom_phantoms import JPEG_2000, T1, T2, pattern, write_enhanced, write_series
+from pydicom import Dataset, dcmread
+from typer.testing import CliRunner
+
+import cirrnb
+from cirrnb.cli import app
+from cirrnb.data.dicom.importing import import_dicom, look_through
+from cirrnb.data.errors import InputError
+
+PLACING = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+STRAY = {
+    "ImagePositionPatient": [float("nan"), 0.0, 0.0],
+    "ImageOrientationPatient": [1, 0, 0, 0, 0, -1],
+    "PixelSpacing": [2.0, 1.6],
+    "FrameOfReferenceUID": "1.2.3.10",
+    "Rows": 12,
+    "SamplesPerPixel": 3,
+}
+
+
+def changed(paths: list[Path], change: Callable[[Dataset], object], among: Collection[int]) -> None:
+    """Write some of a series' files anew."""
+    for place, path in enumerate(sorted(paths, key=lambda one: int(dcmread(one).InstanceNumber))):
+        if place in among:
+            data = dcmread(path)
+            change(data)
+            data.save_as(path)
+
+
+def fault_beside_a_sound_series(folder: Path) -> str:
+    """What is told of the T2W series of a folder; the T1W series is imported all the same."""
+    judged = {one.series.tags["SeriesNumber"]: one for one in look_through(folder).judged}
+    assert judged[3].verdict.sequence == "T1W" and judged[5].verdict.never
+    assert set(import_dicom(folder, folder.with_name("own")).scans) == {"T1W"}
+    with pytest.raises(InputError) as told:
+        import_dicom(folder, folder.with_name("again"), t2w=judged[5].number)
+    assert judged[5].verdict.why == told.value.found
+    return told.value.found
+
+
+@pytest.mark.parametrize("among", [range(11), (0,), (6,), (10,)], ids=["all", "first", "middle", "last"])
+@pytest.mark.parametrize("keyword", PLACING)
+def test_a_series_that_lacks_what_geometry_rests_on_is_refused_alone(
+    keyword: str, among: Collection[int], tmp_path: Path
+) -> None:
+    write_series(tmp_path / "dicom", T1, number=3)
+    changed(write_series(tmp_path / "dicom", T2, number=5), lambda data: delattr(data, keyword), among)
+    found = fault_beside_a_sound_series(tmp_path / "dicom")
+    assert keyword in found and f"{len(among)} of 11" in found
+
+
+@pytest.mark.parametrize("among", [(0,), (6,), (10,)], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("keyword", STRAY)
+def test_a_series_whose_files_differ_in_their_geometry_is_refused_alone(
+    keyword: str, among: Collection[int], tmp_path: Path
+) -> None:
+    write_series(tmp_path / "dicom", T1, number=3)
+    files = write_series(tmp_path / "dicom", T2, number=5)
+    changed(files, lambda data: setattr(data, keyword, STRAY[keyword]), among)
+    fault_beside_a_sound_series(tmp_path / "dicom")
+
+
+@pytest.mark.parametrize(
+    ("group", "keyword", "value"),
+    [
+        ("PlanePositionSequence", "ImagePositionPatient", None),
+        ("PlaneOrientationSequence", "ImageOrientationPatient", [1, 0, 0, 0, 0, -1]),
+        ("PixelMeasuresSequence", "PixelSpacing", [2.0, 1.6]),
+    ],
+)
+def test_every_frame_of_an_enhanced_object_is_looked_at(
+    group: str, keyword: str, value: object, tmp_path: Path
+) -> None:
+    write_enhanced(tmp_path / "IM1", T1, pattern())
+    data = dcmread(tmp_path / "IM1")
+    frame = data.PerFrameFunctionalGroupsSequence[7]
+    item = Dataset()
+    if value is not None:
+        setattr(item, keyword, value)
+    setattr(frame, group, [item])
+    data.save_as(tmp_path / "IM1")
+    assert look_through(tmp_path).judged[0].verdict.never
+
+
+def test_different_pictures_of_one_uid_are_told_as_that(tmp_path: Path) -> None:
+    write_series(tmp_path / "dicom", T1, number=3)
+    write_series(tmp_path / "dicom", T2, number=5, SOPInstanceUID="1.2.3.4")
+    assert "11 different pictures with 1 SOPInstanceUID" in fault_beside_a_sound_series(tmp_path / "dicom")
+    assert not look_through(tmp_path / "dicom").found.passed_over
+
+
+@pytest.mark.parametrize("what", ["files", "folder", "nothing"])
+def test_links_are_told_as_links(what: str, tmp_path: Path) -> None:
+    paths = write_series(tmp_path / "elsewhere", T1)
+    folder = tmp_path / "dicom"
+    folder.mkdir()
+    for path in paths if what == "files" else [tmp_path / "elsewhere" if what == "folder" else tmp_path / "gone"]:
+        (folder / path.name).symlink_to(path)
+    with pytest.raises(InputError) as told:
+        look_through(folder)
+    assert "links" in told.value.found and "empty" not in told.value.found
+    write_series(folder / "own", T2)
+    result = CliRunner().invoke(app, ["import-dicom", str(folder), "--list"])
+    assert result.exit_code == 0 and f"{11 if what == 'files' else 1} links" in result.output
+
+
+@pytest.mark.parametrize("among", [range(11), (7,)], ids=["all", "one"])
+def test_text_in_the_pictures_is_told(among: Collection[int], tmp_path: Path) -> None:
+    files = write_series(tmp_path / "dicom", T1)
+    changed(files, lambda data: setattr(data, "BurnedInAnnotation", "YES"), among)
+    for words in (["--list"], [str(tmp_path / "own")]):
+        result = CliRunner().invoke(app, ["import-dicom", str(tmp_path / "dicom"), *words])
+        assert result.exit_code == 0 and "BurnedInAnnotation" in result.output
+    assert "BurnedInAnnotation" in cirrnb.read_cohort(tmp_path / "own").scans[0].extra["chosen_because"]
+    assert "without names, dates or free text." not in result.output
+
+
+@pytest.mark.parametrize("syntax", [None, JPEG_2000])
+def test_what_the_converter_itself_said_is_told(
+    syntax: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "dicom", T1, packed=syntax)
+    program = tmp_path / "converter"
+    said = ["Chris Rorden's dcm2niiX version (JP2:OpenJPEG) (JP-LS:CharLS)", "Error: Missing images"]
+    program.write_text("\n".join(["#!/bin/sh", *(f'echo "{line}"' for line in said), "exit 8"]))
+    program.chmod(0o755)
+    monkeypatch.setattr("cirrnb.data.dicom.conversion._program", lambda: str(program))
+    with pytest.raises(InputError, match=r"exit code 8.*Error: Missing images") as told:
+        import_dicom(tmp_path / "dicom", tmp_path / "own")
+    assert "unpack" not in str(told.value) and "JPEG" not in str(told.value)
+
+
+def test_imports_at_once_keep_patients_apart(tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / f"dicom{number}"
+        tags = {"PatientAge": f"0{40 + number}Y", "PatientID": f"P{number}"}
+        write_series(folder, T1, voxels=np.full((11, 24, 20), 100 + number), number=1, **tags)
+        write_series(folder, T2, voxels=np.full((11, 24, 20), 200 + number), number=2, **tags)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda number: import_dicom(tmp_path / f"dicom{number}", tmp_path / "own"), range(3)))
+    scans = cirrnb.read_cohort(tmp_path / "own").scans
+    assert len(scans) == 6
+    for scan in scans:
+        values = np.asarray(nib.load(scan.image).dataobj)
+        assert values.min() == values.max() == {"T1W": 60, "T2W": 160}[scan.sequence] + scan.age
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "A"), ("\u00e9", "e\u0301"), ("case-1", "CASE-1")])
+def test_a_name_that_some_file_systems_do_not_tell_apart_is_taken(first: str, second: str, tmp_path: Path) -> None:
+    write_series(tmp_path / "one", T1)
+    write_series(tmp_path / "two", T1)
+    import_dicom(tmp_path / "one", tmp_path / "own", name=first)
+    with pytest.raises(InputError, match="this name already"):
+        import_dicom(tmp_path / "two", tmp_path / "own", name=second)
