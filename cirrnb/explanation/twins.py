@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import parse_json, read_text
 from cirrnb.data.preparation.geometry import Orientation, labels_like, resample_like
 from cirrnb.data.preparation.intensity import find_body, scale
 from cirrnb.data.prepared import Bag, PreparedScan
@@ -37,8 +37,8 @@ class SimulatedTruth:
         """
         self.root = Path(root)
         try:
-            told = (self.root / MARK).read_text(encoding="utf-8")
-            self.request: dict[str, Any] = json.loads(told[told.index("{") :])
+            told = read_text(self.root / MARK)
+            self.request: dict[str, Any] = parse_json(told[told.index("{") :])
         except (OSError, ValueError) as error:
             raise InputError(
                 self.root, "no simulated cohort", f"a folder with {MARK}", "Only simulated patients have a known truth."

@@ -6,7 +6,6 @@ The file stands in the column `organs` of a cohort's table. `spleens.nii.gz` is 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.json_file import read_json
 from cirrnb.data.nifti.volume import read_volume
 
 ORGANS = ("spleen", "muscle", "caudate", "right lobe")
@@ -50,11 +50,9 @@ def _labels(path: Path) -> dict[str, list[int]]:
     expected = f"{beside.name} beside it with numbers for any of {', '.join(ORGANS)}, or the name total_mr"
     remedy = "Write what the labels mean into that file."
     try:
-        told = json.loads(beside.read_text(encoding="utf-8"))
+        told = read_json(beside, expected, remedy)
     except OSError as error:
         raise InputError(path, "labels that nobody explains", expected, remedy) from error
-    except ValueError as error:
-        raise InputError(beside, "a file that is not JSON", expected, remedy) from error
     if isinstance(told, str) and told in TABLES:
         return TABLES[told]
     pairs = told.items() if isinstance(told, dict) else ()
