@@ -6,7 +6,6 @@ Needs the extra [test] and chromium. A sign with and without, what a scanner doe
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import sync_playwright
-from screenshots import HERE, PATIENCE, wait_for
+from screenshots import HERE, PATIENCE, address
 
 from cirrnb.explanation.one_sign import one_sign
 from cirrnb.view.course.fooled import scanner_figure
@@ -57,14 +56,10 @@ def draw_swap(browser: Any, folder: Path) -> None:
 
 
 def draw_quiz(browser: Any, folder: str) -> None:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = trial.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/"
     command = [sys.executable, "-c", "from cirrnb.cli import main; main()", "learn", "--no-browser"]
-    server = subprocess.Popen([*command, f"--port={port}", f"--cases={CASES}"], cwd=folder)
+    server = subprocess.Popen([*command, "--port=0", f"--cases={CASES}"], cwd=folder, stdout=subprocess.PIPE)
     try:
-        wait_for(url)
+        url = address(server)
         page = browser.new_page(viewport={"width": 1300, "height": 1200})
         page.goto(url, timeout=PATIENCE)
         quiz = page.locator(".cn-quiz")

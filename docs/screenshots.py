@@ -5,8 +5,8 @@ Serves the explorer as a user would, on the patients that stand in where no coho
 
 from __future__ import annotations
 
+import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,15 +22,11 @@ PATIENT = "cirrhotic/10"
 
 
 def main() -> None:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = trial.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/"
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         command = [sys.executable, "-c", "from cirrnb.cli import main; main()", "explore", "--no-browser"]
-        server = subprocess.Popen([*command, f"--port={port}", "--patient", PATIENT], cwd=folder)
+        server = subprocess.Popen([*command, "--port=0", "--patient", PATIENT], cwd=folder, stdout=subprocess.PIPE)
         try:
-            wait_for(url)
+            url = address(server)
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1240, "height": 1560})
             page.goto(url, timeout=PATIENCE)
@@ -49,16 +45,20 @@ def main() -> None:
             server.wait(30)
 
 
-def wait_for(url: str) -> None:
+def address(server: subprocess.Popen[bytes]) -> str:
+    """Of the page, with its token, once it answers."""
+    assert server.stdout is not None
+    lines = (re.search(r"http://\S+", line.decode()) for line in server.stdout)
+    url = next(found.group() for found in lines if found)
     until = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < until:
         try:
-            urllib.request.urlopen(f"{url}voila/static/x", timeout=5)
+            urllib.request.urlopen(f"{url.split('?')[0]}voila/static/x", timeout=5)
         except urllib.error.HTTPError:
-            return
+            return url
         except OSError:
             time.sleep(0.5)
-    raise SystemExit("the explorer did not start")
+    raise SystemExit("the server did not start")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Pictures of docs/segmenter.md: what the shipped segmenter finds on real scans that were developed on.
 
-`CIRRNB_EXTERNAL_DATA=FOLDER python docs/segmenter_pictures.py` writes docs/segmenter_real.png and segmenter_acquired.png.
+`CIRRNB_EXTERNAL_DATA=FOLDER python docs/segmenter_pictures.py` writes segmenter_real.png and segmenter_acquired.png.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def test_without_masks_every_gap_has_its_reason(tmp_path: Path):
     ("told", "found"),
     [
         (None, "labels that nobody explains"),
-        ("{", "a file that is not JSON"),
+        ("{", "no readable JSON"),
         ('{"heart": 3}', "heart"),
         ('{"spleen": -1}', "spleen"),
         ("[1, 2]", "1, 2"),

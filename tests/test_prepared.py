@@ -68,10 +68,10 @@ def test_an_array_of_another_shape_is_not_brought_back(prepared_cohort: Prepared
     ("wrong", "told"),
     [
         ({"view": "head"}, "view is one of"),
-        ({"spacing": 0.1}, "spacing is between"),
-        ({"margin": -1}, "margin is at least 0"),
+        ({"spacing": 0.1}, "spacing"),
+        ({"margin": -1}, "margin"),
         ({"percentiles": (99, 1)}, "percentiles rise"),
-        ({"field_of_view": (5, 200)}, "leaves only"),
+        ({"field_of_view": (5, 200)}, "field_of_view"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict, told: str) -> None:

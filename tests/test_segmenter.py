@@ -199,6 +199,8 @@ def damage(folder: Path, how: str) -> str:
     elif how == "variance":
         name = next(name for name in tensors if name.endswith("running_var"))
         tensors[name] = -tensors[name] - 1
+    elif how == "another type":
+        tensors["head.bias"] = tensors["head.bias"].double()
     elif how == "too large":
         tensors["more"] = torch.zeros(LARGEST // 4 + 10)
     save_file(tensors, weights)
@@ -209,7 +211,7 @@ def damage(folder: Path, how: str) -> str:
     "how",
     [
         *("no weights", "widths", "classes", "format", "organs", "not json", "cut short", "pickle"),
-        *("other shape", "nan", "variance", "too large"),
+        *("other shape", "nan", "variance", "another type", "too large"),
     ],
 )
 def test_damaged_folders_are_refused_by_name(tmp_path: Path, how: str) -> None:

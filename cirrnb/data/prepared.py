@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.data.grid import Grid
+from cirrnb.data.json_file import read_object
 from cirrnb.data.scan import SEQUENCES, Scan
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 FIELD_OF_VIEW = {"abdomen": (288.0, 384.0), "liver": (224.0, 256.0)}
 """Default field of view in mm, rows (front to back) x columns (right to left)."""
+
+MAX_FIELD_OF_VIEW = 1000.0
+"""Longest side of a field of view in mm; the widest scanners see 700."""
+
+MAX_SIZE = 2048
+"""Most rows or columns of a prepared slice: a float16 slice then takes 8 MB."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +51,20 @@ class PreparationSettings:
     percentiles: tuple[float, float] = (1.0, 99.0)
 
     def __post_init__(self) -> None:
-        if self.view not in FIELD_OF_VIEW:
+        if not isinstance(self.view, str) or self.view not in FIELD_OF_VIEW:
             raise ValueError(f"view is one of {tuple(FIELD_OF_VIEW)}, not {self.view!r}")
-        if not 0.3 <= self.spacing <= 10:
-            raise ValueError(f"spacing is between 0.3 and 10 mm, not {self.spacing}")
-        if self.margin < 0:
-            raise ValueError(f"margin is at least 0 mm, not {self.margin}")
-        low, high = self.percentiles
-        if not 0 <= low < high <= 100:
-            raise ValueError(f"percentiles rise from 0 to 100, not {self.percentiles}")
-        rows, columns = self.field_of_view or FIELD_OF_VIEW[self.view]
-        object.__setattr__(self, "field_of_view", (float(rows), float(columns)))
-        object.__setattr__(self, "percentiles", (float(low), float(high)))
-        if min(self.size) < 8:
+        check_number("spacing", self.spacing, 0.3, 10)
+        check_number("margin", self.margin, 0, 1000)
+        low, high = _pair("percentiles", self.percentiles, 0, 100)
+        if high - low < 1:
+            raise ValueError(f"percentiles rise by at least 1, not {self.percentiles}")
+        view = FIELD_OF_VIEW[self.view] if self.field_of_view is None else self.field_of_view
+        # Pairs are lists where they come from a file; as tuples they compare and hash alike.
+        object.__setattr__(self, "field_of_view", _pair("field_of_view", view, 1, MAX_FIELD_OF_VIEW))
+        object.__setattr__(self, "percentiles", (low, high))
+        if min(self.size) < 8 or max(self.size) > MAX_SIZE:
             raise ValueError(
-                f"field of view {self.field_of_view} mm at {self.spacing} mm leaves only {self.size} pixels"
+                f"field_of_view {self.field_of_view} mm at {self.spacing} mm is {self.size} pixels, not 8 to {MAX_SIZE}"
             )
 
     @property
@@ -66,6 +72,15 @@ class PreparationSettings:
         """Rows and columns of a prepared slice."""
         assert self.field_of_view is not None
         return round(self.field_of_view[0] / self.spacing), round(self.field_of_view[1] / self.spacing)
+
+
+def _pair(name: str, values: Any, least: float, most: float) -> tuple[float, float]:
+    """Two numbers within bounds. Raises ValueError for anything else."""
+    if not isinstance(values, list | tuple) or len(values) != 2:
+        raise ValueError(f"{name} is two numbers, not {values!r:.80}")
+    for value in values:
+        check_number(name, value, least, most)
+    return float(values[0]), float(values[1])
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,7 @@ class PreparedScan:
     @classmethod
     def open(cls, folder: Path, scan: Scan) -> PreparedScan:
         """Read what `describe` put into `folder`. Raises FileNotFoundError where there is nothing."""
-        stored = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+        stored = read_object(folder / "prepared.json", "a whole file", "Prepare it again.")
         return cls(
             scan=scan,
             folder=folder,

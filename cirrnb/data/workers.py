@@ -21,12 +21,14 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Any
 
+from cirrnb.data.interpreter import python_command
+
 Job = dict[str, Any]
 Outcome = dict[str, Any]
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.data.workers import serve; serve(sys.argv[2])"
-COMMAND = (sys.executable, "-P", "-c", _SERVE, _ROOT)
+COMMAND = tuple(python_command("-c", _SERVE, _ROOT))
 """Starts a worker; the module whose `run_job` does the work comes last."""
 
 _READY = "ready\n"

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from cirrnb.data.grid import Grid
+from cirrnb.data.json_file import parse_json, read_object
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.writing import replacing, write_whole
 from cirrnb.explanation.explanation import Explanation
@@ -63,7 +64,7 @@ class Entry:
             return None
         try:
             arrays = load_file(self.path)
-            told = json.loads(arrays.pop("told").tobytes())
+            told = parse_json(arrays.pop("told").tobytes().decode("utf-8"), finite=False)
             maps = {name: arrays[f"map {name}"] for name in told["grids"]}
             parts = {part: {name: arrays[f"{part} {name}"] for name in told["grids"]} for part in _SHARES}
             grids, source_grids = ({n: _grid(g) for n, g in told.pop(key).items()} for key in ("grids", "source_grids"))
@@ -133,7 +134,7 @@ class WorthEntry:
         if self.path is None or not self.path.is_file():
             return None
         try:
-            told = json.loads(self.path.read_text(encoding="utf-8"))
+            told = read_object(self.path, "a whole file", "Delete it.", finite=False)
             table = pd.DataFrame(told["rows"], columns=told["columns"])
             numbers = [name for name in table if name not in ("measure", "better")]
             return table.astype(dict.fromkeys(numbers, float))

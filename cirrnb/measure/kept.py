@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from cirrnb.data.json_file import read_object
 from cirrnb.data.workers import Job, Outcome, in_parallel, processors
 
 
@@ -21,8 +22,7 @@ def file_of(folder: Path, said: dict[str, Any]) -> str:
 def kept(job: Job) -> dict[str, Any] | None:
     """What was measured, or None where nothing whole lies in the job's file."""
     try:
-        found = json.loads(Path(job["file"]).read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else None
+        return read_object(Path(job["file"]), "a whole file", "Delete it.", finite=False)
     except (OSError, ValueError):
         return None
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from cirrnb.data.bounds import check_flag
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import SEQUENCES, STAGES
 from cirrnb.model.network.stager import Stager
@@ -20,6 +23,10 @@ from cirrnb.model.settings import StagerSettings
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1
+MAX_WEIGHT = 1e9
+"""Largest weight that is taken for one: a network computes no probability with more."""
+
+_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib")
 
 
@@ -90,45 +97,95 @@ def load_stager(run: Path | str) -> TrainedStager:
     try:
         settings = StagerSettings(**config["stager"])
         preparation = PreparationSettings(**config["preparation"])
-        simulated = bool(config["simulated"])
+        simulated = config["simulated"]
+        check_flag("simulated", simulated)
+        if not isinstance(config.get("backbone_weights", ""), str):
+            raise ValueError("backbone_weights is no text")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             run / CONFIG, f"settings that do not fit ({error})", "those cirrnb.train writes", "Train again."
         ) from error
+    require_weights_of(settings, run / WEIGHTS)
     stager = Stager(settings, fetch=False)
-    stager.backbone_weights = str(config.get("backbone_weights", "unknown"))
+    stager.backbone_weights = str(config.get("backbone_weights", "unknown"))[:200]
     fill(stager, read_tensors(run / WEIGHTS), run / WEIGHTS)
     stager.eval()
     return TrainedStager(stager, preparation, simulated, run.resolve().name, config)
 
 
 def fill(stager: Stager, weights: Mapping[str, torch.Tensor], where: Path) -> None:
-    """Put weights into a stager. Raises InputError if they belong to another architecture or are not finite."""
+    """Put weights into a stager.
+
+    Raises InputError if they belong to another architecture, have another type than the stager's own, or hold numbers
+    that no training leaves: NaN, beyond `MAX_WEIGHT`, a negative variance.
+    """
     own = stager.state_dict()
-    wrong = [f"{name} missing" for name in own if name not in weights]
-    wrong += [f"{name} unknown" for name in weights if name not in own]
+    _require_same(stager.settings, _forms(own), _forms(weights), where)
+    for name, tensor in weights.items():
+        # Also False for NaN.
+        bounded = bool((tensor.abs() <= MAX_WEIGHT).all())
+        if not bounded or (name.endswith(("running_var", "num_batches_tracked")) and bool((tensor < 0).any())):
+            found = f"weights that are not finite, or impossible ({name})"
+            raise InputError(where, found, f"numbers up to {MAX_WEIGHT:g}", "The training went astray; train again.")
+    stager.load_state_dict(dict(weights))
+
+
+def require_weights_of(settings: StagerSettings, path: Path) -> None:
+    """Compare the header of a safetensors file with the stager that `settings` describe, without memory for either.
+
+    Raises InputError as `fill` and `read_tensors` do.
+    """
+    with torch.device("meta"):  # tensors with a shape and no content
+        own = _forms(Stager(settings, fetch=False).state_dict())
+    with _telling(path), safe_open(path, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
+        stored = {name: (_TYPES.get(one.get_dtype()), tuple(one.get_shape())) for name, one in slices.items()}
+    _require_same(settings, own, stored, path)
+
+
+Form = tuple[torch.dtype | None, tuple[int, ...]]
+
+
+def _forms(tensors: Mapping[str, torch.Tensor]) -> dict[str, Form]:
+    return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def _require_same(settings: StagerSettings, own: Mapping[str, Form], found: Mapping[str, Form], where: Path) -> None:
+    wrong = [f"{name} missing" for name in own if name not in found]
+    wrong += [f"{name:.80} unknown" for name in found if name not in own]
     wrong += [
-        f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in weights and weights[name].shape != tensor.shape
+        f"{name} {found[name][1]} instead of {form[1]}"
+        for name, form in own.items()
+        if name in found and found[name][1] != form[1]
+    ]
+    wrong += [
+        f"{name} of type {found[name][0]} instead of {form[0]}"
+        for name, form in own.items()
+        if name in found and found[name][0] != form[0]
     ]
     if wrong:
         raise InputError(
             where,
             f"weights of another architecture ({len(wrong)} tensors differ: {', '.join(wrong[:3])}, ...)",
-            f"those of a stager with {stager.settings}",
+            f"those of a stager with {settings}",
             "Use the config.json and model.safetensors of one run.",
         )
-    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-        raise InputError(where, "weights that are not finite", "numbers", "The training went astray; train again.")
-    stager.load_state_dict(dict(weights))
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. Raises InputError if it is a pickle by another name, or damaged."""
-    try:
+    with _telling(path):
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Say in words why a safetensors file cannot be read."""
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
         with path.open("rb") as file:
             start = file.read(4)
         if start[:1] == b"\x80" or start == b"PK\x03\x04":
@@ -140,21 +197,21 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            path, f"no readable JSON ({error})", "a whole file", "Copy it again, or train again."
-        ) from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        config = read_object(path, "a whole file", "Copy it again, or train again.")
+    except OSError as error:
+        found = f"a file that cannot be read ({error.strerror})"
+        raise InputError(path, found, "a readable file", "Copy it again.") from error
+    if type(config.get("format")) is not int or config["format"] != FORMAT:
         raise InputError(
             path,
-            f"format {config.get('format')!r}" if isinstance(config, dict) else "no settings",
+            f"format {config.get('format')!r:.80}",
             f"format {FORMAT}",
             "It was written by another version of cirrnb; train again or install that version.",
         )
     for name, ours in (("stages", STAGES), ("sequences", SEQUENCES)):
-        if tuple(config.get(name, ())) != ours:
-            raise InputError(path, f"{name} {config.get(name)}", f"{list(ours)}", "Train again with this version.")
+        if config.get(name) != list(ours):
+            found = f"{name} {config.get(name)!r:.80}"
+            raise InputError(path, found, f"{list(ours)}", "Train again with this version.")
     return config
 
 

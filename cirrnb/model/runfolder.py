@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparedCohort
 from cirrnb.data.scan import SPLITS, STAGES
 from cirrnb.data.spreadsheet import write_csv
@@ -76,7 +77,7 @@ def _calibrated(predictions: pd.DataFrame, training: Mapping[str, Any]) -> Calib
 def require_same_run(out: Path, identity: Mapping[str, Any]) -> None:
     """Raise InputError unless `out` is the complete run of this training, preparation and data."""
     try:
-        stored = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+        stored = read_object(out / PROVENANCE, "a whole file", "Train again.")
         different = differences({key: stored[key] for key in identity}, json.loads(json.dumps(identity)))
     except (OSError, ValueError, KeyError, TypeError):
         different = ["it is no run folder, or not a whole one"]

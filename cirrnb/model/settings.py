@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cirrnb.data.augmentation import Augmentation
+from cirrnb.data.bounds import check_flag, check_number
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import SEQUENCES
 
@@ -21,6 +23,18 @@ _CHOICES = {
     "watch": ("loss", "accuracy"),
     "precision": ("auto", "fp32", "bf16"),
 }
+
+_WHOLE_NUMBERS = {
+    "epochs": (1, 100_000),
+    "patients_per_step": (1, 4096),
+    "slices": (1, 4096),
+    "workers": (0, 256),
+    "seed": (0, 2**32 - 1),
+    "patience": (1, 100_000),
+    "chunk": (1, 100_000),
+}
+_BACKBONE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}(\.[A-Za-z0-9_]{1,99})?")
+"""Name of a timm model and, after a dot, of its weights: neither a path nor an address."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +76,19 @@ class StagerSettings:
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
+        if not isinstance(self.sequences, list | tuple):
+            raise ValueError(f"sequences are one or both of {SEQUENCES}, not {self.sequences!r:.80}")
         object.__setattr__(self, "sequences", tuple(self.sequences))
         _check_choices(self)
-        _check_whole(self, width=1, scales=1)
-        if self.scales > 4:
-            raise ValueError(f"scales is 1 to 4, not {self.scales}")
+        if not isinstance(self.backbone, str) or not _BACKBONE.fullmatch(self.backbone):
+            raise ValueError(f"backbone is the name of a timm model, not {self.backbone!r:.80}")
+        check_flag("pretrained", self.pretrained)
+        check_flag("demographics", self.demographics)
+        check_number("width", self.width, 1, 4096, whole=True)
+        check_number("scales", self.scales, 1, 4, whole=True)
         if not self.sequences or [name for name in SEQUENCES if name in self.sequences] != list(self.sequences):
             raise ValueError(f"sequences are one or both of {SEQUENCES}, in this order, not {self.sequences}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is at least 0 and below 1, not {self.dropout}")
+        check_number("dropout", self.dropout, 0, 0.99)
 
 
 @dataclass(frozen=True)
@@ -121,15 +139,13 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check_whole(self, epochs=1, patients_per_step=1, slices=1, workers=0, seed=0)
-        for name in ("patience", "chunk"):
-            if getattr(self, name) is not None:
-                _check_whole(self, **{name: 1})
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate is between 0 and 1, not {self.learning_rate}")
+        for name, (least, most) in _WHOLE_NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None or name not in ("patience", "chunk"):
+                check_number(name, value, least, most, whole=True)
+        check_number("learning_rate", self.learning_rate, 1e-9, 0.999)
         for name in ("weight_decay", "sequence_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 0 and below 1, not {getattr(self, name)}")
+            check_number(name, getattr(self, name), 0, 0.999)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TrainingSettings:
@@ -156,15 +172,9 @@ class TrainingSettings:
 def _check_choices(settings: StagerSettings | TrainingSettings) -> None:
     for part in fields(settings):
         allowed = _CHOICES.get(part.name)
-        if allowed and getattr(settings, part.name) not in allowed:
-            raise ValueError(f"{part.name} is one of {allowed}, not {getattr(settings, part.name)!r}")
-
-
-def _check_whole(settings: StagerSettings | TrainingSettings, **least: int) -> None:
-    for name, bound in least.items():
-        value = getattr(settings, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < bound:
-            raise ValueError(f"{name} is a whole number of at least {bound}, not {value!r}")
+        value = getattr(settings, part.name)
+        if allowed and (not isinstance(value, str) or value not in allowed):
+            raise ValueError(f"{part.name} is one of {allowed}, not {value!r:.80}")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

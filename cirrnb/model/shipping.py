@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import parse_json, read_object, read_text
 from cirrnb.data.reading import SIMULATED
 from cirrnb.data.scan import STAGES
 from cirrnb.data.spreadsheet import write_csv
@@ -93,8 +94,8 @@ def _size(folder: Path) -> int:
 def _simulator(mark: Path) -> str:
     """Version and source hash of the simulator that drew a cohort."""
     try:
-        told = mark.read_text(encoding="utf-8")
-        request = json.loads(told[told.index("{") :])
+        told = read_text(mark)
+        request = parse_json(told[told.index("{") :])
         return f"version {request['version']} of the simulator (source hash {request['source']})"
     except (OSError, ValueError, KeyError) as error:
         raise InputError(mark, "no word of who drew the cohort", "what cirrnb simulate leaves", "Name it.") from error
@@ -103,7 +104,7 @@ def _simulator(mark: Path) -> str:
 def _card(run: Path, first: TrainedStager, names: list[str], folds: int, drawn: str) -> str:
     calibration = read_calibration(run)
     assert calibration is not None
-    told = json.loads((run / names[0] / PROVENANCE).read_text(encoding="utf-8"))
+    told = read_object(run / names[0] / PROVENANCE, "a whole file", "Train again.")
     origin = "**simulated** patients: its answers mean nothing for a patient" if first.simulated else "real patients"
     patients = sum(first.config["splits"]["train"].values())
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())

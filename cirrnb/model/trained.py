@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.model.certainty.calibration import Calibration, read_calibration
 from cirrnb.model.certainty.familiarity import Familiarity, read_familiarity
 from cirrnb.model.checkpoint import TrainedStager, load_stager
 
 FOLDS = "folds.json"
+MAX_FOLDS = 50
+_FOLD = re.compile(r"\w[\w.-]{0,99}")
 SHIPPED = "shipped"
 """Stands for the model that comes with the package, wherever a run folder is asked for."""
 
@@ -59,10 +62,14 @@ def load_model(run: Path | str) -> TrainedModel:
     if not listed.is_file():
         return _together((load_stager(folder),), folder)
     try:
-        names = json.loads(listed.read_text(encoding="utf-8"))["folds"]
-        if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        names = read_object(listed, "a list of folds", "Train again.")["folds"]
+        if not isinstance(names, list) or not 0 < len(names) <= MAX_FOLDS:
+            raise ValueError(f"not a list of 1 to {MAX_FOLDS} folds")
+        if not all(isinstance(name, str) and _FOLD.fullmatch(name) for name in names):
             raise ValueError("no names of folders beside it")
-    except (ValueError, KeyError, TypeError) as error:
+        if len(set(names)) < len(names):
+            raise ValueError("a fold that is named twice")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(listed, f"no readable list of folds ({error})", "a whole file", "Train again.") from error
     members = tuple(load_stager(folder / name) for name in names)
     if len({(member.preparation, member.stager.settings) for member in members}) > 1:

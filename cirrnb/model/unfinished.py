@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.writing import write_whole
 from cirrnb.model.checkpoint import fill, read_tensors, save_tensors
 from cirrnb.model.network.stager import Stager
@@ -157,8 +158,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+        return read_object(path, "a whole file", "Pass resume=False to begin again.", finite=False)
+    except OSError as error:
         raise InputError(
-            path, f"no readable JSON ({error})", "a whole file", "Pass resume=False to begin again."
+            path, f"a file that cannot be read ({error.strerror})", "a readable file", "Check its rights."
         ) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cirrnb
+from cirrnb.data.json_file import read_object
 from cirrnb.data.writing import write_whole
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
@@ -148,7 +149,7 @@ class Record:
     def __init__(self, file: Path):
         self._file = file
         try:
-            self._begun: dict[str, dict[str, Any]] = dict(json.loads(file.read_text(encoding="utf-8")))
+            self._begun: dict[str, dict[str, Any]] = read_object(file, "a whole file", "Delete it.")
         except (OSError, ValueError, TypeError):
             self._begun = {}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +17,8 @@ from typing import Any
 
 import cirrnb
 from cirrnb.data.errors import InputError
+from cirrnb.data.interpreter import python_command
+from cirrnb.run.kernel import PLAIN_SHELL
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
 
@@ -58,16 +60,16 @@ def serve(
     """
     port = _free(port)
     with _served(source, values, f"cirrnb: {name[0].lower()}{name[1:]}") as (notebook, private):
-        command = [
-            *(sys.executable, "-m", "voila", str(notebook)),
+        command = python_command(
+            *("-c", _SERVE, _ROOT, str(notebook)),
             *(f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0", "--Voila.log_level=ERROR"),
             *("--VoilaConfiguration.show_tracebacks=False", f"--template={KERNEL}"),
             *([] if browser else ["--no-browser"]),
-        ]
-        paths = os.pathsep.join([str(private), *filter(None, [os.environ.get("JUPYTER_PATH")])])
-        tell(f"{name}: http://{HOST}:{port}/ (Ctrl-C ends it)")
+        )
+        token = secrets.token_urlsafe(24)
+        tell(f"{name}: http://{HOST}:{port}/?token={token} (Ctrl-C ends it)")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this ends the server with it
-        process = subprocess.Popen(command, env={**os.environ, "JUPYTER_PATH": paths, "TQDM_DISABLE": "1"})
+        process = subprocess.Popen(command, cwd=private, env=_environment(private, token))
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -75,6 +77,27 @@ def serve(
         finally:
             process.terminate()
             process.wait(10)
+
+
+_ROOT = str(Path(cirrnb.__file__).resolve().parents[1])
+_SERVE = "import sys; sys.path.append(sys.argv.pop(1)); from cirrnb.run.server import main; main()"
+
+
+def _environment(private: Path, token: str) -> dict[str, str]:
+    """Of the server: its token, and a configuration of Jupyter and IPython of its own."""
+    others = {name: value for name, value in os.environ.items() if name != "JUPYTER_CONFIG_PATH"}
+    data = [str(private), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    return {
+        **others,
+        "CIRRNB_SERVER_TOKEN": token,
+        "CIRRNB_SERVER_FOLDER": str(private),
+        "JUPYTER_PATH": os.pathsep.join(data),
+        "JUPYTER_CONFIG_DIR": str(private / "config"),
+        "JUPYTER_DATA_DIR": str(private / "data"),
+        "JUPYTER_RUNTIME_DIR": str(private / "runtime"),
+        "IPYTHONDIR": str(private / "ipython"),
+        "TQDM_DISABLE": "1",
+    }
 
 
 def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
@@ -124,7 +147,7 @@ def _served(source: Path, values: dict[str, Any], title: str) -> Iterator[tuple[
     notebook.cells = [cell for cell in notebook.cells if PROSE not in cell.metadata.get("tags", [])]
     notebook.metadata["title"] = title
     notebook.metadata["kernelspec"] = {"name": KERNEL, "display_name": KERNEL, "language": "python"}
-    launch = [sys.executable, "-c", _LAUNCH.format(folder=str(Path.cwd())), "-f", "{connection_file}"]
+    launch = python_command("-c", _LAUNCH.format(folder=str(Path.cwd())), "-f", "{connection_file}", *PLAIN_SHELL)
     with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
         spec = Path(private) / "kernels" / KERNEL / "kernel.json"
         spec.parent.mkdir(parents=True)

@@ -16,6 +16,7 @@ import nbformat
 
 import cirrnb
 from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.json_file import read_object
 from cirrnb.data.workers import Job, Outcome
 from cirrnb.data.writing import write_whole
 from cirrnb.run import faults
@@ -103,7 +104,7 @@ class NotebookJob:
         left = (self.page, *self.leaves, *([self.executed] if self.keeps else []))
         key = self.key
         try:
-            told = json.loads(self.mark.read_text(encoding="utf-8"))
+            told = read_object(self.mark, "a whole file", "Delete it.", 2**28, finite=False)
             done = told["key"] == key and all(path.exists() for path in left)
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -10,7 +10,16 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from traitlets import default
 
+from cirrnb.data.interpreter import python_command
 from cirrnb.run.warm import ADDRESS, RELAY, SETTINGS
+
+PLAIN_SHELL = (
+    # A file named like a module in the folder of the run must not be imported in its place.
+    "--InteractiveShellApp.ignore_cwd=True",
+    # Nor is anything run that is meant for somebody's own sessions.
+    "--InteractiveShellApp.exec_PYTHONSTARTUP=False",
+)
+"""Options of every kernel."""
 
 
 class OwnKernelManager(AsyncKernelManager):
@@ -32,8 +41,7 @@ class OwnKernelManager(AsyncKernelManager):
                 *self._start(),
                 "-f",
                 "{connection_file}",
-                # A file named like a module in the folder of the run must not be imported in its place.
-                "--InteractiveShellApp.ignore_cwd=True",
+                *PLAIN_SHELL,
                 # What goes wrong in a cell is told by the cell; the kernel's own log is about shutting it down.
                 "--IPKernelApp.log_level=50",
             ],
@@ -46,5 +54,5 @@ class OwnKernelManager(AsyncKernelManager):
     @staticmethod
     def _start() -> list[str]:
         if ADDRESS in os.environ:
-            return [sys.executable, "-I", "-S", str(RELAY), os.environ[ADDRESS]]
-        return [sys.executable, "-m", "ipykernel_launcher"]
+            return python_command("-I", "-S", str(RELAY), os.environ[ADDRESS])
+        return python_command("-m", "ipykernel_launcher")

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data.errors import InputError, raise_if_any
+from cirrnb.data.json_file import read_text
 from cirrnb.run.values import Kind, fits, from_text
 
 TAG = "parameters"
+MAX_NOTEBOOK = 2**28
+"""Bytes of the largest notebook that is opened."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,14 @@ def read_schema(notebook: Path) -> dict[str, Parameter]:
 def read_cells(notebook: Path) -> list[dict[str, Any]]:
     """The cells of a notebook file as plain dictionaries. Raises InputError where it is none."""
     try:
-        stored = json.loads(notebook.read_text(encoding="utf-8"))
+        # Not `read_json`: outputs of a notebook may hold NaN.
+        stored = json.loads(read_text(notebook, MAX_NOTEBOOK))
         cells = stored["cells"]
         if int(stored["nbformat"]) < 4 or not all(isinstance(cell, dict) for cell in cells):
             raise ValueError("not of format 4")
     except FileNotFoundError:
         raise InputError(notebook, "no such file", "a notebook", "Check the path.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             notebook, f"no notebook ({error})", "a Jupyter notebook of format 4", "Save it from Jupyter again."
         ) from None
@@ -85,6 +89,8 @@ def parse_schema(source: str, where: str) -> dict[str, Parameter]:
         raise InputError(
             f"{where}, parameters cell, line {error.lineno}", f"{error.msg}", "Python", "Mend the cell."
         ) from None
+    except (ValueError, RecursionError, MemoryError) as error:  # null bytes; nesting that the parser cannot follow
+        raise InputError(f"{where}, parameters cell", f"{error}", "plain assignments", "Mend the cell.") from None
     comments = _comments(source)
     schema: dict[str, Parameter] = {}
     for statement in tree.body:

@@ -28,7 +28,7 @@ def main(path: str, arguments: list[str]) -> int:
         line.connect(path)
         line.sendall(json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode() + b"\n")  # noqa: PTH109
     except OSError:
-        os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "ipykernel_launcher", *arguments])
 
     def pass_on(number: int, frame: Any) -> None:
         line.sendall(b"%d\n" % number)

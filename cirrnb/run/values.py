@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 import math
 import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import parse_json
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 _NOUNS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
@@ -118,7 +118,7 @@ def _list_from_text(text: str, kind: Kind) -> list[Any]:
     if not text.lstrip().startswith("["):
         return [from_text(part.strip(), one) for part in text.split(",")] if text.strip() else []
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError:
         raise ValueError(f"{text!r}, which begins like a JSON list and is none") from None
     if not fits(values, replace(kind, optional=False)):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.names import file_stem, folder_name
 from cirrnb.data.nifti.volume import read_header, read_volume
 from cirrnb.data.reading import read_cohort
@@ -152,7 +153,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
             note.parent.mkdir(parents=True, exist_ok=True)
             found = segment_file(segmenter, image, out, name)
             write_whole(note, json.dumps(found))
-        stored: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+        stored = read_object(note, "what was found in a scan", "Remove it; the scan is segmented again.")
     except InputError as error:
         return {"failure": error.found}
     except MemoryError:

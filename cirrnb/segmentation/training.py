@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
@@ -159,12 +160,9 @@ def _claim(out: Path, request: dict[str, Any]) -> None:
     if not path.is_file():
         write_whole(path, json.dumps(request, indent=1) + "\n")
         return
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        stored = None
+    stored = read_object(path, "what a training was begun with", "Choose another folder.")
     if stored != request:
-        differs = [name for name in request if not isinstance(stored, dict) or stored.get(name) != request[name]]
+        differs = [name for name in request if stored.get(name) != request[name]]
         raise InputError(
             out, f"a training with other settings ({', '.join(differs)})", "the same ones", "Choose another folder."
         )

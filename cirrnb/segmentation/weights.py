@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.writing import replacing, write_whole
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
 from cirrnb.simulation.anatomy import ORGANS
@@ -24,6 +25,7 @@ CONFIG, WEIGHTS = "config.json", "segmenter.safetensors"
 FORMAT = 1
 LARGEST = 64 << 20
 """Bytes a file of weights may have; the shipped one has about 3 MB."""
+_TYPES = (torch.float16, torch.float32, torch.int64)
 _TRAIN = "Train it again: cirrnb train-segmenter."
 
 
@@ -91,6 +93,8 @@ def load_network(folder: Path) -> tuple[OrganNetwork, SegmenterConfig]:
     if expected != found:
         wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
         raise InputError(path, f"weights of another network ({', '.join(wrong[:3])}, ...)", "those of one run", _TRAIN)
+    if any(value.dtype not in _TYPES for value in tensors.values()):
+        raise InputError(path, "weights of another type", "half or single precision", _TRAIN)
     weights = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     if not all(bool(torch.isfinite(value).all()) for value in weights.values() if value.is_floating_point()):
         raise InputError(path, "weights that are not finite", "numbers", _TRAIN)
@@ -110,11 +114,8 @@ def fingerprint(network: OrganNetwork) -> str:
 
 
 def _read_config(path: Path) -> SegmenterConfig:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"no readable JSON ({error})", "a whole file", _TRAIN) from error
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT or stored.get("organs") != list(ORGANS):
+    stored = read_object(path, "a whole file", _TRAIN)
+    if stored.get("format") != FORMAT or stored.get("organs") != list(ORGANS):
         raise InputError(path, "another format or other organs", f"format {FORMAT} and the same organs", _TRAIN)
     widths = stored.get("network", {}).get("widths") if isinstance(stored.get("network"), dict) else None
     fits = isinstance(widths, list) and 2 <= len(widths) <= 8 and all(type(w) is int and 1 <= w <= 1024 for w in widths)

@@ -15,6 +15,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import parse_json, read_text
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import STAGES, Cohort
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
@@ -120,9 +121,11 @@ def stored_request(root: Path) -> dict[str, Any] | None:
     their content and is left out.
     """
     try:
-        text = (root / MARK).read_text(encoding="utf-8")
-        request = json.loads(text[text.index("{") :])
+        text = read_text(root / MARK)
+        request = parse_json(text[text.index("{") :])
     except (OSError, ValueError):
+        return None
+    if not isinstance(request, dict):
         return None
     return {name: value for name, value in request.items() if name != "source"}
 

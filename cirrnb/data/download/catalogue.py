@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 
+from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import parse_json
 
 LISTINGS = 20
 """Pages and folders of a listing that are looked at, at most."""
+
+MAX_LISTING, MAX_SECONDS, MAX_ARCHIVE = 2**22, 120, 10**12
+"""Bytes and seconds of one page of a listing, and bytes of an archive, at most."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,9 @@ def look_up(data_set: DataSet, session: requests.Session, wait: tuple[float, flo
                 if told["kind"] == "folder":
                     pages.append(entry["relationships"]["files"]["links"]["related"]["href"])
                 elif told["name"] in data_set.archives:
+                    check_number("size", told["size"], 1, MAX_ARCHIVE, whole=True)
                     sha256 = str(told["extra"]["hashes"]["sha256"]).lower()
-                    found[told["name"]] = Archive(told["name"], entry["links"]["download"], int(told["size"]), sha256)
+                    found[told["name"]] = Archive(told["name"], entry["links"]["download"], told["size"], sha256)
             pages += [page["links"]["next"]] if (page.get("links") or {}).get("next") else []
         except (KeyError, TypeError, ValueError) as error:
             raise _changed(data_set, f"a listing without {error}") from error
@@ -104,16 +111,28 @@ def look_up(data_set: DataSet, session: requests.Session, wait: tuple[float, flo
 
 def _page(url: str, session: requests.Session, wait: tuple[float, float]) -> Any:
     try:
-        answer = session.get(url, timeout=wait)
-        answer.raise_for_status()
-        return answer.json()
+        with session.get(url, timeout=wait, stream=True) as answer:
+            answer.raise_for_status()
+            return parse_json(_text(answer))
     except (requests.RequestException, ValueError) as error:
         raise InputError(
             url,
-            f"no listing of the files ({type(error).__name__})",
+            f"no listing of the files ({type(error).__name__}: {str(error)[:100]})",
             "OSF's answer",
             "Is there a network, and does a proxy stand in the way (HTTPS_PROXY)? What is fetched already is kept.",
         ) from error
+
+
+def _text(answer: requests.Response) -> str:
+    """What a server answers, as long as it ends within `MAX_LISTING` bytes and `MAX_SECONDS`."""
+    content, began = bytearray(), time.monotonic()
+    for block in answer.iter_content(2**14):
+        content += block
+        if len(content) > MAX_LISTING:
+            raise ValueError(f"more than {MAX_LISTING / 1e6:.3g} MB")
+        if time.monotonic() - began > MAX_SECONDS:
+            raise ValueError(f"no end within {MAX_SECONDS} s")
+    return content.decode("utf-8")
 
 
 def _changed(data_set: DataSet, found: str) -> InputError:

@@ -13,6 +13,7 @@ from cirrnb.data.download.catalogue import DATA_SETS, Archive, DataSet, look_up
 from cirrnb.data.download.transfer import Patience, fetch, part_of
 from cirrnb.data.download.unpacking import need_room, unpack
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.writing import write_whole
 
 TERMS = "LICENCE.txt"
@@ -122,7 +123,7 @@ def _room(archive: Archive, out: Path) -> int:
 
 def _done(out: Path) -> dict[str, str]:
     try:
-        told = json.loads((out / _DONE).read_text(encoding="utf-8"))
+        told = read_object(out / _DONE, "a whole file", "Delete it.")
         return {str(name): str(value) for name, value in told.items()}
     except (OSError, ValueError, AttributeError):
         return {}

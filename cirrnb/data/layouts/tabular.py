@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.spreadsheet import unguarded
+
+MAX_BYTES, MAX_COLUMNS, MAX_ROWS = 2**26, 1000, 200_000
+"""What a table may have; a cohort of ten thousand scans has some megabytes."""
 
 _SAVE_AS = "Save the table as CSV in UTF-8 (in a spreadsheet: Save as, CSV UTF-8)."
 
@@ -46,11 +50,13 @@ def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[R
     try:
         columns = [unguarded(name).strip().lower() for name in next(reader, [])]
         _judge_columns(path, columns)
-        rows = []
+        rows: list[Row] = []
         for cells in reader:
             if any(cell.strip() for cell in cells[len(columns) :]):
                 problems.append(_too_long(path, reader.line_num, columns, cells))
             elif any(cell.strip() for cell in cells):
+                if len(rows) >= MAX_ROWS:
+                    raise InputError(path, f"more than {MAX_ROWS} rows", "one row a scan", "Split the cohort.")
                 padded = cells + [""] * (len(columns) - len(cells))
                 named = {name: unguarded(cell).strip() for name, cell in zip(columns, padded, strict=False) if name}
                 rows.append(Row(path, reader.line_num, named))
@@ -61,7 +67,11 @@ def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[R
 
 def _text(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(path, "a table of more than 64 MB", "a table of scans", "Keep one row a scan.")
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise InputError(
             path, f"a table that cannot be opened ({error.strerror or error})", "a CSV file", "Correct the path."
@@ -74,7 +84,9 @@ def _text(path: Path) -> str:
 
 
 def _judge_columns(path: Path, columns: list[str]) -> None:
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if len(columns) > MAX_COLUMNS:
+        raise InputError(path, f"{len(columns)} columns", f"at most {MAX_COLUMNS}", "Keep the columns that you need.")
+    twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
     if not any(columns):
         raise InputError(path, "an empty table", "a first line with column names", _SAVE_AS)
     if twice:

@@ -12,6 +12,9 @@ from cirrnb.data.errors import InputError
 BLOCK = 2**20
 """Bytes of a packed file taken at a time."""
 
+MAX_MEMBERS = 20_000
+"""Most gzip members of a file: bgzip begins one for each 64 kB, so that the largest scan has half as many."""
+
 SAVE_AGAIN = "Copy or download the file again, or export it again from its source."
 """Remedy for a file that was damaged on its way."""
 
@@ -24,7 +27,7 @@ class ByteStream:
     """
 
     def __init__(self, path: Path):
-        self._path, self.position = path, 0
+        self._path, self.position, self._members = path, 0, 1
         try:
             self._file = path.open("rb")
             self.compressed = self._file.peek(2)[:2] == b"\x1f\x8b"
@@ -63,6 +66,10 @@ class ByteStream:
                 rest = self._unpacker.unused_data or self._file.read(BLOCK)
                 if not rest.startswith(b"\x1f\x8b"):
                     break
+                self._members += 1
+                if self._members > MAX_MEMBERS:
+                    found = f"gzip data in more than {MAX_MEMBERS} pieces"
+                    raise InputError(self._path, found, "one piece, or blocks of 64 kB", SAVE_AGAIN)
                 self._unpacker = zlib.decompressobj(wbits=31)
             else:
                 rest = self._unpacker.unconsumed_tail or self._file.read(BLOCK)

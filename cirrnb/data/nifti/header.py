@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
+from cirrnb.data.bounds import SPACING, implausible
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.bytestream import SAVE_AGAIN, ByteStream
@@ -154,6 +155,14 @@ def _grid(path: Path, fields: nib.Nifti1Header, shape: tuple[int, int, int]) -> 
             "Convert the scan again with a tool that keeps the orientation, for example dcm2niix.",
         )
     try:
-        return Grid(shape, fields.get_best_affine())
-    except (HeaderDataError, ValueError) as error:
+        grid = Grid(shape, fields.get_best_affine())
+    except (HeaderDataError, ValueError, FloatingPointError) as error:
         raise _damaged(path, error) from error
+    if found := implausible(grid):
+        raise InputError(
+            path,
+            found,
+            f"a scan with voxels of {SPACING[0]:g} to {SPACING[1]:g} mm, in the scanner",
+            "Convert the scan again with a tool that keeps the geometry, for example dcm2niix.",
+        )
+    return grid

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.preparation.store import beside_path
 
 
@@ -33,7 +34,7 @@ class Fingerprints:
 
     def _load(self) -> dict[str, list[Any]]:
         try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
+            known = read_object(self._path, "a whole file", "Delete it.", 2**28)
             return {name: entry for name, entry in known.items() if [type(part) for part in entry] == [list, int, str]}
         except (OSError, ValueError, AttributeError, TypeError):
             return {}

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Scan
 
@@ -122,7 +123,7 @@ class Store:
 def _whole(folder: Path) -> bool:
     """True if the description can be read and every file has the size it names."""
     try:
-        files = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))["files"]
+        files = read_object(folder / "prepared.json", "a whole file", "Prepare it again.")["files"]
         return all((folder / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

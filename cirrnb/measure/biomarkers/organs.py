@@ -7,7 +7,6 @@ table: "cirrnb", "total_mr".
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.json_file import read_json
 from cirrnb.data.nifti.volume import read_volume
 
 ORGANS = ("spleen", "muscle", "caudate", "right lobe")
@@ -56,11 +56,9 @@ def _labels(path: Path) -> dict[str, list[int]]:
     expected = f"{beside.name} beside it with numbers for any of {', '.join(ORGANS)}, or the name {names}"
     remedy = "Write what the labels mean into that file."
     try:
-        told = json.loads(beside.read_text(encoding="utf-8"))
+        told = read_json(beside, expected, remedy)
     except OSError as error:
         raise InputError(path, "labels that nobody explains", expected, remedy) from error
-    except ValueError as error:
-        raise InputError(beside, "a file that is not JSON", expected, remedy) from error
     if isinstance(told, str) and told in TABLES:
         return TABLES[told]
     pairs = told.items() if isinstance(told, dict) else ()

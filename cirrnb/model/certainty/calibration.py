@@ -18,7 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.scan import STAGES
 from cirrnb.data.writing import write_whole
 from cirrnb.model.certainty.stage_sets import EVERYTHING, in_set, rank_needed, threshold
@@ -169,7 +171,7 @@ def read_calibration(run: Path | str) -> Calibration | None:
     if not path.is_file():
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_object(path, f"format {FORMAT} as this version writes it", "Copy the whole run folder again.")
         if told["format"] != FORMAT or tuple(told["stages"]) != STAGES:
             raise ValueError(f"format {told['format']}, stages {told['stages']}")
         return _checked({field.name: told[field.name] for field in fields(Calibration)})
@@ -184,12 +186,12 @@ def read_calibration(run: Path | str) -> Calibration | None:
 
 def _checked(told: dict[str, Any]) -> Calibration:
     calibration = Calibration(**told)
-    numbers = (calibration.temperature, calibration.threshold, calibration.coverage, calibration.n)
-    if not all(isinstance(one, int | float) and np.isfinite(one) for one in numbers):
-        raise ValueError("values that are no numbers")
-    fits = calibration.temperature > 0 and 0 <= calibration.threshold <= 1 and 0 < calibration.coverage < 1
-    if not fits or calibration.n < 0 or not isinstance(calibration.how, str):
-        raise ValueError(f"values that no calibration has ({numbers})")
+    check_number("temperature", calibration.temperature, *TEMPERATURES)
+    check_number("threshold", calibration.threshold, 0, 1)
+    check_number("coverage", calibration.coverage, 0.01, 0.999)
+    check_number("n", calibration.n, 0, 10**9, whole=True)
+    if not isinstance(calibration.how, str) or len(calibration.how) > 1000:
+        raise ValueError("how is no short text")
     return calibration
 
 

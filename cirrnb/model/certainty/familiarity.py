@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
 
+from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.scan import SEQUENCES
 from cirrnb.data.writing import write_whole
 
 FAMILIARITY = "familiarity.json"
@@ -111,9 +114,11 @@ def read_familiarity(run: Path | str) -> Familiarity | None:
     if not path.is_file():
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_object(path, f"format {FORMAT}", "Copy the run again.")
         if told["format"] != FORMAT:
             raise ValueError(f"format {told['format']}")
+        if any(name not in SEQUENCES for name in told["usual"]):
+            raise ValueError(f"sequences {list(told['usual'])}")
         return Familiarity({name: _checked(one) for name, one in told["usual"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"no readable file ({error})", f"format {FORMAT}", "Copy the run again.") from error
@@ -152,10 +157,12 @@ def _scale(rows: Numbers) -> Numbers:
 
 
 def _checked(told: Mapping[str, object]) -> Usual:
+    check_number("limit", told["limit"], 1e-6, 1e6)
     usual = Usual(np.array(told["mean"], float), np.array(told["precision"], float), float(told["limit"]))  # type: ignore[arg-type]
     count = 7 + 2 * int(np.prod(TILES))
     if usual.mean.shape != (count,) or usual.precision.shape != (count, count) or not usual.limit > 0:
         raise ValueError("numbers of another shape")
-    if not (np.isfinite(usual.mean).all() and np.isfinite(usual.precision).all()):
-        raise ValueError("numbers that are not finite")
+    # Prepared brightness lies between -0.5 and 2; a feature's spread is taken for at least 1e-6.
+    if not (np.abs(usual.mean).max() <= 10 and np.abs(usual.precision).max() <= 1e15):
+        raise ValueError("numbers that no prepared scan has")
     return usual

@@ -75,6 +75,11 @@ def _create(name: str, pretrained: bool) -> nn.Module:
         raise InputError(
             "backbone", f"{name}, of which timm gives no feature maps", "a model with maps", "Choose another, resnet18."
         ) from error
+    except RuntimeError as error:
+        if pretrained:
+            raise  # most often there is no network
+        found = f"{name}, which timm cannot build ({str(error)[:200]})"
+        raise InputError("backbone", found, "a model that it can", "Choose another, resnet18.") from error
 
 
 def _forbid_in_place(model: nn.Module) -> None:

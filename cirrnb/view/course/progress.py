@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from cirrnb.data.json_file import parse_json, read_text
 from cirrnb.data.scan import STAGES
 from cirrnb.data.writing import write_whole
 
@@ -92,10 +93,10 @@ class Progress:
         if self.file is None:
             return
         try:
-            text = self.file.read_text(encoding="utf-8")
+            text = read_text(self.file)
         except FileNotFoundError:
             return
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             self._set_aside(type(error).__name__)
             return
         try:
@@ -134,7 +135,7 @@ class Progress:
 
 def _read(text: str) -> tuple[dict[str, list[Answers]], dict[str, dict[str, Any]]]:
     """Quizzes and exercises of a file's text; ValueError or KeyError where it is none of ours."""
-    stored = json.loads(text)
+    stored = parse_json(text)
     if not isinstance(stored, dict) or stored.get("version") != VERSION:
         raise ValueError(f"not of version {VERSION}")
     quizzes: dict[str, list[Answers]] = {}

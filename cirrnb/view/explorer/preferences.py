@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from cirrnb.data.json_file import read_object
 from cirrnb.data.writing import write_whole
 
 ANSWER_FIRST = "answer_first"
@@ -23,7 +24,7 @@ def answer_first() -> bool:
     2023;307:e222176).
     """
     try:
-        return bool(json.loads(preferences_file().read_text(encoding="utf-8"))[ANSWER_FIRST])
+        return read_object(preferences_file(), "preferences", "Delete it.")[ANSWER_FIRST] is True
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

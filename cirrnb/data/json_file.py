@@ -1,0 +1,109 @@
+"""JSON from files that may come from anywhere: within limits, each key once, every number finite, every text printable.
+
+Python's own reader takes NaN and infinities, the last of repeated keys, and nesting up to the depth of its stack.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cirrnb.data.errors import InputError
+
+MAX_BYTES = 2**24
+"""Largest file read: sixteen megabytes, eighty times the largest that the package writes for a model."""
+
+MAX_DEPTH = 40
+"""Deepest nesting of lists and objects."""
+
+MAX_DIGITS = 19
+"""Longest whole number; longer ones fit no 64-bit integer and may overflow a float."""
+
+
+def parse_json(text: str, finite: bool = True) -> Any:
+    """The value of a JSON text. `finite=False` takes NaN and infinities, which stand for unknown figures in what the
+    package keeps for itself. Raises ValueError that says what is wrong with the text."""
+    real = _real if finite else float
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_int=_whole, parse_float=real, parse_constant=real)
+        _judge(value)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    return value
+
+
+def read_json(path: Path, expected: str, remedy: str, most: int = MAX_BYTES, finite: bool = True) -> Any:
+    """The value of a JSON file of at most `most` bytes.
+
+    Raises
+    ------
+    InputError
+        If the content is not JSON as described above; `expected` and `remedy` are passed on.
+    OSError
+        If the file cannot be read.
+    """
+    try:
+        return parse_json(read_text(path, most), finite)
+    except ValueError as error:
+        raise InputError(path, f"no readable JSON ({str(error)[:200]})", expected, remedy) from error
+
+
+def read_object(path: Path, expected: str, remedy: str, most: int = MAX_BYTES, finite: bool = True) -> dict[str, Any]:
+    """As `read_json`, of a file that holds an object."""
+    value = read_json(path, expected, remedy, most, finite)
+    if not isinstance(value, dict):
+        raise InputError(path, f"JSON that is no object ({str(value)[:80]!r})", expected, remedy)
+    return value
+
+
+def read_text(path: Path, most: int = MAX_BYTES) -> str:
+    """The text of a UTF-8 file of at most `most` bytes. Raises ValueError for any other, OSError as `open` does."""
+    if not path.is_file() and path.exists():
+        raise ValueError("no ordinary file")  # reading a pipe or a device may never end
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most / 1e6:.3g} MB")
+    return content.decode("utf-8")
+
+
+def has_surrogates(text: str) -> bool:
+    """Whether a text holds half of a character, which no file, page or table can be written with."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r:.80} more than once")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text:.40}, which is not finite")
+    return value
+
+
+def _judge(value: Any) -> None:
+    """Raise ValueError for deep nesting and for texts that cannot be written."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        texts = [one for one in level if isinstance(one, str)]
+        texts += [name for one in level if isinstance(one, dict) for name in one]
+        if any(map(has_surrogates, texts)):
+            raise ValueError("half of a character (a lone surrogate)")
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [one for some in inner for one in some]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")

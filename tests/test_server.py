@@ -1,0 +1,180 @@
+"""The server of explorer and course: who it answers, what it executes, and what its pages may load."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+from nbformat import v4, write
+from offline_browser import CHROMIUM, FLAGS
+from stub_modules import stub_folder
+
+from cirrnb.data.interpreter import python_command
+from cirrnb.run.server import HEADERS
+
+SERVE = """
+import sys
+from pathlib import Path
+from cirrnb.run.explore import serve
+tell = lambda said: print(said, flush=True)
+raise SystemExit(serve(Path(sys.argv[1]), {}, "The page", port=0, browser=False, tell=tell))
+"""
+KERNEL = "00000000-0000-0000-0000-000000000000"
+PATHS = ("/", "/voila/static/x", "/voila/templates/lab/static/voila.js", f"/api/kernels/{KERNEL}", "/voila/files/x")
+SOCKET = f"/api/kernels/{KERNEL}/channels"
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+@dataclass
+class Site:
+    """A running server: its port and token, a valid cookie, and the list of executed stubs."""
+
+    port: int
+    token: str
+    executed: Path
+    cookie: str = ""
+
+    def ask(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, Any, str]:
+        """Status, headers and text of an answer; a Host header that is handed in replaces the real one."""
+        headers = {"Host": f"127.0.0.1:{self.port}", **(headers or {})}
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            line.putrequest(method, path, skip_host=True)
+            for name, value in headers.items():
+                line.putheader(name, value)
+            line.endheaders()
+            answer = line.getresponse()
+            text = "" if answer.status == 101 else answer.read().decode()
+            return answer.status, answer.headers, text
+        finally:
+            line.close()
+
+
+def first_cookie(site: Site, process: subprocess.Popen[str]) -> str:
+    """What the server gives for its token, once it answers."""
+    while process.poll() is None:
+        try:
+            return site.ask(f"/?token={site.token}")[1]["Set-Cookie"].split(";")[0]
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError("the server ended")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Generator[Site]:
+    folder = tmp_path_factory.mktemp("present")
+    executed = stub_folder(folder)
+    cell = v4.new_code_cell("import random, pandas\nprint('told by', 'the kernel')")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = v4.new_notebook(cells=[cell], metadata=kernel)
+    source = tmp_path_factory.mktemp("source") / "page.ipynb"
+    write(notebook, source)
+    scratch = tmp_path_factory.mktemp("scratch")
+    process = subprocess.Popen(
+        python_command("-c", SERVE, str(source)),
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = urlsplit(re.search(r"http://\S+", process.stdout.readline()).group())
+        made = Site(address.port, address.query.removeprefix("token="), executed)
+        made.cookie = first_cookie(made, process)
+        yield made
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, 143)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [*PATHS, SOCKET])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Cookie": ""},
+        {"Cookie": "cirrnb-{port}=1"},
+        {"Host": "rebound.example:{port}"},
+        {"Host": "127.0.0.1.rebound.example:{port}"},
+        {"Host": "localhost.rebound.example:{port}"},
+        {"Host": "[::1]x"},
+        {"Origin": "http://rebound.example"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+    ],
+    ids=lambda change: "-".join(next(iter(change.items()))),
+)
+def test_strangers_are_refused(site: Site, path: str, change: dict[str, str]) -> None:
+    headers = {"Cookie": site.cookie, **(UPGRADE if path == SOCKET else {})}
+    headers |= {name: value.format(port=site.port) for name, value in change.items()}
+    status, answer, text = site.ask(path, headers)
+    assert status == 403 and site.token not in text
+    assert {name: answer[name] for name in HEADERS} == HEADERS
+
+
+@pytest.mark.parametrize("token", ["", "x", "\u00e9"])
+def test_a_wrong_token_is_refused(site: Site, token: str) -> None:
+    assert site.ask(f"/?token={quote(token)}")[0] == 403
+
+
+def test_whoever_has_the_token_sees_the_page_and_nothing_of_the_present_folder_runs(site: Site) -> None:
+    status, headers, _ = site.ask(f"/?token={site.token}", {"Host": f"localhost:{site.port}"})
+    assert status == 302 and headers["Location"] == "/" and "HttpOnly" in headers["Set-Cookie"]
+    status, headers, text = site.ask("/", {"Cookie": site.cookie})
+    assert status == 200 and "told by the kernel" in text
+    assert "no-store" in headers["Cache-Control"]
+    assert headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
+    assert not re.findall(r'(?:src|href)="?(?:https?:)?//', text)
+    assert not site.executed.exists(), site.executed.read_text()
+
+
+@pytest.mark.parametrize("path", ["/voila/files/nothing", "/voila/static/nothing", f"/api/kernels/{KERNEL}", "/a/b"])
+def test_an_error_loads_nothing(site: Site, path: str) -> None:
+    _, headers, text = site.ask(path, {"Cookie": site.cookie})
+    assert "<" not in text and "//" not in text
+    assert headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
+
+
+@pytest.mark.browser
+def test_a_name_that_is_pointed_to_this_machine_shows_nothing(site: Site) -> None:
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip("no /usr/bin/chromium")
+    with api.sync_playwright() as playwright:
+        rebound = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS, rebound])
+        page = browser.new_page()
+        # Even where the browser has been given the cookie, and where the token is known.
+        page.goto(f"http://127.0.0.1:{site.port}/?token={site.token}")
+        assert "told by the kernel" in page.content() and page.url == f"http://127.0.0.1:{site.port}/"
+        for query in ("", f"?token={site.token}"):
+            assert page.goto(f"http://rebound.example:{site.port}/{query}").status == 403
+        fetched = page.evaluate(
+            """async (port) => {
+                const opened = await new Promise(done => {
+                    const socket = new WebSocket(`ws://127.0.0.1:${port}/api/kernels/none-a-b-c-d/channels`);
+                    socket.onopen = () => done("open"); socket.onerror = () => done("refused");
+                });
+                const read = await fetch(`http://127.0.0.1:${port}/`, {credentials: "include"}).then(
+                    answer => answer.text(), () => "refused");
+                return [opened, read];
+            }""",
+            site.port,
+        )
+        assert fetched == ["refused", "refused"]
+        browser.close()
