@@ -19,7 +19,7 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.volume import read_volume
 from cirrnb.data.orientation import Orientation
 from cirrnb.segmentation.segmenter import Segmenter
-from cirrnb.simulation.anatomy import ORGANS
+from cirrnb.simulation.tissue_shares import ORGANS
 
 HERE = Path(__file__).resolve().parent
 HEIGHT, COLUMNS, TITLE = 190, 7, 22

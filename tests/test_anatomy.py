@@ -9,20 +9,13 @@ import numpy as np
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.simulation.anatomy import (
-    LIVER,
-    ORGANS,
-    build_anatomy,
-    load_anatomy,
-    organ_shares,
-    save_anatomy,
-    tissue_shares,
-)
+from cirrnb.simulation.anatomy import build_anatomy, load_anatomy, save_anatomy
 from cirrnb.simulation.body import Body, Frame
 from cirrnb.simulation.fields import Points
 from cirrnb.simulation.patients import draw_patient, plan
 from cirrnb.simulation.scene import paint
 from cirrnb.simulation.tissue import TISSUES
+from cirrnb.simulation.tissue_shares import LIVER, ORGANS, organ_shares, tissue_shares
 from cirrnb.simulation.wide import draw_wide_body
 
 

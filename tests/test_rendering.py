@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cirrnb.simulation.anatomy import LIVER, Anatomy, build_anatomy
-from cirrnb.simulation.rendering import BODY, SIZE, draw_signals, render, render_other
+from cirrnb.simulation.anatomy import Anatomy, build_anatomy
+from cirrnb.simulation.contrast import draw_signals
+from cirrnb.simulation.rendering import BODY, SIZE, render, render_other
 from cirrnb.simulation.tissue import TISSUES
+from cirrnb.simulation.tissue_shares import LIVER
 from cirrnb.simulation.wide import draw_wide_body
 
 

@@ -21,8 +21,8 @@ from cirrnb.segmentation.network import NetworkSettings, OrganNetwork, fused
 from cirrnb.segmentation.segmenter import BODY, Segmenter, clean
 from cirrnb.segmentation.weights import LARGEST, SegmenterConfig, load_network, save_network, shipped_folder
 from cirrnb.segmentation.working_grid import WorkingGrid
-from cirrnb.simulation.anatomy import LIVER, ORGANS
 from cirrnb.simulation.cohort import simulate_cohort
+from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
 LPS = (-1.0, -1.0, 1.0)
 SMALL = NetworkSettings(widths=(4, 8, 8))

@@ -16,8 +16,9 @@ from cirrnb.segmentation.network import NetworkSettings
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.segmentation.slabs import NOT_LIVER, SOME_LIVER, Mixture, Slabs, loss_of
 from cirrnb.segmentation.training import TrainingSettings, build_anatomies, train_segmenter
-from cirrnb.simulation.anatomy import LIVER, build_anatomy, save_anatomy
+from cirrnb.simulation.anatomy import build_anatomy, save_anatomy
 from cirrnb.simulation.cohort import simulate_cohort
+from cirrnb.simulation.tissue_shares import LIVER
 from cirrnb.simulation.wide import draw_wide_body
 
 SETTINGS = TrainingSettings(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cirrnb.simulation.anatomy import ORGANS
+from cirrnb.simulation.tissue_shares import ORGANS
 
 CHANNELS = 2
 """Input channels, see `cirrnb.segmentation.inputs`."""

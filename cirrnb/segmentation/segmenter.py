@@ -19,7 +19,7 @@ from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.network import OrganNetwork, fused
 from cirrnb.segmentation.weights import SegmenterConfig, fingerprint, load_network, shipped_folder
 from cirrnb.segmentation.working_grid import WorkingGrid
-from cirrnb.simulation.anatomy import LIVER, ORGANS
+from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
 PIECE, CONTEXT = 16, 4
 """Slices labelled at a time, and slices on either side of them that are only looked at."""

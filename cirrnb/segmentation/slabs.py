@@ -17,8 +17,10 @@ from cirrnb.data.orientation import Orientation
 from cirrnb.data.scan import Scan
 from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.working_grid import WorkingGrid
-from cirrnb.simulation.anatomy import LIVER, load_anatomy
-from cirrnb.simulation.rendering import SIZE, Slab, acquire_slab, render, render_other
+from cirrnb.simulation.acquisition import acquire_slab
+from cirrnb.simulation.anatomy import load_anatomy
+from cirrnb.simulation.rendering import SIZE, Slab, render, render_other
+from cirrnb.simulation.tissue_shares import LIVER
 
 SLAB_SLICES = (1, 2, 4, 8)
 SLAB_CHANCES = (0.1, 0.25, 0.4, 0.25)

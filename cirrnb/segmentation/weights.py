@@ -18,8 +18,8 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.writing import replacing, write_whole
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
-from cirrnb.simulation.anatomy import ORGANS
 from cirrnb.simulation.rendering import PIXEL
+from cirrnb.simulation.tissue_shares import ORGANS
 
 CONFIG, WEIGHTS = "config.json", "segmenter.safetensors"
 FORMAT = 1

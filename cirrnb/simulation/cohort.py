@@ -19,10 +19,10 @@ from cirrnb.data.json_file import parse_json, read_text
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import STAGES, Cohort
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
-from cirrnb.simulation.anatomy import ORGANS
 from cirrnb.simulation.patients import Plan, draw_patient, plan, plan_from, row
 from cirrnb.simulation.scans import scanner, simulate_scan, write
 from cirrnb.simulation.signs import SIGNS
+from cirrnb.simulation.tissue_shares import ORGANS
 
 SIMULATOR_VERSION = "1.1"
 """Version of what is simulated: raised by hand when an equal request gives other scans, masks or truth. A test on the
@@ -65,7 +65,7 @@ def simulate_cohort(
     healthy : healthy subjects, by default none for "small" and the published 55 otherwise.
     workers : processes, by default one a core; the bytes written do not depend on it.
     organs : also write organs/<source>/<sequence>: labels of liver lobes, spleen, ascites and others, see
-        `cirrnb.simulation.anatomy.ORGANS`.
+        `cirrnb.simulation.tissue_shares.ORGANS`.
 
     Raises
     ------

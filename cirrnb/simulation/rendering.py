@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cirrnb.simulation.anatomy import LIVER, ORGANS, SHARE_UNIT, TISSUE_NAMES, Anatomy
-from cirrnb.simulation.signal import Protocol, tissue_signals
-from cirrnb.simulation.tissue import TISSUES
+from cirrnb.simulation.acquisition import acquire_slab, smooth_field
+from cirrnb.simulation.anatomy import SHARE_UNIT, TISSUE_NAMES, Anatomy
+from cirrnb.simulation.contrast import draw_signals
+from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
 RENDERING_VERSION = 2
 """Raised by hand when slabs drawn from equal shares and seeds change."""
@@ -41,84 +42,6 @@ class Slab:
     image: Tensor
     label: Tensor
     spacing: float
-
-
-def draw_signals(random: np.random.Generator) -> tuple[dict[str, float], str]:
-    """Signal of every tissue, and whose texture of the liver goes with it.
-
-    Three in four follow the signal equations of T1W or T2W over all field strengths, with and without fat suppression,
-    contrast agent, flow; in phase and opposed phase; the rest draw each tissue's signal at random.
-    """
-    sequence = "T1W" if random.random() < 0.5 else "T2W"
-    if random.random() < 0.75:
-        signals = tissue_signals(_wide_protocol(random, sequence))
-        jitter = float(random.choice((0.1, 0.25, 0.4)))
-    else:
-        signals = {name: float(random.uniform(0.02, 1)) for name in TISSUES}
-        if random.random() < 0.5:
-            signals["air"] = 0.0
-        jitter = 0.0
-    signals = {name: value * float(np.exp(jitter * random.standard_normal())) for name, value in signals.items()}
-    _tie(random, signals)
-    if random.random() < 0.3:  # iron or fat in the liver, a spleen far brighter than it
-        signals["liver"] *= float(np.exp(random.uniform(np.log(0.3), np.log(1.3))))
-    if random.random() < 0.3:
-        signals["spleen"] *= float(random.uniform(0.8, 2.5))
-    if random.random() < 0.12:  # opposed phase: water and fat of one voxel cancel, organs get a black outline
-        for name in ("fat", "stranded fat", "marrow"):
-            signals[name] = -signals[name]
-    for name in ("air", "lung", "cortical bone"):
-        signals[name] = min(signals[name], float(random.uniform(0, 0.35)))
-    return signals, sequence
-
-
-def _tie(random: np.random.Generator, signals: dict[str, float]) -> None:
-    """Tissues that look alike on most scans do so on most slabs; fat within the belly may look like anything."""
-    for name, like in (("vein", "portal vein"), ("artery", "vein"), ("septa", "liver"), ("duct", "bile")):
-        if random.random() < 0.6:
-            signals[name] = signals[like] * float(random.uniform(0.8, 1.25))
-    if random.random() < 0.75:
-        signals["stranded fat"] = signals["fat"] * float(random.uniform(0.7, 1.1))
-    elif random.random() < 0.7:
-        signals["stranded fat"] = signals[str(random.choice(("muscle", "hollow wall", "bowel content")))]
-    if random.random() < 0.15:
-        signals["bile"] = signals["liver"] * float(random.uniform(0.5, 1.6))
-
-
-def _wide_protocol(random: np.random.Generator, sequence: str) -> Protocol:
-    field = str(random.choice(("1.5 T", "3 T")))
-    suppressed = float(random.uniform(0.03, 0.4)) if random.random() < 0.55 else float(random.uniform(0.7, 1.2))
-    if sequence == "T1W":
-        enhanced = random.random() < 0.6
-        return Protocol(
-            *(sequence, field),
-            repetition=float(random.uniform(2.5, 12)),
-            echo=float(random.uniform(0.8, 5)),
-            flip=float(random.uniform(2, 30)),
-            fat_kept=suppressed,
-            dose=float(random.uniform(0.4, 1.6)) if enhanced else 0.0,
-            inflow=(1.0, 1.0),
-            noise=0.0,
-            blur=0.0,
-            bias=0.0,
-            ghost=0.0,
-            gain=1.0,
-        )
-    bright = random.random() < 0.5
-    return Protocol(
-        *(sequence, field),
-        repetition=float(random.uniform(1200, 7000)),
-        echo=float(random.uniform(40, 140)),
-        flip=90.0,
-        fat_kept=suppressed,
-        dose=0.0,
-        inflow=tuple(float(v) for v in (random.uniform(0.3, 1.2, 2) if bright else random.uniform(0.02, 0.3, 2))),  # type: ignore[arg-type]
-        noise=0.0,
-        blur=0.0,
-        bias=0.0,
-        ghost=0.0,
-        gain=1.0,
-    )
 
 
 def render(anatomy: Anatomy, random: np.random.Generator, slices: int) -> Slab:
@@ -213,14 +136,14 @@ def _packed(
     size = float(random.uniform(18, 55))
     extents = [count * step for count, step in zip(image.shape, anatomy.spacing, strict=True)]
     cells = [max(2, round(extent / size) + 1) for extent in extents]
-    fields = torch.stack([_field(random, image.shape, (cells[0], cells[1], cells[2])) for _ in range(4)])
+    fields = torch.stack([smooth_field(random, image.shape, (cells[0], cells[1], cells[2])) for _ in range(4)])
     first, second = fields.topk(2, dim=0).values
     table = torch.tensor([signals[str(random.choice(loops))] for _ in range(4)], dtype=torch.float32).abs()
     content = table[fields.argmax(dim=0)]
     wall = signals["hollow wall" if random.random() < 0.5 else "fat"]
     content = torch.where(first - second < float(random.uniform(0.02, 0.3)), torch.full_like(content, wall), content)
     # Some fat stays: towards the back more of it, as around the kidneys.
-    keep = (_field(random, image.shape, (2, 3, 3)) > float(random.uniform(0.3, 2))).float()
+    keep = (smooth_field(random, image.shape, (2, 3, 3)) > float(random.uniform(0.3, 2))).float()
     return image + torch.from_numpy(amount) * (1 - keep) * (content - signals["stranded fat"])
 
 
@@ -278,115 +201,12 @@ def _lesions(random: np.random.Generator, image: Tensor, label: Tensor, centres:
     return image
 
 
-def acquire_slab(
-    random: np.random.Generator, image: Tensor, label: Tensor, plane: str = "axial", painted: bool = True
-) -> Tensor:
-    """What a scanner makes of a clean (slices, rows, columns) slab; stronger than most scanners do it.
-
-    Of images that were not painted but acquired, texture and resolution are left as they are. Where the field of view
-    is cut, `label` becomes 0 beyond it, in place.
-    """
-    if painted:
-        image = _texture(random, image)
-    image = image * _shading(random, image.shape)
-    if painted:
-        image = _blur(random, image, plane)
-    if random.random() < 0.2:
-        image = _ghosts(random, image)
-    inside = label > 0
-    level = float(image[inside].mean()) if bool(inside.any()) else 1.0
-    level = level if level > 0 else 1.0
-    sigma = level * float(np.exp(random.uniform(np.log(0.01), np.log(0.16 if painted else 0.06))))
-    noise = torch.from_numpy(random.standard_normal((2, *image.shape), dtype=np.float32))
-    if random.random() < 0.5:
-        noise = functional.avg_pool2d(noise, 3, 1, 1) * 2.5
-    image = torch.hypot(image + sigma * noise[0], sigma * noise[1])
-    if painted and random.random() < 0.3:
-        image = image * inside
-    if random.random() < 0.2:
-        image, label[...] = _cut(random, image, label)
-    return (image / level).clamp_min_(0) ** float(random.uniform(0.65, 1.5))
-
-
-def _field(random: np.random.Generator, shape: torch.Size, cells: tuple[int, int, int]) -> Tensor:
-    """Smooth noise of about unit variance."""
-    coarse = torch.from_numpy(random.standard_normal((1, 1, *cells)).astype(np.float32)) * 1.5
-    return functional.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0]
-
-
-def _texture(random: np.random.Generator, image: Tensor) -> Tensor:
-    """Grain and patches of real tissue, rougher than painted ones."""
-    depth = image.shape[0]
-    for low, high, most in ((28, 56, 0.14), (9, 20, 0.12)):
-        amount, cells = float(random.uniform(0, most)), int(random.integers(low, high))
-        image = image * (1 + amount * _field(random, image.shape, (max(2, depth), cells, cells))).clamp_min_(0.1)
-    return image
-
-
-def _shading(random: np.random.Generator, shape: torch.Size) -> Tensor:
-    """Receive field: smooth humps, and coils in front, behind or on a side that see the near better than the far."""
-    field = float(random.uniform(0, 0.35)) * _field(random, shape, (2, 4, 4))
-    if random.random() < 0.3:  # slices that lie towards the end of the coil, or were gained apart
-        field = field + float(random.uniform(0, 0.7)) * _field(random, shape, (shape[0] + 1, 1, 1))
-    if random.random() < 0.5:
-        y = torch.linspace(0, 1, shape[1])[:, None]
-        x = torch.linspace(0, 1, shape[2])[None, :]
-        reach = random.uniform(0.25, 1.2, 4)
-        gain = random.uniform(0.05, 1, 4)
-        parts = zip((y, 1 - y, x, 1 - x), reach, gain, strict=True)
-        near = torch.full(shape[1:], 1e-3)
-        for away, depth, strength in parts:
-            near = near + float(strength) * torch.exp(-away / float(depth))
-        field = field + (near / near.mean()).log()
-    return field.exp()
-
-
-def _blur(random: np.random.Generator, image: Tensor, plane: str) -> Tensor:
-    if plane != "axial":  # slices lie along rows or columns: averaged over their thickness there
-        width = int(random.choice((2, 2, 3))) if random.random() < 0.9 else 4
-        axis = 1 if plane == "coronal" else 2
-        sizes = (width, 1) if axis == 1 else (1, width)
-        coarse = functional.avg_pool2d(image[None], sizes, sizes, ceil_mode=True)
-        return functional.interpolate(coarse, size=image.shape[1:], mode="bilinear", align_corners=False)[0]
-    if random.random() < 0.4:
-        sigma = random.uniform(0.3, 1.0, 2)
-        for axis in (0, 1):
-            steps = torch.arange(-2, 3, dtype=torch.float32)
-            weights = torch.exp(-0.5 * (steps / float(sigma[axis])) ** 2)
-            kernel = (weights / weights.sum()).reshape(1, 1, *((5, 1) if axis == 0 else (1, 5)))
-            image = functional.conv2d(image[:, None], kernel, padding=(2, 0) if axis == 0 else (0, 2))[:, 0]
-    if random.random() < 0.08:  # voxels of up to 12 mm
-        size = int(random.integers(2, 5))
-        coarse = functional.avg_pool2d(image[None], size, size, ceil_mode=True)
-        image = functional.interpolate(coarse, size=image.shape[1:], mode="bilinear", align_corners=False)[0]
-    return image
-
-
-def _ghosts(random: np.random.Generator, image: Tensor) -> Tensor:
-    axis = 1 if random.random() < 0.75 else 2
-    shift = int(random.integers(image.shape[axis] // 8, image.shape[axis] // 3))
-    strength = float(random.uniform(0.03, 0.15))
-    phase = torch.from_numpy(np.cos(random.uniform(0, 2 * np.pi, (image.shape[0], 1, 1))).astype(np.float32))
-    return (image + strength * phase * (image.roll(shift, axis) + image.roll(-shift, axis) - 0.6 * image)).abs()
-
-
-def _cut(random: np.random.Generator, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """A field of view that ends within the body: nothing beyond."""
-    keep = torch.zeros(image.shape[1:], dtype=torch.bool)
-    rows = sorted(random.integers(0, image.shape[1], 2))
-    columns = sorted(random.integers(0, image.shape[2], 2))
-    top, bottom = min(rows[0], 30), max(rows[1], image.shape[1] - 30)
-    left, right = min(columns[0], 36), max(columns[1], image.shape[2] - 36)
-    keep[top:bottom, left:right] = True
-    return image * keep, label * keep
-
-
 def render_other(random: np.random.Generator, slices: int) -> Slab:
     """A slab without an abdomen: head, neck, legs, breast or phantom, as ellipses within ellipses; all of it "body"."""
     rows, columns = SIZE
     y, x = torch.meshgrid(torch.arange(rows) - rows / 2.0, torch.arange(columns) - columns / 2.0, indexing="ij")
     image, inside = torch.zeros(rows, columns), torch.zeros(rows, columns, dtype=torch.bool)
-    wobble = _field(random, torch.Size((1, rows, columns)), (1, 7, 7))[0] * 0.06
+    wobble = smooth_field(random, torch.Size((1, rows, columns)), (1, 7, 7))[0] * 0.06
     parts = int(random.choice((1, 1, 1, 2, 2, 3)))
     for part in range(parts):
         middle = np.array(

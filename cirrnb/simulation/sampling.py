@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 
 from cirrnb.data.grid import Grid
-from cirrnb.simulation.anatomy import largest, organ_shares
 from cirrnb.simulation.body import HALF_DEPTH, Body, Frame
 from cirrnb.simulation.fields import Array, Points
 from cirrnb.simulation.scene import paint
+from cirrnb.simulation.tissue_shares import largest, organ_shares
 
 SLAB_POINTS = 800_000
 
@@ -115,7 +115,7 @@ def sample(
 
 
 def organ_map(body: Body, sampling: Sampling) -> NDArray[np.uint8]:
-    """(x, y, z) labels of the organs (see `cirrnb.simulation.anatomy.ORGANS`) on a scan's acquired pixels."""
+    """(x, y, z) labels of the organs (see `cirrnb.simulation.tissue_shares.ORGANS`) on a scan's acquired pixels."""
     label = np.empty((*sampling.acquired, sampling.matrix[2]), np.uint8)
     for here, frame in _frames(body, sampling):
         shares = organ_shares(body, frame)

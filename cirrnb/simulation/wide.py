@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from cirrnb.simulation import liver, organs
-from cirrnb.simulation.anatomy import Anatomy, Named, build_anatomy
+from cirrnb.simulation.anatomy import Anatomy, build_anatomy
 from cirrnb.simulation.body import HALF_DEPTH, HALF_WIDTH, HIDDEN, Body, Frame, Layer, draw_body
 from cirrnb.simulation.fields import Vector, capsule, coverage, ellipsoid, smooth_max
+from cirrnb.simulation.tissue_shares import Named
 
 WIDE_STREAM = 60
 """Keeps these random numbers apart from those of simulated patients."""

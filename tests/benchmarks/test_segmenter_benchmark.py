@@ -25,8 +25,8 @@ from sklearn.metrics import roc_auc_score
 from cirrnb.data.nifti.volume import read_volume
 from cirrnb.data.reading import read_cohort
 from cirrnb.segmentation.segmenter import Segmentation, Segmenter
-from cirrnb.simulation.anatomy import LIVER, ORGANS
 from cirrnb.simulation.cohort import simulate_cohort
+from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
 pytestmark = pytest.mark.benchmark
 

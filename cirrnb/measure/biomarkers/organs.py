@@ -23,8 +23,8 @@ TABLES = {
     "total_mr": {"spleen": [1], "muscle": [46, 47]},
     "cirrnb": {"spleen": [4], "muscle": [11], "caudate": [3], "right lobe": [1]},
 }
-"""Labels of known programs: the package's own segmenter (`cirrnb.simulation.anatomy.ORGANS`), and TotalSegmentator's
-task total_mr (muscle: the autochthonous back muscles, left and right;
+"""Labels of known programs: the package's own segmenter (`cirrnb.simulation.tissue_shares.ORGANS`), and
+TotalSegmentator's task total_mr (muscle: the autochthonous back muscles, left and right;
 D'Antonoli et al., Radiology 2025;314:e241613)."""
 
 
