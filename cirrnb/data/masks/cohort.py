@@ -7,19 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
-from numpy.typing import NDArray
-
 from cirrnb.data.errors import InputError
 from cirrnb.data.masks.mrsegmentator import NAME, find_program, segment
 from cirrnb.data.masks.plausibility import doubts
 from cirrnb.data.names import file_stem
+from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.nifti.volume import read_header
 from cirrnb.data.reading import read_cohort
-from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.scan import Cohort
 from cirrnb.data.spreadsheet import write_csv
-from cirrnb.data.writing import replacing
 
 BY, DOUBTS = "mask_by", "mask_doubts"
 """Columns that mark a mask as a program's, and say what speaks against it."""
@@ -68,21 +64,13 @@ def add_masks(
     for name, mask in made.masks.items():
         scan = bare[name]
         stem = file_stem(scan.subject, scan.sequence, "liver")
-        paths[name] = _write(mask, scan, out / "masks" / f"{stem}.nii.gz")
-        drawn[name] = doubts(mask, read_header(scan.image).grid)
+        path, grid = out / "masks" / f"{stem}.nii.gz", read_header(scan.image).grid
+        paths[name] = save_volume(path, mask, grid, scan=scan.image, description=f"liver mask by {NAME}")
+        drawn[name] = doubts(mask, grid)
     _write_table(table, people, paths, drawn)
     if people.simulated:
         (out / "SIMULATED.txt").write_text("The scans of this table are simulated.\n", encoding="utf-8")
     return Masked(table, drawn, made.failed)
-
-
-def _write(mask: NDArray[np.bool_], scan: Scan, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(mask.astype(np.uint8), read_header(scan.image).grid.affine)
-    image.header["descrip"] = f"liver mask by {NAME}".encode()
-    with replacing(path) as beside:
-        nib.save(image, beside)
-    return path
 
 
 def _write_table(table: Path, people: Cohort, paths: Mapping[str, Path], drawn: Mapping[str, tuple[str, ...]]) -> None:

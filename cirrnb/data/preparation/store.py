@@ -23,6 +23,10 @@ from cirrnb.data.scan import Scan
 VERSION = 1
 """Part of every key. Raise it when the same file and settings come out otherwise than before."""
 
+JUDGED = 1
+"""Part of each description. Raise it when more is judged or noted of the same files, so that scans of before are looked
+at again; their keys, by which trainings and pages know them, stay."""
+
 FORGOTTEN = 24 * 3600
 """Seconds after which a half-written folder of another computer is taken for left behind."""
 
@@ -72,7 +76,7 @@ class Store:
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
             files = {f"{name}.npy": _save(beside / f"{name}.npy", array) for name, array in arrays.items()}
-            told = {**description, "version": VERSION, "files": files}
+            told = {**description, "version": VERSION, "judged": JUDGED, "files": files}
             (beside / "prepared.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
             self._place(beside, self.folder / key)
         except OSError as error:
@@ -120,10 +124,11 @@ class Store:
 
 
 def _whole(folder: Path) -> bool:
-    """True if the description can be read and every file has the size it names."""
+    """True if the description can be read, tells all that is judged today, and every file has the size it names."""
     try:
-        files = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))["files"]
-        return all((folder / name).stat().st_size == size for name, size in files.items())
+        told = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+        files, judged = told["files"], int(told.get("judged", 0))
+        return judged >= JUDGED and all((folder / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
