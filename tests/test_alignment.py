@@ -18,6 +18,12 @@ PREPARATION = PreparationSettings(spacing=4.0, field_of_view=(160.0, 192.0))
 ROWS, COLUMNS = PREPARATION.size
 
 
+class Drawn(PreparedScan):
+    """A prepared scan whose arrays are given and lie in no folder."""
+
+    image = mask = None
+
+
 def scan(sequence: str, count: int, gap: float, shift: float, masked: bool, contrast: float = 1.0) -> PreparedScan:
     """A lopsided blob and a brighter ball within it, both `shift` mm further to the head; a wall that stays."""
     affine = np.array([[0, 0, -4.0, 94], [0, -4.0, 0, 78], [gap, 0, 0, -80], [0, 0, 0, 1]])
@@ -32,7 +38,7 @@ def scan(sequence: str, count: int, gap: float, shift: float, masked: bool, cont
     levels = [0.3, 0.6, 0.9] if contrast > 0 else [0.8, 0.3, 0.5]
     image = np.select([wall & (z > -1e9), ball, organ], [0.7, levels[2], levels[1]], levels[0])
     image = image + np.random.default_rng(len(sequence) + count).normal(0, 0.03, image.shape)
-    made = PreparedScan(Scan("1", sequence, Path("1.nii.gz")), Path("nowhere"), grid, grid, PREPARATION)
+    made = Drawn(Scan("1", sequence, Path("1.nii.gz")), Path("nowhere"), grid, grid, PREPARATION)
     made.__dict__["image"] = image.astype(np.float16)
     made.__dict__["mask"] = np.broadcast_to(organ, image.shape) if masked else None
     return made

@@ -18,6 +18,7 @@ from cirrnb.data.dicom import segmentation as seg
 from cirrnb.data.dicom.importing import import_dicom, look_through
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.names import file_stem
 
 OBLIQUE = tuple(np.round([0.98480775, 0.17364818, 0, -0.16773126, 0.95125124, 0.25881905], 8))
 
@@ -114,11 +115,12 @@ def test_a_case_is_exported_by_the_command_and_overlaps_its_nifti(tmp_path: Path
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, (result.output, result.exception)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"T1W_liver.nii.gz", "T1W_grad_cam.nii.gz", "T1W_liver.dcm", "T1W_grad_cam.dcm"}
-    liver = nib.load(tmp_path / "out/T1W_liver.nii.gz")
+    stem = file_stem("imported/case-1", "T1W")
+    assert names == {f"{stem}_{name}" for name in ("liver.nii.gz", "grad_cam.nii.gz", "liver.dcm", "grad_cam.dcm")}
+    liver = nib.load(tmp_path / f"out/{stem}_liver.nii.gz")
     places = np.argwhere(np.asarray(liver.dataobj) > 0) @ liver.affine[:3, :3].T + liver.affine[:3, 3]
     expected = {tuple(np.round(point * [-1, -1, 1], 1) + 0.0) for point in places}
-    assert set(lps(tmp_path / "out/T1W_liver.dcm")) == expected
-    assert lps(tmp_path / "out/T1W_grad_cam.dcm")
+    assert set(lps(tmp_path / f"out/{stem}_liver.dcm")) == expected
+    assert lps(tmp_path / f"out/{stem}_grad_cam.dcm")
     moved = [*words[:4], str(tmp_path / "sim"), *words[5:]]
     assert isinstance(CliRunner().invoke(app, moved).exception, InputError)

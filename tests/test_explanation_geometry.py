@@ -87,7 +87,7 @@ def test_an_overlay_lies_on_the_file_for_simpleitk_too(tmp_path, kind, view):
     within = 0.5 + np.array(prepared.source_grid.spacing).max() / np.array(prepared.grid.spacing) / 2
     assert (np.abs(apart) <= within).all()
     assert b"simulated" in nib.load(path).header["descrip"].tobytes()
-    assert path.name == "T1W_occlusion.nii.gz"
+    assert path.name == "own-1_T1W_occlusion.nii.gz"
     with pytest.raises(InputError, match="T2W"):
         explained(prepared, values).to_source("T2W")
 

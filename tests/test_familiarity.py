@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -40,8 +40,14 @@ def new(tmp_path_factory) -> list[Bag]:
     return bags(tmp_path_factory.mktemp("new"), 60, 2)
 
 
+class Drawn(PreparedScan):
+    """A prepared scan whose image is given and lies in no folder."""
+
+    image = None
+
+
 def changed(scan: PreparedScan, image: np.ndarray) -> PreparedScan:
-    other = replace(scan)
+    other = Drawn(*(getattr(scan, one.name) for one in fields(scan)))
     other.__dict__["image"] = image
     return other
 

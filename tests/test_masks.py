@@ -14,9 +14,9 @@ import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.plausibility import doubts
 from cirrnb.measure.biomarkers.scan import biomarkers
 from cirrnb.segmentation.cohort import add_masks
-from cirrnb.segmentation.plausibility import doubts
 from cirrnb.segmentation.segmenter import Segmenter
 
 GRID = Grid((70, 80, 30), np.diag([-4.0, -4.0, 6.0, 1.0]))  # LPS: the first axis runs to the patient's left

@@ -176,24 +176,22 @@ def test_workers_end_with_a_killed_caller(scans: Path, tmp_path: Path, undisturb
 def test_a_half_written_folder_of_a_process_at_work_is_left_alone(scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     names = {
-        "living": store.beside_path(out, "a" * 32).name,
-        "dead": store.beside_path(out, "b" * 32).name.rsplit("-", 1)[0] + f"-{dead_process()}",
-        "elsewhere": f".writing-{'c' * 32}-another_computer-1",
-        "forgotten": f".writing-{'d' * 32}-another_computer-2",
+        "living": f".writing-{'a' * 32}-{'1' * 16}-0a",
+        "dead": f".writing-{'b' * 32}-{'2' * 16}-0b",
+        "dead without a lock": f".writing-{'c' * 32}-{'3' * 16}-0c",
+        "of another version": f".writing-{'d' * 32}-another_computer-1",
+        "forgotten": f".writing-{'e' * 32}-another_computer-2",
     }
     for name in names.values():
         (out / name).mkdir(parents=True)
         (out / name / "image.npy").write_bytes(b"half")
     long_ago = time.time() - store.FORGOTTEN - 60
     os.utime(out / names["forgotten"], (long_ago, long_ago))
-    prepare(cohort_in(scans), out, workers=1, progress=False)
-    assert {path.name for path in out.glob(".writing-*")} == {names["living"], names["elsewhere"]}
-
-
-def dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+    (out / f".running-{'2' * 16}").touch()  # a run that was killed: nobody holds its lock
+    with store.Store(out, "1" * 16).at_work():
+        prepare(cohort_in(scans), out, workers=1, progress=False)
+    assert {path.name for path in out.glob(".writing-*")} == {names["living"], names["of another version"]}
+    assert not list(out.glob(".running-*"))
 
 
 def test_two_callers_at_once_do_each_other_no_harm(scans: Path, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from preparation_phantoms import prepare_one, write
 from cirrnb.data.errors import InputErrors
 from cirrnb.data.preparation.cohort import prepare
 from cirrnb.data.preparation.geometry import to_source
-from cirrnb.data.prepared import PreparationSettings, PreparedCohort
+from cirrnb.data.prepared import OPEN_FILES, PreparationSettings, PreparedCohort
 from cirrnb.data.scan import Cohort
 
 
@@ -23,6 +24,29 @@ def test_a_prepared_scan_is_sent_to_other_processes_without_its_voxels(tmp_path:
     sent = pickle.dumps(prepared)
     assert len(sent) < 5000
     np.testing.assert_array_equal(pickle.loads(sent).image, prepared.image)  # noqa: S301
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted where the system lists them")
+def test_as_many_files_are_open_for_many_scans_as_for_few(tmp_path: Path) -> None:
+    made = prepare_one(write(tmp_path, "1"), tmp_path / "out")
+    scans = []
+    for number in range(3 * OPEN_FILES):
+        folder = tmp_path / f"copy{number}"
+        shutil.copytree(made.folder, folder)
+        scans.append(replace(made, folder=folder))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for scan in scans:
+        assert scan.image.shape == made.image.shape and scan.mask.any()
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= OPEN_FILES
+
+
+def test_what_was_prepared_anew_is_seen(tmp_path: Path) -> None:
+    made = prepare_one(write(tmp_path, "1"), tmp_path / "out")
+    before = made.image
+    anew = np.array(before) + 1
+    (made.folder / "image.npy").unlink()
+    np.save(made.folder / "image.npy", anew)
+    np.testing.assert_array_equal(made.image, anew)
 
 
 @pytest.fixture

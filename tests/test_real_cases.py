@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.errors import InputErrors
+from cirrnb.data.names import file_stem
 from cirrnb.model.trained import load_model
 
 pytestmark = pytest.mark.real
@@ -111,7 +112,8 @@ def test_exported_and_read_back_by_another_library_on_the_scans_own_grid(
     assert "missing" in said and "Note: " in said and "UserWarning" not in said
     scan = sitk.ReadImage(str(external_data / source))
     masked = patient == "example"
-    names = {f"{sequence}_grad_cam.nii.gz", *([f"{sequence}_liver.nii.gz"] if masked else [])}
+    stem = file_stem(f"scans/{patient}", sequence)
+    names = {f"{stem}_grad_cam.nii.gz", *([f"{stem}_liver.nii.gz"] if masked else [])}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     for name in names:
         back = sitk.ReadImage(str(tmp_path / "out" / name))
@@ -122,9 +124,9 @@ def test_exported_and_read_back_by_another_library_on_the_scans_own_grid(
             (back.GetDirection(), scan.GetDirection()),
         ):
             np.testing.assert_allclose(own, other, atol=1e-3)
-    values = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / f"{sequence}_grad_cam.nii.gz")))
+    values = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / f"{stem}_grad_cam.nii.gz")))
     assert np.nanmax(np.abs(values)) > 0
     if masked:
-        liver = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / f"{sequence}_liver.nii.gz")))
+        liver = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / f"{stem}_liver.nii.gz")))
         labels = sitk.GetArrayFromImage(sitk.ReadImage(str(external_data / LABELS)))
         np.testing.assert_array_equal(liver > 0, labels == LIVER)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cirrnb.data.errors import InputError
@@ -49,6 +49,36 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
 
 
 @contextmanager
+def at_work(lock: Path) -> Iterator[None]:
+    """Hold a lock of this run's own, by which others see that it lives: see `is_held`.
+
+    Where the folder cannot be written or its file system knows no locks, nothing is held; then age has to tell.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            file = stack.enter_context(lock.open("a+b"))
+            stack.callback(_remove, lock)
+            _take(file.fileno())
+        yield
+
+
+def _remove(lock: Path) -> None:
+    with suppress(OSError):  # on Windows an open file cannot be removed
+        lock.unlink()
+
+
+def is_held(lock: Path) -> bool | None:
+    """True while the process that holds a lock lives, on whichever machine; None where that cannot be told."""
+    try:
+        with lock.open("r+b") as file:
+            return not _take(file.fileno())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+
+
+@contextmanager
 def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None]) -> Iterator[None]:
     until, told = time.monotonic() + patience, False
     while True:
@@ -58,8 +88,7 @@ def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None])
                 try:
                     yield
                 finally:
-                    if sys.platform != "win32":  # there an open file cannot be removed
-                        lock.unlink(missing_ok=True)
+                    _remove(lock)
                 return
         if time.monotonic() > until:
             raise InputError(where, "another run at work in it", "one at a time", "Wait for it to end.")

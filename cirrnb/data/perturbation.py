@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.nifti.volume import read_mask, read_volume
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.writing import replacing
 
 SHIFT = 10.0
 """mm: about what two readers' outlines of a liver lie apart where they disagree badly."""
@@ -70,7 +70,7 @@ def _shifted(scan: Scan, home: Path, distance: float) -> Scan:
     if scan.mask is None:
         return scan
     name = _named(scan)
-    path = home / f"{name[:16]}-{distance:g}mm.nii.gz"
+    path = home / f"{_drawn(scan)}-{distance:g}mm.nii.gz"
     if not path.exists():
         angle = 2 * np.pi * int(name[:8], 16) / 16**8
         offset = distance * np.array([np.cos(angle), np.sin(angle), 0.0])
@@ -81,7 +81,7 @@ def _shifted(scan: Scan, home: Path, distance: float) -> Scan:
 def _rounded(scan: Scan, home: Path, distance: float) -> Scan:
     if scan.mask is None:
         return scan
-    path = home / f"{_named(scan)[:16]}-rounded-{distance:g}mm.nii.gz"
+    path = home / f"{_drawn(scan)}-rounded-{distance:g}mm.nii.gz"
     if not path.exists():
         _write(scan, path, lambda mask, affine: rounded(mask, affine, distance))
     return replace(scan, mask=path)
@@ -95,6 +95,13 @@ def rounded(mask: NDArray[np.bool_], affine: NDArray[np.float64], distance: floa
     return gaussian_filter(mask.astype(np.float32), sigma) > 0.5
 
 
+def _drawn(scan: Scan) -> str:
+    """A file name for what is made of a mask: several cohorts with patients of the same names may share the folder."""
+    assert scan.mask is not None
+    with scan.mask.open("rb") as file:
+        return f"{_named(scan)[:16]}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
 def _named(scan: Scan) -> str:
     return hashlib.sha256(scan.name.encode()).hexdigest()
 
@@ -102,10 +109,7 @@ def _named(scan: Scan) -> str:
 def _write(
     scan: Scan, path: Path, change: Callable[[NDArray[np.bool_], NDArray[np.float64]], NDArray[np.bool_]]
 ) -> None:
-    import nibabel as nib
-
     assert scan.mask is not None
     _, grid = read_volume(scan.image)
     mask = change(read_mask(scan.mask, grid), grid.affine)
-    with replacing(path) as beside:  # several trainings may write the same mask at a time
-        nib.save(nib.Nifti1Image(mask.astype(np.uint8), grid.affine), beside)
+    save_volume(path, mask, grid, scan=scan.image)

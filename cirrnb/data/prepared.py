@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ class PreparedScan:
     Attributes
     ----------
     scan : the scan it was made from.
-    folder : where its arrays lie; `image` and `mask` are mapped from there when first used.
+    folder : where its arrays lie; `image` and `mask` are mapped from there when they are used.
     grid : grid of `image` and `mask` (slices, rows, columns).
     source_grid : grid of the file it was made from.
     settings : what it was made with.
@@ -109,17 +109,17 @@ class PreparedScan:
     notes: tuple[str, ...] = ()
     measured: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    @cached_property
+    @property
     def image(self) -> NDArray[np.float16]:
         """(slices, rows, columns) float16, read-only and memory-mapped: 0 at the lower and 1 at the upper
         percentile of the body, clipped to -0.5 and 2; 0 outside the file's own field of view."""
-        return np.load(self.folder / "image.npy", mmap_mode="r")
+        return _mapped(self.folder / "image.npy")
 
-    @cached_property
+    @property
     def mask(self) -> NDArray[np.bool_] | None:
         """(slices, rows, columns) bool liver mask on the same grid, or None where none is known."""
         path = self.folder / "mask.npy"
-        return np.load(path, mmap_mode="r") if path.exists() else None
+        return _mapped(path) if path.exists() else None
 
     @cached_property
     def positions(self) -> NDArray[np.float64]:
@@ -129,7 +129,7 @@ class PreparedScan:
         return self.grid.to_patient(centre)[:, 2]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the mapped arrays: a data loader's workers map them again instead of being sent copies."""
+        """The fields alone, which a data loader's workers are sent."""
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
 
     @classmethod
@@ -145,6 +145,23 @@ class PreparedScan:
             notes=tuple(stored["notes"]),
             measured=stored["measured"],
         )
+
+
+OPEN_FILES = 32
+"""Arrays that stay mapped, the latest used: each holds a file open, of which a process may have about a thousand."""
+
+
+def _mapped(path: Path) -> NDArray:
+    """A stored array, read-only and memory-mapped. Whoever keeps it keeps its file open."""
+    status = path.stat()
+    return _map(path, status.st_ino, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=OPEN_FILES)
+def _map(path: Path, inode: int, changed: int) -> NDArray:
+    """`inode` and `changed` tell a file from one that stood at the same path before."""
+    array: NDArray = np.load(path, mmap_mode="r")
+    return array
 
 
 def describe(

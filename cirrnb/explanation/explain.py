@@ -100,8 +100,9 @@ def explain(
         compared = compared if how.several else compared[:1]
         asked = {"method": method, "target": target, "baseline": baseline, "settings": chosen, "seed": seed}
         kept = ExplanationStore(store).entry(trained, used, compared, {**asked, "permutations": permutations})
+        files = {name: scan.scan.image for name, scan in used.items()}
         if (found := kept.read()) is not None:
-            return found
+            return replace(found, files=files)
         attributed = how.run(Request(score, compared if how.compares else None, chosen, seed))
         with torch.no_grad():
             own = float(score(score.slices)[0])
@@ -126,6 +127,7 @@ def explain(
         simulated=trained.simulated,
         settings=chosen,
         notes=tuple(notes),
+        files=files,
     )
     return kept.write(_remarked(explanation))
 

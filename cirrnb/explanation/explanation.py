@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.names import file_stem
+from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.preparation.geometry import shared_out
-from cirrnb.data.writing import replacing
 from cirrnb.explanation.shares import Shares
 
 
@@ -36,6 +36,7 @@ class Explanation:
     settings : of the method.
     notes : what is unusual, in words for a reader.
     simulated : True if the model was trained on simulated images.
+    files : sequence -> the scan's own file, from which overlays take how they are placed; not kept in stores.
     """
 
     subject: str
@@ -55,6 +56,7 @@ class Explanation:
     simulated: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         scans = ", ".join(f"{name} {one.shape}" for name, one in self.maps.items())
@@ -81,18 +83,17 @@ class Explanation:
         return shared_out(self.source_grids[sequence], self.grids[sequence], self.maps[sequence])
 
     def to_nifti(self, folder: Path | str) -> list[Path]:
-        """Write an overlay for each sequence as <sequence>_<method>.nii.gz into `folder`, on the grid of its file.
+        """Write an overlay for each sequence as <patient>_<sequence>_<method>.nii.gz into `folder`, on the grid of its
+        file and placed by the same forms, codes and unit.
 
-        Each is written beside and renamed. The header says what is explained, and nothing of who it is.
+        Files are written atomically; the header says what is explained. The patient's id is in the name alone.
+        Raises InputError where a file of that name belongs to another scan.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         written = []
         for sequence in self.maps:
-            image = nib.Nifti1Image(self.to_source(sequence), self.source_grids[sequence].affine)
-            image.header["descrip"] = f"{self.method}: {self.target}{' (simulated)' * self.simulated}"[:79].encode()
-            path = folder / f"{sequence}_{self.method}.nii.gz"
-            with replacing(path) as beside:
-                nib.save(image, beside)
-            written.append(path)
+            path = folder / f"{file_stem(self.subject, sequence, self.method)}.nii.gz"
+            told = f"{self.method}: {self.target}{' (simulated)' * self.simulated}"
+            values, scan = self.to_source(sequence), self.files.get(sequence)
+            written.append(save_volume(path, values, self.source_grids[sequence], scan=scan, description=told))
         return written

@@ -81,7 +81,7 @@ class Entry:
         told: dict[str, Any] = {
             name: getattr(explanation, name)
             for name in explanation.__dataclass_fields__
-            if name not in ("maps", "grids", "source_grids", "shares")
+            if name not in ("maps", "grids", "source_grids", "shares", "files")
         }
         told["grids"] = {name: _told(grid) for name, grid in explanation.grids.items()}
         told["source_grids"] = {name: _told(grid) for name, grid in explanation.source_grids.items()}

@@ -208,8 +208,9 @@ def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> list[str
 
 def _odd(scan: PreparedScan) -> list[str]:
     """What preparation noted, and what speaks against a mask that a program drew."""
-    doubts = scan.scan.extra.get("mask_doubts")
-    return [*scan.notes, *([f"doubtful liver mask ({doubts})"] if doubts else [])]
+    doubts = str(scan.scan.extra.get("mask_doubts") or "").split("; ")
+    further = "; ".join(one for one in doubts if one and not any(one in note for note in scan.notes))
+    return [*scan.notes, *([f"doubtful liver mask ({further})"] if further else [])]
 
 
 def _told(said: Prediction) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 import cirrnb
@@ -14,10 +13,12 @@ from cirrnb.data.dicom import segmentation as seg
 from cirrnb.data.dicom.importing import Folder, hash_of, look_through
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.errors import InputError
+from cirrnb.data.locking import locked
+from cirrnb.data.names import file_stem
+from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.nifti.volume import read_mask
 from cirrnb.data.preparation.geometry import Frame
 from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.writing import replacing
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.trained import load_model
 from cirrnb.view.attribution import drawn
@@ -36,6 +37,9 @@ def export(
 ) -> list[Path]:
     """Write for each sequence of a patient the liver mask, where one is known, and the map of an explanation.
 
+    Files are called <patient>_<sequence>_liver and <patient>_<sequence>_<method>, so that several patients may share a
+    folder. A file that belongs to another scan is never replaced.
+
     Parameters
     ----------
     patient : subject, as for the explorer; may be left out where the cohort has one patient.
@@ -46,7 +50,7 @@ def export(
     Raises
     ------
     InputError
-        For a patient who is not there, or a DICOM folder without the series.
+        For a patient who is not there, a DICOM folder without the series, or a file of another scan in the way.
     """
     model = load_model(run)
     people = cirrnb.read_cohort(cohort)
@@ -61,12 +65,13 @@ def export(
     for note in explanation.notes:
         tell(f"Note: {note}")
     out = Path(out)
-    written = explanation.to_nifti(out)
-    for name, scan in bag.scans.items():
-        if scan.scan.mask is not None:
-            written.append(_mask_nifti(scan, out / f"{name}_liver.nii.gz"))
-        if name in series:
-            written += _objects(series[name], scan, explanation, out)
+    with locked(out):
+        written = explanation.to_nifti(out)
+        for name, scan in bag.scans.items():
+            if scan.scan.mask is not None:
+                written.append(_mask_nifti(scan, out / f"{file_stem(bag.subject, name, 'liver')}.nii.gz"))
+            if name in series:
+                written += _objects(series[name], scan, explanation, out)
     return written
 
 
@@ -95,13 +100,9 @@ def _series_of(prepared: PreparedScan, looked: Folder) -> Series:
 
 
 def _mask_nifti(prepared: PreparedScan, path: Path) -> Path:
-    """The liver mask on its scan's grid, as it was given; written beside and renamed."""
-    assert prepared.scan.mask is not None
-    image = nib.Nifti1Image(_mask(prepared).astype(np.uint8), prepared.source_grid.affine)
-    image.header["descrip"] = f"liver mask{_by(prepared, ' by ')}"[:79].encode()
-    with replacing(path) as beside:
-        nib.save(image, beside)
-    return path
+    """The liver mask on its scan's grid, as it was given."""
+    told = f"liver mask{_by(prepared, ' by ')}"
+    return save_volume(path, _mask(prepared), prepared.source_grid, scan=prepared.scan.image, description=told)
 
 
 def _mask(prepared: PreparedScan) -> np.ndarray:
@@ -120,13 +121,13 @@ def _objects(series: Series, prepared: PreparedScan, explanation: Explanation, o
     written = []
     if prepared.scan.mask is not None:
         liver = seg.Segment(seg.LIVER, _mask(prepared), _by(prepared) or None)
-        path = out / f"{name}_liver.dcm"
+        path = out / f"{file_stem(prepared.scan.subject, name, 'liver')}.dcm"
         written.append(seg.write_segmentation(path, series, grid, [liver], description="liver", version=version))
     shown = Frame.between(grid, prepared.grid).to_source(drawn(explanation).maps[name])
     parts = [(seg.SPEAKS_FOR, shown.clip(0, 1)), (seg.SPEAKS_AGAINST, (-shown).clip(0, 1))]
     segments = [seg.Segment(meaning, values, explanation.model) for meaning, values in parts if values.max() > 0]
     if segments:
         told = f"{explanation.label}, {explanation.target}"
-        path = out / f"{name}_{explanation.method}.dcm"
+        path = out / f"{file_stem(prepared.scan.subject, name, explanation.method)}.dcm"
         written.append(seg.write_segmentation(path, series, grid, segments, description=told, version=version))
     return written

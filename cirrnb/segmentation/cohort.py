@@ -10,21 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-from numpy.typing import NDArray
-
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.names import file_stem, folder_name
+from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.nifti.volume import read_header, read_volume
+from cirrnb.data.plausibility import doubts
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.spreadsheet import write_csv
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
-from cirrnb.data.writing import replacing, write_whole
+from cirrnb.data.writing import write_whole
 from cirrnb.segmentation import mrsegmentator
-from cirrnb.segmentation.plausibility import doubts
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.segmentation.weights import shipped_folder
 
@@ -187,8 +184,8 @@ def segment_file(segmenter: Segmenter, image: Path, out: Path, name: str) -> dic
     if not found.liver.any():
         return {"failure": NO_LIVER}
     mask, organs = out / "masks" / f"{name}_liver.nii.gz", out / "organs" / f"{name}_organs.nii.gz"
-    _write(found.liver.astype(np.uint8), image, mask, f"liver mask by {segmenter.drawn_by}")
-    _write(found.labels, image, organs, f"organs by {segmenter.drawn_by}")
+    save_volume(mask, found.liver, grid, scan=image, description=f"liver mask by {segmenter.drawn_by}")
+    save_volume(organs, found.labels, grid, scan=image, description=f"organs by {segmenter.drawn_by}")
     write_whole(organs.with_name(organs.name.replace(".nii.gz", ".json")), json.dumps(LABELS))
     return {
         "mask": str(mask),
@@ -208,17 +205,10 @@ def _by_program(
     for name, mask in made.masks.items():
         scan = named[name]
         path = out / "masks" / f"{file_stem(scan.subject, scan.sequence)}_liver.nii.gz"
-        _write(mask.astype(np.uint8), scan.image, path, f"liver mask by {mrsegmentator.NAME}")
-        drawn[name] = _Drawn(path, None, mrsegmentator.NAME, doubts(mask, read_header(scan.image).grid))
+        grid = read_header(scan.image).grid
+        save_volume(path, mask, grid, scan=scan.image, description=f"liver mask by {mrsegmentator.NAME}")
+        drawn[name] = _Drawn(path, None, mrsegmentator.NAME, doubts(mask, grid))
     return drawn, dict(made.failed)
-
-
-def _write(values: NDArray[np.uint8], scan: Path, path: Path, description: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(values, read_header(scan).grid.affine)
-    image.header["descrip"] = description[:79].encode()
-    with replacing(path) as partial:
-        nib.save(image, partial)
 
 
 def _write_table(table: Path, people: Cohort, drawn: Mapping[str, _Drawn]) -> None:

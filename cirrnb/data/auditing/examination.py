@@ -16,6 +16,7 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.header import VolumeHeader
 from cirrnb.data.nifti.hounsfield import refuse_ct
 from cirrnb.data.nifti.volume import as_mask, read_header, read_volume
+from cirrnb.data.plausibility import shape_doubts
 
 SIGNAL = 0.05
 """Share of a scan's 99th percentile above which a voxel is taken for tissue when the body's outline is drawn. Livers
@@ -32,7 +33,8 @@ NUMBERS = (
     *("liver_wider", "move_right", "move_front"),
 )
 FACTS = (
-    *("problem", "dtype", "scaled", "matrix", "orientation", "voxels", "mask_state", "mask_problem", "liver_at"),
+    *("problem", "dtype", "scaled", "matrix", "orientation", "placement", "voxels"),
+    *("mask_state", "mask_problem", "mask_placement", "mask_doubts_found", "liver_at"),
     *NUMBERS,
 )
 """All facts that `run_job` may tell of a scan; those that do not apply are absent."""
@@ -57,10 +59,12 @@ def examine(image: Path, mask: Path | None) -> Facts:
     - `matrix` ("320 x 260"), `slices`, `in_plane`, `through_plane` (mm), `orientation` ("LPS": towards what the three
       axes run), `tilt` (degrees that they are off the body's axes). Slices lie along the axis with the widest
       spacing, the last one where all are alike.
+    - `placement`, `mask_placement`: what is unusual about how image and mask say where they lie, in words, joined by ;.
     - `minimum`, `maximum`, `middle` (median), `top` (99th percentile) of the values.
     - `voxels`: hash of shape and values, the same for the same voxels under another name or type of integer.
     - `mask_state`: "none", "fine", "empty", "not binary", "on another grid" or "unreadable", with `mask_problem`.
-    - With a fine mask `liver_volume` (mL), `liver_slices`, `liver_at` (borders of the array that it touches),
+    - With a fine mask `mask_doubts_found` (what of its volume, parts and side speaks against it), `liver_volume` (mL),
+      `liver_slices`, `liver_at` (borders of the array that it touches),
       `liver_outside` (share of its voxels outside the body), `liver_right` and `liver_front` (mm by which its centre
       lies to the patient's right and to the front of the body's centre), `liver_wider` (how many times less the values
       would spread under the mask moved by `move_right` and `move_front` mm; 1 where it fits best as it lies).
@@ -92,6 +96,7 @@ def _geometry(header: VolumeHeader) -> Facts:
         "through_plane": grid.spacing[through],
         "orientation": "".join(nib.aff2axcodes(grid.affine)),
         "tilt": float(tilt),
+        "placement": "; ".join(header.notes),
     }
 
 
@@ -112,14 +117,15 @@ def _hash(values: NDArray) -> str:
 def _mask(path: Path, grid: Grid) -> tuple[NDArray[np.bool_] | None, Facts]:
     state = "unreadable"
     try:
-        own = read_header(path).grid
+        header = read_header(path)
+        own = header.grid
         if not own.matches(grid):
             shapes = [" x ".join(map(str, one.shape)) for one in (own, grid)]
             told = f"{shapes[0]} voxels, its scan {shapes[1]}" if own.shape != grid.shape else "placed elsewhere"
             return None, {"mask_state": "on another grid", "mask_problem": f"{path}: {told}"}
         values, _ = read_volume(path)
         state = "not binary" if values.any() else "empty"
-        return as_mask(path, values), {"mask_state": "fine"}
+        return as_mask(path, values), {"mask_state": "fine", "mask_placement": "; ".join(header.notes)}
     except InputError as error:
         return None, {"mask_state": state, "mask_problem": str(error)}
 
@@ -138,6 +144,7 @@ def _liver(values: NDArray, inside: NDArray[np.bool_], grid: Grid, top: float) -
     coarse = tuple(slice(None, None, step) for step in steps)
     body, liver = _outline(values[coarse] > SIGNAL * top, through), inside[coarse]
     facts = {
+        "mask_doubts_found": "; ".join(shape_doubts(inside, grid)),
         "liver_volume": int(np.count_nonzero(inside)) * grid.voxel_volume / 1000,
         "liver_slices": len(lines[through]),
         "liver_at": ", ".join(borders),

@@ -29,6 +29,9 @@ WIDER = 1.8
 Masks that fit had 1.0 but for 11 of 1314 simulated ones, at most 1.5; 4 real slices and a real volume had 1.0. Of masks
 shifted by 30 mm within the slice nine in ten have more; of the real ones all."""
 
+POSSIBLE = (100.0, 6000.0)
+"""mL beyond which a mask is a warning and not only a note: one of a hundred livers lies outside the usual range."""
+
 TILTED = 5.0
 """Degrees off the body's axes from which a scan is called oblique."""
 
@@ -112,6 +115,9 @@ def _masks(scans: pd.DataFrame) -> Iterator[Finding]:
         first = own.mask_problem.iloc[0]
         text = f"{len(own)} masks that are {state}, such as {first}" if len(own) > 1 else f"mask {state}: {first}"
         yield Finding("error", "masks", text, _names(own))
+    for doubt, own in scans[scans.mask_doubts_found.fillna("") != ""].groupby("mask_doubts_found", sort=False):
+        possible = own.liver_volume.between(*POSSIBLE).all()
+        yield Finding("note" if possible else "warning", "masks", f"a mask that may be no liver: {doubt}", _names(own))
     outside = scans[scans.liver_outside > MOST_OUTSIDE]
     if len(outside):
         share = f"up to {outside.liver_outside.max():.0%} of it lies outside the body"
@@ -145,6 +151,10 @@ def _geometry(scans: pd.DataFrame) -> Iterator[Finding]:
     tilted = scans[scans.tilt > TILTED]
     if len(tilted):
         yield Finding("note", "orientation", f"oblique scans, up to {tilted.tilt.max():.0f} degrees", _names(tilted))
+    for column, what in (("placement", ""), ("mask_placement", "of a mask: ")):
+        for told, own in scans[scans[column].fillna("") != ""].groupby(column, sort=False):
+            severity = "warning" if "sform" in str(told) else "note"
+            yield Finding(severity, "orientation", f"{what}{told}", _names(own))
     kinds = scans.orientation.value_counts()
     odd = scans[scans.orientation.notna() & (scans.orientation != (kinds.index[0] if len(kinds) else ""))]
     if len(odd):

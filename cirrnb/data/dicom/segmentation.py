@@ -57,7 +57,8 @@ def write_segmentation(
     Raises
     ------
     InputError
-        If the extra for DICOM is not installed, or `grid` is not where the series lies.
+        If the extra for DICOM is not installed, `grid` is not where the series lies, or an object of another series
+        stands there.
     """
     try:
         import highdicom
@@ -91,9 +92,31 @@ def write_segmentation(
         content_label="RESEARCH_ONLY",
         series_description=f"cirrnb, research only: {description}"[:64],
     )
+    _require_own(path, series)
     with replacing(path) as beside:
         written.save_as(beside)
     return path
+
+
+def _require_own(path: Path, series: Series) -> None:
+    """Raise InputError if an object of another series stands there: it may be another patient's of the same name."""
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    if not path.exists():
+        return
+    try:
+        told = dcmread(path, stop_before_pixels=True).get("ReferencedSeriesSequence") or []
+        if [str(one.get("SeriesInstanceUID")) for one in told] == [series.uid]:
+            return
+    except (InvalidDicomError, OSError, ValueError):
+        pass  # whatever it is, it is none of ours
+    raise InputError(
+        path,
+        "a file of another series",
+        "nothing there, or an object of the same series",
+        "Choose another folder, or move that file away.",
+    )
 
 
 def _described(number: int, segment: Segment, version: str) -> Any:

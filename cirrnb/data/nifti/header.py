@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from cirrnb.data.bounds import SPACING, implausible
 from cirrnb.data.errors import InputError
@@ -22,16 +23,74 @@ MAX_VOXELS = 2**28
 _MAX_GZIP_RATIO = 1100  # deflate cannot pack more than 1032 bytes into one
 
 
+_UNITS = {0: "unknown", 1: "meter", 2: "mm", 3: "micron"}
+_MM = {"meter": 1000.0, "micron": 0.001}
+"""mm in a unit of length; a file that names none is taken for mm, as every program does."""
+
+_APART = 0.1  # mm between where sform and qform place a corner voxel from which that is noted
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """How a file says where its voxels lie: both forms with their codes, in the file's own unit of length.
+
+    Attributes
+    ----------
+    sform, qform : (4, 4) affines in `unit`; None where the code is 0.
+    sform_code, qform_code : of the NIfTI standard: 1 scanner, 2 aligned, 3 Talairach, 4 MNI, 5 template; 0 for none.
+    unit : "mm", "meter", "micron" or "unknown".
+    spacing : of the voxels, in `unit`.
+    """
+
+    sform: NDArray[np.float64] | None
+    sform_code: int
+    qform: NDArray[np.float64] | None
+    qform_code: int
+    unit: str
+    spacing: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, grid: Grid) -> Placement:
+        """Scanner coordinates in mm by both forms."""
+        return cls(grid.affine, 1, grid.affine, 1, "mm", grid.spacing)
+
+    def header(self, shape: tuple[int, int, int]) -> nib.Nifti1Header:
+        """A NIfTI-1 header for an array of a shape that lies there."""
+        fields = nib.Nifti1Header()
+        fields.set_data_shape(shape)
+        fields.set_zooms(self.spacing)
+        fields.set_xyzt_units(self.unit)
+        fields.set_sform(self.sform, self.sform_code)
+        if self.qform is not None:
+            fields.set_qform(self.qform, self.qform_code)  # without shears, which a qform cannot hold
+        return fields
+
+    def notes(self, shape: tuple[int, int, int]) -> tuple[str, ...]:
+        """What is unusual about it, in words: lengths in another unit, forms that disagree."""
+        notes = []
+        factor = _MM.get(self.unit, 1.0)
+        if self.unit in _MM:
+            notes.append(f"lengths in {self.unit}, brought to mm")
+        if self.sform is not None and self.qform is not None:
+            ends = np.stack(np.meshgrid(*((0, size - 1) for size in shape), indexing="ij"), axis=-1).reshape(8, 3)
+            moved = ends @ (self.sform - self.qform)[:3, :3].T + (self.sform - self.qform)[:3, 3]
+            apart = float(np.linalg.norm(moved, axis=1).max()) * factor
+            if not apart <= _APART:
+                notes.append(f"sform and qform place the voxels up to {apart:.1f} mm apart; the sform is taken")
+        return tuple(notes)
+
+
 @dataclass(frozen=True)
 class VolumeHeader:
     """What a NIfTI file says of itself before any voxel is read.
 
     Attributes
     ----------
-    grid : shape and affine of the array as the file stores it.
+    grid : shape and affine of the array as the file stores it, in mm whatever the file's unit of length.
     dtype : type of the stored numbers, with the file's byte order.
     slope, intercept : a voxel's value is slope * stored + intercept; (1, 0) where the file names none.
     offset : byte at which the voxels begin.
+    placement : how the file says where its voxels lie.
     """
 
     grid: Grid
@@ -39,6 +98,12 @@ class VolumeHeader:
     slope: float
     intercept: float
     offset: int
+    placement: Placement
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about how the file is placed, in words."""
+        return self.placement.notes(self.grid.shape)
 
     @property
     def scaled(self) -> bool:
@@ -77,7 +142,8 @@ def judge_header(path: Path, stream: ByteStream) -> VolumeHeader:
             f"The file is cut short or its header is damaged. {SAVE_AGAIN}",
         )
     slope, intercept = _scaling(path, fields)
-    return VolumeHeader(_grid(path, fields, shape), dtype, slope, intercept, offset)
+    placement = _placement(path, fields)
+    return VolumeHeader(_grid(path, placement, shape), dtype, slope, intercept, offset, placement)
 
 
 def _parse(path: Path, stream: ByteStream) -> nib.Nifti1Header:
@@ -146,8 +212,9 @@ def _scaling(path: Path, fields: nib.Nifti1Header) -> tuple[float, float]:
     return slope, intercept
 
 
-def _grid(path: Path, fields: nib.Nifti1Header, shape: tuple[int, int, int]) -> Grid:
-    if int(fields["sform_code"]) <= 0 and int(fields["qform_code"]) <= 0:
+def _placement(path: Path, fields: nib.Nifti1Header) -> Placement:
+    codes = int(fields["sform_code"]), int(fields["qform_code"])
+    if max(codes) <= 0:
         raise InputError(
             path,
             "no orientation (sform_code and qform_code are 0)",
@@ -155,8 +222,33 @@ def _grid(path: Path, fields: nib.Nifti1Header, shape: tuple[int, int, int]) -> 
             "Convert the scan again with a tool that keeps the orientation, for example dcm2niix.",
         )
     try:
-        grid = Grid(shape, fields.get_best_affine())
+        sform = fields.get_sform() if codes[0] > 0 else None
+        qform = fields.get_qform() if codes[1] > 0 and (sform is None or _has_qform(fields)) else None
     except (HeaderDataError, ValueError, FloatingPointError) as error:
+        raise _damaged(path, error) from error
+    unit = _UNITS.get(int(fields["xyzt_units"]) & 7, "unknown")
+    spacing = tuple(abs(float(length)) for length in fields["pixdim"][1:4])
+    return Placement(
+        sform, max(codes[0], 0), qform, codes[1] if qform is not None else 0, unit, (spacing[0], spacing[1], spacing[2])
+    )
+
+
+def _has_qform(fields: nib.Nifti1Header) -> bool:
+    """False for a damaged qform beside a sform, which every program takes first."""
+    try:
+        return bool(np.isfinite(fields.get_qform()).all())
+    except (HeaderDataError, ValueError, FloatingPointError):
+        return False
+
+
+def _grid(path: Path, placement: Placement, shape: tuple[int, int, int]) -> Grid:
+    stored = placement.sform if placement.sform is not None else placement.qform
+    assert stored is not None  # one of the codes is above 0
+    affine = np.array(stored, dtype=np.float64)
+    affine[:3] *= _MM.get(placement.unit, 1.0)
+    try:
+        grid = Grid(shape, affine)
+    except ValueError as error:
         raise _damaged(path, error) from error
     if found := implausible(grid):
         raise InputError(

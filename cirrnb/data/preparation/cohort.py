@@ -60,7 +60,7 @@ def prepare(
     jobs = {place: _job(scan, settings, store) for place, scan in enumerate(cohort.scans) if place not in prepared}
     failed: dict[int, InputError] = {}
     try:
-        with closing(_run(jobs, workers, progress, len(prepared))) as outcomes:
+        with store.at_work(), closing(_run(jobs, workers, progress, len(prepared))) as outcomes:
             for place, outcome in outcomes:
                 result = _result(outcome, cohort.scans[place], store, fingerprints)
                 if isinstance(result, InputError):
@@ -69,7 +69,7 @@ def prepare(
                     prepared[place] = result
     finally:
         fingerprints.save()
-        store.clean()
+        store.clean_own()
     if not prepared:
         raise InputErrors(failed.values() or [_nothing(cohort)])
     scans = tuple(prepared[place] for place in sorted(prepared))
@@ -84,7 +84,8 @@ def run_job(job: Job) -> Outcome:
     """
     image, mask = Path(job["image"]), Path(job["mask"]) if job["mask"] else None
     try:
-        return _prepare_scan(image, mask, PreparationSettings(**job["settings"]), Store(Path(job["store"])))
+        store = Store(Path(job["store"]), job["run"])
+        return _prepare_scan(image, mask, PreparationSettings(**job["settings"]), store)
     except StorageError as error:
         return {"storage": error.args}
     except InputError as error:
@@ -126,6 +127,7 @@ def _job(scan: Scan, settings: PreparationSettings, store: Store) -> Job:
         "mask": str(scan.mask.absolute()) if scan.mask else None,
         "settings": asdict(settings),
         "store": str(store.folder),
+        "run": store.run,
     }
 
 

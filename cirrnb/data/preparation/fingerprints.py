@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.preparation.store import beside_path
+from cirrnb.data.writing import write_whole
 
 
 class Fingerprints:
@@ -58,12 +59,8 @@ class Fingerprints:
         where it cannot be written, files are hashed again next time."""
         if not self._new:
             return
-        beside = beside_path(self._path.parent, "fingerprints")
-        try:
-            beside.write_text(json.dumps({**self._load(), **self._new}), encoding="utf-8")
-            beside.replace(self._path)
-        except OSError:
-            beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            write_whole(self._path, json.dumps({**self._load(), **self._new}))
 
 
 def fingerprint(path: Path) -> list[Any]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.hounsfield import refuse_ct
-from cirrnb.data.nifti.volume import read_mask, read_volume
+from cirrnb.data.nifti.volume import read_header, read_mask, read_volume
 from cirrnb.data.orientation import Orientation
+from cirrnb.data.plausibility import shape_doubts
 from cirrnb.data.preparation.geometry import Frame
 from cirrnb.data.preparation.intensity import Body, NoBody, find_body, scale
 from cirrnb.data.prepared import PreparationSettings
@@ -72,16 +73,20 @@ def standardise(image: Path, mask: Path | None, settings: PreparationSettings) -
     frame = _frame(source, orientation, body, liver, settings)
     prepared = _scaled(frame.crop(volume), frame, body)
     prepared_mask = None if marked is None else _resampled_mask(frame.crop(marked), frame)
-    notes = list(orientation.notes(source))
+    notes = [*read_header(image).notes, *orientation.notes(source)]
     measured = _measured(frame, body)
     if liver is None or marked is None:
         if settings.view == "liver":
             notes.append("no liver mask; the view is centred on the body")
     else:
+        assert mask is not None
+        notes += [f"liver mask: {note}" for note in read_header(mask).notes]
         measured["liver_ml"] = round(liver.voxels * source.voxel_volume / 1000, 3)
         measured["liver_outside"] = outside = round(_share_outside(frame.crop(marked), frame, liver), 4)
         if outside >= 0.005:
             notes.append(f"{outside:.0%} of the liver lies outside the field of view")
+        doubts = shape_doubts(orientation.undo(marked), source)
+        notes += [f"the liver mask may be no liver: {doubt}" for doubt in doubts]
     return Standardised(prepared, prepared_mask, frame.grid, source, tuple(notes), measured)
 
 

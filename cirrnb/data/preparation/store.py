@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import secrets
 import shutil
-import socket
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,22 @@ from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
+from cirrnb.data.locking import at_work, is_held
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Scan
+from cirrnb.data.writing import WRITING
 
 VERSION = 1
 """Part of every key. Raise it when the same file and settings come out otherwise than before."""
 
+JUDGED = 1
+"""Part of each description. Raise it when more is judged or noted of the same files, so that scans of before are looked
+at again; their keys, by which trainings and pages know them, stay."""
+
 FORGOTTEN = 24 * 3600
-"""Seconds after which a half-written folder of another computer is taken for left behind."""
+"""Seconds after which what was half-written is taken for left behind where no lock can tell whether its run lives."""
+
+_RUNNING = ".running-"
 
 
 class StorageError(InputError):
@@ -41,12 +49,19 @@ def content_key(image: str, mask: str | None, settings: PreparationSettings) -> 
 class Store:
     """Prepared scans in a folder, one sub-folder each, named by its key.
 
-    A sub-folder is written beside, as `.writing-<key>-<computer>-<process>`, and renamed. Several processes may do
-    so at once: the first to finish wins, and what they wrote is the same.
+    A sub-folder is written beside, as `.writing-<key>-<run>-<token>`, and renamed. Several processes may do so at once:
+    the first to finish wins, and what they wrote is the same. A run holds the lock `.running-<run>` while it lives, so
+    that others see what was left behind; process numbers would not tell between containers.
+
+    `run` is a token that the processes of one run share.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, run: str | None = None):
+        self.folder, self.run = folder, run or secrets.token_hex(8)
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Shows others that this run lives."""
+        return at_work(self.folder / f"{_RUNNING}{self.run}")
 
     def open(self, key: str, scan: Scan) -> PreparedScan | None:
         """The prepared scan of this key, or None where it is absent, half there or damaged."""
@@ -68,12 +83,11 @@ class Store:
         StorageError
             If the folder cannot be written.
         """
-        beside = beside_path(self.folder, key)
+        beside = self.folder / f"{WRITING}{key}-{self.run}-{secrets.token_hex(4)}"
         try:
-            shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
             files = {f"{name}.npy": _save(beside / f"{name}.npy", array) for name, array in arrays.items()}
-            told = {**description, "version": VERSION, "files": files}
+            told = {**description, "version": VERSION, "judged": JUDGED, "files": files}
             (beside / "prepared.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
             self._place(beside, self.folder / key)
         except OSError as error:
@@ -114,24 +128,28 @@ class Store:
             raise self._trouble(error, 0) from error
 
     def clean(self) -> None:
-        """Remove what processes that were killed left half-written; those at work are left alone."""
-        for path in self.folder.glob(".writing-*"):
+        """Remove what runs that were killed left half-written; those at work are left alone."""
+        for path in self.folder.glob(f"{WRITING}*"):
             if _left_behind(path):
                 _remove(path)
+        for lock in self.folder.glob(f"{_RUNNING}*"):
+            if lock.name != f"{_RUNNING}{self.run}" and is_held(lock) is False:
+                _remove(lock)
+
+    def clean_own(self) -> None:
+        """Remove what this run's workers left half-written when they ended."""
+        for path in self.folder.glob(f"{WRITING}*-{self.run}-*"):
+            _remove(path)
 
 
 def _whole(folder: Path) -> bool:
-    """True if the description can be read and every file has the size it names."""
+    """True if the description can be read, tells all that is judged today, and every file has the size it names."""
     try:
-        files = read_object(folder / "prepared.json", "a whole file", "Prepare it again.")["files"]
-        return all((folder / name).stat().st_size == size for name, size in files.items())
+        told = read_object(folder / "prepared.json", "a whole file", "Prepare it again.")
+        files, judged = told["files"], int(told.get("judged", 0))
+        return judged >= JUDGED and all((folder / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def beside_path(folder: Path, name: str) -> Path:
-    """Where this process writes what will be renamed to `name`; `Store.clean` recognises it once it is left behind."""
-    return folder / f".writing-{name}-{_computer()}-{os.getpid()}"
 
 
 def _save(path: Path, array: NDArray) -> int:
@@ -150,18 +168,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _computer() -> str:
-    return re.sub(r"\W", "_", socket.gethostname()) or "computer"
-
-
 def _left_behind(path: Path) -> bool:
-    named = re.fullmatch(r"\.writing-\w+-(\w+)-(\d+)(-damaged)?", path.name)
+    named = re.fullmatch(r"\.writing-\w+-([0-9a-f]{16})-[0-9a-f]+(-damaged)?", path.name)
+    held = is_held(path.parent / f"{_RUNNING}{named[1]}") if named else None
     try:
-        if named and named[1] == _computer() and os.name == "posix":
-            os.kill(int(named[2]), 0)
-            return False
-        return time.time() - path.stat().st_mtime > FORGOTTEN
-    except ProcessLookupError:
-        return True
+        return not held if held is not None else time.time() - path.stat().st_mtime > FORGOTTEN
     except OSError:
         return False

@@ -93,7 +93,12 @@ def identity(model: TrainedModel | str, bag: Bag, simulated: bool) -> str:
 
 
 def keep_overlays(explanation: Explanation, folder: Path | str | None) -> list[str]:
-    """Write the map on each scan's own grid into a folder; the files' names. Nothing where there is no folder."""
+    """Write the map on each scan's own grid into the patient's folder; the files' names. Nothing where there is none.
+
+    What an earlier page left there is removed: it may be of an older scan or another method.
+    """
+    for old in [] if folder is None else Path(folder).glob("*.nii.gz"):
+        old.unlink()
     return [] if folder is None else [path.name for path in explanation.to_nifti(folder)]
 
 

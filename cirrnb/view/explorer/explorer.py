@@ -255,7 +255,7 @@ class SliceExplorer(Panel):
         try:
             with tempfile.TemporaryDirectory() as folder:
                 for path in self._explanation.to_nifti(folder):
-                    self.canvas.hand_over(f"{_file_name(self._bag.subject)}_{path.name}", path.read_bytes())
+                    self.canvas.hand_over(path.name, path.read_bytes())
         except OSError as error:
             self._failed(f"The map could not be written ({error.strerror}).")
 
@@ -286,7 +286,3 @@ def _start(bag: Bag) -> float:
     if scan.mask is not None and scan.mask.any():
         index = int(scan.mask.sum(axis=(1, 2)).argmax())
     return float(scan.positions[index] - (bag.shift if name == "T2W" else 0.0))
-
-
-def _file_name(subject: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in subject)[:60]

@@ -23,6 +23,11 @@ _EDGE = 0.02  # share of the liver's largest cross-section in the first or last 
 
 def doubts(mask: NDArray[np.bool_], grid: Grid) -> tuple[str, ...]:
     """What speaks against a mask (the file's order of axes), in words; nothing for one that looks like a liver."""
+    return (*shape_doubts(mask, grid), *(edge_doubts(mask, grid) if mask.any() else ()))
+
+
+def shape_doubts(mask: NDArray[np.bool_], grid: Grid) -> tuple[str, ...]:
+    """What of its volume, its parts and its side speaks against a mask (the file's order of axes), in words."""
     if not mask.any():
         return ("empty",)
     turned = Orientation.of(grid)
@@ -31,17 +36,29 @@ def doubts(mask: NDArray[np.bool_], grid: Grid) -> tuple[str, ...]:
     volume = np.count_nonzero(mask) * grid.voxel_volume / 1000
     if not VOLUME[0] <= volume <= VOLUME[1]:
         found.append(f"{volume:.0f} mL, where livers have {VOLUME[0]:.0f} to {VOLUME[1]:.0f}")
-    labels, parts = ndimage.label(mask)
+    box = tuple(slice(int(line[0]), int(line[-1]) + 1) for line in _extent(mask))
+    labels, parts = ndimage.label(mask[box])
     largest = np.bincount(labels.ravel())[1:].max() / np.count_nonzero(mask)
     if largest < LARGEST:
         found.append(f"in {parts} parts, of which the largest has {largest:.0%}")
+    right = np.count_nonzero(mask[:, :, : mask.shape[2] // 2]) / np.count_nonzero(mask)
+    if right < RIGHT:
+        found.append(f"{1 - right:.0%} of it lies on the patient's left")
+    return tuple(found)
+
+
+def edge_doubts(mask: NDArray[np.bool_], grid: Grid) -> tuple[str, ...]:
+    """Where a mask (the file's order of axes) ends with the scan, in words; there the liver may be cut off."""
+    mask, found = Orientation.of(grid).apply(mask), []
     per_slice = mask.sum(axis=(1, 2))
     for place, name in ((0, "lowest"), (-1, "highest")):
         if per_slice[place] > _EDGE * per_slice.max():
             found.append(f"it reaches the {name} slice: the liver is cut off")
     if mask[:, [0, -1]].any() or mask[:, :, [0, -1]].any():
         found.append("it reaches the edge of the picture")
-    right = np.count_nonzero(mask[:, :, : mask.shape[2] // 2]) / np.count_nonzero(mask)
-    if right < RIGHT:
-        found.append(f"{1 - right:.0%} of it lies on the patient's left")
     return tuple(found)
+
+
+def _extent(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
+    """Indices of slices, rows and columns that hold any of a mask."""
+    return tuple(np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
