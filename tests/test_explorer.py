@@ -63,6 +63,24 @@ def test_the_images_come_first_and_the_answer_on_request(cohort, model, tmp_path
     assert all(one.layout.display == "none" for one in made.behind.values())
 
 
+@pytest.mark.parametrize("always", [False, True])
+def test_each_new_patient_is_seen_without_an_answer_unless_always_wanted(cohort, model, tmp_path, always):
+    made = explorer(cohort, model, tmp_path)
+    made.always.value = always
+    made.reveal.value = True
+    assert made.wait(60) and made.prediction is not None
+    for subject in reversed(made.case.options):
+        made.case.value = subject
+        assert made.wait(60) and made.reveal.value is always
+        assert {one.layout.display for one in made.behind.values()} == {"" if always else "none"}
+        if always:
+            assert made.prediction.subject == subject
+        else:
+            assert made.prediction is None and made.told.value == made.brief.value == ""
+            made.reveal.value = True
+            assert made.wait(60) and made.prediction.subject == subject
+
+
 def test_the_reader_s_choice_is_remembered(cohort, model, tmp_path):
     made = explorer(cohort, model, tmp_path)
     assert not preferences.answer_first()

@@ -26,6 +26,7 @@ from cirrnb.explanation.store import ExplanationStore
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.batch import collate
 from cirrnb.model.prediction import as_model, prepared_otherwise, unusual, usable
+from cirrnb.model.surroundings import own_context
 from cirrnb.model.trained import TrainedModel
 
 SHARING = 4
@@ -35,6 +36,7 @@ TOLERATED = 0.1
 """Part of the score's difference that may be unaccounted for before a warning is given."""
 
 
+@own_context()
 def explain(
     model: TrainedModel | TrainedStager | Path | str,
     bag: Bag,
@@ -132,6 +134,7 @@ def explain(
     return kept.write(_remarked(explanation))
 
 
+@own_context()
 def score_of_patient(
     model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str = SEVERITY
 ) -> PatientScore:

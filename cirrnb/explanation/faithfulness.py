@@ -30,6 +30,7 @@ from cirrnb.explanation.store import WorthStore
 from cirrnb.explanation.truth import body, magnitude
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import as_model, usable
+from cirrnb.model.surroundings import own_context
 from cirrnb.model.trained import TrainedModel
 
 PATCH = 16.0
@@ -71,6 +72,7 @@ class Case:
         return np.concatenate([np.asarray(maps[name], dtype=np.float32) for name in self.bag.scans])
 
 
+@own_context()
 def case(model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str) -> Case:
     """Bring model and patient together; the patient without detail stands for nothing."""
     trained = as_model(model)
@@ -81,6 +83,7 @@ def case(model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str
     return Case(score, bag, baseline_slices("blurred", used)[0], flesh)
 
 
+@own_context()
 def faithfulness(
     model: TrainedModel | TrainedStager | Path | str,
     bag: Bag,
@@ -214,6 +217,7 @@ def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed
     return float(error[0]) / max(float(np.mean(np.square(effects))), 1e-12)
 
 
+@own_context()
 def maximum_sensitivity(
     model: TrainedModel | TrainedStager | Path | str,
     bag: Bag,
@@ -246,6 +250,7 @@ def maximum_sensitivity(
     return float(found.max())
 
 
+@own_context()
 def after_randomisation(
     model: TrainedModel | TrainedStager | Path | str,
     bag: Bag,
@@ -286,15 +291,9 @@ def agreement(explanations: Mapping[str, Explanation], bag: Bag) -> pd.DataFrame
 
 
 def _explained_quickly(model: TrainedModel, bag: Bag, like: Explanation, seed: int) -> Explanation:
+    baseline, quick = like.baseline or "blurred", {**like.settings, **method_named(like.method).quick}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few steps do not add up to the last percent, and need not
         return explain(
-            model,
-            bag,
-            like.method,
-            like.target,
-            baseline=like.baseline or "blurred",
-            settings={**like.settings, **method_named(like.method).quick},
-            permutations=4,
-            seed=seed,
+            model, bag, like.method, like.target, baseline=baseline, settings=quick, permutations=4, seed=seed
         )

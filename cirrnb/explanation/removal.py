@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d, interpolate
 
 from cirrnb.explanation.score import PatientScore
+from cirrnb.model.surroundings import own_context
 
 STEPS = 20
 COVERED = 0.05
@@ -78,6 +79,7 @@ def _means(values: torch.Tensor, size: int) -> torch.Tensor:
     return avg_pool2d(values[:, None], size, ceil_mode=True, count_include_pad=False)[:, 0]
 
 
+@own_context()
 @torch.no_grad()
 def deletion(
     score: PatientScore,
@@ -94,6 +96,7 @@ def deletion(
     return _curve(score, score.slices[0], empty, patches, order, steps, like, inserting=False)
 
 
+@own_context()
 @torch.no_grad()
 def insertion(
     score: PatientScore,
@@ -129,6 +132,7 @@ def _curve(
     return Curve(np.array(found), *((last, first) if inserting else (first, last)))
 
 
+@own_context()
 @torch.no_grad()
 def slice_removal(score: PatientScore, values: NDArray[np.float64], nothing: float, steps: int = STEPS) -> Curve:
     """Drop whole slices, those with the largest `values` (slices,) first, as if they had never been acquired."""

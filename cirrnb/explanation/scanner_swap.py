@@ -13,12 +13,14 @@ from cirrnb.explanation.explain import score_of_patient
 from cirrnb.explanation.truth import as_slices
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.surroundings import own_context
 from cirrnb.model.trained import TrainedModel
 from cirrnb.simulation.scans import SCANNERS
 
 COLUMNS = ("model", "subject", "stage", *SCANNERS)
 
 
+@own_context()
 @torch.no_grad()
 def scanner_swap(
     models: Mapping[str, TrainedModel | TrainedStager | Path | str], bags: Sequence[Bag], truth: SimulatedTruth

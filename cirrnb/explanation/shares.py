@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.score import PatientScore
+from cirrnb.model.surroundings import own_context
 
 PERMUTATIONS = 64
 AT_ONCE = 256
@@ -38,6 +39,7 @@ class Shares:
     nothing: float
 
 
+@own_context()
 def shares(
     score: PatientScore,
     nothing: float,

@@ -19,6 +19,7 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.score import PatientScore
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.surroundings import own_context
 from cirrnb.model.trained import TrainedModel
 from cirrnb.simulation.scans import SCANNERS
 from cirrnb.simulation.signs import SIGNS
@@ -95,6 +96,7 @@ def liver_share(maps: Maps, bag: Bag) -> tuple[float, float]:
     return inside / max(total, 1e-12), liver_count / max(flesh_count, 1)
 
 
+@own_context()
 @torch.no_grad()
 def sign_effects(score: PatientScore, bag: Bag, truth: SimulatedTruth, signs: Sequence[str] = SIGNS) -> pd.DataFrame:
     """What taking each sign away does to the score: the causal answer that attribution tries to give.
@@ -126,6 +128,7 @@ def attributed_to_signs(explanation: Explanation, bag: Bag, truth: SimulatedTrut
     return pd.DataFrame({"sign": list(sums), "attributed": list(sums.values())})
 
 
+@own_context()
 def signs_by_stage(
     model: TrainedModel | TrainedStager | Path | str, bags: Sequence[Bag], truth: SimulatedTruth, method: str
 ) -> pd.DataFrame:
@@ -150,6 +153,7 @@ def signs_by_stage(
     return pd.concat([counted, groups[["effect", "attributed"]].mean()], axis=1).reset_index()
 
 
+@own_context()
 @torch.no_grad()
 def scanner_effect(score: PatientScore, bag: Bag, truth: SimulatedTruth) -> float:
     """By how much the same patient's score is higher on the second of `SCANNERS` than on the first, in log-odds."""

@@ -20,6 +20,7 @@ from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import SEQUENCES, STAGES
 from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.surroundings import own_context
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1
@@ -73,6 +74,7 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
+@own_context()
 def load_stager(run: Path | str) -> TrainedStager:
     """The trained stager of a run folder, on the CPU and in evaluation mode.
 

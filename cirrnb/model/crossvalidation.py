@@ -15,11 +15,13 @@ from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.folds import out_of_fold
 from cirrnb.model.results import read_predictions, write_answers
 from cirrnb.model.settings import TrainingSettings
+from cirrnb.model.surroundings import own_context
 from cirrnb.model.trained import FOLDS
 from cirrnb.model.training import train
 from cirrnb.model.unfinished import writing
 
 
+@own_context()
 def cross_validate(
     prepared: PreparedCohort,
     out: Path | str,

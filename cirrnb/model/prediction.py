@@ -20,6 +20,7 @@ from cirrnb.model.certainty.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.batch import Batch, collate
 from cirrnb.model.network.stager import Staging
+from cirrnb.model.surroundings import own_context
 from cirrnb.model.trained import TrainedModel, load_model
 
 CHUNK = 32
@@ -58,6 +59,7 @@ class Prediction:
     familiar: bool = True
 
 
+@own_context()
 def predict(
     model: TrainedModel | TrainedStager | Path | str,
     patients: PreparedCohort | Sequence[Bag],
@@ -79,6 +81,12 @@ def predict(
     severe (probabilities), sequences ("T1W+T2W"), notes, simulated (True if the model learned from simulated images
     or the patients are). Where the model is calibrated the probabilities are, and a column set tells the stages that
     are possible ("mild|moderate"). A patient without a usable sequence has no predicted stage and a note that says why.
+
+    Notes
+    -----
+    Gradient mode, autocast, default dtype and default device are set here and given back. A process that was forked
+    from one in which torch has computed with several threads hangs at its first convolution: start processes with
+    "spawn" (`multiprocessing.get_context("spawn")`), or call `torch.set_num_threads(1)` before the first computation.
 
     Raises
     ------
@@ -109,6 +117,7 @@ def predict(
     return pd.DataFrame(rows, columns=[*COLUMNS, *(["set"] if trained.calibration else [])])
 
 
+@own_context()
 def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) -> Prediction:
     """Stage one patient on the device where the stager is; deterministic.
 
@@ -141,6 +150,7 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     )
 
 
+@own_context()
 def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
     """What a stager of single slices says about each: one row a slice with subject, split, stage, sequence, position
     (mm, RAS+ z), predicted, mild, moderate, severe. Patients without a usable sequence are left out.

@@ -29,6 +29,7 @@ from cirrnb.model.network.stager import Stager
 from cirrnb.model.runfolder import require_same_run, write_run
 from cirrnb.model.schedule import best_epoch, one_cycle, plateau, steps_of_epoch
 from cirrnb.model.settings import TrainingSettings
+from cirrnb.model.surroundings import own_accelerator, own_context
 from cirrnb.model.unfinished import UnfinishedRun
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ Seen = list[tuple[float, int, int]]
 """Loss, true and predicted stage of each patient seen."""
 
 
+@own_context()
 def train(
     prepared: PreparedCohort,
     out: Path | str,
@@ -54,13 +56,15 @@ def train(
     nothing had happened; `resume=False` throws that away and begins again. If `out` is already the complete run of
     these settings and data, it is returned as it is.
 
-    Under `accelerate launch` the same call trains on several devices.
+    Under `accelerate launch` the same call trains on several devices; of its settings, the number of processes and
+    `--cpu` are heeded.
 
     Raises
     ------
     InputError, InputErrors
         If a patient stands in two splits, the training patients do not show two stages, a split has nobody with a
-        stage, what stands at `out` or unfinished beside it has other settings or data, or the loss is not finite.
+        stage, what stands at `out` or unfinished beside it has other settings or data, the loss is not finite, or the
+        environment holds some of a launcher's variables (LOCAL_RANK, WORLD_SIZE, ...) and not the others.
     """
     settings, out = settings or TrainingSettings(), Path(out)
     bags = staged_patients(prepared, settings.stager.sequences)
@@ -72,8 +76,21 @@ def train(
     if out.exists():
         require_same_run(out, identity)
         return out
-    accelerator = Accelerator(mixed_precision="no")
-    unfinished, started = UnfinishedRun(out, identity), datetime.now(UTC)
+    with own_accelerator() as accelerator:
+        return _train(prepared, bags, settings, UnfinishedRun(out, identity), accelerator, progress, resume)
+
+
+def _train(
+    prepared: PreparedCohort,
+    bags: dict[str, list[Bag]],
+    settings: TrainingSettings,
+    unfinished: UnfinishedRun,
+    accelerator: Accelerator,
+    progress: bool,
+    resume: bool,
+) -> Path:
+    """What `train` does where the run is not there yet."""
+    out, started = unfinished.out, datetime.now(UTC)
     if accelerator.is_main_process:
         unfinished.begin(resume)
     accelerator.wait_for_everyone()
@@ -87,7 +104,7 @@ def train(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "device": accelerator.device.type,
             "processes": accelerator.num_processes,
-            **identity,
+            **unfinished.identity,
         }
         complete = unfinished.folder / "complete"
         write_run(complete, out.name, stager, prepared, history, told, accelerator.device)

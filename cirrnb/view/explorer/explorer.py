@@ -150,8 +150,13 @@ class SliceExplorer(Panel):
     # ------------------------------------------------------------------ what happens
 
     def _open(self, subject: str) -> None:
-        """Another patient: pictures first, and then, where the reader asked for it, the rest."""
+        """Another patient: pictures first, and the rest where the reader always wants it.
+
+        An answer that was open for the last patient says nothing of a wish for this one's: it is hidden again.
+        """
+        self._worker.cancel()  # what is under way speaks of the last patient
         self._bag = self._answer = self._explanation = None
+        self.reveal.value = self.always.value
         self.say("")
         self.brief.value = self.told.value = self.why.value = self.worth.value = ""
         self.tell_map(False)
