@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from cirrnb.data.dataset import BagDataset, draw
 from cirrnb.data.errors import InputError
+from cirrnb.data.locking import claimed
 from cirrnb.data.prepared import Bag, PreparedCohort
 from cirrnb.data.scan import STAGES
 from cirrnb.model import provenance
@@ -60,7 +62,8 @@ def train(
     ------
     InputError, InputErrors
         If a patient stands in two splits, the training patients do not show two stages, a split has nobody with a
-        stage, what stands at `out` or unfinished beside it has other settings or data, or the loss is not finite.
+        stage, what stands at `out` or unfinished beside it has other settings or data, another training into `out` is
+        under way, or the loss is not finite.
     """
     settings, out = settings or TrainingSettings(), Path(out)
     bags = staged_patients(prepared, settings.stager.sequences)
@@ -73,7 +76,21 @@ def train(
         require_same_run(out, identity)
         return out
     accelerator = Accelerator(mixed_precision="no")
-    unfinished, started = UnfinishedRun(out, identity), datetime.now(UTC)
+    with claimed(out) if accelerator.is_main_process else nullcontext():
+        return _trained(prepared, bags, settings, UnfinishedRun(out, identity), accelerator, resume, progress)
+
+
+def _trained(
+    prepared: PreparedCohort,
+    bags: dict[str, list[Bag]],
+    settings: TrainingSettings,
+    unfinished: UnfinishedRun,
+    accelerator: Accelerator,
+    resume: bool,
+    progress: bool,
+) -> Path:
+    """Begin or go on, and leave the run folder; no other training writes there meanwhile."""
+    out, started = unfinished.out, datetime.now(UTC)
     if accelerator.is_main_process:
         unfinished.begin(resume)
     accelerator.wait_for_everyone()
@@ -87,7 +104,7 @@ def train(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "device": accelerator.device.type,
             "processes": accelerator.num_processes,
-            **identity,
+            **unfinished.identity,
         }
         complete = unfinished.folder / "complete"
         write_run(complete, out.name, stager, prepared, history, told, accelerator.device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.locking import claimed
 from cirrnb.data.masks.mrsegmentator import NAME, find_program, segment
 from cirrnb.data.masks.plausibility import doubts
 from cirrnb.data.names import file_stem
@@ -50,6 +51,12 @@ def add_masks(
         If the program is missing or draws nothing, every scan has a mask already, or `out` holds a table already.
     """
     people, out = read_cohort(cohort), Path(out)
+    with claimed(out):
+        return _add(people, out, program, options)
+
+
+def _add(people: Cohort, out: Path, program: Path | str | None, options: Sequence[str]) -> Masked:
+    """As `add_masks`; nobody else writes into `out` meanwhile."""
     table = out / "scans.csv"
     if table.exists():
         raise InputError(
