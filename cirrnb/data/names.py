@@ -17,9 +17,9 @@ _HASHED = re.compile(rf"(.*-)?[0-9a-f]{{{_DIGITS}}}")
 def file_stem(subject: str, *parts: str) -> str:
     """A file name without its ending for a subject, such as cirrhotic-12_T1W_liver.
 
-    `cirrhotic/12` becomes `cirrhotic-12`, `imported/case-1` `imported-case-1`. An id that is longer or has other characters keeps the harmless ones and gets
-    a hash, so that ids which differ in case, accents or punctuation alone have different names on a file system that
-    does not tell these apart.
+    `cirrhotic/12` becomes `cirrhotic-12`, and `imported/case-1` `imported-case-1`. An id that is longer or has other
+    characters keeps the harmless ones and gets a hash, so that ids which differ in case, accents or punctuation alone
+    have different names on a file system that does not tell these apart.
 
     Parameters
     ----------
