@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -122,5 +123,40 @@ def test_a_case_is_exported_by_the_command_and_overlaps_its_nifti(tmp_path: Path
     expected = {tuple(np.round(point * [-1, -1, 1], 1) + 0.0) for point in places}
     assert set(lps(tmp_path / f"out/{stem}_liver.dcm")) == expected
     assert lps(tmp_path / f"out/{stem}_grad_cam.dcm")
+    # Another patient who is called the same, in a cohort of their own: nothing of the first one is replaced.
+    again = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "own", other)
+    image = nib.load(other / "case-1/T1W.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 1, image.affine, image.header), other / "case-1/T1W.nii.gz")
+    with_the_same_name = [words[0], str(other), words[2], *words[5:]]
+    error = CliRunner().invoke(app, with_the_same_name).exception
+    assert isinstance(error, InputError) and Path(error.where).parent == tmp_path / "out"
+    assert again == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     moved = [*words[:4], str(tmp_path / "sim"), *words[5:]]
     assert isinstance(CliRunner().invoke(app, moved).exception, InputError)
+
+
+def test_an_object_of_another_series_is_never_replaced(tmp_path: Path) -> None:
+    path, mine = tmp_path / "liver.dcm", tmp_path / "mine"
+    series = []
+    for name in ("one", "two"):
+        write_series(tmp_path / name, T1)
+        series.append(look_through(tmp_path / name).judged[0].series)
+
+    def write(number: int) -> None:
+        own = series[number]
+        liver = seg.Segment(seg.LIVER, np.ones(own.grid.shape, bool))
+        seg.write_segmentation(path, own, own.grid, [liver], description="liver", version="1")
+
+    write(0)
+    write(0)
+    before = path.read_bytes()
+    with pytest.raises(InputError) as told:
+        write(1)
+    assert told.value.where == str(path) and path.read_bytes() == before
+    mine.write_text("mine")
+    mine.replace(path)
+    with pytest.raises(InputError):
+        write(0)
+    assert path.read_text() == "mine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 import cirrnb
 from cirrnb.cli import app
+from cirrnb.data.auditing.audit import audit
 from cirrnb.data.errors import InputErrors
 
 
@@ -87,3 +89,49 @@ def test_a_simulated_scan_goes_from_a_folder_to_prepared_scans(tmp_path: Path) -
         (own / f"P_{scan.sequence}.nii.gz").write_bytes(scan.image.read_bytes())
     result = CliRunner().invoke(app, ["prepare", str(own), "--out", str(tmp_path / "prepared"), "--workers", "1"])
     assert result.exit_code == 0 and "2 scans prepared" in result.output
+
+
+def test_linked_folders_are_read_and_what_is_passed_over_is_named(tmp_path: Path) -> None:
+    own, elsewhere = tmp_path / "own", tmp_path / "elsewhere"
+    (elsewhere / "A17").mkdir(parents=True)
+    (elsewhere / "A17" / "T1W.nii.gz").touch()
+    (own / "B2").mkdir(parents=True)
+    (own / "B2" / "T2W.nii.gz").touch()
+    (own / "A17").symlink_to(elsewhere / "A17")
+    (own / "B2" / "again").symlink_to(own)
+    (own / "B2" / "C3_T1W.nii.gz").symlink_to(tmp_path / "gone")
+    (own / "a/b/c/d/e").mkdir(parents=True)
+    cohort = cirrnb.read_cohort(own)
+    assert [scan.name for scan in cohort.scans] == ["own/A17 T1W", "own/B2 T2W"]
+    told = " ".join(cohort.notes)
+    assert "B2/again" in told and "B2/C3_T1W.nii.gz" in told and "a/b/c/d/e" in told
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink], ids=["hard", "symbolic"])
+@pytest.mark.parametrize("layout", ["folder", "table", "published"])
+def test_one_scan_under_two_ids_is_a_problem(layout: str, link, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    place = own / "Cirrhosis_T1_3D/train_images" if layout == "published" else own
+    place.mkdir(parents=True)
+    names = ["1.nii.gz", "2.nii.gz", "3.nii.gz"] if layout == "published" else [f"{n}_T1W.nii.gz" for n in "123"]
+    for name in (names[0], names[2]):
+        (place / name).touch()
+    link(place / names[0], place / names[1])
+    if layout == "table":
+        rows = [f"{number},T1W,{name}" for number, name in enumerate(names, 1)]
+        (own / "scans.csv").write_text("\n".join(["patient,sequence,image", *rows]))
+    with pytest.warns(UserWarning):
+        cohort = cirrnb.read_cohort(own, on_problem="skip")
+    assert [scan.patient for scan in cohort.scans] == ["3"]
+    (problem,) = cohort.problems
+    assert {subject.rpartition("/")[2] for subject in problem.subjects} == {"1", "2"}
+    assert any(one.severity == "error" for one in audit(cohort, workers=1, progress=False).findings)
+
+
+def test_a_link_to_nothing_is_told_in_the_published_layout(tmp_path: Path) -> None:
+    place = tmp_path / "Cirrhosis_T1_3D/train_images"
+    place.mkdir(parents=True)
+    (place / "1.nii.gz").touch()
+    (place / "2.nii.gz").symlink_to(tmp_path / "gone")
+    with pytest.raises(InputErrors, match=r"2\.nii\.gz.*link"):
+        cirrnb.read_cohort(tmp_path)

@@ -19,6 +19,7 @@ PAIRS = {
     "64 signs of four bytes": ("own/" + "\U0001f600" * 64, "own/" + "\U0001f601" * 64),
     "slash or hyphen": ("a/b", "a-b"),
     "where the source ends": ("a/b-c", "a-b/c"),
+    "more hyphens": ("a/b-c", "a/b/c"),
     "underscores": ("a/b_T1W", "a_b/T1W"),
     "nothing": ("", "/"),
     "folders": ("own/..", "own/."),
@@ -46,6 +47,7 @@ def test_nobody_takes_another_ids_name(text: str) -> None:
 
 def test_usual_ids_can_be_read() -> None:
     assert file_stem("cirrhotic/12", "T1W", "liver") == "cirrhotic-12_T1W_liver"
+    assert file_stem("imported/case-1") == "imported-case-1"
     assert folder_name("case-1") == "case-1"
     assert file_stem("own/A17").startswith("own-A17-")
 

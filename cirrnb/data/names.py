@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-_SUBJECT = re.compile(r"([a-z0-9]+)/([a-z0-9]+)")
+_SUBJECT = re.compile(r"[a-z0-9]+/[a-z0-9]+(-[a-z0-9]+)*")  # up to the first hyphen is the source
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 _LONGEST = 60
@@ -17,9 +17,9 @@ _HASHED = re.compile(rf"(.*-)?[0-9a-f]{{{_DIGITS}}}")
 def file_stem(subject: str, *parts: str) -> str:
     """A file name without its ending for a subject, such as cirrhotic-12_T1W_liver.
 
-    `cirrhotic/12` becomes `cirrhotic-12`. An id that is longer or has other characters keeps the harmless ones and gets
-    a hash, so that ids which differ in case, accents or punctuation alone have different names on a file system that
-    does not tell these apart.
+    `cirrhotic/12` becomes `cirrhotic-12`, and `imported/case-1` `imported-case-1`. An id that is longer or has other
+    characters keeps the harmless ones and gets a hash, so that ids which differ in case, accents or punctuation alone
+    have different names on a file system that does not tell these apart.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
 from cirrnb.data.layouts.fields import natural_order
 from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder
 from cirrnb.data.layouts.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
+from cirrnb.data.layouts.same_files import without_repeated
 from cirrnb.data.layouts.slices import SLICE_FOLDERS
 from cirrnb.data.layouts.table import read_table
 from cirrnb.data.layouts.tabular import read_rows
@@ -49,7 +50,7 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
     root = Path(root)
     remarks = Remarks()
     try:
-        scans = _read(root, remarks)
+        scans = without_repeated(_read(root, remarks), remarks)
         if not scans and not remarks.problems:
             raise InputError(root, "no scan", "at least one NIfTI file", "Was the archive unpacked to the end?")
     except InputError as error:
@@ -81,7 +82,7 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
         return read_table(root / TABLE, remarks)
     if root.is_file() and NIFTI.fullmatch(root.name):
         return read_folder(root.parent, [root], remarks)
-    if _holds_only_nifti(root) and (paths := nifti_files(root)):
+    if _holds_only_nifti(root) and (paths := nifti_files(root, remarks)):
         return read_folder(root, paths, remarks)
     published = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
     expected = f"a folder that holds {', '.join(published)} or NIfTI files, or a CSV table with one row a scan"

@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from cirrnb.data.dataset import BagDataset, draw
 from cirrnb.data.errors import InputError
+from cirrnb.data.locking import claimed
 from cirrnb.data.prepared import Bag, PreparedCohort
 from cirrnb.data.scan import STAGES
 from cirrnb.model import provenance
@@ -63,8 +65,9 @@ def train(
     ------
     InputError, InputErrors
         If a patient stands in two splits, the training patients do not show two stages, a split has nobody with a
-        stage, what stands at `out` or unfinished beside it has other settings or data, the loss is not finite, or the
-        environment holds some of a launcher's variables (LOCAL_RANK, WORLD_SIZE, ...) and not the others.
+        stage, what stands at `out` or unfinished beside it has other settings or data, another training into `out` is
+        under way, the loss is not finite, or the environment holds some of a launcher's variables (LOCAL_RANK,
+        WORLD_SIZE, ...) and not the others.
     """
     settings, out = settings or TrainingSettings(), Path(out)
     bags = staged_patients(prepared, settings.stager.sequences)
@@ -76,7 +79,7 @@ def train(
     if out.exists():
         require_same_run(out, identity)
         return out
-    with own_accelerator() as accelerator:
+    with own_accelerator() as accelerator, claimed(out) if accelerator.is_main_process else nullcontext():
         return _train(prepared, bags, settings, UnfinishedRun(out, identity), accelerator, progress, resume)
 
 
@@ -89,7 +92,7 @@ def _train(
     progress: bool,
     resume: bool,
 ) -> Path:
-    """What `train` does where the run is not there yet."""
+    """Begin or go on, and leave the run folder; no other training writes there meanwhile."""
     out, started = unfinished.out, datetime.now(UTC)
     if accelerator.is_main_process:
         unfinished.begin(resume)

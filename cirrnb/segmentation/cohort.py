@@ -12,6 +12,7 @@ from typing import Any
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
+from cirrnb.data.locking import claimed
 from cirrnb.data.names import file_stem, folder_name
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.nifti.volume import read_header, read_volume
@@ -83,6 +84,20 @@ def add_masks(
         If the network or the program cannot be used, every scan has a mask already, or `out` holds a table already.
     """
     people, out = read_cohort(cohort), Path(out)
+    with claimed(out):
+        return _add(people, out, network, program, options, workers, progress)
+
+
+def _add(
+    people: Cohort,
+    out: Path,
+    network: Path | str | None,
+    program: Path | str | None,
+    options: Sequence[str],
+    workers: int | None,
+    progress: Callable[..., Iterator[Any]],
+) -> Masked:
+    """As `add_masks`; no other command writes into the folder meanwhile."""
     table = out / "scans.csv"
     if table.exists():
         raise InputError(

@@ -80,7 +80,7 @@ def segment(scans: Mapping[str, Path], program: str, options: Sequence[str] = ()
         for key, path in scans.items():
             (source / f"{names[key]}{_ending(path)}").symlink_to(path.absolute())
         words = [program, "--input", str(source), "--outdir", str(target), "--postfix", _POSTFIX, *options]
-        said = _run(words, PATIENCE * len(scans))
+        code, said = _run(words, PATIENCE * len(scans))
         masks, failed = {}, {}
         for key, path in scans.items():
             made = target / f"{names[key]}_{_POSTFIX}{_ending(path)}"
@@ -93,7 +93,7 @@ def segment(scans: Mapping[str, Path], program: str, options: Sequence[str] = ()
             reason = next(iter(failed.values()))
             raise InputError(
                 NAME,
-                f"no liver mask ({reason}); its last words: {last[0][:300]}",
+                f"no liver mask ({reason}; exit code {code}); its last words: {last[0][:300]}",
                 "a mask for each scan",
                 "Run the program on one scan by hand, and see what it says.",
             )
@@ -104,7 +104,8 @@ def _ending(path: Path) -> str:
     return ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
 
 
-def _run(words: Sequence[str], seconds: float) -> str:
+def _run(words: Sequence[str], seconds: float) -> tuple[int | None, str]:
+    """Exit code, None where it had to be ended, and all that was said."""
     # Its environment is its own: what points Python at our packages would lead it astray.
     foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     surroundings = {name: value for name, value in os.environ.items() if name not in foreign}
@@ -119,12 +120,12 @@ def _run(words: Sequence[str], seconds: float) -> str:
             env=surroundings,
         )
     except subprocess.TimeoutExpired as error:
-        return (error.stdout or b"").decode(errors="replace") + f"\nno end after {seconds:.0f} s"
+        return None, (error.stdout or b"").decode(errors="replace") + f"\nno end after {seconds:.0f} s"
     except OSError as error:
         raise InputError(
             words[0], f"a program that cannot be run ({error.strerror})", NAME, "Check --program."
         ) from error
-    return done.stdout.decode(errors="replace")
+    return done.returncode, done.stdout.decode(errors="replace")
 
 
 def _liver(scan: Path, made: Path) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from cirrnb.data.download.transfer import Patience, fetch, part_of
 from cirrnb.data.download.unpacking import need_room, unpack
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
+from cirrnb.data.locking import locked
 from cirrnb.data.writing import write_whole
 
 TERMS = "LICENCE.txt"
@@ -73,14 +74,22 @@ def download(
         if name.removesuffix(".zip") not in known:
             raise InputError("archive", repr(name), f"one of {', '.join(known)}", "Choose one of these.")
     wanted = {name.removesuffix(".zip") for name in only} or set(known)
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / TERMS, terms(data_set))
-    done = _done(out)
     narrowed = replace(
         data_set, archives={known[name]: data_set.archives[known[name]] for name in known if name in wanted}
     )
+    with locked(out):
+        _fetch(narrowed, data_set, out, keep, patience, tell, progress)
+    return out
+
+
+def _fetch(
+    wanted: DataSet, data_set: DataSet, out: Path, keep: bool, patience: Patience, tell: Tell, progress: bool
+) -> None:
+    """Fetch the archives of `wanted` that are not here; nobody else writes into `out` meanwhile."""
+    write_whole(out / TERMS, terms(data_set))
+    done = _done(out)
     with requests.Session() as session:
-        archives = look_up(narrowed, session, patience.wait)
+        archives = look_up(wanted, session, patience.wait)
         left = [one for one in archives if done.get(one.name) != one.sha256 or not (out / one.folder).is_dir()]
         for one in archives:
             if one not in left:
@@ -92,7 +101,6 @@ def download(
             write_whole(out / _DONE, json.dumps(done, indent=1))
             if not keep:
                 (out / one.name).unlink()
-    return out
 
 
 def _one(

@@ -41,13 +41,33 @@ class _File:
     mask: bool
 
 
-def nifti_files(root: Path) -> list[Path]:
-    """NIfTI files under a folder, to `DEPTH`, sorted; hidden ones are what systems leave behind."""
-    found = []
-    for place, folders, names in os.walk(root):
-        deep = len(Path(place).relative_to(root).parts) >= DEPTH
-        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place) / name for name in sorted(names) if NIFTI.fullmatch(name) and not name.startswith(".")]
+def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
+    """NIfTI files under a folder, to `DEPTH`, sorted, those of linked folders among them.
+
+    Hidden ones are what systems leave behind. What else is passed over is named in the notes: links to nothing, links
+    back to a folder above, and folders that lie deeper.
+    """
+    found: list[Path] = []
+    skipped: dict[str, list[str]] = defaultdict(list)
+    for name, folders, names in os.walk(root, followlinks=True):
+        place, here = Path(name), Path(name).resolve()
+        deep = len(place.relative_to(root).parts) >= DEPTH
+        below = sorted(one for one in folders if not one.startswith("."))
+        folders.clear()
+        for path in (place / one for one in below):
+            back = path.is_symlink() and path.resolve() in (here, *here.parents)
+            if back or deep:
+                skipped["links back to a folder above" if back else f"folders below {DEPTH} others"].append(
+                    str(path.relative_to(root))
+                )
+            else:
+                folders.append(path.name)
+        for path in (place / one for one in sorted(names) if NIFTI.fullmatch(one) and not one.startswith(".")):
+            if path.is_file():
+                found.append(path)
+            else:
+                skipped["links to a file that is not there"].append(str(path.relative_to(root)))
+    remarks.notes += [f"{what}, not read: {len(some)} ({listed(some)})" for what, some in skipped.items()]
     return found
 
 

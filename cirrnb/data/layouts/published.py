@@ -132,6 +132,11 @@ def _files(folder: Path, remarks: Remarks) -> list[tuple[str, Path]]:
         name = _NIFTI.fullmatch(path.name)
         if path.name.startswith("."):
             continue
+        if name is not None and path.is_symlink() and not path.exists():
+            remarks.problems.append(
+                InputError(path, "a link to a file that is not there", "a scan", "Fetch the file, or remove the link.")
+            )
+            continue
         if name is None or not path.is_file():
             others.append(path.name)
             continue

@@ -10,6 +10,7 @@ from typing import Any
 
 from cirrnb.data.errors import InputError, Remarks, listed
 from cirrnb.data.layouts import fields
+from cirrnb.data.layouts.same_files import file_identity, one_file
 from cirrnb.data.layouts.tabular import Row, read_rows
 from cirrnb.data.scan import Scan
 
@@ -141,14 +142,9 @@ def _same_scan_twice(entries: list[_Entry], remarks: Remarks) -> set[int]:
 
 def _same_file_twice(entries: list[_Entry], remarks: Remarks) -> set[int]:
     def tell(group: list[_Entry]) -> InputError:
-        return InputError(
-            _where(group),
-            f"one file for {listed(entry.scan.name for entry in group)}: {group[0].scan.image}",
-            "a file of its own for each patient and sequence",
-            "Correct the paths; one scan under two names leaks from training to test.",
-        )
+        return one_file(_where(group), [entry.scan for entry in group])
 
-    return _collisions(entries, remarks, lambda scan: str(scan.image.resolve()), tell)
+    return _collisions(entries, remarks, lambda scan: file_identity(scan.image), tell)
 
 
 def _contradictory_patients(entries: list[_Entry], remarks: Remarks) -> set[int]:

@@ -1,0 +1,97 @@
+"""Commands that write one folder keep one another out of it, whatever process or container they run in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from cirrnb.data.masks.cohort import add_masks
+
+import cirrnb
+from cirrnb.data.download.catalogue import DATA_SETS
+from cirrnb.data.download.dataset import download
+from cirrnb.data.errors import InputError
+from cirrnb.data.locking import at_work, claimed, is_held, locked
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.scan import Cohort, Scan
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cirrnb.data.locking import at_work, claimed, locked
+with {how}(Path(sys.argv[1])):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def held_by_another(how: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    words = [sys.executable, "-P", "-c", HOLD.format(how=how), str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "in\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("how", "take"), [("locked", locked), ("claimed", claimed)])
+def test_a_folder_that_is_held_is_refused_and_free_after_a_kill(how: str, take: Callable, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    with held_by_another(how, folder) as process:
+        with pytest.raises(InputError) as told, take(folder, patience=0.3):
+            pass
+        assert told.value.where == str(folder)
+        process.kill()
+        process.wait()
+        with take(folder, patience=5):
+            pass
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_lock_tells_whether_its_run_lives(tmp_path: Path) -> None:
+    lock = tmp_path / ".running-1"
+    assert is_held(lock) is False
+    with held_by_another("at_work", lock) as process:
+        assert is_held(lock) is True
+        process.kill()
+        process.wait()
+        assert lock.exists() and is_held(lock) is False
+    with at_work(lock):
+        assert lock.exists()
+    assert not lock.exists()
+    with pytest.raises(OSError, match="mine"), at_work(lock):
+        raise OSError("mine")
+    with at_work(tmp_path / "no folder" / ".running-1"):
+        pass
+
+
+def _segment(out: Path) -> None:
+    add_masks(Cohort((Scan("1", "T1W", out / "1.nii.gz"),), "own"), out)
+
+
+def _download(out: Path) -> None:
+    download(next(iter(DATA_SETS.values())), out, agreed=True)
+
+
+def _train(out: Path) -> None:
+    cirrnb.train(SimpleNamespace(settings=PreparationSettings(), bags=list), out)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("how", "command"), [("claimed", _segment), ("locked", _download), ("claimed", _train)])
+def test_commands_claim_what_they_write(
+    how: str, command: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cirrnb.data.masks.cohort.read_cohort", lambda cohort: cohort)
+    monkeypatch.setattr("cirrnb.model.training.staged_patients", lambda *_: {})
+    out, began = tmp_path / "own", time.monotonic()
+    with held_by_another(how, out), pytest.raises(InputError) as told:
+        command(out)
+    assert told.value.where == str(out) and "at work" in told.value.found and time.monotonic() - began < 60
