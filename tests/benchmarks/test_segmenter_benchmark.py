@@ -82,7 +82,7 @@ def home(tmp_path: Path) -> Path:
 def test_simulated_patients(segmenter: Segmenter, tmp_path: Path) -> None:
     patients = int(os.environ.get("CIRRNB_BENCHMARK_PATIENTS", 60))
     folder = home(tmp_path) / f"organs-{patients}"
-    simulate_cohort(folder, patients=patients, seed=SEED, healthy=0, organs=True)
+    simulate_cohort(folder, patients=patients, seed=SEED, organs=True)
 
     def rows() -> Iterator[dict[str, Any]]:
         for scan in read_cohort(folder).scans:
