@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import UNFORESEEN, InputError
 from cirrnb.data.nifti.strangers import kind_of
 
 if TYPE_CHECKING:
@@ -133,6 +135,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def read_instance(path: Path) -> Instance | str:
     """One file, or in words why it is passed over."""
     from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
 
     try:
         with path.open("rb") as file, warnings.catch_warnings():
@@ -147,7 +150,7 @@ def read_instance(path: Path) -> Instance | str:
             return _reduced(path, dataset, path.stat().st_size - file.tell() - _ELEMENT)
     except OSError:
         return "cannot be opened"
-    except Exception:  # a damaged header can break the parser anywhere
+    except (*UNFORESEEN, InvalidDicomError, struct.error, zlib.error):  # a damaged header can break the parser anywhere
         return "damaged DICOM"
 
 
