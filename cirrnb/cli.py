@@ -19,10 +19,12 @@ import cirrnb
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.run import own_cases
 from cirrnb.run.alias import OUT, TIMEOUT, notebook_command
+from cirrnb.run.home import require_home
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.own_cases import SOME_LEFT_OUT
-from cirrnb.run.parameters import convert, read_schema
+from cirrnb.run.parameters import convert, read_schema, require_text
 from cirrnb.run.reports.command import report
+from cirrnb.run.stopping import Stopped, leave, raise_on_signals
 
 app = typer.Typer(
     help="Stages of liver cirrhosis from T1W and T2W MRI. Research and education only; not a medical device.",
@@ -36,10 +38,15 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; a user's mistakes and failing notebooks are told in plain words.
 
-    Exit code 2 for wrong input, 1 for a failure. `cirrnb --debug ...` shows the traceback as well.
+    Exit code 2 for wrong input, 1 for a failure, 130 after Ctrl-C, 143 after SIGTERM. `cirrnb --debug ...` shows the
+    traceback as well.
     """
+    raise_on_signals()
     try:
+        require_text(sys.argv[1:])
         app(prog_name="cirrnb")
+    except Stopped as stopped:
+        leave(stopped)
     except Exception as error:
         code = _exit_code(error)
         if code is None or _debugging():
@@ -215,6 +222,7 @@ def run(
 
 
 def _run(source: Path, parameters: dict[str, Any], out: Path | None, timeout: float | None) -> None:
+    require_home()
     from cirrnb.run.publish import run_and_publish
 
     folder = out or Path("reports") / source.stem
@@ -231,6 +239,7 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training patients.")] = 20,
 ) -> None:
     """From nothing to a first report, on a simulated cohort."""
+    require_home()
     from cirrnb.run.demo import demo as run_demo
 
     run_demo(folder, patients=patients, seed=seed, epochs=epochs, tell=typer.echo)
@@ -251,6 +260,7 @@ def explore(
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
     """Open the explorer in a browser: slices first, then the answer and what drove it. Only this machine sees it."""
+    require_home()
     from cirrnb.run.explore import explore as serve
 
     told = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
@@ -266,6 +276,7 @@ def learn(
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
     """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in course/progress.json."""
+    require_home()
     from cirrnb.run.learn import learn as serve
 
     raise typer.Exit(serve({"cases": cases, "scale": scale}, port=port, browser=browser, tell=typer.echo))

@@ -303,3 +303,15 @@ def test_real_files_are_read_as_nibabel_reads_them(external_data):
         values, grid = read_volume(path)
         image = nib.load(path)
         assert np.array_equal(values, np.asanyarray(image.dataobj)) and np.allclose(grid.affine, image.affine)
+
+
+def test_a_mask_that_a_tool_rounded_is_binary_and_other_values_are_told_apart(tmp_path):
+    rounded = np.zeros(VALUES.shape, np.float32)
+    rounded[2:5, 2:5, 2:5] = 1
+    rounded[2, 2, 2:5] = np.float32(0.99999994)
+    grid = read_header(save(tmp_path / "scan.nii.gz")).grid
+    assert read_mask(save(tmp_path / "rounded.nii.gz", rounded, dtype=np.float32), grid).sum() == 27
+    rounded[2, 2, 2] = 0.999
+    with pytest.raises(InputError) as raised:
+        read_mask(save(tmp_path / "other.nii.gz", rounded, dtype=np.float32), grid)
+    assert "0.999" in raised.value.found and "1, 1" not in raised.value.found

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
+from cirrnb.data.json_file import has_surrogates
 from cirrnb.data.layouts.fields import natural_order
 from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder
 from cirrnb.data.layouts.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
@@ -48,6 +49,9 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
     if on_problem not in ("raise", "skip"):
         raise ValueError(f'on_problem is "raise" or "skip", not {on_problem!r}')
     root = Path(root)
+    if has_surrogates(str(root)):
+        where = ascii(str(root))
+        raise InputErrors([InputError(where, "a name that is not UTF-8", "a name in UTF-8", "Rename the folder.")])
     remarks = Remarks()
     try:
         scans = without_repeated(_read(root, remarks), remarks)

@@ -31,6 +31,9 @@ _SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.data.workers imp
 COMMAND = tuple(python_command("-c", _SERVE, _ROOT))
 """Starts a worker; the module whose `run_job` does the work comes last."""
 
+_PATIENCE = 3.0
+"""Seconds in which a worker that is ended may tidy."""
+
 _READY = "ready\n"
 
 
@@ -73,9 +76,13 @@ class Worker:
         return outcome
 
     def stop(self) -> None:
-        """End the process, whatever it does; what it was writing is left behind for `Store.clean`."""
-        self._process.kill()
-        self._process.wait()
+        """End the process, after a moment to tidy; what it was writing is left behind for `Store.clean`."""
+        self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 assert pipe is not None
@@ -139,6 +146,7 @@ def serve(work: str) -> None:
     notebook.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
     answers = os.fdopen(os.dup(1), "w")
@@ -146,7 +154,15 @@ def serve(work: str) -> None:
     run_job = import_module(work).run_job
     print(_READY, end="", file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(run_job(json.loads(line))), file=answers, flush=True)
+        outcome = json.dumps(run_job(json.loads(line)))
+        try:
+            print(outcome, file=answers, flush=True)
+        except BrokenPipeError:
+            os._exit(1)  # nobody is left to hear it
+
+
+def _end(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
 
 
 def _told(code: int) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cirrnb.data.scratch import scratch_folder
 from cirrnb.run import faults
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
@@ -92,20 +92,36 @@ def run_notebook(
     values = check(read_schema(source), parameters or {}, source.stem)
     paths = Paths.beside(Path(out).absolute())
     paths.out.parent.mkdir(parents=True, exist_ok=True)
-    # The system's own folder keeps the names of sockets below the 100 characters they may have.
-    private = Path(tempfile.mkdtemp(prefix="cirrnb-"))
     started = now()
     try:
-        executed = _execute(source, paths, values, private, _Clock(timeout, limit), Path(cwd or Path.cwd()))
+        with scratch_folder() as private:
+            work = (source, paths, values, private, _Clock(timeout, limit), Path(cwd or Path.cwd()))
+            executed = _interruptible(work, private)
         _write(executed, source, started, paths)
     except BaseException:
         if paths.growing.exists():
             paths.growing.replace(paths.failed)
         raise
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
     paths.failed.unlink(missing_ok=True)
     return paths.out
+
+
+def _interruptible(work: tuple[Any, ...], private: Path) -> NotebookNode:
+    """What `_execute(*work)` returns; where this thread is interrupted meanwhile, its kernel is ended.
+
+    In the main thread nbclient takes signals for itself, and neither ends nor tells what it was asked to.
+    """
+    from cirrnb.run.kernel import end_kernel
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(_execute, *work)
+        try:
+            return future.result()
+        except BaseException:
+            while not future.done():
+                end_kernel(private)
+                wait([future], 0.2)
+            raise
 
 
 class _Clock:

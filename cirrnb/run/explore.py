@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -18,6 +17,7 @@ from typing import Any
 import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.data.interpreter import python_command
+from cirrnb.data.scratch import scratch_folder
 from cirrnb.run.kernel import PLAIN_SHELL
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
@@ -68,7 +68,8 @@ def serve(
         )
         token = secrets.token_urlsafe(24)
         tell(f"{name}: http://{HOST}:{port}/?token={token} (Ctrl-C ends it)")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this ends the server with it
+        for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends this ends the server with it
+            signal.signal(number, signal.default_int_handler)
         process = subprocess.Popen(command, cwd=private, env=_environment(private, token))
         try:
             return process.wait()
@@ -96,6 +97,7 @@ def _environment(private: Path, token: str) -> dict[str, str]:
         "JUPYTER_DATA_DIR": str(private / "data"),
         "JUPYTER_RUNTIME_DIR": str(private / "runtime"),
         "IPYTHONDIR": str(private / "ipython"),
+        "TMPDIR": str(private),  # scans that are dropped into the page go with the server
         "TQDM_DISABLE": "1",
     }
 
@@ -148,16 +150,16 @@ def _served(source: Path, values: dict[str, Any], title: str) -> Iterator[tuple[
     notebook.metadata["title"] = title
     notebook.metadata["kernelspec"] = {"name": KERNEL, "display_name": KERNEL, "language": "python"}
     launch = python_command("-c", _LAUNCH.format(folder=str(Path.cwd())), "-f", "{connection_file}", *PLAIN_SHELL)
-    with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
-        spec = Path(private) / "kernels" / KERNEL / "kernel.json"
+    with scratch_folder() as private:
+        spec = private / "kernels" / KERNEL / "kernel.json"
         spec.parent.mkdir(parents=True)
         spec.write_text(json.dumps({"argv": launch, "display_name": KERNEL, "language": "python"}), encoding="utf-8")
-        template = Path(private) / "voila" / "templates" / KERNEL
+        template = private / "voila" / "templates" / KERNEL
         template.mkdir(parents=True)
         (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
         page = files("cirrnb.run").joinpath("explore.html.j2").read_text(encoding="utf-8")
         (template / "index.html.j2").write_text(page, encoding="utf-8")
-        copy = Path(private) / "page" / source.name
+        copy = private / "page" / source.name
         copy.parent.mkdir()
         nbformat.write(notebook, copy)
-        yield copy, Path(private)
+        yield copy, private

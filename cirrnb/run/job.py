@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 
 import cirrnb
-from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.errors import UNFORESEEN, InputError, InputErrors
 from cirrnb.data.json_file import read_object
 from cirrnb.data.workers import Job, Outcome
 from cirrnb.data.writing import write_whole
@@ -150,13 +150,14 @@ def run_job(job: Job) -> Outcome:
         ended = {"failure": str(error), "kind": error.kind, "trace": error.trace}
     except (InputError, InputErrors) as error:
         ended |= {"failure": str(error), "kind": faults.WRONG_INPUT}
-    except Exception as error:  # one notebook that fails in a new way must not cost the others
+    except UNFORESEEN as error:  # one notebook that fails in a new way must not cost the others
         kind = faults.DISK if faults.is_full(error) else faults.BROKEN
         ended |= {"failure": f"{type(error).__name__}: {error}", "kind": kind}
-    if not job["keeps"]:
-        executed = Path(job["executed"])
-        for path in (executed, executed.with_name(f"{executed.stem}.failed.ipynb")):
-            path.unlink(missing_ok=True)
+    finally:
+        if not job["keeps"]:
+            executed = Path(job["executed"])
+            for path in (executed, executed.with_name(f"{executed.stem}.failed.ipynb")):
+                path.unlink(missing_ok=True)
     return {"seconds": time.monotonic() - began, "summary": summary, **ended}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
@@ -22,6 +24,20 @@ PLAIN_SHELL = (
 """Options of every kernel."""
 
 
+MAX_SOCKET_PATH = 85
+"""Longest path of a connection file for which the names of its sockets, a little longer, are allowed everywhere."""
+
+_managers: weakref.WeakSet[OwnKernelManager] = weakref.WeakSet()
+
+
+def end_kernel(folder: Path) -> None:
+    """Kill the kernel whose connection file lies in a folder, if it has begun."""
+    for manager in list(_managers):
+        process = getattr(manager.provisioner, "process", None)
+        if Path(manager.connection_file).parent == folder and process is not None:
+            process.kill()
+
+
 class OwnKernelManager(AsyncKernelManager):
     """Starts `sys.executable` whatever kernels are installed, since "python3" on a Jupyter path may be another Python.
 
@@ -29,13 +45,20 @@ class OwnKernelManager(AsyncKernelManager):
     that parallel runs share neither a port nor a history database.
     """
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        _managers.add(self)
+
     @default("transport")
     def _transport_default(self) -> str:
         # Free TCP ports are picked before they are bound, so that two kernels starting together may pick the same.
-        return "tcp" if sys.platform == "win32" else "ipc"
+        # Names of sockets have at most 100 characters on some systems; a long TMPDIR leaves no room for them.
+        short = len(str(self.connection_file)) < MAX_SOCKET_PATH
+        return "ipc" if short and sys.platform != "win32" else "tcp"
 
     @property
     def kernel_spec(self) -> KernelSpec:
+        private = Path(self.connection_file).parent
         return KernelSpec(
             argv=[
                 *self._start(),
@@ -48,7 +71,7 @@ class OwnKernelManager(AsyncKernelManager):
             display_name="The Python that runs cirrnb",
             language="python",
             resource_dir="",
-            env={"IPYTHONDIR": str(Path(self.connection_file).parent / "ipython"), **SETTINGS},
+            env={"IPYTHONDIR": str(private / "ipython"), "TMPDIR": str(private), **SETTINGS},
         )
 
     @staticmethod

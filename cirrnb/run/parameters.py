@@ -11,13 +11,13 @@ import difflib
 import io
 import json
 import tokenize
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cirrnb.data.errors import InputError, raise_if_any
-from cirrnb.data.json_file import read_text
+from cirrnb.data.json_file import has_surrogates, read_text
 from cirrnb.run.values import Kind, fits, from_text
 
 TAG = "parameters"
@@ -148,6 +148,15 @@ def convert(schema: Schema, texts: Mapping[str, str], where: str) -> dict[str, A
     Raises InputErrors naming every unknown parameter and every text that is no such value.
     """
     return _each(schema, texts, where, lambda text, kind: from_text(text, kind))
+
+
+def require_text(arguments: Sequence[str]) -> None:
+    """Raise InputError for an argument that is no text: no page, table or JSON file can be written with it."""
+    for argument in arguments:
+        if has_surrogates(argument):
+            raise InputError(
+                "command line", ascii(argument)[:120], "text in UTF-8", "Rename the file, or set a UTF-8 locale."
+            )
 
 
 def _checked(value: Any, kind: Kind) -> Any:

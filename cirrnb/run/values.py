@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import parse_json
+from cirrnb.data.json_file import has_surrogates, parse_json
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 _NOUNS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
@@ -84,7 +84,10 @@ class Kind:
 
 
 def fits(value: Any, kind: Kind) -> bool:
-    """True if a Python value is of the kind. True is no whole number, 3 is a float and nan is none."""
+    """True if a Python value is of the kind.
+
+    True is no whole number, 3 is a float, nan is none, and a text with half a character (a lone surrogate) is no text.
+    """
     if value is None:
         return kind.optional
     if kind.many:
@@ -93,6 +96,8 @@ def fits(value: Any, kind: Kind) -> bool:
         return False
     wanted = (int, float) if kind.name == "float" else _TYPES[kind.name]
     if not isinstance(value, wanted) or (isinstance(value, float) and not math.isfinite(value)):
+        return False
+    if isinstance(value, str) and has_surrogates(value):
         return False
     return not kind.choices or value in kind.choices
 

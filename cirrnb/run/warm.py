@@ -11,12 +11,10 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from cirrnb.data.scratch import scratch_folder
 from cirrnb.data.workers import COMMAND, bounds
 
 ADDRESS = "CIRRNB_WARM_KERNELS"
@@ -36,6 +35,9 @@ _PATIENCE = 2.0
 
 _PAUSE = 0.05
 """Seconds between two looks at which kernels have ended."""
+
+MAX_ADDRESS = 100
+"""Longest name of a socket in bytes that every system takes."""
 
 SETTINGS = {
     # Figures as data, not as scripts: the page brings plotly once for all of them.
@@ -62,8 +64,18 @@ def warm_kernels(modules: Sequence[str], threads: int) -> Generator[dict[str, st
     if sys.platform != "linux":  # elsewhere libraries do not survive a fork
         yield {}
         return
-    private = Path(tempfile.mkdtemp(prefix="cirrnb-"))
-    address = str(private / "kernels")
+    with scratch_folder() as private:
+        address = str(private / "kernels")
+        if len(address.encode()) > MAX_ADDRESS:
+            yield {}
+            return
+        with _serving(address, modules, threads):
+            yield {ADDRESS: address}
+
+
+@contextmanager
+def _serving(address: str, modules: Sequence[str], threads: int) -> Generator[None]:
+    """The process behind `warm_kernels`, for as long as the block lasts."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(address)
     listening.listen(64)
@@ -77,13 +89,12 @@ def warm_kernels(modules: Sequence[str], threads: int) -> Generator[dict[str, st
     )
     listening.close()
     try:
-        yield {ADDRESS: address}
+        yield
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=_PATIENCE)  # closes its input, upon which it ends its kernels and itself
         process.kill()
         process.wait()
-        shutil.rmtree(private, ignore_errors=True)
 
 
 _SERVE = (
@@ -188,7 +199,7 @@ def _become_kernel(
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 -- a fork ends here, whatever happened
         traceback.print_exc()
     finally:
         atexit._run_exitfuncs()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.auditing.displacement import better_place
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import UNFORESEEN, InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.header import VolumeHeader
 from cirrnb.data.nifti.hounsfield import refuse_ct
@@ -48,7 +48,7 @@ def run_job(job: dict[str, str | None]) -> Facts:
         return {"problem": str(error)}
     except MemoryError:
         return {"problem": f"{job['image']}: too little memory to read it"}
-    except Exception as error:  # nobody foresaw it, but the other scans are to be audited all the same
+    except UNFORESEEN as error:  # nobody foresaw it, but the other scans are to be audited all the same
         return {"problem": f"{job['image']}: {type(error).__name__}: {error}"}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import UNFORESEEN, InputError
 from cirrnb.data.nifti.strangers import kind_of
 
 if TYPE_CHECKING:
@@ -162,6 +164,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def read_instance(path: Path) -> Instance | str:
     """One file, or in words why it is passed over."""
     from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
 
     try:
         with path.open("rb") as file, warnings.catch_warnings():
@@ -176,7 +179,7 @@ def read_instance(path: Path) -> Instance | str:
             return _reduced(path, dataset, file.tell())
     except OSError:
         return "cannot be opened"
-    except Exception:  # a damaged header can break the parser anywhere
+    except (*UNFORESEEN, InvalidDicomError, struct.error, zlib.error):  # a damaged header can break the parser anywhere
         return "damaged DICOM"
 
 

@@ -14,6 +14,9 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.bytestream import SAVE_AGAIN, ByteStream
 from cirrnb.data.nifti.header import VolumeHeader, judge_header
 
+ROUNDING = 1e-5
+"""Share by which the values of a mask may differ and count as one."""
+
 _BLOCK = 2**20  # voxels converted at a time; keeps the temporary arrays small beside the scan
 
 
@@ -110,9 +113,10 @@ def as_mask(path: Path, values: NDArray) -> NDArray[np.bool_]:
     if low >= 0 and high == 1 and values.dtype.itemsize == 1:
         return values.view(np.bool_)
     inside = values != 0
-    if low < 0 or np.count_nonzero(values == high) < np.count_nonzero(inside):
+    # A tool that resamples may leave 0.99999994 for 1.
+    if low < 0 or np.count_nonzero(values >= high * (1 - ROUNDING)) < np.count_nonzero(inside):
         some = np.unique(values[inside][:: max(1, int(inside.sum()) // 100_000)])
-        shown = ", ".join(f"{value:g}" for value in some[:6]) + (", ..." if some.size > 6 else "")
+        shown = ", ".join(f"{value:.9g}" for value in some[:6]) + (", ..." if some.size > 6 else "")
         raise InputError(
             path,
             f"a mask with the values {shown} beside 0",

@@ -35,6 +35,9 @@ def report(
 
     Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
     """
+    from cirrnb.run.home import require_home
+
+    require_home()
     from cirrnb.data.workers import processors
     from cirrnb.run.reports.order import IMPORTED, Order
     from cirrnb.run.warm import warm_kernels

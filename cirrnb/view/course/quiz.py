@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import HTML, display
 
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import UNFORESEEN, InputError
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import STAGES
 from cirrnb.explanation.twins import SimulatedTruth
@@ -154,7 +154,7 @@ class StagingQuiz(widgets.VBox):
         try:
             self._draw(with_signs=True)
             self._tell(bag, stage)
-        except Exception as error:  # a thread of the kernel: nobody would see it otherwise
+        except UNFORESEEN as error:  # a thread of the kernel: nobody would see it otherwise
             self.form.say(f"<p>{in_plain_words(error)}</p>", onward="Go on")
 
     def _tell(self, bag: Bag, stage: str) -> None:

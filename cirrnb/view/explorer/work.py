@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.errors import UNFORESEEN, InputError, InputErrors
 from cirrnb.explanation.score import Cancelled
 
 
@@ -89,7 +89,7 @@ class Worker:
         except Cancelled:
             result = None
             task.cancel()
-        except Exception as error:
+        except UNFORESEEN as error:
             said = in_plain_words(error)
             self._finish(task, lambda: self._failed(said))
             return
