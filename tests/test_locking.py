@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from cirrnb.data.masks.cohort import add_masks
 
 import cirrnb
 from cirrnb.data.download.catalogue import DATA_SETS
@@ -20,6 +19,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.locking import at_work, claimed, is_held, locked
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.segmentation.cohort import add_masks
 
 HOLD = """
 import sys, time
@@ -89,7 +89,7 @@ def _train(out: Path) -> None:
 def test_commands_claim_what_they_write(
     how: str, command: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cirrnb.data.masks.cohort.read_cohort", lambda cohort: cohort)
+    monkeypatch.setattr("cirrnb.segmentation.cohort.read_cohort", lambda cohort: cohort)
     monkeypatch.setattr("cirrnb.model.training.staged_patients", lambda *_: {})
     out, began = tmp_path / "own", time.monotonic()
     with held_by_another(how, out), pytest.raises(InputError) as told:

@@ -5,8 +5,6 @@ A killed training resumes: state is stored every few minutes, and what a step se
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.spreadsheet import read_csv, write_csv
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.data.writing import replacing, write_whole
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
@@ -243,10 +242,10 @@ def _has_bfloat16() -> bool:
 
 def _add_history(path: Path, losses: list[tuple[int, float]]) -> None:
     """Mean loss of every 50 steps; the last ones wait until they are 50."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else ["step,loss"]
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows: list[dict[Any, Any]] = []
+    if path.is_file():
+        rows = read_csv(path, remedy="Remove it.").to_dict("records")
     while len(losses) >= REPORT_STEPS:
         part, losses[:] = losses[:REPORT_STEPS], losses[REPORT_STEPS:]
-        rows.writerow([part[-1][0] + 1, round(sum(value for _, value in part) / REPORT_STEPS, 4)])
-    write_whole(path, "\n".join(lines) + "\n" + text.getvalue())
+        rows.append({"step": part[-1][0] + 1, "loss": round(sum(value for _, value in part) / REPORT_STEPS, 4)})
+    write_csv(path, rows, ["step", "loss"])

@@ -104,7 +104,9 @@ class _Run:
             "explanations": str(order.explanations.absolute()),
             "overlays": str(self.report.overlays / name),
         }
-        files = tuple(self.report.overlays / name / f"{one}_{order.method}.nii.gz" for one in bag.scans)
+        files = tuple(
+            self.report.overlays / name / f"{file_stem(bag.subject, one, order.method)}.nii.gz" for one in bag.scans
+        )
         links = tuple((f"../{target}", words) for target, words in LINKS)
         title = f"Patient {faults.printable(bag.subject)}"
         return NotebookJob(

@@ -89,7 +89,7 @@ class Worker:
         except Cancelled:
             result = None
             task.cancel()
-        except UNFORESEEN as error:
+        except (*UNFORESEEN, MemoryError) as error:
             said = in_plain_words(error)
             self._finish(task, lambda: self._failed(said))
             return
