@@ -48,7 +48,7 @@ time.sleep(nap)
 written = []
 Path(overlays).mkdir(parents=True, exist_ok=True)
 for name, image in images.items():
-    path = Path(overlays) / f"{name}_{method}.nii.gz"
+    path = Path(overlays) / f"{file_stem(patient, name, method)}.nii.gz"
     beside = path.with_name(f".writing-{os.getpid()}-{path.name}")
     nib.save(nib.Nifti1Image((values[name] / 2).astype(np.float32), image.affine), beside)
     written.append(beside.replace(path).name)
