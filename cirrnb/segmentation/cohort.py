@@ -30,7 +30,7 @@ BY, DOUBTS, ORGANS_COLUMN = "mask_by", "mask_doubts", "organs"
 """Columns that mark a mask as a program's, say what speaks against it, and name the map of the organs."""
 
 LABELS = "cirrnb"
-"""What stands beside a map of organs and says what its labels mean, see `cirrnb.measure.biomarkers.organs`."""
+"""Name in the JSON file of a map of organs that gives its labels a meaning (`cirrnb.measure.biomarkers.organs`)."""
 
 _COLUMNS = ("patient", "sequence", "image", "mask", "stage", "split", "age", "sex", "source")
 NO_LIVER = "no liver found in it"
@@ -120,7 +120,7 @@ def _add(
 def _by_network(
     scans: Sequence[Scan], out: Path, network: Path, workers: int | None, progress: Callable[..., Iterator[Any]]
 ) -> tuple[dict[str, _Drawn], dict[str, str]]:
-    Segmenter.load(network)  # whatever is wrong with it is told before any scan is opened
+    Segmenter.load(network)  # its faults are reported before any scan is opened
     count = min(workers or processors(), len(scans))
     jobs = [
         {
@@ -161,16 +161,28 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     try:
         name = f"{job['stem']}_{content_key(image, segmenter)[:12]}"
         note = out / "organs" / f"{name}_organs.found.json"
-        if not note.is_file():
+        if not _is_whole(note, out):
             note.parent.mkdir(parents=True, exist_ok=True)
             found = segment_file(segmenter, image, out, name)
+            for kind in ("mask", "organs"):
+                if kind in found:
+                    found[kind] = Path(found[kind]).relative_to(out).as_posix()
             write_whole(note, json.dumps(found))
         stored = read_object(note, "what was found in a scan", "Remove it; the scan is segmented again.")
     except InputError as error:
         return {"failure": error.found}
     except MemoryError:
         return {"failure": "too little memory for it"}
-    return stored
+    # Names are relative to `out` in the file, so that a folder may be moved and holds no path of the machine.
+    return {**stored, **{kind: str(out / stored[kind]) for kind in ("mask", "organs") if kind in stored}}
+
+
+def _is_whole(note: Path, out: Path) -> bool:
+    """True if a scan was segmented before and the files that its note names are still there."""
+    if not note.is_file():
+        return False
+    stored = read_object(note, "what was found in a scan", "Remove it; the scan is segmented again.")
+    return all((out / stored[kind]).is_file() for kind in ("mask", "organs") if kind in stored)
 
 
 def segment_one(image: Path, out: Path, network: Path | str | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the network sees of a volume: grey values in one range, and beside them the contrast to the surroundings."""
+"""What the network sees of a volume: grey values in one range, and the contrast to the surroundings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def channels(image: Tensor) -> Tensor:
 
     The first channel is the image between its 0.5th and 99th percentile, mapped to 0 to 1 and cut at 1.5. The second is
     its difference from the local mean in local standard deviations, halved and cut at -2 and 2; the shading of coils
-    does not change it. A constant image gives 0 everywhere.
+    changes it little. A constant image gives 0 everywhere.
     """
     image = image.float()
     flat = image.flatten()

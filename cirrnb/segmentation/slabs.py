@@ -133,17 +133,17 @@ def loss_of(logits: Tensor, label: Tensor) -> Tensor:
     lobes = slice(LIVER[0], LIVER[-1] + 1)
     real = label >= NOT_LIVER
     inside = ((label >= LIVER[0]) & (label <= LIVER[-1])) | (label == SOME_LIVER)
-    told = torch.where(real, 0, label)
-    entropy = -logs.gather(1, told[:, None])[:, 0]
+    organ = torch.where(real, 0, label)
+    entropy = -logs.gather(1, organ[:, None])[:, 0]
     shares = logs.exp()
     liver = shares[:, lobes].sum(1)
     if bool(real.any()):
         of_liver = torch.where(inside, liver, 1 - liver).clamp_min(1e-6).log()
         entropy = torch.where(real, -of_liver, entropy)
     known = (~real).float()
-    flat, classes = told.flatten(), shares.shape[1]
+    flat, classes = organ.flatten(), shares.shape[1]
     # What the softmax gives the true label, summed by label: the overlap, without one-hot arrays.
-    right = shares.gather(1, told[:, None])[:, 0] * known
+    right = shares.gather(1, organ[:, None])[:, 0] * known
     both = torch.zeros(classes, device=logs.device).index_add(0, flat, right.flatten())
     truth = torch.zeros(classes, device=logs.device).index_add(0, flat, known.flatten())
     total = (shares * known[:, None]).sum((0, 2, 3)) + truth
