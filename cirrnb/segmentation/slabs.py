@@ -20,12 +20,13 @@ from cirrnb.segmentation.working_grid import WorkingGrid
 from cirrnb.simulation.acquisition import acquire_slab
 from cirrnb.simulation.anatomy import load_anatomy
 from cirrnb.simulation.rendering import SIZE, Slab, render, render_other
-from cirrnb.simulation.tissue_shares import LIVER
+from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
 SLAB_SLICES = (1, 2, 4, 8)
-SLAB_CHANCES = (0.1, 0.25, 0.4, 0.25)
+SLAB_CHANCES = (0.15, 0.25, 0.35, 0.25)
 POOL, POOL_STEPS = 24, 40
 """Anatomies held in memory, and steps after which others are taken."""
+CAUDATE, ASCITES = ORGANS.index("caudate") + 1, ORGANS.index("ascites") + 1
 NOT_LIVER, SOME_LIVER = 100, 101
 """Labels of scans whose mask tells the liver and nothing else."""
 
@@ -77,7 +78,7 @@ class Slabs(IterableDataset):
                     slabs.append(render_other(random, slices))
                 else:
                     slabs.append(render(pool[int(random.integers(len(pool)))], random, slices))
-            yield torch.stack([channels(slab.image) for slab in slabs]), torch.stack([slab.label for slab in slabs])
+            yield torch.stack([seen(slab) for slab in slabs]), torch.stack([slab.label for slab in slabs])
 
     def _real(self, random: np.random.Generator, slices: int) -> Slab:
         image, liver = self._load(self.scans[int(random.integers(len(self.scans)))])
@@ -104,6 +105,14 @@ class Slabs(IterableDataset):
         return image.float(), liver.float() / 255
 
 
+def seen(slab: Slab) -> Tensor:
+    """(slices, channels, rows, columns) of a slab; beyond what was acquired, 0, as where a volume is padded."""
+    top, bottom, left, right = slab.field
+    inputs = channels(slab.image[:, top:bottom, left:right])
+    rows, columns = slab.image.shape[1:]
+    return functional.pad(inputs, (left, columns - right, top, rows - bottom))
+
+
 def _slices(volume: Tensor, first: int, count: int) -> Tensor:
     """`count` slices from `first`; where the volume ends, its last one again."""
     return volume[torch.arange(first, first + count).clamp_max(len(volume) - 1)]
@@ -126,7 +135,8 @@ def loss_of(logits: Tensor, label: Tensor) -> Tensor:
     """Cross-entropy plus one minus the Dice of each organ in the batch; of real scans for the liver as a whole.
 
     logits : (slabs, slices, classes, rows, columns). label : (slabs, slices, rows, columns), organs of simulated slabs,
-    `NOT_LIVER` and `SOME_LIVER` of real ones: there the probabilities of the lobes are added up.
+    `NOT_LIVER` and `SOME_LIVER` of real ones: there the probabilities of the lobes are added up. The liver weighs three
+    times as much as an organ, caudate and ascites twice.
     """
     logits, label = logits.flatten(0, 1).float(), label.flatten(0, 1).long()
     logs = logits.log_softmax(dim=1)
@@ -150,7 +160,11 @@ def loss_of(logits: Tensor, label: Tensor) -> Tensor:
     both = torch.cat([both[1:], (liver * inside).sum()[None]])
     total = torch.cat([total[1:], (liver.sum() + inside.sum())[None]])
     there = torch.cat([truth[1:], inside.sum()[None].float()]) > 20
-    dice = 1 - (2 * both + 1) / (total + 1)
+    there[ASCITES - 1] = True  # what is found where there is none counts too
+    smooth = torch.ones_like(total)
+    smooth[ASCITES - 1] = 30.0
+    dice = 1 - (2 * both + smooth) / (total + smooth)
     weight = torch.ones_like(dice)
+    weight[[CAUDATE - 1, ASCITES - 1]] = 2.0
     weight[-1] = 3.0
     return entropy.mean() + (dice * weight * there).sum() / (weight * there).sum().clamp_min(1)

@@ -33,9 +33,21 @@ def acquire_slab(
     image = torch.hypot(image + sigma * noise[0], sigma * noise[1])
     if painted and random.random() < 0.3:
         image = image * inside
-    if random.random() < 0.2:
+    if random.random() < 0.12:
         image, label[...] = _cut(random, image, label)
-    return (image / level).clamp_min_(0) ** float(random.uniform(0.65, 1.5))
+    if random.random() < 0.12:
+        image = _windowed(random, image, inside)
+    return (image / level).clamp_min_(0) ** float(random.uniform(0.6, 1.7))
+
+
+def _windowed(random: np.random.Generator, image: Tensor, inside: Tensor) -> Tensor:
+    """Brightest and darkest tissue cut off, as in images stored after windowing."""
+    values = image[inside][::31]
+    if values.numel() < 20:
+        return image
+    shares = torch.tensor([random.uniform(0, 0.1), random.uniform(0.85, 0.99)], dtype=values.dtype)
+    low, high = (float(value) for value in values.quantile(shares))
+    return (image.clamp(low, max(high, low + 1e-6)) - low) * inside if high > low else image
 
 
 def smooth_field(random: np.random.Generator, shape: torch.Size, cells: tuple[int, int, int]) -> Tensor:

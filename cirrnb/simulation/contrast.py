@@ -11,43 +11,71 @@ from cirrnb.simulation.tissue import TISSUES
 def draw_signals(random: np.random.Generator) -> tuple[dict[str, float], str]:
     """Signal of every tissue, and whose texture of the liver goes with it.
 
-    Three in four follow the signal equations of T1W or T2W over all field strengths, with and without fat suppression,
-    contrast agent, flow; in phase and opposed phase; the rest draw each tissue's signal at random.
+    Seven in ten follow the signal equations of T1W or T2W over all field strengths, with and without fat suppression,
+    contrast agent, flow; in phase and opposed phase; the rest draw each tissue's signal at random. Organs are then
+    moved against the liver further than the equations do (`_widen`), and what is alike on most scans is made alike.
     """
-    sequence = "T1W" if random.random() < 0.5 else "T2W"
-    if random.random() < 0.75:
+    sequence = "T1W" if random.random() < 0.45 else "T2W"
+    physical = random.random() < 0.7
+    if physical:
         signals = tissue_signals(_wide_protocol(random, sequence))
         jitter = float(random.choice((0.1, 0.25, 0.4)))
     else:
         signals = {name: float(random.uniform(0.02, 1)) for name in TISSUES}
-        if random.random() < 0.5:
-            signals["air"] = 0.0
         jitter = 0.0
     signals = {name: value * float(np.exp(jitter * random.standard_normal())) for name, value in signals.items()}
+    _widen(random, signals, sequence)
     _tie(random, signals)
-    if random.random() < 0.3:  # iron or fat in the liver, a spleen far brighter than it
-        signals["liver"] *= float(np.exp(random.uniform(np.log(0.3), np.log(1.3))))
-    if random.random() < 0.3:
-        signals["spleen"] *= float(random.uniform(0.8, 2.5))
     if random.random() < 0.12:  # opposed phase: water and fat of one voxel cancel, organs get a black outline
         for name in ("fat", "stranded fat", "marrow"):
             signals[name] = -signals[name]
+    # Gas and lung are darker than parenchyma on nearly every scan; a liver full of iron is the exception.
+    darkest = signals["liver"] * float(random.uniform(0, 0.7 if random.random() < 0.9 else 1.5))
     for name in ("air", "lung", "cortical bone"):
-        signals[name] = min(signals[name], float(random.uniform(0, 0.35)))
+        signals[name] = min(signals[name], darkest * float(random.uniform(0.5, 1)))
     return signals, sequence
 
 
+def _widen(random: np.random.Generator, signals: dict[str, float], sequence: str) -> None:
+    """Livers dark with iron, spleens and kidneys several times as bright as they, lumens full of fluid.
+
+    On fat-suppressed T2W scans of healthy people spleen and kidneys measure 2 to 5 livers; on T2W scans of cirrhotic
+    livers the parenchyma may be as dark as muscle.
+    """
+    if random.random() < 0.4:
+        signals["liver"] *= float(np.exp(random.uniform(np.log(0.2 if sequence == "T2W" else 0.35), np.log(1.3))))
+    for names, most in ((("spleen",), 3.0), (("renal cortex", "renal medulla"), 3.0), (("pancreas",), 1.8)):
+        if random.random() < 0.4:
+            factor = float(np.exp(random.uniform(np.log(0.6), np.log(most))))
+            for name in names:
+                signals[name] *= factor
+    if random.random() < 0.25:
+        signals["heart"] = signals["liver"] * float(random.uniform(0.7, 1.4))
+    for name in ("stomach content", "bowel content"):
+        if random.random() < 0.35:
+            signals[name] = signals["csf"] * float(random.uniform(0.5, 1.2))
+
+
 def _tie(random: np.random.Generator, signals: dict[str, float]) -> None:
-    """Tissues that look alike on most scans do so on most slabs; fat within the belly may look like anything."""
+    """Tissues that look alike on most scans do so on most slabs.
+
+    Fat within the belly looks like fat under the skin, and ascites like other free fluid: it is by them that a rim
+    around the liver is told to be one or the other.
+    """
     for name, like in (("vein", "portal vein"), ("artery", "vein"), ("septa", "liver"), ("duct", "bile")):
         if random.random() < 0.6:
             signals[name] = signals[like] * float(random.uniform(0.8, 1.25))
-    if random.random() < 0.75:
-        signals["stranded fat"] = signals["fat"] * float(random.uniform(0.7, 1.1))
-    elif random.random() < 0.7:
+    if random.random() < 0.93:
+        signals["stranded fat"] = signals["fat"] * float(random.uniform(0.75, 1.1))
+    else:
         signals["stranded fat"] = signals[str(random.choice(("muscle", "hollow wall", "bowel content")))]
+    signals["ascites"] = signals["csf"] * float(random.uniform(0.7, 1.05))
+    if random.random() < 0.5:
+        signals["urine"] = signals["csf"] * float(random.uniform(0.7, 1.3))
     if random.random() < 0.15:
         signals["bile"] = signals["liver"] * float(random.uniform(0.5, 1.6))
+    elif random.random() < 0.5:
+        signals["bile"] = signals["csf"] * float(random.uniform(0.6, 1.3))
 
 
 def _wide_protocol(random: np.random.Generator, sequence: str) -> Protocol:

@@ -19,7 +19,7 @@ from cirrnb.simulation.anatomy import SHARE_UNIT, TISSUE_NAMES, Anatomy
 from cirrnb.simulation.contrast import draw_signals
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
-RENDERING_VERSION = 2
+RENDERING_VERSION = 3
 """Raised by hand when slabs drawn from equal shares and seeds change."""
 
 PIXEL = 3.0
@@ -37,11 +37,13 @@ class Slab:
     ----------
     image : (slices, rows, columns) float32, arbitrary units, 0 or more. label : the same shape, uint8.
     spacing : mm between slices.
+    field : first and one past the last row, and the same of the columns, of what was acquired; nothing lies beyond.
     """
 
     image: Tensor
     label: Tensor
     spacing: float
+    field: tuple[int, int, int, int] = (0, SIZE[0], 0, SIZE[1])
 
 
 def render(anatomy: Anatomy, random: np.random.Generator, slices: int) -> Slab:
@@ -57,7 +59,7 @@ def render(anatomy: Anatomy, random: np.random.Generator, slices: int) -> Slab:
     centres = where[:, several // 2] if several % 2 else (where[:, several // 2 - 1] + where[:, several // 2]) / 2
     low, high = _planes(anatomy, where)
     clean = torch.from_numpy(anatomy.image(signals, sequence, slice(low, high)))
-    if random.random() < 0.4:
+    if random.random() < 0.5:
         clean = _packed(random, anatomy, clean, signals, slice(low, high))
     image = _sample(clean, anatomy, where, low, "bilinear").mean(dim=1).abs_()
     label = _sample(
@@ -65,7 +67,27 @@ def render(anatomy: Anatomy, random: np.random.Generator, slices: int) -> Slab:
     )[:, 0].to(torch.uint8)
     image = _lesions(random, image, label, centres)
     image = acquire_slab(random, image, label, plane)
-    return Slab(image, label, spacing)
+    return within(Slab(image, label, spacing), _field(random, plane))
+
+
+def _field(random: np.random.Generator, plane: str) -> tuple[int, int, int, int]:
+    """What of the rows and columns was acquired: coronal and sagittal volumes are often no deeper than the liver."""
+    rows, columns = [0, SIZE[0]], [0, SIZE[1]]
+    if random.random() < (0.12 if plane == "axial" else 0.6):
+        bounds = columns if plane == "sagittal" or (plane == "axial" and random.random() < 0.4) else rows
+        count = int(random.uniform(0.25, 0.75) * bounds[1])
+        middle = int(bounds[1] * random.normal(0.47, 0.1))
+        bounds[0] = int(np.clip(middle - count // 2, 0, bounds[1] - count))
+        bounds[1] = bounds[0] + count
+    return rows[0], rows[1], columns[0], columns[1]
+
+
+def within(slab: Slab, field: tuple[int, int, int, int]) -> Slab:
+    """The slab with nothing beyond a field of rows and columns."""
+    top, bottom, left, right = field
+    keep = torch.zeros(SIZE, dtype=torch.bool)
+    keep[top:bottom, left:right] = True
+    return Slab(slab.image * keep, slab.label * keep, slab.spacing, field)
 
 
 def _sampling(
@@ -140,6 +162,10 @@ def _packed(
     first, second = fields.topk(2, dim=0).values
     table = torch.tensor([signals[str(random.choice(loops))] for _ in range(4)], dtype=torch.float32).abs()
     content = table[fields.argmax(dim=0)]
+    if random.random() < 0.6:  # stool and mixed contents: mottled, as coarse as a knuckle or finer
+        fine = [max(2, round(extent / float(random.uniform(5, 14))) + 1) for extent in extents]
+        mottle = float(random.uniform(0.1, 0.5)) * smooth_field(random, image.shape, (fine[0], fine[1], fine[2]))
+        content = content * (1 + mottle).clamp_min(0.1)
     wall = signals["hollow wall" if random.random() < 0.5 else "fat"]
     content = torch.where(first - second < float(random.uniform(0.02, 0.3)), torch.full_like(content, wall), content)
     # Some fat stays: towards the back more of it, as around the kidneys.

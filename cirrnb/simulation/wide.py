@@ -29,7 +29,7 @@ def draw_wide_body(seed: int) -> Body:
     body = draw_body(
         random, int(random.integers(2**31)), str(random.choice(("female", "male"))), float(random.uniform(20, 90))
     )
-    own = {name: float(np.clip(1.35 * random.standard_normal(), -2.8, 2.8)) for name in body.own}
+    own = {name: float(np.clip(1.5 * random.standard_normal(), -3, 3)) for name in body.own}
     own["muscle fat"] = float(random.uniform(-2, 2.5))
     fat = float(np.exp(random.uniform(np.log(4), np.log(55))))
     stretch = random.uniform(0.86, 1.16, 3)
@@ -55,8 +55,8 @@ def _signs(random: np.random.Generator) -> dict[str, float]:
     for name in shown:
         if random.random() < 0.6:
             shown[name] = float(random.uniform(0.05, 1.1))
-    if random.random() < 0.25:
-        shown["ascites"] = float(random.uniform(0.5, 1.3))
+    # As many thin rims as thick ones: a strength of 0.05 is about 100 mL, of 1 about 2 L.
+    shown["ascites"] = float(np.exp(random.uniform(np.log(0.03), np.log(1.3)))) if random.random() < 0.6 else 0.0
     return shown
 
 
