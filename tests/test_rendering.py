@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from cirrnb.segmentation.inputs import channels
+from cirrnb.segmentation.slabs import seen
 from cirrnb.simulation.anatomy import Anatomy, build_anatomy
 from cirrnb.simulation.contrast import draw_signals
-from cirrnb.simulation.rendering import BODY, SIZE, render, render_other
+from cirrnb.simulation.rendering import BODY, SIZE, render, render_other, within
 from cirrnb.simulation.tissue import TISSUES
 from cirrnb.simulation.tissue_shares import LIVER
 from cirrnb.simulation.wide import draw_wide_body
@@ -54,8 +56,37 @@ def test_subjects_without_an_abdomen_have_no_organ() -> None:
         assert set(slab.label.unique().tolist()) <= {0, BODY} and torch.isfinite(slab.image).all()
 
 
-def test_signals_are_told_for_every_tissue() -> None:
+def test_every_tissue_has_a_signal() -> None:
     for seed in range(40):
         signals, sequence = draw_signals(np.random.default_rng(seed))
         assert signals.keys() == TISSUES.keys() and sequence in ("T1W", "T2W")
         assert all(np.isfinite(value) for value in signals.values())
+
+
+def test_ascites_has_the_signal_of_fluid_and_fat_in_the_belly_that_of_fat() -> None:
+    drawn = [draw_signals(np.random.default_rng(seed))[0] for seed in range(300)]
+    assert all(0.7 <= signals["ascites"] / signals["csf"] <= 1.05 for signals in drawn)
+    alike = [0.75 <= signals["stranded fat"] / signals["fat"] <= 1.1 for signals in drawn]
+    assert 0.85 < np.mean(alike) < 1
+    assert np.mean([signals["lung"] < signals["liver"] for signals in drawn]) > 0.95
+    ratios = np.array([signals["spleen"] / signals["liver"] for signals in drawn])
+    assert (ratios > 4).any() and (ratios < 0.7).any()
+
+
+def test_nothing_is_seen_beyond_the_field_of_view(anatomy: Anatomy) -> None:
+    slab = render(anatomy, np.random.default_rng(5), 2)
+    narrow = within(slab, (30, 70, 10, 120))
+    inputs = seen(narrow)
+    assert inputs.shape == (2, 2, *SIZE)
+    assert not inputs[:, :, :30].any() and not inputs[:, :, 70:].any() and not inputs[..., :10].any()
+    assert torch.equal(inputs[:, :, 30:70, 10:120], channels(slab.image[:, 30:70, 10:120]))
+    assert int(narrow.label[:, :30].max()) == 0 and torch.equal(
+        narrow.label[:, 30:70, 10:120], slab.label[:, 30:70, 10:120]
+    )
+
+
+def test_some_volumes_are_no_deeper_than_the_liver(anatomy: Anatomy) -> None:
+    fields = [render(anatomy, np.random.default_rng(seed), 1).field for seed in range(40)]
+    whole = [field == (0, SIZE[0], 0, SIZE[1]) for field in fields]
+    assert 0.5 < np.mean(whole) < 0.95
+    assert all(bottom - top >= SIZE[0] // 4 and right - left >= SIZE[1] // 4 for top, bottom, left, right in fields)
