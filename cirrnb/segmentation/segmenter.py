@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.orientation import Orientation
 from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.network import OrganNetwork, fused
+from cirrnb.segmentation.observations import observe
 from cirrnb.segmentation.weights import SegmenterConfig, fingerprint, load_network, shipped_folder
 from cirrnb.segmentation.working_grid import WorkingGrid
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
@@ -26,6 +28,8 @@ PIECE, CONTEXT = 16, 4
 KEEP_PART = 0.15
 """A separate piece of liver or spleen is kept if it has this share of the largest piece; the others become body."""
 SPLEEN, BODY = ORGANS.index("spleen") + 1, ORGANS.index("body") + 1
+LOOKED_AT = 10
+"""Slices that are looked at mirrored and turned, to tell the patient's sides."""
 EDGE = 0.02
 """Share of the liver's largest cross-section in the first or last slice from which the liver counts as cut off."""
 
@@ -40,12 +44,14 @@ class Segmentation:
     grid : of the volume.
     drawn_by : program and version, for tables and figures.
     probability : mean probability, 0 to 1, that the network gives the liver within the liver; None without one.
+    observed : sizes, places and signals of the organs, see `cirrnb.segmentation.observations.observe`.
     """
 
     labels: NDArray[np.uint8]
     grid: Grid
     drawn_by: str
     probability: float | None
+    observed: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def liver(self) -> NDArray[np.bool_]:
@@ -119,12 +125,32 @@ class Segmenter:
         working = WorkingGrid.of(turned.grid(grid))
         # The context is set here, whatever the caller's is.
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            shares = clean(self.probabilities(working.reduce(turned.apply(volume))))
+            image = working.reduce(turned.apply(volume))
+            shares = clean(self.probabilities(image))
             labels = working.enlarge(shares)
-        liver = shares[LIVER[0] : LIVER[-1] + 1].sum(dim=0)
+            certainty, best = shares.max(dim=0)
+            observed = observe(
+                image.numpy(), best.to(torch.uint8).numpy(), certainty.numpy(), working.spacing(turned.grid(grid))
+            )
+            liver = shares[LIVER[0] : LIVER[-1] + 1].sum(dim=0)
+            observed |= self._turned(image, liver)
         inside = liver > 0.5
         probability = float(liver[inside].mean()) if bool(inside.any()) else None
-        return Segmentation(np.ascontiguousarray(turned.undo(labels)), grid, self.drawn_by, probability)
+        return Segmentation(np.ascontiguousarray(turned.undo(labels)), grid, self.drawn_by, probability, observed)
+
+    def _turned(self, image: Tensor, liver: Tensor) -> dict[str, float]:
+        """How much more liver is found as the volume stands than mirrored and turned front to back, as logarithms.
+
+        Looked at in at most `LOOKED_AT` slices, evenly spread.
+        """
+        every = -(-len(image) // LOOKED_AT)
+        chosen, found = image[::every], {}
+        stands = float(liver[::every].sum())
+        for name, axis in (("mirrored", 2), ("front to back", 1)):
+            shares = self.probabilities(chosen.flip(axis))
+            turned = float(shares[LIVER[0] : LIVER[-1] + 1].sum())
+            found[f"liver as it stands against {name}"] = float(np.log((stands + 50) / (turned + 50)))
+        return found
 
     def probabilities(self, image: Tensor) -> Tensor:
         """(classes, slices, rows, columns) float32 from an image on the working grid, in pieces."""

@@ -41,6 +41,12 @@ class WorkingGrid:
         slices, rows, columns = (_evenly(size, by) for size, by in zip(oriented.shape, steps, strict=True))
         return cls(slices, rows, columns)
 
+    def spacing(self, oriented: Grid) -> tuple[float, float, float]:
+        """mm along slices, rows and columns of the network's grid."""
+        steps = (self.slices.step, self.rows.step, self.columns.step)
+        first, second, third = (float(a * b) for a, b in zip(steps, oriented.spacing, strict=True))
+        return first, second, third
+
     def reduce(self, volume: NDArray) -> Tensor:
         """(slices, rows, columns) float32 on the network's grid; the volume is read a slice at a time."""
         rows, columns = torch.from_numpy(self.rows.matrix), torch.from_numpy(self.columns.matrix).T.contiguous()

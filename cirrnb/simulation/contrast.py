@@ -8,6 +8,18 @@ from cirrnb.simulation.signal import Protocol, tissue_signals
 from cirrnb.simulation.tissue import TISSUES
 
 
+def draw_usual_signals(random: np.random.Generator, sequence: str) -> dict[str, float]:
+    """Signal of every tissue as protocols of T1W or T2W give it, without the extremes that teach a segmenter.
+
+    Field strength, fat suppression, contrast agent and flow vary, and each tissue's signal by a fifth.
+    """
+    signals = tissue_signals(_wide_protocol(random, sequence))
+    signals = {name: value * float(np.exp(0.2 * random.standard_normal())) for name, value in signals.items()}
+    signals["stranded fat"] = signals["fat"] * float(random.uniform(0.8, 1.1))
+    signals["ascites"] = signals["csf"] * float(random.uniform(0.8, 1.05))
+    return signals
+
+
 def draw_signals(random: np.random.Generator) -> tuple[dict[str, float], str]:
     """Signal of every tissue, and whose texture of the liver goes with it.
 

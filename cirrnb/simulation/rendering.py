@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from cirrnb.simulation.acquisition import acquire_slab, smooth_field
 from cirrnb.simulation.anatomy import SHARE_UNIT, TISSUE_NAMES, Anatomy
-from cirrnb.simulation.contrast import draw_signals
+from cirrnb.simulation.contrast import draw_signals, draw_usual_signals
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
 RENDERING_VERSION = 3
@@ -46,9 +46,15 @@ class Slab:
     field: tuple[int, int, int, int] = (0, SIZE[0], 0, SIZE[1])
 
 
-def render(anatomy: Anatomy, random: np.random.Generator, slices: int) -> Slab:
-    """Draw a slab of `slices` slices of an anatomy; everything else about it is drawn from `random`."""
-    signals, sequence = draw_signals(random)
+def render(anatomy: Anatomy, random: np.random.Generator, slices: int, sequence: str | None = None) -> Slab:
+    """Draw a slab of `slices` slices of an anatomy; everything else about it is drawn from `random`.
+
+    With a `sequence`, "T1W" or "T2W", the contrast is a usual one of that sequence.
+    """
+    if sequence is None:
+        signals, sequence = draw_signals(random)
+    else:
+        signals = draw_usual_signals(random, sequence)
     plane = str(random.choice(("axial", "coronal", "sagittal"), p=(0.8, 0.12, 0.08)))
     spacing = float(random.uniform(3.5, 9)) if random.random() < 0.85 else float(random.uniform(9, 14))
     if plane != "axial":

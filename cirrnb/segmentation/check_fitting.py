@@ -1,0 +1,283 @@
+"""Fitting of the four checks on simulated populations that no training has seen.
+
+Half of the bodies fit the scores, the other half set the thresholds. Negatives of presence are simulated too: slabs
+without a liver, other parts of a body, phantoms, noise. Real scans take no part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.grid import Grid
+from cirrnb.data.nifti.volume import read_volume
+from cirrnb.data.reading import read_cohort
+from cirrnb.data.workers import WorkerDied, in_parallel, processors
+from cirrnb.data.writing import write_whole
+from cirrnb.segmentation.checks import Checker, Linear, Mixture, SequenceModel, save_checker
+from cirrnb.segmentation.observations import PLACED, SIGNALS, numbers
+from cirrnb.segmentation.pairs import PAIR, Labelled, compare
+from cirrnb.segmentation.segmenter import Segmenter
+from cirrnb.simulation.cohort import simulate_cohort
+from cirrnb.simulation.rendering import PIXEL, Slab, render, render_other
+from cirrnb.simulation.tissue_shares import LIVER
+from cirrnb.simulation.wide import build_wide
+
+FIRST_BODY = 50_000
+"""Seeds of the bodies; trainings draw theirs from 0 up."""
+PAIR_SEED = 4101
+"""Of the simulated patients whose two scans are compared."""
+RENDERINGS = 12
+"""Volumes drawn from each body."""
+SOME, NONE = 300.0, 15.0
+"""mL of liver in a volume from which it is there, and below which it is not."""
+REFUSED, DOUBTED = 0.0025, 0.01
+"""Share of right input that each check refuses, and that it doubts or refuses."""
+
+PRESENCE = (
+    *("size of the liver", "probability", "largest part", "share of the slice", "compactness", "extent z"),
+    *("liver x in the body", "organs found"),
+)
+SEQUENCE = (*(f"signal {name}" for name in SIGNALS), "contrast in the body", "background spread", "grain")
+UPSIDE_DOWN = (
+    *(f"{name} z from the liver" for name in PLACED if name not in ("vertebrae", "back muscle", "aorta")),
+    "skewness of the liver z",
+)
+KNOWN, UNKNOWN = 6.0, 1.0
+"""Degrees of freedom for the signals of a sequence, and for those of any other contrast, whose tails are the heaviest:
+far from all simulated images nothing is known."""
+Rows = list[dict[str, Any]]
+Numbers = NDArray[np.float64]
+Progress = Callable[[Iterator[Any], int], Iterator[Any]]
+
+
+def fit_checks(
+    out: Path | str,
+    segmenter: Path | str | None = None,
+    *,
+    bodies: int = 80,
+    patients: int = 60,
+    progress: Progress = lambda items, total: items,
+) -> Checker:
+    """Fit the checks of a segmenter into a folder: checks.json, and what was observed, so that a stopped call resumes.
+
+    Parameters
+    ----------
+    segmenter : folder of a segmenter, by default the shipped one.
+    bodies : simulated bodies, `RENDERINGS` volumes each. patients : simulated patients, for the pairs.
+
+    Raises
+    ------
+    InputError
+        If the segmenter cannot be read or a worker ended.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    loaded = Segmenter.load(segmenter)
+    common = {"network": str(segmenter) if segmenter else "", "fingerprint": loaded.fingerprint, "out": str(out)}
+    simulate_cohort(out / "patients", patients=patients, seed=PAIR_SEED)
+    names = sorted({scan.subject for scan in read_cohort(out / "patients").scans})
+    jobs = [{**common, "body": number} for number in range(bodies)]
+    jobs += [{**common, "patient": name, "other": names[(place + 1) % len(names)]} for place, name in enumerate(names)]
+    rows: list[Rows] = [[] for _ in jobs]
+    for place, outcome in progress(in_parallel(jobs, min(processors(), len(jobs)), __name__), len(jobs)):
+        if isinstance(outcome, WorkerDied):
+            raise InputError(out, str(outcome), "room and memory for it", "Start it again; it resumes.")
+        rows[place] = outcome["rows"]
+    bodies_seen, pairs = (
+        [row for part in rows[:bodies] for row in part],
+        [row for part in rows[bodies:] for row in part],
+    )
+    checker = fit(bodies_seen, pairs, loaded.fingerprint)
+    save_checker(out / "checks.json", checker)
+    return checker
+
+
+_LOADED: dict[str, Segmenter] = {}
+
+
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Observations of one body's volumes, or of one patient's pairs; kept in a file by the segmenter's fingerprint."""
+    what = f"body-{job['body']}" if "body" in job else f"pair-{job['patient']}".replace("/", "-")
+    path = Path(job["out"]) / "observed" / f"{what}-{job['fingerprint'][:12]}.json"
+    if path.is_file():
+        return {"rows": json.loads(path.read_text(encoding="utf-8"))}
+    if job["network"] not in _LOADED:
+        _LOADED[job["network"]] = Segmenter.load(job["network"] or None)
+    segmenter = _LOADED[job["network"]]
+    rows = list(_of_body(segmenter, job["body"]) if "body" in job else _of_patient(segmenter, job))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(rows))
+    return {"rows": rows}
+
+
+def _of_body(segmenter: Segmenter, number: int) -> Iterator[dict[str, Any]]:
+    anatomy = build_wide(FIRST_BODY + number)
+    for drawing in range(RENDERINGS):
+        random = np.random.default_rng([FIRST_BODY, number, drawing])
+        slices = int(random.integers(5, 36))
+        sequence = ("T1W", "T2W", "T1W", "T2W", None, "other")[drawing % 6]
+        slab = render_other(random, slices) if sequence == "other" else render(anatomy, random, slices, sequence)
+        yield _observed(segmenter, slab, number, sequence)
+    random = np.random.default_rng([FIRST_BODY, number, 99])
+    noise = np.abs(random.standard_normal((12, 100, 110))).astype(np.float32)
+    yield {"kind": "other", "body": number, "liver": 0.0, **segmenter.segment(noise, _grid(noise.shape, 7.0)).observed}
+
+
+def _observed(segmenter: Segmenter, slab: Slab, body: int, sequence: str | None) -> dict[str, Any]:
+    top, bottom, left, right = slab.field
+    image = slab.image[:, top:bottom, left:right].numpy()
+    grid = _grid(image.shape, slab.spacing)
+    label = slab.label.numpy()
+    liver = float(((label >= LIVER[0]) & (label <= LIVER[-1])).sum() * grid.voxel_volume / 1000)
+    return {"kind": sequence, "body": body, "liver": liver, **segmenter.segment(image, grid).observed}
+
+
+def _grid(shape: tuple[int, ...], spacing: float) -> Grid:
+    """Of slices to the head, rows to the back, columns to the left."""
+    affine = np.array([[0, 0, -PIXEL, 0], [0, -PIXEL, 0, 0], [spacing, 0, 0, 0], [0, 0, 0, 1.0]])
+    return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+def _of_patient(segmenter: Segmenter, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    scans = {(scan.subject, scan.sequence): scan for scan in read_cohort(Path(job["out"]) / "patients").scans}
+    mine = {}
+    for sequence in ("T1W", "T2W"):
+        volume, grid = read_volume(scans[job["patient"], sequence].image)
+        found = segmenter.segment(volume, grid)
+        mine[sequence] = Labelled(volume, found.labels, grid)
+        yield {"kind": sequence, "body": -1, "liver": found.volumes["liver"], **found.observed}
+    volume, grid = read_volume(scans[job["other"], "T2W"].image)
+    stranger = Labelled(volume, segmenter.segment(volume, grid).labels, grid)
+    random = np.random.default_rng([PAIR_SEED, len(job["patient"])])
+    first = mine["T1W"]
+    noise = 0.02 * float(first.volume.std()) * random.standard_normal(first.volume.shape)
+    again = Labelled(first.volume + noise, first.labels, first.grid)
+    for kind, other in (("pair", mine["T2W"]), ("two patients", stranger), ("twice", again)):
+        yield {"kind": kind, **compare(first, other)}
+
+
+def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
+    """The checks from observations: even bodies and patients fit, odd ones set the thresholds."""
+    for place, row in enumerate(pairs):
+        row.setdefault("place", place // 5)
+    first = [row for row in seen if row["body"] % 2 == 0]
+    second = [row for row in seen if row["body"] % 2]
+    scans = [row for row in pairs if row["kind"] in ("T1W", "T2W")]
+    first += [row for row in scans if row["place"] % 2 == 0]
+    second += [row for row in scans if row["place"] % 2]
+    compared = [row for row in pairs if row["kind"] in ("pair", "two patients", "twice")]
+    checker = Checker(
+        presence=_fit_presence(first),
+        sequence=_fit_sequence(first),
+        upside_down=_fit_upside_down(first),
+        turned=_fit_turned(first),
+        pair=_fit_pair([row for row in compared if row["place"] % 2 == 0]),
+        thresholds={},
+        fingerprint=fingerprint,
+        fitted={"volumes": len(seen), "patients": len(scans) // 2},
+    )
+    right = [row for row in second if row["kind"] in ("T1W", "T2W") and row["liver"] >= SOME]
+    scores = {
+        "presence": [checker.presence.score(row) for row in right],
+        "sequence": [checker.sequence.score(row, row["kind"]) for row in right],
+        "side": [checker.side_score(row) for row in right],
+        "pair": [checker.pair.score(row) for row in compared if row["place"] % 2 and row["kind"] == "pair"],
+    }
+    thresholds = {name: thresholds_of(np.array(values)) for name, values in scores.items()}
+    fitted = {**checker.fitted, "right input behind each threshold": {name: len(v) for name, v in scores.items()}}
+    return Checker(**{**checker.__dict__, "thresholds": thresholds, "fitted": fitted})
+
+
+def thresholds_of(scores: Numbers) -> tuple[float, float]:
+    """Doubt and refuse: quantiles `DOUBTED` and `REFUSED` of right input, at most 0.
+
+    With fewer scores than a quantile needs, its tail is continued as a generalised Pareto's with an exponential tail:
+    the mean excess below the 5th percentile.
+    """
+    scores = scores[np.isfinite(scores)]
+    base = float(np.quantile(scores, 0.05))
+    excess = base - scores[scores <= base]
+    mean = max(float(excess.mean()), 1e-3)
+    doubt, refuse = (base - mean * float(np.log(0.05 / share)) for share in (DOUBTED, REFUSED))
+    return min(doubt, 0.0), min(refuse, 0.0)
+
+
+def _table(rows: Rows, names: Sequence[str]) -> Numbers:
+    return np.array([numbers(row, tuple(names)) for row in rows])
+
+
+def _linear(values: Numbers, right: NDArray[np.bool_], names: tuple[str, ...], absent: Numbers) -> Linear:
+    values = np.where(np.isfinite(values), values, absent)
+    mean, scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-3)
+    z = np.clip((values - mean) / scale, -6, 6)
+    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000).fit(z, right)
+    return Linear(names, model.coef_[0], mean, scale, absent, float(model.intercept_[0]))
+
+
+def _fit_presence(rows: Rows) -> Linear:
+    there = [row for row in rows if row["liver"] >= SOME and row["kind"] != "other"]
+    absent = [row for row in rows if row["liver"] < NONE or row["kind"] == "other"]
+    values = _table([*there, *absent], PRESENCE)
+    return _linear(values, np.arange(len(values)) < len(there), PRESENCE, np.zeros(len(PRESENCE)))
+
+
+def _fit_sequence(rows: Rows) -> SequenceModel:
+    there = [row for row in rows if row["liver"] >= SOME]
+    tables = {name: _table([row for row in there if row["kind"] == name], SEQUENCE) for name in ("T1W", "T2W")}
+    others = _table([row for row in there if row["kind"] is None], SEQUENCE)
+    return SequenceModel(
+        SEQUENCE,
+        {name: _fit_mixture(table, 3, KNOWN) for name, table in tables.items()},
+        _fit_mixture(others, 1, UNKNOWN),
+    )
+
+
+def _fit_mixture(values: Numbers, parts: int, freedom: float) -> Mixture:
+    """A mixture fitted with missing numbers drawn from those that are there."""
+    random = np.random.default_rng(0)
+    whole = values.copy()
+    for column in whole.T:
+        there = column[np.isfinite(column)]
+        missing = ~np.isfinite(column)
+        column[missing] = random.choice(there, missing.sum()) if len(there) else 0.0
+    model = GaussianMixture(parts, reg_covar=0.03, random_state=0, n_init=3).fit(whole)
+    return Mixture(model.weights_, model.means_, model.covariances_, freedom)
+
+
+def _fit_upside_down(rows: Rows) -> Linear:
+    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
+    values = _table(there, UPSIDE_DOWN)
+    values = np.where(np.isfinite(values), values, 0.0)
+    scale = np.maximum(np.sqrt((values**2).mean(axis=0)), 1e-3)
+    z = np.clip(values / scale, -6, 6)
+    both, right = np.r_[z, -z], np.arange(2 * len(z)) < len(z)
+    model = LogisticRegression(C=1.0, fit_intercept=False, max_iter=2000).fit(both, right)
+    zero = np.zeros(len(UPSIDE_DOWN))
+    return Linear(UPSIDE_DOWN, model.coef_[0], zero, scale, zero, 0.0)
+
+
+def _fit_turned(rows: Rows) -> tuple[float, float]:
+    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
+    slopes = []
+    for name in ("mirrored", "front to back"):
+        values = _table(there, (f"liver as it stands against {name}",))
+        both, right = np.r_[values, -values], np.arange(2 * len(values)) < len(values)
+        model = LogisticRegression(C=1.0, fit_intercept=False).fit(both, right)
+        slopes.append(float(model.coef_[0, 0]))
+    return slopes[0], slopes[1]
+
+
+def _fit_pair(rows: Rows) -> Linear:
+    values = _table(rows, PAIR)
+    right = np.array([row["kind"] == "pair" for row in rows])
+    absent = np.nanmedian(values, axis=0)
+    return _linear(values, right, PAIR, absent)

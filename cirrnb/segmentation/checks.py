@@ -1,0 +1,288 @@
+"""Four checks of any scan, one score each: is there a liver, is it the declared sequence, is it the right way round, do
+two scans belong to one patient.
+
+A score is a logarithm of odds (natural): above 0 the scan is more like right than like wrong input. Two thresholds a
+check stand on simulated patients: below `refuse` 0.25 % of them lie, so that the four together refuse 1 %; below
+`doubt` 1 %. No rule looks for a single kind of wrong input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from cirrnb.data.bounds import check_number
+from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
+from cirrnb.data.writing import write_whole
+from cirrnb.segmentation.observations import OBSERVATIONS_VERSION, numbers
+
+CHECKS = ("presence", "sequence", "side", "pair")
+FORMAT = 1
+PASSED, DOUBTFUL, REFUSED = "passed", "doubtful", "refused"
+
+Numbers = NDArray[np.float64]
+
+REASONS = {
+    "presence": ("no liver of a plausible size, shape and place was found", "Check that this is an abdominal MR scan."),
+    "sequence": ("the signals are not those of the declared sequence", "Check which sequence this file is."),
+    "side": ("the organs lie on the wrong side or upside down", "Check the file's orientation (affine)."),
+    "pair": (
+        "the two scans do not match: other patients, or one image twice",
+        "Check that both scans are of this patient.",
+    ),
+}
+"""What is wrong if a check fails, and what to do."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of one check of one scan, or of the pair.
+
+    Attributes
+    ----------
+    name : one of `CHECKS`.
+    score : logarithm of the odds that the input is right; NaN where it cannot be judged.
+    outcome : "passed", "doubtful" or "refused"; "passed" where it cannot be judged.
+    reason, remedy : for a reader; empty if passed.
+    """
+
+    name: str
+    score: float
+    outcome: str
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A logistic regression on standardised numbers; missing ones count as `absent`.
+
+    `names` (features,), `weights`, `mean`, `scale`, `absent` the same length.
+    """
+
+    names: tuple[str, ...]
+    weights: Numbers
+    mean: Numbers
+    scale: Numbers
+    absent: Numbers
+    intercept: float
+
+    def score(self, observed: Mapping[str, float]) -> float:
+        values = numbers(observed, self.names)
+        values = np.where(np.isfinite(values), values, self.absent)
+        z = np.clip((values - self.mean) / self.scale, -6, 6)
+        return float(z @ self.weights + self.intercept)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture of multivariate t distributions, whose heavy tails keep a scan of another scanner from being unheard
+    of; missing numbers are integrated out. weights (parts,), means (parts, features), covariances (parts, features,
+    features); freedom, the degrees of freedom: the fewer, the heavier the tails."""
+
+    weights: Numbers
+    means: Numbers
+    covariances: Numbers
+    freedom: float
+
+    def log_density(self, values: Numbers) -> float:
+        there = np.isfinite(values)
+        parts = [
+            np.log(weight) + _log_t(values[there] - mean[there], covariance[np.ix_(there, there)], self.freedom)
+            for weight, mean, covariance in zip(self.weights, self.means, self.covariances, strict=True)
+        ]
+        return float(np.logaddexp.reduce(parts))
+
+
+def _log_t(apart: Numbers, covariance: Numbers, freedom: float) -> float:
+    """Logarithm of the density of a multivariate t distribution at a distance from its mean; `covariance` its scale."""
+    size = len(apart)
+    if size == 0:
+        return 0.0
+    lower = np.linalg.cholesky(covariance)
+    z = np.linalg.solve(lower, apart)
+    constant = gammaln((freedom + size) / 2) - gammaln(freedom / 2) - size / 2 * np.log(freedom * np.pi)
+    return float(constant - np.log(np.diag(lower)).sum() - (freedom + size) / 2 * np.log1p(z @ z / freedom))
+
+
+@dataclass(frozen=True)
+class SequenceModel:
+    """What organs' signals are like on each sequence, and on images of any other contrast (`others`)."""
+
+    names: tuple[str, ...]
+    sequences: Mapping[str, Mixture]
+    others: Mixture
+
+    def score(self, observed: Mapping[str, float], declared: str) -> float:
+        """Log odds of the declared sequence against all others; NaN for a sequence that is not known."""
+        if declared not in self.sequences:
+            return float("nan")
+        values = numbers(observed, self.names)
+        if np.isfinite(values).sum() < 3:
+            return float("nan")
+        against = [mixture.log_density(values) for name, mixture in self.sequences.items() if name != declared]
+        against.append(self.others.log_density(values))
+        return self.sequences[declared].log_density(values) - float(np.logaddexp.reduce(against))
+
+    def likeliest(self, observed: Mapping[str, float]) -> str | None:
+        """The sequence that a scan is most like, None for another contrast than all of them."""
+        values = numbers(observed, self.names)
+        densities = {name: mixture.log_density(values) for name, mixture in self.sequences.items()}
+        best = max(densities, key=lambda name: densities[name])
+        return best if densities[best] > self.others.log_density(values) else None
+
+
+@dataclass(frozen=True)
+class Checker:
+    """The four checks as they were fitted for one segmenter.
+
+    Attributes
+    ----------
+    presence, upside_down, pair : regressions. sequence : densities.
+    turned : log odds a unit of "liver as it stands against mirrored" and "... front to back".
+    thresholds : check -> (doubt, refuse).
+    fingerprint : of the segmenter whose observations they were fitted on.
+    fitted : what they were fitted on, for reading only.
+    """
+
+    presence: Linear
+    sequence: SequenceModel
+    upside_down: Linear
+    turned: tuple[float, float]
+    pair: Linear
+    thresholds: Mapping[str, tuple[float, float]]
+    fingerprint: str
+    fitted: Mapping[str, Any]
+
+    def check_scan(self, observed: Mapping[str, float], declared: str, drawn_by_person: bool = False) -> list[Check]:
+        """Presence, sequence and side of one scan; presence only where no person drew the liver."""
+        found = [] if drawn_by_person else [self._judged("presence", self.presence.score(observed))]
+        sequence = self._judged("sequence", self.sequence.score(observed, declared))
+        if sequence.outcome != PASSED:
+            like = self.sequence.likeliest(observed)
+            told = f"they are those of {like}" if like and like != declared else "they are those of neither T1W nor T2W"
+            sequence = Check(
+                "sequence", sequence.score, sequence.outcome, f"declared as {declared}; {sequence.reason}: {told}",
+                sequence.remedy,
+            )  # fmt: skip
+        return [*found, sequence, self._judged("side", self.side_score(observed))]
+
+    def check_pair(self, compared: Mapping[str, float]) -> Check:
+        """Whether two scans show one patient, from what `cirrnb.segmentation.pairs.compare` found."""
+        known = np.isfinite(compared["overlap of the livers"])
+        return self._judged("pair", self.pair.score(compared) if known else float("nan"))
+
+    def side_score(self, observed: Mapping[str, float]) -> float:
+        """The least of three log odds: not mirrored, not turned front to back, not upside down."""
+        scores = [self.upside_down.score(observed)]
+        for name, slope in zip(("mirrored", "front to back"), self.turned, strict=True):
+            scores.append(slope * observed.get(f"liver as it stands against {name}", 0.0))
+        return float(min(scores))
+
+    def _judged(self, name: str, score: float) -> Check:
+        doubt, refuse = self.thresholds[name]
+        if not np.isfinite(score) or score >= doubt:
+            return Check(name, score, PASSED)
+        return Check(name, score, REFUSED if score < refuse else DOUBTFUL, *REASONS[name])
+
+
+def worst(checks: Sequence[Check]) -> str:
+    """The gravest outcome."""
+    found = {check.outcome for check in checks}
+    return next((outcome for outcome in (REFUSED, DOUBTFUL) if outcome in found), PASSED)
+
+
+def save_checker(path: Path, checker: Checker) -> None:
+    """Write the checks as JSON, atomically."""
+    stored = {
+        "format": FORMAT,
+        "observations": OBSERVATIONS_VERSION,
+        "presence": _linear_out(checker.presence),
+        "upside_down": _linear_out(checker.upside_down),
+        "pair": _linear_out(checker.pair),
+        "turned": checker.turned,
+        "sequence": {
+            "names": checker.sequence.names,
+            "sequences": {name: _mixture_out(one) for name, one in checker.sequence.sequences.items()},
+            "others": _mixture_out(checker.sequence.others),
+        },
+        "thresholds": {name: list(pair) for name, pair in checker.thresholds.items()},
+        "fingerprint": checker.fingerprint,
+        "fitted": dict(checker.fitted),
+    }
+    write_whole(path, json.dumps(stored, allow_nan=False) + "\n")
+
+
+def load_checker(path: Path) -> Checker:
+    """Read what `save_checker` wrote. Raises InputError for a file that is not one."""
+    remedy = "Install the package again, or fit them: cirrnb fit-checks."
+    stored = read_object(path, "the checks of a segmenter", remedy)
+    try:
+        if stored["format"] != FORMAT or stored["observations"] != OBSERVATIONS_VERSION:
+            raise ValueError("another format or other observations")
+        sequence = stored["sequence"]
+        names = tuple(str(name) for name in sequence["names"])
+        mixtures = {str(name): _mixture_in(one, len(names)) for name, one in sequence["sequences"].items()}
+        thresholds = {name: _two(stored["thresholds"][name]) for name in CHECKS}
+        return Checker(
+            presence=_linear_in(stored["presence"]),
+            sequence=SequenceModel(names, mixtures, _mixture_in(sequence["others"], len(names))),
+            upside_down=_linear_in(stored["upside_down"]),
+            turned=_two(stored["turned"]),
+            pair=_linear_in(stored["pair"]),
+            thresholds=thresholds,
+            fingerprint=str(stored["fingerprint"]),
+            fitted=dict(stored["fitted"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, np.linalg.LinAlgError) as error:
+        raise InputError(path, f"no usable checks ({error})", "what cirrnb fit-checks writes", remedy) from error
+
+
+def _two(values: Any) -> tuple[float, float]:
+    first, second = (float(value) for value in values)
+    if not np.isfinite([first, second]).all():
+        raise ValueError("numbers that are not finite")
+    return first, second
+
+
+def _linear_out(one: Linear) -> dict[str, Any]:
+    arrays = {name: getattr(one, name).tolist() for name in ("weights", "mean", "scale", "absent")}
+    return {"names": one.names, "intercept": one.intercept, **arrays}
+
+
+def _linear_in(stored: Mapping[str, Any]) -> Linear:
+    names = tuple(str(name) for name in stored["names"])
+    arrays = [np.array(stored[key], np.float64) for key in ("weights", "mean", "scale", "absent")]
+    if (
+        any(array.shape != (len(names),) or not np.isfinite(array).all() for array in arrays)
+        or not (arrays[2] > 0).all()
+    ):
+        raise ValueError("numbers of another shape")
+    return Linear(names, arrays[0], arrays[1], arrays[2], arrays[3], float(stored["intercept"]))
+
+
+def _mixture_out(one: Mixture) -> dict[str, Any]:
+    return {"freedom": one.freedom} | {
+        name: getattr(one, name).tolist() for name in ("weights", "means", "covariances")
+    }
+
+
+def _mixture_in(stored: Mapping[str, Any], size: int) -> Mixture:
+    weights, means, covariances = (np.array(stored[key], np.float64) for key in ("weights", "means", "covariances"))
+    count = len(weights)
+    if not 1 <= count <= 32 or means.shape != (count, size) or covariances.shape != (count, size, size):
+        raise ValueError("numbers of another shape")
+    if not (weights > 0).all() or not all(np.isfinite(one).all() for one in (weights, means, covariances)):
+        raise ValueError("numbers that are not finite, or weights that are not above zero")
+    for covariance in covariances:
+        np.linalg.cholesky(covariance)
+    check_number("freedom", stored["freedom"], 0.5, 1000)
+    return Mixture(weights, means, covariances, float(stored["freedom"]))

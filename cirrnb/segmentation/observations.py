@@ -1,0 +1,169 @@
+"""Numbers that describe a segmented volume: sizes, places and signals of its organs, for the checks of any scan.
+
+All of them are taken on the segmenter's working grid, where they cost a few milliseconds, and stored beside the map of
+the organs, so that checks need no second segmentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cirrnb.simulation.tissue_shares import LIVER, ORGANS
+
+OBSERVATIONS_VERSION = 1
+"""Raised by hand when observations of an equal volume change."""
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+
+_SURE = 0.7
+"""Probability of a voxel's organ from which its signal counts."""
+_FEW = 12
+"""Voxels of 3 mm below which an organ has no signal and no place."""
+_SOLID = ("spleen", "kidneys", "portal and splenic vein", "aorta", "gallbladder", "vertebrae", "back muscle", "ascites")
+_LEAST = {"spleen": 20.0, "kidneys": 20.0, "aorta": 2.0, "vertebrae": 20.0, "back muscle": 20.0, "gallbladder": 2.0}
+"""mL from which an organ counts as found."""
+SIGNALS = (*_SOLID, "fat under the skin", "brightest", "middle of the body", "darkest")
+"""Signals that are observed, each as the logarithm of its ratio to the liver's."""
+PLACED = ("spleen", "kidneys", "aorta", "gallbladder", "vertebrae", "back muscle")
+"""Organs whose place relative to the liver is observed."""
+
+
+def observe(image: Array, labels: Labels, certainty: Array, spacing: tuple[float, float, float]) -> dict[str, float]:
+    """Observations by name; NaN where an organ is not there.
+
+    Parameters
+    ----------
+    image : (slices, rows, columns), slices to the head, rows to the back, columns to the left; any scale.
+    labels : the same shape, 0 outside the body, else 1 plus the place in `ORGANS`.
+    certainty : the same shape, 0 to 1, probability of the voxel's label.
+    spacing : mm along slices, rows, columns.
+
+    Returns
+    -------
+    Volumes in mL, places and extents in mm, areas as shares, signals as logarithms of ratios.
+    """
+    body = labels > 0
+    voxel = float(np.prod(spacing)) / 1000
+    counts = np.bincount(labels.ravel(), minlength=len(ORGANS) + 1)
+    found = {f"volume {name}": float(count) * voxel for name, count in zip(ORGANS, counts[1:], strict=True)}
+    liver = (labels >= LIVER[0]) & (labels <= LIVER[-1])
+    found["volume liver"] = float(np.count_nonzero(liver)) * voxel
+    found["size of the liver"] = float(np.log1p(found["volume liver"]))
+    found["organs found"] = float(sum(found[f"volume {name}"] >= least for name, least in _LEAST.items()))
+    found["volume of the body"] = float(np.count_nonzero(body)) * voxel
+    found["covered"] = image.shape[0] * spacing[0]
+    found |= _shape(liver, body, certainty, spacing)
+    found |= _places(labels, liver, body, spacing)
+    found |= _signals(image, labels, liver, body, certainty, spacing)
+    return found
+
+
+def _shape(liver: NDArray, body: NDArray, certainty: Array, spacing: tuple[float, float, float]) -> dict[str, float]:
+    names = ("probability", "largest part", "share of the slice", "compactness", "extent z", "extent y", "extent x")
+    if np.count_nonzero(liver) < _FEW:
+        return dict.fromkeys(names, float("nan"))
+    parts, _ = ndimage.label(liver)
+    areas = liver.sum(axis=(1, 2))
+    widest = int(areas.argmax())
+    lines = [np.flatnonzero(liver.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    extent = [(line[-1] - line[0] + 1) * step for line, step in zip(lines, spacing, strict=True)]
+    return {
+        "probability": float(certainty[liver].mean()),
+        "largest part": float(np.bincount(parts.ravel())[1:].max() / np.count_nonzero(liver)),
+        "share of the slice": float(areas[widest] / max(1, body[widest].sum())),
+        "compactness": float(np.count_nonzero(liver) * np.prod(spacing) / np.prod(extent)),
+        "extent z": float(extent[0]),
+        "extent y": float(extent[1]),
+        "extent x": float(extent[2]),
+    }
+
+
+def _centre(mask: NDArray, spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Centre of a mask in mm, NaN without one."""
+    if np.count_nonzero(mask) < _FEW:
+        return np.full(3, np.nan)
+    return np.array([line.mean() for line in np.nonzero(mask)]) * spacing
+
+
+def _places(labels: Labels, liver: NDArray, body: NDArray, spacing: tuple[float, float, float]) -> dict[str, float]:
+    """Where organs lie: z to the head, y to the back, x to the left."""
+    middle, found = _centre(liver, spacing), {}
+    slices = np.flatnonzero(liver.any(axis=(1, 2)))
+    around = body[slices[0] : slices[-1] + 1] if len(slices) else body
+    trunk = _centre(around, spacing)
+    for axis, name in ((1, "y"), (2, "x")):
+        across = np.count_nonzero(around.any(axis=(0, 3 - axis))) * spacing[axis]
+        found[f"liver {name} in the body"] = float((middle[axis] - trunk[axis]) / max(across, spacing[axis]))
+    for name in PLACED:
+        centre = _centre(labels == ORGANS.index(name) + 1, spacing)
+        for axis, letter in enumerate("zyx"):
+            found[f"{name} {letter} from the liver"] = float(centre[axis] - middle[axis])
+        found[f"{name} x in the body"] = float(centre[2] - trunk[2])
+    areas = liver.sum(axis=(1, 2)).astype(float)
+    if areas.sum() >= _FEW:
+        z = (np.arange(len(areas)) - (areas * np.arange(len(areas))).sum() / areas.sum()) * spacing[0]
+        spread = np.sqrt((areas * z**2).sum() / areas.sum())
+        found["skewness of the liver z"] = float((areas * z**3).sum() / areas.sum() / max(spread, 1e-6) ** 3)
+    else:
+        found["skewness of the liver z"] = float("nan")
+    return found
+
+
+def _signals(
+    image: Array,
+    labels: Labels,
+    liver: NDArray,
+    body: NDArray,
+    certainty: Array,
+    spacing: tuple[float, float, float],
+) -> dict[str, float]:
+    """Logarithms of signals relative to the liver's, and how the image's values are distributed."""
+    found: dict[str, float] = {}
+    sure = certainty > _SURE
+    low, high = (float(value) for value in np.quantile(image, (0.001, 0.999)))
+    span = max(high - low, 1e-20)
+    inner = ndimage.binary_erosion(liver, np.ones((1, 3, 3))) & sure
+    mine = _median(image, inner if np.count_nonzero(inner) >= _FEW else liver)
+    for name in _SOLID:
+        found[f"signal {name}"] = _ratio(_median(image, (labels == ORGANS.index(name) + 1) & sure), mine)
+    depth = max(1, round(8 / spacing[1]))
+    filled = ndimage.binary_fill_holes(body.any(axis=0)) if body.any() else body.any(axis=0)
+    rim = body & ~ndimage.binary_erosion(filled, iterations=depth)[None]
+    found["signal fat under the skin"] = _ratio(_median(image, rim), mine)
+    values = image[body] if np.count_nonzero(body) >= _FEW else image.ravel()
+    tenth, half, most, top = (float(value) for value in np.quantile(values, (0.1, 0.5, 0.9, 0.99)))
+    found["signal brightest"], found["signal middle of the body"] = _ratio(top, mine), _ratio(half, mine)
+    found["signal darkest"] = _ratio(max(tenth, low + 1e-3 * span), mine)
+    found["contrast in the body"] = (most - tenth) / max(abs(half), 1e-3 * span)
+    outside = image[~body]
+    found["background"] = (_median(image, ~body) - low) / span if outside.size >= _FEW else float("nan")
+    found["background spread"] = float(outside.std()) / span if outside.size >= _FEW else float("nan")
+    found["below zero"] = float((image < -1e-6 * span).mean())
+    grain = np.abs(np.diff(image, axis=2))[:, :, :-1][inner[:, :, 1:-1]] if inner.any() else np.zeros(0)
+    found["grain"] = (
+        float(np.log((np.median(grain) + 1e-4 * span) / max(abs(mine), 1e-3 * span))) if len(grain) else float("nan")
+    )
+    return found
+
+
+def _median(image: Array, mask: NDArray) -> float:
+    return float(np.median(image[mask])) if np.count_nonzero(mask) >= _FEW else float("nan")
+
+
+def _ratio(signal: float, liver: float) -> float:
+    """Logarithm of a ratio, within -4 and 4; NaN where one is missing."""
+    if not (np.isfinite(signal) and np.isfinite(liver)):
+        return float("nan")
+    if liver <= 0 or signal <= 0:
+        return -4.0 if signal <= liver else 4.0
+    return float(np.clip(np.log(signal / liver), -4, 4))
+
+
+def numbers(observed: Mapping[str, float], names: tuple[str, ...]) -> NDArray[np.float64]:
+    """Observations in a given order, NaN for those that are missing."""
+    return np.array([observed.get(name, float("nan")) for name in names], np.float64)
