@@ -297,6 +297,7 @@ for _command in (own_cases.segment, own_cases.export, own_cases.download):
     app.command()(_command)
 app.command("import-dicom")(own_cases.import_dicom)
 app.command("train-segmenter")(own_cases.train_segmenter)
+app.command("fit-checks")(own_cases.fit_checks)
 app.command()(report)
 _add_alias("train", "02_train", "Train a stager on a cohort")
 _add_alias("evaluate", "03_evaluate", "Score a trained stager on patients it has never seen")

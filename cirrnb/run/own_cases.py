@@ -28,13 +28,15 @@ def segment(
     fast: Annotated[bool, typer.Option("--fast", help="MRSegmentator: one of its five networks.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="MRSegmentator: without a graphics card.")] = False,
 ) -> None:
-    """Segment liver and organs of every scan without a mask.
+    """Segment liver and organs, and check every scan.
 
-    The masks are marked as drawn by a program, and doubted where they are odd for a liver. A stopped run resumes. Exit
-    code 3: some scans got no mask.
+    Scans that have a mask keep it. New masks are marked as drawn by a program, and doubted where they are odd for a
+    liver. The checks say whether a liver is there, the sequence is the declared one, the sides are right, and both
+    scans are of one patient. A stopped run resumes. Exit code 3: some scans got no mask.
     """
     from tqdm.auto import tqdm
 
+    from cirrnb.segmentation.checks import PASSED
     from cirrnb.segmentation.cohort import add_masks, segment_one
 
     if cohort.is_file() and cohort.name.lower().endswith((".nii", ".nii.gz")):
@@ -58,6 +60,10 @@ def segment(
         typer.echo(f"{name}: drawn" + (f", but look at it: {'; '.join(odd)}" if odd else ""))
     for name, reason in made.failed.items():
         typer.echo(f"{name}: no mask, {reason}", err=True)
+    for name, checks in made.checks.items():
+        for check in checks:
+            if check.outcome != PASSED:
+                typer.echo(f"{name}: {check.outcome}, {check.reason}. {check.remedy}", err=True)
     typer.echo(f"The table with them: {made.table}")
     if made.failed:
         raise typer.Exit(SOME_LEFT_OUT)
@@ -101,6 +107,29 @@ def train_segmenter(
         progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
     )
     typer.echo(f"Written: {made}. Use it: cirrnb segment COHORT OUT --network {made}")
+
+
+def fit_checks(
+    out: Annotated[Path, typer.Argument(help="Folder for checks.json; a stopped fit resumes there.")],
+    network: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The segmenter they are for, instead of the shipped one.")
+    ] = None,
+    bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, twelve volumes each.")] = 80,
+    patients: Annotated[int, typer.Option(min=4, help="Simulated patients, for the pairs.")] = 60,
+) -> None:
+    """Fit the checks of a segmenter on simulated patients; copy checks.json into the segmenter's folder to use them."""
+    from tqdm.auto import tqdm
+
+    from cirrnb.segmentation.check_fitting import fit_checks as fit
+
+    fit(
+        out,
+        network,
+        bodies=bodies,
+        patients=patients,
+        progress=lambda jobs, total: iter(tqdm(jobs, total=total, desc="observing")),
+    )
+    typer.echo(f"Written: {out / 'checks.json'}. Use it: copy it into the segmenter's folder")
 
 
 def export(

@@ -23,6 +23,8 @@ from cirrnb.data.spreadsheet import write_csv
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.data.writing import write_whole
 from cirrnb.segmentation import mrsegmentator
+from cirrnb.segmentation.checks import Check
+from cirrnb.segmentation.judging import checker_of, columns, judge, storable
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.segmentation.weights import shipped_folder
 
@@ -38,18 +40,20 @@ NO_LIVER = "no liver found in it"
 
 @dataclass(frozen=True)
 class Masked:
-    """What was drawn: the table, the doubts about new masks by scan name, and why other scans have none."""
+    """What was drawn: the table, the doubts about new masks by scan name, why other scans have none, and the checks of
+    every scan that was looked at; empty where none were fitted for the network."""
 
     table: Path
     drawn: Mapping[str, tuple[str, ...]]
     failed: Mapping[str, str] = field(default_factory=dict)
+    checks: Mapping[str, Sequence[Check]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Files of one scan, and what they say."""
+    """Files of one scan, and what they say; `mask` is None where somebody gave one."""
 
-    mask: Path
+    mask: Path | None
     organs: Path | None
     by: str
     doubts: tuple[str, ...]
@@ -65,10 +69,12 @@ def add_masks(
     workers: int | None = None,
     progress: Callable[[Iterator[Any], int], Iterator[Any]] = lambda items, total: items,
 ) -> Masked:
-    """Segment every scan without a mask, and write a table of the cohort with the new masks and organs.
+    """Segment every scan without a mask or without organs, and write a table of the cohort with the new ones.
 
-    The cohort's own files and table stay as they are; masks that somebody gave are kept and not marked. A scan is
-    segmented once: files are named after its content and the network, and a call that was stopped resumes.
+    The cohort's own files and table stay as they are; masks that somebody gave are kept and not marked, and such scans
+    get organs alone. Every scan is checked (`cirrnb.segmentation.checks`). A scan is segmented once: files are named
+    after its content and the network, and a call that was stopped resumes. A program other than the network draws
+    livers alone, where there is none.
 
     Parameters
     ----------
@@ -81,7 +87,7 @@ def add_masks(
     Raises
     ------
     InputError
-        If the network or the program cannot be used, every scan has a mask already, or `out` holds a table already.
+        If the network or the program cannot be used, no scan lacks what it draws, or `out` holds a table already.
     """
     people, out = read_cohort(cohort), Path(out)
     with claimed(out):
@@ -103,23 +109,31 @@ def _add(
         raise InputError(
             table, "a table already", "a new folder", "Give another folder, so that nothing is overwritten."
         )
-    bare = [scan for scan in people.scans if scan.mask is None]
+    bare = [
+        scan for scan in people.scans if scan.mask is None or (program is None and not scan.extra.get(ORGANS_COLUMN))
+    ]
     if not bare:
         raise InputError(people.name, "a mask for every scan", "scans without one", "Nothing needs to be done.")
+    checks: dict[str, list[Check]] = {}
     if program is None:
-        drawn, failed = _by_network(bare, out, Path(network) if network else shipped_folder(), workers, progress)
+        folder = Path(network) if network else shipped_folder()
+        outcomes = _by_network(bare, out, folder, workers, progress)
+        drawn, failed = _sorted(bare, outcomes)
+        checker = checker_of(folder, Segmenter.load(folder).fingerprint)
+        checks = judge(bare, outcomes, checker) if checker else {}
     else:
         drawn, failed = _by_program(bare, out, mrsegmentator.find_program(program), options)
     out.mkdir(parents=True, exist_ok=True)
-    _write_table(table, people, drawn)
+    _write_table(table, people, drawn, checks)
     if people.simulated:
         (out / "SIMULATED.txt").write_text("The scans of this table are simulated.\n", encoding="utf-8")
-    return Masked(table, {name: one.doubts for name, one in drawn.items()}, failed)
+    return Masked(table, {name: scan.doubts for name, scan in drawn.items() if scan.mask}, failed, checks)
 
 
 def _by_network(
     scans: Sequence[Scan], out: Path, network: Path, workers: int | None, progress: Callable[..., Iterator[Any]]
-) -> tuple[dict[str, _Drawn], dict[str, str]]:
+) -> dict[str, dict[str, Any]]:
+    """What `run_job` returns, by scan name."""
     Segmenter.load(network)  # its faults are reported before any scan is opened
     count = min(workers or processors(), len(scans))
     jobs = [
@@ -137,16 +151,25 @@ def _by_network(
     else:
         outcomes = in_parallel(jobs, count, __name__, threads=max(1, processors() // count))
     found: dict[int, Outcome | WorkerDied] = dict(progress(outcomes, len(jobs)))
-    drawn, failed = {}, {}
+    named = {}
     for place, scan in enumerate(scans):
         outcome = found[place]
-        if isinstance(outcome, WorkerDied):
-            failed[scan.name] = str(outcome)
-        elif "failure" in outcome:
+        named[scan.name] = {"failure": str(outcome)} if isinstance(outcome, WorkerDied) else dict(outcome)
+    return named
+
+
+def _sorted(
+    scans: Sequence[Scan], outcomes: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, _Drawn], dict[str, str]]:
+    """What was drawn, and why scans without a mask got none."""
+    drawn, failed = {}, {}
+    for scan in scans:
+        outcome = outcomes[scan.name]
+        if "failure" not in outcome:
+            mask = Path(outcome["mask"]) if scan.mask is None else None
+            drawn[scan.name] = _Drawn(mask, Path(outcome["organs"]), outcome["by"], tuple(outcome["doubts"]))
+        elif scan.mask is None:
             failed[scan.name] = outcome["failure"]
-        else:
-            mask, organs = Path(outcome["mask"]), Path(outcome["organs"])
-            drawn[scan.name] = _Drawn(mask, organs, outcome["by"], tuple(outcome["doubts"]))
     return drawn, failed
 
 
@@ -204,12 +227,13 @@ def content_key(image: Path, segmenter: Segmenter) -> str:
 def segment_file(segmenter: Segmenter, image: Path, out: Path, name: str) -> dict[str, Any]:
     """Segment a NIfTI file into out/masks/NAME_liver.nii.gz and out/organs/NAME_organs.nii.gz.
 
-    Returns mask, organs (paths), by, doubts (words), volumes (mL by organ); or failure alone, where there is no liver.
+    Returns mask, organs (paths), by, doubts (words), volumes (mL by organ) and observed (numbers by name, see
+    `cirrnb.segmentation.observations`); or failure and observed, where there is no liver.
     """
     volume, grid = read_volume(image)
     found = segmenter.segment(volume, grid)
     if not found.liver.any():
-        return {"failure": NO_LIVER}
+        return {"failure": NO_LIVER, "observed": storable(found.observed)}
     mask, organs = out / "masks" / f"{name}_liver.nii.gz", out / "organs" / f"{name}_organs.nii.gz"
     save_volume(mask, found.liver, grid, scan=image, description=f"liver mask by {segmenter.drawn_by}")
     save_volume(organs, found.labels, grid, scan=image, description=f"organs by {segmenter.drawn_by}")
@@ -220,6 +244,7 @@ def segment_file(segmenter: Segmenter, image: Path, out: Path, name: str) -> dic
         "by": segmenter.drawn_by,
         "doubts": list(doubts(found.liver, grid)),
         "volumes": found.volumes,
+        "observed": storable(found.observed),
     }
 
 
@@ -238,16 +263,20 @@ def _by_program(
     return drawn, dict(made.failed)
 
 
-def _write_table(table: Path, people: Cohort, drawn: Mapping[str, _Drawn]) -> None:
+def _write_table(
+    table: Path, people: Cohort, drawn: Mapping[str, _Drawn], checks: Mapping[str, Sequence[Check]]
+) -> None:
     rows = []
     for scan in people.scans:
         row: dict[str, Any] = {**scan.extra, **{name: getattr(scan, name) for name in _COLUMNS}}
-        if scan.name in drawn:
-            one = drawn[scan.name]
-            row |= {"mask": one.mask, BY: one.by, DOUBTS: "; ".join(one.doubts)}
-            if one.organs:
-                # Organs are named from the scan's folder, as in tables that people write.
-                row[ORGANS_COLUMN] = os.path.relpath(one.organs, scan.image.parent)
+        new = drawn.get(scan.name)
+        if new and new.mask:
+            row |= {"mask": new.mask, BY: new.by, DOUBTS: "; ".join(new.doubts)}
+        if new and new.organs:
+            # Organs are named from the scan's folder, as in tables that people write.
+            row[ORGANS_COLUMN] = os.path.relpath(new.organs, scan.image.parent)
+        if scan.name in checks:
+            row |= columns(checks[scan.name])
         row |= {name: os.path.relpath(row[name], table.parent) for name in ("image", "mask") if row[name]}
         rows.append(row)
     write_csv(table, rows, [*_COLUMNS, BY, DOUBTS])
