@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,16 @@ class Masked:
     every scan that was looked at; empty where none were fitted for the network."""
 
     table: Path
+    drawn: Mapping[str, tuple[str, ...]]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    checks: Mapping[str, Sequence[Check]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A cohort with what was drawn; the other fields as in `Masked`."""
+
+    cohort: Cohort
     drawn: Mapping[str, tuple[str, ...]]
     failed: Mapping[str, str] = field(default_factory=dict)
     checks: Mapping[str, Sequence[Check]] = field(default_factory=dict)
@@ -109,25 +119,69 @@ def _add(
         raise InputError(
             table, "a table already", "a new folder", "Give another folder, so that nothing is overwritten."
         )
-    bare = [
-        scan for scan in people.scans if scan.mask is None or (program is None and not scan.extra.get(ORGANS_COLUMN))
-    ]
+    bare = [scan for scan in people.scans if _lacks(scan, program)]
     if not bare:
         raise InputError(people.name, "a mask for every scan", "scans without one", "Nothing needs to be done.")
-    checks: dict[str, list[Check]] = {}
     if program is None:
-        folder = Path(network) if network else shipped_folder()
-        outcomes = _by_network(bare, out, folder, workers, progress)
-        drawn, failed = _sorted(bare, outcomes)
-        checker = checker_of(folder, Segmenter.load(folder).fingerprint)
-        checks = judge(bare, outcomes, checker) if checker else {}
+        made = segment_cohort(people, out, network, workers=workers, progress=progress)
     else:
         drawn, failed = _by_program(bare, out, mrsegmentator.find_program(program), options)
+        made = Segmented(_completed(people, drawn, {}), _doubts(drawn), failed)
     out.mkdir(parents=True, exist_ok=True)
-    _write_table(table, people, drawn, checks)
+    _write_table(table, made.cohort)
     if people.simulated:
         (out / "SIMULATED.txt").write_text("The scans of this table are simulated.\n", encoding="utf-8")
-    return Masked(table, {name: scan.doubts for name, scan in drawn.items() if scan.mask}, failed, checks)
+    return Masked(table, made.drawn, made.failed, made.checks)
+
+
+def segment_cohort(
+    people: Cohort,
+    out: Path,
+    network: Path | str | None = None,
+    *,
+    workers: int | None = None,
+    progress: Callable[[Iterator[Any], int], Iterator[Any]] = lambda items, total: items,
+) -> Segmented:
+    """The cohort with a mask, organs and checks for every scan that lacks mask or organs; nothing but files in `out`.
+
+    Parameters as for `add_masks`. A scan in which no liver is found keeps no mask, and its checks say so. Raises
+    InputError if the network cannot be used.
+    """
+    bare = [scan for scan in people.scans if _lacks(scan)]
+    if not bare:
+        return Segmented(people, {})
+    folder = Path(network) if network else shipped_folder()
+    outcomes = _by_network(bare, out, folder, workers, progress)
+    drawn, failed = _sorted(bare, outcomes)
+    checker = checker_of(folder, Segmenter.load(folder).fingerprint)
+    checks = judge(bare, outcomes, checker) if checker else {}
+    return Segmented(_completed(people, drawn, checks), _doubts(drawn), failed, checks)
+
+
+def _lacks(scan: Scan, program: Path | str | None = None) -> bool:
+    """True for a scan without what is drawn: mask and organs, or with another program the mask alone."""
+    return scan.mask is None or (program is None and not scan.extra.get(ORGANS_COLUMN))
+
+
+def _doubts(drawn: Mapping[str, _Drawn]) -> dict[str, tuple[str, ...]]:
+    return {name: scan.doubts for name, scan in drawn.items() if scan.mask}
+
+
+def _completed(people: Cohort, drawn: Mapping[str, _Drawn], checks: Mapping[str, Sequence[Check]]) -> Cohort:
+    """The cohort with new masks, and in the further columns who drew them, doubts, organs and checks."""
+    scans = []
+    for scan in people.scans:
+        extra, mask, new = dict(scan.extra), scan.mask, drawn.get(scan.name)
+        if new and new.mask:
+            mask = new.mask
+            extra |= {BY: new.by, DOUBTS: "; ".join(new.doubts) or None}
+        if new and new.organs:
+            # Organs are named from the scan's folder, as in tables that people write.
+            extra[ORGANS_COLUMN] = os.path.relpath(new.organs, scan.image.parent)
+        if scan.name in checks:
+            extra |= columns(checks[scan.name])
+        scans.append(replace(scan, mask=mask, extra=extra))
+    return replace(people, scans=tuple(scans))
 
 
 def _by_network(
@@ -263,20 +317,10 @@ def _by_program(
     return drawn, dict(made.failed)
 
 
-def _write_table(
-    table: Path, people: Cohort, drawn: Mapping[str, _Drawn], checks: Mapping[str, Sequence[Check]]
-) -> None:
+def _write_table(table: Path, people: Cohort) -> None:
     rows = []
     for scan in people.scans:
         row: dict[str, Any] = {**scan.extra, **{name: getattr(scan, name) for name in _COLUMNS}}
-        new = drawn.get(scan.name)
-        if new and new.mask:
-            row |= {"mask": new.mask, BY: new.by, DOUBTS: "; ".join(new.doubts)}
-        if new and new.organs:
-            # Organs are named from the scan's folder, as in tables that people write.
-            row[ORGANS_COLUMN] = os.path.relpath(new.organs, scan.image.parent)
-        if scan.name in checks:
-            row |= columns(checks[scan.name])
         row |= {name: os.path.relpath(row[name], table.parent) for name in ("image", "mask") if row[name]}
         rows.append(row)
     write_csv(table, rows, [*_COLUMNS, BY, DOUBTS])

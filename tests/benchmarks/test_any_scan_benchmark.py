@@ -1,0 +1,201 @@
+"""What the four checks make of right and of wrong input: real scans, corrupted ones, patients of another simulator.
+
+CIRRNB_EXTERNAL_DATA names the real files (those that may be developed on), CIRRNB_FOREIGN a cohort of another program.
+Nothing here sets a threshold: those come from simulated patients (`cirrnb fit-checks`). Each kind of wrong input is
+marked: "negative" if the like of it took part in training or fitting, "never seen" otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cirrnb.data.grid import Grid
+from cirrnb.data.nifti.volume import read_volume
+from cirrnb.data.orientation import Orientation
+from cirrnb.data.reading import read_cohort
+from cirrnb.segmentation.checks import Check, Checker, worst
+from cirrnb.segmentation.judging import checker_of
+from cirrnb.segmentation.pairs import Labelled, compare
+from cirrnb.segmentation.segmenter import Segmentation, Segmenter
+from cirrnb.segmentation.weights import shipped_folder
+
+pytestmark = pytest.mark.benchmark
+
+CHAOS = tuple((f"chaos_t2/image_{number}.nii.gz", "T2W") for number in (1, 2, 3))
+RIGHT = (
+    *CHAOS,
+    ("cmb_crc/SCAN_001_t2_small.nii.gz", "T2W"),
+    ("totalsegmentator_mr/example_mr_sm.nii.gz", "T1W"),
+    ("coronal_gre/magnitude.nii.gz", "T1W"),
+)
+PART = (
+    ("dome_gre/dome_gre.nii.gz", "T1W"),
+    *((f"vfa_liver/flip_{angle}.nii.gz", "T1W") for angle in ("02", "15", "25")),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A volume, what it is declared as, and what is wrong with it."""
+
+    kind: str
+    seen: str
+    name: str
+    volume: NDArray
+    grid: Grid
+    declared: str
+
+
+@pytest.fixture(scope="module")
+def data() -> Path:
+    folder = os.environ.get("CIRRNB_EXTERNAL_DATA")
+    if not folder:
+        pytest.skip("CIRRNB_EXTERNAL_DATA is not set")
+    return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter.load(os.environ.get("CIRRNB_SEGMENTER"))
+
+
+@pytest.fixture(scope="module")
+def checker(segmenter: Segmenter) -> Checker:
+    folder = Path(os.environ.get("CIRRNB_SEGMENTER") or shipped_folder())
+    found = checker_of(folder, segmenter.fingerprint)
+    assert found is not None, "no checks for this segmenter"
+    return found
+
+
+def told(checks: list[Check]) -> str:
+    scores = ", ".join(f"{check.name} {check.score:.1f}" for check in checks)
+    failed = ", ".join(f"{check.name} {check.outcome}" for check in checks if check.outcome != "passed")
+    return f"{worst(checks):9} ({scores})" + (f": {failed}" if failed else "")
+
+
+def test_right_input(data: Path, segmenter: Segmenter, checker: Checker) -> None:
+    for role, files in (("whole livers", RIGHT), ("parts of livers", PART)):
+        print(f"\n{role}")
+        for name, declared in files:
+            found = segmenter.segment(*read_volume(data / name))
+            print(
+                f"  {name}: {told(checker.check_scan(found.observed, declared))}; cut off: {', '.join(found.cut_off)}"
+            )
+
+
+def test_wrong_input(data: Path, segmenter: Segmenter, checker: Checker) -> None:
+    counts: dict[tuple[str, str], list[str]] = {}
+    for case in wrong(data):
+        found = segmenter.segment(case.volume, case.grid)
+        checks = checker.check_scan(found.observed, case.declared)
+        counts.setdefault((case.kind, case.seen), []).append(worst(checks))
+        print(f"  {case.kind} [{case.seen}] {case.name}: {told(checks)}")
+    print("\n| kind | in training | n | refused | doubtful | passed |\n|---|---|---|---|---|---|")
+    for (kind, seen), outcomes in counts.items():
+        row = [str(outcomes.count(outcome)) for outcome in ("refused", "doubtful", "passed")]
+        print(f"| {kind} | {seen} | {len(outcomes)} | {' | '.join(row)} |")
+    assert sum(map(len, counts.values())) >= 30 and len(counts) >= 12
+
+
+def wrong(data: Path) -> Iterator[Case]:
+    """Volumes that are no liver, or not what they are declared as."""
+    head = read_volume(data / "not_a_liver/head_t2.nii.gz")
+    for declared in ("T1W", "T2W"):
+        yield Case("head, real", "negative", declared, *head, declared)
+        for kind, name in (("phase map, real", "phase"), ("field map, real", "b0_map")):
+            yield Case(kind, "never seen", declared, *read_volume(data / f"coronal_gre/{name}.nii.gz"), declared)
+        yield Case("ADC map, real", "never seen", declared, *adc(data), declared)
+        volume, grid = read_volume(data / "not_an_mr/ct_liver.nii.gz")
+        for offset in (0.0, 1024.0, 5000.0):
+            yield Case("CT, real", "never seen", f"{declared}, offset {offset:.0f}", volume + offset, grid, declared)
+    for name, sequence in RIGHT[:5]:
+        volume, grid = read_volume(data / name)
+        other = "T1W" if sequence == "T2W" else "T2W"
+        yield Case("declared as the other sequence, real", "never seen", name, volume, grid, other)
+        for kind, axis in (("mirrored, real", 2), ("front to back, real", 1), ("upside down, real", 0)):
+            yield Case(kind, "never seen", name, flipped(volume, grid, axis), grid, sequence)
+        for kind, change in CORRUPTIONS.items():
+            yield Case(kind, "never seen", name, change(volume), grid, sequence)
+    random = np.random.default_rng(0)
+    shape = (110, 90, 20)
+    grid = Grid(shape, np.diag([-3.0, -3.0, 7.0, 1.0]))
+    for number in range(3):
+        smooth = ndimage.gaussian_filter(random.standard_normal(shape), (6, 6, 2))
+        yield Case(
+            "noise", "negative", str(number), np.abs(random.standard_normal(shape)).astype(np.float32), grid, "T1W"
+        )
+        yield Case(
+            "smooth random field", "never seen", str(number), (smooth - smooth.min()).astype(np.float32), grid, "T2W"
+        )
+    checks = (np.indices(shape) // 12).sum(axis=0) % 2
+    yield Case("chessboard", "never seen", "", checks.astype(np.float32), grid, "T1W")
+
+
+def _spectrum(volume: NDArray) -> NDArray:
+    axes = tuple(int(axis) for axis in np.argsort(volume.shape)[1:])
+    return np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(volume, axes=axes), axes=axes))).astype(np.float32)
+
+
+CORRUPTIONS: dict[str, Callable[[NDArray], NDArray]] = {
+    "negative of an abdomen": lambda volume: float(volume.max()) - volume,
+    "edges of an abdomen": lambda volume: ndimage.gaussian_gradient_magnitude(volume.astype(np.float32), 1.0),
+    "raw data of an abdomen": _spectrum,
+}
+
+
+def flipped(volume: NDArray, grid: Grid, axis: int) -> NDArray:
+    """The volume turned along slices (0), rows (1) or columns (2), its header left as it is."""
+    return np.flip(volume, Orientation.of(grid).axes[axis])
+
+
+def adc(data: Path) -> tuple[NDArray, Grid]:
+    pydicom = pytest.importorskip("pydicom")
+    slices = [pydicom.dcmread(path) for path in sorted((data / "cmb_crc/dicom_SCAN_001_adc").glob("*.dcm"))]
+    slices.sort(key=lambda one: float(one.ImagePositionPatient[2]))
+    volume = np.stack([one.pixel_array.T for one in slices], axis=-1).astype(np.float32)
+    step = float(slices[1].ImagePositionPatient[2]) - float(slices[0].ImagePositionPatient[2])
+    rows, columns = (float(value) for value in slices[0].PixelSpacing)
+    return volume, Grid(volume.shape, np.diag([-columns, -rows, step, 1.0]))
+
+
+def test_pairs(data: Path, segmenter: Segmenter, checker: Checker) -> None:
+    found = []
+    for name, _ in RIGHT[:5]:
+        volume, grid = read_volume(data / name)
+        found.append((name, Labelled(volume, segmenter.segment(volume, grid).labels, grid)))
+    print("\ntwo people, and one image twice; of no real person are both sequences at hand")
+    for place, (name, first) in enumerate(found):
+        for other, second in found[place:]:
+            check = checker.check_pair(compare(first, second))
+            print(f"  {name} with {'itself' if first is second else other}: {check.outcome} ({check.score:.1f})")
+
+
+def test_patients_of_another_simulator(segmenter: Segmenter, checker: Checker) -> None:
+    folder = os.environ.get("CIRRNB_FOREIGN")
+    if not folder:
+        pytest.skip("CIRRNB_FOREIGN is not set")
+    patients: dict[str, list[tuple[Segmentation, list[Check], Labelled]]] = {}
+    for scan in read_cohort(folder).scans:
+        volume, grid = read_volume(scan.image)
+        seen = segmenter.segment(volume, grid)
+        checks = checker.check_scan(seen.observed, scan.sequence)
+        patients.setdefault(scan.subject, []).append((seen, checks, Labelled(volume, seen.labels, grid)))
+    outcomes, failed = [], {}
+    for scans in patients.values():
+        checks = [check for _, found, _ in scans for check in found]
+        if len(scans) == 2:
+            checks.append(checker.check_pair(compare(scans[0][2], scans[1][2])))
+        outcomes.append(worst(checks))
+        for check in checks:
+            if check.outcome != "passed":
+                failed[check.name, check.outcome] = failed.get((check.name, check.outcome), 0) + 1
+    count = {outcome: outcomes.count(outcome) for outcome in ("refused", "doubtful", "passed")}
+    print(f"\npatients of another simulator, n = {len(outcomes)}: {count}; by check {failed}")
