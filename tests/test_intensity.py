@@ -137,3 +137,12 @@ def test_scaling_by_hand() -> None:
     # All float16 there are below 2^-14 come out as they are.
     small = np.arange(0x0400, dtype=np.uint16).view(np.float16)
     assert to_half(small.astype(np.float32)).tobytes() == small.tobytes()
+
+
+@pytest.mark.parametrize("factor", [1e-41, 1e-38, 1e-20, 1e30])
+def test_the_body_is_found_whatever_the_unit_of_the_signal(factor: float) -> None:
+    plain = scan().astype(np.float32)
+    with np.errstate(under="ignore"):
+        found = find_body(plain * np.float32(factor), SPACING, (1.0, 99.0))
+    assert found.slices == find_body(plain, SPACING, (1.0, 99.0)).slices
+    assert found.litres == pytest.approx(find_body(plain, SPACING, (1.0, 99.0)).litres, rel=0.05)

@@ -95,3 +95,9 @@ def test_commands_claim_what_they_write(
     with held_by_another(how, out), pytest.raises(InputError) as told:
         command(out)
     assert told.value.where == str(out) and "at work" in told.value.found and time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("name", ["患" * 84, "x" * 250, "é" * 127])
+def test_a_folder_with_the_longest_name_that_is_legal_can_be_claimed(tmp_path: Path, name: str) -> None:
+    with claimed(tmp_path / name):
+        assert [path.name.endswith(".lock") for path in tmp_path.iterdir()] == [True]

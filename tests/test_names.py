@@ -56,3 +56,8 @@ def test_usual_ids_can_be_read() -> None:
 def test_an_id_is_no_part(part: str) -> None:
     with pytest.raises(ValueError, match="part"):
         file_stem("own/1", part)
+
+
+@pytest.mark.parametrize("name", ["con", "nul", "aux", "prn", "com1", "lpt9"])
+def test_no_folder_has_the_name_of_a_device(name: str) -> None:
+    assert folder_name(name) != name and folder_name(name).startswith(f"{name}-")

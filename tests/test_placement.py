@@ -169,3 +169,27 @@ def test_prepare_and_audit_tell_how_a_file_is_placed(unit: str, moved: float, tm
     word = "qform" if moved else unit
     assert any(word in note for note in scan.notes)
     assert any(one.check == "orientation" and word in one.text for one in audit(cohort, workers=1).findings)
+
+
+@pytest.mark.parametrize("field", [252, 254], ids=["qform_code", "sform_code"])
+@pytest.mark.parametrize("code", [6, 99, 32767])
+def test_a_code_that_no_standard_has_is_read_and_written_as_aligned(tmp_path: Path, field: int, code: int) -> None:
+    path = write(tmp_path / "scan.nii", "mm", 1, 1)
+    data = bytearray(path.read_bytes())
+    data[field : field + 2] = code.to_bytes(2, "little")
+    path.write_bytes(data)
+    grid = read_header(path).grid
+    save_volume(tmp_path / "mask.nii.gz", np.ones(SHAPE, bool), grid, scan=path)
+    written = nib.load(tmp_path / "mask.nii.gz")
+    assert int(written.header["sform_code" if field == 254 else "qform_code"]) in (0, 2, 5)
+    np.testing.assert_allclose(written.affine, grid.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [float("nan"), float("inf"), 1e30])
+def test_written_voxel_sizes_are_those_of_the_affine(tmp_path: Path, length: float) -> None:
+    path = write(tmp_path / "scan.nii", "mm", 1, 0)
+    data = bytearray(path.read_bytes())
+    data[80:84] = np.float32(length).tobytes()
+    path.write_bytes(data)
+    save_volume(tmp_path / "mask.nii.gz", np.ones(SHAPE, bool), read_header(path).grid, scan=path)
+    np.testing.assert_allclose(nib.load(tmp_path / "mask.nii.gz").header.get_zooms(), (1.5, 2.0, 4.0), rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -47,6 +48,8 @@ class Site:
     port: int
     token: str
     executed: Path
+    pid: int
+    log: Path
     cookie: str = ""
 
     def ask(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, Any, str]:
@@ -85,16 +88,18 @@ def site(tmp_path_factory) -> Generator[Site]:
     source = tmp_path_factory.mktemp("source") / "page.ipynb"
     write(notebook, source)
     scratch = tmp_path_factory.mktemp("scratch")
+    log = tmp_path_factory.mktemp("log") / "stderr"
     process = subprocess.Popen(
         python_command("-c", SERVE, str(source)),
         cwd=folder,
         env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
+        stderr=log.open("w"),
         text=True,
     )
     try:
         address = urlsplit(re.search(r"http://\S+", process.stdout.readline()).group())
-        made = Site(address.port, address.query.removeprefix("token="), executed)
+        made = Site(address.port, address.query.removeprefix("token="), executed, process.pid, log)
         made.cookie = first_cookie(made, process)
         yield made
     finally:
@@ -141,6 +146,38 @@ def test_whoever_has_the_token_sees_the_page_and_nothing_of_the_present_folder_r
     assert headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
     assert not re.findall(r'(?:src|href)="?(?:https?:)?//', text)
     assert not site.executed.exists(), site.executed.read_text()
+
+
+def test_what_kernels_publish_reaches_no_other_account(site: Site) -> None:
+    psutil, zmq = pytest.importorskip("psutil"), pytest.importorskip("zmq")
+    heard = zmq.Context().socket(zmq.SUB)
+    heard.setsockopt(zmq.SUBSCRIBE, b"")
+    for _ in range(2):  # the first page starts a kernel, the second one would be listened to
+        assert site.ask("/", {"Cookie": site.cookie})[0] == 200
+        family = psutil.Process(site.pid).children(recursive=True)
+        assert len(family) >= 2, "the server and a kernel"
+        for process in family:
+            for line in process.net_connections("tcp"):
+                if line.status == "LISTEN" and line.laddr.port != site.port:
+                    heard.connect(f"tcp://127.0.0.1:{line.laddr.port}")
+    kernels = [process for process in family if any(part.endswith(".json") for part in process.cmdline())]
+    sockets = [Path(part) for process in kernels for part in process.cmdline() if part.endswith(".json")]
+    assert sockets and all(file.parent.stat().st_mode & 0o077 == 0 for file in sockets)
+    assert heard.poll(1500) == 0
+    published = [json.loads(file.read_text())["transport"] for file in sockets if file.exists()]
+    assert published and set(published) == {"ipc"}
+
+
+def test_the_token_stands_in_no_log(site: Site) -> None:
+    for path in ("/voila/static/nothing", "/voila/files/x", "/a/b", "/logout"):
+        site.ask(f"{path}?token={site.token}")
+    assert site.token not in site.log.read_text()
+
+
+@pytest.mark.parametrize("path", ["http://evil.example/", "/nothing/at/all"])
+def test_what_no_handler_serves_is_guarded_too(site: Site, path: str) -> None:
+    status, headers, _ = site.ask(path)
+    assert status == 403 and headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize("path", ["/voila/files/nothing", "/voila/static/nothing", f"/api/kernels/{KERNEL}", "/a/b"])

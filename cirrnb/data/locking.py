@@ -43,7 +43,8 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
     The lock is held on `.<name>.lock` beside it. Raises InputError as `locked`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name[:100]}.lock")
+    # A name may have 255 bytes, and letters up to four.
+    lock = path.with_name(f".{path.name.encode()[:100].decode(errors='ignore')}.lock")
     with _held(lock, path, patience, lambda: None):
         yield
 

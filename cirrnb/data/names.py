@@ -11,6 +11,7 @@ _PART = re.compile(r"[A-Za-z0-9_.-]+")
 _LONGEST = 60
 _SHOWN = 40  # characters of an unusual id that stay readable before its hash
 _DIGITS = 24  # of the hash, 96 bits: nobody finds two ids that share one
+_RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")  # devices on Windows
 _HASHED = re.compile(rf"(.*-)?[0-9a-f]{{{_DIGITS}}}")
 
 
@@ -43,7 +44,12 @@ def folder_name(patient: str) -> str:
 def _safe(text: str, plain: re.Pattern[str]) -> str:
     shown = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
     # What looks like a name with a hash gets one of its own, so that nobody can choose another id's name.
-    if plain.fullmatch(text) and len(text) <= _LONGEST and not _HASHED.fullmatch(shown):
+    if (
+        plain.fullmatch(text)
+        and len(text) <= _LONGEST
+        and not _HASHED.fullmatch(shown)
+        and not _RESERVED.fullmatch(text)
+    ):
         return shown
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
     return f"{shown[:_SHOWN].strip('-') or 'patient'}-{digest}"

@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -64,6 +65,8 @@ def serve(
             *("-c", _SERVE, _ROOT, str(notebook)),
             *(f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0", "--Voila.log_level=ERROR"),
             *("--VoilaConfiguration.show_tracebacks=False", f"--template={KERNEL}"),
+            # What a kernel publishes, anybody may read who reaches its ports: sockets in a private folder have none.
+            *([] if sys.platform == "win32" else ["--KernelManager.transport=ipc"]),
             *([] if browser else ["--no-browser"]),
         )
         token = secrets.token_urlsafe(24)
@@ -77,7 +80,11 @@ def serve(
             return 0
         finally:
             process.terminate()
-            process.wait(10)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 _ROOT = str(Path(cirrnb.__file__).resolve().parents[1])

@@ -11,21 +11,29 @@ from __future__ import annotations
 
 import hmac
 import os
+import shutil
+import sys
+import tempfile
 import threading
 import webbrowser
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tornado.web import RequestHandler
+from tornado.web import ErrorHandler, RequestHandler
 from traitlets import default
 from voila.app import Voila
+
+from cirrnb.data.scratch import PREFIX
 
 TOKEN = "CIRRNB_SERVER_TOKEN"
 """Environment variable with the token; a command line could be read by other accounts."""
 
 PRIVATE = "CIRRNB_SERVER_FOLDER"
 """Environment variable with a folder that only this server uses."""
+
+LONGEST_FOLDER = 36
+"""Characters of a folder in which the sockets of a kernel (about 60 more) have room."""
 
 HOSTS = ("127.0.0.1", "localhost")
 
@@ -98,6 +106,9 @@ class Guard(RequestHandler):
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish("Open the address that the terminal shows, with its token.\n")
 
+    def log_exception(self, *error: Any) -> None:
+        """Nothing: Tornado's words would repeat the address with its token on the terminal."""
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         # Voila's own error page asks a content network for a font.
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -109,6 +120,7 @@ class Server(Voila):
 
     token_value: str = ""
     private: Path = Path()
+    short: Path | None = None
 
     @default("config_file_paths")
     def _no_config_files(self) -> list[str]:
@@ -117,12 +129,25 @@ class Server(Voila):
 
     @default("connection_dir_root")
     def _private_connections(self) -> str:
-        return str(self.private)
+        # Names of sockets have at most 100 characters on some systems; a long TMPDIR leaves no room for them.
+        if sys.platform == "win32" or len(str(self.private)) <= LONGEST_FOLDER:
+            return str(self.private)
+        self.short = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+        return str(self.short)
+
+    def stop(self) -> None:
+        super().stop()
+        if self.short:
+            shutil.rmtree(self.short, ignore_errors=True)
 
     def init_settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = super().init_settings()
         # Tornado's log of refused requests would repeat the token on the terminal.
-        quiet = {"log_function": lambda handler: None}
+        quiet = {
+            "log_function": lambda handler: None,
+            "default_handler_class": _guarded(ErrorHandler),
+            "default_handler_args": {"status_code": 404},
+        }
         return {**settings, **quiet, "cirrnb_token": self.token_value, "cirrnb_port": self.port}
 
     def init_handlers(self) -> list[Any]:

@@ -27,6 +27,9 @@ _UNITS = {0: "unknown", 1: "meter", 2: "mm", 3: "micron"}
 _MM = {"meter": 1000.0, "micron": 0.001}
 """mm in a unit of length; a file that names none is taken for mm, as every program does."""
 
+ALIGNED = 2
+"""Code of a form that aligns a scan with something else."""
+
 _APART = 0.1  # mm between where sform and qform place a corner voxel from which that is noted
 
 
@@ -38,8 +41,9 @@ class Placement:
     ----------
     sform, qform : (4, 4) affines in `unit`; None where the code is 0.
     sform_code, qform_code : of the NIfTI standard: 1 scanner, 2 aligned, 3 Talairach, 4 MNI, 5 template; 0 for none.
+        Codes that the standard does not know count as 2, aligned with something.
     unit : "mm", "meter", "micron" or "unknown".
-    spacing : of the voxels, in `unit`.
+    spacing : of the voxels, in `unit`, as the affine has it that is used.
     """
 
     sform: NDArray[np.float64] | None
@@ -227,10 +231,15 @@ def _placement(path: Path, fields: nib.Nifti1Header) -> Placement:
     except (HeaderDataError, ValueError, FloatingPointError) as error:
         raise _damaged(path, error) from error
     unit = _UNITS.get(int(fields["xyzt_units"]) & 7, "unknown")
-    spacing = tuple(abs(float(length)) for length in fields["pixdim"][1:4])
-    return Placement(
-        sform, max(codes[0], 0), qform, codes[1] if qform is not None else 0, unit, (spacing[0], spacing[1], spacing[2])
-    )
+    used = sform if sform is not None else qform
+    assert used is not None  # one of the codes is above 0
+    spacing = np.linalg.norm(np.asarray(used, np.float64)[:3, :3], axis=0)
+    first, second = (_known(code) if form is not None else 0 for code, form in zip(codes, (sform, qform), strict=True))
+    return Placement(sform, first, qform, second, unit, (float(spacing[0]), float(spacing[1]), float(spacing[2])))
+
+
+def _known(code: int) -> int:
+    return code if code in nib.nifti1.xform_codes.value_set("code") else ALIGNED
 
 
 def _has_qform(fields: nib.Nifti1Header) -> bool:

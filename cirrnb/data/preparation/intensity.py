@@ -120,7 +120,13 @@ def _threshold(sample: NDArray[np.float32]) -> float:
     if not high > low:
         raise NoBody(f"(almost) all voxels at the intensity {low:g}")
     step = (high - low) / _BINS
-    bins = np.minimum((sample - np.float32(low)) * np.float32(1 / step), _BINS - 1).astype(np.int32)
+    with np.errstate(over="ignore"):
+        factor = np.float32(1 / step)
+    if not np.isfinite(factor):  # signals near the smallest numbers there are
+        sample, factor = (sample - np.float32(low)) / np.float32(high - low), np.float32(_BINS)
+    else:
+        sample = sample - np.float32(low)
+    bins = np.minimum(sample * factor, _BINS - 1).astype(np.int32)
     counts = np.bincount(bins.ravel(), minlength=_BINS)
     levels = (np.arange(_BINS) + 0.5) * step  # above 0, so that their logarithm exists
     weights, moments = np.cumsum(counts), np.cumsum(counts * levels)
