@@ -12,7 +12,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.scan import STAGES
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.evaluation.intervals import bootstrap, wilson
-from cirrnb.evaluation.metrics import METRICS, confusion_matrix, quadratic_weighted_kappa
+from cirrnb.evaluation.metrics import confusion_matrix, metrics_of, quadratic_weighted_kappa
 
 CONFUSION = np.array([[8, 1, 1], [1, 3, 2], [0, 1, 3]])
 
@@ -73,7 +73,7 @@ def test_chance_is_what_guessing_scores_on_average(table):
     truth = np.repeat([0, 1, 2], [10, 6, 4])
     guesses = [confusion_matrix(truth, generator.integers(0, 3, 20)) for _ in range(4000)]
     rows = evaluate(table, resamples=50).table.set_index("metric")
-    for metric in METRICS:
+    for metric in metrics_of():
         assert rows.loc[metric.name, "chance"] == pytest.approx(np.mean([metric.value(g) for g in guesses]), abs=0.02)
 
 

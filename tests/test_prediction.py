@@ -14,10 +14,11 @@ from toy_patients import LARGE, SETTINGS, toy_cohort, write_scan
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import SEQUENCES, STAGES, Scan
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model import prediction as module
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.stager import Stager
-from cirrnb.model.prediction import COLUMNS, predict, predict_patient
+from cirrnb.model.prediction import columns, predict, predict_patient
 from cirrnb.model.settings import StagerSettings
 
 
@@ -42,7 +43,7 @@ def bag_of(tmp_path: Path, patient: str = "1", **slices: int | np.ndarray) -> Ba
 def test_one_row_a_patient(trained, tmp_path):
     prepared = toy_cohort(tmp_path, {"train": 4, "test": 2})
     table = predict(trained, prepared)
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == columns(CIRRHOSIS)
     assert table["subject"].tolist() == [f"cirrhotic/{number}" for number in range(1, 7)]
     assert table["split"].tolist() == ["train"] * 4 + ["test"] * 2
     assert table["stage"].tolist() == ["mild", "moderate", "severe", "mild", "mild", "moderate"]
@@ -138,6 +139,6 @@ def test_scans_prepared_otherwise_are_refused(trained, tmp_path):
 
 
 def test_no_patient_and_no_scan(trained):
-    assert list(predict(trained, []).columns) == list(COLUMNS)
+    assert list(predict(trained, []).columns) == list(columns(CIRRHOSIS))
     with pytest.raises(InputError, match="without a scan"):
         predict(trained, [Bag({})])

@@ -18,10 +18,10 @@ from cirrnb.data.scan import STAGES
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.evaluation.intervals import bootstrap, wilson
-from cirrnb.evaluation.probabilities import PROBABILITY_METRICS, area_under_curve
+from cirrnb.evaluation.probabilities import area_under_curve, probability_metrics_of
 from cirrnb.evaluation.reliability import bin_of, error_by_chance_alone, reliability_table
 
-BY_NAME = {metric.name: metric for metric in PROBABILITY_METRICS}
+BY_NAME = {metric.name: metric for metric in probability_metrics_of()}
 HAND = np.array([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.2, 0.2, 0.6], [0.6, 0.1, 0.3]])
 TRUTH = np.array([0, 0, 2, 1])
 

@@ -298,7 +298,8 @@ def test_statistics_are_the_plain_mean_of_the_steps():
         {"width": 0},
         {"scales": 5},
         {"head": "softmax"},
-        {"sequences": ("T2W", "T1W")},
+        {"sequences": ("T1W", "t1w")},
+        {"sequences": "T1W"},
         {"sequences": ()},
     ],
 )

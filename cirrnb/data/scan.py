@@ -79,7 +79,7 @@ class Scan:
 
 
 _SEQUENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _()=.-]{0,30}[A-Za-z0-9)])?")
-MOST_SEQUENCES = 12
+MOST_SEQUENCES = 8
 
 
 def check_sequence(name: Any) -> None:

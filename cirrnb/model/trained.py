@@ -9,6 +9,7 @@ from pathlib import Path
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.stages import StageScale
 from cirrnb.model.certainty.calibration import Calibration, read_calibration
 from cirrnb.model.certainty.familiarity import Familiarity, read_familiarity
 from cirrnb.model.checkpoint import TrainedStager, load_stager
@@ -42,6 +43,16 @@ class TrainedModel:
         return self.members[0].preparation
 
     @property
+    def stages(self) -> StageScale:
+        """The scale of the stages it tells apart."""
+        return self.members[0].stager.stages
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The sequences it looks at."""
+        return self.members[0].stager.settings.sequences
+
+    @property
     def simulated(self) -> bool:
         """True if one of them was trained on simulated images."""
         return any(member.simulated for member in self.members)
@@ -72,10 +83,15 @@ def load_model(run: Path | str) -> TrainedModel:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(listed, f"no readable list of folds ({error})", "a whole file", "Train again.") from error
     members = tuple(load_stager(folder / name) for name in names)
-    if len({(member.preparation, member.stager.settings) for member in members}) > 1:
+    kinds = {(one.preparation, one.stager.settings, one.stager.stages, one.stager.sequences) for one in members}
+    if len(kinds) > 1:
         raise InputError(folder, "folds trained otherwise", "folds of one cross-validation", "Train again.")
     return _together(members, folder)
 
 
 def _together(members: tuple[TrainedStager, ...], folder: Path) -> TrainedModel:
-    return TrainedModel(members, folder.resolve().name, read_calibration(folder), read_familiarity(folder))
+    calibration, stages = read_calibration(folder), members[0].stager.stages
+    if calibration is not None and calibration.stages != stages.names:
+        found = f"a calibration of the stages {', '.join(calibration.stages)}"
+        raise InputError(folder, found, stages.listed, "Copy the whole run folder again, or train again.")
+    return TrainedModel(members, folder.resolve().name, calibration, read_familiarity(folder))

@@ -142,7 +142,8 @@ class SliceExplorer(Panel):
         return patient
 
     def _target(self, target: str | None) -> str:
-        known = targets(self.model.members[0].stager.head)
+        stager = self.model.members[0].stager
+        known = targets(stager.head, stager.stages)
         if target is not None and target not in known:
             raise InputError("target", repr(target), f"one of {known}", "Choose one of these.")
         return target or known[0]
