@@ -189,9 +189,15 @@ class Bag:
     Attributes
     ----------
     scans : sequence -> PreparedScan, in the order of the cohort, at least one.
+    sequences : those that a patient of the cohort may have.
     """
 
     scans: Mapping[str, PreparedScan]
+    sequences: tuple[str, ...] = T1W_T2W
+
+    def __post_init__(self) -> None:
+        if not set(self.scans) <= set(self.sequences):
+            object.__setattr__(self, "sequences", tuple(self.scans))
 
     @property
     def _first(self) -> Scan:
@@ -229,18 +235,14 @@ class Bag:
         return {first: 0.0} | {name: estimate_shift(self.scans[first], self.scans[name]) for name in others}
 
     @property
-    def shift(self) -> float:
-        return max(self.shifts.values(), key=abs)
-
-    @property
     def missing(self) -> tuple[str, ...]:
         """Sequences this patient lacks."""
-        return tuple(sequence for sequence in T1W_T2W if sequence not in self.scans)
+        return tuple(sequence for sequence in self.sequences if sequence not in self.scans)
 
     def only(self, sequences: Collection[str]) -> Bag | None:
         """The bag without other sequences than these; None if nothing is left."""
         kept = {name: scan for name, scan in self.scans.items() if name in sequences}
-        return self if len(kept) == len(self.scans) else Bag(kept) if kept else None
+        return self if len(kept) == len(self.scans) else replace(self, scans=kept) if kept else None
 
     @property
     def split(self) -> str | None:
@@ -302,7 +304,10 @@ class PreparedCohort:
         found: dict[str, dict[str, PreparedScan]] = {}
         for prepared in self.scans:
             found.setdefault(prepared.scan.subject, {})[prepared.scan.sequence] = prepared
-        bags = [Bag({name: scans[name] for name in self.sequences if name in scans}) for scans in found.values()]
+        bags = [
+            Bag({name: scans[name] for name in self.sequences if name in scans}, self.sequences)
+            for scans in found.values()
+        ]
         if split is not None:
             raise_if_any(_conflict(bag) for bag in bags if bag.split == "conflicting")
             bags = [bag for bag in bags if bag.split == split]

@@ -43,8 +43,8 @@ def read_cohort(
         warns once, and keeps the problems in `Cohort.problems`.
     stages : the scale of the table's column stage, for example "F0, F1, F2, F3, F4" (see
         `cirrnb.data.stages.stage_scale`); None takes mild, moderate, severe.
-    sequences : names in the table's column sequence, in the order in which they are shown, for example
-        "T1W, T2W, DWI"; None takes T1W and T2W. Other scales and sequences need a table.
+    sequences : those to read, as the table's column sequence names them, in the order in which they are shown, for
+        example "T1W, T2W, DWI". None takes T1W and T2W and refuses others. Other scales and sequences need a table.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def read_cohort(
     scale, names = stage_scale(stages), sequence_names(sequences)
     remarks = Remarks()
     try:
-        scans = without_repeated(_read(root, remarks, scale, names), remarks)
+        scans = without_repeated(_read(root, remarks, scale, names, sequences is not None), remarks)
         if not scans and not remarks.problems:
             raise InputError(root, "no scan", "at least one NIfTI file", "Was the archive unpacked to the end?")
     except InputError as error:
@@ -93,13 +93,15 @@ def read_cohort(
     )
 
 
-def _read(root: Path, remarks: Remarks, stages: StageScale, sequences: tuple[str, ...]) -> list[Scan]:
+def _read(
+    root: Path, remarks: Remarks, stages: StageScale, sequences: tuple[str, ...], skip_others: bool
+) -> list[Scan]:
     if root.is_dir() and looks_published(root):
         return _of(read_published(root, remarks), root, remarks, stages, sequences)
     if root.is_file() and root.suffix.lower() in (".csv", ".tsv", ".txt"):
-        return read_table(root, remarks, stages, sequences)
+        return read_table(root, remarks, stages, sequences, skip_others)
     if (root / TABLE).is_file():
-        return read_table(root / TABLE, remarks, stages, sequences)
+        return read_table(root / TABLE, remarks, stages, sequences, skip_others)
     if root.is_file() and NIFTI.fullmatch(root.name):
         return _of(read_folder(root.parent, [root], remarks), root, remarks, stages, sequences)
     if _holds_only_nifti(root) and (paths := nifti_files(root, remarks)):

@@ -24,17 +24,19 @@ class Registry(Generic[Part]):
         self._parts: dict[str, Part] = {}
         self._modules: dict[str, str] = {}
 
-    def register(self, name: str) -> Callable[[Part], Part]:
-        """A decorator that adds a part. Raises ValueError for a name that is taken, or that is not lower-case letters,
-        digits and underscores."""
+    def register(self, name: str, module: str | None = None) -> Callable[[Part], Part]:
+        """A decorator that adds a part; `module` is where it was written, by default as the part itself says.
+
+        Raises ValueError for a name that is taken, or that is not lower-case letters, digits and underscores.
+        """
         if not _NAME.fullmatch(name):
             raise ValueError(f"the name of a {self.kind} is up to 50 of a-z, 0-9 and _, not {name!r:.80}")
 
         def add(part: Part) -> Part:
-            module = str(getattr(part, "__module__", ""))
-            if self._modules.get(name, module) != module:
+            own = module or str(getattr(part, "__module__", ""))
+            if self._modules.get(name, own) != own:
                 raise ValueError(f"there is a {self.kind} {name!r} already, from {self._modules[name]}")
-            self._parts[name], self._modules[name] = part, module
+            self._parts[name], self._modules[name] = part, own
             return part
 
         return add

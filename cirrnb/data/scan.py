@@ -15,9 +15,6 @@ from cirrnb.data.stages import CIRRHOSIS, StageScale
 if TYPE_CHECKING:
     import pandas as pd
 
-STAGES = CIRRHOSIS.names
-SEQUENCES = ("T1W", "T2W")
-
 T1W_T2W = ("T1W", "T2W")
 """The sequences of a cohort or model that names no others."""
 

@@ -129,6 +129,7 @@ class StageScale:
         return {"names": self.names, "colours": self.colours, "words": self.words, "numbered": self.numbered}
 
 
+# Colours: Paul Tol's high-contrast scheme (Colour Schemes, SRON/EPS/TN/09-002, 2021).
 CIRRHOSIS = StageScale(
     ("mild", "moderate", "severe"), ("#004488", "#DDAA33", "#BB5566"), ("mild", "moderate", "severe"), numbered=True
 )

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort, PreparedScan
-from cirrnb.data.stages import StageScale
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.model.certainty.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.batch import Batch, collate
@@ -39,7 +39,7 @@ class Prediction:
     Attributes
     ----------
     subject : source and id of the patient.
-    probabilities : stage -> probability, summing to one.
+    probabilities : stage -> probability, in the order of the scale, summing to one.
     predicted : the most probable stage.
     prediction_set : the stages that are possible, neighbours, mildest first; None for a model that is not calibrated.
     slice_weights : sequence -> (slices,) share of each slice, summing to one.
@@ -48,6 +48,7 @@ class Prediction:
     model : name of the run the stager comes from.
     simulated : True if the stager was trained on simulated images, or these are.
     familiar : False if a scan looks unlike those the stager was trained on: what holds of these need not hold here.
+    stages : the model's scale.
     """
 
     subject: str
@@ -60,6 +61,7 @@ class Prediction:
     model: str
     simulated: bool
     familiar: bool = True
+    stages: StageScale = CIRRHOSIS
 
 
 @own_context()
@@ -151,6 +153,7 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         model=trained.name,
         simulated=trained.simulated,
         familiar=not unlike,
+        stages=stages,
     )
 
 

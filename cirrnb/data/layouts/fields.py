@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from cirrnb.data.scan import SPLITS, T1W_T2W
+from cirrnb.data.scan import SPLITS, T1W_T2W, check_sequence
 from cirrnb.data.stages import CIRRHOSIS, StageScale
 
 EMPTY = ("", "na", "n/a", "nan", "none", "null", "-", "?", "unknown")
@@ -105,6 +105,20 @@ def sequence(text: str | None, sequences: Sequence[str] = T1W_T2W) -> str:
         if word.lower() == name.lower() or (found and name == f"T{found[1]}W"):
             return name
     raise ValueError(" or ".join(sequences))
+
+
+def other_sequence(text: str | None, sequences: Sequence[str]) -> str | None:
+    """The name of a sequence that is not among `sequences`; None for one that is, and for what can be no name."""
+    try:
+        sequence(text, sequences)
+        return None
+    except ValueError:
+        word = (text or "").strip()
+    try:
+        check_sequence(word)
+    except ValueError:
+        return None
+    return word
 
 
 def split(text: str | None) -> str | None:

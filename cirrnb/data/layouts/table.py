@@ -19,6 +19,11 @@ from cirrnb.data.stages import CIRRHOSIS, StageScale
 REQUIRED = ("patient", "sequence", "image")
 OPTIONAL = ("mask", "stage", "split", "age", "sex", "source")
 
+_CORRECT = "Correct the cell; if nobody knows, leave it empty."
+_REMEDIES = {
+    "stage": f"{_CORRECT} Another scale is named by stages, as in F0, F1, F2, F3, F4.",
+    "sequence": "Correct the cell. Other sequences are named by sequences, as in T1W, T2W, DWI.",
+}
 _Parsers = dict[str, Callable[[str | None], Any]]
 
 
@@ -29,7 +34,11 @@ class _Entry:
 
 
 def read_table(
-    path: Path, remarks: Remarks, stages: StageScale = CIRRHOSIS, sequences: Sequence[str] = T1W_T2W
+    path: Path,
+    remarks: Remarks,
+    stages: StageScale = CIRRHOSIS,
+    sequences: Sequence[str] = T1W_T2W,
+    skip_others: bool = False,
 ) -> list[Scan]:
     """The scans that a CSV file lists; what is wrong or odd is added to `remarks`.
 
@@ -37,6 +46,8 @@ def read_table(
     optionally mask, stage (one of `stages`; mild, moderate, severe also as 1, 2, 3), split, age, sex (female, male, f,
     m) and source; any other column goes to `Scan.extra` under its name in lower case. Relative paths start at the
     table's folder. Without a source column the source is the table's name.
+
+    A row of another sequence is a problem, or, with `skip_others`, not read, which a note tells.
 
     Raises
     ------
@@ -65,6 +76,11 @@ def read_table(
         "age": fields.age,
         "sex": fields.sex,
     }
+    if skip_others:
+        others = [fields.other_sequence(row.cells.get("sequence"), sequences) for row in rows]
+        rows = [row for row, other in zip(rows, others, strict=True) if other is None]
+        if skipped := [other for other in others if other is not None]:
+            remarks.notes.append(f"scans of other sequences, not read: {len(skipped)} ({listed(sorted(set(skipped)))})")
     default = fields.patient_id(path.stem[: fields.MAX_ID].strip(". ") or "table")
     entries = [entry for row in rows if (entry := _read_row(row, parsers, default, remarks)) is not None]
     for drop in (_repeated, _same_scan_twice, _same_file_twice, _contradictory_patients):
@@ -82,9 +98,7 @@ def _read_row(row: Row, parsers: _Parsers, default_source: str, remarks: Remarks
             values[name] = parse(row.cells.get(name))
         except ValueError as error:
             found = f"{row.cells.get(name)!r:.80} in the column {name}"
-            problems.append(
-                InputError(row.where, found, str(error), "Correct the cell; if nobody knows, leave it empty.")
-            )
+            problems.append(InputError(row.where, found, str(error), _REMEDIES.get(name, _CORRECT)))
     try:
         source = fields.cell(row.cells.get("source"))
         values["source"] = fields.patient_id(source) if source else default_source
