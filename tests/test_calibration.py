@@ -107,9 +107,9 @@ def test_with_too_few_calibrators_every_stage_is_possible():
     logits, truth = drawn(8)
     found = fit(logits, truth, 0.9)
     assert found.temperature == 1 and found.n == 8 and "too few" in found.how
-    assert found.prediction_set(found.apply([50.0, 0, -50])) == CIRRHOSIS
+    assert found.prediction_set(found.apply([50.0, 0, -50])) == CIRRHOSIS.names
     nobody = fit(np.empty((0, 3)), np.empty(0, dtype=int))
-    assert nobody.prediction_set([1, 0, 0]) == CIRRHOSIS
+    assert nobody.prediction_set([1, 0, 0]) == CIRRHOSIS.names
     enough = fit(*drawn(9), 0.9)
     assert "too few" not in enough.how
 
@@ -219,13 +219,13 @@ def test_members_agree_by_majority():
     assert agreed(0.6, sure, sure, torn) == ("mild",)
     assert agreed(0.6, sure, torn, torn) == ("mild", "moderate")
     assert agreed(0.6, sure, other, other) == ("moderate",)
-    assert agreed(1.0, sure, other, other) == CIRRHOSIS
+    assert agreed(1.0, sure, other, other) == CIRRHOSIS.names
 
 
 def test_a_set_agreed_on_has_no_gap_and_holds_the_answer():
     mild, severe, every = [0.98, 0.01, 0.01], [0.01, 0.01, 0.98], [0.34, 0.33, 0.33]
     # Mild and severe have three votes of five each, moderate one.
-    assert agreed(0.7, mild, mild, severe, severe, every) == CIRRHOSIS
+    assert agreed(0.7, mild, mild, severe, severe, every) == CIRRHOSIS.names
     # Two against two: no stage has a majority, and the most probable one by the mean stands.
     assert agreed(0.6, mild, mild, severe, [0.0, 0.1, 0.9]) == ("mild",)
 

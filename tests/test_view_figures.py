@@ -256,7 +256,7 @@ def test_the_confusion_matrix_gives_counts_and_shares_of_the_row() -> None:
     assert heatmap.text[0][0] == "<b>3</b><br>75 %" and heatmap.text[1][0] == ""
     assert list(heatmap.y) == ["mild<br>n = 4", "moderate<br>n = 0", "severe<br>n = 8"]
     assert figure.layout.yaxis.autorange == "reversed"
-    with pytest.raises(ValueError, match="three stages"):
+    with pytest.raises(ValueError, match="3 stages"):
         evaluation.confusion_matrix(np.eye(2), simulated=True)
 
 

@@ -75,7 +75,7 @@ class Scan:
         return f"{self.subject} {self.sequence}"
 
 
-_SEQUENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _()=.-]{0,30}[A-Za-z0-9)])?")
+_SEQUENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,30}[A-Za-z0-9])?")
 MOST_SEQUENCES = 8
 
 
@@ -83,9 +83,7 @@ def check_sequence(name: Any) -> None:
     """Raise ValueError unless a name can be that of a sequence, which becomes a column of tables and part of paths."""
     taken = ("patient", "source", "stage", "age", "sex", "split", "image", "mask", "subject", "both", "all", "none")
     if not isinstance(name, str) or not _SEQUENCE.fullmatch(name) or name.lower() in taken:
-        raise ValueError(
-            f"{name!r:.80} cannot be the name of a sequence: up to 32 letters, digits, spaces or _ - . = ( )"
-        )
+        raise ValueError(f"{name!r:.80} cannot be the name of a sequence: up to 32 letters, digits, spaces or _ - .")
 
 
 def sequence_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -97,7 +95,9 @@ def sequence_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
     try:
         for name in names:
             check_sequence(name)
-        if not 1 <= len(names) <= MOST_SEQUENCES or len({name.lower() for name in names}) < len(names):
+        if not 1 <= len(names) <= MOST_SEQUENCES or len({name.lower().replace(" ", "-") for name in names}) < len(
+            names
+        ):
             raise ValueError(f"{len(names)} names, or one twice")
     except ValueError as error:
         expected = f"1 to {MOST_SEQUENCES} different names"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -91,6 +92,11 @@ class Stager(nn.Module):
         self.person = nn.Linear(4, width, bias=False) if settings.demographics else None
         self.dropout = nn.Dropout(settings.dropout)
         self.head: StageHead = HEADS[settings.head](width, len(stages))
+
+    @property
+    def scales(self) -> int:
+        """How many feature maps are used; a backbone may have fewer than the settings ask for."""
+        return len(cast(SliceEncoder, next(iter(self.encoders.values()))).levels)
 
     def forward(self, batch: Batch, chunk: int | None = None) -> torch.Tensor:
         """Raw scores (patients, outputs). `chunk` encodes that many slices at a time, which bounds the memory."""

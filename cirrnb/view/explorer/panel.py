@@ -74,7 +74,7 @@ class Panel(widgets.VBox):
         scores = [(words.target_words(one, stager.stages), one) for one in targets(stager.head, stager.stages)]
         wide = {"width": "400px"}
         self.target = widgets.Dropdown(options=scores, value=target, description="Speaks for", layout=wide)
-        numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.settings.scales + 1)]
+        numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.scales + 1)]
         self.scale = widgets.Dropdown(options=[("all", "all"), *numbers], value="all", description="Scale")
         asks = "Is it better than a map that knows nothing of the model?"
         self.test = widgets.Button(description="Test this map", icon="check", tooltip=asks)

@@ -92,9 +92,10 @@ def mask_words(bag: Bag) -> str:
 
 
 def _bar(stage: str, share: float, said: Prediction) -> str:
-    weight = 600 if stage == said.predicted else 400
+    weight, words = 600 if stage == said.predicted else 400, said.stages.description[stage]
+    title = "" if words == stage else f' title="{escape(words)}"'
     return (
-        f'<div class="cn-bar" style="font-weight:{weight}"><span>{escape(stage)}</span>'
+        f'<div class="cn-bar" style="font-weight:{weight}"><span{title}>{escape(stage)}</span>'
         f'<span class="cn-track"><span style="width:{100 * share:.1f}%;'
         f'background:{said.stages.colour[stage]}"></span></span>'
         f"<span>{share:.0%}</span></div>"
