@@ -322,6 +322,13 @@ def test_a_scale_from_text_from_names_and_from_a_file(tmp_path: Path) -> None:
     assert len(set(StageScale(tuple("abcdefgh")).colours)) == 8
 
 
+def test_words_of_a_table_that_mean_a_stage() -> None:
+    assert stage_scale("F0, F1").understand("f1") == "F1"
+    assert stage_scale("0, 1, 2").understand("2.0") == "2" and CIRRHOSIS.understand("2.0") == "moderate"
+    with pytest.raises(ValueError, match="F0, F1"):
+        stage_scale("F0, F1").understand("1")
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -115,10 +115,10 @@ class StageScale:
 
     def understand(self, word: str) -> str:
         """The stage that a word of a table stands for, whatever its case. Raises ValueError for another word."""
-        for name in self.names:
-            if word.casefold() == name.casefold():
-                return name
         number = re.fullmatch(r"0*(\d+)(\.0*)?", word)
+        for name in self.names:
+            if word.casefold() == name.casefold() or (number and number[1] == name):  # a spreadsheet makes 2.0 of 2
+                return name
         if self.numbered and number and 1 <= int(number[1]) <= len(self.names):
             return self.names[int(number[1]) - 1]
         codes = f", or {', '.join(str(place + 1) for place in range(len(self)))}" if self.numbered else ""

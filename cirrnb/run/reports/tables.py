@@ -23,7 +23,7 @@ SUMMARY = {
     "moderate": "its probability, 0 to 1",
     "severe": "its probability, 0 to 1",
     "set": "the stages that are possible, mildest first, joined by |; empty for a model that is not calibrated",
-    "certainty": "one stage, two stages, any stage: how many the set holds; or not calibrated",
+    "certainty": "one stage, two stages, ... or any stage: how many the set holds; or not calibrated",
     "sequences": "those that were used, joined by +",
     "flags": "what was missing or unusual, in words, joined by ;",
     "score": "the raw score for severity that the map explains, in log-odds",
