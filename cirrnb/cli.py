@@ -140,6 +140,12 @@ def gallery(
 @app.command()
 def audit(
     cohort: Annotated[Path, typer.Argument(help="Folder in the published layout, or a CSV table of scans.")],
+    stages: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Stages in order (F0,F1,F2,F3,F4) or a JSON file of them.")
+    ] = None,
+    sequences: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: T1W,T2W]")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes at work. [default: one a processor]")] = None,
 ) -> None:
     """Tell what is in a cohort, and what is wrong with it.
@@ -148,7 +154,7 @@ def audit(
     """
     from cirrnb.data.auditing.audit import audit as audit_cohort
 
-    found = audit_cohort(cohort, workers=workers)
+    found = audit_cohort(cohort, workers=workers, stages=stages, sequences=sequences)
     typer.echo(found.report())
     if found.has_errors:
         raise typer.Exit(1)
@@ -162,6 +168,12 @@ def prepare(
         str, typer.Option(metavar="abdomen|liver", help="What the field of view is centred on.")
     ] = "abdomen",
     spacing: Annotated[float, typer.Option(help="In-plane spacing in mm.")] = 1.5,
+    stages: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Stages in order (F0,F1,F2,F3,F4) or a JSON file of them.")
+    ] = None,
+    sequences: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: T1W,T2W]")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes at work. [default: one a processor]")] = None,
 ) -> None:
     """Bring scans to one form; what is done is kept.
@@ -176,7 +188,7 @@ def prepare(
         raise typer.BadParameter(str(error)) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the problems are told below, one a line
-        people = cirrnb.read_cohort(cohort, on_problem="skip")
+        people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
     prepared = cirrnb.prepare(people, out, settings, workers=workers)
     for problem in people.problems:
         typer.echo(f"left out: {problem}", err=True)
@@ -256,6 +268,12 @@ def explore(
     prepared: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Prepared scans. [default: prepared/ and the cohort's name]")
     ] = None,
+    sequences: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: the model's]")
+    ] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8866,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
@@ -264,6 +282,7 @@ def explore(
     from cirrnb.run.explore import explore as serve
 
     told = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
+    told |= {"sequences": sequences, "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None}
     given = {name: value for name, value in told.items() if value is not None}
     raise typer.Exit(serve(given, port=port, browser=browser, tell=typer.echo))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 
 
 def drawn(patients: int, seed: int = 0, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -24,8 +24,8 @@ def drawn(patients: int, seed: int = 0, temperature: float = 1.0) -> tuple[np.nd
 def table(logits: np.ndarray, truth: np.ndarray, split: str = "test", start: int = 0) -> pd.DataFrame:
     """What `cirrnb.predict` would tell about these patients."""
     probabilities = softmax(logits, axis=1)
-    names = np.array(STAGES, dtype=object)
-    told = pd.DataFrame(probabilities, columns=list(STAGES))
+    names = np.array(CIRRHOSIS, dtype=object)
+    told = pd.DataFrame(probabilities, columns=list(CIRRHOSIS))
     subjects = [f"cirrhotic/{start + i}" for i in range(len(truth))]
     told.insert(0, "subject", subjects)
     return told.assign(

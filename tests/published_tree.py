@@ -4,7 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cirrnb.data.scan import STAGES, Scan
+from cirrnb.data.scan import Scan
+from cirrnb.data.stages import CIRRHOSIS
 
 COMPLETE = "CirrMRI600+_CompleteData_age_gender_evaluation.csv"
 CODES = {"female": "1", "male": "2"}
@@ -76,7 +77,7 @@ class Tree:
             self.table(name, [self.row(patient) for patient in listed], healthy="Healthy" in name)
 
     def row(self, patient: Patient) -> list[str]:
-        stage = str(STAGES.index(patient.stage) + 1) if patient.stage else ""
+        stage = str(CIRRHOSIS.index(patient.stage) + 1) if patient.stage else ""
         cells = [str(patient.id), "" if patient.age is None else str(patient.age), CODES.get(patient.sex or "", "")]
         cells += [] if patient.healthy else [stage]
         return [cell + ".0" if cell and self.quirks.decimals else cell for cell in cells]

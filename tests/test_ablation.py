@@ -15,7 +15,8 @@ from toy_patients import toy_cohort
 import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.scan import SEQUENCES, STAGES, Cohort
+from cirrnb.data.scan import T1W_T2W, Cohort
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.run import ablation
 from cirrnb.run.ablation import ARCHITECTURES, BASELINE, ENTRIES, Sweep, choose
@@ -56,7 +57,7 @@ def test_entries_are_what_the_notebooks_and_the_stager_know() -> None:
         assert check(schema, entry.changes, entry.name) == entry.changes
         settings = {key: value for key, value in entry.changes.items() if key in names}
         one = settings.pop("sequences", None)
-        TrainingSettings.preset("demo", **settings, sequences=(one,) if one else SEQUENCES)
+        TrainingSettings.preset("demo", **settings, sequences=(one,) if one else T1W_T2W)
     changes = [str(entry.changes) for entry in ENTRIES.values() if entry.is_trained]
     assert len(set(changes)) == len(changes), "every entry changes something else"
     assert set(ARCHITECTURES.values()) <= set(timm.list_models())
@@ -131,12 +132,12 @@ def test_the_whole_stager_is_asked_again_without_a_sequence(
     assert tested["without_T1W"]["predicted"].isna().tolist() == [True, False, False]
     assert tested[BASELINE]["stage"].tolist() == tested["without_T1W"]["stage"].tolist()
     # Patient 10 never had T2W: hiding it changes nothing.
-    one, other = (tested[name].loc["cirrhotic/10", list(STAGES)] for name in (BASELINE, "without_T2W"))
+    one, other = (tested[name].loc["cirrhotic/10", list(CIRRHOSIS)] for name in (BASELINE, "without_T2W"))
     np.testing.assert_allclose(one.astype(float), other.astype(float), atol=1e-6)
     assert compare_entries(answers, resamples=50)["left_out"].max() == 1
     whole = answers[BASELINE][0]
     again = predict_without(run, whole, NOBODY, "prepared")
-    np.testing.assert_allclose(again[list(STAGES)], whole[list(STAGES)], atol=1e-6)
+    np.testing.assert_allclose(again[list(CIRRHOSIS)], whole[list(CIRRHOSIS)], atol=1e-6)
 
 
 def test_architectures_are_not_ranked(toy: tuple[Path, PreparedCohort]) -> None:

@@ -61,4 +61,4 @@ def test_nothing_is_claimed_where_nothing_can_be_told():
     flat.__dict__["image"] = np.zeros_like(flat.image)
     assert estimate_shift(flat, scan("T2W", 23, 7.0, 5.0, False)) == 0
     assert estimate_shift(scan("T1W", 2, 4.0, 0.0, True), scan("T2W", 23, 7.0, 5.0, True)) == 0
-    assert Bag({"T2W": scan("T2W", 23, 7.0, 5.0, True)}).shift == 0
+    assert Bag({"T2W": scan("T2W", 23, 7.0, 5.0, True)}).shifts == {"T2W": 0}

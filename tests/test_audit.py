@@ -19,7 +19,7 @@ from cirrnb.data.errors import InputErrors
 from cirrnb.data.preparation.cohort import prepare
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.reading import read_cohort
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.simulation import published as simulated
 from cirrnb.simulation.cohort import simulate_cohort
 
@@ -294,7 +294,7 @@ def test_published_figures_add_up():
     assert sum(lines[f"T2W {split} scans"] for split in ("train", "valid", "test")) == 318
     assert lines["patients"] == 291 + lines["patients with T1W alone"] + lines["patients with T2W alone"]
     for sequence, total in (("T1W", 310), ("T2W", 318), ("both sequences", 291)):
-        assert sum(lines[f"{sequence} {stage}"] for stage in STAGES) == total
+        assert sum(lines[f"{sequence} {stage}"] for stage in CIRRHOSIS) == total
     assert sum(lines[f"both sequences {split} (T2W split)"] for split in ("train", "valid", "test")) == 291
     assert lines["T2W female patients"] + lines["T2W male patients"] == 318
 
@@ -382,7 +382,7 @@ def traits(number, seed=0):
             "sequence": "T2W",
             "problem": None,
             "source": random.choice(["cirrhotic", "healthy"], number, p=[0.8, 0.2]),
-            "stage": random.choice(STAGES, number),
+            "stage": random.choice(CIRRHOSIS, number),
             "dtype": "int16",
             "matrix": random.choice(["320 x 260", "512 x 384", "512 x 416", "560 x 560"], number),
             "orientation": "LPS",

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from scipy.stats import binom
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model.certainty.calibration import Calibration, fit, fit_predictions, logits_of, read_calibration
 from cirrnb.model.certainty.stage_sets import EVERYTHING, in_set, mass_before, threshold
 
@@ -96,7 +96,7 @@ def test_new_patients_are_covered_as_promised(calibrators, coverage):
         logits, truth = drawn(calibrators + 1, seed=trial, temperature=1.8)
         found = fit(logits[:-1], truth[:-1], coverage)
         said = found.prediction_set(found.apply(logits[-1]))
-        hits += STAGES[truth[-1]] in said
+        hits += CIRRHOSIS[truth[-1]] in said
     low = binom.ppf(0.001, trials, coverage)
     # Ties aside, coverage exceeds what was asked for by 1 / (n + 1) at most.
     high = binom.ppf(0.999, trials, coverage + 1 / (calibrators + 1))
@@ -107,9 +107,9 @@ def test_with_too_few_calibrators_every_stage_is_possible():
     logits, truth = drawn(8)
     found = fit(logits, truth, 0.9)
     assert found.temperature == 1 and found.n == 8 and "too few" in found.how
-    assert found.prediction_set(found.apply([50.0, 0, -50])) == STAGES
+    assert found.prediction_set(found.apply([50.0, 0, -50])) == CIRRHOSIS.names
     nobody = fit(np.empty((0, 3)), np.empty(0, dtype=int))
-    assert nobody.prediction_set([1, 0, 0]) == STAGES
+    assert nobody.prediction_set([1, 0, 0]) == CIRRHOSIS.names
     enough = fit(*drawn(9), 0.9)
     assert "too few" not in enough.how
 
@@ -129,9 +129,9 @@ def test_a_table_is_calibrated_row_by_row():
     missing.loc[4, "stage"] = None
     assert fit_predictions(missing).n == 298
     told = found.calibrate(missing)
-    assert told.loc[3, "set"] is None and told.loc[3, list(STAGES)].isna().all()
-    expected = found.apply(logits_of(predictions[list(STAGES)]))
-    np.testing.assert_allclose(told.drop(3)[list(STAGES)].to_numpy(float), np.delete(expected, 3, axis=0))
+    assert told.loc[3, "set"] is None and told.loc[3, list(CIRRHOSIS)].isna().all()
+    expected = found.apply(logits_of(predictions[list(CIRRHOSIS)]))
+    np.testing.assert_allclose(told.drop(3)[list(CIRRHOSIS)].to_numpy(float), np.delete(expected, 3, axis=0))
     assert told.loc[0, "set"] == "|".join(found.prediction_set(expected[0]))
     assert (told["predicted"] == predictions["predicted"]).all()
     assert "set" not in missing
@@ -142,7 +142,7 @@ def test_a_table_is_calibrated_row_by_row():
     [
         (np.zeros((4, 2)), [0] * 4, 0.9, "patients, 3"),
         (np.zeros((4, 3)), [0] * 3, 0.9, "patients, 3"),
-        (np.zeros((4, 3)), [0, 1, 2, 3], 0.9, "0, 1 or 2"),
+        (np.zeros((4, 3)), [0, 1, 2, 3], 0.9, "from 0 to 2"),
         (np.full((4, 3), np.nan), [0] * 4, 0.9, "finite"),
         (np.zeros((4, 3)), [0] * 4, 90, "between 0 and 1"),
     ],
@@ -163,14 +163,22 @@ def test_saved_and_read_back(tmp_path):
     assert read_calibration(tmp_path) == nobody
 
 
-GOOD = {"format": 1, "stages": list(STAGES), "temperature": 1.2, "threshold": 0.5, "coverage": 0.9, "n": 30, "how": "-"}
+GOOD = {
+    "format": 1,
+    "stages": list(CIRRHOSIS),
+    "temperature": 1.2,
+    "threshold": 0.5,
+    "coverage": 0.9,
+    "n": 30,
+    "how": "-",
+}
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         {"format": 2},
-        {"stages": ["severe", "moderate", "mild"]},
+        {"stages": ["mild"]},
         {"temperature": -1.0},
         {"temperature": None},
         {"threshold": 1.5},
@@ -211,13 +219,13 @@ def test_members_agree_by_majority():
     assert agreed(0.6, sure, sure, torn) == ("mild",)
     assert agreed(0.6, sure, torn, torn) == ("mild", "moderate")
     assert agreed(0.6, sure, other, other) == ("moderate",)
-    assert agreed(1.0, sure, other, other) == STAGES
+    assert agreed(1.0, sure, other, other) == CIRRHOSIS.names
 
 
 def test_a_set_agreed_on_has_no_gap_and_holds_the_answer():
     mild, severe, every = [0.98, 0.01, 0.01], [0.01, 0.01, 0.98], [0.34, 0.33, 0.33]
     # Mild and severe have three votes of five each, moderate one.
-    assert agreed(0.7, mild, mild, severe, severe, every) == STAGES
+    assert agreed(0.7, mild, mild, severe, severe, every) == CIRRHOSIS.names
     # Two against two: no stage has a majority, and the most probable one by the mean stands.
     assert agreed(0.6, mild, mild, severe, [0.0, 0.1, 0.9]) == ("mild",)
 
@@ -245,5 +253,7 @@ def test_sets_of_members_cover_as_aimed_where_their_mean_covers_more():
     said, truth = patients(4000, 5)
     agreed_on = calibration.agreed_sets(said)
     of_mean = calibration.prediction_sets(calibration.apply(logits_of(said.mean(axis=0))))
-    covered = [np.mean([STAGES[t] in one for t, one in zip(truth, sets, strict=True)]) for sets in (agreed_on, of_mean)]
+    covered = [
+        np.mean([CIRRHOSIS[t] in one for t, one in zip(truth, sets, strict=True)]) for sets in (agreed_on, of_mean)
+    ]
     assert 0.88 < covered[0] < covered[1]

@@ -152,7 +152,9 @@ def change(run: Path, **changes: object) -> None:
         ({"stager": {"width": 16, "fusion": "sum"}}, "fusion"),
         ({"stager": None}, "settings that do not fit"),
         ({"preparation": {"spacing": -1}}, "spacing"),
-        ({"stages": ["mild", "severe"]}, "stages"),
+        ({"stages": ["mild", "severe"]}, "another architecture"),
+        ({"stages": ["mild"]}, "stages"),
+        ({"sequences": ["T1W"]}, "sequences"),
     ],
 )
 def test_a_config_of_something_else_is_refused(run, changes, message):

@@ -10,7 +10,7 @@ from prediction_tables import drawn, table
 from sklearn import metrics as reference
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.evaluation.comparison import COMPARED, compare, compare_all, holm, mcnemar
 from cirrnb.evaluation.intervals import bootstrap
 
@@ -19,7 +19,7 @@ def noisy(predictions: pd.DataFrame, share: float, seed: int = 0) -> pd.DataFram
     """A stager that guesses for some patients, its table in another order."""
     generator = np.random.default_rng(seed)
     guessed = generator.random(len(predictions)) < share
-    guess = generator.choice(STAGES, len(predictions))
+    guess = generator.choice(CIRRHOSIS, len(predictions))
     return predictions.assign(predicted=np.where(guessed, guess, predictions["predicted"])).sample(
         frac=1, random_state=1
     )
@@ -70,7 +70,7 @@ def test_mcnemar_by_hand_and_by_scipy():
 def test_the_randomisation_test_is_scipys():
     truth, good = GOOD["stage"].to_numpy(), GOOD["predicted"].to_numpy()
     slight = noisy(GOOD, 0.12, seed=5).set_index("subject").loc[GOOD["subject"], "predicted"].to_numpy()
-    codes = [pd.Series(one).map(STAGES.index).to_numpy() for one in (truth, good, slight)]
+    codes = [pd.Series(one).map(CIRRHOSIS.index).to_numpy() for one in (truth, good, slight)]
 
     def difference(one, other):
         return reference.balanced_accuracy_score(codes[0], one) - reference.balanced_accuracy_score(codes[0], other)
@@ -136,7 +136,7 @@ def test_other_patients_or_another_truth_are_refused():
     with pytest.raises(InputError, match=r"fused and T1W: found 1 patients who are in one table only \(cirrhotic/7\)"):
         compare(GOOD, POOR[POOR["subject"] != "cirrhotic/7"], names=("fused", "T1W"))
     turned = GOOD.copy()
-    turned.loc[5, "stage"] = STAGES[(STAGES.index(turned.loc[5, "stage"]) + 1) % 3]
+    turned.loc[5, "stage"] = CIRRHOSIS[(CIRRHOSIS.index(turned.loc[5, "stage"]) + 1) % 3]
     with pytest.raises(InputError, match=r"two different stages for 1 patients \(cirrhotic/5\)"):
         compare(turned, POOR)
     with pytest.raises(InputError, match="0 patients"):

@@ -11,7 +11,7 @@ import pytest
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix
 from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
 from cirrnb.explanation.twins import SimulatedTruth
@@ -174,13 +174,13 @@ def test_nobody_to_stage_is_refused(cohort):
 
 
 def test_a_result_counts_both_on_the_same_cases():
-    truth = {f"a/{i}": STAGES[i % 3] for i in range(20)}
+    truth = {f"a/{i}": CIRRHOSIS[i % 3] for i in range(20)}
     student = {one: ("mild" if i in (1, 2) else stage) for i, (one, stage) in enumerate(truth.items())}
     model = {one: "mild" for one in truth if one != "a/0"}
     told = result_html(truth, student, model, resamples=200)
     assert "You staged 17 of 19 cases right" in told and "on these 19 cases" in told
-    predicted = [STAGES.index(student[one]) for one in model]
-    matrix = confusion_matrix([STAGES.index(truth[one]) for one in model], predicted)
+    predicted = [CIRRHOSIS.index(student[one]) for one in model]
+    matrix = confusion_matrix([CIRRHOSIS.index(truth[one]) for one in model], predicted)
     assert f">{matrix[1, 1]:.0f}</td>" in told
     assert "more than these cases would show by chance" in told
     assert "Case 2: mild for moderate" in told

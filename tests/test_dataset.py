@@ -50,7 +50,7 @@ def test_a_draw_carries_sequence_position_and_stage(tmp_path):
     assert drawn.slices.shape == (6, 1, 20, 24) and drawn.slices.dtype == torch.float32
     assert drawn.sequence.tolist() == [0, 0, 0, 1, 1, 1]
     assert drawn.position[:3].tolist() == [-95, -80, -65]  # 5 mm apart from -100 mm
-    assert drawn.position[3:].tolist() == pytest.approx([place - bag.shift for place in (-100, -90, -85)])
+    assert drawn.position[3:].tolist() == pytest.approx([place - bag.shifts["T2W"] for place in (-100, -90, -85)])
     assert drawn.stage == 2
     expected = bag.scans["T2W"].image[[0, 2, 3]].astype(np.float32)
     np.testing.assert_array_equal(drawn.slices[3:, 0].numpy(), expected)

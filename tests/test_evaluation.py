@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.evaluation.intervals import bootstrap, wilson
-from cirrnb.evaluation.metrics import METRICS, confusion_matrix, quadratic_weighted_kappa
+from cirrnb.evaluation.metrics import confusion_matrix, metrics_of, quadratic_weighted_kappa
 
 CONFUSION = np.array([[8, 1, 1], [1, 3, 2], [0, 1, 3]])
 
@@ -20,7 +20,7 @@ CONFUSION = np.array([[8, 1, 1], [1, 3, 2], [0, 1, 3]])
 def predictions(confusion=CONFUSION, split="test", start=0) -> pd.DataFrame:
     pairs = [(t, p) for t in range(3) for p in range(3) for _ in range(confusion[t][p])]
     table = pd.DataFrame(pairs, columns=["stage", "predicted"]).apply(
-        lambda column: column.map(dict(enumerate(STAGES)))
+        lambda column: column.map(dict(enumerate(CIRRHOSIS)))
     )
     return table.assign(split=split, simulated=False, subject=[f"cirrhotic/{start + i}" for i in range(len(pairs))])
 
@@ -36,7 +36,7 @@ def test_values_intervals_chance_and_majority(table):
     rows = evaluation.table.set_index("metric")
     assert evaluation.n == 20 and not evaluation.simulated and evaluation.split == "test"
     np.testing.assert_array_equal(evaluation.confusion.to_numpy(), CONFUSION)
-    assert list(evaluation.confusion.index) == list(evaluation.confusion.columns) == list(STAGES)
+    assert list(evaluation.confusion.index) == list(evaluation.confusion.columns) == list(CIRRHOSIS)
     accuracy = rows.loc["accuracy"]
     expected = wilson(14, 20)
     assert tuple(accuracy[["value", "low", "high", "method", "n"]]) == (0.7, expected.low, expected.high, "Wilson", 20)
@@ -73,7 +73,7 @@ def test_chance_is_what_guessing_scores_on_average(table):
     truth = np.repeat([0, 1, 2], [10, 6, 4])
     guesses = [confusion_matrix(truth, generator.integers(0, 3, 20)) for _ in range(4000)]
     rows = evaluate(table, resamples=50).table.set_index("metric")
-    for metric in METRICS:
+    for metric in metrics_of():
         assert rows.loc[metric.name, "chance"] == pytest.approx(np.mean([metric.value(g) for g in guesses]), abs=0.02)
 
 

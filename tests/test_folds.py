@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model.certainty.calibration import Calibration
 from cirrnb.model.folds import calibrated_mean, mean_of, out_of_fold
 
@@ -18,24 +18,24 @@ FIRST = pd.DataFrame(
         ("a/3", "train", "severe", None, np.nan, np.nan, np.nan, False),
         ("a/4", "train", "mild", None, np.nan, np.nan, np.nan, False),
     ],
-    columns=["subject", "split", "stage", "predicted", *STAGES, "simulated"],
+    columns=["subject", "split", "stage", "predicted", *CIRRHOSIS, "simulated"],
 ).assign(set="mild")
 SECOND = FIRST.iloc[[2, 0, 3, 1]].reset_index(drop=True).copy()
-SECOND[list(STAGES)] = [[0.1, 0.2, 0.7], [0.1, 0.8, 0.1], [np.nan] * 3, [0.0, 0.8, 0.2]]
+SECOND[list(CIRRHOSIS)] = [[0.1, 0.2, 0.7], [0.1, 0.8, 0.1], [np.nan] * 3, [0.0, 0.8, 0.2]]
 
 
 def test_the_mean_of_two_by_hand():
     mean = mean_of([FIRST, SECOND.assign(simulated=True)])
     assert list(mean["subject"]) == ["a/1", "a/2", "a/3", "a/4"]
     expected = [[0.35, 0.55, 0.1], [0, 0.6, 0.4], [0.1, 0.2, 0.7], [np.nan] * 3]
-    np.testing.assert_allclose(mean[list(STAGES)].to_numpy(float), expected)
+    np.testing.assert_allclose(mean[list(CIRRHOSIS)].to_numpy(float), expected)
     assert list(mean["predicted"][:3]) == ["moderate", "moderate", "severe"] and mean["predicted"].isna()[3]
     assert mean["simulated"].all() and "set" not in mean
     assert FIRST.loc[0, "mild"] == 0.6  # what was handed in stays
 
 
 def test_the_mean_of_one_is_itself():
-    pd.testing.assert_frame_equal(mean_of([FIRST])[list(STAGES)], FIRST[list(STAGES)])
+    pd.testing.assert_frame_equal(mean_of([FIRST])[list(CIRRHOSIS)], FIRST[list(CIRRHOSIS)])
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_the_calibrated_mean_has_the_sets_on_which_most_agree():
     assert told.loc[1, "set"] == "moderate"
     # Nobody but the others staged a/3, and nobody at all a/4.
     assert told.loc[2, "set"] == "severe" and pd.isna(told.loc[3, "set"])
-    np.testing.assert_allclose(told.loc[0, list(STAGES)].astype(float), [0.8 / 3, 1.9 / 3, 0.3 / 3])
+    np.testing.assert_allclose(told.loc[0, list(CIRRHOSIS)].astype(float), [0.8 / 3, 1.9 / 3, 0.3 / 3])

@@ -7,24 +7,29 @@ import math
 import pytest
 import torch
 
-from cirrnb.model.network.heads import HEADS, CornHead, CrossEntropyHead, CumulativeHead, stage_loss
+from cirrnb.model.network.heads import HEADS, CornHead, CrossEntropyHead, CumulativeHead, StageHead, stage_loss
+
+BUILT_IN = ("cumulative", "corn", "cross_entropy")
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_probabilities_add_up_even_far_out(name):
+@pytest.mark.parametrize("stages", [2, 3, 5])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_probabilities_add_up_even_far_out(name, stages):
     torch.manual_seed(0)
-    head = HEADS[name](width=4)
+    head = HEADS[name](4, stages)
     for size in (1, 30):
         chances = head.log_probabilities(head(torch.randn(50, 4) * size)).exp()
+        assert chances.shape == (50, stages)
         assert torch.isfinite(chances).all() and (chances >= 0).all()
         torch.testing.assert_close(chances.sum(dim=1), torch.ones(50))
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_gradients_stay_finite_far_out(name):
-    head = HEADS[name](width=4)
+@pytest.mark.parametrize("stages", [2, 3, 5])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_gradients_stay_finite_far_out(name, stages):
+    head = HEADS[name](4, stages)
     fused = (torch.randn(20, 4) * 40).requires_grad_()
-    stage_loss(head.log_probabilities(head(fused)), torch.arange(20) % 3).sum().backward()
+    stage_loss(head.log_probabilities(head(fused)), torch.arange(20) % stages).sum().backward()
     assert torch.isfinite(fused.grad).all()
 
 
@@ -34,14 +39,33 @@ def test_proportional_odds_by_hand():
     assert chances[0].tolist() == pytest.approx([0.25, 0.5, 0.25])
 
 
-def test_a_cumulative_head_begins_with_three_equal_stages():
-    head = CumulativeHead(width=2)
+@pytest.mark.parametrize("stages", [2, 3, 4, 5])
+def test_a_cumulative_head_begins_with_equal_stages(stages):
+    head = CumulativeHead(2, stages)
     chances = head.log_probabilities(head(torch.zeros(1, 2))).exp()
-    assert chances[0].tolist() == pytest.approx([1 / 3] * 3, abs=1e-3)
+    assert chances[0].tolist() == pytest.approx([1 / stages] * stages, abs=1e-3)
+
+
+def test_a_cumulative_head_of_three_stages_has_the_weights_of_saved_models():
+    shapes = {name: tuple(values.shape) for name, values in CumulativeHead(2, 3).state_dict().items()}
+    assert shapes == {"first": (), "gap": (), "severity.weight": (1, 2)}
+
+
+def test_conditional_odds_of_five_stages_by_hand():
+    # Half reach each next stage of those that reached the one before.
+    chances = CornHead.log_probabilities(torch.zeros(1, 4)).exp()
+    assert chances[0].tolist() == pytest.approx([1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 16])
+
+
+@pytest.mark.parametrize("head", [CumulativeHead, CornHead])
+def test_log_odds_above_are_those_of_the_probabilities(head):
+    made = head(3, 5)
+    scores = made(torch.randn(20, 3, generator=torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(made.log_odds_above(scores), StageHead.log_odds_above.__func__(head, scores))
 
 
 def test_more_severity_never_means_a_milder_answer():
-    head = CumulativeHead(width=1)
+    head = CumulativeHead(1, 3)
     with torch.no_grad():
         head.severity.weight.fill_(1)
     severe = head.log_probabilities(head(torch.linspace(-8, 8, 60)[:, None])).exp() @ torch.arange(3.0)

@@ -13,11 +13,12 @@ from toy_patients import LARGE, SETTINGS, toy_cohort, write_scan
 
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import SEQUENCES, STAGES, Scan
+from cirrnb.data.scan import T1W_T2W, Scan
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model import prediction as module
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.stager import Stager
-from cirrnb.model.prediction import COLUMNS, predict, predict_patient
+from cirrnb.model.prediction import columns, predict, predict_patient
 from cirrnb.model.settings import StagerSettings
 
 
@@ -42,13 +43,13 @@ def bag_of(tmp_path: Path, patient: str = "1", **slices: int | np.ndarray) -> Ba
 def test_one_row_a_patient(trained, tmp_path):
     prepared = toy_cohort(tmp_path, {"train": 4, "test": 2})
     table = predict(trained, prepared)
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == columns(CIRRHOSIS)
     assert table["subject"].tolist() == [f"cirrhotic/{number}" for number in range(1, 7)]
     assert table["split"].tolist() == ["train"] * 4 + ["test"] * 2
     assert table["stage"].tolist() == ["mild", "moderate", "severe", "mild", "mild", "moderate"]
-    probabilities = table[list(STAGES)].to_numpy()
+    probabilities = table[list(CIRRHOSIS)].to_numpy()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    assert table["predicted"].tolist() == [STAGES[index] for index in probabilities.argmax(axis=1)]
+    assert table["predicted"].tolist() == [CIRRHOSIS[index] for index in probabilities.argmax(axis=1)]
     assert table["sequences"].eq("T1W+T2W").all() and table["notes"].eq("").all()
     assert table["simulated"].all(), "the toy cohort is simulated"
     assert not predict(trained, prepared.bags())["simulated"].any()
@@ -72,10 +73,10 @@ def test_weights_are_told_slice_by_slice(trained, tmp_path):
     assert sum(said.probabilities.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("sequence", SEQUENCES)
+@pytest.mark.parametrize("sequence", T1W_T2W)
 def test_a_missing_sequence_is_told(trained, tmp_path, sequence):
     table = predict(trained, [bag_of(tmp_path, **{sequence: 4})])
-    other = SEQUENCES[1 - SEQUENCES.index(sequence)]
+    other = T1W_T2W[1 - T1W_T2W.index(sequence)]
     assert table.loc[0, "sequences"] == sequence and table.loc[0, "notes"] == f"{other} missing"
 
 
@@ -123,7 +124,7 @@ def test_nobody_usable_and_the_rest_goes_on(trained, tmp_path):
     good = bag_of(tmp_path, "3", T1W=3)
     table = predict(trained, [constant, infinite, good])
     assert table["predicted"].isna().tolist() == [True, True, False]
-    assert table[list(STAGES)].isna().all(axis=1).tolist() == [True, True, False]
+    assert table[list(CIRRHOSIS)].isna().all(axis=1).tolist() == [True, True, False]
     assert "T1W left out: a constant image" in table.loc[0, "notes"] and "not finite" in table.loc[1, "notes"]
     with pytest.raises(InputErrors, match=r"cirrhotic/1[\s\S]*cirrhotic/2"):
         predict(trained, [constant, infinite])
@@ -138,6 +139,6 @@ def test_scans_prepared_otherwise_are_refused(trained, tmp_path):
 
 
 def test_no_patient_and_no_scan(trained):
-    assert list(predict(trained, []).columns) == list(COLUMNS)
+    assert list(predict(trained, []).columns) == list(columns(CIRRHOSIS))
     with pytest.raises(InputError, match="without a scan"):
         predict(trained, [Bag({})])

@@ -14,14 +14,14 @@ from scipy.special import softmax
 from sklearn import metrics as reference
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.evaluation.intervals import bootstrap, wilson
-from cirrnb.evaluation.probabilities import PROBABILITY_METRICS, area_under_curve
+from cirrnb.evaluation.probabilities import area_under_curve, probability_metrics_of
 from cirrnb.evaluation.reliability import bin_of, error_by_chance_alone, reliability_table
 
-BY_NAME = {metric.name: metric for metric in PROBABILITY_METRICS}
+BY_NAME = {metric.name: metric for metric in probability_metrics_of()}
 HAND = np.array([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.2, 0.2, 0.6], [0.6, 0.1, 0.3]])
 TRUTH = np.array([0, 0, 2, 1])
 
@@ -119,7 +119,7 @@ def test_without_probabilities_none_are_judged():
 @pytest.mark.parametrize("broken", [[0.5, 0.2, 0.1], [1.2, -0.1, -0.1], [np.nan, 0.5, 0.5]])
 def test_probabilities_that_are_none_are_refused(broken):
     predictions = table(*drawn(20))
-    predictions.loc[7, list(STAGES)] = broken
+    predictions.loc[7, list(CIRRHOSIS)] = broken
     with pytest.raises(InputError, match=r"1 patients without stage probabilities \(cirrhotic/7\)"):
         evaluate(predictions, resamples=50)
 
@@ -135,12 +135,12 @@ def test_everything_is_saved(tmp_path):
     by_name = {row["metric"]: row for row in saved["metrics"]}
     assert by_name["accuracy"]["ceiling"] == 0.9 and by_name["Brier score"]["ceiling"] is None
     assert len(saved["reliability"]) == 10 and saved["reliability"][0]["confidence"] is None
-    assert [row["stage"] for row in saved["coverage"]] == ["all", *STAGES]
+    assert [row["stage"] for row in saved["coverage"]] == ["all", *CIRRHOSIS]
 
 
 def test_reliability_by_hand():
-    names = np.array(STAGES, dtype=object)
-    predictions = pd.DataFrame(HAND, columns=list(STAGES)).assign(
+    names = np.array(CIRRHOSIS, dtype=object)
+    predictions = pd.DataFrame(HAND, columns=list(CIRRHOSIS)).assign(
         subject=list("abcd"), split="test", stage=names[TRUTH], predicted=names[HAND.argmax(axis=1)]
     )
     rows = reliability_table(predictions)
@@ -173,7 +173,7 @@ def test_coverage_by_hand():
         columns=["subject", "stage", "set"],
     ).assign(split="test", predicted="mild")
     rows = set_coverage(predictions).set_index("stage")
-    assert list(rows.index) == ["all", *STAGES]
+    assert list(rows.index) == ["all", *CIRRHOSIS]
     expected = wilson(2, 3)
     assert tuple(rows.loc["mild"]) == pytest.approx((3, 2, 2 / 3, expected.low, expected.high, 5 / 3, 1 / 3, 2 / 3, 0))
     assert tuple(rows.loc["all", ["n", "covered", "coverage", "mean_size"]]) == (4, 3, 0.75, 2)

@@ -70,7 +70,7 @@ def test_new_splits_reach_every_scan_of_a_subject_and_no_other() -> None:
 @pytest.mark.parametrize("fields", [{"sequence": "PDW"}, {"stage": "F4"}, {"split": "dev"}])
 def test_unknown_words_are_refused(fields: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields.values()))):
-        scan("1", **{"sequence": "T1W", **fields})
+        Cohort((scan("1", **{"sequence": "T1W", **fields}),))
 
 
 def test_an_error_says_where_what_expected_and_what_to_do_and_survives_a_worker() -> None:

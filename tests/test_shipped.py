@@ -14,7 +14,7 @@ from toy_patients import toy_cohort
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model import shipping
 from cirrnb.model.crossvalidation import cross_validate
 from cirrnb.model.settings import TrainingSettings
@@ -28,8 +28,10 @@ def test_it_is_small_and_says_what_it_is():
     assert sum(path.stat().st_size for path in files) <= 5e6
     assert {path.suffix for path in files} == {".json", ".safetensors", ".md", ".csv"}
     training = pd.read_csv(FOLDER / "training.csv")
-    assert list(training) == ["stage", *STAGES], "nothing that tells who"
-    assert np.allclose(training[list(STAGES)].sum(axis=1), 1, atol=2e-4) and training["stage"].is_monotonic_increasing
+    assert list(training) == ["stage", *CIRRHOSIS], "nothing that tells who"
+    assert (
+        np.allclose(training[list(CIRRHOSIS)].sum(axis=1), 1, atol=2e-4) and training["stage"].is_monotonic_increasing
+    )
     card = (FOLDER / "card.md").read_text(encoding="utf-8")
     assert "simulated" in card and "Research and education only" in card
     model = load_model("shipped")

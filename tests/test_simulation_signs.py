@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.simulation.ceiling import SEVERITIES, ceiling_table, stage_given_severity
 from cirrnb.simulation.signs import CHANNELS, READER_NOISE, SIGNS, draw_channels, draw_latent, thresholds
 
@@ -28,7 +28,7 @@ def test_stage_shares_are_the_published_ones():
 
 def test_a_stage_can_be_asked_for():
     random = np.random.default_rng(1)
-    assert {draw_latent(random, stage).stage for stage in STAGES} == set(STAGES)
+    assert {draw_latent(random, stage).stage for stage in CIRRHOSIS} == set(CIRRHOSIS)
 
 
 def test_signs_show_more_often_with_severity_and_are_often_absent_below_severe():

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cirrnb.data import splits
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.scan import SPLITS, STAGES, Cohort, Scan
+from cirrnb.data.scan import SPLITS, Cohort, Scan
+from cirrnb.data.stages import CIRRHOSIS
 
 
 def scan(patient, sequence="T2W", stage="mild", split=None, source="cirrhotic"):
@@ -18,7 +19,7 @@ def scan(patient, sequence="T2W", stage="mild", split=None, source="cirrhotic"):
 
 
 def many(counts=(131, 114, 73), unstaged=5):
-    stages = [stage for stage, count in zip(STAGES, counts, strict=True) for _ in range(count)] + [None] * unstaged
+    stages = [stage for stage, count in zip(CIRRHOSIS, counts, strict=True) for _ in range(count)] + [None] * unstaged
     return Cohort(
         tuple(scan(i, sequence, stage) for i, stage in enumerate(stages) for sequence in ("T1W", "T2W")[i % 3 == 0 :])
     )
@@ -85,7 +86,7 @@ def test_random_keeps_the_shares_within_each_stage_and_over_all():
     stages = {one.subject: one.stage for one in cohort.scans}
     total = Counter(split.values())
     assert total == {"train": 222, "valid": 32, "test": 64, None: 5}  # of 318: 222.6, 31.8, 63.6
-    for stage, count in zip(STAGES, (131, 114, 73), strict=True):
+    for stage, count in zip(CIRRHOSIS, (131, 114, 73), strict=True):
         share = Counter(split[subject] for subject in split if stages[subject] == stage)
         assert np.allclose([share[name] for name in SPLITS], np.array([0.7, 0.1, 0.2]) * count, atol=1.5)
     assert all(split[subject] is None for subject in split if stages[subject] is None)
@@ -122,7 +123,7 @@ def test_kfold_tests_every_patient_once_in_even_stratified_folds(valid):
         sizes = Counter(split.values())
         assert sizes["test"] in (63, 64) and sizes[None] == 5
         assert sizes["valid"] == pytest.approx(valid * (318 - sizes["test"]), abs=1)
-        for stage, count in zip(STAGES, (131, 114, 73), strict=True):
+        for stage, count in zip(CIRRHOSIS, (131, 114, 73), strict=True):
             assert sum(split[s] == "test" for s in split if stages[s] == stage) == pytest.approx(count / 5, abs=1)
 
 

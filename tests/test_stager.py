@@ -139,7 +139,7 @@ def test_gated_attention_by_hand():
 
 
 def test_mean_fusion_by_hand():
-    fusion = SequenceFusion(width=2, kind="mean")
+    fusion = SequenceFusion(width=2, kind="mean", sequences=2)
     pooled = torch.tensor([[1.0, 2.0], [3.0, 6.0], [5.0, 5.0]])
     there = torch.tensor([[True, True], [False, True]])
     fused, weights = fusion(pooled, torch.tensor([0, 1, 3]), there, None)
@@ -148,7 +148,7 @@ def test_mean_fusion_by_hand():
 
 
 def test_a_missing_sequence_is_replaced_by_its_stand_in():
-    fusion = SequenceFusion(width=2, kind="cross")
+    fusion = SequenceFusion(width=2, kind="cross", sequences=2)
     with torch.no_grad():
         fusion.score.weight.zero_()
         for layer in fusion.own:
@@ -298,7 +298,8 @@ def test_statistics_are_the_plain_mean_of_the_steps():
         {"width": 0},
         {"scales": 5},
         {"head": "softmax"},
-        {"sequences": ("T2W", "T1W")},
+        {"sequences": ("T1W", "t1w")},
+        {"sequences": "T1W"},
         {"sequences": ()},
     ],
 )

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from toy_patients import toy_cohort
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.measure.staging.classifiers import CLASSIFIERS, FLOOR, MAJORITY, fit, probabilities, repeated
 from cirrnb.measure.staging.features import demographics, group_of, patient_features
 from cirrnb.measure.staging.importance import importance
@@ -33,7 +33,7 @@ def scans(patients: int = 60, seed: int = 0) -> pd.DataFrame:
 
 
 def stages_of(table: pd.DataFrame) -> pd.Series:
-    return pd.Series([STAGES[(int(one.split("/")[1]) - 1) % 3] for one in table.index], index=table.index)
+    return pd.Series([CIRRHOSIS[(int(one.split("/")[1]) - 1) % 3] for one in table.index], index=table.index)
 
 
 def test_one_row_a_patient_and_a_missing_sequence_is_nan():
@@ -79,7 +79,7 @@ def test_every_classifier_finds_what_is_there(name: str):
     fitted = fit(CLASSIFIERS[name], table.iloc[:45], stages_of(table)[:45])
     found = probabilities(fitted, table.iloc[45:])
     assert found.shape == (15, 3) and found.sum(axis=1) == pytest.approx(np.ones(15))
-    assert (np.array(STAGES)[found.argmax(axis=1)] == stages_of(table)[45:]).mean() >= 0.7
+    assert (np.array(CIRRHOSIS)[found.argmax(axis=1)] == stages_of(table)[45:]).mean() >= 0.7
 
 
 def test_shuffled_stages_are_chance_even_after_selection():
@@ -95,7 +95,7 @@ def test_shuffled_stages_are_chance_even_after_selection():
             for held in np.array_split(noise.index, 3)
         ]
     )
-    right = (np.array(STAGES)[found] == stages).mean()
+    right = (np.array(CIRRHOSIS)[found] == stages).mean()
     assert abs(right - 1 / 3) < 3 * np.sqrt(2 / 9 / 90)
 
 
@@ -142,7 +142,7 @@ def test_all_opponents_answer_for_the_same_patients(rivals: dict[str, Opponent])
         )
         assert bool(opponent.reason) == (name == "age and sex")
         known = told[told["predicted"].notna()]
-        assert known[list(STAGES)].sum(axis=1).to_numpy() == pytest.approx(np.ones(len(known)))
+        assert known[list(CIRRHOSIS)].sum(axis=1).to_numpy() == pytest.approx(np.ones(len(known)))
     scores = {
         name: (one.predictions["stage"] == one.predictions["predicted"])[36:].mean() for name, one in rivals.items()
     }
@@ -180,10 +180,10 @@ def test_the_floor_on_real_labels(external_data: Path):
     measured = measured.set_index(measured["patient_id"].astype(int))
     table = people.join(measured[["liver_volume_ml", "slices_with_liver"]], how="inner")
     features = table[["Age", "Gender", "liver_volume_ml", "slices_with_liver"]].astype(float)
-    stages = table["Radiological Evaluation"].map(dict(enumerate(STAGES, start=1)))
+    stages = table["Radiological Evaluation"].map(dict(enumerate(CIRRHOSIS, start=1)))
     assert len(features) == 318
     told = repeated(features, stages, folds=5, repeats=20)
-    truth = stages.map(STAGES.index).to_numpy()
+    truth = stages.map(CIRRHOSIS.index).to_numpy()
     said = told.argmax(axis=2)
     assert np.mean([accuracy_score(truth, one) for one in said]) == pytest.approx(0.40, abs=0.02)
     assert np.mean([balanced_accuracy_score(truth, one) for one in said]) == pytest.approx(0.34, abs=0.02)

@@ -20,7 +20,7 @@ from toy_patients import LARGE, toy_cohort
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.explanation.explain import score_of_patient
 from cirrnb.explanation.faithfulness import after_randomisation, maximum_sensitivity
 from cirrnb.explanation.shares import shares
@@ -89,7 +89,7 @@ METHODS = ("integrated_gradients", "grad_cam", "attention", "gradient_shap", "sm
 FUNCTIONS: dict[str, Callable[[Path, Any], Any]] = {
     "load_model": lambda run, bag: list(load_model(run).members[0].stager.state_dict().values()),
     "load_stager": lambda run, bag: list(load_stager(run).stager.state_dict().values()),
-    "predict": lambda run, bag: [cirrnb.predict(run, [bag])[list(STAGES)].to_numpy()],
+    "predict": lambda run, bag: [cirrnb.predict(run, [bag])[list(CIRRHOSIS)].to_numpy()],
     "predict_patient": lambda run, bag: [list(predict_patient(run, bag).probabilities.values())],
     **{f"explain by {method}": _explained(method) for method in METHODS},
     "faithfulness": lambda run, bag: [_tested(run, bag)],

@@ -16,11 +16,12 @@ from PIL import Image
 from cirrnb.data.grid import Grid
 from cirrnb.data.prepared import Bag, PreparationSettings, PreparedScan
 from cirrnb.data.scan import Scan
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.view import cohort, evaluation, slices
 from cirrnb.view.images import grey_picture, outline_picture
 from cirrnb.view.notice import NOTICE, Notice
 from cirrnb.view.slices import Slice
-from cirrnb.view.theme import SIMULATED, STAGE_COLOURS
+from cirrnb.view.theme import SIMULATED
 from cirrnb.view.training import learning_curve
 
 SCANS = pd.DataFrame(
@@ -112,7 +113,7 @@ def test_stage_counts_are_those_of_the_table() -> None:
     assert found["mild", "x"] == [1, 1, 0] and found["severe", "x"] == [1, 0, 0]
     assert found["mild", "x2"] == [1, 0, 0] and found["not staged", "x2"] == [0, 0, 1]
     assert ("not staged", "x") not in found  # every T1W scan has a stage
-    assert {trace.marker.color for trace in figure.data if trace.name == "mild"} == {STAGE_COLOURS["mild"]}
+    assert {trace.marker.color for trace in figure.data if trace.name == "mild"} == {CIRRHOSIS.colour["mild"]}
     assert [axis.title.text for axis in (figure.layout.xaxis, figure.layout.xaxis2)] == ["T1W, 3 scans", "T2W, 2 scans"]
 
 
@@ -255,7 +256,7 @@ def test_the_confusion_matrix_gives_counts_and_shares_of_the_row() -> None:
     assert heatmap.text[0][0] == "<b>3</b><br>75 %" and heatmap.text[1][0] == ""
     assert list(heatmap.y) == ["mild<br>n = 4", "moderate<br>n = 0", "severe<br>n = 8"]
     assert figure.layout.yaxis.autorange == "reversed"
-    with pytest.raises(ValueError, match="three stages"):
+    with pytest.raises(ValueError, match="3 stages"):
         evaluation.confusion_matrix(np.eye(2), simulated=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model.network.batch import Batch
 from cirrnb.model.network.heads import CumulativeHead
 from cirrnb.model.network.stager import Staging
@@ -16,8 +17,8 @@ class ToyStager(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.head = CumulativeHead(1)
-        self.settings = StagerSettings()
+        self.head = CumulativeHead(1, 3)
+        self.settings, self.stages = StagerSettings(), CIRRHOSIS
 
     def stage_embedded(self, embedded: torch.Tensor, batch: Batch) -> Staging:
         belongs = batch.patient == torch.arange(len(batch))[:, None]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.prepared import PreparationSettings, PreparedCohort, PreparedScan
-from cirrnb.data.scan import SEQUENCES, STAGES, Scan
+from cirrnb.data.scan import T1W_T2W, Scan
+from cirrnb.data.stages import CIRRHOSIS
 
 SETTINGS = PreparationSettings(spacing=8.0, field_of_view=(160.0, 192.0))  # 20 x 24 pixels
 
@@ -37,7 +38,7 @@ def toy_cohort(
     *,
     signal: float = 1.0,
     pattern: float = 0.0,
-    sequences: Sequence[str] = SEQUENCES,
+    sequences: Sequence[str] = T1W_T2W,
     slices: Sequence[int] = (9, 4),
     settings: PreparationSettings = SETTINGS,
 ) -> PreparedCohort:
@@ -50,7 +51,7 @@ def toy_cohort(
     for split, count in splits.items():
         for index in range(count):
             number += 1
-            stage = STAGES[index % 3]
+            stage = CIRRHOSIS[index % 3]
             own = np.kron(random.normal(0, pattern, (rows // 4, columns // 4)), np.ones((4, 4)))
             for sequence, many in zip(sequences, slices, strict=False):
                 image = own + random.normal(0.3, 0.05, (many, rows, columns))

@@ -34,7 +34,7 @@ def person(folder: Path, slices: dict[str, int], mask: bool = True, shift: float
             np.save(folder / name / "mask.npy", liver)
         scans[name] = scan
     bag = Bag(scans)
-    bag.__dict__["shift"] = shift  # an estimate on made-up slices would mean nothing
+    bag.__dict__["shifts"] = {"T1W": 0.0, "T2W": shift}  # an estimate on made-up slices would mean nothing
     return bag
 
 

@@ -7,7 +7,7 @@ import re
 
 _SUBJECT = re.compile(r"[a-z0-9]+/[a-z0-9]+(-[a-z0-9]+)*")  # up to the first hyphen is the source
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_PART = re.compile(r"[A-Za-z0-9_.-]+")
+_PART = re.compile(r"[A-Za-z0-9_. -]+")
 _LONGEST = 60
 _SHOWN = 40  # characters of an unusual id that stay readable before its hash
 _DIGITS = 24  # of the hash, 96 bits: nobody finds two ids that share one
@@ -25,15 +25,16 @@ def file_stem(subject: str, *parts: str) -> str:
     Parameters
     ----------
     subject : source and id as in `Scan.subject`; any text, also one that cannot be encoded.
-    parts : what the file is, such as its sequence and its kind. Letters, digits, `_`, `-` and `.`; never an id.
+    parts : what the file is, such as its sequence and its kind. Letters, digits, `_`, `-`, `.` and spaces, which become
+        `-`; never an id.
 
     Returns at most 70 ASCII characters and the parts. The same words always give the same name, and different subjects
     different ones. Raises ValueError for a part with other characters.
     """
     odd = [part for part in parts if not _PART.fullmatch(part)]
     if odd:
-        raise ValueError(f"a part of a file name is letters, digits, _ - and ., not {odd[0]!r}")
-    return "_".join([_safe(subject, _SUBJECT), *parts])
+        raise ValueError(f"a part of a file name is letters, digits, _ - . and spaces, not {odd[0]!r}")
+    return "_".join([_safe(subject, _SUBJECT), *(part.replace(" ", "-") for part in parts)])
 
 
 def folder_name(patient: str) -> str:

@@ -15,7 +15,8 @@ from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import read_object
-from cirrnb.data.scan import SEQUENCES, Scan
+from cirrnb.data.scan import T1W_T2W, Cohort, Scan
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,10 +188,16 @@ class Bag:
 
     Attributes
     ----------
-    scans : sequence -> PreparedScan, in the order of `SEQUENCES`, at least one.
+    scans : sequence -> PreparedScan, in the order of the cohort, at least one.
+    sequences : those that a patient of the cohort may have.
     """
 
     scans: Mapping[str, PreparedScan]
+    sequences: tuple[str, ...] = T1W_T2W
+
+    def __post_init__(self) -> None:
+        if not set(self.scans) <= set(self.sequences):
+            object.__setattr__(self, "sequences", tuple(self.scans))
 
     @property
     def _first(self) -> Scan:
@@ -219,28 +226,29 @@ class Bag:
         return next((one.scan.sex for one in self.scans.values() if one.scan.sex), None)
 
     @cached_property
-    def shift(self) -> float:
-        """mm by which organs lie further to the head in the T2W scan than in the T1W scan, as estimated from the
-        images; 0 where a sequence is missing."""
+    def shifts(self) -> Mapping[str, float]:
+        """sequence -> mm by which organs lie further to the head there than in the first sequence, as estimated from
+        the images; 0 for the first one."""
         from cirrnb.data.alignment import estimate_shift
 
-        return estimate_shift(self.scans["T1W"], self.scans["T2W"]) if len(self.scans) > 1 else 0.0
+        first, *others = self.scans
+        return {first: 0.0} | {name: estimate_shift(self.scans[first], self.scans[name]) for name in others}
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Sequences this patient lacks."""
+        return tuple(sequence for sequence in self.sequences if sequence not in self.scans)
 
     def only(self, sequences: Collection[str]) -> Bag | None:
         """The bag without other sequences than these; None if nothing is left."""
         kept = {name: scan for name, scan in self.scans.items() if name in sequences}
-        return self if len(kept) == len(self.scans) else Bag(kept) if kept else None
+        return self if len(kept) == len(self.scans) else replace(self, scans=kept) if kept else None
 
     @property
     def split(self) -> str | None:
         """As in `Cohort.patients`: "conflicting" where the sequences stand in different splits."""
         splits = {prepared.scan.split for prepared in self.scans.values()}
         return splits.pop() if len(splits) == 1 else "conflicting"
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Sequences this patient lacks."""
-        return tuple(sequence for sequence in SEQUENCES if sequence not in self.scans)
 
 
 @dataclass(frozen=True)
@@ -252,7 +260,7 @@ class PreparedCohort:
     scans : the prepared scans, in the cohort's order.
     failures : table with columns subject, sequence, reason; one row for each scan passed over.
     settings : shared by all of them.
-    name, simulated : as in `Cohort`.
+    name, simulated, stages, sequences : as in `Cohort`.
     """
 
     scans: tuple[PreparedScan, ...]
@@ -260,6 +268,14 @@ class PreparedCohort:
     settings: PreparationSettings
     name: str
     simulated: bool
+    stages: StageScale = CIRRHOSIS
+    sequences: tuple[str, ...] = T1W_T2W
+
+    @property
+    def cohort(self) -> Cohort:
+        """The scans that were prepared, as a cohort."""
+        scans = tuple(prepared.scan for prepared in self.scans)
+        return Cohort(scans, self.name, self.simulated, stages=self.stages, sequences=self.sequences)
 
     def __iter__(self) -> Iterator[PreparedScan]:
         return iter(self.scans)
@@ -288,7 +304,10 @@ class PreparedCohort:
         found: dict[str, dict[str, PreparedScan]] = {}
         for prepared in self.scans:
             found.setdefault(prepared.scan.subject, {})[prepared.scan.sequence] = prepared
-        bags = [Bag({name: scans[name] for name in SEQUENCES if name in scans}) for scans in found.values()]
+        bags = [
+            Bag({name: scans[name] for name in self.sequences if name in scans}, self.sequences)
+            for scans in found.values()
+        ]
         if split is not None:
             raise_if_any(_conflict(bag) for bag in bags if bag.split == "conflicting")
             bags = [bag for bag in bags if bag.split == split]

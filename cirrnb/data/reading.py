@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -17,13 +17,20 @@ from cirrnb.data.layouts.same_files import without_repeated
 from cirrnb.data.layouts.slices import SLICE_FOLDERS
 from cirrnb.data.layouts.table import read_table
 from cirrnb.data.layouts.tabular import read_rows
-from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.scan import Cohort, Scan, sequence_names
+from cirrnb.data.stages import StageScale, stage_scale
 
 SIMULATED = "SIMULATED.txt"
 """A file of this name at the root says that the images were computed."""
 
 
-def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
+def read_cohort(
+    root: Path | str,
+    *,
+    on_problem: str = "raise",
+    stages: StageScale | Sequence[str] | str | None = None,
+    sequences: Sequence[str] | str | None = None,
+) -> Cohort:
     """The scans under a folder in the published layout, or those that a CSV table lists. No voxel is read.
 
     Parameters
@@ -34,6 +41,10 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
         `cirrnb.data.layouts.folder.read_folder`): a folder of them, or one.
     on_problem : "raise" tells everything that is wrong in one InputErrors. "skip" leaves out the scans concerned,
         warns once, and keeps the problems in `Cohort.problems`.
+    stages : the scale of the table's column stage, for example "F0, F1, F2, F3, F4" (see
+        `cirrnb.data.stages.stage_scale`); None takes mild, moderate, severe.
+    sequences : those to read, as the table's column sequence names them, in the order in which they are shown, for
+        example "T1W, T2W, DWI". None takes T1W and T2W and refuses others. Other scales and sequences need a table.
 
     Returns
     -------
@@ -45,6 +56,8 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
     ------
     InputErrors
         If there is a problem and `on_problem` is "raise", or nothing at all could be read.
+    InputError
+        If `stages` or `sequences` cannot be used.
     """
     if on_problem not in ("raise", "skip"):
         raise ValueError(f'on_problem is "raise" or "skip", not {on_problem!r}')
@@ -52,9 +65,10 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
     if has_surrogates(str(root)):
         where = ascii(str(root))
         raise InputErrors([InputError(where, "a name that is not UTF-8", "a name in UTF-8", "Rename the folder.")])
+    scale, names = stage_scale(stages), sequence_names(sequences)
     remarks = Remarks()
     try:
-        scans = without_repeated(_read(root, remarks), remarks)
+        scans = without_repeated(_read(root, remarks, scale, names, sequences is not None), remarks)
         if not scans and not remarks.problems:
             raise InputError(root, "no scan", "at least one NIfTI file", "Was the archive unpacked to the end?")
     except InputError as error:
@@ -74,20 +88,24 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
         simulated=(folder / SIMULATED).is_file() or bool(computed),
         problems=tuple(remarks.problems),
         notes=tuple(remarks.notes),
+        stages=scale,
+        sequences=names,
     )
 
 
-def _read(root: Path, remarks: Remarks) -> list[Scan]:
+def _read(
+    root: Path, remarks: Remarks, stages: StageScale, sequences: tuple[str, ...], skip_others: bool
+) -> list[Scan]:
     if root.is_dir() and looks_published(root):
-        return read_published(root, remarks)
+        return _of(read_published(root, remarks), root, remarks, stages, sequences)
     if root.is_file() and root.suffix.lower() in (".csv", ".tsv", ".txt"):
-        return read_table(root, remarks)
+        return read_table(root, remarks, stages, sequences, skip_others)
     if (root / TABLE).is_file():
-        return read_table(root / TABLE, remarks)
+        return read_table(root / TABLE, remarks, stages, sequences, skip_others)
     if root.is_file() and NIFTI.fullmatch(root.name):
-        return read_folder(root.parent, [root], remarks)
+        return _of(read_folder(root.parent, [root], remarks), root, remarks, stages, sequences)
     if _holds_only_nifti(root) and (paths := nifti_files(root, remarks)):
-        return read_folder(root, paths, remarks)
+        return _of(read_folder(root, paths, remarks), root, remarks, stages, sequences)
     published = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
     expected = f"a folder that holds {', '.join(published)} or NIfTI files, or a CSV table with one row a scan"
     remedy = "Correct the path."
@@ -108,6 +126,14 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
         found = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
         remedy = f"If {tables[0]} lists your scans, give that file." if tables else remedy
     raise InputError(root, found, expected, remedy)
+
+
+def _of(scans: list[Scan], root: Path, remarks: Remarks, stages: StageScale, sequences: tuple[str, ...]) -> list[Scan]:
+    """Scans of the published layout or of file names, which know mild, moderate, severe, T1W and T2W alone."""
+    if foreign := sorted({scan.stage for scan in scans if scan.stage} - set(stages)):
+        remedy = f"Leave stages out, or list the scans in {TABLE}."
+        remarks.problems.append(InputError(root, f"the stages {', '.join(foreign)}", stages.listed, remedy))
+    return [scan for scan in scans if scan.sequence in sequences and (not scan.stage or scan.stage in stages)]
 
 
 def _simulated(scans: Iterable[Scan]) -> list[str]:

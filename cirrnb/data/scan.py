@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STAGES = ("mild", "moderate", "severe")
-"""The three stages in order: a radiologist's overall impression, neither histology nor Child-Pugh."""
+T1W_T2W = ("T1W", "T2W")
+"""The sequences of a cohort or model that names no others."""
 
-SEQUENCES = ("T1W", "T2W")
 SPLITS = ("train", "valid", "test")
 
 
@@ -29,10 +30,10 @@ class Scan:
     Attributes
     ----------
     patient : the id in the cohort's own table; unique only together with `source`.
-    sequence : "T1W" or "T2W".
+    sequence : name of the sequence, "T1W" say, as its cohort names it (see `sequence_names`).
     image : NIfTI file of the scan.
     mask : NIfTI file of the binary liver mask, or None.
-    stage : "mild", "moderate", "severe", or None where nobody staged it.
+    stage : a name of the cohort's stage scale, or None where nobody staged it.
     split : "train", "valid", "test", or None.
     source : "cirrhotic", "healthy", or the name of one's own table.
     age : years, or None.
@@ -57,9 +58,11 @@ class Scan:
                 object.__setattr__(self, name, None)
         extra = {name: None if _is_missing(value) else value for name, value in self.extra.items()}
         object.__setattr__(self, "extra", extra)
-        for name, allowed in (("sequence", SEQUENCES), ("stage", (*STAGES, None)), ("split", (*SPLITS, None))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
+        check_sequence(self.sequence)
+        if self.stage is not None and not isinstance(self.stage, str):
+            raise ValueError(f"stage is a name, not {self.stage!r}")
+        if self.split not in (*SPLITS, None):
+            raise ValueError(f"split is one of {(*SPLITS, None)}, not {self.split!r}")
 
     @property
     def subject(self) -> str:
@@ -70,6 +73,36 @@ class Scan:
     def name(self) -> str:
         """What messages and progress lines call this scan."""
         return f"{self.subject} {self.sequence}"
+
+
+_SEQUENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,30}[A-Za-z0-9])?")
+MOST_SEQUENCES = 8
+
+
+def check_sequence(name: Any) -> None:
+    """Raise ValueError unless a name can be that of a sequence, which becomes a column of tables and part of paths."""
+    taken = ("patient", "source", "stage", "age", "sex", "split", "image", "mask", "subject", "both", "all", "none")
+    if not isinstance(name, str) or not _SEQUENCE.fullmatch(name) or name.lower() in taken:
+        raise ValueError(f"{name!r:.80} cannot be the name of a sequence: up to 32 letters, digits, spaces or _ - .")
+
+
+def sequence_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Different names of sequences, in order, from a sequence of them or from text ("T1W, T2W, DWI"); None gives
+    `T1W_T2W`. Raises InputError for names that cannot be used."""
+    if given is None:
+        return T1W_T2W
+    names = tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else tuple(given)
+    try:
+        for name in names:
+            check_sequence(name)
+        if not 1 <= len(names) <= MOST_SEQUENCES or len({name.lower().replace(" ", "-") for name in names}) < len(
+            names
+        ):
+            raise ValueError(f"{len(names)} names, or one twice")
+    except ValueError as error:
+        expected = f"1 to {MOST_SEQUENCES} different names"
+        raise InputError("sequences", str(error), expected, "Give them as T1W, T2W, DWI.") from error
+    return names
 
 
 def _is_missing(value: Any) -> bool:
@@ -91,6 +124,10 @@ class Cohort:
     simulated : True if the images were computed and not acquired; every figure and report says so.
     problems : what was left out when the cohort was read with `on_problem="skip"`.
     notes : what was odd but harmless about the folder or table, in words for a reader.
+    stages : the scale that the stages of the scans belong to.
+    sequences : names of the sequences, in the order in which they are shown; all that the scans have are among them.
+
+    Raises ValueError if a scan has a stage or sequence that is not among these.
     """
 
     scans: tuple[Scan, ...]
@@ -98,6 +135,15 @@ class Cohort:
     simulated: bool = False
     problems: tuple[InputError, ...] = ()
     notes: tuple[str, ...] = ()
+    stages: StageScale = CIRRHOSIS
+    sequences: tuple[str, ...] = T1W_T2W
+
+    def __post_init__(self) -> None:
+        for scan in self.scans:
+            if scan.sequence not in self.sequences:
+                raise ValueError(f"sequence is one of {self.sequences}, not {scan.sequence!r}")
+            if scan.stage is not None and scan.stage not in self.stages:
+                raise ValueError(f"stage is one of {self.stages.names}, not {scan.stage!r}")
 
     def __len__(self) -> int:
         return len(self.scans)
@@ -114,9 +160,10 @@ class Cohort:
 
     @cached_property
     def patients(self) -> pd.DataFrame:
-        """One row a patient, indexed by subject: patient, source, stage, age, sex, split, T1W, T2W.
+        """One row a patient, indexed by subject: patient, source, stage, age, sex, split, and one for
+        each sequence (T1W, T2W), which tells whether it exists.
 
-        T1W and T2W tell whether the sequence exists. `split` is "conflicting" where a patient's scans
+        `split` is "conflicting" where a patient's scans
         stand in different splits.
         """
         import pandas as pd
@@ -130,9 +177,9 @@ class Cohort:
             if row["split"] != scan.split:
                 row["split"] = "conflicting"
             row[scan.sequence] = True
-        columns = ["patient", "source", "stage", "age", "sex", "split", *SEQUENCES]
+        columns = ["patient", "source", "stage", "age", "sex", "split", *self.sequences]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("subject")
-        return table.assign(**{name: table[name].notna() for name in SEQUENCES})
+        return table.assign(**{name: table[name].notna() for name in self.sequences})
 
     def select(self, keep: Iterable[str] | None = None, **fields: str | Collection[str] | None) -> Cohort:
         """The scans of the subjects in `keep` (default all) whose fields have one of the given values.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cirrnb.data.errors import InputError, InputErrors, listed
-from cirrnb.data.scan import SPLITS, STAGES, Cohort
+from cirrnb.data.scan import SPLITS, Cohort
 
 CONFLICTS = ("t2", "t1", "drop")
 
@@ -227,7 +227,7 @@ def _shuffled(cohort: Cohort, salt: str) -> list[str]:
     stages = {scan.subject: scan.stage for scan in cohort.scans if scan.stage is not None}
 
     def rank(subject: str) -> tuple[int, bytes]:
-        return STAGES.index(stages[subject] or ""), hashlib.sha256(f"{salt}/{subject}".encode()).digest()
+        return cohort.stages.index(stages[subject] or ""), hashlib.sha256(f"{salt}/{subject}".encode()).digest()
 
     return sorted(stages, key=rank)
 

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from cirrnb.data.errors import InputError, listed
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import Weighted, resample, weighted_bootstrap
-from cirrnb.evaluation.metrics import METRICS, Metric, confusion_matrix, confusions
+from cirrnb.evaluation.metrics import Metric, confusion_matrix, confusions, metrics_of
 from cirrnb.evaluation.tables import counted, require_table, stage_indices
 
 COMPARED = ("quadratic weighted kappa", "accuracy", "balanced accuracy")
@@ -34,6 +35,7 @@ def compare(
     resamples: int = 2000,
     seed: int = 0,
     names: tuple[str, str] = ("a", "b"),
+    stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
     """By how much stager a is better than stager b.
 
@@ -43,6 +45,7 @@ def compare(
     split : whom to count; None counts every patient with a stage.
     confidence, resamples, seed : of the intervals, a BCa bootstrap over patients stratified by stage.
     names : what messages call the two.
+    stages : the scale of the tables.
 
     Returns
     -------
@@ -57,15 +60,16 @@ def compare(
     InputError
         If a table is not as it should be, or patients or their stages differ; they are named.
     """
-    truth, said_a, said_b, left_out = _paired(a, b, split, names)
+    truth, said_a, said_b, left_out = _paired(a, b, split, names, stages)
+    count = len(stages)
     resampling = resample(truth, resamples, seed)
     only_a, only_b = (int(((one == truth) & (other != truth)).sum()) for one, other in _both_ways(said_a, said_b))
     rows = []
-    for metric in (metric for metric in METRICS if metric.name in COMPARED):
-        values = [metric.value(confusion_matrix(truth, said)) for said in (said_a, said_b)]
-        interval = weighted_bootstrap(_difference(metric, truth, said_a, said_b), resampling, confidence)
+    for metric in (metric for metric in metrics_of(stages) if metric.name in COMPARED):
+        values = [metric.value(confusion_matrix(truth, said, count)) for said in (said_a, said_b)]
+        interval = weighted_bootstrap(_difference(metric, truth, said_a, said_b, count), resampling, confidence)
         exact = metric.name == "accuracy"
-        p = mcnemar(only_a, only_b) if exact else _exchanged(metric, truth, said_a, said_b, resamples, seed)
+        p = mcnemar(only_a, only_b) if exact else _exchanged(metric, truth, said_a, said_b, count, resamples, seed)
         row: dict[str, Any] = {"metric": metric.name, "a": values[0], "b": values[1]}
         row |= {"difference": values[0] - values[1], **asdict(interval), "p": p}
         rows.append(row | {"test": "McNemar, exact" if exact else "randomisation"})
@@ -80,6 +84,7 @@ def compare_all(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
     """By how much one stager is better than each of several others.
 
@@ -87,7 +92,7 @@ def compare_all(
     ----------
     predictions_by_name : name -> predictions, all of the same patients.
     reference : the name of the one that the others are compared with.
-    split, confidence, resamples, seed : as for `compare`.
+    split, confidence, resamples, seed, stages : as for `compare`.
 
     Returns
     -------
@@ -113,6 +118,7 @@ def compare_all(
         confidence=confidence,
         resamples=resamples,
         seed=seed,
+        stages=stages,
     )
     tables = []
     for name, predictions in predictions_by_name.items():
@@ -145,20 +151,22 @@ def holm(ps: ArrayLike) -> NDArray[np.float64]:
     return result
 
 
-def _difference(metric: Metric, truth: Stages, said_a: Stages, said_b: Stages) -> Weighted:
-    of_a, of_b = confusions(metric, truth, said_a), confusions(metric, truth, said_b)
+def _difference(metric: Metric, truth: Stages, said_a: Stages, said_b: Stages, count: int) -> Weighted:
+    of_a, of_b = confusions(metric, truth, said_a, count), confusions(metric, truth, said_b, count)
     return lambda weights: of_a(weights) - of_b(weights)
 
 
-def _exchanged(metric: Metric, truth: Stages, said_a: Stages, said_b: Stages, times: int, seed: int) -> float:
+def _exchanged(
+    metric: Metric, truth: Stages, said_a: Stages, said_b: Stages, count: int, times: int, seed: int
+) -> float:
     """How often the difference is at least as large when it is a toss of a coin whose answer is whose."""
     both = np.stack([said_a, said_b])
     doubled, answers = np.concatenate([truth, truth]), both.reshape(-1)
-    value = confusions(metric, doubled, answers)
+    value = confusions(metric, doubled, answers, count)
     keep = np.random.default_rng(seed).integers(0, 2, (times, len(truth))).astype(float)
     # The two answers of a patient stand one behind the other, and a weight of 1 or 0 picks one of them.
     differences = value(np.hstack([keep, 1 - keep])) - value(np.hstack([1 - keep, keep]))
-    found = metric.value(confusion_matrix(truth, said_a)) - metric.value(confusion_matrix(truth, said_b))
+    found = metric.value(confusion_matrix(truth, said_a, count)) - metric.value(confusion_matrix(truth, said_b, count))
     if not np.isfinite(found) or not np.isfinite(differences).all():
         return float("nan")
     return float((1 + (np.abs(differences) >= abs(found) - 1e-12).sum()) / (1 + times))
@@ -169,12 +177,12 @@ def _both_ways(one: Stages, other: Stages) -> tuple[tuple[Stages, Stages], tuple
 
 
 def _paired(
-    a: pd.DataFrame, b: pd.DataFrame, split: str | None, names: tuple[str, str]
+    a: pd.DataFrame, b: pd.DataFrame, split: str | None, names: tuple[str, str], stages: StageScale
 ) -> tuple[Stages, Stages, Stages, int]:
     """Truth and both answers (patients,) of those whom both staged, and how many one of them could not stage."""
     staged = []
     for table, name in zip((a, b), names, strict=True):
-        require_table(table, ["split"] if split else [], name)
+        require_table(table, ["split"] if split else [], name, stages)
         chosen = table if split is None else table[table["split"] == split]
         staged.append(chosen[chosen["stage"].notna()].set_index("subject"))
     one, other = staged
@@ -196,6 +204,6 @@ def _paired(
             "Predict the same cohort with both stagers.",
         )
     known = (one["predicted"].notna() & other["predicted"].notna()).to_numpy()
-    one, _ = counted(one[known].reset_index(), None, names[0])
-    said_b = stage_indices(other.loc[known, "predicted"])
-    return stage_indices(one["stage"]), stage_indices(one["predicted"]), said_b, int((~known).sum())
+    one, _ = counted(one[known].reset_index(), None, names[0], stages)
+    truth, said_a = stage_indices(one["stage"], stages), stage_indices(one["predicted"], stages)
+    return truth, said_a, stage_indices(other.loc[known, "predicted"], stages), int((~known).sum())

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.data.writing import write_whole
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.intervals import resample, weighted_bootstrap
@@ -41,7 +41,7 @@ class Evaluation:
     ----------
     table : one row a metric: metric, value, low, high, method (of the interval), chance, majority, ceiling,
         higher_is_better, n (patients it is counted over).
-    confusion : patients by the radiologist's stage (rows) and the predicted one (columns), 3 x 3.
+    confusion : patients by the radiologist's stage (rows) and the predicted one (columns).
     n : patients counted.
     split : which patients; None for all.
     simulated : True if model or patients are simulated; every figure and report says so.
@@ -49,6 +49,7 @@ class Evaluation:
     confidence, resamples, seed : of the intervals.
     reliability : as `reliability_table`, or None if there are no probabilities.
     coverage : of the sets of stages, as `set_coverage`, or None if there are no sets.
+    stages : the scale.
     """
 
     table: pd.DataFrame
@@ -62,13 +63,14 @@ class Evaluation:
     seed: int
     reliability: pd.DataFrame | None = None
     coverage: pd.DataFrame | None = None
+    stages: StageScale = CIRRHOSIS
 
     def save(self, run: Path | str) -> Path:
         """Write `metrics.json` into a run folder, or to a file whose name ends in .json."""
         path = Path(run)
         path = path if path.suffix == ".json" else path / "metrics.json"
         told = {name: getattr(self, name) for name in ("split", "n", "simulated", "notes", "confidence")}
-        told |= {"resamples": self.resamples, "seed": self.seed, "stages": STAGES}
+        told |= {"resamples": self.resamples, "seed": self.seed, "stages": self.stages.names}
         told |= {"confusion": self.confusion.to_numpy().tolist(), "metrics": _without_nan(self.table)}
         for name, part in (("reliability", self.reliability), ("coverage", self.coverage)):
             told |= {} if part is None else {name: _without_nan(part)}
@@ -84,13 +86,14 @@ def evaluate(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    stages: StageScale = CIRRHOSIS,
 ) -> Evaluation:
     """Judge predictions by patient.
 
     Parameters
     ----------
     predictions : as `cirrnb.predict` returns and a run's predictions.csv holds: one row a patient with subject, split,
-        stage and predicted, and simulated if it is known. With mild, moderate and severe the probabilities are judged
+        stage and predicted, and simulated if it is known. With a column for each stage the probabilities are judged
         too, and with set ("mild|moderate") the sets of stages.
     split : whom to count; None counts every patient with a stage. Training patients are no test, so that None is
         for predictions that were made out of fold.
@@ -98,6 +101,7 @@ def evaluate(
         `cirrnb.simulation.ceiling`.
     confidence, resamples, seed : of the intervals: Wilson's for proportions, else a BCa bootstrap over patients
         stratified by stage.
+    stages : the scale of the table; that of the model, `model.stages`, where one made it.
 
     Returns
     -------
@@ -115,19 +119,23 @@ def evaluate(
     """
     if ceiling is not None and not 0 <= ceiling <= 1:
         raise ValueError(f"ceiling is an accuracy from 0 to 1, not {ceiling}")
-    patients, notes = counted(predictions, split)
-    shares, majority = training_shares(predictions, patients)
-    truth, predicted = stage_indices(patients["stage"]), stage_indices(patients["predicted"])
+    patients, notes = counted(predictions, split, stages=stages)
+    shares, majority = training_shares(predictions, patients, stages)
+    truth, predicted = stage_indices(patients["stage"], stages), stage_indices(patients["predicted"], stages)
+    names, sets = list(stages), None
     # The same draws serve every metric.
     bootstrap = partial(weighted_bootstrap, resampling=resample(truth, resamples, seed), confidence=confidence)
-    rows = answer_rows(truth, predicted, shares, bootstrap, confidence)
-    if judged := has_probabilities(patients):
-        probabilities = probabilities_of(patients)
-        rows += probability_rows(truth, probabilities, shares, bootstrap)
+    rows = answer_rows(truth, predicted, shares, bootstrap, confidence, stages)
+    if judged := has_probabilities(patients, stages):
+        probabilities = probabilities_of(patients, stages=stages)
+        rows += probability_rows(truth, probabilities, shares, bootstrap, stages)
         notes += (_calibration_floor(probabilities),)
+    reliability = reliability_table(predictions, split=split, confidence=confidence, stages=stages) if judged else None
+    if SET in predictions:
+        sets = set_coverage(predictions, split=split, confidence=confidence, stages=stages)
     return Evaluation(
         table=_with_ceiling(pd.DataFrame(rows), ceiling),
-        confusion=pd.DataFrame(confusion_matrix(truth, predicted).astype(int), list(STAGES), list(STAGES)),
+        confusion=pd.DataFrame(confusion_matrix(truth, predicted, len(names)).astype(int), names, names),
         n=len(patients),
         split=split,
         simulated=is_simulated(patients),
@@ -135,8 +143,9 @@ def evaluate(
         confidence=confidence,
         resamples=resamples,
         seed=seed,
-        reliability=reliability_table(predictions, split=split, confidence=confidence) if judged else None,
-        coverage=set_coverage(predictions, split=split, confidence=confidence) if SET in predictions else None,
+        reliability=reliability,
+        coverage=sets,
+        stages=stages,
     )
 
 

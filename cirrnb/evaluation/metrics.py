@@ -1,7 +1,8 @@
 """What a stager is judged by, one patient one vote: every metric is a function of the confusion matrix.
 
-A confusion matrix here is (3, 3) with the radiologist's stage in rows and the predicted one in columns, both in the
-order of `STAGES`. Entries may be fractions, so that what guessing is expected to score comes from the same functions.
+A confusion matrix here is (stages, stages) with the radiologist's stage in rows and the predicted one in columns, both
+in the order of the stage scale. Entries may be fractions, so that what guessing is expected to score comes from the
+same functions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import Weighted
 
 Confusion = NDArray[np.float64]
@@ -38,19 +39,19 @@ class Metric:
     counts: Callable[[Confusion], tuple[float, float]] | None = None
 
 
-def confusion_matrix(truth: ArrayLike, predicted: ArrayLike) -> Confusion:
-    """Counts (3, 3) of stage indices 0 to 2, (patients,) each; rows are the truth."""
-    pairs = np.asarray(truth) * len(STAGES) + np.asarray(predicted)
-    return np.bincount(pairs, minlength=len(STAGES) ** 2).reshape(len(STAGES), len(STAGES)).astype(float)
+def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, stages: int = len(CIRRHOSIS)) -> Confusion:
+    """Counts (stages, stages) of stage indices from 0, (patients,) each; rows are the truth."""
+    pairs = np.asarray(truth) * stages + np.asarray(predicted)
+    return np.bincount(pairs, minlength=stages**2).reshape(stages, stages).astype(float)
 
 
-def confusions(metric: Metric, truth: ArrayLike, predicted: ArrayLike) -> Weighted:
+def confusions(metric: Metric, truth: ArrayLike, predicted: ArrayLike, stages: int = len(CIRRHOSIS)) -> Weighted:
     """A metric of stage indices (patients,) as a function of how often each patient counts, for the bootstrap."""
-    pairs = np.asarray(truth) * len(STAGES) + np.asarray(predicted)
-    cells = np.eye(len(STAGES) ** 2)[pairs]
+    pairs = np.asarray(truth) * stages + np.asarray(predicted)
+    cells = np.eye(stages**2)[pairs]
 
     def weighted(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        matrices = (weights @ cells).reshape(-1, len(STAGES), len(STAGES))
+        matrices = (weights @ cells).reshape(-1, stages, stages)
         return np.array([metric.value(matrix) for matrix in matrices])
 
     return weighted
@@ -62,7 +63,8 @@ def quadratic_weighted_kappa(confusion: Confusion) -> float:
     Cohen, *Weighted kappa*, Psychological Bulletin 1968;70:213.
     """
     expected = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / confusion.sum()
-    return 1 - _ratio((_DISTANCE**2 * confusion).sum(), (_DISTANCE**2 * expected).sum())
+    squared = _distance(confusion) ** 2
+    return 1 - _ratio((squared * confusion).sum(), (squared * expected).sum())
 
 
 def balanced_accuracy(confusion: Confusion) -> float:
@@ -78,8 +80,8 @@ def macro_f1(confusion: Confusion) -> float:
 
 
 def mean_absolute_stage_error(confusion: Confusion) -> float:
-    """Stages by which a patient is missed on average, 0 to 2."""
-    return float((_DISTANCE * confusion).sum() / confusion.sum())
+    """Stages by which a patient is missed on average, 0 to one less than there are."""
+    return float((_distance(confusion) * confusion).sum() / confusion.sum())
 
 
 def correct(confusion: Confusion) -> tuple[float, float]:
@@ -94,7 +96,7 @@ def found(stage: int, confusion: Confusion) -> tuple[float, float]:
 
 def ruled_out(stage: int, confusion: Confusion) -> tuple[float, float]:
     """Patients of other stages who were given another stage than this, and all of those: its specificity."""
-    others = np.arange(len(STAGES)) != stage
+    others = np.arange(len(confusion)) != stage
     return float(confusion[np.ix_(others, others)].sum()), float(confusion[others].sum())
 
 
@@ -106,15 +108,19 @@ def _proportion(name: str, counts: Callable[[Confusion], tuple[float, float]]) -
     return Metric(name, value=lambda confusion: _ratio(*counts(confusion)), counts=counts)
 
 
-_DISTANCE = np.abs(np.subtract.outer(np.arange(len(STAGES)), np.arange(len(STAGES)))).astype(float)
+def _distance(confusion: Confusion) -> NDArray[np.float64]:
+    """How many stages lie between the truth and the prediction of each cell."""
+    return np.abs(np.subtract.outer(np.arange(len(confusion)), np.arange(len(confusion)))).astype(float)
 
-METRICS: tuple[Metric, ...] = (
-    Metric("quadratic weighted kappa", quadratic_weighted_kappa),
-    _proportion("accuracy", correct),
-    Metric("balanced accuracy", balanced_accuracy),
-    Metric("macro F1", macro_f1),
-    Metric("mean absolute stage error", mean_absolute_stage_error, higher_is_better=False),
-    *(_proportion(f"sensitivity {name}", partial(found, stage)) for stage, name in enumerate(STAGES)),
-    *(_proportion(f"specificity {name}", partial(ruled_out, stage)) for stage, name in enumerate(STAGES)),
-)
-"""All metrics, the headline first."""
+
+def metrics_of(stages: StageScale = CIRRHOSIS) -> tuple[Metric, ...]:
+    """All metrics, the headline first."""
+    return (
+        Metric("quadratic weighted kappa", quadratic_weighted_kappa),
+        _proportion("accuracy", correct),
+        Metric("balanced accuracy", balanced_accuracy),
+        Metric("macro F1", macro_f1),
+        Metric("mean absolute stage error", mean_absolute_stage_error, higher_is_better=False),
+        *(_proportion(f"sensitivity {name}", partial(found, stage)) for stage, name in enumerate(stages)),
+        *(_proportion(f"specificity {name}", partial(ruled_out, stage)) for stage, name in enumerate(stages)),
+    )

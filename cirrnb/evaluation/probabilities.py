@@ -1,6 +1,6 @@
 """What a stager's probabilities are worth: does it rank patients rightly, and is it as sure as it ought to be.
 
-Every metric here is prepared from probabilities (patients, 3) and the true stages' indices (patients,), and then
+Every metric here is prepared from probabilities (patients, stages) and the true stages' indices (patients,), and then
 evaluated for many draws of the bootstrap at once.
 """
 
@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import Weighted
 from cirrnb.evaluation.reliability import calibration_error
 
@@ -28,8 +28,8 @@ class ProbabilityMetric:
     Attributes
     ----------
     name : in words, as tables and figures show it.
-    prepare : takes probabilities (patients, 3) and truth (patients,), returns a function of weights (draws, patients)
-        that gives a number for each draw; NaN where it is not defined.
+    prepare : takes probabilities (patients, stages) and truth (patients,), returns a function of weights (draws,
+        patients) that gives a number for each draw; NaN where it is not defined.
     higher_is_better : which way is up.
     chance : what equal probabilities for every stage score; None where that follows from the formula.
     """
@@ -72,7 +72,7 @@ def brier_score(probabilities: Probabilities, truth: Truth) -> Weighted:
 
     Brier, *Verification of forecasts expressed in terms of probability*, Monthly Weather Review 1950;78:1.
     """
-    return _mean(((probabilities - np.eye(len(STAGES))[truth]) ** 2).sum(axis=1))
+    return _mean(((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1))
 
 
 def ranked_probability_score(probabilities: Probabilities, truth: Truth) -> Weighted:
@@ -80,8 +80,8 @@ def ranked_probability_score(probabilities: Probabilities, truth: Truth) -> Weig
 
     Epstein, *A scoring system for probability forecasts of ranked categories*, J. Applied Meteorology 1969;8:985.
     """
-    gaps = np.cumsum(probabilities - np.eye(len(STAGES))[truth], axis=1)[:, :-1]
-    return _mean((gaps**2).sum(axis=1) / (len(STAGES) - 1))
+    gaps = np.cumsum(probabilities - np.eye(probabilities.shape[1])[truth], axis=1)[:, :-1]
+    return _mean((gaps**2).sum(axis=1) / (probabilities.shape[1] - 1))
 
 
 def _mean(each: NDArray[np.float64]) -> Weighted:
@@ -89,16 +89,15 @@ def _mean(each: NDArray[np.float64]) -> Weighted:
     return lambda weights: np.asarray(weights @ each / weights.sum(axis=1))
 
 
-PROBABILITY_METRICS: tuple[ProbabilityMetric, ...] = (
-    *(
-        ProbabilityMetric(f"AUC {name}", partial(area_under_curve, stage), higher_is_better=True)
-        for stage, name in enumerate(STAGES)
-    ),
-    ProbabilityMetric("Brier score", brier_score),
-    ProbabilityMetric("ranked probability score", ranked_probability_score),
-    # Equal probabilities have no most probable stage; whichever is guessed is right one time in three, as promised.
-    ProbabilityMetric("expected calibration error", calibration_error, chance=0.0),
-)
-"""All metrics that need probabilities."""
-
-PROBABILITY_NAMES = tuple(metric.name for metric in PROBABILITY_METRICS)
+def probability_metrics_of(stages: StageScale = CIRRHOSIS) -> tuple[ProbabilityMetric, ...]:
+    """All metrics of probabilities, in the order of a table."""
+    return (
+        *(
+            ProbabilityMetric(f"AUC {name}", partial(area_under_curve, stage), higher_is_better=True)
+            for stage, name in enumerate(stages)
+        ),
+        ProbabilityMetric("Brier score", brier_score),
+        ProbabilityMetric("ranked probability score", ranked_probability_score),
+        # Equal probabilities have no most probable stage; whichever is guessed is right as often as promised.
+        ProbabilityMetric("expected calibration error", calibration_error, chance=0.0),
+    )

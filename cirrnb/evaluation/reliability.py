@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import Weighted, wilson
 from cirrnb.evaluation.tables import counted, probabilities_of, stage_indices
 
@@ -19,11 +20,15 @@ _EDGES = np.linspace(0, 1, BINS + 1)
 
 
 def reliability_table(
-    predictions: pd.DataFrame, *, split: str | None = "test", confidence: float = 0.95
+    predictions: pd.DataFrame,
+    *,
+    split: str | None = "test",
+    confidence: float = 0.95,
+    stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
     """How sure the stager was and how often right, for patients of like confidence.
 
-    `predictions` as for `evaluate`, with probabilities.
+    `predictions` and `stages` as for `evaluate`, with probabilities.
 
     Returns
     -------
@@ -35,9 +40,9 @@ def reliability_table(
     InputError
         If the table is not as it should be.
     """
-    patients, _ = counted(predictions, split)
-    probabilities = probabilities_of(patients)
-    confident, right = _top(probabilities, stage_indices(patients["stage"]))
+    patients, _ = counted(predictions, split, stages=stages)
+    probabilities = probabilities_of(patients, stages=stages)
+    confident, right = _top(probabilities, stage_indices(patients["stage"], stages))
     bins = bin_of(confident)
     rows = []
     for index in range(BINS):
@@ -56,7 +61,7 @@ def calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.int6
     Its interval is of use where the error is well above `error_by_chance_alone`. Near zero it leaves the truth out, as
     no sample has an error of zero; there the two values say more than the interval does.
 
-    From probabilities (patients, 3) and stage indices (patients,); returns a function of weights (draws, patients).
+    From probabilities (patients, stages) and stage indices (patients,) to a function of weights (draws, patients).
     """
     confident, right = _top(probabilities, truth)
     gaps = _one_hot(bin_of(confident)) * (right - confident)[:, None]
@@ -71,7 +76,7 @@ def error_by_chance_alone(probabilities: NDArray[np.float64], draws: int = 2000,
     """Calibration error expected of a stager whose confidence is exactly right, with as many patients.
 
     The error is an average of absolute gaps, so that it is above zero for everybody; only what exceeds this number
-    tells against the stager. `probabilities` (patients, 3).
+    tells against the stager. `probabilities` (patients, stages).
     """
     confident = probabilities.max(axis=1)
     right = np.random.default_rng(seed).random((draws, len(confident))) < confident

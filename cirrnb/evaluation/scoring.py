@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import Interval, Weighted, wilson
-from cirrnb.evaluation.metrics import METRICS, Metric, confusion_matrix, confusions
-from cirrnb.evaluation.probabilities import PROBABILITY_METRICS
+from cirrnb.evaluation.metrics import Metric, confusion_matrix, confusions, metrics_of
+from cirrnb.evaluation.probabilities import probability_metrics_of
 
 Bootstrap = Callable[[Weighted], Interval]
 
@@ -23,21 +23,23 @@ def answer_rows(
     shares: NDArray[np.float64],
     bootstrap: Bootstrap,
     confidence: float,
+    stages: StageScale = CIRRHOSIS,
 ) -> list[dict[str, Any]]:
     """A row for each metric of the confusion matrix.
 
-    Stages are indices (patients,); `shares` (3,) of the stages among training patients, whose commonest one the
+    Stages are indices (patients,); `shares` (stages,) of the stages among training patients, whose commonest one the
     majority is; `bootstrap` gives the interval where a metric is no proportion.
     """
-    confusion = confusion_matrix(truth, predicted)
+    count = len(stages)
+    confusion = confusion_matrix(truth, predicted, count)
     totals = confusion.sum(axis=1, keepdims=True)
-    guessed = np.repeat(totals / len(STAGES), len(STAGES), axis=1)
-    constant = np.where(np.arange(len(STAGES)) == shares.argmax(), totals, 0.0)
+    guessed = np.repeat(totals / count, count, axis=1)
+    constant = np.where(np.arange(count) == shares.argmax(), totals, 0.0)
 
     def interval(metric: Metric) -> Interval:
         if metric.counts:
             return wilson(*metric.counts(confusion), confidence)
-        return bootstrap(confusions(metric, truth, predicted))
+        return bootstrap(confusions(metric, truth, predicted, count))
 
     return [
         {
@@ -49,7 +51,7 @@ def answer_rows(
             "higher_is_better": metric.higher_is_better,
             "n": int(metric.counts(confusion)[1] if metric.counts else confusion.sum()),
         }
-        for metric in METRICS
+        for metric in metrics_of(stages)
     ]
 
 
@@ -58,12 +60,13 @@ def probability_rows(
     probabilities: NDArray[np.float64],
     shares: NDArray[np.float64],
     bootstrap: Bootstrap,
+    stages: StageScale = CIRRHOSIS,
 ) -> list[dict[str, Any]]:
-    """A row for each metric of the probabilities (patients, 3), as `answer_rows`.
+    """A row for each metric of the probabilities (patients, stages), as `answer_rows`.
 
     Chance gives every stage the same probability, the majority the training patients' shares to everybody.
     """
-    equal = np.full(probabilities.shape, 1 / len(STAGES))
+    equal = np.full(probabilities.shape, 1 / len(stages))
     constant = np.broadcast_to(shares, probabilities.shape)
     return [
         {
@@ -75,7 +78,7 @@ def probability_rows(
             "higher_is_better": metric.higher_is_better,
             "n": len(truth),
         }
-        for metric in PROBABILITY_METRICS
+        for metric in probability_metrics_of(stages)
     ]
 
 

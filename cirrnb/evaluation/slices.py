@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import resample, weighted_bootstrap
 from cirrnb.evaluation.tables import require_stages
 
@@ -27,6 +27,7 @@ def slice_accuracy(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
     """Share of slices that got their patient's stage.
 
@@ -35,6 +36,7 @@ def slice_accuracy(
     slices : one row a slice: subject, stage, predicted, and split where one is named.
     split : whose slices to count; None counts those of every patient with a stage.
     confidence, resamples, seed : of the interval, a BCa bootstrap over patients stratified by stage.
+    stages : the scale of the table.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def slice_accuracy(
     missing = [name for name in needed if name not in slices]
     if missing:
         raise InputError("slices", f"no column {', '.join(missing)}", f"columns {needed}", "Predict slice by slice.")
-    require_stages(slices, "slices")
+    require_stages(slices, "slices", stages)
     chosen = slices if split is None else slices[slices["split"] == split]
     known = chosen[chosen["stage"].notna() & chosen["predicted"].notna()]
     patients = _patients(known)
@@ -64,7 +66,7 @@ def slice_accuracy(
     )
     row = {"metric": SLICE_ACCURACY, "value": right.sum() / count.sum(), **asdict(interval)}
     row["method"] = f"{interval.method} over patients"
-    row |= {"chance": 1 / len(STAGES), "majority": (known["stage"] == _commonest(slices, known)).mean()}
+    row |= {"chance": 1 / len(stages), "majority": (known["stage"] == _commonest(slices, known, stages)).mean()}
     row |= {"ceiling": np.nan, "higher_is_better": True, "n": len(known), "patients": len(patients)}
     return pd.DataFrame([row])
 
@@ -90,8 +92,8 @@ def _patients(known: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _commonest(slices: pd.DataFrame, known: pd.DataFrame) -> str:
+def _commonest(slices: pd.DataFrame, known: pd.DataFrame, stages: StageScale) -> str:
     """The stage of most training slices, or of most slices counted; the milder one if two are alike."""
     training = slices[slices["split"] == "train"] if "split" in slices else slices.iloc[:0]
     counts = (training if training["stage"].notna().any() else known)["stage"].value_counts()
-    return max(STAGES, key=lambda stage: counts.get(stage, 0))
+    return max(stages, key=lambda stage: counts.get(stage, 0))

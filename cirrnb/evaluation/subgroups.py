@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.evaluation.evaluation import COLUMNS, evaluate
 from cirrnb.evaluation.tables import counted
 
@@ -19,6 +20,7 @@ def by_group(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
     """`evaluate` for the patients of each value of a column.
 
@@ -29,7 +31,7 @@ def by_group(
     ----------
     predictions : as for `evaluate`, with the column.
     column : whose values are the groups ("sequences", "scanner"); an empty cell is the group "unknown".
-    split, confidence, resamples, seed : as for `evaluate`.
+    split, confidence, resamples, seed, stages : as for `evaluate`.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def by_group(
         raise InputError(
             "predictions", f"no column {column}", "the groups to tell apart", "Merge it in from the cohort's table."
         )
-    patients, _ = counted(predictions, split)
+    patients, _ = counted(predictions, split, stages=stages)
     groups = predictions[column].astype(object).where(predictions[column].notna(), UNKNOWN).astype(str)
     sizes = groups.loc[patients.index].value_counts().sort_index().sort_values(ascending=False, kind="stable")
     tables, small = [], []
@@ -56,7 +58,7 @@ def by_group(
         # Training patients stay: the majority is theirs, whichever group is counted.
         others = predictions["split"] != split if split else pd.Series(False, index=predictions.index)
         told = predictions[others | (groups == name)]
-        table = evaluate(told, split=split, confidence=confidence, resamples=resamples, seed=seed).table
+        table = evaluate(told, split=split, confidence=confidence, resamples=resamples, seed=seed, stages=stages).table
         table.insert(0, "group", str(name))
         tables.append(table)
     result = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["group", *COLUMNS])

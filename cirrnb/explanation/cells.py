@@ -20,7 +20,7 @@ from cirrnb.model.network.stager import Stager
 PROBE = 512
 """Rows and columns of the slice on which the places of the cells are found."""
 
-_LAYOUTS: dict[tuple[str, int], tuple[tuple[float, float], ...]] = {}
+_LAYOUTS: dict[tuple[str, tuple[int, ...]], tuple[tuple[float, float], ...]] = {}
 
 
 def to_pixels(cells: torch.Tensor, stager: Stager, scale: int, size: tuple[int, int]) -> torch.Tensor:
@@ -40,11 +40,11 @@ def scales_named(scale: int | str, stager: Stager) -> list[int]:
 
     Raises InputError for one that the stager does not have.
     """
-    places = range(stager.settings.scales)
+    places = range(stager.scales)
     if scale == "all":
         return list(places)
     if not isinstance(scale, int) or scale - 1 not in places:
-        known = [*range(1, stager.settings.scales + 1), "all"]
+        known = [*range(1, stager.scales + 1), "all"]
         raise InputError("scale", repr(scale), f"one of {known}, 1 the finest", "Choose one of these.")
     return [scale - 1]
 
@@ -52,10 +52,10 @@ def scales_named(scale: int | str, stager: Stager) -> list[int]:
 def cell_layout(stager: Stager) -> tuple[tuple[float, float], ...]:
     """For each scale used, the finest first: the pixel at which the first cell is centred, and pixels from cell to
     cell, the same along rows and columns."""
-    key = (stager.settings.backbone, stager.settings.scales)
+    encoder = next(iter(stager.encoders.values()))
+    assert isinstance(encoder, SliceEncoder)
+    key = (stager.settings.backbone, tuple(encoder.backbone.channels))
     if key not in _LAYOUTS:
-        encoder = next(iter(stager.encoders.values()))
-        assert isinstance(encoder, SliceEncoder)
         with torch.enable_grad():
             _LAYOUTS[key] = _find_layout(encoder.backbone)
     return _LAYOUTS[key]

@@ -13,10 +13,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.baselines import baseline as baseline_slices
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import Method, Request, method_named
@@ -24,8 +22,7 @@ from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore
 from cirrnb.explanation.shares import PERMUTATIONS, shares
 from cirrnb.explanation.store import ExplanationStore
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.network.batch import collate
-from cirrnb.model.prediction import as_model, prepared_otherwise, unusual, usable
+from cirrnb.model.prediction import as_model, patient_batch, prepared_otherwise, unusual, usable
 from cirrnb.model.surroundings import own_context
 from cirrnb.model.trained import TrainedModel
 
@@ -53,7 +50,7 @@ def explain(
     progress: bool | Callable[[int, int], None] = False,
     cancel: Callable[[], bool] = lambda: False,
 ) -> Explanation:
-    """Why a model says what it says of one patient: all slices of both sequences at once.
+    """Why a model says what it says of one patient: all slices of all sequences at once.
 
     What is explained is always a raw score (log-odds), since a probability near 0 or 1 hides what led there. For a
     model of several stagers it is the mean of their scores.
@@ -97,7 +94,7 @@ def explain(
     passes = how.passes(chosen, shape)
     with tqdm(total=passes + SHARING, desc=how.label, unit="pass", disable=progress is not True) as bar:
         way = _Way(passes, bar, progress if callable(progress) else None, cancel)
-        score = PatientScore(members, collate([draw(Bag(used))]), target, way.pass_begins)
+        score = PatientScore(members, patient_batch(trained, used), target, way.pass_begins)
         compared = baseline_slices(baseline, used, references, twin, seed)
         compared = compared if how.several else compared[:1]
         asked = {"method": method, "target": target, "baseline": baseline, "settings": chosen, "seed": seed}
@@ -110,7 +107,7 @@ def explain(
             own = float(score(score.slices)[0])
             nothing = float(np.mean([float(score(one[None])[0]) for one in compared]))
         told = shares(score, nothing, permutations, seed, way.shared)
-    places = {name: score.batch.sequence == SEQUENCES.index(name) for name in used}
+    places = {name: score.batch.sequence == score.batch.sequences.index(name) for name in used}
     explanation = Explanation(
         subject=bag.subject,
         model=trained.name,
@@ -141,7 +138,7 @@ def score_of_patient(
     """The raw score of one patient as a function of all the slices that the model can use."""
     trained = as_model(model)
     used, _ = usable(trained, bag)
-    return PatientScore([member.stager.eval() for member in trained.members], collate([draw(Bag(used))]), target)
+    return PatientScore([member.stager.eval() for member in trained.members], patient_batch(trained, used), target)
 
 
 def _settings(how: Method, changes: Mapping[str, Any] | None) -> dict[str, Any]:

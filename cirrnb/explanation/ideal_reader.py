@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.simulation.ceiling import SEVERITIES, channel_likelihoods, stage_given_severity
 from cirrnb.simulation.signs import CHANNELS, SIGNS, Latent
 
@@ -18,7 +18,7 @@ def stages_told_by_signs(latent: Latent) -> dict[str, float]:
     logs = channel_likelihoods(values)[:, 0].sum(axis=0) - SEVERITIES**2 / 2
     posterior = np.exp(logs - logs.max())
     told = posterior @ stage_given_severity()
-    return dict(zip(STAGES, (told / told.sum()).tolist(), strict=True))
+    return dict(zip(CIRRHOSIS, (told / told.sum()).tolist(), strict=True))
 
 
 def strengths(latent: Latent) -> dict[str, float]:

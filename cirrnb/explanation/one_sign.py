@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, median_filter
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import SEQUENCES
+from cirrnb.data.scan import T1W_T2W
 from cirrnb.simulation.body import HIDDEN, Body
 from cirrnb.simulation.organs import solve_spleen, spleen_volume
 from cirrnb.simulation.patients import Plan, draw_patient
@@ -223,7 +223,7 @@ def _body(seed: int) -> Body:
 @cache
 def _scan(sequence: str, height: float, fat: float, seed: int) -> _Scan:
     body = _body(seed)
-    random = np.random.default_rng([seed, 5, SEQUENCES.index(sequence)])
+    random = np.random.default_rng([seed, 5, T1W_T2W.index(sequence)])
     protocol = replace(draw_protocol(random, sequence, "3 T"), ghost=0.0, noise=0.035, fat_kept=fat)
     whole = draw_sampling(random, body, sequence, "full")
     middle = (height * body.scale[2] + whole.breath[1],)
@@ -241,7 +241,7 @@ def _with(body: Body, sign: str, strength: float) -> Body:
 
 
 def _judge(sign: str, sequence: str, strength: float) -> None:
-    for where, found, known in (("sign", sign, SIGNS), ("sequence", sequence, SEQUENCES)):
+    for where, found, known in (("sign", sign, SIGNS), ("sequence", sequence, T1W_T2W)):
         if found not in known:
             raise InputError(where, repr(found), f"one of {known}", "Choose one of these.")
     if not 0 <= strength <= 1:

@@ -29,7 +29,7 @@ def randomised(model: TrainedModel, seed: int = 0) -> Iterator[tuple[str, Traine
     members = [copy.deepcopy(member.stager) for member in model.members]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = [Stager(stager.settings, fetch=False).eval() for stager in members]
+        fresh = [Stager(stager.settings, False, stager.stages, stager.sequences).eval() for stager in members]
     for part, names in PARTS.items():
         for stager, new in zip(members, fresh, strict=True):
             known = new.state_dict()

@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import StageScale
 from cirrnb.model.network.batch import Batch
-from cirrnb.model.network.heads import CornHead, CrossEntropyHead, StageHead
+from cirrnb.model.network.heads import StageHead
 from cirrnb.model.network.stager import Stager
 
 SEVERITY = "severity"
 """Default target of every head: how much speaks for a later stage rather than an earlier one."""
 
-ABOVE = ("above mild", "above moderate")
 CHUNK = 32
 """Slices encoded at a time; it bounds the memory of every method."""
 
@@ -26,43 +25,37 @@ class Cancelled(RuntimeError):
     """Somebody asked for the explanation to be stopped; nothing of it is kept."""
 
 
-def targets(head: StageHead) -> tuple[str, ...]:
+def targets(head: StageHead, stages: StageScale) -> tuple[str, ...]:
     """The scores of a head that can be explained, by name, the default first.
 
-    Ordered heads: "severity", the sum of the two cumulative log-odds "above mild" and "above moderate", or one of
-    these. Cross-entropy: "severity", which is "severe - mild", the logit of a stage, or the difference of two.
+    Ordered heads: "severity", the sum of the cumulative log-odds ("above mild", "above moderate"), or one of these.
+    Heads that score each stage: "severity", which is the last less the first ("severe - mild"), the logit of a stage,
+    or the difference of two.
     """
-    if not isinstance(head, CrossEntropyHead):
-        return SEVERITY, *ABOVE
-    return SEVERITY, *STAGES, *(f"{one} - {other}" for one in STAGES for other in STAGES if one != other)
+    if head.ordered:
+        return SEVERITY, *stages.thresholds
+    return SEVERITY, *stages, *(f"{one} - {other}" for one in stages for other in stages if one != other)
 
 
-def require_target(head: StageHead, target: str) -> None:
+def require_target(head: StageHead, target: str, stages: StageScale) -> None:
     """Raise InputError for a target that the head does not have."""
-    known = targets(head)
+    known = targets(head, stages)
     if target not in known:
         raise InputError("target", repr(target), f"one of {', '.join(map(repr, known))}", "Choose one of these.")
 
 
-def score_of(head: StageHead, scores: torch.Tensor, target: str) -> torch.Tensor:
+def score_of(head: StageHead, scores: torch.Tensor, target: str, stages: StageScale) -> torch.Tensor:
     """(patients,) raw score named `target` of a head's raw scores (patients, outputs).
 
     Raises InputError for a target that the head does not have.
     """
-    require_target(head, target)
-    if isinstance(head, CrossEntropyHead):
-        one, _, other = ("severe - mild" if target == SEVERITY else target).partition(" - ")
-        value = scores[:, STAGES.index(one)]
-        return value - scores[:, STAGES.index(other)] if other else value
-    first, second = scores.unbind(dim=1)
-    if isinstance(head, CornHead):
-        second = _both(first, second)
-    return {SEVERITY: first + second, ABOVE[0]: first, ABOVE[1]: second}[target]
-
-
-def _both(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Log-odds that two things hold, from those of the first and of the second given the first."""
-    return -torch.stack([-first, -second, -first - second]).logsumexp(dim=0)
+    require_target(head, target, stages)
+    if not head.ordered:
+        one, _, other = (f"{stages[-1]} - {stages[0]}" if target == SEVERITY else target).partition(" - ")
+        value = scores[:, stages.index(one)]
+        return value - scores[:, stages.index(other)] if other else value
+    first, *others = above = head.log_odds_above(scores).unbind(dim=1)
+    return sum(others, start=first) if target == SEVERITY else above[stages.thresholds.index(target)]
 
 
 class PatientScore(nn.Module):
@@ -86,7 +79,7 @@ class PatientScore(nn.Module):
         self.stagers = nn.ModuleList(stagers)
         self.batch, self.target, self.tick, self.chunk = batch, target, tick, chunk
         self._embedded: list[torch.Tensor] | None = None
-        require_target(stagers[0].head, target)
+        require_target(stagers[0].head, target, stagers[0].stages)
 
     @property
     def members(self) -> list[Stager]:
@@ -109,7 +102,7 @@ class PatientScore(nn.Module):
             embedded = self._embed_changed(slices)
         return torch.stack(
             [
-                score_of(stager.head, stager.stage_embedded(one, batch).scores, self.target)
+                score_of(stager.head, stager.stage_embedded(one, batch).scores, self.target, stager.stages)
                 for stager, one in zip(self.members, embedded, strict=True)
             ]
         ).mean(dim=0)
@@ -130,7 +123,7 @@ class PatientScore(nn.Module):
         batch = self.batch.taking(index, subset, len(kept))
         return torch.stack(
             [
-                score_of(stager.head, stager.stage_embedded(one[index], batch).scores, self.target)
+                score_of(stager.head, stager.stage_embedded(one[index], batch).scores, self.target, stager.stages)
                 for stager, one in zip(self.members, self.embeddings(), strict=True)
             ]
         ).mean(dim=0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.surroundings import own_context
 
@@ -56,25 +57,41 @@ def shares(
     permutations : orders in which slices are added, at least 4, rounded up to a pair.
     progress : called with the pairs of orders done and those there are to do.
     """
-    sequence = score.batch.sequence.numpy()
-    there = [index for index in range(len(SEQUENCES)) if (sequence == index).any()]
+    sequence, names = score.batch.sequence.numpy(), score.batch.sequences
+    there = [index for index in range(len(names)) if (sequence == index).any()]
     values, errors = _of_slices(score, nothing, max(2, (permutations + 1) // 2), seed, progress)
     return Shares(
-        sequences={SEQUENCES[index]: value for index, value in _of_sequences(score, nothing, sequence, there).items()},
-        slices={SEQUENCES[index]: values[sequence == index] for index in there},
-        errors={SEQUENCES[index]: errors[sequence == index] for index in there},
-        weights={SEQUENCES[index]: _attention(score)[sequence == index] for index in there},
+        sequences={names[index]: value for index, value in _of_sequences(score, nothing, sequence, there).items()},
+        slices={names[index]: values[sequence == index] for index in there},
+        errors={names[index]: errors[sequence == index] for index in there},
+        weights={names[index]: _attention(score)[sequence == index] for index in there},
         nothing=nothing,
     )
 
 
 def _of_sequences(score: PatientScore, nothing: float, sequence: NDArray, there: list[int]) -> dict[int, float]:
+    if len(there) > 2:
+        return _of_several(score, nothing, sequence, there)
     kept = torch.from_numpy(np.stack([sequence == index for index in there] + [np.ones_like(sequence, dtype=bool)]))
     *alone, both = score.subset_scores(kept).tolist()
     if len(there) == 1:
         return {there[0]: both - nothing}
     first, second = alone
     return {there[0]: (first - nothing + both - second) / 2, there[1]: (second - nothing + both - first) / 2}
+
+
+def _of_several(score: PatientScore, nothing: float, sequence: NDArray, there: list[int]) -> dict[int, float]:
+    """Shapley's mean over all subsets of three or more sequences."""
+    values: dict[tuple[int, ...], float] = {(): nothing}
+    for size in range(1, len(there) + 1):
+        for some in combinations(there, size):
+            values[some] = float(score.subset_scores(torch.from_numpy(np.isin(sequence, some)[None]))[0])
+    count, found = len(there), dict.fromkeys(there, 0.0)
+    for some, value in values.items():
+        for index in set(there) - set(some):
+            weight = 1 / (count * comb(count - 1, len(some)))
+            found[index] += weight * (values[tuple(sorted((*some, index)))] - value)
+    return found
 
 
 def _of_slices(

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import parse_json, read_object
+from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.writing import replacing, write_whole
 from cirrnb.explanation.explanation import Explanation
@@ -41,6 +42,8 @@ class ExplanationStore:
         if self.folder is None:
             return Entry(None)
         digest = hashlib.sha256(json.dumps([VERSION, asked], sort_keys=True).encode())
+        if plugins := loaded_plugins():  # an edited plug-in may answer otherwise
+            digest.update(repr(sorted(plugins.items())).encode())
         for member in model.members:
             digest.update(repr(member.stager.settings).encode())
             for name, values in sorted(member.stager.state_dict().items()):

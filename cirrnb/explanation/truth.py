@@ -13,7 +13,6 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter
 from scipy.stats import rankdata
 
 from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.explain import explain, score_of_patient
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.score import PatientScore
@@ -105,7 +104,7 @@ def sign_effects(score: PatientScore, bag: Bag, truth: SimulatedTruth, signs: Se
     total (score less that of the twin without any), used (effect at least `USED` of the total, in its direction).
     """
     # A model of one sequence sees nothing of the other, nor of a scan that cannot be used.
-    seen = bag.only([SEQUENCES[index] for index in score.batch.sequence.unique()])
+    seen = bag.only([score.batch.sequences[index] for index in score.batch.sequence.unique()])
     assert seen is not None
     own = float(score(score.slices)[0])
     total = own - float(score(as_slices(truth.without(seen)))[0])
@@ -157,7 +156,7 @@ def signs_by_stage(
 @torch.no_grad()
 def scanner_effect(score: PatientScore, bag: Bag, truth: SimulatedTruth) -> float:
     """By how much the same patient's score is higher on the second of `SCANNERS` than on the first, in log-odds."""
-    seen = bag.only([SEQUENCES[index] for index in score.batch.sequence.unique()])
+    seen = bag.only([score.batch.sequences[index] for index in score.batch.sequence.unique()])
     assert seen is not None
     first, second = (float(score(as_slices(truth.on_scanner(seen, name)))[0]) for name in SCANNERS)
     return second - first

@@ -50,6 +50,11 @@ class SimulatedTruth:
             )
         self.request: dict[str, Any] = request
 
+    @classmethod
+    def of(cls, root: Path | str) -> SimulatedTruth | None:
+        """The truth of a folder that `simulate_cohort` made; None for a table, whose scans may come from anywhere."""
+        return cls(root) if stored_request(Path(root)) is not None else None
+
     def evidence(self, prepared: PreparedScan) -> NDArray[np.uint8]:
         """(slices, rows, columns) on the prepared grid: 0 where the scan is as its twin without disease, else the
         number of the sign (place in `SIGNS`, from 1) that changed it."""

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.model.provenance import model_fingerprint, versions
 from cirrnb.model.trained import TrainedModel
+
+
+def _told_apart(stages: StageScale) -> str:
+    if stages == CIRRHOSIS:
+        return "mild, moderate or severe as a radiologist's overall impression, neither histology nor Child-Pugh"
+    return "; ".join(name if words == name else f"{name}: {words}" for name, words in stages.description.items())
 
 
 def card(model: TrainedModel, fingerprint: str | None = None) -> dict[str, str]:
@@ -20,8 +27,8 @@ def card(model: TrainedModel, fingerprint: str | None = None) -> dict[str, str]:
     rows, columns = looks.field_of_view or (0.0, 0.0)
     return {
         "Model": f"{model.name}: {made}, {first.stager.settings.backbone}",
-        "Meant for": "research and education; mild, moderate or severe as a radiologist's overall impression, neither "
-        "histology nor Child-Pugh",
+        "Meant for": f"research and education; {_told_apart(model.stages)}",
+        "Sequences": ", ".join(model.sequences),
         "Learnt from": f"cohort {Path(str(config.get('cohort', 'unknown'))).name}, {trained} patients"
         + (" each" if count > 1 else "")
         + (f" ({stages})" if stages else "")

@@ -17,7 +17,8 @@ from cirrnb.data.bounds import check_flag
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.data.scan import SEQUENCES, STAGES
+from cirrnb.data.scan import sequence_names
+from cirrnb.data.stages import StageScale, stage_scale
 from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.surroundings import own_context
@@ -59,8 +60,8 @@ def save_stager(folder: Path, stager: Stager, config: Mapping[str, Any]) -> None
     """
     described = {
         "format": FORMAT,
-        "stages": STAGES,
-        "sequences": SEQUENCES,
+        "stages": stager.stages.stored(),
+        "sequences": stager.sequences,
         "stager": asdict(stager.settings),
         "backbone_weights": stager.backbone_weights,
         **config,
@@ -98,6 +99,9 @@ def load_stager(run: Path | str) -> TrainedStager:
     config = _read_config(run / CONFIG)
     try:
         settings = StagerSettings(**config["stager"])
+        stages, sequences = _vocabulary(config)
+        if not set(settings.sequences) <= set(sequences):
+            raise ValueError(f"sequences {sequences} without some of {settings.sequences}")
         preparation = PreparationSettings(**config["preparation"])
         simulated = config["simulated"]
         check_flag("simulated", simulated)
@@ -107,8 +111,8 @@ def load_stager(run: Path | str) -> TrainedStager:
         raise InputError(
             run / CONFIG, f"settings that do not fit ({error})", "those cirrnb.train writes", "Train again."
         ) from error
-    require_weights_of(settings, run / WEIGHTS)
-    stager = Stager(settings, fetch=False)
+    require_weights_of(settings, run / WEIGHTS, stages, sequences)
+    stager = Stager(settings, fetch=False, stages=stages, sequences=sequences)
     stager.backbone_weights = str(config.get("backbone_weights", "unknown"))[:200]
     fill(stager, read_tensors(run / WEIGHTS), run / WEIGHTS)
     stager.eval()
@@ -132,13 +136,13 @@ def fill(stager: Stager, weights: Mapping[str, torch.Tensor], where: Path) -> No
     stager.load_state_dict(dict(weights))
 
 
-def require_weights_of(settings: StagerSettings, path: Path) -> None:
+def require_weights_of(settings: StagerSettings, path: Path, stages: StageScale, sequences: tuple[str, ...]) -> None:
     """Compare the header of a safetensors file with the stager that `settings` describe, without memory for either.
 
     Raises InputError as `fill` and `read_tensors` do.
     """
     with torch.device("meta"):  # tensors with a shape and no content
-        own = _forms(Stager(settings, fetch=False).state_dict())
+        own = _forms(Stager(settings, False, stages, sequences).state_dict())
     with _telling(path), safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
         stored = {name: (_TYPES.get(one.get_dtype()), tuple(one.get_shape())) for name, one in slices.items()}
@@ -210,11 +214,18 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"format {FORMAT}",
             "It was written by another version of cirrnb; train again or install that version.",
         )
-    for name, ours in (("stages", STAGES), ("sequences", SEQUENCES)):
-        if config.get(name) != list(ours):
-            found = f"{name} {config.get(name)!r:.80}"
-            raise InputError(path, found, f"{list(ours)}", "Train again with this version.")
     return config
+
+
+def _vocabulary(config: Mapping[str, Any]) -> tuple[StageScale, tuple[str, ...]]:
+    """Stages, which older files hold as a list of names, and sequences. Raises ValueError for what cannot be either."""
+    stages, sequences = config["stages"], config["sequences"]
+    if not isinstance(stages, list | dict) or not isinstance(sequences, list):
+        raise ValueError(f"stages {stages!r:.80} and sequences {sequences!r:.80}")
+    try:
+        return stage_scale(stages), sequence_names(sequences)
+    except InputError as error:
+        raise ValueError(f"{error.where}: {error.found}") from error
 
 
 def _pickle(path: Path) -> InputError:

@@ -9,7 +9,6 @@ from pathlib import Path
 from cirrnb.data import splits
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.scan import Cohort
 from cirrnb.model.certainty.calibration import COVERAGE, fit_predictions
 from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.folds import out_of_fold
@@ -49,7 +48,7 @@ def cross_validate(
     if out.exists() and not complete:
         raise InputError(out, "a folder that is no cross-validation", "nothing there", "Choose another folder.")
     home = out if complete else out.with_name(f".{out.name}.unfinished")
-    people = Cohort(tuple(scan.scan for scan in prepared.scans), prepared.name, prepared.simulated)
+    people = prepared.cohort
     for number, (name, fold) in enumerate(zip(names, splits.kfold(people, folds, settings.seed), strict=True)):
         divided = prepared.with_splits({scan.subject: scan.split for scan in fold.scans})
         # A complete fold is recognised and returned as it is, one with other settings or data is refused.
@@ -59,7 +58,7 @@ def cross_validate(
     table = out_of_fold([read_predictions(home / name) for name in names])
     with writing(home):
         write_answers(home / "predictions.csv", table)
-        fit_predictions(table, coverage).save(home)
+        fit_predictions(table, coverage, prepared.stages.names).save(home)
         fit_familiarity(prepared.bags(staged=True)).save(home)
         (home / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
         home.replace(out)

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from cirrnb.data import splits
 from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort
-from cirrnb.data.scan import SEQUENCES, SPLITS, Cohort
+from cirrnb.data.scan import SPLITS
 
 
-def staged_patients(prepared: PreparedCohort, sequences: Collection[str] = SEQUENCES) -> dict[str, list[Bag]]:
+def staged_patients(prepared: PreparedCohort, sequences: Collection[str]) -> dict[str, list[Bag]]:
     """For each of `SPLITS` the patients with a stage and one of `sequences`, with scans of those alone.
 
     "valid" and "test" may be empty: the last epoch is kept whatever the validation says, and who wants all patients
@@ -19,11 +19,17 @@ def staged_patients(prepared: PreparedCohort, sequences: Collection[str] = SEQUE
     Raises
     ------
     InputErrors
-        If a patient stands in two splits, or scans were prepared otherwise than the cohort says.
+        If the cohort has no sequence of a name, a patient stands in two splits, or scans were prepared otherwise than
+        the cohort says.
     InputError
         If the training patients do not show two stages, or a split holds patients but none with a stage.
     """
-    splits.check(Cohort(tuple(scan.scan for scan in prepared.scans), prepared.name, prepared.simulated))
+    splits.check(prepared.cohort)
+    raise_if_any(
+        InputError(prepared.name, f"no sequence {name}", f"names among {', '.join(prepared.sequences)}", _SEQUENCES)
+        for name in sequences
+        if name not in prepared.sequences
+    )
     raise_if_any(
         InputError(scan.scan.name, f"a scan prepared with {scan.settings}", f"{prepared.settings}", "Prepare it again.")
         for scan in prepared.scans
@@ -49,4 +55,5 @@ def staged_patients(prepared: PreparedCohort, sequences: Collection[str] = SEQUE
     return staged
 
 
+_SEQUENCES = "Set the sequences to look at, or name those of the cohort when it is read."
 _REMEDY = "Split the cohort with official, random or kfold of cirrnb.data.splits and prepare it again."

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model.certainty.calibration import Calibration, set_text
 
 
-def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def mean_of(tables: Sequence[pd.DataFrame], stages: Sequence[str] = CIRRHOSIS.names) -> pd.DataFrame:
     """The ensemble's answer: the mean of several stagers' probabilities for the same patients.
 
     Parameters
     ----------
     tables : predictions as `cirrnb.predict` returns, in any order of patients.
+    stages : names of the stages, in order.
 
     Returns
     -------
@@ -35,14 +36,14 @@ def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     first = tables[0].reset_index(drop=True)
     _require_once(tables)
     aligned = [_like(first, table, number) for number, table in enumerate(tables, start=1)]
-    stacked = np.array([table[list(STAGES)].to_numpy(dtype=float) for table in aligned])
+    stacked = np.array([table[list(stages)].to_numpy(dtype=float) for table in aligned])
     missing = np.isnan(stacked).any(axis=2)
     votes = (~missing).sum(axis=0)
     summed = np.where(missing[..., None], 0.0, stacked).sum(axis=0)
     mean = np.divide(summed, votes[:, None], out=np.full(summed.shape, np.nan), where=votes[:, None] > 0)
     result = first.drop(columns="set", errors="ignore")
-    result[list(STAGES)] = mean
-    told = [STAGES[int(row.argmax())] if vote else None for row, vote in zip(mean, votes, strict=True)]
+    result[list(stages)] = mean
+    told = [stages[int(row.argmax())] if vote else None for row, vote in zip(mean, votes, strict=True)]
     result["predicted"] = pd.Series(told, dtype=object)
     if all("simulated" in table for table in aligned):
         result["simulated"] = np.any([table["simulated"].to_numpy(dtype=bool) for table in aligned], axis=0)
@@ -52,9 +53,10 @@ def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def calibrated_mean(tables: Sequence[pd.DataFrame], calibration: Calibration) -> pd.DataFrame:
     """`mean_of` stagers' uncalibrated predictions, calibrated, with the sets on which most of them agree: what
     `cirrnb.predict` says of the folder of a cross-validation. Every stager must have staged the same patients."""
-    mean = mean_of(tables)
+    names = list(calibration.stages)
+    mean = mean_of(tables, names)
     result = calibration.calibrate(mean)
-    aligned = [table.set_index("subject").loc[mean["subject"], list(STAGES)].to_numpy(dtype=float) for table in tables]
+    aligned = [table.set_index("subject").loc[mean["subject"], names].to_numpy(dtype=float) for table in tables]
     stacked = np.array(aligned)
     known = np.flatnonzero(~np.isnan(stacked).any(axis=(0, 2)))
     told = result["set"].to_numpy(dtype=object, copy=True)

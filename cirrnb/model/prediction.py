@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort, PreparedScan
-from cirrnb.data.scan import SEQUENCES, STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.model.certainty.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.batch import Batch, collate
@@ -26,7 +26,10 @@ from cirrnb.model.trained import TrainedModel, load_model
 CHUNK = 32
 """Slices encoded at a time: 400 slices need no more memory than these."""
 
-COLUMNS = ("subject", "patient", "source", "split", "stage", "predicted", *STAGES, "sequences", "notes", "simulated")
+
+def columns(stages: StageScale) -> tuple[str, ...]:
+    """Columns of a table of predictions, without the sets of a calibrated model."""
+    return "subject", "patient", "source", "split", "stage", "predicted", *stages, "sequences", "notes", "simulated"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Prediction:
     Attributes
     ----------
     subject : source and id of the patient.
-    probabilities : stage -> probability, summing to one.
+    probabilities : stage -> probability, in the order of the scale, summing to one.
     predicted : the most probable stage.
     prediction_set : the stages that are possible, neighbours, mildest first; None for a model that is not calibrated.
     slice_weights : sequence -> (slices,) share of each slice, summing to one.
@@ -45,6 +48,7 @@ class Prediction:
     model : name of the run the stager comes from.
     simulated : True if the stager was trained on simulated images, or these are.
     familiar : False if a scan looks unlike those the stager was trained on: what holds of these need not hold here.
+    stages : the model's scale.
     """
 
     subject: str
@@ -57,6 +61,7 @@ class Prediction:
     model: str
     simulated: bool
     familiar: bool = True
+    stages: StageScale = CIRRHOSIS
 
 
 @own_context()
@@ -77,10 +82,11 @@ def predict(
 
     Returns
     -------
-    One row a patient: subject, patient, source, split, stage (the truth, or None), predicted, mild, moderate,
-    severe (probabilities), sequences ("T1W+T2W"), notes, simulated (True if the model learned from simulated images
-    or the patients are). Where the model is calibrated the probabilities are, and a column set tells the stages that
-    are possible ("mild|moderate"). A patient without a usable sequence has no predicted stage and a note that says why.
+    One row a patient: subject, patient, source, split, stage (the truth, or None), predicted, a probability in the
+    column of each stage of the model (mild, moderate, severe), sequences ("T1W+T2W"), notes, simulated (True if the
+    model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
+    column set tells the stages that are possible ("mild|moderate"). A patient without a usable sequence has no
+    predicted stage and a note that says why.
 
     Notes
     -----
@@ -114,7 +120,7 @@ def predict(
             rows.append(row | {"predicted": None, "sequences": "", "notes": f"not staged: {error.found}"})
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
-    return pd.DataFrame(rows, columns=[*COLUMNS, *(["set"] if trained.calibration else [])])
+    return pd.DataFrame(rows, columns=[*columns(trained.stages), *(["set"] if trained.calibration else [])])
 
 
 @own_context()
@@ -126,7 +132,7 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     trained = as_model(model)
     used, notes = usable(trained, bag)
     unlike = unusual(trained, used)
-    batch = collate([draw(Bag(used))])
+    stages, batch = trained.stages, patient_batch(trained, used)
     said = [_ask(member, batch) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
     members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in said])
@@ -138,39 +144,40 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     sequences = np.mean([one.sequence_weights[0].numpy() for one in said], axis=0)
     return Prediction(
         subject=bag.subject,
-        probabilities=dict(zip(STAGES, chances.tolist(), strict=True)),
-        predicted=STAGES[int(np.argmax(chances))],
+        probabilities=dict(zip(stages, chances.tolist(), strict=True)),
+        predicted=stages[int(np.argmax(chances))],
         prediction_set=possible,
-        slice_weights={name: slices[batch.sequence.numpy() == SEQUENCES.index(name)] for name in used},
-        sequence_weights={name: float(sequences[SEQUENCES.index(name)]) for name in used},
+        slice_weights={name: slices[batch.sequence.numpy() == batch.sequences.index(name)] for name in used},
+        sequence_weights={name: float(sequences[batch.sequences.index(name)]) for name in used},
         notes=(*notes, *unlike),
         model=trained.name,
         simulated=trained.simulated,
         familiar=not unlike,
+        stages=stages,
     )
 
 
 @own_context()
 def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
     """What a stager of single slices says about each: one row a slice with subject, split, stage, sequence, position
-    (mm, RAS+ z), predicted, mild, moderate, severe. Patients without a usable sequence are left out.
+    (mm, RAS+ z), predicted, and the probability of each stage. Patients without a usable sequence are left out.
 
     Raises ValueError for a stager that does not stage slice by slice.
     """
-    tables = []
+    tables, model, stages = [], as_model(trained), trained.stager.stages
     for bag in bags:
         try:
-            used, _ = usable(as_model(trained), bag)
+            used, _ = usable(model, bag)
         except InputError:
             continue
-        batch = collate([draw(Bag(used))])
+        batch = patient_batch(model, used)
         said = _ask(trained, batch).slice_log_probabilities
         if said is None:
             raise ValueError("this stager sees all slices of a patient together")
-        table = pd.DataFrame(said.double().softmax(dim=1).numpy(), columns=list(STAGES))
-        table.insert(0, "predicted", [STAGES[index] for index in said.argmax(dim=1)])
+        table = pd.DataFrame(said.double().softmax(dim=1).numpy(), columns=list(stages))
+        table.insert(0, "predicted", [stages[index] for index in said.argmax(dim=1)])
         table.insert(0, "position", batch.position.numpy())
-        table.insert(0, "sequence", [SEQUENCES[index] for index in batch.sequence])
+        table.insert(0, "sequence", [batch.sequences[index] for index in batch.sequence])
         tables.append(pd.DataFrame({"subject": bag.subject, "split": bag.split, "stage": bag.stage}, index=table.index))
         tables[-1] = pd.concat([tables[-1], table], axis=1)
     return pd.concat(tables, ignore_index=True)
@@ -181,6 +188,11 @@ def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
     if isinstance(model, TrainedModel):
         return model
     return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
+
+
+def patient_batch(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> Batch:
+    """All slices of one patient's usable scans, numbered as the model numbers its sequences."""
+    return collate([draw(Bag(used), sequences=trained.members[0].stager.sequences, stages=trained.stages)])
 
 
 @torch.inference_mode()
@@ -194,7 +206,7 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
 
     Raises InputError where none can be.
     """
-    wanted = trained.members[0].stager.settings.sequences
+    wanted = trained.sequences
     own = {name: scan for name, scan in bag.scans.items() if name in wanted}
     unusable = {name: reason for name, scan in own.items() if (reason := _unusable(scan))}
     notes = [f"{name} left out: {reason}" for name, reason in unusable.items()]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import cirrnb
 from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.stages import CIRRHOSIS
 
 if TYPE_CHECKING:
     from cirrnb.model.trained import TrainedModel
@@ -71,6 +73,8 @@ def model_fingerprint(model: TrainedModel) -> str:
     digest = hashlib.sha256(repr((model.name, model.calibration)).encode())
     for member in model.members:
         digest.update(repr((member.stager.settings, member.preparation, member.simulated)).encode())
+        if (member.stager.stages.names, member.stager.sequences) != (CIRRHOSIS.names, T1W_T2W):
+            digest.update(repr((member.stager.stages.names, member.stager.sequences)).encode())
         for name, values in sorted(member.stager.state_dict().items()):
             digest.update(name.encode() + values.contiguous().numpy().tobytes())
     for name, usual in (model.familiarity.usual if model.familiarity else {}).items():

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
 from cirrnb.data.spreadsheet import read_csv, write_csv
 from cirrnb.model.trained import FOLDS, TrainedModel, model_folder
 
@@ -54,19 +53,19 @@ TRAINING = "training.csv"
 def read_training_answers(model: TrainedModel, run: Path | str) -> tuple[pd.DataFrame | None, str]:
     """What a model says of patients it learnt from, and in words how that was asked; None where it keeps no answers.
 
-    Calibrated as the model's answers are. Columns stage, mild, moderate, severe; one row a patient with a stage. Of a
-    cross-validation each patient was asked of the one stager that had not seen them.
+    Calibrated as the model's answers are. Columns stage and the probability of each stage; one row a patient with a
+    stage. Of a cross-validation each patient was asked of the one stager that had not seen them.
     """
     folder = model_folder(run)
     name = next((name for name in (TRAINING, "predictions.csv") if (folder / name).is_file()), None)
     if name is None:
         return None, ""
-    told = _read(folder, name)
+    told, stages = _read(folder, name), list(model.stages)
     crossed = name == TRAINING or (folder / FOLDS).is_file()
     told = told if crossed else told[told["split"] == "train"]
-    told = told.dropna(subset=["stage", *STAGES])
+    told = told.dropna(subset=["stage", *stages])
     if model.calibration and len(told):
         told = model.calibration.calibrate(told)
     asked = "Each of them was staged by a stager that had not seen them."
     seen = "The stager knew them already, so that they look easier than new patients are."
-    return told[["stage", *STAGES]].reset_index(drop=True), asked if crossed else seen
+    return told[["stage", *stages]].reset_index(drop=True), asked if crossed else seen

@@ -15,8 +15,9 @@ import torch
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.scan import SPLITS, STAGES
+from cirrnb.data.scan import SPLITS
 from cirrnb.data.spreadsheet import write_csv
+from cirrnb.data.stages import StageScale
 from cirrnb.model.certainty.calibration import Calibration, fit_predictions
 from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.checkpoint import TrainedStager, save_stager
@@ -53,7 +54,7 @@ def write_run(
     trained = TrainedStager(stager.eval(), prepared.settings, prepared.simulated, name, config)
     predictions = predict(trained, prepared, device=device)
     slices = predict_slices(trained, prepared.bags()) if stager.settings.pooling == "slice" else None
-    calibration = _calibrated(predictions, provenance["training"])
+    calibration = _calibrated(predictions, stager.stages, provenance["training"])
     with writing(folder):
         folder.mkdir(exist_ok=True)
         save_stager(folder, stager, config)
@@ -66,9 +67,9 @@ def write_run(
         (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
 
 
-def _calibrated(predictions: pd.DataFrame, training: Mapping[str, Any]) -> Calibration:
+def _calibrated(predictions: pd.DataFrame, stages: StageScale, training: Mapping[str, Any]) -> Calibration:
     """How sure the stager may be, by the validation patients, whom it was not trained on."""
-    calibration = fit_predictions(predictions[predictions["split"] == "valid"])
+    calibration = fit_predictions(predictions[predictions["split"] == "valid"], stages=stages.names)
     chosen = training["keep"] == "best" or training["patience"] is not None
     # Patients by whom the epoch was chosen look a little better staged than others would.
     return replace(calibration, how=f"{calibration.how}, who also chose the epoch") if chosen else calibration
@@ -92,4 +93,4 @@ def require_same_run(out: Path, identity: Mapping[str, Any]) -> None:
 
 def _counts(prepared: PreparedCohort, split: str) -> dict[str, int]:
     found = Counter(bag.stage or "unstaged" for bag in prepared.bags(split=split))
-    return {stage: found[stage] for stage in (*STAGES, "unstaged") if found[stage]}
+    return {stage: found[stage] for stage in (*prepared.stages, "unstaged") if found[stage]}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from cirrnb.data.augmentation import Augmentation
 from cirrnb.data.bounds import check_flag, check_number
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import SEQUENCES
+from cirrnb.data.registry import Registry
+from cirrnb.data.scan import T1W_T2W, sequence_names
+from cirrnb.model.network.heads import HEADS, LOSSES
 
-_CHOICES = {
+_CHOICES: dict[str, tuple[str, ...] | Registry[Any]] = {
     "attention": ("sequence", "shared", "none"),
     "encoders": ("shared", "separate"),
     "pooling": ("attention", "mean", "slice"),
     "fusion": ("cross", "weighted", "mean"),
-    "head": ("cumulative", "corn", "cross_entropy"),
+    "head": HEADS,
+    "loss": LOSSES,
     "schedule": ("one_cycle", "plateau"),
     "balance": ("none", "class_weights", "focal"),
     "keep": ("last", "best"),
@@ -43,28 +46,28 @@ class StagerSettings:
 
     Attributes
     ----------
-    backbone : name of a timm model; `test_resnet` is timm's smallest residual network (0.4 M parameters) and made for
-        two cores.
+    backbone : name of a timm model or of a plug-in's backbone; `test_resnet` is timm's smallest residual network (0.4 M
+        parameters) and made for two cores.
     pretrained : begin from timm's pretrained weights where they can be fetched.
     sequences : which sequences are looked at; the slices of others are left out.
     scales : how many of the backbone's feature maps are used, the coarsest first; 1 is an ordinary classifier's view.
     attention : channel and spatial gates at every scale, with weights of their own for each "sequence", "shared" by
-        both, or "none" (plain means).
+        all, or "none" (plain means).
     encoders : one encoder "shared" by the sequences, or "separate" ones.
     width : length of a slice's embedding.
     pooling : of a sequence's slices: gated "attention", "mean", or "slice", which stages every slice by itself and
         averages the probabilities (the protocol of Zeng et al., arXiv 2502.18225).
-    fusion : of the sequences: "cross" lets slices attend to those of the other sequence near them and knows a learned
+    fusion : of the sequences: "cross" lets slices attend to those of other sequences near them and knows a learned
         stand-in for a missing one, "weighted" weighs the sequences by a learned score, "mean" alike.
     head : "corn" (conditional odds) and "cumulative" (proportional odds) know that the stages are ordered,
-        "cross_entropy" does not.
+        "cross_entropy" does not; or the name of a plug-in's head.
     demographics : also use age and sex, where known.
     dropout : share of the embedding switched off in training, before the last layer.
     """
 
     backbone: str = "test_resnet"
     pretrained: bool = True
-    sequences: tuple[str, ...] = SEQUENCES
+    sequences: tuple[str, ...] = T1W_T2W
     scales: int = 4
     attention: str = "sequence"
     encoders: str = "shared"
@@ -77,8 +80,11 @@ class StagerSettings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.sequences, list | tuple):
-            raise ValueError(f"sequences are one or both of {SEQUENCES}, not {self.sequences!r:.80}")
-        object.__setattr__(self, "sequences", tuple(self.sequences))
+            raise ValueError(f"sequences are names, not {self.sequences!r:.80}")
+        try:
+            object.__setattr__(self, "sequences", sequence_names(self.sequences))
+        except InputError as error:
+            raise ValueError(f"sequences: {error.found}") from error
         _check_choices(self)
         if not isinstance(self.backbone, str) or not _BACKBONE.fullmatch(self.backbone):
             raise ValueError(f"backbone is the name of a timm model, not {self.backbone!r:.80}")
@@ -86,8 +92,6 @@ class StagerSettings:
         check_flag("demographics", self.demographics)
         check_number("width", self.width, 1, 4096, whole=True)
         check_number("scales", self.scales, 1, 4, whole=True)
-        if not self.sequences or [name for name in SEQUENCES if name in self.sequences] != list(self.sequences):
-            raise ValueError(f"sequences are one or both of {SEQUENCES}, in this order, not {self.sequences}")
         check_number("dropout", self.dropout, 0, 0.99)
 
 
@@ -105,6 +109,7 @@ class TrainingSettings:
         validation loss.
     learning_rate : peak of the schedule.
     weight_decay : of AdamW.
+    loss : "likelihood" of the true stage, or the name of a plug-in's loss.
     balance : how rare stages are made to count: by "class_weights" or "focal" loss (Lin et al. 2017, gamma 2; both
         from the training patients), or not.
     sequence_dropout : share of training draws in which one of a patient's sequences, by chance, is left out.
@@ -126,6 +131,7 @@ class TrainingSettings:
     schedule: str = "one_cycle"
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
+    loss: str = "likelihood"
     balance: str = "none"
     sequence_dropout: float = 0.2
     patience: int | None = None
@@ -146,6 +152,14 @@ class TrainingSettings:
         check_number("learning_rate", self.learning_rate, 1e-9, 0.999)
         for name in ("weight_decay", "sequence_dropout"):
             check_number(name, getattr(self, name), 0, 0.999)
+
+    def stored(self) -> dict[str, Any]:
+        """The fields as files of a run hold them. Later additions are absent at their default, so that trainings begun
+        before can be resumed."""
+        told = asdict(self)
+        if self.loss == "likelihood":
+            del told["loss"]
+        return told
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TrainingSettings:
@@ -174,7 +188,9 @@ def _check_choices(settings: StagerSettings | TrainingSettings) -> None:
         allowed = _CHOICES.get(part.name)
         value = getattr(settings, part.name)
         if allowed and (not isinstance(value, str) or value not in allowed):
-            raise ValueError(f"{part.name} is one of {allowed}, not {value!r:.80}")
+            known = allowed.names if isinstance(allowed, Registry) else allowed
+            hint = "; load the plug-in that registers it first" if isinstance(allowed, Registry) else ""
+            raise ValueError(f"{part.name} is one of {known}, not {value!r:.80}{hint}")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -17,7 +17,6 @@ import pandas as pd
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_object, read_text
 from cirrnb.data.reading import SIMULATED
-from cirrnb.data.scan import STAGES
 from cirrnb.data.spreadsheet import write_csv
 from cirrnb.model.certainty.calibration import CALIBRATION, read_calibration
 from cirrnb.model.certainty.familiarity import FAMILIARITY
@@ -74,17 +73,17 @@ def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).p
             shutil.copyfile(run / name / file, beside / name / file)
     for file in (CALIBRATION, FAMILIARITY):
         shutil.copyfile(run / file, beside / file)
-    write_csv(beside / TRAINING, _nameless(read_predictions(run)))
+    write_csv(beside / TRAINING, _nameless(read_predictions(run), list(model.stages)))
     (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
     (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     return beside.rename(out)
 
 
-def _nameless(predictions: pd.DataFrame) -> pd.DataFrame:
+def _nameless(predictions: pd.DataFrame, stages: list[str]) -> pd.DataFrame:
     """Stage and answer of the training patients, sorted, so that not even their order tells who they are."""
-    told = predictions.dropna(subset=["stage", *STAGES])[["stage", *STAGES]].round(4)
-    return told.sort_values(["stage", *STAGES])
+    told = predictions.dropna(subset=["stage", *stages])[["stage", *stages]].round(4)
+    return told.sort_values(["stage", *stages])
 
 
 def _size(folder: Path) -> int:
@@ -109,11 +108,12 @@ def _card(run: Path, first: TrainedStager, names: list[str], folds: int, drawn: 
     patients = sum(first.config["splits"]["train"].values())
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     settings = json.dumps(first.config["training"], indent=1)
+    sequences = " and ".join(first.stager.settings.sequences)
     return f"""\
 # The model that comes with the package
 
-Estimates the stage of liver cirrhosis (mild, moderate, severe) from T1W and T2W MRI. **Research and education only**:
-not a medical device, no diagnosis. Trained on {origin}.
+Estimates the stage of liver cirrhosis ({first.stager.stages.listed}) from {sequences} MRI.
+**Research and education only**: not a medical device, no diagnosis. Trained on {origin}.
 
 - What: {len(names)} of the {folds} stagers of a cross-validation ({", ".join(names)}), their probabilities averaged.
 - Trained on: cohort "{first.config["cohort"]}", {patients} patients each, drawn by {drawn}.

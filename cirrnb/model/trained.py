@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.stages import StageScale, stage_scale
 from cirrnb.model.certainty.calibration import Calibration, read_calibration
 from cirrnb.model.certainty.familiarity import Familiarity, read_familiarity
-from cirrnb.model.checkpoint import TrainedStager, load_stager
+from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
 
 FOLDS = "folds.json"
 MAX_FOLDS = 50
@@ -42,9 +45,35 @@ class TrainedModel:
         return self.members[0].preparation
 
     @property
+    def stages(self) -> StageScale:
+        """The scale of the stages it tells apart."""
+        return self.members[0].stager.stages
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The sequences it looks at."""
+        return self.members[0].stager.settings.sequences
+
+    def vocabulary(self, sequences: str | None = None) -> dict[str, Any]:
+        """What `cirrnb.read_cohort` takes to read a cohort for this model: `stages` and `sequences`, the latter as
+        named, or the model's."""
+        usual = set(self.sequences) <= set(T1W_T2W)
+        return {"stages": self.stages, "sequences": sequences or (None if usual else self.sequences)}
+
+    @property
     def simulated(self) -> bool:
         """True if one of them was trained on simulated images."""
         return any(member.simulated for member in self.members)
+
+
+def stages_of_run(run: Path | str) -> StageScale:
+    """The scale of the model in a run folder, read from its settings alone; the usual one where there are none.
+
+    Raises InputError for settings that cannot be read.
+    """
+    folder = model_folder(run)
+    config = next((path for path in (folder / CONFIG, folder / "fold-1" / CONFIG) if path.is_file()), None)
+    return stage_scale(read_object(config, "a whole file", "Train again.").get("stages") if config else None)
 
 
 def model_folder(run: Path | str) -> Path:
@@ -72,10 +101,15 @@ def load_model(run: Path | str) -> TrainedModel:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(listed, f"no readable list of folds ({error})", "a whole file", "Train again.") from error
     members = tuple(load_stager(folder / name) for name in names)
-    if len({(member.preparation, member.stager.settings) for member in members}) > 1:
+    kinds = {(one.preparation, one.stager.settings, one.stager.stages, one.stager.sequences) for one in members}
+    if len(kinds) > 1:
         raise InputError(folder, "folds trained otherwise", "folds of one cross-validation", "Train again.")
     return _together(members, folder)
 
 
 def _together(members: tuple[TrainedStager, ...], folder: Path) -> TrainedModel:
-    return TrainedModel(members, folder.resolve().name, read_calibration(folder), read_familiarity(folder))
+    calibration, stages = read_calibration(folder), members[0].stager.stages
+    if calibration is not None and calibration.stages != stages.names:
+        found = f"a calibration of the stages {', '.join(calibration.stages)}"
+        raise InputError(folder, found, stages.listed, "Copy the whole run folder again, or train again.")
+    return TrainedModel(members, folder.resolve().name, calibration, read_familiarity(folder))

@@ -22,8 +22,9 @@ from tqdm import tqdm
 from cirrnb.data.dataset import BagDataset, draw
 from cirrnb.data.errors import InputError
 from cirrnb.data.locking import claimed
+from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import Bag, PreparedCohort
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.model import provenance
 from cirrnb.model.eligibility import staged_patients
 from cirrnb.model.network.batch import Batch, collate
@@ -72,10 +73,12 @@ def train(
     settings, out = settings or TrainingSettings(), Path(out)
     bags = staged_patients(prepared, settings.stager.sequences)
     identity = {
-        "training": asdict(settings),
+        "training": settings.stored(),
         "preparation": asdict(prepared.settings),
         "data": provenance.fingerprint(prepared.bags()),
     }
+    if prepared.stages.names != CIRRHOSIS.names:
+        identity["stages"] = prepared.stages.names
     if out.exists():
         require_same_run(out, identity)
         return out
@@ -98,7 +101,7 @@ def _train(
         unfinished.begin(resume)
     accelerator.wait_for_everyone()
     with torch.random.fork_rng(devices=[]):
-        stager, history = _fit(bags, settings, unfinished, accelerator, progress)
+        stager, history = _fit(bags, prepared.stages, settings, unfinished, accelerator, progress)
     if accelerator.is_main_process:
         told = {
             "versions": provenance.versions(),
@@ -107,6 +110,7 @@ def _train(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "device": accelerator.device.type,
             "processes": accelerator.num_processes,
+            "plugins": loaded_plugins(),
             **unfinished.identity,
         }
         complete = unfinished.folder / "complete"
@@ -118,6 +122,7 @@ def _train(
 
 def _fit(
     bags: dict[str, list[Bag]],
+    stages: StageScale,
     settings: TrainingSettings,
     unfinished: UnfinishedRun,
     accelerator: Accelerator,
@@ -125,14 +130,21 @@ def _fit(
 ) -> tuple[Stager, list[dict[str, Any]]]:
     """Train the epochs that are left; the stager, and a row of the history for each epoch."""
     torch.manual_seed(settings.seed)
-    stager = Stager(settings.stager, fetch=not unfinished.begun)
+    stager = Stager(settings.stager, fetch=not unfinished.begun, stages=stages)
     optimizer = torch.optim.AdamW(stager.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     history = unfinished.restore(stager, optimizer)
-    network, stepper = accelerator.prepare(_Scored(stager, settings.chunk), optimizer)
+    network, stepper = accelerator.prepare(_Scored(stager, settings), optimizer)
     dataset = BagDataset(
-        bags["train"], settings.slices, settings.augmentation, settings.seed, settings.sequence_dropout
+        bags["train"],
+        settings.slices,
+        settings.augmentation,
+        settings.seed,
+        settings.sequence_dropout,
+        stager.sequences,
+        stages,
     )
-    epoch = _Epoch(network, stepper, dataset, settings, class_weights(bags["train"], settings), accelerator)
+    weights = class_weights(bags["train"], settings, stages)
+    epoch = _Epoch(network, stepper, dataset, settings, weights, accelerator, len(stages))
     done, main = len(history), accelerator.is_main_process
     with tqdm(
         initial=done, total=settings.epochs, desc="training", unit="epoch", disable=not (progress and main)
@@ -158,12 +170,14 @@ def _fit(
     return stager, history
 
 
-def class_weights(bags: Sequence[Bag], settings: TrainingSettings) -> torch.Tensor | None:
-    """Weights (3,) of the stages in the loss, in inverse proportion to how many training patients have each and one on
+def class_weights(
+    bags: Sequence[Bag], settings: TrainingSettings, stages: StageScale = CIRRHOSIS
+) -> torch.Tensor | None:
+    """Weights (stages,) in the loss, in inverse proportion to how many training patients have each stage and one on
     average over them; None where all count alike."""
     if settings.balance == "none":
         return None
-    counts = torch.tensor([sum(bag.stage == stage for bag in bags) for stage in STAGES])
+    counts = torch.tensor([sum(bag.stage == stage for bag in bags) for stage in stages])
     return counts.sum() / ((counts > 0).sum() * counts.clamp(min=1))
 
 
@@ -180,14 +194,14 @@ def _watched(history: Sequence[dict[str, Any]], settings: TrainingSettings) -> l
 class _Scored(torch.nn.Module):
     """A stager as accelerate wraps it: one call from a batch to all that training needs of it."""
 
-    def __init__(self, stager: Stager, chunk: int | None):
+    def __init__(self, stager: Stager, settings: TrainingSettings):
         super().__init__()
-        self.stager, self.chunk = stager, chunk
+        self.stager, self.chunk, self.named = stager, settings.chunk, settings.loss
 
     def forward(self, batch: Batch, weights: torch.Tensor | None, focus: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Losses (patients,) and predicted stages (patients,)."""
         said = self.stager.stage(batch, self.chunk)
-        return self.stager.loss(said, batch, weights, focus), said.log_probabilities.argmax(dim=1)
+        return self.stager.loss(said, batch, weights, focus, self.named), said.log_probabilities.argmax(dim=1)
 
 
 @dataclass
@@ -200,6 +214,7 @@ class _Epoch:
     settings: TrainingSettings
     weights: torch.Tensor | None
     accelerator: Accelerator
+    stages: int
 
     def run(self, epoch: int, history: Sequence[dict[str, Any]]) -> dict[str, float]:
         settings, accelerator = self.settings, self.accelerator
@@ -218,7 +233,7 @@ class _Epoch:
             rate = self._rate(epoch * len(steps) + number, settings.epochs * len(steps), history)
             own = len(step[rank::world])
             seen += self._step(batch.to(accelerator.device), own, world / len(step), rate)
-        return {"learning_rate": rate, **_summary("train", gather_object(seen))}
+        return {"learning_rate": rate, **_summary("train", gather_object(seen), self.stages)}
 
     def _rate(self, step: int, steps: int, history: Sequence[dict[str, Any]]) -> float:
         if self.settings.schedule == "one_cycle":
@@ -252,17 +267,17 @@ def _validate(
     seen: Seen = []
     for start in range(0, len(bags), settings.patients_per_step):
         part = bags[start : start + settings.patients_per_step]
-        batch = collate([draw(bag, settings.slices) for bag in part]).to(device)
+        batch = collate([draw(bag, settings.slices, stager.sequences, stager.stages) for bag in part]).to(device)
         said = stager.stage(batch, settings.chunk)
-        seen += _told(stager.loss(said, batch), batch, said.log_probabilities.argmax(dim=1))
-    return _summary("valid", seen)
+        seen += _told(stager.loss(said, batch, loss=settings.loss), batch, said.log_probabilities.argmax(dim=1))
+    return _summary("valid", seen, len(stager.stages))
 
 
 def _told(losses: torch.Tensor, batch: Batch, said: torch.Tensor) -> Seen:
     return list(zip(losses.tolist(), batch.stage.tolist(), said.tolist(), strict=False))
 
 
-def _summary(split: str, seen: Seen) -> dict[str, float]:
+def _summary(split: str, seen: Seen, stages: int) -> dict[str, float]:
     if not seen:
         return {f"{split}_{name}": float("nan") for name in ("loss", "accuracy", "kappa")}
     losses, truth, said = (np.array(part) for part in zip(*seen, strict=True))
@@ -272,5 +287,5 @@ def _summary(split: str, seen: Seen) -> dict[str, float]:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kappa is undefined, NaN, where all truths and all answers are one stage
-        kappa = cohen_kappa_score(truth, said, labels=range(len(STAGES)), weights="quadratic")
+        kappa = cohen_kappa_score(truth, said, labels=range(stages), weights="quadratic")
     return {f"{split}_loss": losses.mean(), f"{split}_accuracy": float((truth == said).mean()), f"{split}_kappa": kappa}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.scan import SEQUENCES
+from cirrnb.data.scan import T1W_T2W
 from cirrnb.run.job import NotebookJob
 
 BASELINE = "whole"
@@ -30,12 +30,12 @@ class Entry:
     name: str
     asks: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    at_test: tuple[str, ...] = SEQUENCES
+    at_test: tuple[str, ...] = T1W_T2W
 
     @property
     def is_trained(self) -> bool:
         """False where the whole stager is asked again."""
-        return self.at_test == SEQUENCES
+        return self.at_test == T1W_T2W
 
 
 # The reference protocol with our backbone: every slice staged by itself, one feature map, no attention.

@@ -9,7 +9,8 @@ import pandas as pd
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import SEQUENCES, Cohort
+from cirrnb.data.scan import T1W_T2W, Cohort
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.evaluation.seeds import spread
@@ -65,7 +66,7 @@ def _tested(run: Path, entry: Entry, cohort: Cohort, prepared: Path | str) -> pd
 
 
 def predict_without(
-    run: Path, told: pd.DataFrame, cohort: Cohort, prepared: Path | str, shown: Sequence[str] = SEQUENCES
+    run: Path, told: pd.DataFrame, cohort: Cohort, prepared: Path | str, shown: Sequence[str] = T1W_T2W
 ) -> pd.DataFrame:
     """What a stager says when it is shown some sequences only.
 
@@ -83,31 +84,34 @@ def predict_without(
     scans = scans.with_splits(dict(zip(told["subject"], told["split"], strict=True)))
     bags = [bag.only(shown) for bag in scans.bags() if bag.subject in set(told["subject"])]
     answers = cirrnb.predict(stager, [bag for bag in bags if bag]).set_index("subject")
-    renewed = ["predicted", "mild", "moderate", "severe", "sequences", "notes"]
+    renewed = ["predicted", *stager.stager.stages, "sequences", "notes"]
     return told.set_index("subject").drop(columns=renewed).join(answers[renewed]).reset_index()[list(told)]
 
 
-def together(answers: Answers) -> dict[str, pd.DataFrame]:
+def together(answers: Answers, stages: StageScale = CIRRHOSIS) -> dict[str, pd.DataFrame]:
     """One table an entry: the mean of its seeds' probabilities, and the stage most probable by it."""
-    return {name: mean_of(tables) for name, tables in answers.items()}
+    return {name: mean_of(tables, stages.names) for name, tables in answers.items()}
 
 
-def entry_tables(answers: Answers, resamples: int = 2000) -> dict[str, pd.DataFrame]:
+def entry_tables(answers: Answers, resamples: int = 2000, stages: StageScale = CIRRHOSIS) -> dict[str, pd.DataFrame]:
     """Each entry's `Evaluation.table`, seeds taken together."""
-    return {name: evaluate(table, resamples=resamples).table for name, table in together(answers).items()}
+    tables = together(answers, stages)
+    return {name: evaluate(table, resamples=resamples, stages=stages).table for name, table in tables.items()}
 
 
-def compare_entries(answers: Answers, resamples: int = 2000) -> pd.DataFrame:
+def compare_entries(answers: Answers, resamples: int = 2000, stages: StageScale = CIRRHOSIS) -> pd.DataFrame:
     """The whole stager less each other entry, on the same test patients, seeds taken together.
 
     As `cirrnb.evaluation.comparison.compare_all`; no rows where there is no other entry.
     """
     if len(answers) < 2:
         return pd.DataFrame()
-    return compare_all(together(answers), BASELINE, resamples=resamples)
+    return compare_all(together(answers, stages), BASELINE, resamples=resamples, stages=stages)
 
 
-def ablation_table(entries: Sequence[Entry], answers: Answers, comparisons: pd.DataFrame) -> pd.DataFrame:
+def ablation_table(
+    entries: Sequence[Entry], answers: Answers, comparisons: pd.DataFrame, stages: StageScale = CIRRHOSIS
+) -> pd.DataFrame:
     """One row an entry: question, kappa and accuracy over seeds, and the paired difference in kappa.
 
     Over seeds stands the mean, with the least and the greatest. The difference is that of `compare_entries`. An entry
@@ -118,7 +122,8 @@ def ablation_table(entries: Sequence[Entry], answers: Answers, comparisons: pd.D
         row = {"asks": entry.asks, "kappa over seeds": "no run", "accuracy over seeds": "no run"}
         if entry.name in answers:
             # The intervals are not shown here, so that a few draws do.
-            seeds = spread([evaluate(table, resamples=100).table for table in answers[entry.name]])
+            tables = [evaluate(table, resamples=100, stages=stages).table for table in answers[entry.name]]
+            seeds = spread(tables)
             row |= {"kappa over seeds": _over(seeds, _KAPPA), "accuracy over seeds": _over(seeds, _ACCURACY)}
         rows[entry.name] = row | _differences(entry.name, comparisons)
     return pd.DataFrame.from_dict(rows, orient="index")

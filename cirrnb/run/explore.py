@@ -111,11 +111,13 @@ def _environment(private: Path, token: str) -> dict[str, str]:
 
 def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
     tell("Reading the model.")
+    from cirrnb.data.plugins import load_plugins
     from cirrnb.model.trained import load_model  # which takes some seconds
 
+    load_plugins(values.get("plugin"))
     model = load_model(values.get("run", "shipped"))
     if values.get("cohort"):
-        people = cirrnb.read_cohort(values["cohort"])
+        people = cirrnb.read_cohort(values["cohort"], **model.vocabulary(values.get("sequences")))
     else:
         tell("No cohort given: a few simulated patients take their place.")
         people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)

@@ -53,7 +53,7 @@ def export(
         For a patient who is not there, a DICOM folder without the series, or a file of another scan in the way.
     """
     model = load_model(run)
-    people = cirrnb.read_cohort(cohort)
+    people = cirrnb.read_cohort(cohort, **model.vocabulary())
     ready = cirrnb.prepare(people, prepared or Path("prepared") / people.name, model.preparation, progress=False)
     bag = _bag({one.subject: one for one in ready.bags()}, patient)
     looked = None if dicom is None else look_through(dicom)

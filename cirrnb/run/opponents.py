@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cirrnb.data.prepared import PreparedCohort
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.measure.biomarkers.cohort import cohort_biomarkers
@@ -94,20 +95,27 @@ def with_their_help(stager: pd.DataFrame, opponents: dict[str, Opponent]) -> dic
     for name, opponent in opponents.items():
         told = opponent.predictions
         tables[name] = told[told["subject"].isin(stager["subject"])]
-    for helper in ("biomarkers, logistic regression", "radiomics T1W and T2W, logistic regression"):
+    radiomics = [name for name in opponents if name.startswith("radiomics ") and name.endswith(", logistic regression")]
+    of_all = sorted(radiomics, key=lambda name: name.count(" and "))[-1:]  # those of all sequences
+    for helper in ("biomarkers, logistic regression", *of_all):
         if helper in opponents:
-            tables[f"{STAGER} with {helper.partition(',')[0]}"] = together(stager, opponents[helper].predictions)
+            helped = together(stager, opponents[helper].predictions, opponents[helper].stages)
+            tables[f"{STAGER} with {helper.partition(',')[0]}"] = helped
     return tables
 
 
-def opponent_tables(answers: dict[str, pd.DataFrame], resamples: int = 2000) -> dict[str, pd.DataFrame]:
+def opponent_tables(
+    answers: dict[str, pd.DataFrame], resamples: int = 2000, stages: StageScale = CIRRHOSIS
+) -> dict[str, pd.DataFrame]:
     """`Evaluation.table` of each, on the test patients."""
-    return {name: evaluate(table, resamples=resamples).table for name, table in answers.items()}
+    return {name: evaluate(table, resamples=resamples, stages=stages).table for name, table in answers.items()}
 
 
-def compare_opponents(answers: dict[str, pd.DataFrame], resamples: int = 2000) -> pd.DataFrame:
+def compare_opponents(
+    answers: dict[str, pd.DataFrame], resamples: int = 2000, stages: StageScale = CIRRHOSIS
+) -> pd.DataFrame:
     """The stager less each of the others; as `compare_all`, p corrected for all of them."""
-    return compare_all(answers, STAGER, resamples=resamples)
+    return compare_all(answers, STAGER, resamples=resamples, stages=stages)
 
 
 def best(tables: dict[str, pd.DataFrame], among: Sequence[str], metric: str = "quadratic weighted kappa") -> str:

@@ -27,6 +27,12 @@ def segment(
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="MRSegmentator: one of its five networks.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="MRSegmentator: without a graphics card.")] = False,
+    stages: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Stages in order (F0,F1,F2,F3,F4) or a JSON file of them.")
+    ] = None,
+    sequences: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: T1W,T2W]")
+    ] = None,
 ) -> None:
     """Segment liver and organs, and check every scan.
 
@@ -36,6 +42,7 @@ def segment(
     """
     from tqdm.auto import tqdm
 
+    from cirrnb.data.reading import read_cohort
     from cirrnb.segmentation.checks import PASSED
     from cirrnb.segmentation.cohort import add_masks, segment_one
 
@@ -48,7 +55,7 @@ def segment(
         typer.echo(f"Written: {found['mask']}\nWritten: {found['organs']}")
         return
     made = add_masks(
-        cohort,
+        read_cohort(cohort, stages=stages, sequences=sequences),
         out,
         network=network,
         program=program,
@@ -142,12 +149,18 @@ def export(
     run: Annotated[str, typer.Option(help="Folder of a trained stager, or the model of the package.")] = "shipped",
     method: Annotated[str, typer.Option(help="The map to write.")] = "integrated_gradients",
     prepared: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Prepared scans, as for explore.")] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
+    ] = None,
 ) -> None:
     """Write a patient's liver mask and map for other programs: NIfTI, and with --dicom DICOM segmentation objects.
 
     Segmentation objects carry the patient's name as the DICOM series does that they point at.
     """
+    from cirrnb.data.plugins import load_plugins
     from cirrnb.run.export import export as export_case
+
+    load_plugins(plugin)
 
     for path in export_case(
         cohort, out, patient, dicom=dicom, run=run, method=method, prepared=prepared, tell=typer.echo

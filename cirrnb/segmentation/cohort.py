@@ -70,7 +70,7 @@ class _Drawn:
 
 
 def add_masks(
-    cohort: Path | str,
+    cohort: Cohort | Path | str,
     out: Path | str,
     *,
     network: Path | str | None = None,
@@ -99,7 +99,7 @@ def add_masks(
     InputError
         If the network or the program cannot be used, no scan lacks what it draws, or `out` holds a table already.
     """
-    people, out = read_cohort(cohort), Path(out)
+    people, out = cohort if isinstance(cohort, Cohort) else read_cohort(cohort), Path(out)
     with claimed(out):
         return _add(people, out, network, program, options, workers, progress)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data.nifti.volume import read_volume
-from cirrnb.data.scan import Scan
+from cirrnb.data.scan import T1W_T2W, Scan
 from cirrnb.segmentation.checks import PASSED, Check, Checker, load_checker, worst
 from cirrnb.segmentation.pairs import Labelled, compare
 
@@ -38,14 +38,15 @@ def judge(scans: Sequence[Scan], outcomes: Mapping[str, Mapping[str, Any]], chec
         path of the map of the organs.
     """
     found: dict[str, list[Check]] = {}
-    patients: dict[str, list[Scan]] = {}
+    patients: dict[str, dict[str, Scan]] = {}
     for scan in scans:
         outcome = outcomes.get(scan.name, {})
         if "observed" not in outcome:
             continue
         found[scan.name] = checker.check_scan(known(outcome["observed"]), scan.sequence, scan.mask is not None)
-        patients.setdefault(scan.subject, []).append(scan)
-    for both in patients.values():
+        patients.setdefault(scan.subject, {})[scan.sequence] = scan
+    for found_scans in patients.values():
+        both = [found_scans[name] for name in T1W_T2W if name in found_scans]  # the sequences that pairs were fitted on
         if len(both) == 2 and all("organs" in outcomes[scan.name] for scan in both):
             check = checker.check_pair(
                 compare(*(_labelled(scan, Path(outcomes[scan.name]["organs"])) for scan in both))

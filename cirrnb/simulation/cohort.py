@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_text
 from cirrnb.data.reading import read_cohort
-from cirrnb.data.scan import STAGES, Cohort
+from cirrnb.data.scan import Cohort
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.simulation.patients import Plan, draw_patient, plan, plan_from, row
 from cirrnb.simulation.scans import scanner, simulate_scan, write
@@ -238,7 +239,7 @@ def _write_tables(out: Path, plans: Sequence[Plan]) -> None:
     header = ["Patient ID", "Age", "Gender", "Radiological Evaluation"]
 
     def line(one: dict[str, Any], listed: bool = True) -> list[Any]:
-        code = STAGES.index(one["stage"]) + 1 if listed else ""
+        code = CIRRHOSIS.index(one["stage"]) + 1 if listed else ""
         return [one["patient"], one["age"], _gender(one), code]
 
     folder = out / "Metadata"
@@ -254,7 +255,7 @@ def _write_tables(out: Path, plans: Sequence[Plan]) -> None:
     well = [[one["patient"], one["age"], _gender(one)] for one in rows if one["source"] == "healthy"]
     if well:
         _write_csv(folder / "Healthy_demographics.csv", ["ID", "Age", "Gender"], well)
-    stages = "".join(f"{number} = {stage}\n" for number, stage in enumerate(STAGES, start=1))
+    stages = "".join(f"{number} = {stage}\n" for number, stage in enumerate(CIRRHOSIS, start=1))
     (folder / "labels.txt").write_text(f"Radiological Evaluation\n{stages}", encoding="utf-8")
     signs = "".join(f"{number} = {sign}\n" for number, sign in enumerate(SIGNS, start=1))
     (out / "evidence" / "labels.txt").write_text(f"0 = as the twin without signs\n{signs}", encoding="utf-8")

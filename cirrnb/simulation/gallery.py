@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.reading import read_cohort
-from cirrnb.data.scan import SEQUENCES, STAGES, Scan
+from cirrnb.data.scan import T1W_T2W, Scan
+from cirrnb.data.stages import CIRRHOSIS
 
 WINDOW = (0.5, 99.6)
 """Percentiles of a slice that become black and white, for real and simulated ones alike."""
@@ -43,8 +44,8 @@ def simulated_panels(root: Path | str, patients: int = 2, shares: Sequence[float
     if not cohort.simulated:
         raise InputError(root, "no SIMULATED.txt", "a simulated cohort", "Simulate one: cirrnb simulate.")
     panels = []
-    for sequence in SEQUENCES:
-        for stage in STAGES:
+    for sequence in T1W_T2W:
+        for stage in CIRRHOSIS:
             chosen = cohort.select(sequence=sequence, stage=stage).scans[:patients]
             panels += [panel for scan in chosen for panel in _panels(scan, shares)]
     return panels
@@ -76,7 +77,7 @@ def real_panels(folder: Path | str) -> list[Panel]:
     for row in pd.read_csv(folder / "index.csv").to_dict("records"):
         image = np.asarray(Image.open(folder / row["file"]).convert("L")).T
         mask = np.asarray(Image.open(folder / row["mask"]).convert("L")).T > 127
-        stage = STAGES[int(row["stage"]) - 1]
+        stage = CIRRHOSIS[int(row["stage"]) - 1]
         name = "unknown" if pd.isna(row["patient_id"]) else str(int(row["patient_id"]))
         panels.append(Panel(f"real T2W {stage}, patient {name}", windowed(image), mask, 1.0))
     return panels

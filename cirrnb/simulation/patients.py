@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import norm
 
-from cirrnb.data.scan import SEQUENCES, SPLITS, STAGES
+from cirrnb.data.scan import SPLITS, T1W_T2W
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.simulation import liver, organs, published
 from cirrnb.simulation.body import HIDDEN, Body, draw_body
 from cirrnb.simulation.signs import Latent, draw_latent, thresholds
@@ -50,8 +51,7 @@ def plan(scale: str, patients: int | None, healthy: int | None, seed: int) -> li
         ]
     ids = published.HEALTHY[: len(published.HEALTHY) if healthy is None and scale != "small" else healthy or 0]
     return plans + [
-        Plan(HEALTHY_STREAM + order, str(number), "healthy", dict.fromkeys(SEQUENCES))
-        for order, number in enumerate(ids)
+        Plan(HEALTHY_STREAM + order, str(number), "healthy", dict.fromkeys(T1W_T2W)) for order, number in enumerate(ids)
     ]
 
 
@@ -64,8 +64,7 @@ def _drawn(patients: int, seed: int) -> list[Plan]:
     cuts = [SPLITS[0]] * (patients - 2 * held) + [SPLITS[1]] * held + [SPLITS[2]] * held
     splits = dict(zip(order, cuts, strict=True))
     return [
-        Plan(index, patient, "cirrhotic", dict.fromkeys(SEQUENCES, splits[patient]))
-        for index, patient in enumerate(ids)
+        Plan(index, patient, "cirrhotic", dict.fromkeys(T1W_T2W, splits[patient])) for index, patient in enumerate(ids)
     ]
 
 
@@ -117,10 +116,10 @@ def _liver_volume(severity: float, own: float) -> float:
     first, second = thresholds()
     cuts = (0.0, norm.cdf(first), norm.cdf(second), 1.0)
     middles = [norm.ppf((a + b) / 2) for a, b in pairwise(cuts)]
-    medians = [np.log(published.LIVER_VOLUME[stage]) for stage in STAGES]
+    medians = [np.log(published.LIVER_VOLUME[stage]) for stage in CIRRHOSIS]
     middles.append(2 * middles[-1] - middles[-2])
     medians.append(2 * medians[-1] - medians[-2])
-    spreads = [published.LIVER_VOLUME_SPREAD[stage] for stage in (*STAGES, STAGES[-1])]
+    spreads = [published.LIVER_VOLUME_SPREAD[stage] for stage in (*CIRRHOSIS, CIRRHOSIS[-1])]
     median, spread = np.interp(severity, middles, medians), np.interp(severity, middles, spreads)
     return float(np.clip(np.exp(median + spread * np.clip(own, -2.5, 2.5)), 480, 3200))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 
 
 def _ids(text: str) -> tuple[int, ...]:
@@ -160,5 +160,5 @@ def places() -> list[Place]:
 
 
 def _deal(random: np.random.Generator, patients: list[int], counts: tuple[int, ...]) -> dict[int, str]:
-    names = [stage for stage, count in zip(STAGES, counts, strict=True) for _ in range(count)]
+    names = [stage for stage, count in zip(CIRRHOSIS, counts, strict=True) for _ in range(count)]
     return dict(zip(patients, random.permutation(names).tolist(), strict=True))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from cirrnb.data.grid import Grid
-from cirrnb.data.scan import SEQUENCES
+from cirrnb.data.scan import T1W_T2W
 from cirrnb.simulation import published
 from cirrnb.simulation.body import HALF_DEPTH, HALF_WIDTH, Body
 from cirrnb.simulation.patients import Patient
@@ -51,7 +51,7 @@ def simulate_scan(
     patient: Patient, sequence: str, seed: int, scale: str, name: str, twins: bool, organs: bool = False
 ) -> Simulated:
     """One scan of a patient on scanner `name`; `organs` adds a map of the organs' labels."""
-    order = SEQUENCES.index(sequence)
+    order = T1W_T2W.index(sequence)
     random = np.random.default_rng([seed, patient.plan.index, 4, order])
     protocol = draw_protocol(random, sequence, SCANNERS[name])
     sampling = draw_sampling(random, patient.body, sequence, scale)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 
 READER_NOISE = 0.12
 """Standard deviation of the reader's disagreement, in standard deviations of severity."""
@@ -83,7 +83,7 @@ class Latent:
     ----------
     severity : standard normal.
     impression : severity as the reader saw it.
-    stage : one of `STAGES`.
+    stage : one of `CIRRHOSIS`.
     channels : name -> value in standard deviations.
     """
 
@@ -103,7 +103,7 @@ def draw_latent(random: np.random.Generator, stage: str | None = None) -> Latent
     while True:
         severity = random.standard_normal(1)
         impression = float(severity[0] + READER_NOISE * random.standard_normal())
-        given = STAGES[int(np.searchsorted(thresholds(), impression))]
+        given = CIRRHOSIS[int(np.searchsorted(thresholds(), impression))]
         if stage is None or given == stage:
             break
     values = draw_channels(random, severity)[0]

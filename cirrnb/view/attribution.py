@@ -14,18 +14,16 @@ from plotly.subplots import make_subplots
 from scipy.ndimage import gaussian_filter
 
 from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.slices import Slice, montage
-from cirrnb.view.theme import ACCENT, INK, MUTED, finish
+from cirrnb.view.theme import ACCENT, INK, MUTED, finish, sequence_colours
 
 SMOOTHING = 3.0
 """mm, standard deviation by which a map is smoothed within the slice before it is shown."""
 
 STRONGEST = 99.5
 """Percentile of a map's size that gets the full colour, the same on all slices of a figure."""
-
-SEQUENCE_COLOURS = {"T1W": ACCENT, "T2W": "#9A6324"}
 
 
 def attribution_montage(bag: Bag, explanation: Explanation, *, count: int = 3) -> go.Figure:
@@ -94,8 +92,9 @@ def drawn(explanation: Explanation) -> Drawn:
 def share_profile(bag: Bag, explanation: Explanation) -> go.Figure:
     """What each slice adds to the score, by height in the body, beside how much attention the stager paid to it."""
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05, column_widths=[0.6, 0.4])
+    palette = sequence_colours(explanation.shares.slices)
     for name, shares in explanation.shares.slices.items():
-        heights, colour = bag.scans[name].positions, SEQUENCE_COLOURS[name]
+        heights, colour = bag.scans[name].positions, palette[name]
         figure.add_scatter(
             x=shares,
             y=heights,
@@ -179,7 +178,9 @@ def sign_figure(effects: pd.DataFrame, attributed: pd.DataFrame, *, method: str,
     return finish(figure, title, simulated=simulated, height=120 + 44 * max(len(both), 1))
 
 
-def stage_signs_figure(table: pd.DataFrame, *, method: str, simulated: bool) -> go.Figure:
+def stage_signs_figure(
+    table: pd.DataFrame, *, method: str, simulated: bool, stages: StageScale = CIRRHOSIS
+) -> go.Figure:
     """What a stager uses of each sign in each stage, beside what a method attributes to the sign's voxels.
 
     `table` as `cirrnb.explanation.truth.signs_by_stage` returns, one panel a stage, all of one scale; how many patients
@@ -187,7 +188,7 @@ def stage_signs_figure(table: pd.DataFrame, *, method: str, simulated: bool) -> 
     """
     if table.empty:
         raise ValueError("nothing to draw: no patient shows a sign")
-    shown = [stage for stage in STAGES if (table["stage"] == stage).any()]
+    shown = [stage for stage in stages if (table["stage"] == stage).any()]
     figure = make_subplots(
         1,
         len(shown),

@@ -6,14 +6,15 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.view.forest import BEHIND, WIDTH, beside, reach
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish
 
-_SIZES = (("one", "one stage", ACCENT), ("two", "two stages", "#9DB8CC"), ("three", "all three", "#E1E8ED"))
+_SHADES = (ACCENT, "#9DB8CC", "#C3D3DF", "#D3DEE6", "#E1E8ED")
 _ALL = "all"
 
 
-def reliability_diagram(table: pd.DataFrame, *, simulated: bool) -> go.Figure:
+def reliability_diagram(table: pd.DataFrame, *, simulated: bool, stages: StageScale = CIRRHOSIS) -> go.Figure:
     """How often the stager was right among patients for whom it was about as sure.
 
     `table` as `cirrnb.evaluation.reliability.reliability_table` returns: one row a bin with from, to, n, confidence,
@@ -46,8 +47,8 @@ def reliability_diagram(table: pd.DataFrame, *, simulated: bool) -> go.Figure:
         col=1,
     )
     _patients_by_confidence(figure, table)
-    # Three stages: nobody's most probable one has less than a third.
-    figure.update_xaxes(range=[28, 102], dtick=10)
+    # Of three stages nobody's most probable one has less than a third.
+    figure.update_xaxes(range=[100 // len(stages) - 5, 102], dtick=10)
     figure.update_xaxes(title_text="confidence: probability of the stage that was answered (%)", row=2, col=1)
     figure.update_yaxes(range=[-3, 103], dtick=20, title_text="staged right (%)", row=1, col=1)
     title = "How sure it is, and how often right"
@@ -103,7 +104,10 @@ def set_table(table: pd.DataFrame) -> pd.DataFrame:
         "patients": table["n"],
         "set holds the true stage (95 % interval)": [_percent(*row) for row in values],
         "stages in a set": [f"{size:.1f}" if size == size else "" for size in table["mean_size"]],
-        **{words: [f"{share:.0%}" if share == share else "" for share in table[name]] for name, words, _ in _SIZES},
+        **{
+            words: [f"{share:.0%}" if share == share else "" for share in table[name]]
+            for name, words, _ in _sizes(table)
+        },
     }
     return pd.DataFrame(shown).set_index(pd.Index([_label(stage) for stage in table["stage"]]))
 
@@ -127,7 +131,7 @@ def _patients_by_confidence(figure: go.Figure, table: pd.DataFrame) -> None:
 
 
 def _sizes_of_sets(figure: go.Figure, told: pd.DataFrame, names: list[str]) -> None:
-    for column, words, colour in _SIZES:
+    for column, words, colour in _sizes(told):
         share = 100 * told[column]
         figure.add_bar(
             x=share,
@@ -145,6 +149,17 @@ def _sizes_of_sets(figure: go.Figure, told: pd.DataFrame, names: list[str]) -> N
             row=1,
             col=2,
         )
+
+
+def _sizes(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Column, words and shade for each size that a set may have."""
+    names = [str(name) for name in table.columns[list(table.columns).index("mean_size") + 1 :]]
+    told = []
+    for place, name in enumerate(names):
+        words = "one stage" if not place else f"all {name}" if place == len(names) - 1 else f"{name} stages"
+        shade = _SHADES[-1] if place and place == len(names) - 1 else _SHADES[min(place, len(_SHADES) - 2)]
+        told.append((name, words, shade))
+    return told
 
 
 def _label(stage: str) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.view.forest import reach, words
 from cirrnb.view.theme import ACCENT, GRID, INK, MUTED, finish
 
@@ -17,15 +17,15 @@ HEADLINE = ("quadratic weighted kappa", "accuracy", "balanced accuracy")
 _WHITE_TO_ACCENT = [[0, "#FFFFFF"], [1, ACCENT]]
 
 
-def confusion_matrix(counts: ArrayLike, *, simulated: bool) -> go.Figure:
+def confusion_matrix(counts: ArrayLike, *, simulated: bool, stages: StageScale = CIRRHOSIS) -> go.Figure:
     """How many patients of each stage were given which stage, with the share of the true stage.
 
-    `counts` is (3, 3), rows the radiologist's stage, columns the predicted one, both mild, moderate, severe.
+    `counts` is (stages, stages), rows the radiologist's stage, columns the predicted one, in the order of the scale.
     Raises ValueError for another shape.
     """
     matrix = np.asarray(counts, dtype=int)
-    if matrix.shape != (3, 3):
-        raise ValueError(f"a confusion matrix of the three stages is (3, 3), not {matrix.shape}")
+    if matrix.shape != (len(stages), len(stages)):
+        raise ValueError(f"a confusion matrix of {len(stages)} stages is square, not {matrix.shape}")
     totals = matrix.sum(axis=1, keepdims=True)
     share = np.divide(100 * matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
     cells = [
@@ -35,8 +35,8 @@ def confusion_matrix(counts: ArrayLike, *, simulated: bool) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=share,
-            x=list(STAGES),
-            y=[f"{stage}<br>n = {total}" for stage, total in zip(STAGES, totals[:, 0], strict=True)],
+            x=list(stages),
+            y=[f"{stage}<br>n = {total}" for stage, total in zip(stages, totals[:, 0], strict=True)],
             text=cells,
             texttemplate="%{text}",
             textfont={"size": 15},
@@ -119,18 +119,18 @@ def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
     ).set_index(pd.Index(metrics["metric"].to_list()))
 
 
-def mistaken_patients(predictions: pd.DataFrame) -> pd.DataFrame:
+def mistaken_patients(predictions: pd.DataFrame, stages: StageScale = CIRRHOSIS) -> pd.DataFrame:
     """The patients given another stage than the radiologist's, worst first, as a table to read.
 
-    `predictions` has one row a patient, as `cirrnb.predict` returns.
+    `predictions` has one row a patient, as `cirrnb.predict` returns; `stages` is the scale.
     """
     staged = predictions.dropna(subset=["stage", "predicted"])
     wrong = staged[staged["stage"] != staged["predicted"]].copy()
-    wrong["off by"] = (wrong["predicted"].map(STAGES.index) - wrong["stage"].map(STAGES.index)).abs()
+    wrong["off by"] = (wrong["predicted"].map(stages.index) - wrong["stage"].map(stages.index)).abs()
     wrong["sure"] = [float(row[row["predicted"]]) for _, row in wrong.iterrows()]
     wrong = wrong.sort_values(["off by", "sure"], ascending=False)
-    shown = wrong[["subject", "stage", "predicted", "off by", *STAGES, "sequences"]].rename(
-        columns={"stage": "radiologist's stage", **{stage: f"p({stage})" for stage in STAGES}}
+    shown = wrong[["subject", "stage", "predicted", "off by", *stages, "sequences"]].rename(
+        columns={"stage": "radiologist's stage", **{stage: f"p({stage})" for stage in stages}}
     )
     return shown.set_index("subject").rename_axis(None).round(2)
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.measure.measurement import Measurement
 from cirrnb.model.prediction import Prediction
@@ -29,7 +28,7 @@ def head(bag: Bag, *, simulated: bool, learnt: bool = False) -> Piece:
     The recorded stage comes with the answer: images are looked at first.
     """
     people = [f"{bag.age:.0f} years" if bag.age is not None else "age unknown", bag.sex or "sex unknown"]
-    scans = [_scan_words(name, bag.scans.get(name)) for name in SEQUENCES]
+    scans = [_scan_words(name, bag.scans.get(name)) for name in bag.sequences]
     warning = f" {told}" if (told := banner(simulated, learnt)) else ""
     return Piece(
         f"<p class='who'>Patient <b><bdi>{escape(bag.subject)}</bdi></b>, {escape(', '.join(people))}</p>"

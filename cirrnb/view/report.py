@@ -5,11 +5,18 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import StageScale, stage_scale
 from cirrnb.view.piece import Piece
-from cirrnb.view.theme import STAGE_COLOURS, finish
+from cirrnb.view.theme import finish
 
-CERTAINTY = {"one stage": 1.0, "two stages": 0.55, "any stage": 0.25, "not calibrated": 0.55}
+CERTAINTY = {
+    "one stage": 1.0,
+    "two stages": 0.55,
+    "three stages": 0.45,
+    "several stages": 0.35,
+    "any stage": 0.25,
+    "not calibrated": 0.55,
+}
 """What a set of stages says, the surest first, and how strongly it is drawn."""
 
 _FIRST = 20
@@ -28,18 +35,33 @@ def counts(made: pd.DataFrame, failed: pd.DataFrame) -> Piece:
     return Piece("".join(f"<div><b>{number}</b><span>{words}</span></div>" for number, words in told), "counts")
 
 
+def certainty_of(possible: int, stages: int) -> str:
+    """What a set of so many stages says: a name among `CERTAINTY`; 0 stands for no set."""
+    if not possible:
+        return "not calibrated"
+    named = {1: "one stage", 2: "two stages", 3: "three stages"}
+    return "any stage" if possible == stages else named.get(possible, "several stages")
+
+
+def scale_of(made: pd.DataFrame) -> StageScale:
+    """The scale of a report's summary, from its columns between predicted and set."""
+    names = [str(name) for name in made]
+    return stage_scale(names[names.index("predicted") + 1 : names.index("set")])
+
+
 def stages_figure(made: pd.DataFrame, *, simulated: bool) -> go.Figure:
     """Patients by the most probable stage, by how many stages are possible."""
+    stages = scale_of(made)
     figure = go.Figure()
     for certainty, strength in CERTAINTY.items():
         rows = made[made["certainty"] == certainty]
         if len(rows):
             figure.add_bar(
-                y=list(STAGES),
-                x=[int((rows["predicted"] == stage).sum()) for stage in STAGES],
-                name=f"{certainty} possible" if certainty in ("one stage", "two stages", "any stage") else certainty,
+                y=list(stages),
+                x=[int((rows["predicted"] == stage).sum()) for stage in stages],
+                name=certainty if certainty == "not calibrated" else f"{certainty} possible",
                 orientation="h",
-                marker={"color": [STAGE_COLOURS[stage] for stage in STAGES]},
+                marker={"color": list(stages.colours)},
                 opacity=strength,
             )
     figure.update_layout(barmode="stack", legend_traceorder="normal")
@@ -50,7 +72,7 @@ def stages_figure(made: pd.DataFrame, *, simulated: bool) -> go.Figure:
 
 def look_first(made: pd.DataFrame) -> pd.DataFrame:
     """Patients with flags, then those of whom nothing is ruled out, the least sure first; at most 20."""
-    doubt = made[["mild", "moderate", "severe"]].max(axis=1)
+    doubt = made[list(scale_of(made))].max(axis=1)
     told = made.assign(doubt=doubt, flagged=made["flags"].notna())
     told = told[told["flagged"] | (told["certainty"] == "any stage")]
     told = told.sort_values(["flagged", "doubt"], ascending=[False, True], kind="stable").head(_FIRST)
@@ -61,8 +83,9 @@ def look_first(made: pd.DataFrame) -> pd.DataFrame:
 def recorded_table(made: pd.DataFrame) -> pd.DataFrame:
     """Recorded stages as rows, the most probable ones as columns; number of patients."""
     known = made.dropna(subset=["stage"])
+    stages = list(scale_of(made))
     crossed = pd.crosstab(known["stage"], known["predicted"])
-    return crossed.reindex(index=list(STAGES), columns=list(STAGES), fill_value=0).rename_axis(
+    return crossed.reindex(index=stages, columns=stages, fill_value=0).rename_axis(
         index="recorded", columns="most probable"
     )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.scan import SEQUENCES, STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.view.images import grey_picture, outline_picture, overlay_picture
 from cirrnb.view.theme import INK, MUTED, finish
 
@@ -62,10 +62,10 @@ def widest_slice(prepared: PreparedScan, label: str = "") -> Slice:
     )
 
 
-def examples(bags: Sequence[Bag], per_stage: int = 1) -> dict[str, list[Slice | None]]:
+def examples(bags: Sequence[Bag], per_stage: int = 1, stages: StageScale = CIRRHOSIS) -> dict[str, list[Slice | None]]:
     """Rows for a montage: patients of each stage, those with the most sequences first, where the liver is widest."""
     shown: list[Bag] = []
-    for stage in STAGES:
+    for stage in stages:
         of_stage = [bag for bag in bags if bag.stage == stage]
         shown += sorted(of_stage, key=lambda bag: len(bag.missing))[:per_stage]
     return {
@@ -73,7 +73,7 @@ def examples(bags: Sequence[Bag], per_stage: int = 1) -> dict[str, list[Slice | 
             widest_slice(bag.scans[sequence], f"{bag.stage}, patient {bag.patient}") if sequence in bag.scans else None
             for bag in shown
         ]
-        for sequence in SEQUENCES
+        for sequence in dict.fromkeys(name for bag in shown for name in bag.sequences)
         if any(sequence in bag.scans for bag in shown)
     }
 

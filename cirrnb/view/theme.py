@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import plotly.graph_objects as go
 
-STAGE_COLOURS = {"mild": "#004488", "moderate": "#DDAA33", "severe": "#BB5566"}
-"""Paul Tol's high-contrast scheme (Colour Schemes, SRON/EPS/TN/09-002, 2021): told apart with any colour vision and in
-grey."""
+from cirrnb.data.stages import CIRRHOSIS
 
 UNSTAGED = "#BBBBBB"
 INK = "#1F2933"
 MUTED = "#5B6770"
 GRID = "#E4E7EB"
 ACCENT = "#33658A"
+_FURTHER = ("#7A4F9E", "#3A7D44", "#A6487B", "#5F6B2D", "#2E7F8F", "#8A8D91")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 SIMULATED = "simulated cohort"
@@ -45,7 +46,7 @@ TEMPLATE = go.layout.Template(
         },
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
-        "colorway": [ACCENT, *STAGE_COLOURS.values()],
+        "colorway": [ACCENT, *CIRRHOSIS.colours],
         "margin": {"l": 70, "r": 24, "t": 56, "b": 56},
         "legend": {
             "orientation": "h",
@@ -66,6 +67,18 @@ TEMPLATE = go.layout.Template(
 
 
 _LEGEND_HEIGHT = 26
+
+
+def sequence_colours(names: Iterable[str]) -> dict[str, str]:
+    """Sequence -> colour, in the order given; T1W and T2W have the same in every figure."""
+    usual, further = {"T1W": ACCENT, "T2W": "#9A6324"}, iter(_FURTHER)
+    return {name: usual.get(name) or next(further, MUTED) for name in names}
+
+
+def on_colour(colour: str) -> str:
+    """Black or white, whichever is read more easily on a colour "#rrggbb"."""
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else "white"
 
 
 def finish(figure: go.Figure, title: str, *, simulated: bool, height: int) -> go.Figure:

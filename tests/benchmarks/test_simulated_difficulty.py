@@ -24,7 +24,7 @@ from cirrnb.data import splits
 from cirrnb.data.augmentation import Augmentation
 from cirrnb.data.dataset import BagDataset, draw
 from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model.network.backbone import MEAN, STANDARD_DEVIATION, build_backbone
 from cirrnb.model.network.batch import collate
 from cirrnb.model.schedule import one_cycle, steps_of_epoch
@@ -60,7 +60,7 @@ def test_age_sex_and_liver_volume_tell_little(root: Path) -> None:
     folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=20, random_state=0)
     accuracy = cross_val_score(model, features, latent["stage"], cv=folds).mean()
     majority = latent["stage"].value_counts(normalize=True).max()
-    volumes = latent.groupby("stage")["liver_volume_ml"].median().reindex(list(STAGES)).round().to_dict()
+    volumes = latent.groupby("stage")["liver_volume_ml"].median().reindex(list(CIRRHOSIS)).round().to_dict()
     print(f"\nfloor: accuracy {accuracy:.3f}, majority {majority:.3f}, liver volume medians {volumes}")
     assert accuracy < 0.50
 
@@ -95,7 +95,9 @@ def test_the_reference_slice_protocol_lands_where_it_did_on_real_patients(
 def _train(prepared: PreparedCohort) -> torch.nn.Module:
     torch.manual_seed(0)
     backbone, features, _ = build_backbone(BACKBONE, pretrained=False)
-    model = torch.nn.Sequential(backbone, torch.nn.Linear(features, len(STAGES))).to(memory_format=torch.channels_last)
+    model = torch.nn.Sequential(backbone, torch.nn.Linear(features, len(CIRRHOSIS))).to(
+        memory_format=torch.channels_last
+    )
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
     dataset = BagDataset(prepared.bags(split="train"), SLICES, Augmentation(), seed=0)
     for epoch in range(EPOCHS):

@@ -20,7 +20,7 @@ import pytest
 import cirrnb
 from cirrnb.data import splits
 from cirrnb.data.prepared import PreparationSettings, PreparedCohort
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.seeds import spread
@@ -172,7 +172,7 @@ def test_shuffled_stages_teach_nothing(home: Path) -> None:
         scans = tuple(
             replace(one, scan=replace(one.scan, stage=str(drawn[one.scan.subject])))
             for one in development.scans
-            if str(drawn[one.scan.subject]) in STAGES
+            if str(drawn[one.scan.subject]) in CIRRHOSIS
         )
         shuffled = replace(development, scans=scans).with_splits({one: chosen.get(one, "test") for one in subjects})
         settings = TrainingSettings.preset("demo", epochs=3, slices=2, seed=seed)

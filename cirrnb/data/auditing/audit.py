@@ -16,6 +16,7 @@ from cirrnb.data.auditing.tables import audit_tables
 from cirrnb.data.errors import listed
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.stages import StageScale
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
 
 if TYPE_CHECKING:
@@ -69,7 +70,14 @@ class Audit:
         return "\n\n".join(parts) + "\n"
 
 
-def audit(cohort: Cohort | Path | str, *, workers: int | None = None, progress: bool = True) -> Audit:
+def audit(
+    cohort: Cohort | Path | str,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+    stages: StageScale | Sequence[str] | str | None = None,
+    sequences: Sequence[str] | str | None = None,
+) -> Audit:
     """Read every scan and mask of a cohort once and tell what is in them and what is wrong with them.
 
     Parameters
@@ -78,6 +86,7 @@ def audit(cohort: Cohort | Path | str, *, workers: int | None = None, progress: 
     workers : processes at work; None takes one a processor, 1 works in this process. Each takes the memory of one
         scan and a third of it.
     progress : show a progress bar.
+    stages, sequences : as `cirrnb.read_cohort` takes them, where a path is given.
 
     Raises
     ------
@@ -87,10 +96,10 @@ def audit(cohort: Cohort | Path | str, *, workers: int | None = None, progress: 
     if not isinstance(cohort, Cohort):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the problems stand among the findings
-            cohort = read_cohort(cohort, on_problem="skip")
+            cohort = read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
     scans = _table(cohort, _examined(cohort.scans, workers, progress))
-    tables = audit_tables(scans)
-    ties = confounds(scans, _further(cohort))
+    tables = audit_tables(scans, cohort.stages)
+    ties = confounds(scans, _further(cohort), cohort.sequences)
     return Audit(cohort, scans, tables, ties, audit_findings(cohort, scans, tables, ties))
 
 

@@ -6,12 +6,12 @@ scanner, can learn the file instead of the disease.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cirrnb.data.scan import SEQUENCES
+from cirrnb.data.scan import T1W_T2W
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ correction over everything that was compared. Weaker ties exist in any real coho
 COLUMNS = ("sequence", "tells", "trait", "measure", "strength", "p", "confound", "words")
 
 
-def confounds(scans: pd.DataFrame, further: tuple[str, ...] = ()) -> pd.DataFrame:
+def confounds(scans: pd.DataFrame, further: tuple[str, ...] = (), sequences: Sequence[str] = T1W_T2W) -> pd.DataFrame:
     """Every acquisition trait of an audit's scans against source and stage, one sequence at a time.
 
     `further` names columns with few different values that are traits too (scanner, site). Columns of the table:
@@ -48,7 +48,7 @@ def confounds(scans: pd.DataFrame, further: tuple[str, ...] = ()) -> pd.DataFram
     import pandas as pd
 
     rows = []
-    for sequence in SEQUENCES:
+    for sequence in sequences:
         own = scans[(scans.sequence == sequence) & scans.problem.isna()]
         for target in ("source", "stage"):
             known = own[own[target].notna()]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cirrnb.data.scan import SPLITS, STAGES
+from cirrnb.data.scan import SPLITS
+from cirrnb.data.stages import CIRRHOSIS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +64,11 @@ def _scans() -> Iterator[PublishedFigure]:
 
 def _stages() -> Iterator[PublishedFigure]:
     for sequence, counts in STAGE_COUNTS.items():
-        for stage, number in zip(STAGES, counts, strict=True):
+        for stage, number in zip(CIRRHOSIS, counts, strict=True):
             yield PublishedFigure(f"{sequence} {stage}", number, _rows(sequence=sequence, stage=stage))
-    for stage, number in zip(STAGES, PAIRED_STAGES, strict=True):
+    for stage, number in zip(CIRRHOSIS, PAIRED_STAGES, strict=True):
         yield PublishedFigure(f"both sequences {stage}", number, _among_paired("stage", stage))
-    for stage, number in zip(STAGES, TEST_STAGES_T2W, strict=True):
+    for stage, number in zip(CIRRHOSIS, TEST_STAGES_T2W, strict=True):
         line = f"T2W test {stage}"
         yield PublishedFigure(line, number, _rows(sequence="T2W", split="test", stage=stage))
 
@@ -86,7 +87,7 @@ def _people() -> Iterator[PublishedFigure]:
     yield PublishedFigure("T2W mean age", 60.1, lambda scans: _of(scans, sequence="T2W").age.mean(), 2)
     yield PublishedFigure("T2W youngest", 20, lambda scans: _of(scans, sequence="T2W").age.min(), 5)
     yield PublishedFigure("T2W oldest", 92, lambda scans: _of(scans, sequence="T2W").age.max(), 5)
-    for stage, volume in zip(STAGES, LIVER_VOLUMES_T2W, strict=True):
+    for stage, volume in zip(CIRRHOSIS, LIVER_VOLUMES_T2W, strict=True):
         yield PublishedFigure(f"T2W {stage} median liver volume in mL", volume, _median_volume(stage), 0.15 * volume)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from cirrnb.data.auditing.published_figures import GEOMETRY, published_figures
 from cirrnb.data.layouts.published import SOURCES
-from cirrnb.data.scan import SPLITS, STAGES
+from cirrnb.data.scan import SPLITS
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
 _UNSTAGED, _NO_SPLIT = "no stage", "no split"
 
 
-def audit_tables(scans: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """All tables by name, in the order of a report; `scans` is the table of an audit's scans."""
-    tables = {"counts": counts(scans)} if set(scans.source) <= set(SOURCES) else {}
+def audit_tables(scans: pd.DataFrame, scale: StageScale = CIRRHOSIS) -> dict[str, pd.DataFrame]:
+    """All tables by name, in the order of a report; `scans` is the table of an audit's scans, staged by `scale`."""
+    published = scale.names == CIRRHOSIS.names and set(scans.source) <= set(SOURCES)
+    tables = {"counts": counts(scans)} if published else {}
     return tables | {
-        "stages": stages(scans),
+        "stages": stages(scans, scale),
         "acquisition": acquisition(scans),
-        "people": people(scans),
-        "volumes": volumes(scans),
+        "people": people(scans, scale),
+        "volumes": volumes(scans, scale),
         "masks": masks(scans),
     }
 
@@ -42,11 +44,11 @@ def counts(scans: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["line", "published", "found", "agrees"])
 
 
-def stages(scans: pd.DataFrame) -> pd.DataFrame:
+def stages(scans: pd.DataFrame, scale: StageScale = CIRRHOSIS) -> pd.DataFrame:
     """Scans of each stage, by source, sequence and split."""
     import pandas as pd
 
-    names = [*STAGES, _UNSTAGED]
+    names = [*scale, _UNSTAGED]
     split = pd.Series(pd.Categorical(scans.split.fillna(_NO_SPLIT), [*SPLITS, _NO_SPLIT]), scans.index, name="split")
     table = pd.crosstab([scans.source, scans.sequence, split], scans.stage.fillna(_UNSTAGED))
     table = table.reindex(columns=names, fill_value=0)
@@ -67,7 +69,7 @@ def acquisition(scans: pd.DataFrame) -> pd.DataFrame:
                 "in plane": _range(own.in_plane),
                 "between slices": _range(own.through_plane),
                 "slices": _range(own.slices),
-                "published (60 scans)": GEOMETRY[str(sequence)] if source == "cirrhotic" else "",
+                "published (60 scans)": GEOMETRY.get(str(sequence), "") if source == "cirrhotic" else "",
                 "matrices": _most(own.matrix, 3),
                 "orientation": _most(own.orientation, 3),
                 "type": _most(own["dtype"], 3),
@@ -79,12 +81,12 @@ def acquisition(scans: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def people(scans: pd.DataFrame) -> pd.DataFrame:
+def people(scans: pd.DataFrame, scale: StageScale = CIRRHOSIS) -> pd.DataFrame:
     """Patients of each source and stage: number, share of women, age in years."""
     import pandas as pd
 
     patients = scans.groupby("subject").first()  # the first known value of each column
-    patients["stage"] = pd.Categorical(patients.stage.fillna(_UNSTAGED), [*STAGES, _UNSTAGED])
+    patients["stage"] = pd.Categorical(patients.stage.fillna(_UNSTAGED), [*scale, _UNSTAGED])
     rows = []
     for (source, name), own in patients.groupby(["source", "stage"], observed=True):
         known = own.sex.notna().sum()
@@ -102,11 +104,11 @@ def people(scans: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def volumes(scans: pd.DataFrame) -> pd.DataFrame:
+def volumes(scans: pd.DataFrame, scale: StageScale = CIRRHOSIS) -> pd.DataFrame:
     """Liver volume in mL by source, sequence and stage, from the masks."""
     import pandas as pd
 
-    stage = pd.Categorical(scans.stage.fillna(_UNSTAGED), [*STAGES, _UNSTAGED])
+    stage = pd.Categorical(scans.stage.fillna(_UNSTAGED), [*scale, _UNSTAGED])
     known = scans.assign(stage=stage)[scans.liver_volume.notna()]
     rows = []
     for (source, sequence, name), own in known.groupby(["source", "sequence", "stage"], observed=True):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.dicom.weighting import PORTAL, Verdict, judge
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import SEQUENCES
+from cirrnb.data.scan import T1W_T2W
 
 NONE = 0
 """In place of a series' number: this patient has no such scan."""
@@ -51,7 +51,7 @@ def choose(
         not clear and nobody can be asked.
     """
     chosen: dict[str, tuple[Judged, str]] = {}
-    for sequence in SEQUENCES:
+    for sequence in T1W_T2W:
         number = named.get(sequence)
         if number is None:
             clear, open_ones = _suggest(sequence, judged)

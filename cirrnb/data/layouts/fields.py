@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from cirrnb.data.scan import SPLITS, STAGES
+from cirrnb.data.scan import SPLITS, T1W_T2W, check_sequence
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 
 EMPTY = ("", "na", "n/a", "nan", "none", "null", "-", "?", "unknown")
 """What people write where they know nothing, in lower case."""
@@ -64,15 +65,10 @@ def natural_order(text: str) -> list[int | str]:
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", text))]
 
 
-def stage(text: str | None) -> str | None:
-    """ "mild", "moderate" or "severe", from the word or from 1, 2, 3 (also 2.0)."""
+def stage(text: str | None, stages: StageScale = CIRRHOSIS) -> str | None:
+    """A stage of the scale, from its name in any case, and from 1, 2, 3 (also 2.0) where the scale is numbered."""
     word = cell(text)
-    if word is None or word.lower() in STAGES:
-        return word and word.lower()
-    number = _whole(word)
-    if number not in ("1", "2", "3"):
-        raise ValueError("mild, moderate, severe, or 1, 2, 3, or nothing where nobody staged the patient")
-    return STAGES[int(number) - 1]
+    return None if word is None else stages.understand(word)
 
 
 def age(text: str | None) -> float | None:
@@ -101,12 +97,28 @@ def sex(text: str | None, codes: Mapping[str, str] | None = None) -> str | None:
     return found
 
 
-def sequence(text: str | None) -> str:
-    """ "T1W" or "T2W", from T1, T1w, T1-W, T1WI, T1 weighted and the like."""
-    found = _SEQUENCE.fullmatch((text or "").strip())
-    if not found:
-        raise ValueError("T1W or T2W")
-    return f"T{found[1]}W"
+def sequence(text: str | None, sequences: Sequence[str] = T1W_T2W) -> str:
+    """One of `sequences`, from its name in any case; T1W and T2W also from T1, T1-W, T1WI, T1 weighted and the like."""
+    word = (text or "").strip()
+    found = _SEQUENCE.fullmatch(word)
+    for name in sequences:
+        if word.lower() == name.lower() or (found and name == f"T{found[1]}W"):
+            return name
+    raise ValueError(" or ".join(sequences))
+
+
+def other_sequence(text: str | None, sequences: Sequence[str]) -> str | None:
+    """The name of a sequence that is not among `sequences`; None for one that is, and for what can be no name."""
+    try:
+        sequence(text, sequences)
+        return None
+    except ValueError:
+        word = (text or "").strip()
+    try:
+        check_sequence(word)
+    except ValueError:
+        return None
+    return word
 
 
 def split(text: str | None) -> str | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,18 @@ from cirrnb.data.errors import InputError, Remarks, listed
 from cirrnb.data.layouts import fields
 from cirrnb.data.layouts.same_files import file_identity, one_file
 from cirrnb.data.layouts.tabular import Row, read_rows
-from cirrnb.data.scan import Scan
+from cirrnb.data.scan import T1W_T2W, Scan
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 
 REQUIRED = ("patient", "sequence", "image")
 OPTIONAL = ("mask", "stage", "split", "age", "sex", "source")
 
-_PARSERS: dict[str, Callable[[str | None], Any]] = {
-    "patient": fields.patient_id,
-    "sequence": fields.sequence,
-    "stage": fields.stage,
-    "split": fields.split,
-    "age": fields.age,
-    "sex": fields.sex,
+_CORRECT = "Correct the cell; if nobody knows, leave it empty."
+_REMEDIES = {
+    "stage": f"{_CORRECT} Another scale is named by stages, as in F0, F1, F2, F3, F4.",
+    "sequence": "Correct the cell. Other sequences are named by sequences, as in T1W, T2W, DWI.",
 }
+_Parsers = dict[str, Callable[[str | None], Any]]
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,21 @@ class _Entry:
     scan: Scan
 
 
-def read_table(path: Path, remarks: Remarks) -> list[Scan]:
+def read_table(
+    path: Path,
+    remarks: Remarks,
+    stages: StageScale = CIRRHOSIS,
+    sequences: Sequence[str] = T1W_T2W,
+    skip_others: bool = False,
+) -> list[Scan]:
     """The scans that a CSV file lists; what is wrong or odd is added to `remarks`.
 
-    Columns, in any order and case: patient, sequence (T1W or T2W, spelt as people do), image, and optionally mask,
-    stage (mild, moderate, severe or 1, 2, 3), split, age, sex (female, male, f, m) and source; any other column goes to
-    `Scan.extra` under its name in lower case. Relative paths start at the table's folder. Without a source column the
-    source is the table's name.
+    Columns, in any order and case: patient, sequence (one of `sequences`; T1W and T2W spelt as people do), image, and
+    optionally mask, stage (one of `stages`; mild, moderate, severe also as 1, 2, 3), split, age, sex (female, male, f,
+    m) and source; any other column goes to `Scan.extra` under its name in lower case. Relative paths start at the
+    table's folder. Without a source column the source is the table's name.
+
+    A row of another sequence is a problem, or, with `skip_others`, not read, which a note tells.
 
     Raises
     ------
@@ -60,26 +68,37 @@ def read_table(path: Path, remarks: Remarks) -> list[Scan]:
         remarks.notes.append(f"further columns kept as they are: {listed(unknown)}")
     if "stage" not in columns:
         remarks.notes.append("no column named stage: nobody is staged")
+    parsers: _Parsers = {
+        "patient": fields.patient_id,
+        "sequence": partial(fields.sequence, sequences=sequences),
+        "stage": partial(fields.stage, stages=stages),
+        "split": fields.split,
+        "age": fields.age,
+        "sex": fields.sex,
+    }
+    if skip_others:
+        others = [fields.other_sequence(row.cells.get("sequence"), sequences) for row in rows]
+        rows = [row for row, other in zip(rows, others, strict=True) if other is None]
+        if skipped := [other for other in others if other is not None]:
+            remarks.notes.append(f"scans of other sequences, not read: {len(skipped)} ({listed(sorted(set(skipped)))})")
     default = fields.patient_id(path.stem[: fields.MAX_ID].strip(". ") or "table")
-    entries = [entry for row in rows if (entry := _read_row(row, default, remarks)) is not None]
+    entries = [entry for row in rows if (entry := _read_row(row, parsers, default, remarks)) is not None]
     for drop in (_repeated, _same_scan_twice, _same_file_twice, _contradictory_patients):
         dropped = drop(entries, remarks)
         entries = [entry for place, entry in enumerate(entries) if place not in dropped]
     return _completed([entry.scan for entry in entries])
 
 
-def _read_row(row: Row, default_source: str, remarks: Remarks) -> _Entry | None:
+def _read_row(row: Row, parsers: _Parsers, default_source: str, remarks: Remarks) -> _Entry | None:
     """The row's scan; None if anything in it is wrong, with all of it told."""
     values: dict[str, Any] = {}
     problems: list[InputError] = []
-    for name, parse in _PARSERS.items():
+    for name, parse in parsers.items():
         try:
             values[name] = parse(row.cells.get(name))
         except ValueError as error:
             found = f"{row.cells.get(name)!r:.80} in the column {name}"
-            problems.append(
-                InputError(row.where, found, str(error), "Correct the cell; if nobody knows, leave it empty.")
-            )
+            problems.append(InputError(row.where, found, str(error), _REMEDIES.get(name, _CORRECT)))
     try:
         source = fields.cell(row.cells.get("source"))
         values["source"] = fields.patient_id(source) if source else default_source

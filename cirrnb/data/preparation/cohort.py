@@ -73,7 +73,8 @@ def prepare(
     if not prepared:
         raise InputErrors(failed.values() or [_nothing(cohort)])
     scans = tuple(prepared[place] for place in sorted(prepared))
-    return PreparedCohort(scans, _failures(cohort, failed), settings, cohort.name, cohort.simulated)
+    failures = _failures(cohort, failed)
+    return PreparedCohort(scans, failures, settings, cohort.name, cohort.simulated, cohort.stages, cohort.sequences)
 
 
 def run_job(job: Job) -> Outcome:

@@ -1,17 +1,18 @@
-"""The methods of attribution, one file each. A file in here that defines METHOD is a method: nothing else is needed."""
+"""The methods of attribution, one file each. A function below `@attribution_method(...)` is a method, in a file here or
+in a plug-in: nothing else is needed."""
 
 from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import import_module
 from typing import Any
 
 import torch
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.registry import Registry
 from cirrnb.explanation.score import PatientScore
 
 
@@ -47,6 +48,9 @@ class Attributed:
     delta: float | None = None
 
 
+Run = Callable[[Request], Attributed]
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to attribute.
@@ -67,7 +71,7 @@ class Method:
 
     name: str
     label: str
-    run: Callable[[Request], Attributed]
+    run: Run
     signed: bool
     compares: bool
     source: str
@@ -77,11 +81,29 @@ class Method:
     passes: Callable[[Mapping[str, Any], tuple[int, ...]], int] = lambda settings, shape: 1
 
 
-@cache
+METHODS: Registry[Method] = Registry("method")
+"""name -> method; those of this folder are there once `methods` was called."""
+
+
+def attribution_method(*, name: str, **fields: Any) -> Callable[[Run], Run]:
+    """A decorator that makes a function a method; `name` and `fields` are those of `Method` but `run`.
+
+    Raises ValueError for a name that is taken, TypeError for an unknown field.
+    """
+
+    def add(run: Run) -> Run:
+        METHODS.register(name, run.__module__)(Method(name=name, run=run, **fields))
+        return run
+
+    return add
+
+
 def methods() -> dict[str, Method]:
-    """All methods by name."""
-    modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    return {module.METHOD.name: module.METHOD for module in modules if hasattr(module, "METHOD")}
+    """All methods by name, those of plug-ins behind the package's own."""
+    own = [found.name for found in pkgutil.iter_modules(__path__)]
+    for module in own:
+        import_module(f"{__name__}.{module}")
+    return {name: METHODS[name] for name in sorted(METHODS, key=lambda name: (name not in own, name))}
 
 
 def method_named(name: str) -> Method:

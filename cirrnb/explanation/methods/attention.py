@@ -6,12 +6,20 @@ import torch
 
 from cirrnb.data.errors import InputError
 from cirrnb.explanation.cells import scales_named, to_pixels
-from cirrnb.explanation.methods import Attributed, Method, Request
+from cirrnb.explanation.methods import Attributed, Request, attribution_method
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.network.stager import Stager
 
 
 @torch.no_grad()
+@attribution_method(
+    name="attention",
+    label="The model's own attention",
+    signed=False,
+    compares=False,
+    settings={"scale": "all"},
+    source="the stager's gates; after Woo et al., CBAM, ECCV 2018, and Ilse et al., ICML 2018",
+)
 def _run(request: Request) -> Attributed:
     score, scale = request.score, request.settings["scale"]
     score.tick()
@@ -31,14 +39,3 @@ def _attention(stager: Stager, score: PatientScore, scale: int | str) -> torch.T
     said = stager.stage_embedded(stager.embed(batch, score.chunk), batch)
     weights = said.slice_weights * said.sequence_weights[0, batch.sequence]
     return places * weights[:, None, None]
-
-
-METHOD = Method(
-    name="attention",
-    label="The model's own attention",
-    run=_run,
-    signed=False,
-    compares=False,
-    settings={"scale": "all"},
-    source="the stager's gates; after Woo et al., CBAM, ECCV 2018, and Ilse et al., ICML 2018",
-)

@@ -8,7 +8,7 @@ import torch
 from captum.attr import DeepLift
 
 from cirrnb.data.errors import InputError
-from cirrnb.explanation.methods import Attributed, Method, Request
+from cirrnb.explanation.methods import Attributed, Request, attribution_method
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.network.stager import Stager
 
@@ -16,6 +16,15 @@ TOLERATED = 0.05
 """Largest part of the score's difference that may be unaccounted for."""
 
 
+@attribution_method(
+    name="deep_lift",
+    label="DeepLift",
+    signed=True,
+    compares=True,
+    passes=lambda settings, shape: 4,
+    source="Shrikumar, Greenside and Kundaje, Learning important features through propagating activation differences, "
+    "ICML 2017",
+)
 def _run(request: Request) -> Attributed:
     baseline = request.baseline
     assert baseline is not None
@@ -40,15 +49,3 @@ def _one(score: PatientScore, stager: Stager, baseline: torch.Tensor) -> tuple[t
         warnings.simplefilter("ignore")  # that hooks are set and removed
         maps, delta = DeepLift(alone).attribute(score.slices, baseline, return_convergence_delta=True)
     return maps[0].detach().float(), float(delta[0])
-
-
-METHOD = Method(
-    name="deep_lift",
-    label="DeepLift",
-    run=_run,
-    signed=True,
-    compares=True,
-    passes=lambda settings, shape: 4,
-    source="Shrikumar, Greenside and Kundaje, Learning important features through propagating activation differences, "
-    "ICML 2017",
-)

@@ -7,7 +7,7 @@ from captum.attr import LayerGradCam
 from torch import nn
 
 from cirrnb.explanation.cells import scales_named, to_pixels
-from cirrnb.explanation.methods import Attributed, Method, Request
+from cirrnb.explanation.methods import Attributed, Request, attribution_method
 from cirrnb.explanation.score import PatientScore, score_of
 from cirrnb.model.network.encoder import SliceEncoder
 from cirrnb.model.network.stager import Stager
@@ -16,6 +16,14 @@ AT_ONCE = 64
 """Slices up to which one pass does it all; more are taken chunk by chunk, in two passes, to bound the memory."""
 
 
+@attribution_method(
+    name="grad_cam",
+    label="Grad-CAM",
+    signed=True,
+    compares=False,
+    settings={"scale": "all"},
+    source="Selvaraju et al., Grad-CAM, ICCV 2017; at each scale what that scale itself hands on",
+)
 def _run(request: Request) -> Attributed:
     score, scale = request.score, request.settings["scale"]
     return Attributed(torch.stack([_cam(stager, score, scale) for stager in score.members]).mean(dim=0))
@@ -47,7 +55,7 @@ def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, own: 
     with torch.no_grad():
         embedded = stager.embed(score.batch, score.chunk)
     embedded.requires_grad_()
-    said = score_of(stager.head, stager.stage_embedded(embedded, score.batch).scores, score.target)
+    said = score_of(stager.head, stager.stage_embedded(embedded, score.batch).scores, score.target, stager.stages)
     gradient = torch.autograd.grad(said.sum(), embedded)[0]
     cam = LayerGradCam(_Toward(encoder), encoder.maps)
     parts = []
@@ -69,14 +77,3 @@ class _Toward(nn.Module):
 
     def forward(self, slices: torch.Tensor, sequence: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
         return (self.encoder(slices, sequence)[0] * direction).sum(dim=1)
-
-
-METHOD = Method(
-    name="grad_cam",
-    label="Grad-CAM",
-    run=_run,
-    signed=True,
-    compares=False,
-    settings={"scale": "all"},
-    source="Selvaraju et al., Grad-CAM, ICCV 2017; at each scale what that scale itself hands on",
-)

@@ -9,9 +9,21 @@ import numpy as np
 import torch
 from captum.attr import GradientShap
 
-from cirrnb.explanation.methods import Attributed, Method, Request
+from cirrnb.explanation.methods import Attributed, Request, attribution_method
 
 
+@attribution_method(
+    name="gradient_shap",
+    label="Expected gradients (GradientShap)",
+    signed=True,
+    compares=True,
+    several=True,
+    settings={"samples": 32, "noise": 0.05},
+    quick={"samples": 8},
+    passes=lambda settings, shape: 3 * int(settings["samples"]),
+    source="Lundberg and Lee, A unified approach to interpreting model predictions, NeurIPS 2017; "
+    "Erion et al., Nature Machine Intelligence 2021;3:620",
+)
 def _run(request: Request) -> Attributed:
     score, baseline, settings = request.score, request.baseline, request.settings
     assert baseline is not None
@@ -38,18 +50,3 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(before)  # noqa: NPY002
-
-
-METHOD = Method(
-    name="gradient_shap",
-    label="Expected gradients (GradientShap)",
-    run=_run,
-    signed=True,
-    compares=True,
-    several=True,
-    settings={"samples": 32, "noise": 0.05},
-    quick={"samples": 8},
-    passes=lambda settings, shape: 3 * int(settings["samples"]),
-    source="Lundberg and Lee, A unified approach to interpreting model predictions, NeurIPS 2017; "
-    "Erion et al., Nature Machine Intelligence 2021;3:620",
-)

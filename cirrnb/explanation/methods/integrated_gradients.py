@@ -5,9 +5,20 @@ from __future__ import annotations
 import torch
 from captum.attr import IntegratedGradients
 
-from cirrnb.explanation.methods import Attributed, Method, Request
+from cirrnb.explanation.methods import Attributed, Request, attribution_method
 
 
+@attribution_method(
+    name="integrated_gradients",
+    label="Integrated gradients",
+    signed=True,
+    compares=True,
+    several=True,
+    settings={"steps": 32},
+    quick={"steps": 8},
+    passes=lambda settings, shape: int(settings["steps"]) + 2,
+    source="Sundararajan, Taly and Yan, Axiomatic attribution for deep networks, ICML 2017",
+)
 def _run(request: Request) -> Attributed:
     score, baseline = request.score, request.baseline
     assert baseline is not None
@@ -27,17 +38,3 @@ def _one(score: torch.nn.Module, baseline: torch.Tensor, steps: int) -> tuple[to
         return_convergence_delta=True,
     )
     return maps[0].float(), float(delta[0])
-
-
-METHOD = Method(
-    name="integrated_gradients",
-    label="Integrated gradients",
-    run=_run,
-    signed=True,
-    compares=True,
-    several=True,
-    settings={"steps": 32},
-    quick={"steps": 8},
-    passes=lambda settings, shape: int(settings["steps"]) + 2,
-    source="Sundararajan, Taly and Yan, Axiomatic attribution for deep networks, ICML 2017",
-)

@@ -9,12 +9,27 @@ from typing import Any
 import torch
 from captum.attr import Occlusion
 
-from cirrnb.explanation.methods import Attributed, Method, Request
+from cirrnb.explanation.methods import Attributed, Request, attribution_method
 
 AT_ONCE = 16
 """Patches tried in one pass; only the slices they lie in are encoded anew."""
 
 
+def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> int:
+    patch = int(settings["patch"])
+    return math.ceil(shape[0] * math.ceil(shape[1] / patch) * math.ceil(shape[2] / patch) / AT_ONCE) + 1
+
+
+@attribution_method(
+    name="occlusion",
+    label="Occlusion by patches",
+    signed=True,
+    compares=True,
+    settings={"patch": 8},
+    quick={"patch": 24},
+    passes=_passes,
+    source="Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014",
+)
 def _run(request: Request) -> Attributed:
     score, baseline, settings = request.score, request.baseline, request.settings
     assert baseline is not None
@@ -38,21 +53,3 @@ def _shared_out(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
     heights = torch.tensor([min(height, rows - row // height * height) for row in range(rows)])
     widths = torch.tensor([min(width, columns - column // width * width) for column in range(columns)])
     return maps / (heights[:, None] * widths)
-
-
-def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> int:
-    patch = int(settings["patch"])
-    return math.ceil(shape[0] * math.ceil(shape[1] / patch) * math.ceil(shape[2] / patch) / AT_ONCE) + 1
-
-
-METHOD = Method(
-    name="occlusion",
-    label="Occlusion by patches",
-    run=_run,
-    signed=True,
-    compares=True,
-    settings={"patch": 8},
-    quick={"patch": 24},
-    passes=_passes,
-    source="Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014",
-)

@@ -5,9 +5,19 @@ from __future__ import annotations
 import torch
 from captum.attr import NoiseTunnel, Saliency
 
-from cirrnb.explanation.methods import Attributed, Method, Request
+from cirrnb.explanation.methods import Attributed, Request, attribution_method
 
 
+@attribution_method(
+    name="smooth_saliency",
+    label="Smoothed saliency",
+    signed=False,
+    compares=False,
+    settings={"samples": 16, "noise": 0.05},
+    quick={"samples": 4},
+    passes=lambda settings, shape: int(settings["samples"]),
+    source="Simonyan, Vedaldi and Zisserman, arXiv 1312.6034; Smilkov et al., SmoothGrad, arXiv 1706.03825",
+)
 def _run(request: Request) -> Attributed:
     score, settings = request.score, request.settings
     with torch.random.fork_rng(devices=[]):
@@ -21,16 +31,3 @@ def _run(request: Request) -> Attributed:
             abs=True,
         )
     return Attributed(maps[0].float())
-
-
-METHOD = Method(
-    name="smooth_saliency",
-    label="Smoothed saliency",
-    run=_run,
-    signed=False,
-    compares=False,
-    settings={"samples": 16, "noise": 0.05},
-    quick={"samples": 4},
-    passes=lambda settings, shape: int(settings["samples"]),
-    source="Simonyan, Vedaldi and Zisserman, arXiv 1312.6034; Smilkov et al., SmoothGrad, arXiv 1706.03825",
-)

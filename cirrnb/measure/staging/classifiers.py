@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.measure.staging.stability import StableFeatures
 
 FEWEST_OF_A_STAGE = 2
@@ -93,13 +93,14 @@ def fit(
     *,
     seed: int = 0,
     changed: Mapping[str, pd.DataFrame] | None = None,
+    scale: StageScale = CIRRHOSIS,
 ) -> Any:
     """Fit on training patients, settings chosen by log loss over folds of them.
 
     Parameters
     ----------
     features : one row a patient, indexed by subject. stages : by the same subjects.
-    changed : the features again with changed masks, for `StableFeatures`.
+    changed : the features again with changed masks, for `StableFeatures`. scale : that the stages are of.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def fit(
         If a stage has fewer than two training patients, or there is no feature at all.
     """
     counts = stages.value_counts()
-    few = [stage for stage in STAGES if counts.get(stage, 0) < FEWEST_OF_A_STAGE]
+    few = [stage for stage in scale if counts.get(stage, 0) < FEWEST_OF_A_STAGE]
     if few:
         raise InputError(
             "training patients",
@@ -126,15 +127,16 @@ def fit(
     return GridSearchCV(steps, dict(classifier.settings), scoring="neg_log_loss", cv=folds).fit(features, stages)
 
 
-def probabilities(fitted: Any, features: pd.DataFrame) -> NDArray[np.float64]:
-    """Stage probabilities (patients, 3), in the order of `STAGES`."""
+def probabilities(fitted: Any, features: pd.DataFrame, scale: StageScale = CIRRHOSIS) -> NDArray[np.float64]:
+    """Stage probabilities (patients, stages), in the order of the scale."""
     found = fitted.predict_proba(features if features.shape[1] else np.zeros((len(features), 1)))
-    return np.column_stack([found[:, list(fitted.classes_).index(stage)] for stage in STAGES])
+    return np.column_stack([found[:, list(fitted.classes_).index(stage)] for stage in scale])
 
 
 def repeated(features: pd.DataFrame, stages: pd.Series, *, folds: int = 5, repeats: int = 20, seed: int = 0) -> NDArray:
-    """Stage probabilities (repeats, patients, 3) of `FLOOR`, each patient's from the folds without it."""
-    result = np.empty((repeats, len(stages), len(STAGES)))
+    """Probabilities (repeats, patients, 3) of mild, moderate, severe by `FLOOR`, each patient's from the folds without
+    it."""
+    result = np.empty((repeats, len(stages), len(CIRRHOSIS)))
     division = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
     for number, (training, held) in enumerate(division.split(features, stages)):
         fitted = fit(FLOOR, features.iloc[training], stages.iloc[training], seed=seed)

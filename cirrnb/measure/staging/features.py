@@ -7,7 +7,6 @@ from collections.abc import Collection
 import pandas as pd
 
 from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.scan import SEQUENCES
 
 FAMILIES = {
     "morph": "shape",
@@ -24,13 +23,13 @@ FAMILIES = {
 DEMOGRAPHICS = ("age", "male")
 
 
-def patient_features(values: pd.DataFrame, sequences: Collection[str] = SEQUENCES) -> pd.DataFrame:
+def patient_features(values: pd.DataFrame, sequences: Collection[str] | None = None) -> pd.DataFrame:
     """One row a patient from one row a scan.
 
     Parameters
     ----------
     values : subject, sequence and one column a feature, as `cohort_radiomics` and `cohort_biomarkers` return.
-    sequences : those to take.
+    sequences : those to take; None takes all.
 
     Returns
     -------
@@ -40,7 +39,7 @@ def patient_features(values: pd.DataFrame, sequences: Collection[str] = SEQUENCE
     names = [name for name in values if name not in ("subject", "sequence")]
     subjects = list(dict.fromkeys(values["subject"]))
     parts = []
-    for sequence in [name for name in SEQUENCES if name in sequences]:
+    for sequence in sorted(set(values["sequence"]) & set(sequences or values["sequence"])):
         part = values[values["sequence"] == sequence].set_index("subject")[names].reindex(subjects)
         parts.append(part.astype(float).add_prefix(f"{sequence} "))
     table = pd.concat(parts, axis=1).rename_axis("subject")
@@ -55,7 +54,6 @@ def demographics(prepared: PreparedCohort) -> pd.DataFrame:
 
 def group_of(column: str) -> str:
     """What a column belongs to, in words: "T2W run lengths (GLRLM)", "T1W surface nodularity", "age"."""
-    sequence, _, name = column.partition(" ")
-    if sequence not in SEQUENCES:
-        return column
-    return f"{sequence} {FAMILIES.get(name.partition('_')[0], name)}"
+    sequence, space, name = column.rpartition(" ")
+    family = FAMILIES.get(name.partition("_")[0])
+    return f"{sequence} {family}" if space and family else column

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import log_loss
 
-from cirrnb.data.scan import STAGES
 from cirrnb.measure.staging.classifiers import probabilities
 from cirrnb.measure.staging.features import group_of
 from cirrnb.measure.staging.opponents import Opponent
@@ -25,11 +24,11 @@ def importance(opponent: Opponent, *, split: str = "test", repeats: int = 20, se
     """
     told = opponent.predictions.set_index("subject")
     asked = told[(told["split"] == split) & told["predicted"].notna()]
-    features, truth = opponent.features.loc[asked.index], asked["stage"].map(STAGES.index)
-    random = np.random.default_rng(seed)
+    features, truth = opponent.features.loc[asked.index], asked["stage"].map(opponent.stages.index)
+    random, scale = np.random.default_rng(seed), opponent.stages
 
     def loss(table: pd.DataFrame) -> float:
-        return float(log_loss(truth, probabilities(opponent.fitted, table), labels=range(len(STAGES))))
+        return float(log_loss(truth, probabilities(opponent.fitted, table, scale), labels=range(len(scale))))
 
     before, rows = loss(features), []
     groups = pd.Series(features.columns, index=features.columns).groupby(group_of)

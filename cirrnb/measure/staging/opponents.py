@@ -11,7 +11,7 @@ import pandas as pd
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.scan import SEQUENCES, STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.measure.staging.classifiers import CLASSIFIERS, FLOOR, MAJORITY, Classifier, fit, probabilities
 from cirrnb.measure.staging.features import demographics, patient_features
 
@@ -27,13 +27,14 @@ class Opponent:
     ----------
     fitted : the estimator, or None where it could not be trained. features : of all patients, indexed by subject.
     predictions : as `cirrnb.predict` returns, of every staged patient; those who lack all its features have no stage.
-    reason : why it could not be trained, or nothing.
+    reason : why it could not be trained, or nothing. stages : the scale.
     """
 
     fitted: Any
     features: pd.DataFrame
     predictions: pd.DataFrame
     reason: str = ""
+    stages: StageScale = CIRRHOSIS
 
 
 def floors(prepared: PreparedCohort, biomarkers: pd.DataFrame) -> Sets:
@@ -54,11 +55,10 @@ def on_biomarkers(biomarkers: pd.DataFrame, classifier: str = "logistic regressi
 
 
 def on_radiomics(values: pd.DataFrame, changed: Mapping[str, pd.DataFrame]) -> Sets:
-    """Radiomics of T1W, of T2W and of both; `values` and each of `changed` as `cohort_radiomics` returns them."""
+    """Radiomics of each sequence and of all; `values` and each of `changed` as `cohort_radiomics` returns them."""
     sets: Sets = {}
-    for sequences in (*((name,) for name in SEQUENCES), SEQUENCES):
-        if not values["sequence"].isin(sequences).any():
-            continue
+    names = tuple(sorted(set(values["sequence"])))
+    for sequences in (*((name,) for name in names), *([names] if len(names) > 1 else [])):
         features = patient_features(values, sequences)
         again = {name: patient_features(table, sequences) for name, table in changed.items()}
         for name, classifier in CLASSIFIERS.items():
@@ -74,7 +74,7 @@ def stage_all(prepared: PreparedCohort, sets: Sets, *, seed: int = 0, progress: 
 
     people = _people(prepared)
     return {
-        name: _staged(people, *parts, seed=seed, simulated=prepared.simulated)
+        name: _staged(people, *parts, seed=seed, simulated=prepared.simulated, stages=prepared.stages)
         for name, parts in tqdm(sets.items(), desc="Opponents", disable=not progress)
     }
 
@@ -92,30 +92,33 @@ def _staged(
     *,
     seed: int,
     simulated: bool,
+    stages: StageScale,
 ) -> Opponent:
     told = features.reindex(people.index)
     has = told.notna().any(axis=1) if told.shape[1] else pd.Series(True, index=people.index)
     training = has & (people["split"] == "train")
-    found, reason, fitted = np.full((len(people), len(STAGES)), np.nan), "", None
+    found, reason, fitted = np.full((len(people), len(stages)), np.nan), "", None
     try:
-        fitted = fit(classifier, told[training], people.loc[training, "stage"], seed=seed, changed=changed)
-        found[has] = probabilities(fitted, told[has])
+        fitted = fit(
+            classifier, told[training], people.loc[training, "stage"], seed=seed, changed=changed, scale=stages
+        )
+        found[has] = probabilities(fitted, told[has], stages)
     except InputError as error:
         reason, has = str(error), has & False
-    table = people.reset_index().assign(simulated=simulated, **dict(zip(STAGES, found.T, strict=True)))
-    said = [STAGES[int(row.argmax())] if known else None for row, known in zip(np.nan_to_num(found), has, strict=True)]
-    return Opponent(fitted, told, table.assign(predicted=pd.Series(said, dtype=object)), reason)
+    table = people.reset_index().assign(simulated=simulated, **dict(zip(stages, found.T, strict=True)))
+    said = [stages[int(row.argmax())] if known else None for row, known in zip(np.nan_to_num(found), has, strict=True)]
+    return Opponent(fitted, told, table.assign(predicted=pd.Series(said, dtype=object)), reason, stages)
 
 
-def together(stager: pd.DataFrame, opponent: pd.DataFrame) -> pd.DataFrame:
+def together(stager: pd.DataFrame, opponent: pd.DataFrame, stages: StageScale = CIRRHOSIS) -> pd.DataFrame:
     """The mean of two tables' probabilities for the patients of the first; where the second says nothing, the first.
 
     Nothing is fitted, so that what the second adds is seen on every patient.
     """
     mine = stager.set_index("subject")
-    other = opponent.set_index("subject").reindex(mine.index)[list(STAGES)]
-    mean = ((mine[list(STAGES)] + other) / 2).where(other.notna(), mine[list(STAGES)])
+    other = opponent.set_index("subject").reindex(mine.index)[list(stages)]
+    mean = ((mine[list(stages)] + other) / 2).where(other.notna(), mine[list(stages)])
     known = mean.notna().all(axis=1)
     said = mean.fillna(0).idxmax(axis=1).where(known, None)
     drop = [name for name in ("set", "notes") if name in mine]
-    return mine.drop(columns=drop).assign(**{stage: mean[stage] for stage in STAGES}, predicted=said).reset_index()
+    return mine.drop(columns=drop).assign(**{stage: mean[stage] for stage in stages}, predicted=said).reset_index()

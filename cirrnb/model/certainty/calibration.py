@@ -8,7 +8,8 @@ it is. Sets of stages then say which stages a patient may have, `cirrnb.model.ce
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from scipy.special import log_softmax, softmax
 from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.data.writing import write_whole
 from cirrnb.model.certainty.stage_sets import EVERYTHING, in_set, rank_needed, threshold
 
@@ -46,6 +47,7 @@ class Calibration:
     coverage : share of patients whose set is to hold the true stage.
     n : calibrators it was learned from.
     how : in words, for a report.
+    stages : names of the model's stages, in order.
     """
 
     temperature: float
@@ -53,23 +55,25 @@ class Calibration:
     coverage: float
     n: int
     how: str
+    stages: tuple[str, ...] = field(default=CIRRHOSIS.names, repr=False)
 
     def apply(self, logits: ArrayLike) -> NDArray[np.float64]:
-        """Calibrated probabilities from raw scores, (3,) or (patients, 3) alike; raw probabilities by `logits_of`."""
+        """Calibrated probabilities from raw scores, both (stages,) or (patients, stages); `logits_of` makes raw scores
+        of probabilities."""
         return np.asarray(softmax(np.asarray(logits, dtype=float) / self.temperature, axis=-1))
 
     def prediction_set(self, probabilities: ArrayLike) -> tuple[str, ...]:
-        """The stages that one patient may have, neighbours, mildest first, from calibrated probabilities (3,)."""
+        """The stages that one patient may have, neighbours, mildest first, from calibrated probabilities (stages,)."""
         return self.prediction_sets(np.atleast_2d(np.asarray(probabilities, dtype=float)))[0]
 
     def prediction_sets(self, probabilities: ArrayLike) -> list[tuple[str, ...]]:
-        """`prediction_set` of many patients, from calibrated probabilities (patients, 3)."""
+        """`prediction_set` of many patients, from calibrated probabilities (patients, stages)."""
         chosen = in_set(probabilities, self.threshold)
-        return [tuple(stage for stage, inside in zip(STAGES, row, strict=True) if inside) for row in chosen]
+        return [tuple(stage for stage, inside in zip(self.stages, row, strict=True) if inside) for row in chosen]
 
     def agreed_sets(self, members: ArrayLike) -> list[tuple[str, ...]]:
         """The sets of patients staged by several stagers together, from what each of them says: uncalibrated
-        probabilities (members, patients, 3).
+        probabilities (members, patients, stages).
 
         A stage is in the set if it is in more than half of the members' own sets, or the most probable one by their
         mean, or lies between two that are. The calibrators were staged by single stagers, so that it is these whose
@@ -82,17 +86,18 @@ class Calibration:
         inside[np.arange(said.shape[1]), said.mean(axis=0).argmax(axis=1)] = True
         # Between the first and the last stage inside, everything is.
         inside = np.logical_or.accumulate(inside, axis=1) & np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
-        return [tuple(stage for stage, member in zip(STAGES, row, strict=True) if member) for row in inside]
+        return [tuple(stage for stage, member in zip(self.stages, row, strict=True) if member) for row in inside]
 
     def calibrate(self, predictions: pd.DataFrame) -> pd.DataFrame:
-        """A table of uncalibrated predictions with calibrated mild, moderate and severe, and the column set.
+        """A table of uncalibrated predictions with calibrated probabilities of the stages, and the column set.
 
         Patients without probabilities keep none, and have no set.
         """
         result = predictions.copy()
-        known = predictions[list(STAGES)].notna().all(axis=1).to_numpy()
-        probabilities = self.apply(logits_of(predictions.loc[known, list(STAGES)]))
-        result.loc[known, list(STAGES)] = probabilities
+        names = list(self.stages)
+        known = predictions[names].notna().all(axis=1).to_numpy()
+        probabilities = self.apply(logits_of(predictions.loc[known, names]))
+        result.loc[known, names] = probabilities
         told = np.full(len(result), None, dtype=object)
         told[known] = [set_text(stages) for stages in self.prediction_sets(probabilities)]
         return result.assign(set=pd.Series(told, index=result.index, dtype=object))
@@ -100,12 +105,14 @@ class Calibration:
     def save(self, run: Path | str) -> Path:
         """Write `calibration.json` into a run folder."""
         path = Path(run) / CALIBRATION
-        told = {"format": FORMAT, "stages": STAGES, **asdict(self)}
+        told = {"format": FORMAT, **asdict(self)}
         write_whole(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
         return path
 
 
-def fit(logits: ArrayLike, truth: ArrayLike, coverage: float = COVERAGE) -> Calibration:
+def fit(
+    logits: ArrayLike, truth: ArrayLike, coverage: float = COVERAGE, stages: Sequence[str] = CIRRHOSIS.names
+) -> Calibration:
     """Learn temperature and sets from patients whom the stager, or the fold's stager, was not trained on.
 
     The sets cover exactly as `stage_sets` says but for one thing: the same patients give the temperature, one number.
@@ -114,9 +121,10 @@ def fit(logits: ArrayLike, truth: ArrayLike, coverage: float = COVERAGE) -> Cali
 
     Parameters
     ----------
-    logits : (patients, 3) raw scores; probabilities by `logits_of`.
-    truth : (patients,) indices of the true stages, 0 to 2.
+    logits : (patients, stages) raw scores; probabilities by `logits_of`.
+    truth : (patients,) indices of the true stages.
     coverage : share of patients whose set shall hold the true stage.
+    stages : their names in order.
 
     Returns
     -------
@@ -128,31 +136,34 @@ def fit(logits: ArrayLike, truth: ArrayLike, coverage: float = COVERAGE) -> Cali
     ValueError
         If shapes do not fit, a stage or a coverage is none, or scores are not finite.
     """
-    scores, stages = np.asarray(logits, dtype=float), np.asarray(truth)
-    if scores.ndim != 2 or scores.shape[1] != len(STAGES) or stages.shape != scores.shape[:1]:
-        raise ValueError(f"logits are (patients, 3) and truth (patients,), not {scores.shape} and {stages.shape}")
-    if not np.isfinite(scores).all() or not np.isin(stages, range(len(STAGES))).all():
-        raise ValueError("logits are finite and the truth is 0, 1 or 2")
+    scores, true, count = np.asarray(logits, dtype=float), np.asarray(truth), len(stages)
+    if scores.ndim != 2 or scores.shape[1] != count or true.shape != scores.shape[:1]:
+        raise ValueError(f"logits are (patients, {count}) and truth (patients,), not {scores.shape} and {true.shape}")
+    if not np.isfinite(scores).all() or not np.isin(true, range(count)).all():
+        raise ValueError(f"logits are finite and the truth is from 0 to {count - 1}")
     if not 0 < coverage < 1:
         raise ValueError(f"coverage lies between 0 and 1, not {coverage}")
-    n = len(stages)
+    n, names = len(true), tuple(stages)
     if rank_needed(n, coverage) > n:
         how = f"not calibrated: {n} patients are too few for sets that cover {coverage:.0%}; every stage is possible"
-        return Calibration(1.0, EVERYTHING, coverage, n, how)
-    temperature = _temperature(scores, stages.astype(np.int64))
-    at = threshold(softmax(scores / temperature, axis=1), stages, coverage)
+        return Calibration(1.0, EVERYTHING, coverage, n, how, names)
+    temperature = _temperature(scores, true.astype(np.int64))
+    at = threshold(softmax(scores / temperature, axis=1), true, coverage)
     how = f"temperature by log loss, sets of neighbouring stages by ordinal conformal prediction, {n} patients"
-    return Calibration(temperature, at, coverage, n, how)
+    return Calibration(temperature, at, coverage, n, how, names)
 
 
-def fit_predictions(predictions: pd.DataFrame, coverage: float = COVERAGE) -> Calibration:
+def fit_predictions(
+    predictions: pd.DataFrame, coverage: float = COVERAGE, stages: Sequence[str] = CIRRHOSIS.names
+) -> Calibration:
     """`fit` from a table of uncalibrated predictions, one row a patient, all made out of fold.
 
     Patients without a stage or without probabilities are left out. Raises ValueError as `fit` does.
     """
-    known = predictions[predictions["stage"].notna() & predictions[list(STAGES)].notna().all(axis=1)]
-    truth = known["stage"].map(STAGES.index).to_numpy(dtype=np.int64)
-    return fit(logits_of(known[list(STAGES)]), truth, coverage)
+    names = list(stages)
+    known = predictions[predictions["stage"].notna() & predictions[names].notna().all(axis=1)]
+    truth = known["stage"].map(names.index).to_numpy(dtype=np.int64)
+    return fit(logits_of(known[names]), truth, coverage, names)
 
 
 def logits_of(probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -172,9 +183,10 @@ def read_calibration(run: Path | str) -> Calibration | None:
         return None
     try:
         told = read_object(path, f"format {FORMAT} as this version writes it", "Copy the whole run folder again.")
-        if told["format"] != FORMAT or tuple(told["stages"]) != STAGES:
-            raise ValueError(f"format {told['format']}, stages {told['stages']}")
-        return _checked({field.name: told[field.name] for field in fields(Calibration)})
+        if told["format"] != FORMAT:
+            raise ValueError(f"format {told['format']}")
+        values = {field.name: told[field.name] for field in fields(Calibration)}
+        return _checked({**values, "stages": StageScale(told["stages"]).names})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             path,

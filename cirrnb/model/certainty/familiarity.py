@@ -23,7 +23,7 @@ from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.scan import SEQUENCES
+from cirrnb.data.scan import check_sequence
 from cirrnb.data.writing import write_whole
 
 FAMILIARITY = "familiarity.json"
@@ -117,8 +117,8 @@ def read_familiarity(run: Path | str) -> Familiarity | None:
         told = read_object(path, f"format {FORMAT}", "Copy the run again.")
         if told["format"] != FORMAT:
             raise ValueError(f"format {told['format']}")
-        if any(name not in SEQUENCES for name in told["usual"]):
-            raise ValueError(f"sequences {list(told['usual'])}")
+        for name in told["usual"]:
+            check_sequence(name)
         return Familiarity({name: _checked(one) for name, one in told["usual"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"no readable file ({error})", f"format {FORMAT}", "Copy the run again.") from error

@@ -1,23 +1,33 @@
-"""The convolutional or transformer backbone of a slice, taken from timm by name: feature maps at several scales."""
+"""The backbone of a slice, taken from timm by name or from a plug-in: feature maps at several scales.
+
+A plug-in adds one: `@BACKBONES.register("name")` above a function without arguments that gives a module.
+"""
 
 from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Callable
 
 import timm
 import torch
 from torch import nn
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.registry import Registry
 
 # Mean and standard deviation of ImageNet's three channels averaged (timm.data.constants.IMAGENET_DEFAULT_MEAN, _STD):
 # prepared slices lie in about 0 to 1 as photographs do, and are shifted as pretrained weights expect.
 MEAN, STANDARD_DEVIATION = 0.449, 0.226
 
 
+BACKBONES: Registry[Callable[[], nn.Module]] = Registry("backbone")
+"""name -> maker of a module that takes slices (slices, 1, rows, columns) and gives a list of maps (slices, channels,
+rows, columns), the finest first; its attribute `channels` lists how many channels each has."""
+
+
 class Backbone(nn.Module):
-    """A timm model that takes one channel and gives the feature maps of its coarsest scales."""
+    """A model that takes one channel and gives the feature maps of its coarsest scales."""
 
     def __init__(self, model: nn.Module, channels: list[int], scales: int):
         super().__init__()
@@ -34,13 +44,19 @@ class Backbone(nn.Module):
 
 
 def build_backbone(name: str, pretrained: bool, scales: int = 4) -> tuple[Backbone, list[int], str]:
-    """A backbone by its timm name, the channels of its maps, and a sentence on where its weights come from.
+    """A backbone by its name, the channels of its maps, and a sentence on where its weights come from.
 
     Where pretrained weights are asked for but cannot be fetched, the weights are random, a warning says so, and so does
     the sentence.
 
-    Raises InputError if timm knows no such model, or it gives no feature maps.
+    Raises InputError if neither a plug-in nor timm knows such a model, or it gives no feature maps.
     """
+    if name in BACKBONES:
+        own = BACKBONES[name]()
+        channels = [int(count) for count in own.channels]  # type: ignore[union-attr]
+        _forbid_in_place(own)
+        plugged = Backbone(own, channels, min(scales, len(channels)))
+        return plugged, plugged.channels, "random: a plug-in's backbone"
     if not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=3) or ["resnet10t", "resnet18"]
         raise InputError(

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from cirrnb.data.scan import SEQUENCES
 from cirrnb.model.network.attention import SliceAttention
 from cirrnb.model.network.backbone import MEAN, STANDARD_DEVIATION, build_backbone
 from cirrnb.model.settings import StagerSettings
@@ -27,7 +26,8 @@ class HandedOn(nn.Module):
 class SliceEncoder(nn.Module):
     """Slices (slices, 1, rows, columns) to embeddings (slices, width), from feature maps at several scales."""
 
-    def __init__(self, settings: StagerSettings, fetch: bool):
+    def __init__(self, settings: StagerSettings, fetch: bool, sequences: int):
+        """For slices of that many `sequences`."""
         super().__init__()
         self.backbone, channels, self.backbone_weights = build_backbone(
             settings.backbone, settings.pretrained and fetch, settings.scales
@@ -35,7 +35,7 @@ class SliceEncoder(nn.Module):
         self.attention: nn.ModuleList | None = None
         self._own_weights = settings.attention == "sequence"
         if settings.attention != "none":
-            kinds = len(SEQUENCES) if self._own_weights else 1
+            kinds = sequences if self._own_weights else 1
             self.attention = nn.ModuleList(SliceAttention(count, kinds) for count in channels)
         self.maps = HandedOn()
         # Scales differ in magnitude by far; levelled, none drowns the others in the joint layer.

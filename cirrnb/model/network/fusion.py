@@ -1,11 +1,10 @@
-"""How T1W and T2W come together: slices that look at each other, and one vector for the patient."""
+"""How the sequences come together: slices that look at each other, and one vector for the patient."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from cirrnb.data.scan import SEQUENCES
 from cirrnb.model.network.batch import Batch
 
 HEADS = 4
@@ -15,15 +14,15 @@ REACH = 12.0
 
 def present(batch: Batch) -> torch.Tensor:
     """(patients, sequences) bool: which sequences each patient of a batch has slices of."""
-    found = torch.zeros(len(batch) * len(SEQUENCES), dtype=torch.bool, device=batch.patient.device)
+    found = torch.zeros(len(batch) * len(batch.sequences), dtype=torch.bool, device=batch.patient.device)
     return found.index_fill(0, batch.group, True).reshape(len(batch), -1)
 
 
 class CrossSequenceAttention(nn.Module):
-    """Each slice takes up what the other sequence shows at its height.
+    """Each slice takes up what the other sequences show at its height.
 
-    Scaled dot-product attention (Vaswani et al., 2017) from every slice to the slices of the other sequence of the same
-    patient, less a penalty for their distance along the body; how far it reaches is learned. Where the other sequence
+    Scaled dot-product attention (Vaswani et al., 2017) from every slice to the slices of other sequences of the same
+    patient, less a penalty for their distance along the body; how far it reaches is learned. Where another sequence
     is missing, a learned stand-in takes its place. Begins as doing nothing.
     """
 
@@ -45,7 +44,7 @@ class CrossSequenceAttention(nn.Module):
         stand-ins.
         """
         there = present(batch)
-        ids = torch.arange(len(SEQUENCES), device=batch.sequence.device)
+        ids = torch.arange(len(batch.sequences), device=batch.sequence.device)
         other = batch.sequence[:, None] != batch.sequence
         allowed = (batch.patient[:, None] == batch.patient) & other
         lacking = ~there[batch.patient] & (batch.sequence[:, None] != ids)
@@ -55,7 +54,7 @@ class CrossSequenceAttention(nn.Module):
             for layer, given in ((self.query, embedded), (self.key, tokens), (self.value, tokens))
         )
         apart = (batch.position[:, None] - batch.position) / self.reach.exp()[:, None, None]
-        near = nn.functional.pad(-0.5 * apart**2, (0, len(SEQUENCES)))
+        near = nn.functional.pad(-0.5 * apart**2, (0, len(batch.sequences)))
         scores = query @ key.transpose(1, 2) * query.shape[-1] ** -0.5 + near
         weights = self.softmax(scores.masked_fill(~torch.cat([allowed, lacking], dim=1), -torch.inf))
         seen = (weights @ value).transpose(0, 1).flatten(1)
@@ -68,10 +67,10 @@ class SequenceFusion(nn.Module):
     With "cross" each sequence first goes through a layer of its own, and a missing one is replaced by its stand-in.
     """
 
-    def __init__(self, width: int, kind: str):
+    def __init__(self, width: int, kind: str, sequences: int):
         super().__init__()
         self.score = None if kind == "mean" else nn.Linear(width, 1)
-        self.own = nn.ModuleList(nn.Linear(width, width) for _ in SEQUENCES) if kind == "cross" else None
+        self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(sequences)) if kind == "cross" else None
 
     def forward(
         self, pooled: torch.Tensor, groups: torch.Tensor, there: torch.Tensor, stand_in: torch.Tensor | None
@@ -85,7 +84,7 @@ class SequenceFusion(nn.Module):
         """
         if not there.any(dim=1).all():
             raise ValueError("every patient of a batch needs at least one slice")
-        empty = pooled.new_zeros(len(SEQUENCES), pooled.shape[1]) if stand_in is None else stand_in.to(pooled.dtype)
+        empty = pooled.new_zeros(there.shape[1], pooled.shape[1]) if stand_in is None else stand_in.to(pooled.dtype)
         vectors = empty.repeat(len(there), 1).index_copy(0, groups, pooled).unflatten(0, there.shape)
         if self.own is not None:
             vectors = torch.stack([layer(vectors[:, index]) for index, layer in enumerate(self.own)], dim=1)

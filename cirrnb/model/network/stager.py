@@ -1,13 +1,15 @@
-"""The network that reads one patient's T1W and T2W slices and gives a score for each stage."""
+"""The network that reads one patient's slices of every sequence and gives a score for each stage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
 
-from cirrnb.data.scan import SEQUENCES
+from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.model.network.batch import Batch
 from cirrnb.model.network.encoder import SliceEncoder
 from cirrnb.model.network.fusion import CrossSequenceAttention, SequenceFusion, present
@@ -23,7 +25,7 @@ class Staging:
     Attributes
     ----------
     scores : (patients, outputs) raw scores: one a stage for a cross-entropy head, log-odds of the stages above the
-        first and above the second for the ordered heads. Means over slices where every slice is staged by itself.
+        first, above the second, ... for the ordered heads. Means over slices where every slice is staged by itself.
     log_probabilities : (patients, stages) of each stage.
     slice_weights : (slices,) share of each slice in its sequence of its patient; they sum to one there.
     sequence_weights : (patients, sequences) share of each sequence in its patient; rows sum to one. A missing sequence
@@ -50,32 +52,51 @@ class Staging:
 
 
 class Stager(nn.Module):
-    """Slices to stage: an encoder with attention at four scales, slices of both sequences that look at each other,
+    """Slices to stage: an encoder with attention at four scales, slices of all sequences that look at each other,
     attention over the slices of each sequence, then over the sequences, and an ordered head.
 
     A shared encoder runs once over all slices together. A patient with one sequence is staged all the same. No
     activation overwrites its input and none is used twice, which attribution by hooks needs.
     """
 
-    def __init__(self, settings: StagerSettings | None = None, fetch: bool = True):
-        """`fetch=False` leaves even a pretrained backbone's weights random, for those who load their own next."""
+    def __init__(
+        self,
+        settings: StagerSettings | None = None,
+        fetch: bool = True,
+        stages: StageScale = CIRRHOSIS,
+        sequences: tuple[str, ...] | None = None,
+    ):
+        """`fetch=False` leaves even a pretrained backbone's weights random, for those who load their own next.
+
+        `stages` are told apart. `sequences` are those that tensors number, `settings.sequences` unless a saved model
+        has others beside them.
+        """
         super().__init__()
         self.settings = settings = settings or StagerSettings()
+        self.stages, self.sequences = stages, sequences or settings.sequences
+        if not set(settings.sequences) <= set(self.sequences):
+            raise ValueError(f"a stager looks at {settings.sequences} and numbers only {self.sequences}")
+        count = len(self.sequences)
         width = settings.width
         names = settings.sequences if settings.encoders == "separate" else ("shared",)
-        encoders = {name: SliceEncoder(settings, fetch) for name in names}
-        self.encoders = nn.ModuleDict(encoders)
+        encoders = {name: SliceEncoder(settings, fetch, count) for name in names}
+        self.encoders = nn.ModuleDict({self._key(name): encoder for name, encoder in encoders.items()})
         self.backbone_weights = encoders[names[0]].backbone_weights
-        self.sequence_embedding = nn.Embedding(len(SEQUENCES), width)
+        self.sequence_embedding = nn.Embedding(count, width)
         nn.init.normal_(self.sequence_embedding.weight, std=0.02)
         crossing = settings.fusion == "cross" and len(settings.sequences) > 1
         self.crossing = CrossSequenceAttention(width) if crossing else None
-        self.stand_in = nn.Parameter(torch.randn(len(SEQUENCES), width) * 0.02) if crossing else None
+        self.stand_in = nn.Parameter(torch.randn(count, width) * 0.02) if crossing else None
         self.pooling = GatedAttentionPooling(width, max(width // 2, 1), learned=settings.pooling == "attention")
-        self.fusion = SequenceFusion(width, settings.fusion if len(settings.sequences) > 1 else "mean")
+        self.fusion = SequenceFusion(width, settings.fusion if len(settings.sequences) > 1 else "mean", count)
         self.person = nn.Linear(4, width, bias=False) if settings.demographics else None
         self.dropout = nn.Dropout(settings.dropout)
-        self.head: StageHead = HEADS[settings.head](width)
+        self.head: StageHead = HEADS[settings.head](width, len(stages))
+
+    @property
+    def scales(self) -> int:
+        """How many feature maps are used; a backbone may have fewer than the settings ask for."""
+        return len(cast(SliceEncoder, next(iter(self.encoders.values()))).levels)
 
     def forward(self, batch: Batch, chunk: int | None = None) -> torch.Tensor:
         """Raw scores (patients, outputs). `chunk` encodes that many slices at a time, which bounds the memory."""
@@ -107,12 +128,19 @@ class Stager(nn.Module):
         scores = self._score(fused, batch.person)
         return Staging(scores, self.head.log_probabilities(scores), slice_weights, sequence_weights)
 
-    def loss(self, said: Staging, batch: Batch, weights: torch.Tensor | None = None, focus: float = 0) -> torch.Tensor:
+    def loss(
+        self,
+        said: Staging,
+        batch: Batch,
+        weights: torch.Tensor | None = None,
+        focus: float = 0,
+        loss: str = "likelihood",
+    ) -> torch.Tensor:
         """Loss (patients,) of what was said about a batch; see `stage_loss`. Where every slice is staged by itself, the
         mean over the patient's slices."""
         if said.slice_log_probabilities is None:
-            return stage_loss(said.log_probabilities.float(), batch.stage, weights, focus)
-        losses = stage_loss(said.slice_log_probabilities.float(), batch.stage[batch.patient], weights, focus)
+            return stage_loss(said.log_probabilities.float(), batch.stage, weights, focus, loss)
+        losses = stage_loss(said.slice_log_probabilities.float(), batch.stage[batch.patient], weights, focus, loss)
         return _mean_by_patient(losses[:, None], batch)[:, 0]
 
     @torch.inference_mode()
@@ -151,11 +179,17 @@ class Stager(nn.Module):
     def readers(self, batch: Batch) -> list[tuple[SliceEncoder, torch.Tensor]]:
         """Each encoder with the indices of the slices it reads."""
         found = []
-        for name, encoder in self.encoders.items():
+        shared = self.settings.encoders == "shared"
+        for name in ("shared",) if shared else self.settings.sequences:
+            encoder = self.encoders[self._key(name)]
             assert isinstance(encoder, SliceEncoder)
-            reads = torch.ones_like(batch.sequence) if name == "shared" else batch.sequence == SEQUENCES.index(name)
+            reads = torch.ones_like(batch.sequence) if shared else batch.sequence == self.sequences.index(name)
             found.append((encoder, torch.nonzero(reads)[:, 0]))
         return found
+
+    def _key(self, name: str) -> str:
+        """Under which weights an encoder is kept; names of sequences may hold what names of modules may not."""
+        return name if name in ("shared", *T1W_T2W) else f"sequence_{self.sequences.index(name)}"
 
     def _score(self, fused: torch.Tensor, person: torch.Tensor) -> torch.Tensor:
         fused = self.dropout(fused)

@@ -15,8 +15,8 @@ import pandas as pd
 import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.data.names import file_stem
+from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import SEQUENCES
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.measure.measurement import Measurement
 from cirrnb.model.certainty.calibration import set_text
@@ -24,6 +24,7 @@ from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.provenance import model_fingerprint
 from cirrnb.model.trained import TrainedModel, load_model
 from cirrnb.view.patient import beaten
+from cirrnb.view.report import certainty_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,9 @@ class PatientCase:
     after: str
 
 
-def open_case(run: str, cohort: str | None, prepared: str | None, patient: str | None) -> PatientCase:
+def open_case(
+    run: str, cohort: str | None, prepared: str | None, patient: str | None, sequences: str | None = None
+) -> PatientCase:
     """Read the patient's scans, prepare them if need be, and ask the model.
 
     Parameters
@@ -52,6 +55,7 @@ def open_case(run: str, cohort: str | None, prepared: str | None, patient: str |
     cohort : folder or table; None simulates a few patients.
     prepared : folder of prepared scans; None takes prepared/ and the cohort's name.
     patient : subject; None takes the cohort's first.
+    sequences : names in the cohort's table; None takes the model's.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def open_case(run: str, cohort: str | None, prepared: str | None, patient: str |
     if cohort:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong with others is theirs
-            people = cirrnb.read_cohort(cohort, on_problem="skip")
+            people = cirrnb.read_cohort(cohort, on_problem="skip", **model.vocabulary(sequences))
     else:
         people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)
     subject = patient or people.scans[0].subject
@@ -88,7 +92,7 @@ def identity(model: TrainedModel | str, bag: Bag, simulated: bool) -> str:
     """SHA-256 over the model (or its fingerprint) and all that a page shows of a patient: scans, age, sex, stage."""
     known = model if isinstance(model, str) else model_fingerprint(model)
     scans = {name: scan.folder.name for name, scan in bag.scans.items()}
-    told = [known, bag.subject, bag.stage, bag.age, bag.sex, scans, simulated]
+    told = [known, bag.subject, bag.stage, bag.age, bag.sex, scans, simulated, *loaded_plugins().items()]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
@@ -113,7 +117,6 @@ def summary_row(
     said, bag = case.prediction, case.bag
     area = worth.set_index("measure")["value"]
     source = next(iter(bag.scans.values())).scan.source
-    sizes = {1: "one stage", 2: "two stages", 3: "any stage"}
     row = {
         "subject": bag.subject,
         "patient": bag.patient,
@@ -124,11 +127,11 @@ def summary_row(
         "predicted": said.predicted,
         **said.probabilities,
         "set": set_text(said.prediction_set or ()),
-        "certainty": sizes[len(said.prediction_set)] if said.prediction_set else "not calibrated",
+        "certainty": certainty_of(len(said.prediction_set or ()), len(said.stages)),
         "sequences": "+".join(said.sequence_weights),
         "flags": "; ".join(said.notes),
         "score": explanation.score,
-        **{f"{name}_share": explanation.shares.sequences.get(name) for name in SEQUENCES},
+        **{f"{name}_share": explanation.shares.sequences.get(name) for name in bag.sequences},
         "method": explanation.method,
         **{name: _number(area.get(name)) for name in ("deletion", "insertion")},
         "map": beaten(worth),

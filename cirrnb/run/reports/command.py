@@ -20,6 +20,12 @@ def report(
     ] = None,
     explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Where maps are kept.")] = Path("explanations"),
     method: Annotated[str, typer.Option(help="How the maps are made.")] = "grad_cam",
+    sequences: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: the model's]")
+    ] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Notebooks at a time. [default: one a processor]")] = None,
     cluster: Annotated[
         str | None, typer.Option(metavar="tcp://...", help="Dask scheduler whose workers run the notebooks.")
@@ -55,6 +61,8 @@ def report(
         fresh=fresh,
         single_file=single_file,
         limit=limit,
+        sequences=sequences,
+        plugin=tuple(plugin or ()),
     )
     at_a_time = jobs or processors()
     # Begun before this process loads the same, so that both are ready at one time.

@@ -9,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.run.page import Place, write_page
 from cirrnb.run.reports.folder import ReportFolder
 from cirrnb.view.report import CERTAINTY, counts
-from cirrnb.view.theme import STAGE_COLOURS
 
 COHORT = "08_cohort_report.html"
 LINKS = (("index.html", "All patients"), (COHORT, "The whole cohort"))
@@ -29,13 +28,14 @@ def write_index(
     banner: str,
     whole: bool,
     colophon: str,
+    stages: StageScale = CIRRHOSIS,
 ) -> None:
     """Write the index. `whole` says whether there is a page of the whole cohort to link to."""
-    rows = [_row(row) for row in made.to_dict("records")] + [_failed(row) for row in failed.to_dict("records")]
+    rows = [_row(row, stages) for row in made.to_dict("records")] + [_failed(row) for row in failed.to_dict("records")]
     heads = "".join(f'<th scope="col"><button type="button">{name}</button></th>' for name in _HEADS)
     body = (
         f"<h1>{escape(title)}</h1>{counts(made, failed)._repr_html_()}"
-        f"{_controls()}<div class='table'><table class='patients'><thead><tr>{heads}</tr></thead>"
+        f"{_controls(stages, made)}<div class='table'><table class='patients'><thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
         "<p class='more'><a href='summary.csv'>summary.csv</a>, <a href='failures.csv'>failures.csv</a>, "
         "<a href='provenance.json'>provenance.json</a></p>"
@@ -45,30 +45,37 @@ def write_index(
     write_page(report.index, title, body, banner=banner, place=place, colophon=colophon, script=script)
 
 
-def _controls() -> str:
+def _controls(stages: StageScale, made: pd.DataFrame) -> str:
+    usual = ("one stage", "two stages", "any stage", "not calibrated")
+    sizes = [name for name in CERTAINTY if name in usual or (made["certainty"] == name).any()]
     return (
         "<div class='controls' hidden><input type='search' placeholder='Search' aria-label='Search'>"
-        + _choice("stage", "Every stage", STAGES)
-        + _choice("certainty", "Every certainty", CERTAINTY)
+        + _choice("stage", "Every stage", stages)
+        + _choice("certainty", "Every certainty", sizes)
         + _choice("state", "With and without page", ("flagged", "failed"))
         + "<span class='shown' role='status'></span></div>"
     )
 
 
 def _choice(name: str, every: str, values: Iterable[str]) -> str:
-    options = "".join(f"<option value='{value.replace(' ', '-')}'>{value}</option>" for value in values)
+    options = "".join(f"<option value='{_value(value)}'>{escape(value)}</option>" for value in values)
     return f"<select name='{name}' aria-label='{every}'><option value=''>{every}</option>{options}</select>"
 
 
-def _row(row: Mapping[Any, Any]) -> str:
+def _value(text: str) -> str:
+    """What a filter compares: without spaces, which part values there."""
+    return escape(text.replace(" ", "-"))
+
+
+def _row(row: Mapping[Any, Any], stages: StageScale) -> str:
     told = {name: "" if pd.isna(value) else value for name, value in row.items()}
     stage, certainty = str(told["predicted"]), str(told["certainty"])
-    place = STAGES.index(stage)
+    place = stages.index(stage)
     chance = float(row[stage])
-    swatch = f"<span class='stage' style='background:{STAGE_COLOURS[stage]}'></span>"
+    swatch = f"<span class='stage' style='background:{stages.colour[stage]}'></span>"
     cells = [
         f"<th scope='row'><a href='{escape(str(told['page']))}'><bdi>{escape(str(told['subject']))}</bdi></a></th>",
-        f"<td class='likely' data-sort='{place}'>{swatch}{stage}</td>",
+        f"<td class='likely' data-sort='{place}'>{swatch}{escape(stage)}</td>",
         f"<td data-sort='{chance:.4f}'>{chance:.0%}</td>",
         f"<td class='set'>{escape(str(told['set']).replace('|', ' or '))}</td>",
         f"<td data-sort='{list(CERTAINTY).index(certainty)}'>{escape(certainty)}</td>",
@@ -77,7 +84,9 @@ def _row(row: Mapping[Any, Any]) -> str:
         f"<td class='flags'>{escape(str(told['flags']))}</td>",
     ]
     state = "flagged" if told["flags"] else ""
-    facts = f"data-stage='{stage}' data-certainty='{certainty.replace(' ', '-')}' data-state='{state}'"
+    facts = (
+        f"data-stage='{stage.replace(' ', '-')}' data-certainty='{certainty.replace(' ', '-')}' data-state='{state}'"
+    )
     return f"<tr {facts}>{''.join(cells)}</tr>"
 
 

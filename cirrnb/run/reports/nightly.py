@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cirrnb.data.locking import locked
 from cirrnb.data.names import file_stem
+from cirrnb.data.plugins import load_plugins
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Cohort
 from cirrnb.data.writing import write_whole
@@ -64,8 +65,9 @@ class _Run:
         order, report = self.order, self.report
         write_whole(report.claim, self.word)
         report.prepare()
+        load_plugins(order.plugin)
         model = load_model(order.model)
-        people, failures = read_people(order.cohort)
+        people, failures = read_people(order.cohort, model, order.sequences)
         asked = choose(people, failures, order.patients)
         if order.fresh:
             report.forget()
@@ -104,6 +106,9 @@ class _Run:
             "explanations": str(order.explanations.absolute()),
             "overlays": str(self.report.overlays / name),
         }
+        named = {"sequences": order.sequences} if order.sequences else {}
+        if order.plugin:
+            places["plugin"] = ",".join(str(Path(file).absolute()) for file in order.plugin)
         files = tuple(
             self.report.overlays / name / f"{file_stem(bag.subject, one, order.method)}.nii.gz" for one in bag.scans
         )
@@ -111,7 +116,7 @@ class _Run:
         title = f"Patient {faults.printable(bag.subject)}"
         return NotebookJob(
             PATIENT,
-            {"patient": bag.subject, "method": order.method},
+            {"patient": bag.subject, "method": order.method, **named},
             self.report.patients,
             leaves=files[:1],
             after=identity(known, bag, people.simulated),

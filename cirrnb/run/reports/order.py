@@ -42,6 +42,8 @@ class Order:
     fresh : make every page anew.
     single_file : no page needs a file beside it, also that of the cohort.
     limit : seconds that one patient may take.
+    sequences : names in the cohort's table; None takes the model's.
+    plugin : files that register heads, backbones or methods.
     """
 
     cohort: Path
@@ -56,3 +58,5 @@ class Order:
     fresh: bool = False
     single_file: bool = False
     limit: float = LIMIT
+    sequences: str | None = None
+    plugin: tuple[Path, ...] = ()

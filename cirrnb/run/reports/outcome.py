@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from cirrnb.run.reports.folder import ReportFolder
 from cirrnb.run.reports.index import COHORT, LINKS, write_index
 from cirrnb.run.reports.order import Order
 from cirrnb.run.reports.patients import TRIES, Failure
-from cirrnb.run.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
+from cirrnb.run.reports.tables import FAILURES, read_failures, read_summary, summary_columns, write_table
 from cirrnb.view.notice import banner
 
 WHOLE = "08_cohort_report"
@@ -59,11 +59,12 @@ class Outcome:
         """
         report = self.report
         report.sweep({file_stem(name) for name in self.made})
-        self._write_tables()
+        columns = summary_columns(model.stages, people.sequences)
+        self._write_tables(columns)
         failure = self._whole(claim)
         if failure is not None:
             self.failures["?whole"] = failure
-            self._write_tables()
+            self._write_tables(columns)
         told = {
             "started": started,
             "finished": now(),
@@ -90,17 +91,18 @@ class Outcome:
             read_failures(report.path),
             banner=banner(people.simulated, model.simulated),
             whole=bool(self.made) and failure is None,
+            stages=model.stages,
             colophon=f"Made with cirrnb {versions()['cirrnb']}, model {model.name} {known[:16]}, on {now()[:10]}.",
         )
 
-    def _write_tables(self) -> None:
+    def _write_tables(self, columns: Sequence[str]) -> None:
         rows = []
         for name, outcome in self.made.items():
             told = {key: value for key, value in (outcome.summary or {}).items() if key != "after"}
             record = outcome.job.record() or {}
             times = {"finished": record.get("finished"), "seconds": round(record.get("seconds", outcome.seconds), 1)}
             rows.append({**told, "page": f"patients/{file_stem(name)}.html", **times})
-        write_table(self.report.summary, rows, list(SUMMARY))
+        write_table(self.report.summary, rows, columns)
         logs = {name: self._log(name, one) for name, one in self.failures.items()}
         for path in self.report.logs.iterdir():
             if f"logs/{path.name}" not in logs.values():

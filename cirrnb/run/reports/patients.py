@@ -13,7 +13,8 @@ import cirrnb
 from cirrnb.data.errors import InputError, InputErrors, listed
 from cirrnb.data.preparation.store import StorageError
 from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
-from cirrnb.data.scan import SEQUENCES, Cohort
+from cirrnb.data.scan import Cohort
+from cirrnb.model.trained import TrainedModel
 from cirrnb.run import faults
 from cirrnb.run.faults import without_folders
 from cirrnb.run.reports.case import unreadable
@@ -44,14 +45,18 @@ class Ready:
     failures: dict[str, Failure] = field(default_factory=dict)
 
 
-def read_people(cohort: Path | str) -> tuple[Cohort, dict[str, Failure]]:
-    """The cohort, and why some of its patients cannot be reported. Raises InputErrors where nothing can be read.
+def read_people(
+    cohort: Path | str, model: TrainedModel, sequences: str | None = None
+) -> tuple[Cohort, dict[str, Failure]]:
+    """The cohort in the model's stages and sequences (or those named), and why some of its patients cannot be reported.
+
+    Raises InputErrors where nothing can be read.
 
     A patient with one wrong row is left out as a whole: a stage from half of what there is would look like any other.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the problems are told in failures.csv
-        people = cirrnb.read_cohort(cohort, on_problem="skip")
+        people = cirrnb.read_cohort(cohort, on_problem="skip", **model.vocabulary(sequences))
     failures: dict[str, Failure] = {}
     for problem in people.problems:
         reason = _NAMED.sub("a file", without_folders(f"{problem.where}: {problem.found}; expected {problem.expected}"))
@@ -107,7 +112,7 @@ def _prepare(
 
 
 def _prepared(people: Cohort, folder: Path, settings: PreparationSettings, workers: int | None) -> PreparedCohort:
-    watched = sys.stderr.isatty() and len(people) > len(SEQUENCES)
+    watched = sys.stderr.isatty() and len(people) > len(people.sequences)
     return cirrnb.prepare(people, folder, settings, workers=workers, progress=watched)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cirrnb.data.spreadsheet import read_csv, write_csv
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 
 SUMMARY = {
     "subject": "source and id of the patient, unique in the cohort, as it stands there",
@@ -22,7 +23,7 @@ SUMMARY = {
     "moderate": "its probability, 0 to 1",
     "severe": "its probability, 0 to 1",
     "set": "the stages that are possible, mildest first, joined by |; empty for a model that is not calibrated",
-    "certainty": "one stage, two stages, any stage: how many the set holds; or not calibrated",
+    "certainty": "one stage, two stages, ... or any stage: how many the set holds; or not calibrated",
     "sequences": "those that were used, joined by +",
     "flags": "what was missing or unusual, in words, joined by ;",
     "score": "the raw score for severity that the map explains, in log-odds",
@@ -43,6 +44,15 @@ SUMMARY = {
 """Columns of summary.csv, a row a patient in the cohort's order, and what they mean. Biomarkers come behind, named with
 their unit."""
 
+
+def summary_columns(stages: StageScale, sequences: Sequence[str]) -> list[str]:
+    """Columns of summary.csv for a model's stages and a cohort's sequences."""
+    first, *others = CIRRHOSIS
+    instead = {first: tuple(stages), "T1W_share": tuple(f"{name}_share" for name in sequences)}
+    instead |= dict.fromkeys((*others, "T2W_share"), ())
+    return [column for name in SUMMARY for column in instead.get(name, (name,))]
+
+
 FAILURES = {
     "subject": "source and id of the patient; empty where it cannot be told which patient a row of the cohort is about",
     "kind": "wrong input, error, time limit, dead kernel, dead worker, disk full or changed while it was read",
@@ -56,7 +66,7 @@ FAILURES = {
 TIMES = ("finished", "seconds")
 """Columns that differ between two runs that did the same."""
 
-_NUMBERS = ("age", "mild", "moderate", "severe", "score", "T1W_share", "T2W_share", "deletion", "insertion", "seconds")
+_NUMBERS = ("age", *CIRRHOSIS, "score", "T1W_share", "T2W_share", "deletion", "insertion", "seconds")
 _TEXT = tuple(name for name in dict.fromkeys((*SUMMARY, *FAILURES)) if name not in (*_NUMBERS, "simulated", "tries"))
 
 

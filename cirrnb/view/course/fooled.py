@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.simulation.scans import SCANNERS
 from cirrnb.view.slices import Slice, montage
-from cirrnb.view.theme import INK, STAGE_COLOURS, finish
+from cirrnb.view.theme import INK, finish
 
 RECORDED = "scanner_swap.csv"
 """What `python docs/fooled.py` measured: the benchmark's stager with a scanner shortcut, and the package's model."""
@@ -56,9 +56,9 @@ def scanner_figure(table: pd.DataFrame | None = None) -> go.Figure:
                 mode="lines+markers",
                 name=stage,
                 legendgroup=stage,
-                legendrank=1 + STAGES.index(stage),
+                legendrank=1 + CIRRHOSIS.index(stage),
                 showlegend=stage not in seen,
-                line={"color": STAGE_COLOURS[stage], "width": 1.5},
+                line={"color": CIRRHOSIS.colour[stage], "width": 1.5},
                 marker={"size": 7},
                 hovertemplate=f"{stage}, %{{x}}: %{{y:+.1f}} log-odds<extra></extra>",
                 row=1,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data.json_file import parse_json, read_text
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.data.writing import write_whole
 
 VERSION = 1
@@ -140,7 +140,7 @@ def _read(text: str) -> tuple[dict[str, list[Answers]], dict[str, dict[str, Any]
         raise ValueError(f"not of version {VERSION}")
     quizzes: dict[str, list[Answers]] = {}
     for quiz, attempts in stored["quizzes"].items():
-        if not attempts or any(stage not in STAGES for one in attempts for stage in one.values()):
+        if not attempts or any(stage not in CIRRHOSIS for one in attempts for stage in one.values()):
             raise ValueError(f"quiz {quiz}: answers that are no stages")
         quizzes[str(quiz)] = [{str(subject): stage for subject, stage in one.items()} for one in attempts]
     exercises = {}

@@ -14,7 +14,7 @@ from IPython.display import HTML, display
 
 from cirrnb.data.errors import UNFORESEEN, InputError
 from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.trained import TrainedModel
@@ -127,7 +127,7 @@ class StagingQuiz(widgets.VBox):
         title = f"Case {number + 1} of {len(self._cases)}"
         before = f"<p class='cn-small'>{done} answered so far, {self._right()} right.</p>" if done else ""
         self.form.ask(
-            title, PROMPT + before + self._troubles(), [(one, one) for one in STAGES], button="Check my answer"
+            title, PROMPT + before + self._troubles(), [(one, one) for one in CIRRHOSIS], button="Check my answer"
         )
         if said is not None:
             self._tell(bag, said)
@@ -139,13 +139,12 @@ class StagingQuiz(widgets.VBox):
             panes(bag, evidence),
             title=f"Case {number + 1}",
             simulated=True,
-            shift=bag.shift,
             signs=tuple(LABELS.values()) if with_signs else (),
             start=_middle(bag) if self._height is None else self._height,
         )
 
     def _answered(self, stage: str) -> None:
-        if self._shown < 0 or stage not in STAGES:
+        if self._shown < 0 or stage not in CIRRHOSIS:
             return
         bag = self._cases[self._shown]
         if bag.subject in self.answers:
@@ -189,12 +188,12 @@ def quiz_name(stages: dict[str, str]) -> str:
 
 
 def _middle(bag: Bag) -> float:
-    """Height in mm to open at, in the frame of T1W: where the liver is widest, or the middle."""
+    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
     name, scan = next(iter(bag.scans.items()))
     index: Any = scan.grid.shape[0] // 2
     if scan.mask is not None and scan.mask.any():
         index = scan.mask.sum(axis=(1, 2)).argmax()
-    return float(scan.positions[int(index)] - (bag.shift if name == "T2W" else 0.0))
+    return float(scan.positions[int(index)] - bag.shifts[name])
 
 
 _SIDE_BY_SIDE = widgets.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="8px 12px")

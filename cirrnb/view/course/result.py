@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.evaluation.comparison import compare
 from cirrnb.evaluation.evaluation import Evaluation, evaluate
 
@@ -85,11 +85,11 @@ def _difference(mine: pd.DataFrame, other: pd.DataFrame, resamples: int) -> str:
 def _matrix(who: str, told: Evaluation) -> str:
     counts: NDArray[np.int64] = told.confusion.to_numpy(dtype=int)
     rows = ""
-    for stage, line in zip(STAGES, counts, strict=True):
+    for stage, line in zip(CIRRHOSIS, counts, strict=True):
         total = max(int(line.sum()), 1)
         cells = "".join(f'<td style="background:{_shade(count / total)}">{count}</td>' for count in line)
         rows += f'<tr><th scope="row">{stage} ({line.sum()})</th>{cells}</tr>'
-    head = "".join(f'<th scope="col">{stage}</th>' for stage in STAGES)
+    head = "".join(f'<th scope="col">{stage}</th>' for stage in CIRRHOSIS)
     return (
         f'<table class="cn-matrix"><caption>{who}: true stage (rows) and the stage that was said</caption>'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"

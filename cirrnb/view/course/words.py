@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
 from cirrnb.model.prediction import Prediction
 from cirrnb.simulation.signs import Latent
@@ -37,7 +37,7 @@ def feedback_html(truth: str, answer: str, latent: Latent, model: Prediction | N
 
 
 def _verdict(truth: str, answer: str) -> str:
-    away = STAGES.index(answer) - STAGES.index(truth)
+    away = CIRRHOSIS.index(answer) - CIRRHOSIS.index(truth)
     if not away:
         return f"<h3>Right: {truth}.</h3>"
     far = "two stages" if abs(away) == 2 else "one stage"

@@ -67,7 +67,7 @@ def slice_browser(
     simulated: bool,
     evidence: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> SliceBrowser:
-    """Both sequences of a patient to scroll through, with a map on them where an explanation is given.
+    """All sequences of a patient to scroll through, with a map on them where an explanation is given.
 
     Pictures are compressed with loss (WebP), so that readings at a click are right to a few hundredths, and 24 slices
     of both sequences take at most 2 MB.
@@ -81,7 +81,6 @@ def slice_browser(
     case = {
         "title": title,
         "simulated": simulated,
-        "shift": bag.shift,
         "signs": list(LABELS.values()) if evidence else [],
     }
     shown = panes(bag, evidence)

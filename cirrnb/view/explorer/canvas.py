@@ -51,7 +51,6 @@ class SliceCanvas(anywidget.AnyWidget):
         *,
         title: str,
         simulated: bool,
-        shift: float = 0.0,
         signs: Sequence[str] = (),
         start: float | None = None,
     ) -> None:
@@ -59,8 +58,8 @@ class SliceCanvas(anywidget.AnyWidget):
 
         Parameters
         ----------
-        shift : mm by which organs lie further to the head in T2W. signs : names of the evidence's labels from 1.
-        start : height in mm to open at, in the frame of T1W.
+        signs : names of the evidence's labels from 1.
+        start : height in mm to open at, in the frame of the first sequence.
         """
         told: list[dict[str, Any]] = []
         buffers: list[Any] = []
@@ -77,7 +76,6 @@ class SliceCanvas(anywidget.AnyWidget):
             "key": next(self._numbers),
             "title": title,
             "simulated": simulated,
-            "shift": shift,
             "signs": list(signs),
             "panes": told,
             **({} if start is None else {"start": start}),
@@ -101,7 +99,7 @@ class SliceCanvas(anywidget.AnyWidget):
         self.send(content, buffers)
 
     def go_to(self, position: float) -> None:
-        """Scroll to a height in mm, in the frame of T1W."""
+        """Scroll to a height in mm, in the frame of the first sequence."""
         self._position = float(position)
         self.send({"kind": "go", "position": self._position})
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.view.attribution import SEQUENCE_COLOURS
-from cirrnb.view.theme import INK, MUTED, finish
+from cirrnb.view.theme import INK, MUTED, finish, sequence_colours
 
 HEIGHT = 320
 
 
 class SliceChart:
-    """A live figure; `on_click` is called with the height in mm, in the frame of T1W, of the bar that was clicked."""
+    """A live figure; `on_click` is called with the height in mm, in the first sequence's frame, of the bar that was
+    clicked."""
 
-    def __init__(self, on_click: Callable[[float], None]):
+    def __init__(self, on_click: Callable[[float], None], sequences: Sequence[str] = T1W_T2W):
         self._on_click = on_click
         # Changes to a layout before it is first shown are lost, so the figure starts with all that stays.
-        self.widget = go.FigureWidget(_frame())
+        self.widget = go.FigureWidget(_frame(sequences))
         self.widget._config = {"responsive": True, "displayModeBar": False}
 
     def show(self, bag: Bag, explanation: Explanation) -> None:
@@ -33,7 +34,7 @@ class SliceChart:
                 trace.visible = there
                 if not there:
                     continue
-                scan, moved = bag.scans[trace.name], bag.shift if trace.name == "T2W" else 0.0
+                scan, moved = bag.scans[trace.name], bag.shifts[trace.name]
                 trace.x, trace.width = scan.positions - moved, 0.8 * scan.grid.spacing[0]
                 if trace.meta == "share":
                     trace.y, trace.error_y.array = shares.slices[trace.name], shares.errors[trace.name]
@@ -54,13 +55,13 @@ class SliceChart:
             self._on_click(float(found[0]))
 
 
-def _frame() -> go.Figure:
+def _frame(sequences: Sequence[str]) -> go.Figure:
     """A column for each sequence, as the pictures stand above it: shares, and attention below them."""
     figure = make_subplots(
-        rows=2, cols=2, shared_xaxes=True, shared_yaxes=True, row_heights=[0.62, 0.38],
-        vertical_spacing=0.09, horizontal_spacing=0.03, column_titles=list(SEQUENCE_COLOURS),
+        rows=2, cols=len(sequences), shared_xaxes=True, shared_yaxes=True, row_heights=[0.62, 0.38],
+        vertical_spacing=0.09, horizontal_spacing=0.03, column_titles=list(sequences),
     )  # fmt: skip
-    for column, (name, colour) in enumerate(SEQUENCE_COLOURS.items(), start=1):
+    for column, (name, colour) in enumerate(sequence_colours(sequences).items(), start=1):
         shared = {"x": [], "y": [], "name": name, "marker": {"color": colour}, "showlegend": False}
         error = {"type": "data", "array": [], "thickness": 1, "width": 0, "color": INK}
         hover = "%{x:.0f} mm: %{y:+.2f} log-odds<extra></extra>"

@@ -56,8 +56,9 @@ function createControls(root, acts, settings) {
 
   // What there is to switch in this case.
   function offer(data, panes) {
-    find('[data-part="shift"]').hidden = panes.filter((one) => one.image).length < 2 || !data.shift;
-    find('[data-told="shift"]').textContent = `(${Math.abs(data.shift || 0).toFixed(0)} mm)`;
+    const shifts = panes.map((one) => Math.abs((one.image && one.shift) || 0));
+    find('[data-part="shift"]').hidden = !Math.max(...shifts);
+    find('[data-told="shift"]').textContent = `(${Math.max(...shifts).toFixed(0)} mm)`;
     find('[data-part="liver"]').hidden = !panes.some((one) => one.mask);
     find('[data-part="evidence"]').hidden = !panes.some((one) => one.evidence);
     find('[data-do="save"]').disabled = !panes.some((one) => one.image);

@@ -18,7 +18,7 @@ import cirrnb
 from cirrnb.data.errors import InputError, InputErrors, Remarks
 from cirrnb.data.layouts.folder import NIFTI, read_folder
 from cirrnb.data.prepared import Bag, PreparationSettings
-from cirrnb.data.scan import SEQUENCES, Cohort, Scan
+from cirrnb.data.scan import T1W_T2W, Cohort, Scan
 from cirrnb.view.explorer.canvas import asset
 
 LARGEST = 200 * 10**6
@@ -120,12 +120,20 @@ class Dropping(widgets.VBox):
     settings : with which the model's scans are prepared.
     start : begins work beside the widget, as `Worker.start`.
     opened : called with the patient. say : a line for the reader, in red where the second argument is True.
+    sequences : those that the model looks at.
     """
 
     def __init__(
-        self, settings: PreparationSettings, start: Start, opened: Callable[[Bag], None], say: Callable[..., None]
+        self,
+        settings: PreparationSettings,
+        start: Start,
+        opened: Callable[[Bag], None],
+        say: Callable[..., None],
+        sequences: tuple[str, ...] = T1W_T2W,
     ):
         self._settings, self._start, self._opened, self._say = settings, start, opened, say
+        # A model of T1W alone leaves a T2W scan out, with a note.
+        self._sequences = T1W_T2W if set(sequences) <= set(T1W_T2W) else sequences
         self._files: list[Dropped] = []
         self._kinds: list[widgets.Dropdown] = []
         self._patients = 0
@@ -139,8 +147,9 @@ class Dropping(widgets.VBox):
         super().__init__([self.receiver, self.list, self.opener])
 
     def _received(self, file: Dropped) -> None:
-        options = [_UNCLEAR, *SEQUENCES, *(f"{MASK} {sequence}" for sequence in SEQUENCES), LEAVE]
-        kind = widgets.Dropdown(options=options, value=_told_by(file), layout={"width": "180px"})
+        names = self._sequences
+        options = [_UNCLEAR, *names, *(f"{MASK} {sequence}" for sequence in names), LEAVE]
+        kind = widgets.Dropdown(options=options, value=_told_by(file, names), layout={"width": "180px"})
         self._files.append(file)
         self._kinds.append(kind)
         self._say("")  # what was wrong with earlier files is over
@@ -152,48 +161,52 @@ class Dropping(widgets.VBox):
         said = [(file, kind.value) for file, kind in zip(self._files, self._kinds, strict=True) if kind.value != LEAVE]
         kinds = [kind for _, kind in said]
         if _UNCLEAR in kinds:
-            self._say(
-                "Say for each file what it is: T1W, T2W or a liver mask. A file name does not always tell.", wrong=True
-            )
+            kind = f"{', '.join(self._sequences)} or a liver mask"
+            self._say(f"Say for each file what it is: {kind}. A file name does not always tell.", wrong=True)
             return
-        if not set(kinds) & set(SEQUENCES) or len(set(kinds)) < len(kinds):
-            self._say("A patient has one T1W scan, one T2W scan, or both, and a mask for each at most.", wrong=True)
+        if not set(kinds) & set(self._sequences) or len(set(kinds)) < len(kinds):
+            either = " or ".join(self._sequences)
+            self._say(f"A patient has at most one scan for each of {either}, and a mask for each.", wrong=True)
             return
         place = {kind: file.path for file, kind in said}
-        lone = [one for one in SEQUENCES if f"{MASK} {one}" in place and one not in place]
+        lone = [one for one in self._sequences if f"{MASK} {one}" in place and one not in place]
         if lone:
             self._say(f"A liver mask without its {lone[0]} scan: drop the scan as well.", wrong=True)
             return
         name = f"case-{self._patients + 1}"
         scans = tuple(
             Scan(name, sequence, place[sequence], place.get(f"{MASK} {sequence}"), source=SOURCE)
-            for sequence in SEQUENCES
+            for sequence in self._sequences
             if sequence in place
         )
         names = {str(file.path): file.name for file in self._files}
+        cohort = Cohort(scans, SOURCE, sequences=self._sequences)
         self._files, self._kinds, self.list.children = [], [], ()
         self.opener.layout.display = "none"
         self._say(f"Preparing {SOURCE}/{name} ...")
-        self._start(lambda task: _prepared(scans, self._settings, self.receiver.folder, names), self._count)
+        self._start(
+            lambda task: _prepared(cohort, self._settings, self.receiver.folder, names),
+            self._count,
+        )
 
     def _count(self, bag: Bag) -> None:
         self._patients += 1  # only those who could be opened
         self._opened(bag)
 
 
-def _told_by(file: Dropped) -> str:
+def _told_by(file: Dropped, sequences: tuple[str, ...]) -> str:
     """What a file's name says, where it says it plainly."""
     found = read_folder(Path("/"), [Path("/dropped") / file.name], remarks := Remarks())
-    if found:
+    if found and found[0].sequence in sequences:
         return found[0].sequence
     lone = next((one.found for one in remarks.problems if one.found.startswith("a mask without")), "")
-    return next((f"{MASK} {sequence}" for sequence in SEQUENCES if sequence in lone), _UNCLEAR)
+    return next((f"{MASK} {sequence}" for sequence in sequences if sequence in lone), _UNCLEAR)
 
 
-def _prepared(scans: tuple[Scan, ...], settings: PreparationSettings, folder: Path, names: dict[str, str]) -> Bag:
+def _prepared(cohort: Cohort, settings: PreparationSettings, folder: Path, names: dict[str, str]) -> Bag:
     """The patient; problems name the files as the reader knows them. Raises InputErrors."""
     try:
-        ready = cirrnb.prepare(Cohort(scans, SOURCE), folder / "prepared", settings, workers=1, progress=False)
+        ready = cirrnb.prepare(cohort, folder / "prepared", settings, workers=1, progress=False)
     except InputErrors as error:
         raise InputErrors(_renamed(one, names) for one in error.errors) from error
     if len(ready.failures):

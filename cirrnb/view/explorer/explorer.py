@@ -72,15 +72,24 @@ class SliceExplorer(Panel):
         self.simulated = bool(getattr(patients, "simulated", False)) if simulated is None else simulated
         self.truth, self.store = truth, store
         self._bags = {bag.subject: bag for bag in bags}
+        self._sequences = tuple(dict.fromkeys(name for bag in bags for name in bag.sequences))
         self._bag: Bag | None = None
         self._answer: Prediction | None = None
         self._explanation: Explanation | None = None
         first = self._known(patient)
         method, target = method_named(method).name, self._target(target)
         stager = self.model.members[0].stager
-        super().__init__(list(self._bags), stager, subject=first, method=method, target=target, go=self._go)
+        super().__init__(
+            list(self._bags),
+            stager,
+            self._sequences,
+            subject=first,
+            method=method,
+            target=target,
+            go=self._go,
+        )
         self._worker = Worker(self.tell_progress, self._failed)
-        self.dropping = Dropping(self.model.preparation, self._worker.start, self.add, self.say)
+        self.dropping = Dropping(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
         self.own.children = (self.dropping,)
         self.always.value = self.reveal.value = preferences.answer_first() if answer_first is None else answer_first
         self.tell_answer(self.reveal.value)
@@ -142,7 +151,8 @@ class SliceExplorer(Panel):
         return patient
 
     def _target(self, target: str | None) -> str:
-        known = targets(self.model.members[0].stager.head)
+        stager = self.model.members[0].stager
+        known = targets(stager.head, stager.stages)
         if target is not None and target not in known:
             raise InputError("target", repr(target), f"one of {known}", "Choose one of these.")
         return target or known[0]
@@ -163,15 +173,15 @@ class SliceExplorer(Panel):
         bag = self._bags[subject]
 
         def pictures(task: Task) -> Any:
-            return bag, panes(bag, self._evidence(bag)), bag.shift
+            return bag, panes(bag, self._evidence(bag))
 
         def show(result: Any) -> None:
             self._bag = bag
-            _, found, shift = result
+            _, found = result
             title = f"Patient {bag.subject}"
             signs = tuple(LABELS.values()) if self.truth else ()
             simulated = self._simulated(bag)
-            self.canvas.show(found, title=title, simulated=simulated, shift=shift, signs=signs, start=_start(bag))
+            self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=_start(bag))
             self.say(words.mask_words(bag))
             if self.reveal.value:
                 self._answer_and_explain()
@@ -274,7 +284,7 @@ class SliceExplorer(Panel):
 
     def _failed(self, message: str) -> None:
         if self._bag is None:  # nobody's pictures shall stand under another one's name
-            self.canvas.show(unopened(), title=f"Patient {self.case.value}", simulated=self.simulated)
+            self.canvas.show(unopened(self._sequences), title=f"Patient {self.case.value}", simulated=self.simulated)
         elif self._explanation is None:
             self.canvas.lay_over(None)
         self.say(message, wrong=True)
@@ -285,9 +295,9 @@ def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> An
 
 
 def _start(bag: Bag) -> float:
-    """Height in mm to open at, in the frame of T1W: where the liver is widest, or the middle."""
+    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
     name, scan = next(iter(bag.scans.items()))
     index = scan.grid.shape[0] // 2
     if scan.mask is not None and scan.mask.any():
         index = int(scan.mask.sum(axis=(1, 2)).argmax())
-    return float(scan.positions[index] - (bag.shift if name == "T2W" else 0.0))
+    return float(scan.positions[index] - bag.shifts[name])

@@ -27,14 +27,15 @@ class Panel(widgets.VBox):
         self,
         subjects: Sequence[str],
         stager: Stager,
+        sequences: Sequence[str],
         *,
         subject: str,
         method: str,
         target: str,
         go: Callable[[float], None],
     ):
-        """`subject`, `method` and `target` are chosen at first; `go` is called with the height of a bar of the chart
-        that was clicked."""
+        """`sequences` are shown; `subject`, `method` and `target` are chosen at first; `go` is called with the height
+        of a bar of the chart that was clicked."""
         self.case = widgets.Dropdown(options=list(subjects), value=subject, description="Patient")
         self.reveal = widgets.ToggleButton(value=False, description="Show the answer", icon="eye")
         self.always = widgets.Checkbox(value=False, description="always show it at once", indent=False)
@@ -49,7 +50,7 @@ class Panel(widgets.VBox):
         self.waiting = widgets.HBox([self.doing, self.bar, self.cancel], layout=_row())
         self.brief, self.hint = widgets.HTML(""), widgets.HTML(f"<p>{HINT}</p>")
         self.brief.add_class("cn-brief")
-        self.chart = SliceChart(go)
+        self.chart = SliceChart(go, sequences)
         self.behind = self._behind()
         self.own = widgets.VBox()
         self.tell_progress(None)
@@ -70,10 +71,10 @@ class Panel(widgets.VBox):
         known = {method_named(name).label: name for name in OFFERED if name in methods()}
         known |= {how.label: name for name, how in methods().items() if name not in known.values()}
         self.method = widgets.Dropdown(options=list(known.items()), value=method, description="Map")
-        scores = [(words.target_words(one), one) for one in targets(stager.head)]
+        scores = [(words.target_words(one, stager.stages), one) for one in targets(stager.head, stager.stages)]
         wide = {"width": "400px"}
         self.target = widgets.Dropdown(options=scores, value=target, description="Speaks for", layout=wide)
-        numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.settings.scales + 1)]
+        numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.scales + 1)]
         self.scale = widgets.Dropdown(options=[("all", "all"), *numbers], value="all", description="Scale")
         asks = "Is it better than a map that knows nothing of the model?"
         self.test = widgets.Button(description="Test this map", icon="check", tooltip=asks)

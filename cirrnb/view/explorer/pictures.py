@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.scan import SEQUENCES
+from cirrnb.data.scan import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.truth import FLESH
 from cirrnb.view.attribution import drawn
@@ -25,7 +25,7 @@ class Pane:
 
     Attributes
     ----------
-    name : "T1W" or "T2W".
+    name : of the sequence.
     image : (slices, rows, columns) uint8, evenly between the ends of `range`, which are prepared intensities.
     mask : liver mask, uint8 0 and 1, or None. evidence : label of the planted sign, uint8, or None.
     told : what else the viewer wants to know, ready for JSON.
@@ -39,16 +39,19 @@ class Pane:
 
 
 def panes(bag: Bag, evidence: Mapping[str, NDArray[np.uint8]] | None = None) -> list[Pane]:
-    """Both sequences of a patient in the house's order; a missing one has no pictures and says so."""
-    return [_pane(bag.scans.get(name), name, (evidence or {}).get(name)) for name in SEQUENCES]
+    """All sequences of a patient in the cohort's order; a missing one has no pictures and says so."""
+    return [
+        _pane(bag.scans.get(name), name, (evidence or {}).get(name), bag.shifts.get(name, 0.0))
+        for name in bag.sequences
+    ]
 
 
-def unopened() -> list[Pane]:
+def unopened(sequences: Sequence[str] = T1W_T2W) -> list[Pane]:
     """Panes that say that there is nothing to show."""
-    return [Pane(name, None, None, None, {"name": name, "reason": "could not be opened"}) for name in SEQUENCES]
+    return [Pane(name, None, None, None, {"name": name, "reason": "could not be opened"}) for name in sequences]
 
 
-def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] | None) -> Pane:
+def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] | None, shift: float) -> Pane:
     if prepared is None:
         return Pane(name, None, None, None, {"name": name, "reason": "this patient has no such scan"})
     image = np.asarray(prepared.image, dtype=np.float32)
@@ -64,6 +67,7 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         "columns": columns,
         "spacing": prepared.grid.spacing,
         "positions": prepared.positions.tolist(),
+        "shift": shift,
         "affine": prepared.grid.affine.tolist(),
         "range": [0.0, high],
         "window": [0.0, white(image, mask)],

@@ -1,4 +1,4 @@
-// Where a pixel lies in the patient, and which slice lies at a height. Positions are mm in RAS+, heights those of T1W.
+// Where a pixel lies in the patient, and which slice lies at a height. Positions are mm in RAS+, heights those of the first sequence.
 
 // 0.6 mm: a breathing shift is no better known than that.
 const OFF = 0.6;

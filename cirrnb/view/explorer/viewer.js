@@ -75,8 +75,8 @@ function createViewer(root, hooks = {}) {
   // ---------------------------------------------------------------- where
 
   const leading = () => panes.filter((one) => one.image).sort((a, b) => b.slices - a.slices)[0];
-  // Organs lie `shift` mm further to the head in the second sequence.
-  const offset = (pane) => (shown.shiftOn && pane.name === "T2W" ? data.shift || 0 : 0);
+  // Organs lie `shift` mm further to the head there than in the first sequence.
+  const offset = (pane) => (shown.shiftOn ? pane.shift || 0 : 0);
   const nearest = (pane) => sliceAt(pane, shown.position + offset(pane));
 
   function setHeights() {

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import pandas as pd
 
 from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import STAGES
+from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named
+from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.trained import TrainedModel
-from cirrnb.view.theme import STAGE_COLOURS
-
-TARGETS = {
-    "severity": "a later stage rather than an earlier one",
-    "above mild": "moderate or severe rather than mild",
-    "above moderate": "severe rather than mild or moderate",
-}
 
 METHODS = {
     "integrated_gradients": "adds up how the score changes on the way from the same slices without detail to these. On "
@@ -38,12 +33,19 @@ METHODS = {
 """What each does, and what it was worth on the benchmark (docs/benchmark.md)."""
 
 
-def target_words(target: str) -> str:
+def target_words(target: str, stages: StageScale = CIRRHOSIS) -> str:
     """What a raw score speaks for."""
-    if target in TARGETS:
-        return TARGETS[target]
+    if target == SEVERITY:
+        return "a later stage rather than an earlier one"
+    if target in stages.thresholds:
+        cut = stages.thresholds.index(target) + 1
+        return f"{_either(stages.names[cut:])} rather than {_either(stages.names[:cut])}"
     one, _, other = target.partition(" - ")
     return f"{one} rather than {other}" if other else one
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def method_words(name: str) -> str:
@@ -53,7 +55,7 @@ def method_words(name: str) -> str:
 
 def answer_html(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: bool) -> str:
     """The stage with its probabilities and what speaks of their worth."""
-    bars = "".join(_bar(stage, said.probabilities[stage], stage == said.predicted) for stage in STAGES)
+    bars = "".join(_bar(stage, said.probabilities[stage], said) for stage in said.stages)
     notes = "".join(f"<li>{escape(note)}</li>" for note in said.notes)
     unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else "<p>Nothing is missing or unusual.</p>"
     weights = ", ".join(f"{name} {weight:.0%}" for name, weight in said.sequence_weights.items())
@@ -69,10 +71,11 @@ def answer_html(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: b
 
 def brief_html(said: Prediction) -> str:
     """The answer in a line, for where the button is that asked for it."""
+    colour = said.stages.colour[said.predicted]
     others = [stage for stage in said.prediction_set or () if stage != said.predicted]
     possible = f", {' or '.join(others)} possible" if others else ""
     return (
-        f'<span role="status"><b style="border-color:{STAGE_COLOURS[said.predicted]}">{escape(said.predicted)}</b> '
+        f'<span role="status"><b style="border-color:{colour}">{escape(said.predicted)}</b> '
         f"{said.probabilities[said.predicted]:.0%}{possible}</span>"
     )
 
@@ -88,12 +91,13 @@ def mask_words(bag: Bag) -> str:
     return " ".join(said)
 
 
-def _bar(stage: str, share: float, chosen: bool) -> str:
-    weight = 600 if chosen else 400
+def _bar(stage: str, share: float, said: Prediction) -> str:
+    weight, words = 600 if stage == said.predicted else 400, said.stages.description[stage]
+    title = "" if words == stage else f' title="{escape(words)}"'
     return (
-        f'<div class="cn-bar" style="font-weight:{weight}"><span>{stage}</span>'
+        f'<div class="cn-bar" style="font-weight:{weight}"><span{title}>{escape(stage)}</span>'
         f'<span class="cn-track"><span style="width:{100 * share:.1f}%;'
-        f'background:{STAGE_COLOURS[stage]}"></span></span>'
+        f'background:{said.stages.colour[stage]}"></span></span>'
         f"<span>{share:.0%}</span></div>"
     )
 
@@ -101,7 +105,7 @@ def _bar(stage: str, share: float, chosen: bool) -> str:
 def _possible(said: Prediction, model: TrainedModel) -> str:
     if said.prediction_set is None or model.calibration is None:
         return "This model is not calibrated: take the percentages as a ranking only."
-    if len(said.prediction_set) == len(STAGES):
+    if len(said.prediction_set) == len(said.stages):
         return "It cannot rule out any stage."
     stages = " or ".join(said.prediction_set)
     kept = f"in about {round(10 * model.calibration.coverage)} of 10 patients like those it was calibrated on"
@@ -119,10 +123,10 @@ def reasons_html(explanation: Explanation, said: Prediction | None = None) -> st
     What the answer, where it stands beside, has told of the scans is not told again.
     """
     shares = explanation.shares
-    parts = " and ".join(f"{name} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
-    missed = explanation.relative_delta
+    parts = " and ".join(f"{escape(name)} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
+    missed, stages = explanation.relative_delta, said.stages if said else CIRRHOSIS
     lines = [
-        f"The score for {escape(target_words(explanation.target))} is <b>{_signed(explanation.score)}</b> "
+        f"The score for {escape(target_words(explanation.target, stages))} is <b>{_signed(explanation.score)}</b> "
         f"(log-odds; 0 is undecided). Starting at {_signed(shares.nothing)} for these slices without detail, {parts}.",
         f"<b>{escape(explanation.label)}</b>: {escape(method_words(explanation.method))}",
     ]
