@@ -13,10 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ENDINGS = (".py", ".js", ".css", ".html", ".j2")
-APART = ("cirrnb/segmentation/",) + tuple(
-    f"cirrnb/simulation/{name}.py"
-    for name in ("acquisition", "anatomy", "contrast", "rendering", "tissue_shares", "wide")
-)
+GENERATOR = ("acquisition", "anatomy", "contrast", "rendering", "tissue_shares", "wide")
+APART = ("cirrnb/segmentation/", *(f"cirrnb/simulation/{name}.py" for name in GENERATOR))
 
 
 def lines(path: Path) -> int:
