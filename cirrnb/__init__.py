@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cirrnb.data.preparation.cohort import prepare
+    from cirrnb.preparation.cohort import prepare
     from cirrnb.data.reading import read_cohort
     from cirrnb.evaluation.evaluation import evaluate
     from cirrnb.explanation.explain import explain
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "read_cohort": "cirrnb.data.reading",
     "simulate_cohort": "cirrnb.simulation.cohort",
-    "prepare": "cirrnb.data.preparation.cohort",
+    "prepare": "cirrnb.preparation.cohort",
     "train": "cirrnb.model.training",
     "cross_validate": "cirrnb.model.crossvalidation",
     "predict": "cirrnb.model.prediction",

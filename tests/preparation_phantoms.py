@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cirrnb.data.grid import Grid
-from cirrnb.data.preparation.cohort import prepare
+from cirrnb.preparation.cohort import prepare
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
 

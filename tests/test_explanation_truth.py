@@ -12,7 +12,7 @@ import torch
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.data.preparation.geometry import resample_like
+from cirrnb.preparation.geometry import resample_like
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.explanation.explain import score_of_patient
 from cirrnb.explanation.faithfulness import agreement, case

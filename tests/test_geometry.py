@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.orientation import Orientation
-from cirrnb.data.preparation.geometry import Frame
+from cirrnb.preparation.geometry import Frame
 from cirrnb.data.resampling import Sampling, resample
 
 SHAPE = (17, 28, 39)

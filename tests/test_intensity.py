@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cirrnb.data.preparation.intensity import NoBody, find_body, scale, to_half
+from cirrnb.preparation.intensity import NoBody, find_body, scale, to_half
 
 SPACING = (5.0, 2.0, 2.5)
 SHAPE = (24, 130, 150)  # 260 x 375 mm in plane

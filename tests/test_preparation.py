@@ -11,8 +11,8 @@ import pytest
 from preparation_phantoms import GRIDS, LIVER, POINT, prepare_one, render, write
 
 from cirrnb.data.grid import Grid
-from cirrnb.data.preparation.cohort import prepare
-from cirrnb.data.preparation.geometry import to_source
+from cirrnb.preparation.cohort import prepare
+from cirrnb.preparation.geometry import to_source
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
 

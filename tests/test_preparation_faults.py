@@ -17,9 +17,9 @@ import pytest
 from preparation_phantoms import contents
 
 from cirrnb.data import workers
-from cirrnb.data.preparation import store
-from cirrnb.data.preparation.cohort import prepare
-from cirrnb.data.preparation.store import StorageError
+from cirrnb.preparation import store
+from cirrnb.preparation.cohort import prepare
+from cirrnb.preparation.store import StorageError
 from cirrnb.data.scan import Cohort, Scan
 
 SPOILED = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\n"
@@ -27,7 +27,7 @@ SPOILED = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\n"
 
 CALL = """
 from pathlib import Path
-from cirrnb.data.preparation.cohort import prepare
+from cirrnb.preparation.cohort import prepare
 from cirrnb.data.scan import Cohort, Scan
 
 folder = Path(sys.argv[1])
@@ -107,11 +107,11 @@ def test_a_full_disk_is_told_by_workers_too(
     full = """
 import errno
 from cirrnb.data import workers
-from cirrnb.data.preparation import store
+from cirrnb.preparation import store
 def save(path, array):
     raise OSError(errno.ENOSPC, "No space left on device")
 store._save = save
-workers.serve('cirrnb.data.preparation.cohort')
+workers.serve('cirrnb.preparation.cohort')
 """
     monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-c", SPOILED + full))
     with pytest.raises(StorageError, match="No space left on device"):
@@ -143,7 +143,7 @@ def test_killed_in_the_middle_of_writing_and_called_again(
 ) -> None:
     slow = """
 import time
-from cirrnb.data.preparation import store
+from cirrnb.preparation import store
 original = store._save
 def save(path, array):
     size = original(path, array)
@@ -219,14 +219,14 @@ def test_a_worker_that_dies_costs_its_scan_only(
     dying = f"""
 import os, signal
 from cirrnb.data import workers
-from cirrnb.data.preparation import cohort as preparation
+from cirrnb.preparation import cohort as preparation
 original = preparation.run_job
 def run_job(job):
     if job["image"].endswith(("0.nii", "5.nii")):
         {how}
     return original(job)
 preparation.run_job = run_job
-workers.serve('cirrnb.data.preparation.cohort')
+workers.serve('cirrnb.preparation.cohort')
 """
     monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-c", SPOILED + dying))
     prepared = prepare(cohort_in(scans), tmp_path / "out", workers=2, progress=False)
@@ -251,14 +251,14 @@ def test_what_a_worker_prints_is_not_taken_for_an_answer(
     chatty = """
 import os
 from cirrnb.data import workers
-from cirrnb.data.preparation import cohort as preparation
+from cirrnb.preparation import cohort as preparation
 original = preparation.run_job
 def run_job(job):
     print("a library's remark", flush=True)
     os.write(1, b"and one from its depths\\n")
     return original(job)
 preparation.run_job = run_job
-workers.serve('cirrnb.data.preparation.cohort')
+workers.serve('cirrnb.preparation.cohort')
 """
     monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-c", SPOILED + chatty))
     assert len(prepare(cohort_in(scans), tmp_path / "out", workers=2, progress=False)) == 8

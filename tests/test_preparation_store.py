@@ -14,9 +14,9 @@ import pytest
 from preparation_phantoms import contents, grid_of, prepare_one, render, settle, write
 
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.preparation import cohort as preparation
-from cirrnb.data.preparation.cohort import prepare
-from cirrnb.data.preparation.fingerprints import Fingerprints, fingerprint
+from cirrnb.preparation import cohort as preparation
+from cirrnb.preparation.cohort import prepare
+from cirrnb.preparation.fingerprints import Fingerprints, fingerprint
 from cirrnb.data.scan import Cohort, Scan
 
 
@@ -37,7 +37,7 @@ def cohort_of(folder: Path, count: int = 3) -> Cohort:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are read and standardised."""
-    from cirrnb.data.preparation import standardisation
+    from cirrnb.preparation import standardisation
 
     names: list[str] = []
     original = standardisation.standardise
@@ -103,7 +103,7 @@ def test_a_changed_file_is_prepared_again_even_with_the_same_size_and_time(tmp_p
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cirrnb.data.preparation import standardisation
+    from cirrnb.preparation import standardisation
 
     original = standardisation.standardise
 
@@ -232,7 +232,7 @@ def test_if_nothing_can_be_prepared_that_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_bug_with_one_scan_costs_that_scan_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cirrnb.data.preparation import standardisation
+    from cirrnb.preparation import standardisation
 
     original = standardisation.find_body
 

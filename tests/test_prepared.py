@@ -12,8 +12,8 @@ import pytest
 from preparation_phantoms import prepare_one, write
 
 from cirrnb.data.errors import InputErrors
-from cirrnb.data.preparation.cohort import prepare
-from cirrnb.data.preparation.geometry import to_source
+from cirrnb.preparation.cohort import prepare
+from cirrnb.preparation.geometry import to_source
 from cirrnb.data.prepared import OPEN_FILES, PreparationSettings, PreparedCohort
 from cirrnb.data.scan import Cohort
 

@@ -14,7 +14,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.names import file_stem
 from cirrnb.data.nifti.saving import save_volume
-from cirrnb.data.preparation.geometry import shared_out
+from cirrnb.preparation.geometry import shared_out
 from cirrnb.explanation.shares import Shares
 
 

@@ -16,7 +16,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from threadpoolctl import threadpool_limits
 
-from cirrnb.data.preparation.cohort import prepare
+from cirrnb.preparation.cohort import prepare
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 
@@ -144,7 +144,7 @@ def test_a_worker_takes_less_than_one_and_a_half_gigabytes_for_the_largest_scan(
     code = """
 import re, sys
 from pathlib import Path
-from cirrnb.data.preparation.cohort import run_job
+from cirrnb.preparation.cohort import run_job
 from cirrnb.data.prepared import PreparationSettings
 from dataclasses import asdict
 def peak():  # not getrusage, whose peak begins with that of the process that started this one

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cirrnb
 from cirrnb.data.errors import InputError, InputErrors, listed
-from cirrnb.data.preparation.store import StorageError
+from cirrnb.preparation.store import StorageError
 from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
 from cirrnb.data.scan import Cohort
 from cirrnb.model.trained import TrainedModel

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cirrnb.data.errors import UNFORESEEN, InputError, InputErrors
-from cirrnb.data.preparation.fingerprints import Fingerprints, fingerprint, look
-from cirrnb.data.preparation.store import StorageError, Store, content_key
+from cirrnb.preparation.fingerprints import Fingerprints, fingerprint, look
+from cirrnb.preparation.store import StorageError, Store, content_key
 from cirrnb.data.prepared import PreparationSettings, PreparedCohort, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
@@ -99,7 +99,7 @@ def run_job(job: Job) -> Outcome:
 
 
 def _prepare_scan(image: Path, mask: Path | None, settings: PreparationSettings, store: Store) -> Outcome:
-    from cirrnb.data.preparation.standardisation import standardise
+    from cirrnb.preparation.standardisation import standardise
 
     prints = {str(path): fingerprint(path) for path in (image, mask) if path}
     key = content_key(prints[str(image)][-1], prints[str(mask)][-1] if mask else None, settings)
