@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cirrnb.preparation.cohort import prepare
     from cirrnb.data.reading import read_cohort
     from cirrnb.evaluation.evaluation import evaluate
     from cirrnb.explanation.explain import explain
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from cirrnb.model.crossvalidation import cross_validate
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
+    from cirrnb.preparation.cohort import prepare
     from cirrnb.simulation.cohort import simulate_cohort
     from cirrnb.view.explorer.browser import slice_browser
     from cirrnb.view.explorer.explorer import SliceExplorer

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cirrnb.data.grid import Grid
-from cirrnb.preparation.cohort import prepare
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.preparation.cohort import prepare
 
 POINT = np.array((-35.0, 20.0, 12.0))  # of a bright ball, in mm RAS+: to the patient's left, in front
 LIVER = np.array((60.0, 10.0, 5.0))  # centre of the liver ball

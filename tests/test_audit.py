@@ -16,10 +16,10 @@ from cirrnb.data.auditing.confounds import confounds
 from cirrnb.data.auditing.displacement import better_place
 from cirrnb.data.auditing.tables import counts
 from cirrnb.data.errors import InputErrors
-from cirrnb.preparation.cohort import prepare
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.preparation.cohort import prepare
 from cirrnb.simulation import published as simulated
 from cirrnb.simulation.cohort import simulate_cohort
 

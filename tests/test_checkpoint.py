@@ -169,3 +169,20 @@ def test_weights_that_are_no_numbers_are_refused(run):
     save_file(weights, run / "model.safetensors")
     with pytest.raises(InputError, match="not finite"):
         load_stager(run)
+
+
+def test_a_model_is_recognised_by_what_it_holds_and_not_by_its_name(tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    from cirrnb.model.trained import load_model, model_folder
+
+    copy = tmp_path / "another-name"
+    shutil.copytree(model_folder("shipped"), copy)
+    shipped = load_model("shipped")
+    assert load_model(copy).fingerprint == shipped.fingerprint and len(shipped.fingerprint) == 64
+    calibration = copy / "calibration.json"
+    stored = json.loads(calibration.read_text())
+    number = next(name for name, value in stored.items() if isinstance(value, float))
+    calibration.write_text(json.dumps(stored | {number: stored[number] * 1.01}))
+    assert load_model(copy).fingerprint != shipped.fingerprint

@@ -13,12 +13,12 @@ from preparation_phantoms import GRIDS, POINT, prepare_one, write
 from test_geometry import FLIPS, ORDERS, centre_of_mass, frame_of, tilted
 
 from cirrnb.data.errors import InputError
-from cirrnb.preparation.geometry import labels_like, resample_like, shared_out
 from cirrnb.explanation.cells import cell_layout, to_pixels
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.shares import Shares
 from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
+from cirrnb.preparation.geometry import labels_like, resample_like, shared_out
 
 
 @settings(deadline=None, max_examples=60)

@@ -12,7 +12,6 @@ import torch
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.preparation.geometry import resample_like
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.explanation.explain import score_of_patient
 from cirrnb.explanation.faithfulness import agreement, case
@@ -30,6 +29,7 @@ from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
+from cirrnb.preparation.geometry import resample_like
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.attribution import stage_signs_figure
 

@@ -167,8 +167,14 @@ def test_a_faithful_map_beats_its_opponents(bag):
 def test_an_explanation_of_somebody_else_is_refused(bag):
     model = untrained()
     told = cirrnb.explain(model, bag, "grad_cam", permutations=4)
+    other = untrained()
+    with torch.no_grad():
+        next(other.stager.parameters()).add_(0.01)
+    assert other.name == model.name, "recognised by its weights, not by its name"
     with pytest.raises(InputError, match="Explain this patient"):
-        faithfulness(replace(model, name="another"), bag, told)
+        faithfulness(other, bag, told)
+    renamed = faithfulness(replace(model, name="renamed"), bag, told, patch=32.0, samples=0)
+    assert renamed["value"].notna().any()
     flat = replace(told, maps={name: np.ones_like(one) for name, one in told.maps.items()})
     with pytest.raises(InputError, match="constant"):
         faithfulness(model, bag, flat)

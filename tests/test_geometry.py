@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.orientation import Orientation
-from cirrnb.preparation.geometry import Frame
 from cirrnb.data.resampling import Sampling, resample
+from cirrnb.preparation.geometry import Frame
 
 SHAPE = (17, 28, 39)
 ORDERS = list(permutations(range(3)))

@@ -11,10 +11,10 @@ import pytest
 from preparation_phantoms import GRIDS, LIVER, POINT, prepare_one, render, write
 
 from cirrnb.data.grid import Grid
-from cirrnb.preparation.cohort import prepare
-from cirrnb.preparation.geometry import to_source
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.preparation.cohort import prepare
+from cirrnb.preparation.geometry import to_source
 
 
 @pytest.mark.parametrize("view", ["abdomen", "liver"])

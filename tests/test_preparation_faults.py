@@ -17,10 +17,10 @@ import pytest
 from preparation_phantoms import contents
 
 from cirrnb.data import workers
+from cirrnb.data.scan import Cohort, Scan
 from cirrnb.preparation import store
 from cirrnb.preparation.cohort import prepare
 from cirrnb.preparation.store import StorageError
-from cirrnb.data.scan import Cohort, Scan
 
 SPOILED = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\n"
 """Begins the code of a process that finds the package as these tests do."""

@@ -14,10 +14,10 @@ import pytest
 from preparation_phantoms import contents, grid_of, prepare_one, render, settle, write
 
 from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.scan import Cohort, Scan
 from cirrnb.preparation import cohort as preparation
 from cirrnb.preparation.cohort import prepare
 from cirrnb.preparation.fingerprints import Fingerprints, fingerprint
-from cirrnb.data.scan import Cohort, Scan
 
 
 def test_what_is_stored_names_neither_patient_nor_path(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 from preparation_phantoms import prepare_one, write
 
 from cirrnb.data.errors import InputErrors
-from cirrnb.preparation.cohort import prepare
-from cirrnb.preparation.geometry import to_source
 from cirrnb.data.prepared import OPEN_FILES, PreparationSettings, PreparedCohort
 from cirrnb.data.scan import Cohort
+from cirrnb.preparation.cohort import prepare
+from cirrnb.preparation.geometry import to_source
 
 
 def test_a_prepared_scan_is_sent_to_other_processes_without_its_voxels(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class ToyStager(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.head = CumulativeHead(1, 3)
-        self.settings, self.stages = StagerSettings(), CIRRHOSIS
+        self.settings, self.stages, self.sequences = StagerSettings(), CIRRHOSIS, ("T1W", "T2W")
 
     def stage_embedded(self, embedded: torch.Tensor, batch: Batch) -> Staging:
         belongs = batch.patient == torch.arange(len(batch))[:, None]

@@ -101,7 +101,7 @@ def explain(
         kept = ExplanationStore(store).entry(trained, used, compared, {**asked, "permutations": permutations})
         files = {name: scan.scan.image for name, scan in used.items()}
         if (found := kept.read()) is not None:
-            return replace(found, files=files)
+            return replace(found, files=files, model=trained.name)
         attributed = how.run(Request(score, compared if how.compares else None, chosen, seed))
         with torch.no_grad():
             own = float(score(score.slices)[0])
@@ -111,6 +111,7 @@ def explain(
     explanation = Explanation(
         subject=bag.subject,
         model=trained.name,
+        fingerprint=trained.fingerprint,
         method=method,
         label=how.label,
         signed=how.signed,

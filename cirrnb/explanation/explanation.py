@@ -14,8 +14,8 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.names import file_stem
 from cirrnb.data.nifti.saving import save_volume
-from cirrnb.preparation.geometry import shared_out
 from cirrnb.explanation.shares import Shares
+from cirrnb.preparation.geometry import shared_out
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,6 +36,7 @@ class Explanation:
     settings : of the method.
     notes : what is unusual, in words for a reader.
     simulated : True if the model was trained on simulated images.
+    fingerprint : of the model, see `TrainedModel.fingerprint`; by it, never by its name, a model is recognised.
     files : sequence -> the scan's own file, from which overlays take how they are placed; not kept in stores.
     """
 
@@ -56,6 +57,7 @@ class Explanation:
     simulated: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    fingerprint: str = ""
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -122,11 +122,11 @@ def faithfulness(
         If the explanation is of another patient or model, or its map is constant.
     """
     trained = as_model(model)
-    if (explanation.subject, explanation.model) != (bag.subject, trained.name):
+    if (explanation.subject, explanation.fingerprint) != (bag.subject, trained.fingerprint):
         raise InputError(
             "explanation",
-            f"one of {explanation.subject} by {explanation.model}",
-            f"one of {bag.subject} by {trained.name}",
+            f"one of {explanation.subject} by {explanation.model} ({explanation.fingerprint[:8] or 'unknown'})",
+            f"one of {bag.subject} by {trained.name} ({trained.fingerprint[:8]})",
             "Explain this patient with this model first.",
         )
     known = case(trained, bag, explanation.target)

@@ -23,7 +23,7 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.shares import Shares
 from cirrnb.model.trained import TrainedModel
 
-VERSION = 2
+VERSION = 3
 """Part of every key. Raise it when the same question is answered otherwise than before."""
 
 _SHARES = ("slices", "errors", "weights")
@@ -44,10 +44,7 @@ class ExplanationStore:
         digest = hashlib.sha256(json.dumps([VERSION, asked], sort_keys=True).encode())
         if plugins := loaded_plugins():  # an edited plug-in may answer otherwise
             digest.update(repr(sorted(plugins.items())).encode())
-        for member in model.members:
-            digest.update(repr(member.stager.settings).encode())
-            for name, values in sorted(member.stager.state_dict().items()):
-                digest.update(name.encode() + values.contiguous().numpy().tobytes())
+        digest.update(model.fingerprint.encode())
         for name, scan in scans.items():
             digest.update(f"{name} {scan.scan.subject}".encode() + np.ascontiguousarray(scan.image).tobytes())
             digest.update(scan.positions.tobytes())

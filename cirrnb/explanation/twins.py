@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.orientation import Orientation
+from cirrnb.data.prepared import Bag, PreparedScan
 from cirrnb.preparation.geometry import labels_like, resample_like
 from cirrnb.preparation.intensity import find_body, scale
-from cirrnb.data.prepared import Bag, PreparedScan
 from cirrnb.simulation.cohort import MARK, SIMULATOR_VERSION, stored_request
 from cirrnb.simulation.patients import Patient, Plan, draw_patient, plan
 from cirrnb.simulation.scans import SCANNERS, scanner, simulate_scan

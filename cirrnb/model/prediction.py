@@ -15,13 +15,16 @@ from tqdm import tqdm
 from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort, PreparedScan
+from cirrnb.data.scan import Cohort
 from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.status import ANSWERED, DOUBTFUL, REFUSED, Reason, Refused, reasons_text, status_of_scans
 from cirrnb.model.certainty.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.batch import Batch, collate
 from cirrnb.model.network.stager import Staging
 from cirrnb.model.surroundings import own_context
 from cirrnb.model.trained import TrainedModel, load_model
+from cirrnb.preparation.cohort import prepare
 
 CHUNK = 32
 """Slices encoded at a time: 400 slices need no more memory than these."""
@@ -29,7 +32,8 @@ CHUNK = 32
 
 def columns(stages: StageScale) -> tuple[str, ...]:
     """Columns of a table of predictions, without the sets of a calibrated model."""
-    return "subject", "patient", "source", "split", "stage", "predicted", *stages, "sequences", "notes", "simulated"
+    asked = ("subject", "patient", "source", "split", "stage", "predicted", *stages)
+    return *asked, "sequences", "status", "reasons", "notes", "simulated"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ class Prediction:
     simulated : True if the stager was trained on simulated images, or these are.
     familiar : False if a scan looks unlike those the stager was trained on: what holds of these need not hold here.
     stages : the model's scale.
+    status : "answered", or "doubtful" where a check of the scans doubts them, a refusal was overruled, or they look
+        unlike the training scans. Scans that a check refuses are not staged (`cirrnb.data.status.Refused`).
+    reasons : why it is doubtful.
     """
 
     subject: str
@@ -62,13 +69,17 @@ class Prediction:
     simulated: bool
     familiar: bool = True
     stages: StageScale = CIRRHOSIS
+    status: str = ANSWERED
+    reasons: tuple[Reason, ...] = ()
 
 
 @own_context()
 def predict(
     model: TrainedModel | TrainedStager | Path | str,
-    patients: PreparedCohort | Sequence[Bag],
+    patients: PreparedCohort | Cohort | Sequence[Bag],
     *,
+    prepared: Path | str | None = None,
+    force: bool = False,
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -78,15 +89,18 @@ def predict(
     ----------
     model : a run folder, the folder of a cross-validation (whose stagers are averaged), "shipped" for the model that
         comes with the package, or what `load_model` or `load_stager` read from one.
-    patients : a prepared cohort, or the bags of those patients who are wanted.
+    patients : a prepared cohort, a cohort (which is prepared as the model needs it), or the bags of those patients who
+        are wanted.
+    prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
+    force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
 
     Returns
     -------
     One row a patient: subject, patient, source, split, stage (the truth, or None), predicted, a probability in the
     column of each stage of the model (mild, moderate, severe), sequences ("T1W+T2W"), notes, simulated (True if the
     model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
-    column set tells the stages that are possible ("mild|moderate"). A patient without a usable sequence has no
-    predicted stage and a note that says why.
+    column set tells the stages that are possible ("mild|moderate"). `status` is answered, doubtful or refused, and
+    `reasons` says why. A patient who is refused, by a check or without a usable sequence, has no predicted stage.
 
     Notes
     -----
@@ -100,6 +114,9 @@ def predict(
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
     trained = as_model(model)
+    if isinstance(patients, Cohort):
+        where = Path(prepared) if prepared is not None else Path("prepared") / patients.name
+        patients = prepare(patients, where, trained.preparation, progress=progress, force=force)
     bags = patients.bags() if isinstance(patients, PreparedCohort) else list(patients)
     simulated = trained.simulated or (isinstance(patients, PreparedCohort) and patients.simulated)
     if not all(bag.scans for bag in bags):
@@ -117,7 +134,8 @@ def predict(
             rows.append(row | _told(predict_patient(trained, bag)))
         except InputError as error:
             failures.append(error)
-            rows.append(row | {"predicted": None, "sequences": "", "notes": f"not staged: {error.found}"})
+            nothing = {"predicted": None, "sequences": "", "status": REFUSED, "reasons": error.found}
+            rows.append(row | nothing | {"notes": f"not staged: {error.found}"})
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
     return pd.DataFrame(rows, columns=[*columns(trained.stages), *(["set"] if trained.calibration else [])])
@@ -127,11 +145,13 @@ def predict(
 def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) -> Prediction:
     """Stage one patient on the device where the stager is; deterministic.
 
-    Raises InputError if no sequence of the patient can be used.
+    Raises InputError if no sequence of the patient can be used, and Refused, which is one, if a check refused a scan.
     """
     trained = as_model(model)
     used, notes = usable(trained, bag)
     unlike = unusual(trained, used)
+    status, reasons = status_of_scans([scan.scan for scan in used.values()])
+    reasons += tuple(Reason("unusual", remark) for remark in unlike)
     stages, batch = trained.stages, patient_batch(trained, used)
     said = [_ask(member, batch) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
@@ -154,6 +174,8 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         simulated=trained.simulated,
         familiar=not unlike,
         stages=stages,
+        status=DOUBTFUL if reasons else status,
+        reasons=reasons,
     )
 
 
@@ -204,7 +226,7 @@ def _ask(member: TrainedStager, batch: Batch) -> Staging:
 def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], list[str]]:
     """The scans that can be staged, and what is missing, or what preparation found odd, in words.
 
-    Raises InputError where none can be.
+    Raises InputError where none can be, and Refused, which is one, where a check refused a scan.
     """
     wanted = trained.sequences
     own = {name: scan for name, scan in bag.scans.items() if name in wanted}
@@ -218,6 +240,14 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
             "; ".join(notes),
             "at least one usable sequence",
             "Look at the patient's files, or leave it out.",
+        )
+    status, reasons = status_of_scans([scan.scan for scan in used.values()])
+    if status == REFUSED:
+        raise Refused(
+            bag.subject,
+            reasons_text(reasons) or "scans that a check refused",
+            "scans of a liver that are what they are declared as",
+            "Look at the scans; prepare(..., force=True) or --force answers all the same.",
         )
     notes += [f"{name} has one slice" for name, scan in used.items() if scan.grid.shape[0] == 1]
     return used, notes + [f"{name}: {note}" for name, scan in used.items() for note in _odd(scan)]
@@ -237,6 +267,7 @@ def _odd(scan: PreparedScan) -> list[str]:
 
 def _told(said: Prediction) -> dict[str, Any]:
     told: dict[str, Any] = {"predicted": said.predicted, **said.probabilities, "notes": "; ".join(said.notes)}
+    told |= {"status": said.status, "reasons": reasons_text(said.reasons)}
     return told | {"sequences": "+".join(said.slice_weights), "set": set_text(said.prediction_set or ())}
 
 

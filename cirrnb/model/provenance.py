@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import cirrnb
 from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import T1W_T2W
-from cirrnb.data.stages import CIRRHOSIS
 
 if TYPE_CHECKING:
     from cirrnb.model.trained import TrainedModel
@@ -69,14 +67,5 @@ def fingerprint(bags: Iterable[Bag]) -> str:
 
 
 def model_fingerprint(model: TrainedModel) -> str:
-    """SHA-256 over all that shapes a model's answers: weights, settings, preparation, calibration, what is usual."""
-    digest = hashlib.sha256(repr((model.name, model.calibration)).encode())
-    for member in model.members:
-        digest.update(repr((member.stager.settings, member.preparation, member.simulated)).encode())
-        if (member.stager.stages.names, member.stager.sequences) != (CIRRHOSIS.names, T1W_T2W):
-            digest.update(repr((member.stager.stages.names, member.stager.sequences)).encode())
-        for name, values in sorted(member.stager.state_dict().items()):
-            digest.update(name.encode() + values.contiguous().numpy().tobytes())
-    for name, usual in (model.familiarity.usual if model.familiarity else {}).items():
-        digest.update(name.encode() + usual.mean.tobytes() + usual.precision.tobytes() + repr(usual.limit).encode())
-    return digest.hexdigest()
+    """`TrainedModel.fingerprint`."""
+    return model.fingerprint

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
@@ -40,6 +46,24 @@ class TrainedModel:
     calibration: Calibration | None = None
     familiarity: Familiarity | None = None
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that an answer depends on, 64 hex digits: weights, settings, preparation, stages, calibration,
+        and what scans are usual. Never of a name: a copied or renamed model keeps it."""
+        digest = hashlib.sha256()
+        for member in self.members:
+            stager = member.stager
+            settings = (asdict(stager.settings), asdict(member.preparation), stager.stages.stored())
+            told = (*settings, stager.sequences, member.simulated)
+            digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+            for name, tensor in sorted(stager.state_dict().items()):
+                values = tensor.detach().cpu().contiguous()
+                digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+                digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        for part in (self.calibration, self.familiarity):
+            digest.update(_hashable(part))
+        return digest.hexdigest()
+
     @property
     def preparation(self) -> PreparationSettings:
         return self.members[0].preparation
@@ -64,6 +88,15 @@ class TrainedModel:
     def simulated(self) -> bool:
         """True if one of them was trained on simulated images."""
         return any(member.simulated for member in self.members)
+
+
+def _hashable(part: Calibration | Familiarity | None) -> bytes:
+    """A calibration or reference as bytes that are equal for equal content."""
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if isinstance(value, np.ndarray) else str(value)
+
+    return b"" if part is None else json.dumps(asdict(part), sort_keys=True, default=plain).encode()
 
 
 def stages_of_run(run: Path | str) -> StageScale:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cirrnb.data.errors import UNFORESEEN, InputError, InputErrors
-from cirrnb.preparation.fingerprints import Fingerprints, fingerprint, look
-from cirrnb.preparation.store import StorageError, Store, content_key
 from cirrnb.data.prepared import PreparationSettings, PreparedCohort, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.status import forced
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
+from cirrnb.preparation.fingerprints import Fingerprints, fingerprint, look
+from cirrnb.preparation.store import StorageError, Store, content_key
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SEGMENTED = "segmented"
+"""Folder for masks that the segmenter draws, within that of the prepared scans."""
 
 
 def prepare(
@@ -24,6 +28,8 @@ def prepare(
     out: Path | str,
     settings: PreparationSettings | None = None,
     *,
+    masks: str | None = None,
+    force: bool = False,
     workers: int | None = None,
     progress: bool = True,
 ) -> PreparedCohort:
@@ -37,6 +43,9 @@ def prepare(
     ----------
     out : folder for prepared scans, made if need be; several cohorts and settings may share it, it is safe to
         delete, and a call that was interrupted is continued by the next.
+    masks : "program" has the segmenter draw the liver of scans without a mask, and check them; "given" takes the masks
+        that there are. By default "program" where the view is on the liver.
+    force : patients whose scans a check refuses are answered for all the same; they stay doubtful and say so.
     workers : processes at work; None takes one a processor, 1 works in this process.
     progress : show a progress bar.
 
@@ -48,6 +57,10 @@ def prepare(
         If `out` cannot be written, for example because the disk is full. What is done by then is kept.
     """
     settings = settings or PreparationSettings()
+    if (masks or ("program" if settings.view == "liver" else "given")) == "program":
+        cohort = with_masks(cohort, Path(out), workers, progress)
+    if force:
+        cohort = replace(cohort, scans=tuple(forced(scan) for scan in cohort.scans))
     store = Store(Path(out).absolute())
     store.make()
     store.clean()
@@ -75,6 +88,30 @@ def prepare(
     scans = tuple(prepared[place] for place in sorted(prepared))
     failures = _failures(cohort, failed)
     return PreparedCohort(scans, failures, settings, cohort.name, cohort.simulated, cohort.stages, cohort.sequences)
+
+
+def with_masks(cohort: Cohort, out: Path, workers: int | None = None, progress: bool = True) -> Cohort:
+    """The cohort with the segmenter's masks, organs and checks for scans without a mask, kept in `out`/segmented.
+
+    Scans that have a mask are left as they are. Raises InputError if the segmenter cannot be used.
+    """
+    bare = [scan for scan in cohort.scans if scan.mask is None]
+    if not bare:
+        return cohort
+    from tqdm.auto import tqdm
+
+    from cirrnb.segmentation.cohort import segment_cohort
+
+    made = segment_cohort(
+        replace(cohort, scans=tuple(bare)),
+        out / SEGMENTED,
+        workers=workers,
+        progress=lambda scans, total: iter(
+            tqdm(scans, total=total, desc="Segmenting", unit="scan", disable=not progress)
+        ),
+    )
+    drawn = {scan.name: scan for scan in made.cohort.scans}
+    return replace(cohort, scans=tuple(drawn.get(scan.name, scan) for scan in cohort.scans))
 
 
 def run_job(job: Job) -> Outcome:

@@ -15,10 +15,10 @@ from cirrnb.data.nifti.hounsfield import refuse_ct
 from cirrnb.data.nifti.volume import read_header, read_mask, read_volume
 from cirrnb.data.orientation import Orientation
 from cirrnb.data.plausibility import shape_doubts
-from cirrnb.preparation.geometry import Frame
-from cirrnb.preparation.intensity import Body, NoBody, find_body, scale
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.resampling import Sampling, resample
+from cirrnb.preparation.geometry import Frame
+from cirrnb.preparation.intensity import Body, NoBody, find_body, scale
 
 _CHUNK = 8  # slices worked on together, so that what is computed stays in the processor's cache
 

@@ -17,10 +17,10 @@ from cirrnb.data.locking import locked
 from cirrnb.data.names import file_stem
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.nifti.volume import read_mask
-from cirrnb.preparation.geometry import Frame
 from cirrnb.data.prepared import Bag, PreparedScan
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.trained import load_model
+from cirrnb.preparation.geometry import Frame
 from cirrnb.view.attribution import drawn
 
 

@@ -21,12 +21,14 @@ from scipy.special import gammaln
 from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
+from cirrnb.data.status import DOUBTFUL, REFUSED
 from cirrnb.data.writing import write_whole
 from cirrnb.segmentation.observations import OBSERVATIONS_VERSION, numbers
 
 CHECKS = ("presence", "sequence", "side", "pair")
 FORMAT = 1
-PASSED, DOUBTFUL, REFUSED = "passed", "doubtful", "refused"
+PASSED = "passed"
+"""Outcome of a check; the others are DOUBTFUL and REFUSED, as the status of an answer."""
 
 Numbers = NDArray[np.float64]
 

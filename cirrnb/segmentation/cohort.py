@@ -154,7 +154,7 @@ def segment_cohort(
     outcomes = _by_network(bare, out, folder, workers, progress)
     drawn, failed = _sorted(bare, outcomes)
     checker = checker_of(folder, Segmenter.load(folder).fingerprint)
-    checks = judge(bare, outcomes, checker) if checker else {}
+    checks = judge(bare, outcomes, checker, out) if checker else {}
     return Segmented(_completed(people, drawn, checks), _doubts(drawn), failed, checks)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cirrnb.data.json_file import read_object
 from cirrnb.data.nifti.volume import read_volume
 from cirrnb.data.scan import T1W_T2W, Scan
+from cirrnb.data.status import ANSWERED, REASONS_COLUMN, STATUS_COLUMN, Reason, reasons_text
+from cirrnb.data.writing import write_whole
 from cirrnb.segmentation.checks import PASSED, Check, Checker, load_checker, worst
 from cirrnb.segmentation.pairs import Labelled, compare
 
 CHECKS_FILE = "checks.json"
-CHECKED, REASONS_COLUMN = "checked", "check_reasons"
-"""Columns of a table: "passed", "doubtful" or "refused"; and why, with what to do."""
 
 
 def checker_of(network: Path, fingerprint: str) -> Checker | None:
@@ -29,13 +32,16 @@ def checker_of(network: Path, fingerprint: str) -> Checker | None:
     return checker if checker.fingerprint == fingerprint else None
 
 
-def judge(scans: Sequence[Scan], outcomes: Mapping[str, Mapping[str, Any]], checker: Checker) -> dict[str, list[Check]]:
+def judge(
+    scans: Sequence[Scan], outcomes: Mapping[str, Mapping[str, Any]], checker: Checker, folder: Path
+) -> dict[str, list[Check]]:
     """Checks by scan name, for the scans that were observed; the pair stands with both of its scans.
 
     Parameters
     ----------
     outcomes : scan name -> "observed" (numbers by name, None where missing) and, where there is a liver, "organs", the
         path of the map of the organs.
+    folder : where comparisons of pairs are kept, so that none is made twice.
     """
     found: dict[str, list[Check]] = {}
     patients: dict[str, dict[str, Scan]] = {}
@@ -48,9 +54,8 @@ def judge(scans: Sequence[Scan], outcomes: Mapping[str, Mapping[str, Any]], chec
     for found_scans in patients.values():
         both = [found_scans[name] for name in T1W_T2W if name in found_scans]  # the sequences that pairs were fitted on
         if len(both) == 2 and all("organs" in outcomes[scan.name] for scan in both):
-            check = checker.check_pair(
-                compare(*(_labelled(scan, Path(outcomes[scan.name]["organs"])) for scan in both))
-            )
+            compared = _compared(both, [Path(outcomes[scan.name]["organs"]) for scan in both], folder)
+            check = checker.check_pair(compared)
             for scan in both:
                 found[scan.name].append(check)
     return found
@@ -68,8 +73,21 @@ def storable(observed: Mapping[str, float]) -> dict[str, float | None]:
 
 def columns(checks: Sequence[Check]) -> dict[str, str]:
     """What a table says of a scan's checks."""
-    reasons = [f"{check.name}: {check.reason}. {check.remedy}" for check in checks if check.outcome != PASSED]
-    return {CHECKED: worst(checks), REASONS_COLUMN: " ".join(reasons)}
+    reasons = [Reason(check.name, check.reason, check.remedy) for check in checks if check.outcome != PASSED]
+    gravest = worst(checks)
+    return {STATUS_COLUMN: ANSWERED if gravest == PASSED else gravest, REASONS_COLUMN: reasons_text(reasons)}
+
+
+def _compared(both: Sequence[Scan], organs: Sequence[Path], folder: Path) -> dict[str, float]:
+    """What two scans share; kept by the names of their maps, which hold the scans' content and the segmenter."""
+    name = hashlib.sha256("/".join(path.name for path in organs).encode()).hexdigest()[:24]
+    path = folder / "pairs" / f"{name}.json"
+    if path.is_file():
+        return known(read_object(path, "what was found of a pair", "Remove it; it is made again."))
+    found = compare(*(_labelled(scan, labels) for scan, labels in zip(both, organs, strict=True)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(storable(found)))
+    return found
 
 
 def _labelled(scan: Scan, organs: Path) -> Labelled:

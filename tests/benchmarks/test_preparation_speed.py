@@ -16,9 +16,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from threadpoolctl import threadpool_limits
 
-from cirrnb.preparation.cohort import prepare
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.preparation.cohort import prepare
 
 pytestmark = pytest.mark.benchmark
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import cirrnb
 from cirrnb.data.errors import InputError, InputErrors, listed
-from cirrnb.preparation.store import StorageError
 from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
 from cirrnb.data.scan import Cohort
 from cirrnb.model.trained import TrainedModel
+from cirrnb.preparation.store import StorageError
 from cirrnb.run import faults
 from cirrnb.run.faults import without_folders
 from cirrnb.run.reports.case import unreadable

@@ -1,0 +1,80 @@
+"""Whether a scan can be answered for: answered, doubtful or refused, with reasons that tables carry as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.scan import Scan
+
+ANSWERED, DOUBTFUL, REFUSED = "answered", "doubtful", "refused"
+STATUSES = (ANSWERED, DOUBTFUL, REFUSED)
+"""From the best to the gravest."""
+
+STATUS_COLUMN, REASONS_COLUMN = "checked", "check_reasons"
+"""Columns of a cohort's table: what checks made of a scan, and why."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an answer is doubtful or refused.
+
+    Attributes
+    ----------
+    code : one word, such as "presence", "sequence", "side", "pair", "forced", "unusual".
+    text : for a reader. remedy : what to do; may be empty.
+    """
+
+    code: str
+    text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.text}" + (f" ({self.remedy})" if self.remedy else "")
+
+
+class Refused(InputError):
+    """A patient who is not staged because a check of the scans failed."""
+
+
+def reasons_text(reasons: Iterable[Reason]) -> str:
+    """Reasons as one cell of a table."""
+    return " | ".join(str(reason) for reason in reasons)
+
+
+_REASON = re.compile(r"(?P<code>[a-z ]+): (?P<text>.*?)(?: \((?P<remedy>[^()]*)\))?")
+
+
+def reasons_of(text: str | None) -> tuple[Reason, ...]:
+    """Reasons from a cell that `reasons_text` wrote; what is not understood becomes a reason as it stands."""
+    found = []
+    for part in filter(None, (text or "").split(" | ")):
+        match = _REASON.fullmatch(part)
+        found.append(Reason(match["code"], match["text"], match["remedy"] or "") if match else Reason("check", part))
+    return tuple(found)
+
+
+def status_of_scans(scans: Sequence[Scan]) -> tuple[str, tuple[Reason, ...]]:
+    """The gravest status of some scans of one patient, and all their reasons; "answered" where nothing was checked."""
+    statuses = [str(scan.extra.get(STATUS_COLUMN) or ANSWERED) for scan in scans]
+    gravest = max((status for status in statuses if status in STATUSES), key=STATUSES.index, default=ANSWERED)
+    reasons: dict[str, Reason] = {}
+    for scan in scans:
+        for reason in reasons_of(scan.extra.get(REASONS_COLUMN)):
+            shown = (
+                reason
+                if reason.code == "pair"
+                else Reason(reason.code, f"{scan.sequence}: {reason.text}", reason.remedy)
+            )
+            reasons.setdefault(str(shown), shown)
+    return gravest, tuple(reasons.values())
+
+
+def forced(scan: Scan) -> Scan:
+    """The scan as it is, or, if a check refused it, marked doubtful with the reason that it was forced."""
+    if scan.extra.get(STATUS_COLUMN) != REFUSED:
+        return scan
+    reasons = (*reasons_of(scan.extra.get(REASONS_COLUMN)), Reason("forced", "a check refused it and was overruled"))
+    return replace(scan, extra={**scan.extra, STATUS_COLUMN: DOUBTFUL, REASONS_COLUMN: reasons_text(reasons)})

@@ -1,0 +1,92 @@
+"""What checks made of scans travels in tables to every answer: refused, doubtful, forced."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import cirrnb
+from cirrnb.data.prepared import PreparedCohort
+from cirrnb.data.scan import Scan
+from cirrnb.data.status import Reason, Refused, forced, reasons_of, reasons_text, status_of_scans
+from cirrnb.model.prediction import predict_patient
+from cirrnb.model.trained import load_model
+
+REASON = Reason("sequence", "declared as T1W; the signals are those of T2W", "Check which sequence this file is.")
+
+
+def scan(sequence: str = "T1W", status: str | None = None, *reasons: Reason) -> Scan:
+    return Scan("1", sequence, Path("x.nii"), extra={"checked": status, "check_reasons": reasons_text(reasons)})
+
+
+def test_reasons_survive_a_table() -> None:
+    both = (REASON, Reason("pair", "two people"))
+    assert reasons_of(reasons_text(both)) == both
+    assert reasons_of(None) == reasons_of("") == ()
+    assert reasons_of("whatever somebody wrote")[0].text == "whatever somebody wrote"
+
+
+def test_the_gravest_status_counts_and_a_pair_is_named_once() -> None:
+    pair = Reason("pair", "two people", "Look.")
+    status, reasons = status_of_scans([scan("T1W", "doubtful", pair), scan("T2W", "refused", REASON, pair)])
+    assert status == "refused" and [reason.code for reason in reasons] == ["pair", "sequence"]
+    assert reasons[1].text.startswith("T2W: ")
+    assert status_of_scans([scan(), scan("T2W")]) == ("answered", ())
+    assert status_of_scans([scan("T1W", "nonsense")])[0] == "answered"
+
+
+def test_a_refusal_that_is_overruled_stays_doubtful_and_says_so() -> None:
+    once = forced(scan("T1W", "refused", REASON))
+    assert once.extra["checked"] == "doubtful"
+    assert [reason.code for reason in reasons_of(once.extra["check_reasons"])] == ["sequence", "forced"]
+    assert forced(once) == once and forced(scan()) == scan()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
+    folder = tmp_path_factory.mktemp("status")
+    cohort = cirrnb.simulate_cohort(folder / "cohort", patients=3, seed=12, workers=1, progress=False)
+    return cirrnb.prepare(cohort, folder / "prepared", load_model("shipped").preparation, workers=1, progress=False)
+
+
+def marked(prepared: PreparedCohort, subject: str, *, force: bool = False) -> PreparedCohort:
+    scans = []
+    for one in prepared.scans:
+        own = one.scan
+        if own.subject == subject and own.sequence == "T1W":
+            own = replace(own, extra={**own.extra, "checked": "refused", "check_reasons": reasons_text([REASON])})
+        scans.append(replace(one, scan=forced(own) if force else own))
+    return replace(prepared, scans=tuple(scans))
+
+
+def test_a_refused_patient_gets_no_stage_and_the_others_are_staged(prepared: PreparedCohort) -> None:
+    subject = prepared.bags()[0].subject
+    table = cirrnb.predict("shipped", marked(prepared, subject)).set_index("subject")
+    assert table.loc[subject, "status"] == "refused" and pd.isna(table.loc[subject, "predicted"])
+    assert "sequence" in table.loc[subject, "reasons"] and pd.isna(table.loc[subject, "severe"])
+    others = table.drop(subject)
+    assert others["predicted"].notna().all() and set(others["status"]) <= {"answered", "doubtful"}
+    with pytest.raises(Refused):
+        predict_patient("shipped", marked(prepared, subject).bags()[0])
+
+
+def test_force_answers_and_stays_doubtful(prepared: PreparedCohort) -> None:
+    subject = prepared.bags()[0].subject
+    answer = predict_patient("shipped", marked(prepared, subject, force=True).bags()[0])
+    plain = predict_patient("shipped", prepared.bags()[0])
+    assert answer.status == "doubtful" and answer.probabilities == plain.probabilities
+    assert {"sequence", "forced"} <= {reason.code for reason in answer.reasons}
+
+
+def test_a_cohort_is_prepared_as_the_model_needs_it(
+    prepared: PreparedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = prepared.scans[0].scan.image
+    cohort = cirrnb.read_cohort(next(folder for folder in image.parents if (folder / "latent.csv").is_file()))
+    table = cirrnb.predict("shipped", cohort)
+    pd.testing.assert_frame_equal(table, cirrnb.predict("shipped", prepared))
+    assert (tmp_path / "prepared" / cohort.name).is_dir()
