@@ -21,6 +21,7 @@ from cirrnb.data.stages import StageScale, stage_scale
 from cirrnb.model.certainty.calibration import Calibration, read_calibration
 from cirrnb.model.certainty.familiarity import Familiarity, read_familiarity
 from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
+from cirrnb.model.hub import PREFIX, fetch_model, is_hub_name
 
 FOLDS = "folds.json"
 MAX_FOLDS = 50
@@ -110,19 +111,22 @@ def stages_of_run(run: Path | str) -> StageScale:
 
 
 def model_folder(run: Path | str) -> Path:
-    """Where a model lies: the folder itself, or that of the model in the package."""
+    """Where a model lies: the folder itself, that of the model in the package, or what the hub has (hf:owner/name)."""
+    if is_hub_name(run):
+        return fetch_model(str(run))
     return Path(__file__).parent / SHIPPED if str(run) == SHIPPED else Path(run)
 
 
 def load_model(run: Path | str) -> TrainedModel:
-    """The model of a run folder, of a cross-validation's folder, or "shipped" for the one in the package.
+    """The model of a run folder, of a cross-validation's folder, "shipped" for the one in the package, or hf:owner/name
+    for one on the Hugging Face hub.
 
     Raises InputError where something is missing or damaged, or a pickle stands in its place.
     """
     folder = model_folder(run)
     listed = folder / FOLDS
     if not listed.is_file():
-        return _together((load_stager(folder),), folder)
+        return _together((load_stager(folder),), folder, run)
     try:
         names = read_object(listed, "a list of folds", "Train again.")["folds"]
         if not isinstance(names, list) or not 0 < len(names) <= MAX_FOLDS:
@@ -137,12 +141,13 @@ def load_model(run: Path | str) -> TrainedModel:
     kinds = {(one.preparation, one.stager.settings, one.stager.stages, one.stager.sequences) for one in members}
     if len(kinds) > 1:
         raise InputError(folder, "folds trained otherwise", "folds of one cross-validation", "Train again.")
-    return _together(members, folder)
+    return _together(members, folder, run)
 
 
-def _together(members: tuple[TrainedStager, ...], folder: Path) -> TrainedModel:
+def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str) -> TrainedModel:
     calibration, stages = read_calibration(folder), members[0].stager.stages
     if calibration is not None and calibration.stages != stages.names:
         found = f"a calibration of the stages {', '.join(calibration.stages)}"
         raise InputError(folder, found, stages.listed, "Copy the whole run folder again, or train again.")
-    return TrainedModel(members, folder.resolve().name, calibration, read_familiarity(folder))
+    name = str(run).removeprefix(PREFIX) if is_hub_name(run) else folder.resolve().name
+    return TrainedModel(members, name, calibration, read_familiarity(folder))
