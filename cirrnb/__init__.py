@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cirrnb.evaluation.evaluation import evaluate
     from cirrnb.explanation.explain import explain
     from cirrnb.explanation.faithfulness import faithfulness
+    from cirrnb.explanation.model import Model
     from cirrnb.model.crossvalidation import cross_validate
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
@@ -35,9 +36,11 @@ _WHERE = {
     "faithfulness": "cirrnb.explanation.faithfulness",
     "slice_browser": "cirrnb.view.explorer.browser",
     "SliceExplorer": "cirrnb.view.explorer.explorer",
+    "Model": "cirrnb.explanation.model",
 }
 
 __all__ = [
+    "Model",
     "SliceExplorer",
     "__version__",
     "cross_validate",

@@ -1,0 +1,95 @@
+"""The front door to a trained model: load it, ask it, ask it why, save it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.prepared import Bag, PreparedCohort
+from cirrnb.data.scan import Cohort
+from cirrnb.data.writing import write_whole
+from cirrnb.explanation.explain import explain
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.model.checkpoint import save_stager
+from cirrnb.model.prediction import predict
+from cirrnb.model.trained import FOLDS, TrainedModel, load_model
+from cirrnb.preparation.cohort import prepare
+
+
+class Model(TrainedModel):
+    """A trained model.
+
+    Example::
+
+        model = cirrnb.Model.load("shipped")  # or a run folder, or hf:owner/name
+        table = model.predict(cirrnb.read_cohort("PATH"))
+        explanation = model.explain(cirrnb.read_cohort("PATH"), "imported/case-1")
+    """
+
+    @classmethod
+    def load(cls, run: Path | str = "shipped", device: torch.device | str = "cpu") -> Model:
+        """The model of a run folder, of a cross-validation, "shipped", or hf:owner/name on the Hugging Face hub.
+
+        Raises InputError where something is missing or damaged.
+        """
+        found = load_model(run)
+        return cls(found.members, found.name, found.calibration, found.familiarity).to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.members[0].stager.parameters()).device
+
+    def to(self, device: torch.device | str) -> Model:
+        """Move the weights; returns the model."""
+        for member in self.members:
+            member.stager.to(device)
+        return self
+
+    def predict(self, patients: PreparedCohort | Cohort | Sequence[Bag], **options: Any) -> pd.DataFrame:
+        """As `cirrnb.predict`, on the model's device; a cohort is prepared as the model needs it."""
+        return predict(self, patients, device=self.device, **options)
+
+    def explain(
+        self, patients: PreparedCohort | Cohort | Bag, subject: str | None = None, *args: Any, **options: Any
+    ) -> Explanation:
+        """As `cirrnb.explain`, for one patient of a cohort (`subject`, by default the first one) or for a bag.
+
+        Raises InputError if the cohort has no such patient, and as `cirrnb.explain`.
+        """
+        if isinstance(patients, Cohort):
+            chosen = patients.select(keep=None if subject is None else [subject])
+            patients = prepare(chosen, Path("prepared") / patients.name, self.preparation, progress=False)
+        if isinstance(patients, Bag):
+            return explain(self, patients, *args, **options)
+        bags = {bag.subject: bag for bag in patients.bags()}
+        wanted = subject or next(iter(bags))
+        if wanted not in bags:
+            raise InputError("subject", repr(wanted), f"one of {len(bags)}: {', '.join(list(bags)[:3])}", "Correct it.")
+        return explain(self, bags[wanted], *args, **options)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model into a new folder that `load` reads: JSON and safetensors. Returns the folder.
+
+        Raises InputError if the folder has anything in it.
+        """
+        folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(folder, "a folder with files", "a new folder", "Give another one.")
+        names = [f"fold-{number}" for number in range(1, len(self.members) + 1)]
+        places = [folder / name for name in names] if len(names) > 1 else [folder]
+        for member, place in zip(self.members, places, strict=True):
+            place.mkdir(parents=True, exist_ok=True)
+            save_stager(place, member.stager, member.config)
+        for part in (self.calibration, self.familiarity):
+            if part is not None:
+                part.save(folder)
+        if len(names) > 1:
+            write_whole(folder / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
+        return folder
