@@ -65,7 +65,7 @@ def read_cohort(root: Path | str, *, on_problem: str = "raise") -> Cohort:
             raise problems
         warnings.warn(f"{root.name}: {problems}", stacklevel=2)
     folder = root if root.is_dir() else root.parent
-    computed = _simulated(scans)
+    computed = simulated_scans(scans)
     if 0 < len(computed) < len(scans):
         remarks.notes.append(f"simulated scans among others: {len(computed)} of {len(scans)} ({listed(computed)})")
     return Cohort(
@@ -110,7 +110,7 @@ def _read(root: Path, remarks: Remarks) -> list[Scan]:
     raise InputError(root, found, expected, remedy)
 
 
-def _simulated(scans: Iterable[Scan]) -> list[str]:
+def simulated_scans(scans: Iterable[Scan]) -> list[str]:
     """Names of the scans above which a folder is marked as simulated, as they are named and as they lie on disk."""
     marked: dict[Path, bool] = {}
 

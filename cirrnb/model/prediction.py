@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from tqdm import tqdm
 
 from cirrnb.data.dataset import draw
-from cirrnb.data.errors import InputError, InputErrors, raise_if_any
+from cirrnb.data.errors import InputError, InputErrors, listed, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort, PreparedScan
+from cirrnb.data.reading import simulated_scans
 from cirrnb.data.scan import SEQUENCES, STAGES
 from cirrnb.model.certainty.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
@@ -62,7 +64,7 @@ class Prediction:
 @own_context()
 def predict(
     model: TrainedModel | TrainedStager | Path | str,
-    patients: PreparedCohort | Sequence[Bag],
+    patients: PreparedCohort | Iterable[Bag],
     *,
     device: torch.device | str = "cpu",
     progress: bool = False,
@@ -73,7 +75,8 @@ def predict(
     ----------
     model : a run folder, the folder of a cross-validation (whose stagers are averaged), "shipped" for the model that
         comes with the package, or what `load_model` or `load_stager` read from one.
-    patients : a prepared cohort, or the bags of those patients who are wanted.
+    patients : a prepared cohort, or the bags of those patients who are wanted. Bags are simulated where their files
+        lie in a simulated cohort.
 
     Returns
     -------
@@ -90,16 +93,14 @@ def predict(
 
     Raises
     ------
+    InputError
+        If `patients` is neither, a bag is empty, or two are of one patient.
     InputErrors
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
     trained = as_model(model)
-    bags = patients.bags() if isinstance(patients, PreparedCohort) else list(patients)
-    simulated = trained.simulated or (isinstance(patients, PreparedCohort) and patients.simulated)
-    if not all(bag.scans for bag in bags):
-        raise InputError(
-            "bags", "a patient without a scan", "at least one sequence a patient", "Leave the patient out."
-        )
+    bags, computed = _bags(patients)
+    simulated = trained.simulated or computed
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
     for member in trained.members:
         member.stager.to(device)
@@ -115,6 +116,26 @@ def predict(
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
     return pd.DataFrame(rows, columns=[*COLUMNS, *(["set"] if trained.calibration else [])])
+
+
+def _bags(patients: PreparedCohort | Iterable[Bag]) -> tuple[list[Bag], bool]:
+    """One bag a patient, and whether they are simulated. Raises InputError for anything else."""
+    if isinstance(patients, PreparedCohort):
+        return patients.bags(), patients.simulated
+    bags = list(patients) if isinstance(patients, Iterable) else []
+    if wrong := [patients] if not isinstance(patients, Iterable) else [bag for bag in bags if not isinstance(bag, Bag)]:
+        remedy = "Call cirrnb.prepare first; hand in what it returns, or a list of its bags()."
+        raise InputError("patients", f"a {type(wrong[0]).__name__}", "a prepared cohort or a list of bags", remedy)
+    for bag in bags:
+        if not bag.scans:
+            raise InputError(
+                "bags", "a patient without a scan", "at least one sequence a patient", "Leave the patient out."
+            )
+    subjects = Counter(bag.subject for bag in bags)
+    if twice := [subject for subject, count in subjects.items() if count > 1]:
+        found = f"two bags of {listed(twice)}"
+        raise InputError("bags", found, "one bag a patient", "Put a patient's sequences into one bag.")
+    return bags, bool(simulated_scans(scan.scan for bag in bags for scan in bag.scans.values()))
 
 
 @own_context()
