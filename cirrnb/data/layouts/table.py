@@ -60,7 +60,7 @@ def read_table(path: Path, remarks: Remarks) -> list[Scan]:
         remarks.notes.append(f"further columns kept as they are: {listed(unknown)}")
     if "stage" not in columns:
         remarks.notes.append("no column named stage: nobody is staged")
-    default = fields.patient_id(path.stem[: fields.MAX_ID].strip(". ") or "table")
+    default = fields.source_of(path.stem, "table")
     entries = [entry for row in rows if (entry := _read_row(row, default, remarks)) is not None]
     for drop in (_repeated, _same_scan_twice, _same_file_twice, _contradictory_patients):
         dropped = drop(entries, remarks)
