@@ -224,7 +224,7 @@ def test_a_simulation_under_way_is_refused_and_its_result_returned(tmp_path, mon
     out = tmp_path / "cohort"
     with held_by_another("claimed", out), pytest.raises(InputError) as told:
         simulate_cohort(out, patients=1, scale="tiny", healthy=0, workers=1, progress=False)
-    assert told.value.where == str(out) and not list(tmp_path.iterdir())
+    assert told.value.where == str(out) and not list(tmp_path.glob("cohort*"))
     request = {"patients": 1, "scale": "tiny", "healthy": 0, "workers": 1, "progress": False}
     simulate_cohort(tmp_path / "other", **request)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,6 +164,23 @@ def test_a_complete_run_is_returned_and_never_overwritten(prepared, tmp_path):
     (tmp_path / "notes").mkdir()
     with pytest.raises(InputError, match="no run folder"):
         train(prepared, tmp_path / "notes", QUICK, progress=False)
+
+
+def test_a_run_that_another_process_completes_meanwhile_is_returned(prepared, tmp_path, monkeypatch):
+    run = train(prepared, tmp_path / "run", replace(QUICK, epochs=1), progress=False)
+
+    @contextmanager
+    def completed_by_another(path):
+        shutil.copytree(run, path, dirs_exist_ok=True)
+        yield
+
+    monkeypatch.setattr(training, "claimed", completed_by_another)
+    monkeypatch.setattr(training, "_fit", lambda *_: pytest.fail("trained again"))
+    out = tmp_path / "out"
+    assert train(prepared, out, replace(QUICK, epochs=1), progress=False) == out
+    assert (out / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="epochs 1 then, 2 now"):
+        train(prepared, tmp_path / "other", replace(QUICK, epochs=2), progress=False)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on file sizes are POSIX")

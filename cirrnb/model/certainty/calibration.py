@@ -20,7 +20,7 @@ from scipy.special import log_softmax, softmax
 
 from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
+from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.scan import STAGES
 from cirrnb.data.writing import write_whole
 from cirrnb.model.certainty.stage_sets import EVERYTHING, in_set, rank_needed, threshold
@@ -172,7 +172,7 @@ def read_calibration(run: Path | str) -> Calibration | None:
         return None
     try:
         told = read_object(path, f"format {FORMAT} as this version writes it", "Copy the whole run folder again.")
-        if told["format"] != FORMAT or tuple(told["stages"]) != STAGES:
+        if not is_format(told["format"], FORMAT) or tuple(told["stages"]) != STAGES:
             raise ValueError(f"format {told['format']}, stages {told['stages']}")
         return _checked({field.name: told[field.name] for field in fields(Calibration)})
     except (OSError, ValueError, KeyError, TypeError) as error:
