@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from other_processes import held_by_another
 from toy_patients import toy_cohort
 
 from cirrnb.data.errors import InputError
@@ -80,6 +82,48 @@ def test_a_complete_one_is_returned_and_another_refused(prepared, crossed, tmp_p
     (tmp_path / "mine").mkdir()
     with pytest.raises(InputError, match="no cross-validation"):
         cross_validate(prepared, tmp_path / "mine", QUICK, folds=3, progress=False)
+
+
+def test_a_fold_that_another_process_trains_is_refused_and_the_others_are_kept(prepared, crossed, tmp_path):
+    out = tmp_path / "crossed"
+    held = tmp_path / ".crossed.unfinished" / "fold-2"
+    with held_by_another("claimed", held), held_by_another("claimed", tmp_path / "other"):
+        with pytest.raises(InputError) as told:
+            cross_validate(prepared, out, QUICK, folds=3, progress=False)
+        assert told.value.where == str(held)
+        assert (held.with_name("fold-1") / "predictions.csv").is_file() and not held.exists()
+    first = (held.with_name("fold-1") / "model.safetensors").stat().st_mtime_ns
+    cross_validate(prepared, out, QUICK, folds=3, progress=False)
+    assert (out / "fold-1" / "model.safetensors").stat().st_mtime_ns == first
+    assert (out / "predictions.csv").read_text() == (crossed / "predictions.csv").read_text()
+
+
+@pytest.mark.parametrize("when", ["before the last fold", "while it waits to complete the folder"])
+def test_a_folder_that_another_process_completes_meanwhile_is_returned(prepared, crossed, tmp_path, monkeypatch, when):
+    out, trained, claim = tmp_path / "crossed", [], crossvalidation.claimed
+    crossvalidation_train = crossvalidation.train
+
+    def train_and_complete(divided, folder, *rest, **options):
+        trained.append(crossvalidation_train(divided, folder, *rest, **options))
+        if len(trained) == 2 and when == "before the last fold":
+            shutil.copytree(crossed, out)
+        return trained[-1]
+
+    @contextmanager
+    def complete_and_claim(path):
+        with claim(path):
+            if not out.exists():
+                shutil.copytree(crossed, out)
+            yield
+
+    monkeypatch.setattr(crossvalidation, "train", train_and_complete)
+    monkeypatch.setattr(crossvalidation, "claimed", complete_and_claim)
+    before = {path: path.stat().st_mtime_ns for path in crossed.rglob("*")}
+    assert cross_validate(prepared, out, QUICK, folds=3, progress=False) == out
+    assert (trained[-1].parent == out) == (when == "before the last fold")
+    assert {(out / path.relative_to(crossed)).stat().st_mtime_ns for path in before if path.is_file()} == {
+        time for path, time in before.items() if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("listed", ['{"folds": []}', '{"folds": ["../elsewhere"]}', "{", '{"folds": 3}'])

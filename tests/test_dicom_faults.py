@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.dicom.importing import import_dicom, look_through
+from cirrnb.data.dicom.instances import read_instance
 from cirrnb.data.errors import InputError
 
 PLACING = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
@@ -98,6 +100,30 @@ def test_different_pictures_of_one_uid_are_told_as_that(tmp_path: Path) -> None:
     write_series(tmp_path / "dicom", T2, number=5, SOPInstanceUID="1.2.3.4")
     assert "11 different pictures with 1 SOPInstanceUID" in fault_beside_a_sound_series(tmp_path / "dicom")
     assert not look_through(tmp_path / "dicom").found.passed_over
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_no_damaged_byte_breaks_the_reader(kind: str, tmp_path: Path) -> None:
+    if kind == "classic":
+        path = write_series(tmp_path, T1, voxels=pattern(1))[0]
+    else:
+        path = tmp_path / "IM1"
+        write_enhanced(path, T1, pattern(3))
+    whole, random, found = path.read_bytes()[:6000], np.random.default_rng(0), Counter[str]()
+    representations = (b"SQ", b"UN", b"DS", b"IS", b"AT", b"US", b"FD", b"XX")
+    for number in range(400):
+        content, place = bytearray(whole), int(random.integers(132, min(len(whole), 2400)))
+        if number % 4 == 0:
+            content = content[:place]
+        elif number % 4 == 1:
+            content[place : place + 2] = representations[number // 4 % len(representations)]
+        else:
+            content[place] = random.integers(256)
+        path.write_bytes(content)
+        read = read_instance(path)
+        found[read if isinstance(read, str) else "read"] += 1
+    assert set(found) <= {"read", "damaged DICOM", "DICOM without a picture"}, found
+    assert found["read"] and found["damaged DICOM"]
 
 
 @pytest.mark.parametrize("what", ["files", "folder", "nothing"])

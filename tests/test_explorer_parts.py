@@ -214,6 +214,21 @@ def test_errors_are_told_without_tracebacks(error, said):
     assert len(told) == 1 and said in told[0] and "Traceback" not in told[0] and told[0] == in_plain_words(error)
 
 
+@pytest.mark.parametrize("defect", [AttributeError("no such name"), NameError("x"), TypeError("y"), KeyError("z")])
+def test_a_defect_is_told_and_reaches_the_log(defect, monkeypatch):
+    told: list = []
+    logged: list = []
+    monkeypatch.setattr(threading, "excepthook", lambda hook: logged.append(hook.exc_value))
+    worker = Worker(lambda share: None, told.append)
+
+    def fails(task):
+        raise defect
+
+    worker.start(fails, lambda result: told.append("done"))
+    assert worker.wait(5)
+    assert told == [in_plain_words(defect)] and logged == [defect] and not worker.busy
+
+
 # ---------------------------------------------------------------------------------------------------- without a kernel
 
 

@@ -180,6 +180,11 @@ def test_a_config_of_wrong_types_is_refused(tmp_path: Path, path: tuple[str, ...
     [
         *[("calibration.json", "temperature", value) for value in (True, 0, 1e-300, 1e300, "1", None)],
         *[("calibration.json", "n", value) for value in (True, -1, 1.5)],
+        *[
+            (name, "format", value)
+            for name in ("calibration.json", "familiarity.json")
+            for value in (True, 1.0, "1", 2)
+        ],
         *[("calibration.json", "how", value) for value in (5, None, "x" * 5000)],
         *[
             ("familiarity.json", "usual", value)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from other_processes import held_by_another
 
 import cirrnb
 from cirrnb.data.download.catalogue import DATA_SETS
@@ -20,26 +18,6 @@ from cirrnb.data.locking import at_work, claimed, is_held, locked
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.segmentation.cohort import add_masks
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from cirrnb.data.locking import at_work, claimed, locked
-with {how}(Path(sys.argv[1])):
-    print("in", flush=True)
-    time.sleep(600)
-"""
-
-
-@contextmanager
-def held_by_another(how: str, path: Path) -> Iterator[subprocess.Popen[str]]:
-    words = [sys.executable, "-P", "-c", HOLD.format(how=how), str(path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "in\n"
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize(("how", "take"), [("locked", locked), ("claimed", claimed)])

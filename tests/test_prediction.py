@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,8 @@ import torch
 from toy_patients import LARGE, SETTINGS, toy_cohort, write_scan
 
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import T1W_T2W, Scan
+from cirrnb.data.prepared import Bag, PreparedCohort
+from cirrnb.data.scan import T1W_T2W, Cohort, Scan
 from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model import prediction as module
 from cirrnb.model.checkpoint import TrainedStager
@@ -142,3 +144,36 @@ def test_no_patient_and_no_scan(trained):
     assert list(predict(trained, []).columns) == list(columns(CIRRHOSIS))
     with pytest.raises(InputError, match="without a scan"):
         predict(trained, [Bag({})])
+
+
+def test_bags_are_simulated_where_their_files_lie_in_a_simulated_cohort(trained, tmp_path):
+    bag = bag_of(tmp_path / "prepared", T1W=5, T2W=4)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "SIMULATED.txt").write_text("These images are SIMULATED.")
+    for folder, simulated in (("real", False), ("made", True)):
+        (tmp_path / folder / "images").mkdir(parents=True)
+        scans = {
+            name: replace(one, scan=replace(one.scan, image=tmp_path / folder / "images" / "1.nii.gz"))
+            for name, one in bag.scans.items()
+        }
+        for bags in ([Bag(scans)], (Bag(scans),), iter([Bag(scans)])):
+            assert predict(trained, bags)["simulated"].tolist() == [simulated]
+
+
+WRONG_PATIENTS: dict[str, Callable[[PreparedCohort], Any]] = {
+    "a bag alone": lambda prepared: prepared.bags()[0],
+    "prepared scans": lambda prepared: list(prepared.scans),
+    "a cohort that is not prepared": lambda prepared: Cohort(tuple(one.scan for one in prepared.scans)).scans,
+    "a cohort": lambda prepared: Cohort(tuple(one.scan for one in prepared.scans)),
+    "a path": lambda prepared: "cohorts/demo",
+    "a dictionary": lambda prepared: {bag.subject: bag for bag in prepared.bags()},
+    "nothing": lambda prepared: None,
+    "a patient twice": lambda prepared: [*prepared.bags(), prepared.bags()[0]],
+}
+
+
+@pytest.mark.parametrize("make", WRONG_PATIENTS.values(), ids=WRONG_PATIENTS)
+def test_what_are_no_prepared_patients_is_one_clear_error(trained, tmp_path, make):
+    with pytest.raises(InputError) as told:
+        predict(trained, make(toy_cohort(tmp_path, {"test": 2})))
+    assert told.value.where in ("patients", "bags")

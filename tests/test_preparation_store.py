@@ -231,14 +231,14 @@ def test_if_nothing_can_be_prepared_that_is_an_error(tmp_path: Path) -> None:
         prepare(Cohort(()), tmp_path / "out", progress=False)
 
 
-def test_a_bug_with_one_scan_costs_that_scan_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusual_values_of_one_scan_do_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cirrnb.preparation import standardisation
 
     original = standardisation.find_body
 
     def find_body(volume, *more):  # type: ignore[no-untyped-def]
         if volume.shape[0] == original_shape:
-            raise ZeroDivisionError("nobody foresaw this")
+            raise ZeroDivisionError("a body without voxels")
         return original(volume, *more)
 
     cohort = Cohort((write(tmp_path, "1", kind="coronal"), write(tmp_path, "2")))
@@ -246,7 +246,7 @@ def test_a_bug_with_one_scan_costs_that_scan_only(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(standardisation, "find_body", find_body)
     prepared = prepare(cohort, tmp_path / "out", workers=1, progress=False)
     assert len(prepared) == 1
-    assert "ZeroDivisionError: nobody foresaw this" in prepared.failures.reason[0]
+    assert "ZeroDivisionError: a body without voxels" in prepared.failures.reason[0]
 
 
 def test_one_process_or_two_leave_the_same(tmp_path: Path) -> None:

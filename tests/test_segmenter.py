@@ -177,7 +177,7 @@ def damage(folder: Path, how: str) -> str:
         elif how == "classes":
             stored["network"] = [4]
         elif how == "format":
-            stored["format"] = 99
+            stored["format"] = True  # which Python takes for 1
         else:
             stored["organs"] = ["liver"]
         config.write_text(json.dumps(stored))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from other_processes import held_by_another
 from PIL import Image
 
 from cirrnb.data.errors import InputError
@@ -201,6 +203,8 @@ def test_interrupted_simulation_goes_on_and_a_full_folder_is_refused(tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         simulate_cohort(out, patients=2, scale="tiny", healthy=0, workers=1, progress=False)
     assert not out.exists()
+    (tmp_path / "cohort.unfinished" / "Metadata").mkdir(exist_ok=True)
+    (tmp_path / "cohort.unfinished" / "Metadata" / ".writing-1-a.csv").write_text("as a kill leaves it")
     monkeypatch.undo()
     with pytest.raises(InputError, match="another simulation"):
         simulate_cohort(out, patients=2, seed=1, scale="tiny", healthy=0, workers=1, progress=False)
@@ -211,7 +215,34 @@ def test_interrupted_simulation_goes_on_and_a_full_folder_is_refused(tmp_path, m
     assert again and done[0] not in again
     with pytest.raises(InputError, match="not empty"):
         simulate_cohort(out, patients=1, scale="tiny", healthy=0, workers=1, progress=False)
-    assert not (tmp_path / "cohort.unfinished").exists()
+    assert not (tmp_path / "cohort.unfinished").exists() and not list(tmp_path.rglob(".*"))
+
+
+def test_a_simulation_under_way_is_refused_and_its_result_returned(tmp_path, monkeypatch):
+    from cirrnb.simulation import cohort
+
+    out = tmp_path / "cohort"
+    with held_by_another("claimed", out), pytest.raises(InputError) as told:
+        simulate_cohort(out, patients=1, scale="tiny", healthy=0, workers=1, progress=False)
+    assert told.value.where == str(out) and not list(tmp_path.glob("cohort*"))
+    request = {"patients": 1, "scale": "tiny", "healthy": 0, "workers": 1, "progress": False}
+    simulate_cohort(tmp_path / "other", **request)
+
+    @contextmanager
+    def completed_by_another(path):
+        (tmp_path / "other").rename(path)
+        yield
+
+    monkeypatch.setattr(cohort, "claimed", completed_by_another)
+    monkeypatch.setattr(cohort, "_simulate", lambda *_: pytest.fail("simulated twice"))
+    assert len(simulate_cohort(out, **request).patients) == 1
+
+
+def test_a_file_is_no_simulated_cohort(tmp_path):
+    (tmp_path / "scans.csv").write_text("patient,sequence,image\n")
+    with pytest.raises(InputError) as told:
+        simulate_cohort(tmp_path / "scans.csv", patients=1, progress=False)
+    assert told.value.where == str(tmp_path / "scans.csv")
 
 
 @pytest.mark.parametrize("wrong", [{"scale": "huge"}, {"shortcut": "age"}, {"patients": 0}, {"healthy": -1}])

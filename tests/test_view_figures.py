@@ -199,7 +199,7 @@ def test_a_missing_sequence_is_said() -> None:
     assert len(figure.layout.images) == 2
 
 
-def prepared(folder: Path, patient: str, stage: str, sequence: str, *, with_mask: bool = True) -> PreparedScan:
+def prepared(folder: Path, patient: str, stage: str | None, sequence: str, *, with_mask: bool = True) -> PreparedScan:
     """7 slices of 8 x 9 pixels, 5 mm apart, 2 mm wide; the value of a voxel is the number of its slice."""
     folder.mkdir(parents=True)
     image = np.broadcast_to(np.arange(7, dtype=np.float16)[:, None, None], (7, 8, 9))
@@ -233,6 +233,9 @@ def test_examples_are_one_patient_of_each_stage_with_the_most_sequences(tmp_path
     labels = {name: [one and one.label for one in row] for name, row in rows.items()}
     assert labels == {"T1W": ["mild, patient 2", "severe, patient 1"], "T2W": ["mild, patient 2", None]}
     assert [len(row) for row in slices.examples(scans, per_stage=2).values()] == [3, 3]
+    unstaged = [Bag({"T1W": prepared(tmp_path / "d", "4", None, "T1W")})]
+    assert [[one.label for one in row] for row in slices.examples(unstaged).values()] == [["no stage, patient 4"]]
+    assert len(slices.examples([*unstaged, *scans])["T1W"]) == 2, "who has a stage comes first"
 
 
 @pytest.mark.parametrize("rows", [{}, {"T1W": []}, {"T1W": [one_slice()], "T2W": []}])

@@ -43,14 +43,6 @@ class InputErrors(ValueError):
         return f"{len(self.errors)} problems:\n" + "\n".join(f"  - {error}" for error in self.errors)
 
 
-UNFORESEEN = (
-    *(ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, ImportError, LookupError, NameError),
-    *(OSError, RuntimeError, SyntaxError, TypeError, ValueError),
-)
-"""What libraries and defects raise. Caught where one scan, page or click must not cost the others, and told with its
-type; what ends the process (memory, signals) is not among them."""
-
-
 def raise_if_any(errors: Iterable[InputError]) -> None:
     """Raise `InputErrors` if the list is not empty."""
     errors = tuple(errors)

@@ -68,6 +68,11 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
     return content.decode("utf-8")
 
 
+def is_format(stored: Any, known: int) -> bool:
+    """Whether a field holds this number of a format. True and 1.0, which Python takes for 1, are no such number."""
+    return type(stored) is int and stored == known
+
+
 def has_surrogates(text: str) -> bool:
     """Whether a text holds half of a character, which no file, page or table can be written with."""
     return any("\ud800" <= character <= "\udfff" for character in text)

@@ -9,9 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cirrnb.data.errors import UNFORESEEN, InputError
+from cirrnb.data.errors import InputError
 
 _loaded: dict[str, str] = {}
+
+_FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError),
+    *(RuntimeError, SyntaxError, TypeError, ValueError),
+)
+"""What another person's file may raise while it runs."""
 
 
 def load_plugins(files: str | Path | Sequence[str | Path] | None) -> dict[str, str]:
@@ -59,7 +65,7 @@ def _load(path: Path) -> None:
     sys.modules[name] = module  # a data loader's worker finds classes of the plug-in by it
     try:
         spec.loader.exec_module(module)
-    except (*UNFORESEEN, SyntaxError) as error:
+    except _FAULTS as error:
         del sys.modules[name]
         found = f"a plug-in that fails ({type(error).__name__}: {str(error)[:200]})"
         raise InputError(path, found, "a file that runs", remedy) from error

@@ -79,7 +79,7 @@ def read_cohort(
             raise problems
         warnings.warn(f"{root.name}: {problems}", stacklevel=2)
     folder = root if root.is_dir() else root.parent
-    computed = _simulated(scans)
+    computed = simulated_scans(scans)
     if 0 < len(computed) < len(scans):
         remarks.notes.append(f"simulated scans among others: {len(computed)} of {len(scans)} ({listed(computed)})")
     return Cohort(
@@ -136,7 +136,7 @@ def _of(scans: list[Scan], root: Path, remarks: Remarks, stages: StageScale, seq
     return [scan for scan in scans if scan.sequence in sequences and (not scan.stage or scan.stage in stages)]
 
 
-def _simulated(scans: Iterable[Scan]) -> list[str]:
+def simulated_scans(scans: Iterable[Scan]) -> list[str]:
     """Names of the scans above which a folder is marked as simulated, as they are named and as they lie on disk."""
     marked: dict[Path, bool] = {}
 

@@ -170,4 +170,4 @@ def _told(code: int) -> str:
         name = signal.Signals(-code).name
         why = " (the system does so where memory runs out)" if name == "SIGKILL" else ""
         return f"a worker process ended by {name}{why}"
-    return f"a worker process ended with code {code}"
+    return f"a worker process ended with code {code}" + (": its traceback stands above" if code == 1 else "")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from cirrnb.data.bounds import check_flag
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
+from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import sequence_names
 from cirrnb.data.stages import StageScale, stage_scale
@@ -207,7 +207,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         found = f"a file that cannot be read ({error.strerror})"
         raise InputError(path, found, "a readable file", "Copy it again.") from error
-    if type(config.get("format")) is not int or config["format"] != FORMAT:
+    if not is_format(config.get("format"), FORMAT):
         raise InputError(
             path,
             f"format {config.get('format')!r:.80}",

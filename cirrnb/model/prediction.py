@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from tqdm import tqdm
 
 from cirrnb.data.dataset import draw
-from cirrnb.data.errors import InputError, InputErrors, raise_if_any
+from cirrnb.data.errors import InputError, InputErrors, listed, raise_if_any
 from cirrnb.data.prepared import Bag, PreparedCohort, PreparedScan
+from cirrnb.data.reading import simulated_scans
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.data.status import ANSWERED, DOUBTFUL, REFUSED, Reason, Refused, reasons_text, status_of_scans
@@ -76,7 +78,7 @@ class Prediction:
 @own_context()
 def predict(
     model: TrainedModel | TrainedStager | Path | str,
-    patients: PreparedCohort | Cohort | Sequence[Bag],
+    patients: PreparedCohort | Cohort | Iterable[Bag],
     *,
     prepared: Path | str | None = None,
     force: bool = False,
@@ -90,7 +92,7 @@ def predict(
     model : a run folder, the folder of a cross-validation (whose stagers are averaged), "shipped" for the model that
         comes with the package, or what `load_model` or `load_stager` read from one.
     patients : a prepared cohort, a cohort (which is prepared as the model needs it), or the bags of those patients who
-        are wanted.
+        are wanted. Bags are simulated where their files lie in a simulated cohort.
     prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
     force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
 
@@ -110,6 +112,8 @@ def predict(
 
     Raises
     ------
+    InputError
+        If `patients` is neither, a bag is empty, or two are of one patient.
     InputErrors
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
@@ -117,12 +121,8 @@ def predict(
     if isinstance(patients, Cohort):
         where = Path(prepared) if prepared is not None else Path("prepared") / patients.name
         patients = prepare(patients, where, trained.preparation, progress=progress, force=force)
-    bags = patients.bags() if isinstance(patients, PreparedCohort) else list(patients)
-    simulated = trained.simulated or (isinstance(patients, PreparedCohort) and patients.simulated)
-    if not all(bag.scans for bag in bags):
-        raise InputError(
-            "bags", "a patient without a scan", "at least one sequence a patient", "Leave the patient out."
-        )
+    bags, computed = _bags(patients)
+    simulated = trained.simulated or computed
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
     for member in trained.members:
         member.stager.to(device)
@@ -139,6 +139,26 @@ def predict(
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
     return pd.DataFrame(rows, columns=[*columns(trained.stages), *(["set"] if trained.calibration else [])])
+
+
+def _bags(patients: PreparedCohort | Iterable[Bag]) -> tuple[list[Bag], bool]:
+    """One bag a patient, and whether they are simulated. Raises InputError for anything else."""
+    if isinstance(patients, PreparedCohort):
+        return patients.bags(), patients.simulated
+    bags = list(patients) if isinstance(patients, Iterable) else []
+    if wrong := [patients] if not isinstance(patients, Iterable) else [bag for bag in bags if not isinstance(bag, Bag)]:
+        remedy = "Call cirrnb.prepare first; hand in what it returns, or a list of its bags()."
+        raise InputError("patients", f"a {type(wrong[0]).__name__}", "a prepared cohort or a list of bags", remedy)
+    for bag in bags:
+        if not bag.scans:
+            raise InputError(
+                "bags", "a patient without a scan", "at least one sequence a patient", "Leave the patient out."
+            )
+    subjects = Counter(bag.subject for bag in bags)
+    if twice := [subject for subject, count in subjects.items() if count > 1]:
+        found = f"two bags of {listed(twice)}"
+        raise InputError("bags", found, "one bag a patient", "Put a patient's sequences into one bag.")
+    return bags, bool(simulated_scans(scan.scan for bag in bags for scan in bag.scans.values()))
 
 
 @own_context()

@@ -18,6 +18,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_object, read_text
 from cirrnb.data.reading import SIMULATED
 from cirrnb.data.spreadsheet import write_csv
+from cirrnb.data.writing import replacing_folder
 from cirrnb.model.certainty.calibration import CALIBRATION, read_calibration
 from cirrnb.model.certainty.familiarity import FAMILIARITY
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
@@ -65,19 +66,17 @@ def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).p
         names.append(member.name)
     if not names:
         raise InputError(run, f"a first fold of {_size(run / model.members[0].name)} bytes", f"{LIMIT}", "Ship less.")
-    beside = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    for name in names:
-        (beside / name).mkdir(parents=True)
-        for file in (CONFIG, WEIGHTS):
-            shutil.copyfile(run / name / file, beside / name / file)
-    for file in (CALIBRATION, FAMILIARITY):
-        shutil.copyfile(run / file, beside / file)
-    write_csv(beside / TRAINING, _nameless(read_predictions(run), list(model.stages)))
-    (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
-    (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    return beside.rename(out)
+    with replacing_folder(out) as beside:
+        for name in names:
+            (beside / name).mkdir()
+            for file in (CONFIG, WEIGHTS):
+                shutil.copyfile(run / name / file, beside / name / file)
+        for file in (CALIBRATION, FAMILIARITY):
+            shutil.copyfile(run / file, beside / file)
+        write_csv(beside / TRAINING, _nameless(read_predictions(run), list(model.stages)))
+        (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
+        (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
+    return out
 
 
 def _nameless(predictions: pd.DataFrame, stages: list[str]) -> pd.DataFrame:

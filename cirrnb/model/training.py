@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 
@@ -83,6 +83,9 @@ def train(
         require_same_run(out, identity)
         return out
     with own_accelerator() as accelerator, claimed(out) if accelerator.is_main_process else nullcontext():
+        if broadcast_object_list([out.exists()])[0]:  # another training completed it while this one waited
+            require_same_run(out, identity)
+            return out
         return _train(prepared, bags, settings, UnfinishedRun(out, identity), accelerator, progress, resume)
 
 

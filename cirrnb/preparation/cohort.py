@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirrnb.data.errors import UNFORESEEN, InputError, InputErrors
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.prepared import PreparationSettings, PreparedCohort, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.status import forced
@@ -130,7 +130,7 @@ def run_job(job: Job) -> Outcome:
         return {"failure": error.args}
     except MemoryError:
         return {"failure": [job["image"], "too little memory for it", "a scan that fits", "Use fewer workers."]}
-    except UNFORESEEN as error:  # one scan that nobody foresaw must not cost the others
+    except (OSError, ArithmeticError, ValueError) as error:  # unusual values of one scan do not stop the others
         told = f"{type(error).__name__}: {error}"
         return {"failure": [job["image"], told, "a scan that can be prepared", "Please report this, with the file."]}
 

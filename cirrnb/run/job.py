@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 
 import cirrnb
-from cirrnb.data.errors import UNFORESEEN, InputError, InputErrors
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.json_file import read_object
 from cirrnb.data.workers import Job, Outcome
 from cirrnb.data.writing import write_whole
@@ -150,7 +150,7 @@ def run_job(job: Job) -> Outcome:
         ended = {"failure": str(error), "kind": error.kind, "trace": error.trace}
     except (InputError, InputErrors) as error:
         ended |= {"failure": str(error), "kind": faults.WRONG_INPUT}
-    except UNFORESEEN as error:  # one notebook that fails in a new way must not cost the others
+    except (OSError, RuntimeError, ValueError) as error:  # files, a kernel that does not start, a damaged notebook
         kind = faults.DISK if faults.is_full(error) else faults.BROKEN
         ended |= {"failure": f"{type(error).__name__}: {error}", "kind": kind}
     finally:

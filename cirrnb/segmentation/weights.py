@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
+from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.writing import replacing, write_whole
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
 from cirrnb.simulation.rendering import PIXEL
@@ -115,7 +115,7 @@ def fingerprint(network: OrganNetwork) -> str:
 
 def _read_config(path: Path) -> SegmenterConfig:
     stored = read_object(path, "a whole file", _TRAIN)
-    if stored.get("format") != FORMAT or stored.get("organs") != list(ORGANS):
+    if not is_format(stored.get("format"), FORMAT) or stored.get("organs") != list(ORGANS):
         raise InputError(path, "another format or other organs", f"format {FORMAT} and the same organs", _TRAIN)
     widths = stored.get("network", {}).get("widths") if isinstance(stored.get("network"), dict) else None
     fits = isinstance(widths, list) and 2 <= len(widths) <= 8 and all(type(w) is int and 1 <= w <= 1024 for w in widths)

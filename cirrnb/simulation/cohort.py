@@ -16,10 +16,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_text
+from cirrnb.data.locking import claimed
 from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
+from cirrnb.data.writing import WRITING, write_whole
 from cirrnb.simulation.patients import Plan, draw_patient, plan, plan_from, row
 from cirrnb.simulation.scans import scanner, simulate_scan, write
 from cirrnb.simulation.signs import SIGNS
@@ -71,7 +73,8 @@ def simulate_cohort(
     Raises
     ------
     InputError
-        If `out` or an unfinished simulation beside it holds something else, or an argument makes no sense.
+        If `out` or an unfinished simulation beside it holds something else, another simulation into `out` is under
+        way, or an argument makes no sense.
     SimulationStopped
         If a patient could not be written, for example because the disk is full; what is done is kept.
     """
@@ -88,31 +91,47 @@ def simulate_cohort(
     if organs:  # not named otherwise, so that requests of cohorts simulated before stay the same
         request["organs"] = True
     _judge(request)
-    mark = _mark(request)
-    if out.exists() and any(out.iterdir()):
-        if stored_request(out) == request:
-            return read_cohort(out)
+    if not _is_complete(out, request):
+        with claimed(out):
+            if not _is_complete(out, request):  # another run may have completed it meanwhile
+                _simulate(out, request, workers, progress)
+    return read_cohort(out)
+
+
+def _is_complete(out: Path, request: dict[str, Any]) -> bool:
+    """True if the cohort that is asked for stands there. Raises InputError if something else does."""
+    if out.is_file():
+        raise InputError(out, "a file", "a folder, which is made", "Choose another name for the simulated cohort.")
+    if not out.exists() or not any(out.iterdir()):
+        return False
+    if stored_request(out) != request:
         raise InputError(out, "a folder that is not empty", "a new folder", "Choose another, or remove this one.")
+    return True
+
+
+def _simulate(out: Path, request: dict[str, Any], workers: int | None, progress: bool) -> None:
+    """Begin or go on, and leave the cohort; no other simulation writes there meanwhile."""
     beside = out.with_name(out.name + ".unfinished")
     if beside.exists() and stored_request(beside) != request:
         raise InputError(beside, "what another simulation left", "nothing", "Remove that folder.")
     (beside / _ROWS).mkdir(parents=True, exist_ok=True)
-    (beside / MARK).write_text(mark, encoding="utf-8")
-    plans = plan(scale, patients, healthy, seed)
-    left = [one for one in plans if not _row_path(beside, one).is_file()]
-    jobs = [{"plan": asdict(one), "request": request, "out": str(beside)} for one in left]
+    for left in beside.rglob(f"{WRITING}*"):  # by a simulation that was killed
+        left.unlink()
+    write_whole(beside / MARK, _mark(request))
+    plans = plan(request["scale"], request["patients"], request["healthy"], request["seed"])
+    missing = [one for one in plans if not _row_path(beside, one).is_file()]
+    jobs = [{"plan": asdict(one), "request": request, "out": str(beside)} for one in missing]
     finished = _simulate_all(jobs, min(workers or processors(), max(1, len(jobs))))
     for _ in _shown(finished, len(jobs), progress):
         pass
     _write_tables(beside, plans)
-    if organs:
+    if request.get("organs"):
         names = "".join(f"{number} = {name}\n" for number, name in enumerate(ORGANS, start=1))
         (beside / "organs" / "labels.txt").write_text(f"0 = outside the body\n{names}", encoding="utf-8")
     shutil.rmtree(beside / _ROWS)
     if out.exists():
         out.rmdir()
     beside.replace(out)
-    return read_cohort(out)
 
 
 def stored_request(root: Path) -> dict[str, Any] | None:
@@ -175,10 +194,7 @@ def simulate_patient(job: dict[str, Any]) -> None:
             for kind, values in made.twins.items():
                 write(out / "twins" / kind / sequence / file, values, made.grid)
     stored = row(patient, {"scanner": name, **{f"split_{s}": (v or "") for s, v in one.splits.items()}})
-    path = _row_path(out, one)
-    beside = path.with_suffix(".partial")
-    beside.write_text(json.dumps({"listed": one.listed, **stored}), encoding="utf-8")
-    beside.replace(path)
+    write_whole(_row_path(out, one), json.dumps({"listed": one.listed, **stored}))
 
 
 @cache

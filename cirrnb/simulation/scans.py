@@ -13,6 +13,7 @@ from scipy.ndimage import distance_transform_edt
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.writing import replacing
 from cirrnb.simulation import published
 from cirrnb.simulation.body import HALF_DEPTH, HALF_WIDTH, Body
 from cirrnb.simulation.patients import Patient
@@ -150,13 +151,15 @@ def _published_grid(
 
 
 def write(path: Path, values: NDArray[np.int16 | np.uint16 | np.uint8], grid: Grid) -> None:
-    """A gzipped NIfTI file whose bytes depend on nothing but its content; beside first, then renamed."""
+    """A gzipped NIfTI file whose bytes depend on nothing but its content, written atomically."""
     image = nib.Nifti1Image(values, grid.affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(grid.affine, code=1)
     image.set_sform(grid.affine, code=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    with beside.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed:
+    with (
+        replacing(path) as beside,
+        beside.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
+    ):
         packed.write(image.to_bytes())
-    beside.replace(path)

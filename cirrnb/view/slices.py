@@ -63,14 +63,20 @@ def widest_slice(prepared: PreparedScan, label: str = "") -> Slice:
 
 
 def examples(bags: Sequence[Bag], per_stage: int = 1, stages: StageScale = CIRRHOSIS) -> dict[str, list[Slice | None]]:
-    """Rows for a montage: patients of each stage, those with the most sequences first, where the liver is widest."""
+    """Rows for a montage: patients of each stage, those with the most sequences first, where the liver is widest.
+
+    Where nobody has a stage, `per_stage` patients are shown all the same.
+    """
     shown: list[Bag] = []
     for stage in stages:
         of_stage = [bag for bag in bags if bag.stage == stage]
         shown += sorted(of_stage, key=lambda bag: len(bag.missing))[:per_stage]
+    shown = shown or sorted(bags, key=lambda bag: len(bag.missing))[:per_stage]
     return {
         sequence: [
-            widest_slice(bag.scans[sequence], f"{bag.stage}, patient {bag.patient}") if sequence in bag.scans else None
+            widest_slice(bag.scans[sequence], f"{bag.stage or 'no stage'}, patient {bag.patient}")
+            if sequence in bag.scans
+            else None
             for bag in shown
         ]
         for sequence in dict.fromkeys(name for bag in shown for name in bag.sequences)

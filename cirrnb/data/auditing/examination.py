@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.auditing.displacement import better_place
-from cirrnb.data.errors import UNFORESEEN, InputError
+from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.header import VolumeHeader
 from cirrnb.data.nifti.hounsfield import refuse_ct
@@ -41,14 +41,14 @@ FACTS = (
 
 
 def run_job(job: dict[str, str | None]) -> Facts:
-    """Examine the scan that a job names; never raises, so that one scan does not stop an audit."""
+    """Examine the scan that a job names; a file or values that cannot be used are a fact and do not stop the audit."""
     try:
         return examine(Path(job["image"] or ""), Path(job["mask"]) if job["mask"] else None)
     except InputError as error:
         return {"problem": str(error)}
     except MemoryError:
         return {"problem": f"{job['image']}: too little memory to read it"}
-    except UNFORESEEN as error:  # nobody foresaw it, but the other scans are to be audited all the same
+    except (OSError, ArithmeticError, ValueError) as error:
         return {"problem": f"{job['image']}: {type(error).__name__}: {error}"}
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.errors import UNFORESEEN, InputError
+from cirrnb.data.errors import InputError
 from cirrnb.data.nifti.strangers import kind_of
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def read_instance(path: Path) -> Instance | str:
     """One file, or in words why it is passed over."""
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     try:
         with path.open("rb") as file, warnings.catch_warnings():
@@ -177,9 +177,11 @@ def read_instance(path: Path) -> Instance | str:
             warnings.simplefilter("ignore")  # a value that breaks its format's rules is common and does no harm
             dataset = dcmread(file, stop_before_pixels=True, force=not headed, specific_tags=_WANTED)
             return _reduced(path, dataset, file.tell())
-    except OSError:
-        return "cannot be opened"
-    except (*UNFORESEEN, InvalidDicomError, struct.error, zlib.error):  # a damaged header can break the parser anywhere
+    except OSError as error:  # pydicom raises one without a number where a tag is cut short
+        return "cannot be opened" if error.errno else "damaged DICOM"
+    except (BytesLengthException, InvalidDicomError, NotImplementedError, RecursionError, struct.error, zlib.error):
+        return "damaged DICOM"
+    except (ArithmeticError, EOFError, TypeError, ValueError):  # TypeError: several values, or no whole number
         return "damaged DICOM"
 
 

@@ -45,13 +45,23 @@ def patient_id(text: str | None) -> str:
         reason = "an id"
     elif len(name) > MAX_ID:
         reason = f"an id of at most {MAX_ID} characters"
-    elif not name.isprintable() or any(character in '/\\:*?"<>|' for character in name):
+    elif not all(map(_may_be_in_an_id, name)):
         reason = 'an id without control characters and without / \\ : * ? " < > |'
     elif name.startswith(".") or name.endswith("."):
         reason = "an id that neither begins nor ends with a dot"
     if reason:
         raise ValueError(reason)
     return name
+
+
+def source_of(name: str, otherwise: str) -> str:
+    """A source named as a file or folder is. What no id may hold, such as the colons of a time of day, becomes "-"."""
+    name = unicodedata.normalize("NFC", name)[:MAX_ID]
+    return patient_id("".join(one if _may_be_in_an_id(one) else "-" for one in name).strip(". ") or otherwise)
+
+
+def _may_be_in_an_id(character: str) -> bool:
+    return character.isprintable() and character not in '/\\:*?"<>|'
 
 
 def whole_number_id(text: str | None) -> str:

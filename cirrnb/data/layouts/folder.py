@@ -84,7 +84,7 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
     for one in files:
         if one.sequence is not None:
             (masks if one.mask else groups)[one.patient, one.sequence].append(one)
-    source = fields.patient_id(root.resolve().name[: fields.MAX_ID].strip(". ") or "folder")
+    source = fields.source_of(root.resolve().name, "folder")
     scans = []
     for (patient, sequence), same in groups.items():
         own = masks.pop((patient, sequence), [])

@@ -81,7 +81,7 @@ def read_table(
         rows = [row for row, other in zip(rows, others, strict=True) if other is None]
         if skipped := [other for other in others if other is not None]:
             remarks.notes.append(f"scans of other sequences, not read: {len(skipped)} ({listed(sorted(set(skipped)))})")
-    default = fields.patient_id(path.stem[: fields.MAX_ID].strip(". ") or "table")
+    default = fields.source_of(path.stem, "table")
     entries = [entry for row in rows if (entry := _read_row(row, parsers, default, remarks)) is not None]
     for drop in (_repeated, _same_scan_twice, _same_file_twice, _contradictory_patients):
         dropped = drop(entries, remarks)

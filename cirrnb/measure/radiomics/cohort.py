@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cirrnb.data.errors import UNFORESEEN, InputError
+from cirrnb.data.errors import InputError
 from cirrnb.data.perturbation import moved
 from cirrnb.data.prepared import PreparedCohort, PreparedScan
 from cirrnb.data.workers import Job, Outcome
@@ -81,7 +81,7 @@ def run_job(job: Job) -> Outcome:
         mask = _changed(mask, job["change"])
         try:
             told = asdict(radiomics(image, mask, job["spacing"], RadiomicsSettings(**job["settings"])))
-        except UNFORESEEN as error:  # one scan that MIRP cannot take must not cost the others
+        except (OSError, ArithmeticError, IndexError, RuntimeError, ValueError) as error:  # a mask that MIRP cannot use
             reason = f"MIRP stopped: {type(error).__name__}: {error}"
             told = {"reasons": dict.fromkeys(("shape", "intensity and texture"), reason)}
     write_whole(Path(job["file"]), json.dumps(told))

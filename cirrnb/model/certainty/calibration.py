@@ -21,7 +21,7 @@ from scipy.special import log_softmax, softmax
 
 from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
+from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.stages import CIRRHOSIS, StageScale
 from cirrnb.data.writing import write_whole
 from cirrnb.model.certainty.stage_sets import EVERYTHING, in_set, rank_needed, threshold
@@ -183,7 +183,7 @@ def read_calibration(run: Path | str) -> Calibration | None:
         return None
     try:
         told = read_object(path, f"format {FORMAT} as this version writes it", "Copy the whole run folder again.")
-        if told["format"] != FORMAT:
+        if not is_format(told["format"], FORMAT):
             raise ValueError(f"format {told['format']}")
         values = {field.name: told[field.name] for field in fields(Calibration)}
         return _checked({**values, "stages": StageScale(told["stages"]).names})

@@ -21,7 +21,7 @@ from sklearn.model_selection import KFold
 
 from cirrnb.data.bounds import check_number
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
+from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.prepared import Bag, PreparedScan
 from cirrnb.data.scan import check_sequence
 from cirrnb.data.writing import write_whole
@@ -115,7 +115,7 @@ def read_familiarity(run: Path | str) -> Familiarity | None:
         return None
     try:
         told = read_object(path, f"format {FORMAT}", "Copy the run again.")
-        if told["format"] != FORMAT:
+        if not is_format(told["format"], FORMAT):
             raise ValueError(f"format {told['format']}")
         for name in told["usual"]:
             check_sequence(name)

@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import HTML, display
 
-from cirrnb.data.errors import UNFORESEEN, InputError
+from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import Bag
 from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.explanation.twins import SimulatedTruth
@@ -26,7 +26,7 @@ from cirrnb.view.course.words import feedback_html
 from cirrnb.view.explorer.browser import SliceBrowser, slice_browser
 from cirrnb.view.explorer.canvas import SliceCanvas
 from cirrnb.view.explorer.pictures import panes
-from cirrnb.view.explorer.work import in_plain_words
+from cirrnb.view.explorer.work import Reported
 from cirrnb.view.signs import LABELS
 
 PROMPT = (
@@ -150,11 +150,10 @@ class StagingQuiz(widgets.VBox):
         if bag.subject in self.answers:
             return  # answered twice, or in another window
         self.progress.answer(self.name, bag.subject, stage)
-        try:
+        # A callback of the kernel: nobody would see an error otherwise.
+        with Reported(lambda said: self.form.say(f"<p>{escape(said)}</p>", onward="Go on")):
             self._draw(with_signs=True)
             self._tell(bag, stage)
-        except UNFORESEEN as error:  # a thread of the kernel: nobody would see it otherwise
-            self.form.say(f"<p>{in_plain_words(error)}</p>", onward="Go on")
 
     def _tell(self, bag: Bag, stage: str) -> None:
         latent = self._latents[bag.subject]

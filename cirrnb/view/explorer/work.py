@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
-from cirrnb.data.errors import UNFORESEEN, InputError, InputErrors
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.explanation.score import Cancelled
 
 
@@ -84,16 +85,13 @@ class Worker:
     def _run(self, task: Task, work: Callable[[Task], Any], done: Callable[[Any], None], before: Any) -> None:
         if before is not None:
             before.join()  # two at a time would only slow each other down, and share one network
-        try:
-            result = work(task)
-        except Cancelled:
-            result = None
-            task.cancel()
-        except (*UNFORESEEN, MemoryError) as error:
-            said = in_plain_words(error)
-            self._finish(task, lambda: self._failed(said))
-            return
-        self._finish(task, lambda: done(result))
+        result = None
+        with Reported(lambda said: self._finish(task, lambda: self._failed(said))):
+            try:
+                result = work(task)
+            except Cancelled:
+                task.cancel()
+        self._finish(task, lambda: done(result))  # nothing after a failure, which finished it
 
     def _finish(self, task: Task, last: Callable[[], None]) -> None:
         with self._lock:
@@ -103,6 +101,30 @@ class Worker:
             self._progress(None)
             if not task.cancelled():
                 last()  # which may ask for more
+
+
+class Reported:
+    """A block whose errors are reported in plain words.
+
+    Errors of files, memory and numbers end there. A defect of the program is reported and also raised, so that its
+    traceback reaches the log.
+    """
+
+    EXPECTED = (InputError, InputErrors, OSError, MemoryError, ArithmeticError, RuntimeError, ValueError)
+    """RuntimeError is what torch raises, also where memory runs out."""
+
+    def __init__(self, report: Callable[[str], None]):
+        self._report = report
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Exception):
+            self._report(in_plain_words(error))
+        return isinstance(error, self.EXPECTED)
 
 
 def in_plain_words(error: Exception) -> str:

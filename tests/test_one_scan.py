@@ -1,0 +1,110 @@
+"""A cohort of one scan: every notebook that takes one works, or refuses it in one clear line with exit code 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from prediction_tables import drawn
+from prediction_tables import table as prediction_table
+
+import cirrnb
+from cirrnb.data.interpreter import python_command
+from cirrnb.data.scan import Scan
+from cirrnb.run.notebooks import packaged_notebooks
+
+STEPS = ["-p", "steps", "3"]
+NOTEBOOKS: dict[str, tuple[list[str], int]] = {
+    "00_learn_staging": ([], 2),
+    "01_cohort": ([], 0),
+    "02_train": (["-p", "epochs", "1"], 2),
+    "04_ablation": (["-p", "entries", "T1W", "-p", "epochs", "1", "-p", "radiomics", "false"], 2),
+    "05_faithfulness": (["-p", "methods", "grad_cam", *STEPS], 0),
+    "06_explore": ([], 0),
+    "07_patient_report": (STEPS, 0),
+}
+"""What each is given beside the cohort, and its exit code: one patient can be shown and staged, but not divided. The
+course takes simulated patients alone."""
+
+QUICK = ("00_learn_staging", "01_cohort", "04_ablation")
+"""Tried in every run of the tests; the others take half a minute each and are marked slow."""
+
+
+def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    program = python_command("-c", "from cirrnb.cli import main; main()")
+    return subprocess.run([*program, *arguments], cwd=folder, capture_output=True, text=True, timeout=1800)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Scan:
+    folder = tmp_path_factory.mktemp("cohort")
+    made = cirrnb.simulate_cohort(folder / "made", patients=1, scale="tiny", healthy=0, workers=1, progress=False)
+    return made.scans[0]
+
+
+def table_of(scan: Scan, path: Path, stage: str, mask: bool = True) -> Path:
+    row = {"patient": "7", "sequence": scan.sequence, "image": str(scan.image), "mask": str(scan.mask) if mask else ""}
+    pd.DataFrame([row | {"stage": stage}]).to_csv(path, index=False)
+    return path
+
+
+def test_every_notebook_that_takes_a_cohort_is_tried() -> None:
+    from cirrnb.run.parameters import read_schema
+
+    taking = {name for name, path in packaged_notebooks().items() if "cohort" in read_schema(path)}
+    assert taking == set(NOTEBOOKS)
+
+
+@pytest.mark.parametrize("stage", ["severe", ""], ids=["staged", "without a stage"])
+@pytest.mark.parametrize(
+    "name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in NOTEBOOKS]
+)
+def test_a_notebook_on_one_scan(name: str, stage: str, scan: Scan, tmp_path: Path) -> None:
+    arguments, code = NOTEBOOKS[name]
+    cohort = table_of(scan, tmp_path / "one.csv", stage, mask=bool(stage))
+    done = command("run", name, "-p", "cohort", str(cohort), *arguments, folder=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if code:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("cirrnb: ")]
+        assert len(lines) == 1 and "found" in lines[0] and "one" in lines[0] and "expected" in lines[0]
+    else:
+        assert (tmp_path / "reports" / name / f"{name}.html").is_file()
+
+
+def test_the_evaluation_of_one_patient(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    prediction_table(*drawn(1)).assign(simulated=True).to_csv(tmp_path / "run" / "predictions.csv", index=False)
+    done = command("run", "03_evaluate", "-p", "run", "run", "-p", "resamples", "100", folder=tmp_path)
+    assert done.returncode in (0, 2), done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "reports" / "03_evaluate" / "03_evaluate.html").is_file() == (done.returncode == 0)
+
+
+@pytest.mark.slow
+def test_the_report_of_one_patient(scan: Scan, tmp_path: Path) -> None:
+    cohort = table_of(scan, tmp_path / "one.csv", "severe")
+    done = command("report", str(cohort), "--out", "out", "--jobs", "1", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(tmp_path / "out" / "summary.csv")) == 1 and (tmp_path / "out" / "index.html").is_file()
+
+
+STRANGE = ("cohort 12:30:05", "a*b?", "a|b<c>", '"quoted"', "back\\slash", "no\u00a0break", "...", "-", "x" * 250)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("kind", ["table", "folder"])
+def test_a_cohort_may_be_named_as_files_may(name: str, kind: str, scan: Scan, tmp_path: Path) -> None:
+    if kind == "table":
+        people = cirrnb.read_cohort(table_of(scan, tmp_path / f"{name}.csv", "mild"))
+    else:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"7_{scan.sequence}.nii.gz").symlink_to(scan.image)
+        people = cirrnb.read_cohort(tmp_path / name)
+    assert [one.patient for one in people.scans] == ["7"] and people.scans[0].source.isprintable()
+    assert not set(people.scans[0].source) & set('/\\:*?"<>|')
+    assert len(cirrnb.prepare(people, tmp_path / "prepared", workers=1, progress=False)) == 1

@@ -1,0 +1,81 @@
+"""Files and folders are written whole or not at all, under temporary names that no other process has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cirrnb
+from cirrnb.data.grid import Grid
+from cirrnb.data.writing import WRITING, replacing, replacing_folder, write_whole
+from cirrnb.simulation.scans import write
+
+
+def _folder(path: Path) -> None:
+    with replacing_folder(path) as beside:
+        (beside / "a").write_text("new")
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "text": lambda path: write_whole(path, "new"),
+    "simulated scan": lambda path: write(path, np.ones((7, 8, 9), np.uint8), Grid((7, 8, 9), np.eye(4))),
+    "folder": _folder,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_writer_has_a_temporary_name_of_its_own(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Path] = []
+    for method in ("rename", "replace"):
+        plain = getattr(Path, method)
+
+        def noted(self: Path, target: Path, plain: Callable = plain) -> Path:
+            used.append(self)
+            moved: Path = plain(self, target)
+            return moved
+
+        monkeypatch.setattr(Path, method, noted)
+    for _ in range(2):
+        WRITERS[name](tmp_path / "one.nii.gz")
+    assert {path.parent for path in used} == {tmp_path}
+    temporary = [path.name for path in used if path.name.startswith(WRITING)]
+    assert len(set(temporary)) == len(temporary) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["one.nii.gz"]
+
+
+@pytest.mark.parametrize("kind", [replacing, replacing_folder])
+def test_what_fails_half_way_leaves_what_was_there(
+    kind: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
+) -> None:
+    path = tmp_path / "one"
+    for before in (False, True):
+        if before and kind is replacing:
+            path.write_text("old")
+        elif before:
+            path.mkdir()
+            (path / "old").touch()
+        with pytest.raises(KeyboardInterrupt), kind(path) as beside:
+            (beside / "new" if kind is replacing_folder else beside).write_text("half")
+            raise KeyboardInterrupt
+        assert [one.name for one in tmp_path.iterdir()] == ["one"] * before
+    assert path.read_text() == "old" if kind is replacing else [one.name for one in path.iterdir()] == ["old"]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "one"
+    for name in ("old", "new"):
+        with replacing_folder(path) as beside:
+            (beside / name).touch()
+    assert [one.name for one in path.iterdir()] == ["new"] and list(path.parent.iterdir()) == [path]
+
+
+def test_no_module_names_a_temporary_file_itself() -> None:
+    package = Path(cirrnb.__file__).parent
+    fixed = [path.name for path in package.rglob("*.py") if ".partial" in path.read_text(encoding="utf-8")]
+    assert fixed == []
