@@ -164,7 +164,6 @@ WRONG_PATIENTS: dict[str, Callable[[PreparedCohort], Any]] = {
     "a bag alone": lambda prepared: prepared.bags()[0],
     "prepared scans": lambda prepared: list(prepared.scans),
     "a cohort that is not prepared": lambda prepared: Cohort(tuple(one.scan for one in prepared.scans)).scans,
-    "a cohort": lambda prepared: Cohort(tuple(one.scan for one in prepared.scans)),
     "a path": lambda prepared: "cohorts/demo",
     "a dictionary": lambda prepared: {bag.subject: bag for bag in prepared.bags()},
     "nothing": lambda prepared: None,
