@@ -78,7 +78,10 @@ def _tie(random: np.random.Generator, signals: dict[str, float]) -> None:
         if random.random() < 0.6:
             signals[name] = signals[like] * float(random.uniform(0.8, 1.25))
     if random.random() < 0.93:
-        signals["stranded fat"] = signals["fat"] * float(random.uniform(0.75, 1.1))
+        # Fat that vessels and strands run through: where fat is suppressed, their water makes it brighter than fat.
+        water = float(random.uniform(0, 0.3)) if random.random() < 0.7 else 0.0
+        wet = signals[str(random.choice(("muscle", "vein", "hollow wall", "csf")))]
+        signals["stranded fat"] = ((1 - water) * signals["fat"] + water * wet) * float(random.uniform(0.75, 1.15))
     else:
         signals["stranded fat"] = signals[str(random.choice(("muscle", "hollow wall", "bowel content")))]
     signals["ascites"] = signals["csf"] * float(random.uniform(0.7, 1.05))

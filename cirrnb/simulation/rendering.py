@@ -19,7 +19,7 @@ from cirrnb.simulation.anatomy import SHARE_UNIT, TISSUE_NAMES, Anatomy
 from cirrnb.simulation.contrast import draw_signals, draw_usual_signals
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
-RENDERING_VERSION = 3
+RENDERING_VERSION = 4
 """Raised by hand when slabs drawn from equal shares and seeds change."""
 
 PIXEL = 3.0
