@@ -135,9 +135,12 @@ def answering(send: Callable[[BaseHTTPRequestHandler], None]) -> Generator[str]:
         server.server_close()
 
 
+SENT: list[int] = []
+
+
 def fast(handler: BaseHTTPRequestHandler) -> None:
     while True:
-        handler.wfile.write(b" " * 2**16)
+        SENT.append(handler.wfile.write(b" " * 2**16))
 
 
 def slow(handler: BaseHTTPRequestHandler) -> None:
@@ -151,9 +154,11 @@ def test_a_listing_without_end_is_given_up(send, seconds: float, monkeypatch: py
     monkeypatch.setattr(catalogue, "MAX_SECONDS", seconds)  # what is fast ends by its bytes, what is slow by the clock
     with answering(send) as url, requests.Session() as session:
         began = time.monotonic()
+        SENT.clear()
         with pytest.raises(InputError) as raised:
             look_up(replace(CIRRMRI600, listing=url), session, (5.0, 5.0))
         assert raised.value.where == url and time.monotonic() - began < 10
+        assert sum(SENT) < 8 * catalogue.MAX_LISTING  # what lies in the sockets is sent in vain
 
 
 @pytest.mark.parametrize("size", [0, -1, True, "5", 1e99, 10**18])
