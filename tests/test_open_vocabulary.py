@@ -370,6 +370,14 @@ def test_a_cohort_has_no_stage_or_sequence_but_its_own() -> None:
     assert made.patients[["DWI", "HBP"]].to_numpy().tolist() == [[True, False]]
 
 
+def test_official_splits_of_patients_without_the_scan_that_decides() -> None:
+    told = [("1", "DWI", "train"), ("1", "T1W", "test"), ("2", "DWI", "test"), ("3", "T1W", "valid")]
+    scans = tuple(Scan(who, name, Path(f"{who}{name}.nii.gz"), split=split) for who, name, split in told)
+    cohort = Cohort(scans, sequences=("T1W", "T2W", "DWI"))
+    chosen = {policy: [scan.split for scan in splits.official(cohort, policy).scans] for policy in ("t1", "t2")}
+    assert chosen == {"t1": ["test", "test", "test", "valid"], "t2": [None, None, "test", "valid"]}
+
+
 def test_other_words_of_a_table_are_told_unless_sequences_are_named(table: Path) -> None:
     with pytest.raises(InputErrors, match="F0, F1, F2, F3, F4"):
         cirrnb.read_cohort(table)

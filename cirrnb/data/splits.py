@@ -27,7 +27,7 @@ def official(cohort: Cohort, conflicts: str | None = None) -> Cohort:
       2502.18225), which moreover used patients with both sequences only (234 / 28 / 29): for those,
       `cohort.select(keep=cohort.patients.query("T1W and T2W").index)`.
     - "t1": the patient stands where the T1W scan stands.
-    - "drop": the patient stands in no split.
+    - "drop": the patient stands in no split, as with "t1" and "t2" one whose sequences disagree without that scan.
 
     Patients with one sequence stand where that scan stands; healthy subjects stay without a split.
 
@@ -58,7 +58,7 @@ def official(cohort: Cohort, conflicts: str | None = None) -> Cohort:
         if subject not in disputed:
             chosen[subject] = next(iter(splits.values()), None)
         else:
-            chosen[subject] = splits[{"t2": "T2W", "t1": "T1W"}[conflicts]] if conflicts in ("t1", "t2") else None
+            chosen[subject] = splits.get({"t2": "T2W", "t1": "T1W"}.get(conflicts or "", ""))
     return cohort.with_splits(chosen)
 
 

@@ -43,7 +43,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """Fixed square patches over all slices of both sequences.
+    """Fixed square patches over all slices of all sequences.
 
     Attributes
     ----------

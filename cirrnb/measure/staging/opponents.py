@@ -50,7 +50,7 @@ def floors(prepared: PreparedCohort, biomarkers: pd.DataFrame) -> Sets:
 
 
 def on_biomarkers(biomarkers: pd.DataFrame, classifier: str = "logistic regression") -> Sets:
-    """The biomarkers of both sequences."""
+    """The biomarkers of all sequences."""
     return {f"biomarkers, {classifier}": (CLASSIFIERS[classifier], patient_features(biomarkers), {})}
 
 

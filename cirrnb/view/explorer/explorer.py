@@ -30,7 +30,7 @@ from cirrnb.view.signs import LABELS
 
 
 class SliceExplorer(Panel):
-    """One patient at a time: both sequences side by side, and on request the answer, the map and the slices' shares.
+    """One patient at a time: all sequences side by side, and on request the answer, the map and the slices' shares.
 
     The same in JupyterLab and in Voila. Pictures are sent to the browser once and scrolled there; what takes time runs
     beside, shows how far it is, can be cancelled and is kept in `store`.
