@@ -52,7 +52,7 @@ def test_usual_ids_can_be_read() -> None:
     assert file_stem("own/A17").startswith("own-A17-")
 
 
-@pytest.mark.parametrize("part", ["", "a/b", "a b", "é"])
+@pytest.mark.parametrize("part", ["", "a/b", "a\tb", "é"])
 def test_an_id_is_no_part(part: str) -> None:
     with pytest.raises(ValueError, match="part"):
         file_stem("own/1", part)
@@ -61,3 +61,7 @@ def test_an_id_is_no_part(part: str) -> None:
 @pytest.mark.parametrize("name", ["con", "nul", "aux", "prn", "com1", "lpt9"])
 def test_no_folder_has_the_name_of_a_device(name: str) -> None:
     assert folder_name(name) != name and folder_name(name).startswith(f"{name}-")
+
+
+def test_spaces_of_a_sequence_become_hyphens() -> None:
+    assert file_stem("own/1", "arterial phase", "liver") == "own-1_arterial-phase_liver"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from cirrnb.data.scan import T1W_T2W
 from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model.network.batch import Batch
 from cirrnb.model.network.heads import CumulativeHead
@@ -18,7 +19,7 @@ class ToyStager(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.head = CumulativeHead(1, 3)
-        self.settings, self.stages, self.sequences = StagerSettings(), CIRRHOSIS, ("T1W", "T2W")
+        self.settings, self.stages, self.sequences = StagerSettings(), CIRRHOSIS, T1W_T2W
 
     def stage_embedded(self, embedded: torch.Tensor, batch: Batch) -> Staging:
         belongs = batch.patient == torch.arange(len(batch))[:, None]
