@@ -6,6 +6,8 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +41,24 @@ def commit() -> str | None:
     head = _git(folder, "rev-parse", "HEAD")
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
     return head and head + ("+" if changed else "")
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def _versions_and_commit() -> tuple[dict[str, str], str | None]:
+    return versions(), commit()
+
+
+def made_with() -> str:
+    """One line about what a page is made with: versions, commit, and the time."""
+    known, revision = _versions_and_commit()
+    source = f"cirrnb {known['cirrnb']}" + (f", commit {revision[:10]}" if revision else "")
+    when = now().replace("T", " ").removesuffix("+00:00")
+    return f"Made with {source}, Python {known['python']}, torch {known['torch']}, on {when} UTC."
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
