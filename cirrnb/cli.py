@@ -23,7 +23,7 @@ from cirrnb.run.home import require_home
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.own_cases import SOME_LEFT_OUT
 from cirrnb.run.parameters import convert, read_schema, require_text
-from cirrnb.run.reports.command import report
+from cirrnb.run.report import report
 from cirrnb.run.stopping import Stopped, leave, raise_on_signals
 
 app = typer.Typer(

@@ -13,7 +13,16 @@ from jupyter_client.kernelspec import KernelSpec
 from traitlets import default
 
 from cirrnb.data.interpreter import python_command
-from cirrnb.run.warm import ADDRESS, RELAY, SETTINGS
+
+SETTINGS = {
+    # Figures as data, not as scripts: the page brings plotly once for all of them.
+    "PLOTLY_RENDERER": "plotly_mimetype",
+    # Bars that redraw themselves flood a notebook; a cell prints a line for what matters.
+    "TQDM_DISABLE": "1",
+    # Threads that wait by spinning slow small networks down many times where others use the cores too.
+    "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+}
+"""What libraries in a kernel read from the environment when they are imported."""
 
 PLAIN_SHELL = (
     # A file named like a module in the folder of the run must not be imported in its place.
@@ -61,7 +70,7 @@ class OwnKernelManager(AsyncKernelManager):
         private = Path(self.connection_file).parent
         return KernelSpec(
             argv=[
-                *self._start(),
+                *python_command("-m", "ipykernel_launcher"),
                 "-f",
                 "{connection_file}",
                 *PLAIN_SHELL,
@@ -73,9 +82,3 @@ class OwnKernelManager(AsyncKernelManager):
             resource_dir="",
             env={"IPYTHONDIR": str(private / "ipython"), "TMPDIR": str(private), **SETTINGS},
         )
-
-    @staticmethod
-    def _start() -> list[str]:
-        if ADDRESS in os.environ:
-            return python_command("-I", "-S", str(RELAY), os.environ[ADDRESS])
-        return python_command("-m", "ipykernel_launcher")

@@ -20,10 +20,10 @@ from report_runs import finish, start
 
 import cirrnb
 from cirrnb.data.workers import processors
+from cirrnb.reports.tables import read_summary
 from cirrnb.run.execution import run_notebook
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.publish import publish
-from cirrnb.run.reports.tables import read_summary
 
 pytestmark = pytest.mark.benchmark
 COUNTS = [int(one) for one in os.environ.get("CIRRNB_REPORT_PATIENTS", "25,50,100").split(",")]

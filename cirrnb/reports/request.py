@@ -1,4 +1,4 @@
-"""What is asked of a report."""
+"""What a report of a cohort is asked for."""
 
 from __future__ import annotations
 
@@ -8,25 +8,10 @@ from pathlib import Path
 LIMIT = 1800.0
 """Seconds that one patient may take."""
 
-IMPORTED = (
-    "cirrnb.explanation.explain",
-    "cirrnb.explanation.faithfulness",
-    "cirrnb.model.card",
-    "cirrnb.run.reports.biomarkers",
-    "cirrnb.run.reports.case",
-    "cirrnb.run.reports.tables",
-    "cirrnb.view.explorer.browser",
-    "cirrnb.view.patient",
-    "cirrnb.view.report",
-    "cirrnb.view.standing",
-    *("matplotlib_inline.backend_inline", "IPython.core.completer", "plotly.io", "plotly.graph_objs"),
-)
-"""What the notebooks of a report import: kernels may have it before they start."""
-
 
 @dataclass(frozen=True)
-class Order:
-    """What is asked for.
+class ReportRequest:
+    """What a report of a cohort is asked for.
 
     Attributes
     ----------
@@ -37,10 +22,9 @@ class Order:
     prepared : folder of prepared scans; None takes prepared/ and the cohort's name.
     explanations : folder in which explanations are kept.
     method : how maps are made.
-    jobs : notebooks at a time; None takes as many as there are cores.
-    cluster : address of a Dask scheduler that runs them instead.
+    jobs : patients at a time; None takes as many as there are cores.
+    cluster : address of a Dask scheduler whose workers make the pages instead.
     fresh : make every page anew.
-    single_file : no page needs a file beside it, also that of the cohort.
     limit : seconds that one patient may take.
     sequences : names in the cohort's table; None takes the model's.
     plugin : files that register heads, backbones or methods.
@@ -56,7 +40,6 @@ class Order:
     jobs: int | None = None
     cluster: str | None = None
     fresh: bool = False
-    single_file: bool = False
     limit: float = LIMIT
     sequences: str | None = None
     plugin: tuple[Path, ...] = ()

@@ -1,4 +1,4 @@
-"""Why a notebook did not come to its end, as one of a few kinds, and told without a folder of this machine."""
+"""Why a notebook or a report failed, as one of a few kinds, and told without a folder of this machine."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cirrnb
+from cirrnb.data import faults
 from cirrnb.data.errors import InputError, InputErrors, listed
+from cirrnb.data.faults import without_folders
 from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
 from cirrnb.data.scan import Cohort
 from cirrnb.model.trained import TrainedModel
 from cirrnb.preparation.store import StorageError
-from cirrnb.run import faults
-from cirrnb.run.faults import without_folders
-from cirrnb.run.reports.case import unreadable
+from cirrnb.reports.compute import unreadable
 
 _NAMED = re.compile(r"""(['"])[^'"]*\.nii(\.gz)?\1""", re.IGNORECASE)
 """A quoted file name, which may be a person's."""
