@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -38,7 +39,11 @@ from cirrnb.reports.render import SECTIONS, section
 from cirrnb.reports.report import make_report
 from cirrnb.reports.request import ReportRequest
 from cirrnb.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
+from cirrnb.run.cells import summary_of
+from cirrnb.run.execution import run_notebook
+from cirrnb.run.publish import publish
 from cirrnb.run.report import run_report
+from cirrnb.view.notice import SIMULATED
 
 HOSTILE = ("O'Brien & söhne", "=1+2", "-rf", "مريض 7", "x" * 64)
 SECRET = "MUELLER^HANS 1950-01-02"
@@ -193,11 +198,32 @@ def test_a_patient_is_reported_from_the_command(home: Path) -> None:
         assert not result.page.locator("figure.slice-browser").is_visible()
 
 
+def test_the_notebook_of_one_patient_shows_the_same_sections(home: Path) -> None:
+    """As papermill, Airflow or jupyter-scheduler execute it: all that it needs are parameters."""
+    folders = {name: str(home / name) for name in ("prepared", "explanations")}
+    given = {"cohort": str(home / "tiny"), "patient": "cirrhotic/4", "overlays": str(home / "maps"), **folders}
+    executed = run_notebook("07_patient_report", home / "one" / "patient.ipynb", given)
+    summary = summary_of(nbformat.read(executed, as_version=4))
+    assert summary and summary["subject"] == "cirrhotic/4" and len(list((home / "maps").glob("*.nii.gz"))) == 2
+    text = publish(executed).read_text()
+    for promised in (
+        "Most likely: ",
+        "Can this map be believed?",
+        "this patient</text>",
+        "Fingerprint",
+        "slice-browser",
+    ):
+        assert promised in text, promised
+    assert str(home) not in text and SIMULATED in text
+
+
 def test_nobody_made_is_another_exit_code_and_foreign_folders_stay(home: Path, tmp_path: Path) -> None:
     (tmp_path / "s.nii.gz").write_bytes(b"")
     (tmp_path / "t.csv").write_text("patient,sequence,image\n1,T1W,s.nii.gz\n")
     order = ReportRequest(tmp_path / "t.csv", "shipped", tmp_path / "report", prepared=tmp_path / "prepared")
-    assert make_report(order).exit_code == reporting.NONE_MADE
+    given = {"cohort": str(order.cohort), "report": str(order.out), "prepared": str(order.prepared)}
+    assert run_report(given, order.out) == reporting.NONE_MADE, "its figures stand a table without a row"
+    assert not (order.out / "08_cohort_report.html").exists()
     assert read_failures(order.out)["tries"].tolist() == [2] and read_summary(order.out).empty
     assert "an empty file" in (order.out / "index.html").read_text()
     own = tmp_path / "own"

@@ -34,14 +34,22 @@ def left_in(scratch: Path) -> list[str]:
     return [path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor_")]
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """How a process was started; nothing of one that has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def stop(
-    arguments: list[str], folder: Path, number: int, begun: Callable[[psutil.Process], bool]
+    command: list[str], folder: Path, number: int, begun: Callable[[psutil.Process], bool]
 ) -> tuple[int, str, list[psutil.Process]]:
     """Exit code, standard error, and processes that are left of a command that gets a signal once it has `begun`."""
     scratch = folder / "scratch"
     scratch.mkdir()
     process = subprocess.Popen(
-        [*PROGRAM, *arguments],
+        [*PROGRAM, *command],
         cwd=folder,
         env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.DEVNULL,
@@ -78,7 +86,7 @@ def test_a_report_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: 
     cirrnb.simulate_cohort(tmp_path / "cohort", patients=3, seed=5, scale="tiny", healthy=0, workers=1)
 
     def begun(process: psutil.Process) -> bool:
-        return any("cirrnb.reports.worker" in one.cmdline() for one in process.children(recursive=True))
+        return any("cirrnb.reports.worker" in command_of(one) for one in process.children(recursive=True))
 
     found, said, alive = stop(["report", "cohort", "--out", "out", "--jobs", "2"], tmp_path, number, begun)
     assert found == code and alive == []

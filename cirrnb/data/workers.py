@@ -20,9 +20,13 @@ from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread, Timer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cirrnb.data.errors import InputError
 from cirrnb.data.interpreter import python_command
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Job = dict[str, Any]
 Outcome = dict[str, Any]
@@ -37,6 +41,9 @@ _PATIENCE = 3.0
 
 _WATCH = 0.5
 """Seconds between two looks at whether the caller still lives."""
+
+_SCHEDULER_PATIENCE = 10
+"""Seconds a Dask scheduler has to answer."""
 
 _READY = "ready\n"
 
@@ -162,6 +169,29 @@ def in_parallel(
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in started:
                 worker.stop()
+
+
+def connect(address: str) -> Client:
+    """A client of the scheduler at `address` ("tcp://..."). Raises InputError where Dask is missing or nobody answers.
+
+    Whoever reaches a scheduler can run code on it: bind it to 127.0.0.1 or to a network you trust.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError(
+            f"cluster {address}", "no Dask", "the extra [cluster]", "Install it: pip install distributed."
+        ) from None
+    try:
+        client: Any = Client(address, timeout=_SCHEDULER_PATIENCE)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cluster {address}",
+            f"nobody who answers ({type(error).__name__})",
+            "a Dask scheduler",
+            "Start one with `dask scheduler` and name the address it prints.",
+        ) from None
+    return client
 
 
 def bounds(threads: int) -> dict[str, str]:

@@ -11,8 +11,7 @@ from torch import nn
 from cirrnb.data.errors import InputError
 from cirrnb.data.stages import StageScale
 from cirrnb.model.network.batch import Batch
-from cirrnb.model.network.encoder import SliceEncoder
-from cirrnb.model.network.folding import folded
+from cirrnb.model.network.encoder import SliceEncoder, folded
 from cirrnb.model.network.heads import StageHead
 from cirrnb.model.network.stager import Stager
 

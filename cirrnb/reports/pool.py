@@ -13,7 +13,6 @@ from typing import Any
 import cirrnb
 from cirrnb.data import faults
 from cirrnb.data import workers as crew
-from cirrnb.data.cluster import connect
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.reports.compute import ReportSettings
@@ -177,7 +176,7 @@ _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def _on_cluster(jobs: list[crew.Job], address: str, limit: float | None) -> Generator[tuple[int, _Raw]]:
-    client = connect(address)
+    client = crew.connect(address)
     try:
         from distributed import as_completed
 

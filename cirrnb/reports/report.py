@@ -21,8 +21,7 @@ from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.outcome import Outcome
 from cirrnb.reports.patients import TRIES, Failure, choose, make_ready, read_people
 from cirrnb.reports.pool import PageJob, PageOutcome, make_pages
-from cirrnb.reports.progress import ProgressLog
-from cirrnb.reports.request import ReportRequest
+from cirrnb.reports.request import ProgressLog, ReportRequest
 
 ALL_MADE, SOME_FAILED, NONE_MADE = 0, 3, 4
 """Exit codes."""

@@ -1,9 +1,14 @@
-"""What a report of a cohort is asked for."""
+"""What a report of a cohort is asked for, and what it tells while it is at work."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from cirrnb.data.faults import printable
+from cirrnb.model.provenance import now
 
 LIMIT = 1800.0
 """Seconds that one patient may take."""
@@ -43,3 +48,22 @@ class ReportRequest:
     limit: float = LIMIT
     sequences: str | None = None
     plugin: tuple[Path, ...] = ()
+
+
+class ProgressLog:
+    """A line a patient on standard output, with time and outcome.
+
+    Parameters
+    ----------
+    as_json : one JSON object a line, with time, event and its facts, in place of words.
+    """
+
+    def __init__(self, as_json: bool = False):
+        self._json = as_json
+
+    def event(self, event: str, words: str, **facts: Any) -> None:
+        """One line: in words, or `facts` as JSON."""
+        line = f"{now()} {printable(words)}"
+        if self._json:
+            line = json.dumps({"time": now(), "event": event, **facts}, ensure_ascii=True)
+        print(line, flush=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cirrnb.data import faults
 from cirrnb.data import workers as crew
-from cirrnb.data.cluster import connect
 from cirrnb.data.errors import InputError, InputErrors, listed
 from cirrnb.run.job import NotebookJob
 
@@ -118,7 +117,7 @@ def _here(jobs: list[crew.Job], workers: int | None) -> Generator[tuple[int, _Ra
 
 
 def _on_cluster(jobs: list[crew.Job], address: str) -> Generator[tuple[int, _Raw]]:
-    client = connect(address)
+    client = crew.connect(address)
     try:
         from distributed import as_completed
 
