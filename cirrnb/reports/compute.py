@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import pandas as pd
 
 import cirrnb
 from cirrnb.data.errors import InputError
+from cirrnb.data.nifti.saving import description_of
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Cohort
+from cirrnb.data.status import reasons_text, status_of_scans
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.measure.biomarkers.scan import NO_ORGANS, biomarkers_or_reasons
 from cirrnb.measure.measurement import Measurement
@@ -84,13 +87,15 @@ def patient_report(
     ----------
     simulated : whether the patient is.
     store : folder in which explanations are kept and found again.
-    overlays : folder for the map on the grid of each scan's file; what an earlier report left there is removed. None
-        writes nothing.
+    overlays : folder for the map on the grid of each scan's file; maps that an earlier report left there are
+        removed. None writes nothing.
 
     Raises
     ------
     InputError, InputErrors
         If no sequence of the patient can be used, or the method does not exist.
+    Refused
+        If a check of the scans refused the patient.
     """
     settings = settings or ReportSettings()
     prediction = predict_patient(model.model, bag)
@@ -135,14 +140,23 @@ def find_patient(people: Cohort, subject: str | None) -> Cohort:
     return scans
 
 
-def prepare_patient(people: Cohort, subject: str | None, prepared: Path | str | None, model: TrainedModel) -> Bag:
+def prepare_patient(
+    people: Cohort,
+    subject: str | None,
+    prepared: Path | str | None,
+    model: TrainedModel,
+    *,
+    force: bool = False,
+) -> Bag:
     """The prepared scans of one patient; None for `prepared` takes prepared/ and the cohort's name.
+
+    `force` has scans answered for that a check refuses; they are doubtful.
 
     Raises InputError where there is no such patient or a scan cannot be read.
     """
     scans = find_patient(people, subject)
     folder = prepared or Path("prepared") / people.name
-    ready = cirrnb.prepare(scans, folder, model.preparation, workers=1, progress=False)
+    ready = cirrnb.prepare(scans, folder, model.preparation, workers=1, progress=False, force=force)
     if len(ready.failures):
         where = scans.scans[0].subject
         raise InputError(where, unreadable(ready.failures), "scans that can be read", "Restore or remove the file.")
@@ -167,12 +181,13 @@ def unreadable(failures: pd.DataFrame) -> str:
 
 
 def identity(model: TrainedModel, bag: Bag, simulated: bool, plugins: Mapping[str, str] | None = None) -> str:
-    """SHA-256 over model, plug-ins (None: all that are loaded), and what a page shows of a patient: scans, age, sex,
-    stage."""
+    """SHA-256 over model, plug-ins (None: all that are loaded), and what a page shows of a patient: scans, what checks
+    made of them, age, sex, stage."""
     scans = {name: scan.folder.name for name, scan in bag.scans.items()}
     used = sorted((loaded_plugins() if plugins is None else plugins).items())
     known = [bag.subject, bag.stage, bag.age, bag.sex]
-    parts = [model.fingerprint, *known, bag.sequences, scans, simulated, used]
+    status, reasons = status_of_scans([scan.scan for scan in bag.scans.values()])
+    parts = [model.fingerprint, *known, bag.sequences, scans, simulated, used, status, reasons_text(reasons)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -243,9 +258,14 @@ def _map_tests(table: pd.DataFrame) -> Iterable[MapTest]:
     return (MapTest(**{str(name): value for name, value in row.items()}) for row in plain.to_dict("records"))
 
 
+_MAP = re.compile(r"[a-z0-9_]+: ")
+"""How `Explanation.to_nifti` describes a map: its method, then its target. No mask is described like that."""
+
+
 def _write_overlays(explanation: Explanation, folder: Path | str | None) -> list[str]:
     if folder is None:
         return []
     for old in Path(folder).glob("*.nii.gz"):  # it may be of an older scan or another method
-        old.unlink()
+        if _MAP.match(description_of(old) or ""):
+            old.unlink()
     return [path.name for path in explanation.to_nifti(folder)]

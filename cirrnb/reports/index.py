@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.status import STATUSES
 from cirrnb.reports.cohort_figures import CERTAINTY, counts
 from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.view.page import Place, templates, write_page
@@ -16,7 +17,7 @@ from cirrnb.view.page import Place, templates, write_page
 ROWS = 200
 """Rows on a page of the table."""
 
-_HEADS = ("Patient", "Most likely", "Probability", "Possible", "Certainty", "Recorded", "Sequences", "Flags")
+_HEADS = ("Patient", "Most likely", "Probability", "Possible", "Certainty", "Status", "Recorded", "Sequences", "Flags")
 _USUAL = ("one stage", "two stages", "any stage", "not calibrated")
 
 
@@ -45,6 +46,7 @@ def write_index(
             rows=rows,
             stages=list(stages),
             certainties=[name for name in CERTAINTY if name in _USUAL or (made["certainty"] == name).any()],
+            statuses=STATUSES,
             colours=stages.colour,
             limit=ROWS,
         )
@@ -64,6 +66,8 @@ def _made_row(row: Mapping[Any, Any]) -> dict[str, Any]:
         "probability": round(float(row[stage]), 4),
         "set": str(known["set"]).replace("|", " or "),
         "certainty": str(known["certainty"]),
+        "status": str(known["status"]),
+        "reasons": str(known["reasons"]),
         "recorded": str(known["stage"]),
         "sequences": str(known["sequences"]),
         "flags": str(known["flags"]),

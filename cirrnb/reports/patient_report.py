@@ -111,7 +111,8 @@ class PatientReport:
     subject, patient, source, age, sex, recorded : who it is; `recorded` is the stage somebody gave, or None.
     simulated, model_simulated : whether the patient, and what the model was trained on, was simulated.
     scans : one entry a sequence that the model knows, missing ones included.
-    prediction : stage probabilities (in the order of the stages), prediction set, notes.
+    prediction : stage probabilities (in the order of the stages), prediction set, notes, and status with
+        its reasons.
     coverage : of the prediction sets, 0 to 1; None for a model that is not calibrated.
     key_slices, slices_that_mattered : rows of pictures.
     reasons, map_tests, measurements, training, model : what the sections of these names show.

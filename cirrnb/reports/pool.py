@@ -41,6 +41,7 @@ class PageJob:
     claim : folder of the report and word: results are thrown away where the folder no longer belongs to that run.
     sequences : names in the cohort's table; None takes the model's.
     plugin : files that register heads, backbones or methods.
+    force : answer for scans that a check refuses; they are doubtful.
     """
 
     subject: str
@@ -53,6 +54,7 @@ class PageJob:
     claim: tuple[Path, str] | None = None
     sequences: str | None = None
     plugin: tuple[str, ...] = ()
+    force: bool = False
 
     @property
     def mark(self) -> Path:
@@ -88,6 +90,7 @@ class PageJob:
             "claim": [str(self.claim[0].absolute()), self.claim[1]] if self.claim else None,
             "sequences": self.sequences,
             "plugin": list(self.plugin),
+            "force": self.force,
             **self.places,
         }
 

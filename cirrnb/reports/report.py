@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cirrnb.data import faults
-from cirrnb.data.faults import without_folders
+from cirrnb.data.faults import without_folders, without_names
 from cirrnb.data.locking import locked
 from cirrnb.data.names import file_stem
 from cirrnb.data.plugins import load_plugins
@@ -85,7 +85,8 @@ class _Run:
         name = model.model.name
         words = f"{len(asked)} patients of {people.name}, model {name}"
         self.progress.event("started", words, patients=len(asked), cohort=people.name, model=name)
-        ready = make_ready(people, [*asked, *elsewhere], folder, model.model.preparation, request.jobs)
+        subjects = [*asked, *elsewhere]
+        ready = make_ready(people, subjects, folder, model.model.preparation, request.jobs, force=request.force)
         failures |= {subject: failure for subject, failure in ready.failures.items() if subject in asked}
         for failure in failures.values():
             self._tell_failure(failure)
@@ -126,6 +127,7 @@ class _Run:
             claim=(self.report.path, self.claim),
             sequences=request.sequences,
             plugin=tuple(str(Path(file).absolute()) for file in request.plugin),
+            force=request.force,
         )
 
     def _make_pages(self, todo: Mapping[str, PageJob], failures: dict[str, Failure]) -> dict[str, PageOutcome]:
@@ -149,8 +151,10 @@ class _Run:
                 kind, reason = (
                     (outcome.kind, outcome.reason) if outcome.reason else (faults.CHANGED, "its page is gone")
                 )
-                trace = without_folders(outcome.trace)
-                failures[subject] = Failure(subject, kind, without_folders(reason), attempt, trace)
+                said = reason.partition(": ")[2] or reason
+                trace = without_folders(outcome.trace.replace(said, without_names(said)))
+                failures[subject] = Failure(subject, kind, without_names(reason), attempt, trace)
+            remaining = [subject for subject in remaining if failures[subject].kind != faults.REFUSED]
             if not remaining:
                 break
         for subject in made:
@@ -175,7 +179,7 @@ class _PatientLog:
         facts = {"subject": subject, "state": outcome.state, "seconds": round(outcome.seconds, 1)}
         facts |= {"try": self._attempt, "done": self._done, "of": self._total}
         if outcome.state == "failed":
-            reason = without_folders(outcome.reason)
+            reason = without_names(outcome.reason)
             words = f"{count} {subject}: failed after {outcome.seconds:.0f} s ({outcome.kind}): {reason}"
             self._progress.event("patient", words, **facts, kind=outcome.kind, reason=reason)
             return

@@ -33,6 +33,7 @@ class ReportRequest:
     limit : seconds that one patient may take.
     sequences : names in the cohort's table; None takes the model's.
     plugin : files that register heads, backbones or methods.
+    force : answer for patients whose scans a check refuses; they are doubtful.
     """
 
     cohort: Path
@@ -48,6 +49,7 @@ class ReportRequest:
     limit: float = LIMIT
     sequences: str | None = None
     plugin: tuple[Path, ...] = ()
+    force: bool = False
 
 
 class ProgressLog:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cirrnb.data.spreadsheet import read_csv, write_csv
 from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.status import reasons_text
 from cirrnb.model.certainty.calibration import set_text
 from cirrnb.reports.cohort_figures import certainty_of
 from cirrnb.reports.patient_report import PatientReport
@@ -27,6 +28,8 @@ SUMMARY = {
     "severe": "its probability, 0 to 1",
     "set": "the stages that are possible, mildest first, joined by |; empty for a model that is not calibrated",
     "certainty": "one stage, two stages, ... or any stage: how many the set holds; or not calibrated",
+    "status": "answered, or doubtful: checks doubt the scans, they look unlike the training scans, or force was given",
+    "reasons": "why it is doubtful, joined by |",
     "sequences": "those that were used, joined by +",
     "flags": "what was missing or unusual, in words, joined by ;",
     "score": "the raw score for severity that the map explains, in log-odds",
@@ -58,7 +61,7 @@ def summary_columns(stages: StageScale, sequences: Sequence[str]) -> list[str]:
 
 FAILURES = {
     "subject": "source and id of the patient; empty where it cannot be told which patient a row of the cohort is about",
-    "kind": "wrong input, error, time limit, dead worker, disk full or changed while it was read",
+    "kind": "wrong input, refused (by checks), error, time limit, dead worker, disk full or changed while it was read",
     "reason": "in words, without a folder of this machine",
     "tries": "how often it was tried",
     "log": "file with the whole story, from this folder",
@@ -88,6 +91,8 @@ def summary_row(report: PatientReport, overlays: str) -> dict[str, Any]:
         **prediction.probabilities,
         "set": set_text(possible or ()),
         "certainty": certainty_of(len(possible or ()), len(prediction.stages)),
+        "status": prediction.status,
+        "reasons": reasons_text(prediction.reasons),
         "sequences": "+".join(prediction.sequence_weights),
         "flags": "; ".join(prediction.notes),
         "score": report.reasons.score,

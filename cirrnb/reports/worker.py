@@ -15,6 +15,7 @@ from cirrnb.data.names import file_stem
 from cirrnb.data.plugins import load_plugins
 from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Cohort
+from cirrnb.data.status import Refused
 from cirrnb.data.workers import Job, Outcome
 from cirrnb.data.writing import write_whole
 from cirrnb.model.provenance import made_with, now
@@ -46,6 +47,8 @@ def run_job(job: Job) -> Outcome:
         ended["summary"] = _make(job, began)
     except Changed as error:
         ended |= {"failure": str(error), "kind": faults.CHANGED}
+    except Refused as error:
+        ended |= {"failure": error.found, "kind": faults.REFUSED}
     except (InputError, InputErrors) as error:
         ended |= {"failure": str(error), "kind": faults.WRONG_INPUT}
     except (ArithmeticError, OSError, RuntimeError, ValueError) as error:  # files and numbers; a defect ends the worker
@@ -66,7 +69,7 @@ def read_patient(job: Job) -> tuple[ReportModel, Bag, bool]:
     """Model, prepared scans, and whether they are simulated. Raises Changed as `compute_report`."""
     load_plugins(job["plugin"])
     model, people = _model(job["run"]), _cohort(job["cohort"], job["run"], job["sequences"])
-    bag = prepare_patient(people, job["subject"], job["prepared"], model.model)
+    bag = prepare_patient(people, job["subject"], job["prepared"], model.model, force=job["force"])
     if identity(model.model, bag, people.simulated) != job["identity"]:
         raise Changed("the scan or the model changed while it was read")
     return model, bag, people.simulated

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cirrnb.data import faults
+from cirrnb.data.bounds import OutOfBounds
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.scratch import scratch_folder
+from cirrnb.data.status import Refused
 from cirrnb.model.provenance import now
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
@@ -124,6 +127,10 @@ def _interruptible(work: tuple[Any, ...], private: Path) -> NotebookNode:
             raise
 
 
+_WRONG_INPUT = frozenset(one.__name__ for one in (InputError, InputErrors, OutOfBounds, Refused))
+"""Errors by which a cell says that what it was given is wrong."""
+
+
 def _execute(
     source: Path,
     paths: Paths,
@@ -164,7 +171,7 @@ def _execute(
             config=Config({"OwnKernelManager": {"connection_file": str(private / "kernel.json")}}),
         )
     except PapermillExecutionError as error:
-        refused = error.ename in ("InputError", "InputErrors")
+        refused = error.ename in _WRONG_INPUT
         kind = faults.DISK if faults.is_full(error.evalue) else faults.WRONG_INPUT if refused else faults.BROKEN
         message = error.evalue if refused else f"{error.ename}: {error.evalue}"
         raise failure(message, kind, "\n".join(error.traceback)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jupyter_client.kernelspec import KernelSpec
 from traitlets import default
 
 from cirrnb.data.interpreter import python_command
+from cirrnb.data.scratch import scratch_folder
 
 SETTINGS = {
     # Figures as data, not as scripts: the page brings plotly once for all of them.
@@ -51,19 +53,39 @@ class OwnKernelManager(AsyncKernelManager):
     """Starts `sys.executable` whatever kernels are installed, since "python3" on a Jupyter path may be another Python.
 
     Set `connection_file` to a path in a short-lived private folder: sockets and IPython's own files go beside it, so
-    that parallel runs share neither a port nor a history database.
+    that parallel runs share neither a port nor a history database. Where that path is too long for a socket, the
+    sockets lie in a private folder in /tmp.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
+        self._remove_short: weakref.finalize | None = None
         super().__init__(*arguments, **settings)
         _managers.add(self)
 
     @default("transport")
     def _transport_default(self) -> str:
-        # Free TCP ports are picked before they are bound, so that two kernels starting together may pick the same.
-        # Names of sockets have at most 100 characters on some systems; a long TMPDIR leaves no room for them.
-        short = len(str(self.connection_file)) < MAX_SOCKET_PATH
-        return "ipc" if short and sys.platform != "win32" else "tcp"
+        # Any account of the machine can listen at a TCP port. Free ports are also picked before they are bound, so that
+        # two kernels starting together may pick the same.
+        return "tcp" if sys.platform == "win32" else "ipc"
+
+    @default("ip")
+    def _ip_default(self) -> str:
+        # With sockets, "ip" is what their paths begin with: <ip>-<number>.
+        if self.transport == "tcp":
+            return "127.0.0.1"
+        beside = str(Path(self.connection_file).with_suffix("")) + "-ipc"
+        if len(beside) < MAX_SOCKET_PATH:
+            return beside
+        folder = ExitStack()
+        short = folder.enter_context(scratch_folder("/tmp"))
+        self._remove_short = weakref.finalize(self, folder.close)
+        return str(short / "k")
+
+    def cleanup_connection_file(self) -> None:
+        """Remove the connection file and the folder of the sockets."""
+        super().cleanup_connection_file()
+        if self._remove_short is not None:
+            self._remove_short()
 
     @property
     def kernel_spec(self) -> KernelSpec:

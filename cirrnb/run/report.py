@@ -40,6 +40,9 @@ def report(
     single_file: Annotated[
         bool, typer.Option("--single-file", help="No page needs a file beside it; that of the cohort is 5 MB larger.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Stage patients whose scans a check refuses; they are doubtful.")
+    ] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Tell what happens as JSON, an object a line.")] = False,
 ) -> None:
     """Report every patient of a cohort: a page each, an index, tables. Goes on where an earlier run stopped.
@@ -63,6 +66,7 @@ def report(
         "cluster": cluster,
         "limit": limit,
         "fresh": fresh,
+        "force": force,
         "json_lines": json_lines,
     }
     raise typer.Exit(run_report(given, out, single_file=single_file))

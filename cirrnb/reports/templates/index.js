@@ -11,10 +11,12 @@ const rank = (names, name) => (names.indexOf(name) + 1 || names.length + 1);
 // Of each row: its text for the search, and the value of each column for sorting.
 const rows = told.rows.map((row) => ({
   ...row,
+  status: row.status ?? (row.kind === "refused" ? "refused" : ""),
   state: row.kind ? "failed" : row.flags ? "flagged" : "",
   text: Object.entries(row).filter(([name]) => name !== "page" && name !== "log" && name !== "probability")
     .map(([, value]) => value).join(" ").toLowerCase(),
   values: [row.subject, rank(told.stages, row.predicted), row.probability, row.set, rank(told.certainties, row.certainty),
+    rank(told.statuses, row.status),
     row.recorded, row.sequences, row.flags],
 }));
 let fitting = rows;
@@ -42,7 +44,7 @@ function drawn(row) {
   if (row.kind) {
     head.append(name);
     const cell = element("td");
-    cell.colSpan = 7;
+    cell.colSpan = 8;
     cell.append(element("b", `No page: ${row.kind}.`), ` ${row.reason} `, ...(row.log ? [link(row.log, "log")] : []));
     line.append(cell);
     return line;
@@ -55,7 +57,8 @@ function drawn(row) {
   swatch.style.background = told.colours[row.predicted] ?? "#BBBBBB";
   likely.append(swatch, row.predicted);
   line.append(likely, element("td", `${Math.round(100 * row.probability)}%`), element("td", row.set, "set"),
-    element("td", row.certainty), element("td", row.recorded), element("td", row.sequences), element("td", row.flags, "flags"));
+    element("td", row.certainty),
+    element("td", row.reasons ? `${row.status}: ${row.reasons}` : row.status, "checked"), element("td", row.recorded), element("td", row.sequences), element("td", row.flags, "flags"));
   return line;
 }
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cirrnb.data.prepared import Bag
 from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.status import ANSWERED
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
@@ -66,8 +67,11 @@ def prediction_html(said: Prediction, *, recorded: str | None, coverage: float |
     unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else "<p>Nothing is missing or unusual.</p>"
     weights = ", ".join(f"{name} {weight:.0%}" for name, weight in said.sequence_weights.items())
     trained = "simulated patients" if said.simulated else "patients"
+    doubtful = "" if said.status == ANSWERED else f" ({escape(said.status)})"
+    listed = "".join(f"<li>{escape(one.text)}</li>" for one in said.reasons if one.text not in said.notes)
+    doubts = f"<p>{escape(said.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
     return (
-        f'<div class="cn-answer"><h3>Most likely: {escape(said.predicted)}</h3>{bars}'
+        f'<div class="cn-answer"><h3>Most likely: {escape(said.predicted)}{doubtful}</h3>{doubts}{bars}'
         f"<p>{_possible(said, coverage)}</p>"
         f"<p>{_recorded(recorded)} Attention: {weights}.</p>{unusual}"
         f"<p class='cn-small'>Model {escape(said.model)}, trained on {trained}."
