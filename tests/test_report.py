@@ -24,13 +24,24 @@ from stand_in_worker import make_report as small_report
 
 from cirrnb.data import faults
 from cirrnb.data.errors import InputError
-from cirrnb.data.faults import printable, without_folders
+from cirrnb.data.faults import printable, without_folders, without_names
+from cirrnb.data.grid import Grid
 from cirrnb.data.locking import locked
 from cirrnb.data.names import file_stem
+from cirrnb.data.nifti.saving import save_volume
+from cirrnb.data.status import Reason, reasons_text
 from cirrnb.measure.measurement import Measurement
 from cirrnb.reports import report as reporting
 from cirrnb.reports import worker
-from cirrnb.reports.compute import ReportModel, identity, map_verdict, open_cohort, patient_report, prepare_patient
+from cirrnb.reports.compute import (
+    ReportModel,
+    identity,
+    map_verdict,
+    open_cohort,
+    patient_report,
+    prepare_patient,
+    remove_maps,
+)
 from cirrnb.reports.folder import ReportFolder
 from cirrnb.reports.index import ROWS, write_index
 from cirrnb.reports.patient_report import MapTest
@@ -236,6 +247,78 @@ def test_nobody_made_is_another_exit_code_and_foreign_folders_stay(home: Path, t
     with pytest.raises(InputError, match="no folder"):
         make_report(replace(order, model=str(tmp_path / "nothing")))
     assert [path.name for path in own.iterdir()] == ["thesis.txt"]
+
+
+@pytest.fixture(scope="module")
+def checked(home: Path) -> ReportRequest:
+    """Two patients of whom checks refused one and doubt the other."""
+    folder = home / "checked"
+    folder.mkdir()
+    files = sorted((home / "tiny" / "Cirrhosis_T1_3D").rglob("*_images/*.nii.gz"))
+    masks = {path.name: path for path in (home / "tiny" / "Cirrhosis_T1_3D").rglob("*_masks/*.nii.gz")}
+    rows = [
+        {"patient": who, "sequence": "T1W", "image": image, "mask": masks[image.name], "checked": status}
+        | {"check_reasons": reasons_text([Reason("sequence", f"{who} looks like T2W", "Look at <it>.")])}
+        for who, status, image in zip(("no", "perhaps"), ("refused", "doubtful"), files, strict=False)
+    ]
+    pd.DataFrame(rows).to_csv(folder / "checked.csv", index=False)
+    shutil.copy(home / "tiny" / "SIMULATED.txt", folder)
+    shared = {"prepared": home / "prepared", "explanations": home / "explanations"}
+    return ReportRequest(folder / "checked.csv", "shipped", home / "checked-report", jobs=1, **shared)
+
+
+def test_a_refused_patient_stands_among_the_failures_and_a_doubtful_one_says_so(checked: ReportRequest) -> None:
+    out = checked.out
+    assert make_report(checked).exit_code == reporting.SOME_FAILED
+    [failed] = read_failures(out).to_dict("records")
+    assert (failed["subject"], failed["kind"], failed["tries"]) == ("checked/no", faults.REFUSED, 1)
+    assert "no looks like T2W" in failed["reason"]
+    [row] = read_summary(out).to_dict("records")
+    assert (row["subject"], row["status"]) == ("checked/perhaps", "doubtful") and "perhaps looks like" in row["reasons"]
+    page, index = (out / row["page"]).read_text(), (out / "index.html").read_text()
+    head, _, answer = page.partition("The images")
+    assert "perhaps looks like T2W" in head and "Look at &lt;it&gt;." in head and "<it>" not in page
+    assert f"Most likely: {row['predicted']} (doubtful)" in answer and "perhaps looks like T2W" in index
+    assert "No page: refused" in index
+    told = json.loads((out / row["page"]).with_suffix(".json").read_text())["prediction"]
+    assert told["status"] == "doubtful" and told["reasons"][0]["code"] == "sequence"
+    # Whoever insists gets a page that says so; the other page is unchanged.
+    times = (out / row["page"]).stat().st_mtime_ns
+    assert make_report(replace(checked, force=True)).exit_code == reporting.ALL_MADE
+    rows = read_summary(out).set_index("subject")
+    assert rows.loc["checked/no", "status"] == "doubtful" and "forced" in rows.loc["checked/no", "reasons"]
+    assert (out / row["page"]).stat().st_mtime_ns == times and read_failures(out).empty
+
+
+def test_maps_of_others_stay_where_overlays_are_written(tmp_path: Path) -> None:
+    """A scan of the user, a mask that this package drew and a file that is none stay; a map of an older report goes."""
+    grid = Grid((3, 4, 5), np.eye(4))
+    scan = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros(grid.shape, np.float32), np.eye(4)), scan)
+    values = np.ones(grid.shape, np.float32)
+    save_volume(tmp_path / "liver.nii.gz", values, grid, scan=scan, description="liver mask by cirrnb 1.0: seen")
+    save_volume(tmp_path / "a-1_T1W_occlusion.nii.gz", values, grid, scan=scan, description="occlusion: severity")
+    (tmp_path / "broken.nii.gz").write_bytes(b"")
+    remove_maps(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"scan.nii.gz", "liver.nii.gz", "broken.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        '"Jane O\'Neil.nii.gz"',
+        "'Jane Doe.dcm'",
+        "'Jane Doe'",
+        "'/data/Jane Doe/x'",
+        "\u2018Jane O\u2019Neil.nii\u2019",
+        "'Jane Doe, cut sho",
+        "'Jane \"J\" O\\'Neil.nii'",
+    ],
+)
+def test_no_quoted_name_stands_in_the_reason_of_a_failure(name: str) -> None:
+    told = without_names(f"row 3 of the patient's table: found {name}\nexpected a file")
+    assert "Jane" not in told and "Neil" not in told and "Doe" not in told
+    assert told.startswith("row 3 of the patient's table: found ") and told.endswith("\nexpected a file")
 
 
 def test_file_names_are_harmless_and_differ() -> None:

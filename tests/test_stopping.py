@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -134,8 +135,16 @@ def test_a_long_temporary_folder_is_no_obstacle(tmp_path: Path, monkeypatch: pyt
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
     monkeypatch.chdir(tmp_path)
-    source = slow_notebook(tmp_path, "print(number)")
-    assert run_notebook(source, tmp_path / "out.ipynb").exists()
+    asks = "import json, ipykernel, pathlib\n"
+    asks += "pathlib.Path('told').write_text(pathlib.Path(ipykernel.get_connection_file()).read_text())\n"
+    asks += "ip = pathlib.Path(json.loads(pathlib.Path('told').read_text())['ip'])\n"
+    asks += "pathlib.Path('mode').write_text(oct(ip.parent.stat().st_mode & 0o777))"
+    assert run_notebook(slow_notebook(tmp_path, asks), tmp_path / "out.ipynb").exists()
+    told = json.loads((tmp_path / "told").read_text())
+    folder = Path(told["ip"]).parent
+    assert told["transport"] == "ipc" and folder.parent == Path("/tmp"), "no other account can listen"
+    assert (tmp_path / "mode").read_text() == "0o700" and not folder.exists()
+    assert left_in(long) == []
 
 
 @pytest.mark.parametrize("arguments", [["audit", b"coh\xff"], ["run", "01_cohort", "-p", "cohort", b"\xff"]])

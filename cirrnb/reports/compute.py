@@ -258,6 +258,16 @@ def _map_tests(table: pd.DataFrame) -> Iterable[MapTest]:
     return (MapTest(**{str(name): value for name, value in row.items()}) for row in plain.to_dict("records"))
 
 
+def remove_maps(folder: Path) -> None:
+    """Remove maps that `Explanation.to_nifti` left in a folder: they may be of an older scan or another method.
+
+    Scans and masks stay, whoever made them.
+    """
+    for path in folder.glob("*.nii.gz"):
+        if _MAP.match(description_of(path) or ""):
+            path.unlink()
+
+
 _MAP = re.compile(r"[a-z0-9_]+: ")
 """How `Explanation.to_nifti` describes a map: its method, then its target. No mask is described like that."""
 
@@ -265,7 +275,5 @@ _MAP = re.compile(r"[a-z0-9_]+: ")
 def _write_overlays(explanation: Explanation, folder: Path | str | None) -> list[str]:
     if folder is None:
         return []
-    for old in Path(folder).glob("*.nii.gz"):  # it may be of an older scan or another method
-        if _MAP.match(description_of(old) or ""):
-            old.unlink()
+    remove_maps(Path(folder))
     return [path.name for path in explanation.to_nifti(folder)]

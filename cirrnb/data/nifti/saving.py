@@ -89,10 +89,16 @@ def _written_for(path: Path) -> str:
     return _text(path, "db_name")
 
 
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError),
+    *(nib.wrapstruct.WrapStructError, nib.spatialimages.HeaderDataError),
+)
+
+
 def _text(path: Path, field: str) -> str:
     """A text of a header; "?" for what is no NIfTI."""
     try:
         fields = nib.Nifti1Image.from_filename(path).header
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError):
+    except _UNREADABLE:
         return "?"
     return bytes(fields[field].tobytes()).rstrip(b"\0").decode(errors="replace")
