@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 import cirrnb
+from cirrnb.data.bounds import OutOfBounds
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.run import own_cases
 from cirrnb.run.alias import OUT, TIMEOUT, notebook_command
@@ -23,7 +24,7 @@ from cirrnb.run.home import require_home
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.own_cases import SOME_LEFT_OUT
 from cirrnb.run.parameters import convert, read_schema, require_text
-from cirrnb.run.reports.command import report
+from cirrnb.run.report import report
 from cirrnb.run.stopping import Stopped, leave, raise_on_signals
 
 app = typer.Typer(
@@ -65,7 +66,7 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, NotebookError):
         return 2 if error.wrong_input else 1
-    if isinstance(error, InputError | InputErrors):
+    if isinstance(error, InputError | InputErrors | OutOfBounds):
         return 2
     return 1 if isinstance(error, OSError) else None
 

@@ -1,4 +1,4 @@
-"""Reports for tests: a small cohort, a notebook that stands in for a patient's and is quick, and runs in processes of
+"""Reports for tests: a small cohort, a worker that stands in for the true one and is quick, and runs in processes of
 their own that can be killed."""
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,64 +19,33 @@ import nibabel as nib
 import pandas as pd
 
 import cirrnb
+from cirrnb.reports import pool
 from cirrnb.run.notebooks import find_notebook
-from cirrnb.run.parameters import read_cells
-from cirrnb.run.reports import nightly
 
-# Reads the scans and writes overlays as the true one does, and leaves out what takes time: the network.
-_BODY = """
-import json, os, time
-from pathlib import Path
-import nibabel as nib
-import numpy as np
-import cirrnb
-from cirrnb.data.names import file_stem
-from cirrnb.view.notice import Notice, Summary
+TESTS = str(Path(__file__).parent)
+STAND_IN = "stand_in_worker"
 
-nap = float(os.environ.get("STAND_IN_NAP", "0"))
-Notice(True)
----
-own = cirrnb.read_cohort(cohort, on_problem="skip").select(keep=[patient])
-images = {scan.sequence: nib.load(scan.image) for scan in own.scans}
-if os.environ.get("STAND_IN_ASKS"):
-    from cirrnb.run.reports.case import open_case
 
-    case = open_case(run, cohort, prepared, patient)
-    images = {n: nib.Nifti1Image(np.array(one.image, np.float32), np.eye(4)) for n, one in case.bag.scans.items()}
-values = {name: image.get_fdata() for name, image in images.items()}
-time.sleep(nap)
----
-written = []
-Path(overlays).mkdir(parents=True, exist_ok=True)
-for name, image in images.items():
-    path = Path(overlays) / f"{file_stem(patient, name, method)}.nii.gz"
-    beside = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    nib.save(nib.Nifti1Image((values[name] / 2).astype(np.float32), image.affine), beside)
-    written.append(beside.replace(path).name)
-    time.sleep(nap / 2)
----
-share = float(np.mean([np.mean(one) for one in values.values()])) % 1 / 2
-row = {"subject": patient, "patient": patient.partition("/")[2], "source": patient.partition("/")[0], "stage": None}
-row |= {"predicted": "mild", "mild": 1 - share, "moderate": share, "severe": 0.0, "set": "mild", "map": "both"}
-row |= {"certainty": "one stage", "sequences": "+".join(values), "flags": "", "model": "stand-in"}
-row |= {"simulated": True, "model_simulated": True}
-row |= {"overlays": "|".join(f"overlays/{file_stem(patient)}/{name}" for name in written), "score": share}
-Summary(row | ({"after": case.after} if os.environ.get("STAND_IN_ASKS") else {}))
-"""
+@contextmanager
+def worker_named(name: str = STAND_IN) -> Generator[None]:
+    """Pages are made by this module of the tests; its processes find it."""
+    before, path = pool.WORK, os.environ.get("PYTHONPATH")
+    pool.WORK, os.environ["PYTHONPATH"] = name, os.pathsep.join(filter(None, [TESTS, path]))
+    try:
+        yield
+    finally:
+        pool.WORK = before
+        os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
 
 
 def stand_in(folder: Path) -> Path:
-    """A notebook with the parameters of 07_patient_report that needs seconds."""
-    cells = read_cells(find_notebook(nightly.PATIENT))
-    source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
-    new = nbformat.v4.new_notebook()
-    new.cells = [
-        nbformat.v4.new_markdown_cell("# Patient report"),
-        nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]}),
-        *(nbformat.v4.new_code_cell(part.strip()) for part in _BODY.split("---\n")),
-    ]
-    path = folder / "stand_in.ipynb"
-    nbformat.write(new, path)
+    """The notebook of a report with the worker that stands in."""
+    notebook = nbformat.read(find_notebook("08_cohort_report"), as_version=4)
+    place = next(number for number, cell in enumerate(notebook.cells) if cell.id == "report")
+    source = f"from cirrnb.reports import pool\n\npool.WORK = {STAND_IN!r}"
+    notebook.cells.insert(place, nbformat.v4.new_code_cell(source, id="stand-in"))
+    path = folder / "08_stand_in.ipynb"
+    nbformat.write(notebook, path)
     return path
 
 
@@ -89,19 +59,14 @@ def tiny_cohort(folder: Path, patients: int = 3) -> Path:
 
 
 _SCRIPT = """
-import sys
+import json, sys
 from pathlib import Path
-from cirrnb.data.workers import processors
-from cirrnb.run.warm import warm_kernels
-from cirrnb.run.reports.order import IMPORTED, Order
-told = __import__("json").loads(sys.argv[1])
-kernels = warm_kernels(IMPORTED, max(1, processors() // told["jobs"]))
-order = Order(cohort=Path(told["cohort"]), model=told["model"], out=Path(told["out"]), jobs=told["jobs"],
-    prepared=Path(told["prepared"]), explanations=Path(told["explanations"]), limit=told["limit"])
-with kernels as environment:
-    from cirrnb.run.reports import nightly
-    nightly.PATIENT = told["notebook"] or nightly.PATIENT
-    sys.exit(nightly.make_report(order, kernels=environment))
+from cirrnb.run import report
+told = json.loads(sys.argv.pop())
+report.NOTEBOOK = Path(told["notebook"]) if told["notebook"] else report.NOTEBOOK
+sys.argv[:] = ["cirrnb", "report", *told["arguments"]]
+from cirrnb.cli import main
+main()
 """
 
 
@@ -115,18 +80,19 @@ def start(
     limit: float = 600,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """A report begun in a process of its own; what is shared by all runs lies beside `out`."""
-    told = {"cohort": str(cohort), "out": str(out), "notebook": str(notebook or ""), "model": str(model)}
-    told |= {"jobs": jobs, "limit": limit, "prepared": str(out.parent / "prepared")}
-    told |= {"explanations": str(out.parent / "explanations")}
-    command = [sys.executable, "-c", _SCRIPT, json.dumps(told)]
+    """`cirrnb report` begun in a process of its own; what is shared by all runs lies beside `out`."""
+    options = {"--model": model, "--out": out, "--jobs": jobs, "--limit": limit}
+    options |= {"--prepared": out.parent / "prepared", "--explanations": out.parent / "explanations"}
+    arguments = [str(cohort), *(str(word) for pair in options.items() for word in pair)]
+    told = {"notebook": str(notebook or ""), "arguments": arguments}
+    path = os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        command,
+        [sys.executable, "-c", _SCRIPT, json.dumps(told)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=out.parent,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
     )
 
 

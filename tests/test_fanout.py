@@ -13,10 +13,10 @@ import psutil
 import pytest
 from test_run_execution import notebook, printed, wait_until
 
+from cirrnb.data import faults
 from cirrnb.data import workers as crew
 from cirrnb.data.errors import InputError
 from cirrnb.data.workers import processors
-from cirrnb.run import faults
 from cirrnb.run.fanout import fan_out
 from cirrnb.run.job import NotebookJob
 

@@ -39,12 +39,13 @@ from cirrnb.model.prediction import predict_patient
 from cirrnb.model.results import read_predictions
 from cirrnb.model.settings import StagerSettings, TrainingSettings
 from cirrnb.model.trained import load_model, stages_of_run
+from cirrnb.reports.compute import ReportModel, patient_report
+from cirrnb.reports.render import section
 from cirrnb.view import calibration as certainty
 from cirrnb.view import cohort as cohort_figures
 from cirrnb.view import evaluation as figures
 from cirrnb.view.attribution import share_profile
 from cirrnb.view.explorer.words import answer_html, target_words
-from cirrnb.view.standing import standing_figure, with_severity
 
 FIBROSIS = ("F0", "F1", "F2", "F3", "F4")
 CLASSES = ("compensated", "decompensated")
@@ -141,7 +142,9 @@ def test_figures_and_words_follow_the_scale(staged: Trained) -> None:
     said = predict_patient(model, bag)
     page = answer_html(said, bag, model, simulated=True)
     assert all(f"<span>{stage}</span>" in page and stages.colour[stage] in page for stage in stages)
-    drawing = standing_figure(with_severity(asked[["stage", *stages]]), said, simulated=True)._repr_html_()
+    report = patient_report(ReportModel.load(str(staged.run)), bag, simulated=True)
+    assert report.stages == tuple(stages) and set(report.training.others) == set(stages)
+    drawing = section(report, "training").body
     assert all(stages.colour[stage] in drawing for stage in stages)
 
 
@@ -270,7 +273,7 @@ def test_a_report_of_three_sequences_and_five_stages_by_a_plugin(three: Trained,
     assert set(FIBROSIS) <= set(summary) and f"{ARTERIAL}_share" in summary and "mild" not in summary
     assert np.allclose(summary[list(FIBROSIS)].sum(axis=1), 1) and len(summary) == 2
     index = (out / "index.html").read_text(encoding="utf-8")
-    assert "<option value='F4'>F4</option>" in index and "moderate" not in index
+    assert '<option value="F4">F4</option>' in index and "moderate" not in index
     page = (out / summary["page"][0]).read_text(encoding="utf-8")
     assert ARTERIAL in page and "Gradient x input" in page and all(stage in page for stage in FIBROSIS)
     whole = (out / "08_cohort_report.html").read_text(encoding="utf-8")

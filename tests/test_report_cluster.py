@@ -1,5 +1,5 @@
-"""A report on a Dask cluster as somebody would start one: a scheduler, two workers, each a process of its own, and the
-notebook of a patient as it is. pytest -m slow tests/test_report_cluster.py -s
+"""A report on a Dask cluster as somebody would start one: a scheduler, two workers, each a process of its own, and
+the true worker. pytest -m slow tests/test_report_cluster.py -s
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ import psutil
 import pytest
 from report_runs import contents, tiny_cohort
 
-from cirrnb.run.reports import nightly
-from cirrnb.run.reports.nightly import make_report
-from cirrnb.run.reports.order import Order
-from cirrnb.run.reports.tables import TIMES, read_failures, read_summary
+from cirrnb.reports.report import SOME_FAILED
+from cirrnb.reports.tables import TIMES, read_failures, read_summary
+from cirrnb.run.report import run_report
 
 pytestmark = pytest.mark.slow
 REPORT = "from cirrnb.cli import main; main()"
@@ -76,21 +75,21 @@ def test_a_cluster_makes_the_report_that_one_machine_makes(tmp_path: Path, clust
     command = [sys.executable, "-c", REPORT, "report", str(people), "--cluster", cluster, "--out", "far/report"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, check=False)
     print(ended.stdout)
-    assert ended.returncode == nightly.SOME_FAILED, ended.stdout + ended.stderr
+    assert ended.returncode == SOME_FAILED, ended.stdout + ended.stderr
     out = tmp_path / "far" / "report"
     assert len(read_summary(out)) == 3 and len(read_failures(out)) == 1
-    shared = {"prepared": tmp_path / "prepared" / "tiny", "explanations": tmp_path / "near" / "explanations"}
-    here = Order(people, "shipped", tmp_path / "near" / "report", jobs=2, **shared)
-    assert make_report(here) == nightly.SOME_FAILED
-    assert contents(out)["files"] == contents(here.out)["files"]
-    assert contents(out)["failures"] == contents(here.out)["failures"]
+    here = tmp_path / "near" / "report"
+    given = {"cohort": str(people), "report": str(here), "jobs": 2, "prepared": str(tmp_path / "prepared" / "tiny")}
+    assert run_report({**given, "explanations": str(tmp_path / "near" / "explanations")}, here) == SOME_FAILED
+    assert contents(out)["files"] == contents(here)["files"]
+    assert contents(out)["failures"] == contents(here)["failures"]
     # With other threads the last digits are others.
     times = list(TIMES)
     pd.testing.assert_frame_equal(
-        read_summary(out).drop(columns=times), read_summary(here.out).drop(columns=times), rtol=1e-4, atol=1e-4
+        read_summary(out).drop(columns=times), read_summary(here).drop(columns=times), rtol=1e-4, atol=1e-4
     )
     for path in out.glob("overlays/*/*.nii.gz"):
-        one, two = (nib.load(root / path.relative_to(out)).get_fdata() for root in (out, here.out))
+        one, two = (nib.load(root / path.relative_to(out)).get_fdata() for root in (out, here))
         assert np.allclose(one, two, atol=1e-3 * np.nanmax(np.abs(two)), equal_nan=True)
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, check=False)
-    assert again.returncode == nightly.SOME_FAILED and again.stdout.count("unchanged") == 3
+    assert again.returncode == SOME_FAILED and again.stdout.count("unchanged") == 3

@@ -1,7 +1,9 @@
 """Reports that are broken at random moments: after one more run everything is as if nothing had happened.
 
-A notebook stands in for the patient's that reads, writes and tells as it does and needs no network, so that ten moments
-of seven faults take minutes and not hours. pytest -m slow tests/test_report_faults.py -s
+A worker stands in for the true one that reads, writes and tells as it does and needs no network, so that ten moments of
+seven faults take minutes and not hours. The run is the command itself: it, its kernel, and the workers are killed.
+
+pytest -m slow tests/test_report_faults.py -s
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,11 @@ import nibabel as nib
 import numpy as np
 import psutil
 import pytest
-from report_runs import contents, finish, kill, stand_in, start, tiny_cohort
+from report_runs import STAND_IN, contents, finish, kill, stand_in, start, tiny_cohort
 
 from cirrnb.model.trained import SHIPPED, model_folder
-from cirrnb.run.reports import nightly
-from cirrnb.run.reports.nightly import make_report
-from cirrnb.run.reports.order import IMPORTED, Order
-from cirrnb.run.reports.tables import read_failures, read_summary
-from cirrnb.run.warm import warm_kernels
+from cirrnb.reports.report import NONE_MADE, SOME_FAILED
+from cirrnb.reports.tables import read_failures, read_summary
 
 pytestmark = pytest.mark.slow
 MOMENTS = int(os.environ.get("CIRRNB_FAULT_MOMENTS", "10"))
@@ -42,20 +41,11 @@ class Place:
     cohort: Path
     notebook: Path
     model: Path
-    kernels: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def order(self, out: Path) -> Order:
-        shared = {"prepared": out.parent / "prepared", "explanations": out.parent / "explanations"}
-        return Order(self.cohort, str(self.model), out, jobs=2, limit=120, **shared)
-
     def run(self, out: Path) -> int:
-        """In this process, which has the libraries loaded."""
-        before, nightly.PATIENT = nightly.PATIENT, str(self.notebook)
-        try:
-            return make_report(self.order(out), kernels=self.kernels)
-        finally:
-            nightly.PATIENT = before
+        """One more run, to its end."""
+        return finish(self.start(out))[0]
 
     def start(self, out: Path) -> subprocess.Popen[str]:
         return start(self.cohort, out, self.notebook, model=self.model, limit=120)
@@ -74,7 +64,7 @@ class Place:
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Generator[None]:
-    """The notebook asks the model and the prepared scans, and takes its time."""
+    """The worker asks the model and the prepared scans, and takes its time."""
     told = {"STAND_IN_NAP": NAP, "STAND_IN_ASKS": "yes"}
     os.environ.update(told)
     yield
@@ -83,16 +73,10 @@ def environment() -> Generator[None]:
 
 
 @pytest.fixture(scope="module")
-def kernels(environment: None) -> Generator[dict[str, str]]:
-    with warm_kernels(IMPORTED, 1) as told:
-        yield told
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, kernels: dict[str, str]) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory, environment: None) -> Place:
     home = tmp_path_factory.mktemp("faults")
     shutil.copytree(model_folder(SHIPPED), home / "model")
-    made = Place(home, tiny_cohort(home), stand_in(home), home / "model", kernels)
+    made = Place(home, tiny_cohort(home), stand_in(home), home / "model")
     began = time.monotonic()
     run = made.start(home / "whole")
     assert finish(run)[0] == 0
@@ -122,17 +106,11 @@ def out(place: Place, tmp_path: Path) -> Path:
 
 
 def workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [one for one in psutil.Process(run.pid).children() if "cirrnb.run.job" in one.cmdline()]
+    return [one for one in psutil.Process(run.pid).children(recursive=True) if STAND_IN in one.cmdline()]
 
 
-def forked_or_started(run: subprocess.Popen[str]) -> list[psutil.Process]:
-    children = psutil.Process(run.pid).children(recursive=True)
-    return [one for one in children if "ipykernel_launcher" in one.cmdline() or _is_fork(one, children)]
-
-
-def _is_fork(one: psutil.Process, among: list[psutil.Process]) -> bool:
-    """Whether it is a kernel that was forked, and goes by the command of what it was forked from."""
-    return "cirrnb.run.warm" in " ".join(one.cmdline()) and one.ppid() in {other.pid for other in among}
+def kernels(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    return [one for one in psutil.Process(run.pid).children() if "ipykernel_launcher" in one.cmdline()]
 
 
 def told(out: Path, moment: float, said: str) -> None:
@@ -153,7 +131,7 @@ def test_the_run_itself_is_killed(place: Place, whole: dict[str, Any], out: Path
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below), "nobody is left behind"
 
 
-@pytest.mark.parametrize("victims", [workers, forked_or_started], ids=["worker", "kernel"])
+@pytest.mark.parametrize("victims", [workers, kernels], ids=["worker", "kernel"])
 @faults("child")
 def test_a_worker_or_a_kernel_is_killed(
     place: Place, whole: dict[str, Any], out: Path, moment: float, victims: Any
@@ -197,8 +175,8 @@ def test_the_disk_is_full_for_a_while(place: Place, whole: dict[str, Any], tmp_p
         told(disk / "report", moment, f"exit code {code}, {said}")
         (disk / "filler").unlink()
         half = [path for path in (disk / "report").rglob("*.csv") if not path.read_text().endswith("\n")]
-        assert half == [] and code in (0, 1, nightly.SOME_FAILED, nightly.NONE_MADE), said
-        if code in (nightly.SOME_FAILED, nightly.NONE_MADE):
+        assert half == [] and code in (0, 1, SOME_FAILED, NONE_MADE), said
+        if code in (SOME_FAILED, NONE_MADE):
             assert set(read_failures(disk / "report")["kind"]) <= {"disk full", "error"}
         assert place.run(disk / "report") == 0
         assert contents(disk / "report") == whole
@@ -209,7 +187,7 @@ def test_the_disk_is_full_for_a_while(place: Place, whole: dict[str, Any], tmp_p
 @faults("scan")
 def test_a_scan_is_replaced_while_it_is_read(place: Place, out: Path, tmp_path: Path, moment: float) -> None:
     shutil.copytree(place.cohort, tmp_path / "cohort")
-    own = Place(place.home, tmp_path / "cohort", place.notebook, place.model, place.kernels)
+    own = Place(place.home, tmp_path / "cohort", place.notebook, place.model)
     victim = sorted((tmp_path / "cohort" / "Cirrhosis_T1_3D").rglob("*_images/*.nii.gz"))[0]
     image = nib.load(victim)
     other = nib.Nifti1Image(np.asarray(image.dataobj)[:, ::-1].copy(), image.affine)
@@ -224,7 +202,7 @@ def test_a_scan_is_replaced_while_it_is_read(place: Place, out: Path, tmp_path: 
         file.truncate()
     code, said = finish(run)
     told(out, moment, f"exit code {code}, {said}")
-    assert code in (0, nightly.SOME_FAILED)
+    assert code in (0, SOME_FAILED)
     assert own.run(out) == 0
     beside = tmp_path / "beside" / "report"
     assert own.run(beside) == 0
@@ -236,13 +214,13 @@ def test_the_folder_of_the_model_is_removed(
     place: Place, whole: dict[str, Any], out: Path, tmp_path: Path, moment: float
 ) -> None:
     shutil.copytree(place.model, tmp_path / "model")
-    own = Place(place.home, place.cohort, place.notebook, tmp_path / "model", place.kernels)
+    own = Place(place.home, place.cohort, place.notebook, tmp_path / "model")
     run = place.caught(out, moment, own)
     (tmp_path / "model").rename(tmp_path / "gone")
     code, said = finish(run)
     told(out, moment, f"exit code {code}, {said}")
     (tmp_path / "gone").rename(tmp_path / "model")
-    assert code in (0, 1, nightly.SOME_FAILED, nightly.NONE_MADE), said
+    assert code in (0, 1, SOME_FAILED, NONE_MADE), said
     if (out / "summary.csv").exists():
         assert len(read_summary(out)) + len(read_failures(out)) == 3
     assert own.run(out) == 0

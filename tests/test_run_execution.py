@@ -85,10 +85,20 @@ def test_wrong_parameters_stop_the_run_before_it_starts(tmp_path: Path) -> None:
             "a.csv: found no rows; expected rows. Add some.",
             True,
         ),
+        (
+            "from cirrnb.data.prepared import PreparationSettings\nPreparationSettings(spacing=0.0001)",
+            "spacing is a number from",
+            True,
+        ),
+        (
+            "from cirrnb.data.status import Refused\nraise Refused('a/1', 'no liver', 'a liver', 'Look.')",
+            "a/1: found no liver",
+            True,
+        ),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "want of memory", False),
         ("import time\ntime.sleep(60)", "longer than the 3 s allowed", False),
     ],
-    ids=["error", "wrong input", "killed", "too long"],
+    ids=["error", "wrong input", "out of bounds", "refused", "killed", "too long"],
 )
 def test_a_failure_names_notebook_cell_and_reason(tmp_path: Path, cell: str, message: str, wrong_input: bool) -> None:
     out = tmp_path / "out.ipynb"

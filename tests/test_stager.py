@@ -15,6 +15,7 @@ from cirrnb.data.dataset import DrawnBag
 from cirrnb.data.errors import InputError
 from cirrnb.model.network.attention import SliceAttention
 from cirrnb.model.network.batch import Batch, collate
+from cirrnb.model.network.encoder import folded
 from cirrnb.model.network.fusion import CrossSequenceAttention, SequenceFusion
 from cirrnb.model.network.pooling import GatedAttentionPooling
 from cirrnb.model.network.stager import Stager
@@ -256,6 +257,41 @@ def test_no_activation_works_in_place_or_twice(backbone):
     activations = [name for name, module in stager.named_modules() if isinstance(module, ACTIVATIONS)]
     assert {runs[name] for name in activations} == {1}
     assert runs["encoders.shared.backbone"] == 1, "one encoder, once over both sequences"
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_efficientnet"])
+def test_a_folded_encoder_says_the_same(backbone):
+    torch.manual_seed(0)
+    encoder = Stager(StagerSettings(backbone=backbone, pretrained=False)).encoders["shared"]
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as after a training: anything but the identity
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    encoder.eval()
+    slices, sequence = torch.rand(3, 1, 56, 64), torch.tensor([0, 1, 0])
+    quick = folded(encoder, slices[:2], sequence[:2])
+    with torch.no_grad():
+        torch.testing.assert_close(quick(slices, sequence)[0], encoder(slices, sequence)[0], rtol=1e-4, atol=1e-5)
+    if backbone == "test_resnet":
+        count = [sum(type(one) is nn.BatchNorm2d for one in which.modules()) for which in (encoder, quick)]
+        assert count[1] < count[0] / 4
+
+
+def test_an_encoder_whose_layers_run_in_another_order_is_not_folded():
+    torch.manual_seed(0)
+    encoder = Stager(StagerSettings(backbone="test_resnet", pretrained=False)).eval().encoders["shared"]
+
+    class Backwards(nn.Module):
+        def __init__(self, whole):
+            super().__init__()
+            self.first, self.norm, self.whole = nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1), whole
+            nn.init.uniform_(self.norm.running_mean, 0.5, 1.0)
+
+        def forward(self, slices):
+            return self.whole(self.first(self.norm(slices)))
+
+    encoder.backbone = Backwards(encoder.backbone).eval()
+    assert folded(encoder, torch.rand(2, 1, 56, 64), torch.tensor([0, 1])) is encoder
 
 
 def test_an_unknown_backbone_is_named_with_its_likes():

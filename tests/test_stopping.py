@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,6 @@ import cirrnb
 from cirrnb.data.interpreter import python_command
 from cirrnb.data.scratch import PREFIX, scratch_folder
 from cirrnb.run.execution import run_notebook
-from cirrnb.run.warm import warm_kernels
 
 PROGRAM = python_command("-c", "from cirrnb.cli import main; main()")
 
@@ -35,14 +35,22 @@ def left_in(scratch: Path) -> list[str]:
     return [path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor_")]
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """How a process was started; nothing of one that has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def stop(
-    arguments: list[str], folder: Path, number: int, begun: Callable[[psutil.Process], bool]
+    command: list[str], folder: Path, number: int, begun: Callable[[psutil.Process], bool]
 ) -> tuple[int, str, list[psutil.Process]]:
     """Exit code, standard error, and processes that are left of a command that gets a signal once it has `begun`."""
     scratch = folder / "scratch"
     scratch.mkdir()
     process = subprocess.Popen(
-        [*PROGRAM, *arguments],
+        [*PROGRAM, *command],
         cwd=folder,
         env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.DEVNULL,
@@ -79,7 +87,7 @@ def test_a_report_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: 
     cirrnb.simulate_cohort(tmp_path / "cohort", patients=3, seed=5, scale="tiny", healthy=0, workers=1)
 
     def begun(process: psutil.Process) -> bool:
-        return any((tmp_path / "out" / "patients").glob(".*.ipynb"))
+        return any("cirrnb.reports.worker" in command_of(one) for one in process.children(recursive=True))
 
     found, said, alive = stop(["report", "cohort", "--out", "out", "--jobs", "2"], tmp_path, number, begun)
     assert found == code and alive == []
@@ -127,10 +135,16 @@ def test_a_long_temporary_folder_is_no_obstacle(tmp_path: Path, monkeypatch: pyt
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
     monkeypatch.chdir(tmp_path)
-    source = slow_notebook(tmp_path, "print(number)")
-    assert run_notebook(source, tmp_path / "out.ipynb").exists()
-    with warm_kernels(["json"], 1) as kernels:
-        assert kernels == {}
+    asks = "import json, ipykernel, pathlib\n"
+    asks += "pathlib.Path('told').write_text(pathlib.Path(ipykernel.get_connection_file()).read_text())\n"
+    asks += "ip = pathlib.Path(json.loads(pathlib.Path('told').read_text())['ip'])\n"
+    asks += "pathlib.Path('mode').write_text(oct(ip.parent.stat().st_mode & 0o777))"
+    assert run_notebook(slow_notebook(tmp_path, asks), tmp_path / "out.ipynb").exists()
+    told = json.loads((tmp_path / "told").read_text())
+    folder = Path(told["ip"]).parent
+    assert told["transport"] == "ipc" and folder.parent == Path("/tmp"), "no other account can listen"
+    assert (tmp_path / "mode").read_text() == "0o700" and not folder.exists()
+    assert left_in(long) == []
 
 
 @pytest.mark.parametrize("arguments", [["audit", b"coh\xff"], ["run", "01_cohort", "-p", "cohort", b"\xff"]])

@@ -23,20 +23,24 @@ MIN_ANGLE = 45.0
 """Smallest angle in degrees between two axes of a scan; a gantry tilts by at most 30."""
 
 
+class OutOfBounds(ValueError):
+    """A setting that is no number within its bounds, or of the wrong type."""
+
+
 def check_number(name: str, value: Any, least: float, most: float, whole: bool = False) -> None:
-    """Raise ValueError unless `value` is a number from `least` to `most`; True and False are none."""
+    """Raise OutOfBounds unless `value` is a number from `least` to `most`; True and False are none."""
     kind = Integral if whole else Real
     wanted = f"{'a whole number' if whole else 'a number'} from {least:g} to {most:g}"
     if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(float(value)):
-        raise ValueError(f"{name} is {wanted}, not {value!r:.80}")
+        raise OutOfBounds(f"{name} is {wanted}, not {value!r:.80}")
     if not least <= float(value) <= most:
-        raise ValueError(f"{name} is {wanted}, not {value!r:.80}")
+        raise OutOfBounds(f"{name} is {wanted}, not {value!r:.80}")
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Raise ValueError unless `value` is True or False; 0, null and "no" are neither."""
+    """Raise OutOfBounds unless `value` is True or False; 0, null and "no" are neither."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is true or false, not {value!r:.80}")
+        raise OutOfBounds(f"{name} is true or false, not {value!r:.80}")
 
 
 def implausible(grid: Grid) -> str | None:

@@ -19,14 +19,14 @@ _OWNER = ".owner"
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A new folder that only this user can enter, gone at the end.
+def scratch_folder(where: str | None = None) -> Iterator[Path]:
+    """A new folder that only this user can enter, gone at the end; in `where`, or where temporary files go.
 
     While the process lives it holds a lock on a file in the folder. The system lets go of it however the process ends,
     so that `sweep` knows what was left behind, also where process numbers are used anew or belong to another container.
     """
-    sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    sweep(where)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
     try:
         with (folder / f"{_OWNER}.new").open("wb") as owner:
             _lock(owner.fileno())
@@ -37,9 +37,9 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep() -> None:
+def sweep(where: str | None = None) -> None:
     """Remove this user's folders whose processes were killed before they could."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in Path(where or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:
             status = folder.lstat()
             mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()

@@ -13,15 +13,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Event
-from typing import Any
+from threading import Event, Thread, Timer
+from typing import TYPE_CHECKING, Any
 
+from cirrnb.data.errors import InputError
 from cirrnb.data.interpreter import python_command
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Job = dict[str, Any]
 Outcome = dict[str, Any]
@@ -34,11 +39,21 @@ COMMAND = tuple(python_command("-c", _SERVE, _ROOT))
 _PATIENCE = 3.0
 """Seconds in which a worker that is ended may tidy."""
 
+_WATCH = 0.5
+"""Seconds between two looks at whether the caller still lives."""
+
+_SCHEDULER_PATIENCE = 10
+"""Seconds a Dask scheduler has to answer."""
+
 _READY = "ready\n"
 
 
 class WorkerDied(RuntimeError):
     """A worker ended in the middle of a job; the message says how."""
+
+
+class TookTooLong(WorkerDied):
+    """A worker was ended because its job took longer than its limit."""
 
 
 class Worker:
@@ -55,8 +70,30 @@ class Worker:
         )
         self._ready = False
 
-    def run(self, job: Job) -> Outcome:
-        """Hand over a job and wait for its outcome. Raises WorkerDied, and RuntimeError if it cannot work at all."""
+    def run(self, job: Job, limit: float | None = None) -> Outcome:
+        """Hand over a job and wait for its outcome, `limit` seconds at most. Raises WorkerDied, TookTooLong among them,
+        and RuntimeError if it cannot work at all."""
+        if limit is None:
+            return self._run(job)
+        expired = Event()
+
+        def end() -> None:
+            expired.set()
+            self._process.kill()
+
+        timer = Timer(limit, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._run(job)
+        except WorkerDied:
+            if expired.is_set():
+                raise TookTooLong(f"it took longer than the {limit:g} s allowed") from None
+            raise
+        finally:
+            timer.cancel()
+
+    def _run(self, job: Job) -> Outcome:
         assert self._process.stdin is not None and self._process.stdout is not None
         if not self._ready and self._process.stdout.readline() != _READY:
             code = self._process.wait()
@@ -90,12 +127,17 @@ class Worker:
 
 
 def in_parallel(
-    jobs: Sequence[Job], workers: int, work: str, threads: int = 1, environment: Mapping[str, str] | None = None
+    jobs: Sequence[Job],
+    workers: int,
+    work: str,
+    threads: int = 1,
+    environment: Mapping[str, str] | None = None,
+    limit: float | None = None,
 ) -> Generator[tuple[int, Outcome | WorkerDied]]:
     """Outcomes as they come, each with the job's place in `jobs`. Ending the iteration early ends the workers.
 
     `work` names the module whose `run_job` does a job, `threads` is how many each worker computes with, `environment`
-    what it finds beside this process's own.
+    what it finds beside this process's own, `limit` how many seconds a job may take.
     """
     idle: SimpleQueue[Worker] = SimpleQueue()
     started: list[Worker] = []
@@ -110,7 +152,7 @@ def in_parallel(
             if ended.is_set():  # `started` may have been gone through already
                 worker.stop()
         try:
-            outcome = worker.run(job)
+            outcome = worker.run(job, limit)
         except WorkerDied as died:
             worker.stop()
             return died
@@ -127,6 +169,29 @@ def in_parallel(
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in started:
                 worker.stop()
+
+
+def connect(address: str) -> Client:
+    """A client of the scheduler at `address` ("tcp://..."). Raises InputError where Dask is missing or nobody answers.
+
+    Whoever reaches a scheduler can run code on it: bind it to 127.0.0.1 or to a network you trust.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError(
+            f"cluster {address}", "no Dask", "the extra [cluster]", "Install it: pip install distributed."
+        ) from None
+    try:
+        client: Any = Client(address, timeout=_SCHEDULER_PATIENCE)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cluster {address}",
+            f"nobody who answers ({type(error).__name__})",
+            "a Dask scheduler",
+            "Start one with `dask scheduler` and name the address it prints.",
+        ) from None
+    return client
 
 
 def bounds(threads: int) -> dict[str, str]:
@@ -147,6 +212,7 @@ def serve(work: str) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
     answers = os.fdopen(os.dup(1), "w")
@@ -159,6 +225,14 @@ def serve(work: str) -> None:
             print(outcome, file=answers, flush=True)
         except BrokenPipeError:
             os._exit(1)  # nobody is left to hear it
+
+
+def _end_with(caller: int) -> None:
+    """End this process, even in the middle of a job, as soon as its caller is gone: a command that is started again
+    would meet it in the same folder."""
+    while os.getppid() == caller:
+        time.sleep(_WATCH)
+    os._exit(1)
 
 
 def _end(number: int, frame: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cirrnb.data.stages import CIRRHOSIS, StageScale
-from cirrnb.model.provenance import model_fingerprint, versions
+from cirrnb.model.provenance import versions
 from cirrnb.model.trained import TrainedModel
 
 
@@ -15,7 +15,7 @@ def _told_apart(stages: StageScale) -> str:
     return "; ".join(name if words == name else f"{name}: {words}" for name, words in stages.description.items())
 
 
-def card(model: TrainedModel, fingerprint: str | None = None) -> dict[str, str]:
+def card(model: TrainedModel) -> dict[str, str]:
     """Name of a fact -> what is known. No path, no patient."""
     first = model.members[0]
     config, looks = first.config, first.preparation
@@ -35,6 +35,6 @@ def card(model: TrainedModel, fingerprint: str | None = None) -> dict[str, str]:
         + f"; images {origin}",
         "Looks at": f"{looks.view}, {rows:g} x {columns:g} mm at {looks.spacing:g} mm",
         "Calibrated": model.calibration.how if model.calibration else "no: take percentages as a ranking only",
-        "Fingerprint": (fingerprint or model_fingerprint(model))[:16],
+        "Fingerprint": model.fingerprint[:16],
         "Versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }

@@ -6,6 +6,8 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ import cirrnb
 from cirrnb.data.prepared import Bag
 
 if TYPE_CHECKING:
-    from cirrnb.model.trained import TrainedModel
+    pass
 
 PACKAGES = ("torch", "timm", "accelerate", "numpy", "safetensors")
 
@@ -41,6 +43,24 @@ def commit() -> str | None:
     return head and head + ("+" if changed else "")
 
 
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def _versions_and_commit() -> tuple[dict[str, str], str | None]:
+    return versions(), commit()
+
+
+def made_with() -> str:
+    """One line about what a page is made with: versions, commit, and the time."""
+    known, revision = _versions_and_commit()
+    source = f"cirrnb {known['cirrnb']}" + (f", commit {revision[:10]}" if revision else "")
+    when = now().replace("T", " ").removesuffix("+00:00")
+    return f"Made with {source}, Python {known['python']}, torch {known['torch']}, on {when} UTC."
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
@@ -64,8 +84,3 @@ def fingerprint(bags: Iterable[Bag]) -> str:
         for bag in bags
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def model_fingerprint(model: TrainedModel) -> str:
-    """`TrainedModel.fingerprint`."""
-    return model.fingerprint

@@ -36,7 +36,8 @@ def own_context() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.device("cpu"))
+        if torch.get_default_device().type != "cpu":  # the mode of a device costs something at every operation
+            stack.enter_context(torch.device("cpu"))
         stack.enter_context(torch.random.fork_rng(devices=[]))  # even a loaded network draws first weights
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):

@@ -21,6 +21,9 @@ from cirrnb.view.notice import NOTICE, SUMMARY
 from cirrnb.view.piece import FIGURE_OPENS, PIECE_OPENS
 
 FIGURE = "application/vnd.plotly.v1+json"
+PROGRESS = "progress"
+"""Tag of cells that print how far they are, of which the page shows nothing."""
+
 _TEXTUAL = {"text/html", "text/markdown", "image/svg+xml", "text/plain"}
 
 
@@ -93,7 +96,8 @@ def _render_cell(cell: NotebookNode, notebook: NotebookNode) -> str:
     if TAG in tags:
         return render_parameters(notebook)
     code = Highlight2HTML()(cell.source, language="python")
-    return f'<section class="cell"><div class="code">{code}</div>{render_outputs(cell)}</section>'
+    outputs = "" if PROGRESS in tags else render_outputs(cell)
+    return f'<section class="cell"><div class="code">{code}</div>{outputs}</section>'
 
 
 def _render_output(output: NotebookNode) -> str:
@@ -109,8 +113,9 @@ def _render_output(output: NotebookNode) -> str:
 def _render_data(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     if FIGURE in data:
         return render_figure(data[FIGURE])
-    if (browser := data.get("text/html", "")).startswith(FIGURE_OPENS):
-        return browser  # our own, and its packed pictures are no text to look for paths in
+    shown = data.get("text/html", "")
+    if shown.startswith(FIGURE_OPENS) or (shown.startswith(PIECE_OPENS) and FIGURE_OPENS in shown):
+        return str(shown)  # our own, and its packed pictures are no text to look for paths in
     if NOTICE in data or SUMMARY in data:
         return ""  # The page has its own banner.
     if "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from cirrnb.data import faults
+from cirrnb.data.bounds import OutOfBounds
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.scratch import scratch_folder
-from cirrnb.run import faults
+from cirrnb.data.status import Refused
+from cirrnb.model.provenance import now
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
-from cirrnb.run.provenance import now, stamp
+from cirrnb.run.provenance import stamp
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -30,7 +33,7 @@ class NotebookError(RuntimeError):
     cell : which code cell failed, counted from 1 and with the heading it stands under, or "" before the first.
     message : what went wrong, in plain words.
     kept : the executed part of the notebook, or None.
-    kind : one of `cirrnb.run.faults.KINDS`.
+    kind : one of `cirrnb.data.faults.KINDS`.
     trace : the traceback as text, or "".
     """
 
@@ -71,8 +74,8 @@ def run_notebook(
     parameters: Mapping[str, Any] | None = None,
     *,
     timeout: float | None = None,
-    limit: float | None = None,
     cwd: Path | None = None,
+    echo: TextIO | None = None,
 ) -> Path:
     """Execute a notebook from top to bottom in a fresh kernel and keep it with its outputs.
 
@@ -82,8 +85,8 @@ def run_notebook(
     out : file of the executed notebook, written beside and renamed. A run that fails leaves `<name>.failed.ipynb`.
     parameters : values for its `parameters` cell; the others keep the notebook's own defaults.
     timeout : seconds that one cell may take, None for any.
-    limit : seconds that all cells together may take, None for any.
     cwd : folder that relative paths in the notebook start from, default the present one.
+    echo : where cells print, they print here too, at once.
 
     Returns `out`. Raises InputError or InputErrors before anything is started where a parameter is unknown or of the
     wrong type, NotebookError where a cell fails, takes too long or loses its kernel.
@@ -95,7 +98,7 @@ def run_notebook(
     started = now()
     try:
         with scratch_folder() as private:
-            work = (source, paths, values, private, _Clock(timeout, limit), Path(cwd or Path.cwd()))
+            work = (source, paths, values, private, timeout, Path(cwd or Path.cwd()), echo)
             executed = _interruptible(work, private)
         _write(executed, source, started, paths)
     except BaseException:
@@ -124,30 +127,18 @@ def _interruptible(work: tuple[Any, ...], private: Path) -> NotebookNode:
             raise
 
 
-class _Clock:
-    """How long the next cell may take, by a limit for each and one for all, which begins with the first."""
-
-    def __init__(self, each: float | None, together: float | None):
-        self._each, self._together, self._ends = each, together, 0.0
-
-    def left(self, cell: Any = None) -> float | None:
-        """Seconds for the next cell, None for any number."""
-        if self._together is None:
-            return self._each
-        self._ends = self._ends or time.monotonic() + self._together
-        rest = max(self._ends - time.monotonic(), 0.01)  # 0 would stand for any number
-        return rest if self._each is None else min(rest, self._each)
-
-    @property
-    def words(self) -> str:
-        """What is told where it ran out."""
-        if self._ends and time.monotonic() >= self._ends - 0.01:
-            return f"it took longer than the {self._together:g} s allowed for the whole notebook"
-        return f"it took longer than the {self._each:g} s allowed"
+_WRONG_INPUT = frozenset(one.__name__ for one in (InputError, InputErrors, OutOfBounds, Refused))
+"""Errors by which a cell says that what it was given is wrong."""
 
 
 def _execute(
-    source: Path, paths: Paths, values: dict[str, Any], private: Path, clock: _Clock, cwd: Path
+    source: Path,
+    paths: Paths,
+    values: dict[str, Any],
+    private: Path,
+    timeout: float | None,
+    cwd: Path,
+    echo: TextIO | None,
 ) -> NotebookNode:
     import nbformat
     import papermill
@@ -174,17 +165,18 @@ def _execute(
             language="python",
             progress_bar=False,
             cwd=cwd,
-            timeout_func=clock.left,
+            timeout_func=lambda cell: timeout,
+            stdout_file=echo,
             kernel_manager_class=OwnKernelManager,
             config=Config({"OwnKernelManager": {"connection_file": str(private / "kernel.json")}}),
         )
     except PapermillExecutionError as error:
-        refused = error.ename in ("InputError", "InputErrors")
+        refused = error.ename in _WRONG_INPUT
         kind = faults.DISK if faults.is_full(error.evalue) else faults.WRONG_INPUT if refused else faults.BROKEN
         message = error.evalue if refused else f"{error.ename}: {error.evalue}"
         raise failure(message, kind, "\n".join(error.traceback)) from error
     except CellTimeoutError as error:
-        raise failure(clock.words, faults.TIME) from error
+        raise failure(f"it took longer than the {timeout:g} s allowed", faults.TIME) from error
     except DeadKernelError as error:
         message = "its Python ended without a word; most often the system stopped it for want of memory"
         raise failure(message, faults.KERNEL) from error

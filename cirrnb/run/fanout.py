@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from cirrnb.data import faults
 from cirrnb.data import workers as crew
 from cirrnb.data.errors import InputError, InputErrors, listed
-from cirrnb.run import faults
 from cirrnb.run.job import NotebookJob
-from cirrnb.run.provenance import now
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 _WORK = "cirrnb.run.job"
-_PATIENCE = 10
-"""Seconds a scheduler has to answer."""
-
 _Raw = crew.Outcome | crew.WorkerDied
 
 
@@ -34,10 +26,7 @@ class JobOutcome:
     state : "done", "kept" (it was done before, with the same key) or "failed".
     message : why it failed, or "".
     seconds : it took; 0 where nothing was run.
-    kind : why it failed, as one of `cirrnb.run.faults.KINDS`, or "".
-    trace : the traceback of the cell that failed, or "".
-    summary : what its notebook told of itself, or None.
-    finished : when it was done, now or before, or "".
+    kind : why it failed, as one of `cirrnb.data.faults.KINDS`, or "".
     """
 
     job: NotebookJob
@@ -45,9 +34,6 @@ class JobOutcome:
     message: str = ""
     seconds: float = 0.0
     kind: str = ""
-    trace: str = ""
-    summary: Any = None
-    finished: str = ""
 
     def __str__(self) -> str:
         ended = {"done": f"done in {self.seconds:.0f} s", "kept": "already done", "failed": f"failed: {self.message}"}
@@ -59,8 +45,6 @@ def fan_out(
     workers: int | None = None,
     cluster: str | None = None,
     tell: Callable[[str], object] = print,
-    ended: Callable[[JobOutcome], object] = lambda outcome: None,
-    environment: Mapping[str, str] | None = None,
 ) -> list[JobOutcome]:
     """Run notebooks side by side; how each ended, in the order of `jobs`.
 
@@ -74,8 +58,6 @@ def fan_out(
         have threads. They need this package and must see the same folders under the same paths. Whoever reaches a
         scheduler can run code on it: bind it to 127.0.0.1 or to a network you trust.
     tell : takes a line of text as each job ends.
-    ended : takes the outcome of each job as it ends.
-    environment : of the workers on this machine, beside that of this process: as `warm_kernels` yields it.
 
     Raises
     ------
@@ -95,14 +77,12 @@ def fan_out(
         else:
             outcomes[place] = before
             tell(str(before))
-            ended(before)
     places, told = list(todo), list(todo.values())
-    with closing(_on_cluster(told, cluster) if cluster else _here(told, workers, environment)) as results:
+    with closing(_on_cluster(told, cluster) if cluster else _here(told, workers)) as results:
         for number, raw in results:
             place = places[number]
             outcomes[place] = _outcome(jobs[place], raw)
             tell(str(outcomes[place]))
-            ended(outcomes[place])
     return [outcomes[place] for place in range(len(jobs))]
 
 
@@ -116,32 +96,28 @@ def _require_apart(jobs: Sequence[NotebookJob]) -> None:
 def _before(job: NotebookJob) -> JobOutcome | None:
     """How a job ended that need not or cannot be started, or None."""
     try:
-        told = job.record()
+        done = job.is_done()
     except (InputError, InputErrors) as error:
         return JobOutcome(job, "failed", str(error), kind=faults.WRONG_INPUT)
-    if told is None:
-        return None
-    return JobOutcome(job, "kept", summary=told["summary"], finished=told["finished"])
+    return JobOutcome(job, "kept") if done else None
 
 
 def _outcome(job: NotebookJob, raw: _Raw) -> JobOutcome:
     if isinstance(raw, crew.WorkerDied):
         return JobOutcome(job, "failed", str(raw), kind=faults.WORKER)
     if raw["failure"]:
-        return JobOutcome(job, "failed", raw["failure"], raw["seconds"], raw["kind"], raw["trace"])
-    return JobOutcome(job, "done", "", raw["seconds"], summary=raw["summary"], finished=now())
+        return JobOutcome(job, "failed", raw["failure"], raw["seconds"], raw["kind"])
+    return JobOutcome(job, "done", "", raw["seconds"])
 
 
-def _here(
-    jobs: list[crew.Job], workers: int | None, environment: Mapping[str, str] | None
-) -> Generator[tuple[int, _Raw]]:
+def _here(jobs: list[crew.Job], workers: int | None) -> Generator[tuple[int, _Raw]]:
     cores = crew.processors()
     at_a_time = max(1, min(workers or cores, len(jobs)))
-    yield from crew.in_parallel(jobs, at_a_time, _WORK, max(1, cores // at_a_time), environment)
+    yield from crew.in_parallel(jobs, at_a_time, _WORK, max(1, cores // at_a_time))
 
 
 def _on_cluster(jobs: list[crew.Job], address: str) -> Generator[tuple[int, _Raw]]:
-    client = _connect(address)
+    client = crew.connect(address)
     try:
         from distributed import as_completed
 
@@ -166,25 +142,6 @@ def run_on_cluster(job: crew.Job) -> crew.Outcome:
     try:
         return process.run(job)
     except crew.WorkerDied as died:
-        return {"seconds": 0.0, "failure": str(died), "kind": faults.WORKER, "trace": "", "summary": None}
+        return {"seconds": 0.0, "failure": str(died), "kind": faults.WORKER}
     finally:
         process.stop()
-
-
-def _connect(address: str) -> Client:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise InputError(
-            f"cluster {address}", "no Dask", "the extra [cluster]", "Install it: pip install distributed."
-        ) from None
-    try:
-        client: Any = Client(address, timeout=_PATIENCE)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cluster {address}",
-            f"nobody who answers ({type(error).__name__})",
-            "a Dask scheduler",
-            "Start one with `dask scheduler` and name the address it prints.",
-        ) from None
-    return client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from jupyter_client.kernelspec import KernelSpec
 from traitlets import default
 
 from cirrnb.data.interpreter import python_command
-from cirrnb.run.warm import ADDRESS, RELAY, SETTINGS
+from cirrnb.data.scratch import scratch_folder
+
+SETTINGS = {
+    # Figures as data, not as scripts: the page brings plotly once for all of them.
+    "PLOTLY_RENDERER": "plotly_mimetype",
+    # Bars that redraw themselves flood a notebook; a cell prints a line for what matters.
+    "TQDM_DISABLE": "1",
+    # Threads that wait by spinning slow small networks down many times where others use the cores too.
+    "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+}
+"""What libraries in a kernel read from the environment when they are imported."""
 
 PLAIN_SHELL = (
     # A file named like a module in the folder of the run must not be imported in its place.
@@ -42,26 +53,46 @@ class OwnKernelManager(AsyncKernelManager):
     """Starts `sys.executable` whatever kernels are installed, since "python3" on a Jupyter path may be another Python.
 
     Set `connection_file` to a path in a short-lived private folder: sockets and IPython's own files go beside it, so
-    that parallel runs share neither a port nor a history database.
+    that parallel runs share neither a port nor a history database. Where that path is too long for a socket, the
+    sockets lie in a private folder in /tmp.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
+        self._remove_short: weakref.finalize | None = None
         super().__init__(*arguments, **settings)
         _managers.add(self)
 
     @default("transport")
     def _transport_default(self) -> str:
-        # Free TCP ports are picked before they are bound, so that two kernels starting together may pick the same.
-        # Names of sockets have at most 100 characters on some systems; a long TMPDIR leaves no room for them.
-        short = len(str(self.connection_file)) < MAX_SOCKET_PATH
-        return "ipc" if short and sys.platform != "win32" else "tcp"
+        # Any account of the machine can listen at a TCP port. Free ports are also picked before they are bound, so that
+        # two kernels starting together may pick the same.
+        return "tcp" if sys.platform == "win32" else "ipc"
+
+    @default("ip")
+    def _ip_default(self) -> str:
+        # With sockets, "ip" is what their paths begin with: <ip>-<number>.
+        if self.transport == "tcp":
+            return "127.0.0.1"
+        beside = str(Path(self.connection_file).with_suffix("")) + "-ipc"
+        if len(beside) < MAX_SOCKET_PATH:
+            return beside
+        folder = ExitStack()
+        short = folder.enter_context(scratch_folder("/tmp"))
+        self._remove_short = weakref.finalize(self, folder.close)
+        return str(short / "k")
+
+    def cleanup_connection_file(self) -> None:
+        """Remove the connection file and the folder of the sockets."""
+        super().cleanup_connection_file()
+        if self._remove_short is not None:
+            self._remove_short()
 
     @property
     def kernel_spec(self) -> KernelSpec:
         private = Path(self.connection_file).parent
         return KernelSpec(
             argv=[
-                *self._start(),
+                *python_command("-m", "ipykernel_launcher"),
                 "-f",
                 "{connection_file}",
                 *PLAIN_SHELL,
@@ -73,9 +104,3 @@ class OwnKernelManager(AsyncKernelManager):
             resource_dir="",
             env={"IPYTHONDIR": str(private / "ipython"), "TMPDIR": str(private), **SETTINGS},
         )
-
-    @staticmethod
-    def _start() -> list[str]:
-        if ADDRESS in os.environ:
-            return python_command("-I", "-S", str(RELAY), os.environ[ADDRESS])
-        return python_command("-m", "ipykernel_launcher")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cirrnb.model.provenance import commit, versions
+from cirrnb.model.provenance import commit, now, versions
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def stamp(notebook: NotebookNode, name: str, started: str) -> None:

@@ -12,8 +12,8 @@ from nbformat import NotebookNode
 
 from cirrnb.run.cells import banner_of, render_cells, render_markdown, render_outputs, tagged
 from cirrnb.run.execution import run_notebook
-from cirrnb.run.page import Links, Place, write_page
 from cirrnb.run.provenance import colophon
+from cirrnb.view.page import Links, Place, write_page
 
 INDEX_TAG = "index"
 """Cells of a notebook whose prose or outputs the index repeats."""
@@ -33,15 +33,15 @@ def run_and_publish(
     return publish(run_notebook(notebook, out, parameters, timeout=timeout, cwd=cwd), links)
 
 
-def publish(executed: Path, links: Links = (), place: Place | None = None) -> Path:
-    """Write the page of an executed notebook beside it, `<name>.html`.
+def publish(executed: Path, links: Links = (), place: Place | None = None, out: Path | None = None) -> Path:
+    """Write the page of an executed notebook to `out`, by default beside it, `<name>.html`.
 
     `links` are the pages it belongs with; `place` tells more than these, and then in their stead.
     """
     notebook = nbformat.read(executed, as_version=4)
     place = place or Place(links)
     return write_page(
-        executed.with_suffix(".html"),
+        out or executed.with_suffix(".html"),
         place.title or title_of(notebook, executed.stem),
         render_cells(notebook),
         banner=banner_of(notebook),

@@ -1,33 +1,33 @@
-"""What a report of a cohort costs: one worker and two, 25, 50 and 100 patients, memory, bytes, and a cached patient
-beside a notebook with the same imports that only shows what was stored.
+"""What a report of a cohort costs: one worker and two, 25, 50 and 100 patients, memory, bytes, and the processor time
+of a page beside that of the function that computes it.
 
 CIRRNB_REPORT_PATIENTS=25,50,100 pytest -m benchmark tests/benchmarks/test_report_speed.py -s
 """
 
 from __future__ import annotations
 
-import json
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
-import nbformat
 import psutil
 import pytest
 from report_runs import finish, start
 
 import cirrnb
 from cirrnb.data.workers import processors
-from cirrnb.run.execution import run_notebook
-from cirrnb.run.notebooks import find_notebook
-from cirrnb.run.publish import publish
-from cirrnb.run.reports.tables import read_summary
+from cirrnb.reports.tables import read_summary
 
 pytestmark = pytest.mark.benchmark
 COUNTS = [int(one) for one in os.environ.get("CIRRNB_REPORT_PATIENTS", "25,50,100").split(",")]
-REPEATS = 3
+PAGES = 4
+BEFORE = os.environ.get("CIRRNB_REPORT_BEFORE")
+"""A checkout of an earlier commit, to be measured in the same run."""
 
 
 def cohort(folder: Path, patients: int) -> Path:
@@ -81,52 +81,60 @@ def test_one_worker_two_workers_and_more_patients(tmp_path: Path) -> None:
     assert rise < 1.2, "the cost grows with the number of patients alone"
 
 
-def test_a_cached_patient_beside_a_notebook_that_shows_what_was_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in a report's workers: threads that wait count as work
-    people = cohort(tmp_path, 1)
-    told = {"cohort": str(people), "prepared": str(tmp_path / "prepared")}
-    told |= {"explanations": str(tmp_path / "explanations"), "overlays": str(tmp_path / "overlays")}
-    executed = run_notebook("07_patient_report", tmp_path / "first.ipynb", told)
-    twin = _twin(executed, tmp_path)
-    seconds: dict[str, list[float]] = {"report": [], "twin": []}
-    for number in range(REPEATS):
-        for name, notebook, given in (("report", "07_patient_report", told), ("twin", twin, {})):
-            began = processor_seconds()
-            publish(run_notebook(notebook, tmp_path / name / f"{number}.ipynb", given))
-            seconds[name].append(processor_seconds() - began)
-    report, stored = min(seconds["report"]), min(seconds["twin"])
-    print(
-        f"\na cached patient takes {report:.1f} s of a processor, the same shown from a file {stored:.1f} s: "
-        f"{report / stored:.2f} times"
+def test_processor_time_of_a_page(tmp_path: Path) -> None:
+    """A page of a report beside the plain function alone, and beside one of an earlier commit: CIRRNB_REPORT_BEFORE
+    names a checkout of it, so that before and after are measured in one run."""
+    few, more = cohort(tmp_path, 1), cohort(tmp_path, PAGES)
+    one = spent(few, tmp_path / "one", None)
+    now = spent(more, tmp_path / "now", None)
+    page = (now - one) / (PAGES - 1)
+    alone = function_alone(more, tmp_path)
+    print(f"\n{PAGES} pages: {now / PAGES:.1f} s of a processor each; one more page {page:.1f} s, ", end="")
+    print(f"the function alone {alone:.1f} s")
+    assert page <= 1.3 * alone, "a page costs what its computation costs"
+    if BEFORE:
+        before = spent(more, tmp_path / "before", BEFORE)
+        print(f"\nbefore {before / PAGES:.1f} s a page: now {now / before:.2f} of it")
+        assert now <= 0.5 * before
+
+
+def spent(people: Path, out: Path, root: str | None) -> float:
+    """Seconds of a processor, of all processes of a report together."""
+    began = processor_seconds()
+    command(people, out, root)
+    return processor_seconds() - began
+
+
+def command(people: Path, out: Path, root: str | None) -> None:
+    """`cirrnb report` of this checkout, or of another one, to its end."""
+    out.mkdir()
+    program = [sys.executable, "-c", "from cirrnb.cli import main; main()", "report", str(people), "--jobs", "2"]
+    folders = [word for name in ("prepared", "explanations") for word in (f"--{name}", str(out / name))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"PYTHONPATH": root} if root else {})}
+    subprocess.run([*program, "--out", str(out / "report"), *folders], cwd=out, env=environment, check=True)
+
+
+def function_alone(people: Path, folder: Path) -> float:
+    """Seconds of a processor that `patient_report` takes, the mean of the cohort's patients, their scans prepared."""
+    script = """
+import sys, time
+from cirrnb.reports.compute import ReportModel, open_cohort, patient_report, prepare_patient
+people, model = open_cohort(sys.argv[1]), ReportModel.load("shipped")
+subjects = list(dict.fromkeys(scan.subject for scan in people.scans))
+bags = [prepare_patient(people, subject, sys.argv[2], model.model) for subject in subjects]
+began = time.process_time()
+for bag in bags:
+    patient_report(model, bag, simulated=True)
+print((time.process_time() - began) / len(bags))
+"""
+    program = [sys.executable, "-c", script, str(people), str(folder / "alone")]
+    done = subprocess.run(
+        program, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True
     )
-    assert report / stored <= 1.2
+    return float(done.stdout.split()[-1])
 
 
 def processor_seconds() -> float:
-    """Of this process and of kernels that have ended: what others do on the machine does not count."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
-
-
-def _twin(executed: Path, folder: Path) -> Path:
-    """A notebook with the imports of 07_patient_report that shows what an executed one has shown."""
-    done = nbformat.read(executed, as_version=4)
-    shown = [[one.data for one in cell.get("outputs", []) if "data" in one] for cell in done.cells]
-    (folder / "shown.json").write_text(json.dumps(shown))
-    source = nbformat.read(find_notebook("07_patient_report"), as_version=4)
-    imports = next(cell.source for cell in source.cells if cell.id == "imports")
-    new = nbformat.v4.new_notebook()
-    new.cells = [
-        nbformat.v4.new_code_cell(f"shown: str = {str(folder / 'shown.json')!r}", metadata={"tags": ["parameters"]}),
-        # The front door imports a room when its verb is first named.
-        nbformat.v4.new_code_cell(f"{imports}\ncirrnb.explain, cirrnb.faithfulness, cirrnb.slice_browser"),
-        nbformat.v4.new_code_cell("import json; from IPython.display import display; told = json.load(open(shown))"),
-    ]
-    for number, many in enumerate(shown):
-        if many:
-            show = f"for one in told[{number}]: display(one, raw=True)"
-            new.cells.append(nbformat.v4.new_code_cell(show))
-    nbformat.write(new, folder / "twin.ipynb")
-    return folder / "twin.ipynb"
+    """Of all processes that this one started and that have ended: what others do on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -76,10 +77,28 @@ def _owner(scan: Path | None) -> str:
     return ""
 
 
+def description_of(path: Path) -> str | None:
+    """The description of a file that `save_volume` wrote for a scan; None for any other file."""
+    if not re.fullmatch(f"[0-9a-f]{{{_OWNER}}}", _written_for(path)):
+        return None
+    return _text(path, "descrip")
+
+
 def _written_for(path: Path) -> str:
     """The owner that `save_volume` left in a file."""
+    return _text(path, "db_name")
+
+
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError),
+    *(nib.wrapstruct.WrapStructError, nib.spatialimages.HeaderDataError),
+)
+
+
+def _text(path: Path, field: str) -> str:
+    """A text of a header; "?" for what is no NIfTI."""
     try:
         fields = nib.Nifti1Image.from_filename(path).header
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError):
+    except _UNREADABLE:
         return "?"
-    return bytes(fields["db_name"].tobytes()).rstrip(b"\0").decode(errors="replace")
+    return bytes(fields[field].tobytes()).rstrip(b"\0").decode(errors="replace")

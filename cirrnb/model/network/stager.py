@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -106,9 +107,16 @@ class Stager(nn.Module):
         """As `forward`, together with probabilities and the weights of the slices and of the sequences."""
         return self.stage_embedded(self.embed(batch, chunk), batch)
 
-    def embed(self, batch: Batch, chunk: int | None = None) -> torch.Tensor:
-        """Slice embeddings (slices, width), each slice by itself."""
-        parts = [(encoder, own) for encoder, own in self.readers(batch) if len(own)]
+    def embed(
+        self, batch: Batch, chunk: int | None = None, encoders: Sequence[SliceEncoder] | None = None
+    ) -> torch.Tensor:
+        """Slice embeddings (slices, width), each slice by itself. `encoders` take the places of the stager's own, in
+        the order of `readers`."""
+        readers = self.readers(batch)
+        pairs = [
+            (encoder, own) for encoder, (_, own) in zip(encoders or [one for one, _ in readers], readers, strict=True)
+        ]
+        parts = [(encoder, own) for encoder, own in pairs if len(own)]
         if len(parts) == 1:  # without a copy of the slices
             embedded = parts[0][0].embed(batch.slices, batch.sequence, chunk)
         else:

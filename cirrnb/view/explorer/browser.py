@@ -78,8 +78,22 @@ def slice_browser(
     evidence : sequence -> (slices, rows, columns) labels of planted signs, as `SimulatedTruth.evidence`.
     """
     title = f"Patient {bag.subject}"
+    return SliceBrowser(
+        browser_html(slice_content(bag, explanation, simulated=simulated, evidence=evidence), title), title
+    )
+
+
+def slice_content(
+    bag: Bag,
+    explanation: Explanation | None = None,
+    *,
+    simulated: bool,
+    evidence: Mapping[str, NDArray[np.uint8]] | None = None,
+) -> dict[str, Any]:
+    """What a slice browser shows as plain values, ready for JSON: pictures, their scales, and words. Parameters as
+    there."""
     case = {
-        "title": title,
+        "title": f"Patient {bag.subject}",
         "simulated": simulated,
         "signs": list(LABELS.values()) if evidence else [],
     }
@@ -92,8 +106,7 @@ def slice_browser(
         if sum(len(one["picture"]) for one in _pictures(told, overlay)) <= largest:
             break
     words = overlay_words(explanation) if explanation else {}
-    content = {"case": {**case, "panes": told}, "overlay": {**words, "packed": overlay} if explanation else None}
-    return SliceBrowser(_figure(content, title), title)
+    return {"case": {**case, "panes": told}, "overlay": {**words, "packed": overlay} if explanation else None}
 
 
 def _packed_pane(pane: Pane, quality: int) -> dict[str, Any]:
@@ -107,7 +120,8 @@ def _pictures(told: list[dict[str, Any]], overlay: Mapping[str, Any]) -> list[di
     return [*overlay.values(), *(picture for pane in told for picture in pane["packed"].values())]
 
 
-def _figure(content: Mapping[str, Any], title: str) -> str:
+def browser_html(content: Mapping[str, Any], title: str) -> str:
+    """The figure of a slice browser from its content, complete in itself."""
     name = f"cn-{uuid.uuid4().hex[:12]}"
     # JSON inside a script: no text of a patient may end it.
     data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c").replace("&", "\\u0026")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any, Protocol
 
 import pandas as pd
 
 from cirrnb.data.prepared import Bag
 from cirrnb.data.stages import CIRRHOSIS, StageScale
-from cirrnb.explanation.explanation import Explanation
+from cirrnb.data.status import ANSWERED
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
@@ -55,15 +56,24 @@ def method_words(name: str) -> str:
 
 def answer_html(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: bool) -> str:
     """The stage with its probabilities and what speaks of their worth."""
+    coverage = model.calibration.coverage if model.calibration else None
+    return prediction_html(said, recorded=bag.stage, coverage=coverage, simulated=simulated)
+
+
+def prediction_html(said: Prediction, *, recorded: str | None, coverage: float | None, simulated: bool) -> str:
+    """The same from plain values: the recorded stage, and how often prediction sets hold (None: not calibrated)."""
     bars = "".join(_bar(stage, said.probabilities[stage], said) for stage in said.stages)
     notes = "".join(f"<li>{escape(note)}</li>" for note in said.notes)
     unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else "<p>Nothing is missing or unusual.</p>"
     weights = ", ".join(f"{name} {weight:.0%}" for name, weight in said.sequence_weights.items())
     trained = "simulated patients" if said.simulated else "patients"
+    doubtful = "" if said.status == ANSWERED else f" ({escape(said.status)})"
+    listed = "".join(f"<li>{escape(one.text)}</li>" for one in said.reasons if one.text not in said.notes)
+    doubts = f"<p>{escape(said.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
     return (
-        f'<div class="cn-answer"><h3>Most likely: {escape(said.predicted)}</h3>{bars}'
-        f"<p>{_possible(said, model)}</p>"
-        f"<p>{_recorded(bag)} Attention: {weights}.</p>{unusual}"
+        f'<div class="cn-answer"><h3>Most likely: {escape(said.predicted)}{doubtful}</h3>{doubts}{bars}'
+        f"<p>{_possible(said, coverage)}</p>"
+        f"<p>{_recorded(recorded)} Attention: {weights}.</p>{unusual}"
         f"<p class='cn-small'>Model {escape(said.model)}, trained on {trained}."
         f"{' The patient is simulated.' if simulated else ''} Research and education only.</p></div>"
     )
@@ -102,22 +112,50 @@ def _bar(stage: str, share: float, said: Prediction) -> str:
     )
 
 
-def _possible(said: Prediction, model: TrainedModel) -> str:
-    if said.prediction_set is None or model.calibration is None:
+def _possible(said: Prediction, coverage: float | None) -> str:
+    if said.prediction_set is None or coverage is None:
         return "This model is not calibrated: take the percentages as a ranking only."
     if len(said.prediction_set) == len(said.stages):
         return "It cannot rule out any stage."
     stages = " or ".join(said.prediction_set)
-    kept = f"in about {round(10 * model.calibration.coverage)} of 10 patients like those it was calibrated on"
+    kept = f"in about {round(10 * coverage)} of 10 patients like those it was calibrated on"
     but = "" if said.familiar else "; <b>this one is not like them</b>, so that nothing of the kind is known here"
     return f"It considers possible: <b>{stages}</b>. Such statements hold {kept}{but}."
 
 
-def _recorded(bag: Bag) -> str:
-    return f"Recorded stage: <b>{escape(bag.stage)}</b>." if bag.stage else "No stage is recorded."
+def _recorded(stage: str | None) -> str:
+    return f"Recorded stage: <b>{escape(stage)}</b>." if stage else "No stage is recorded."
 
 
-def reasons_html(explanation: Explanation, said: Prediction | None = None) -> str:
+class SharesToTell(Protocol):
+    """Shares by sequence, and the score of nothing."""
+
+    @property
+    def sequences(self) -> Mapping[str, float]: ...
+    @property
+    def nothing(self) -> float: ...
+
+
+class ReasonsToTell(Protocol):
+    """The part of an `Explanation` that sentences are made of; a report keeps no more of it."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def shares(self) -> SharesToTell: ...
+    @property
+    def relative_delta(self) -> float | None: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+
+def reasons_html(explanation: ReasonsToTell, said: Prediction | None = None) -> str:
     """What drove the answer: sequences, slices, and how far the map can be trusted to add up.
 
     What the answer, where it stands beside, has told of the scans is not told again.
@@ -145,7 +183,12 @@ def _signed(value: float) -> str:
 
 def worth_html(table: pd.DataFrame) -> str:
     """What `faithfulness` found for the map on show, one sentence a measure."""
-    return "<ul>" + "".join(f"<li>{_measure(row)}</li>" for row in table.to_dict("records")) + "</ul>"
+    return measures_html([{str(name): value for name, value in row.items()} for row in table.to_dict("records")])
+
+
+def measures_html(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The same from rows as plain values."""
+    return "<ul>" + "".join(f"<li>{_measure(row)}</li>" for row in rows) + "</ul>"
 
 
 _ASKED = {
@@ -156,7 +199,7 @@ _ASKED = {
 }
 
 
-def _measure(row: dict) -> str:
+def _measure(row: Mapping[str, Any]) -> str:
     value, name = row["value"], row["measure"]
     if pd.isna(value):
         why = "the score hardly differs from that of slices without detail"

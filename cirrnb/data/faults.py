@@ -1,4 +1,4 @@
-"""Why a notebook did not come to its end, as one of a few kinds, and told without a folder of this machine."""
+"""Why a notebook or a report failed, as one of a few kinds, and told without a folder of this machine."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import os
 import re
 
 WRONG_INPUT = "wrong input"
+REFUSED = "refused"
 BROKEN = "error"
 TIME = "time limit"
 KERNEL = "dead kernel"
 WORKER = "dead worker"
 DISK = "disk full"
 CHANGED = "changed while it was read"
-KINDS = (WRONG_INPUT, BROKEN, TIME, KERNEL, WORKER, DISK, CHANGED)
+KINDS = (WRONG_INPUT, REFUSED, BROKEN, TIME, KERNEL, WORKER, DISK, CHANGED)
 
 _FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
 _ABSOLUTE = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'"<>|:;,()]+[/\\])+([^\s/\\'"<>|:;,()]*)""")
+_QUOTED = re.compile(
+    # An apostrophe within a name does not end a quotation; one that was cut short ends with its line.
+    r"""(?<!\w)(?:"[^"\n]*(?:"|$)|'[^\n]*?(?:'(?!\w)|$)|“[^”\n]*(?:”|$)|‘[^\n]*?(?:’(?!\w)|$))""",
+    re.MULTILINE,
+)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -30,6 +36,11 @@ def is_full(told: object) -> bool:
 def without_folders(text: str) -> str:
     """The text with every absolute path cut down to its last name, and without colours for a terminal."""
     return _ABSOLUTE.sub(lambda match: match[1], _COLOURS.sub("", text))
+
+
+def without_names(text: str) -> str:
+    """The text without folders and without anything in quotes, which may be a person's name or that of a file."""
+    return without_folders(_QUOTED.sub("(not shown)", text))
 
 
 def printable(text: str) -> str:

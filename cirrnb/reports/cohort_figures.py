@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cirrnb.data.stages import StageScale, stage_scale
+from cirrnb.data.status import DOUBTFUL
 from cirrnb.view.piece import Piece
 from cirrnb.view.theme import finish
 
@@ -71,12 +72,18 @@ def stages_figure(made: pd.DataFrame, *, simulated: bool) -> go.Figure:
 
 
 def look_first(made: pd.DataFrame) -> pd.DataFrame:
-    """Patients with flags, then those of whom nothing is ruled out, the least sure first; at most 20."""
+    """Patients with flags or doubts, then those of whom nothing is ruled out, the least sure first; at most 20."""
     doubt = made[list(scale_of(made))].max(axis=1)
-    told = made.assign(doubt=doubt, flagged=made["flags"].notna())
+    told = made.assign(doubt=doubt, flagged=made["flags"].notna() | (made["status"] == DOUBTFUL))
     told = told[told["flagged"] | (told["certainty"] == "any stage")]
     told = told.sort_values(["flagged", "doubt"], ascending=[False, True], kind="stable").head(_FIRST)
-    columns = {"subject": "patient", "predicted": "most likely", "certainty": "possible", "flags": "flags"}
+    columns = {
+        "subject": "patient",
+        "predicted": "most likely",
+        "certainty": "possible",
+        "status": "status",
+        "flags": "flags",
+    }
     return told[list(columns)].rename(columns=columns)
 
 
@@ -91,7 +98,7 @@ def recorded_table(made: pd.DataFrame) -> pd.DataFrame:
 
 
 def maps_table(made: pd.DataFrame) -> pd.DataFrame:
-    """In how many patients a map beat its opponents in both tests, in one, in neither."""
+    """In how many patients a map beat its control maps in both tests, in one, in neither."""
     names = {"both": "both", "deletion": "deletion only", "insertion": "insertion only", "neither": "neither"}
     found = {words: int((made["map"] == name).sum()) for name, words in names.items()}
     found["could not be tested"] = int((made["map"] == "undefined").sum())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cirrnb.data.writing import replacing, write_whole
 from cirrnb.view.notice import RESEARCH_ONLY
@@ -19,30 +21,6 @@ _POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; font-src data:; "
     "script-src 'self' file: 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
-
-_SHELL = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-{banner}
-<header>{links}{toggle}</header>
-<main>
-{body}
-</main>
-<footer><p>{research_only}</p><p>{colophon}</p></footer>
-{scripts}
-</body>
-</html>
-"""
-
 
 Links = Sequence[tuple[str, str]]
 
@@ -86,49 +64,48 @@ def write_page(
     """
     place = place or Place()
     has_figures = '<figure class="plot"' in body
-    text = _SHELL.format(
-        policy=_POLICY,
-        title=html.escape(title),
-        style=_asset("page.css"),
-        banner=f'<div class="banner" role="note">{html.escape(banner)}</div>' if banner else "",
-        links=_navigation(place.links, out.name),
-        toggle=_TOGGLE if '<div class="code">' in body else "",
-        body=body,
-        research_only=RESEARCH_ONLY,
-        colophon=html.escape(colophon),
-        scripts="\n".join(_scripts(place, has_figures, script)),
+    shared_plotly = has_figures and not place.single_file
+    scripts = [_plotly().read_text(encoding="utf-8")] if has_figures and place.single_file else []
+    text = (
+        templates("cirrnb.view", ".")
+        .get_template("page.html.j2")
+        .render(
+            policy=_POLICY,
+            title=title,
+            style=_asset("page.css"),
+            banner=banner,
+            links=place.links,
+            here=out.name,
+            has_code='<div class="code">' in body,
+            body=body,
+            research_only=RESEARCH_ONLY,
+            colophon=colophon,
+            linked_scripts=[f"{'../' * place.above}{PLOTLY}"] if shared_plotly else [],
+            scripts=[*scripts, *([_asset("page.js")] if has_figures else []), *([script] if script else [])],
+        )
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    if has_figures and not place.single_file:
+    if shared_plotly:
         _bring_plotly(out.parent.joinpath(*[".."] * place.above))
     write_whole(out, text)
     return out
 
 
-def _scripts(place: Place, has_figures: bool, script: str) -> Iterator[str]:
-    if has_figures and place.single_file:
-        yield f"<script>{_plotly().read_text(encoding='utf-8')}</script>"
-    elif has_figures:
-        yield f'<script src="{"../" * place.above}{PLOTLY}"></script>'
-    if has_figures:
-        yield f"<script>\n{_asset('page.js')}</script>"
-    if script:
-        yield f"<script>\n{script}</script>"
-
-
-_TOGGLE = '<label class="toggle"><input type="checkbox" id="show-code"> show code</label>'
-
-
-def _navigation(links: Links, here: str) -> str:
-    words = (
-        f"<b>{html.escape(name)}</b>" if target == here else f'<a href="{html.escape(target)}">{html.escape(name)}</a>'
-        for target, name in links
+@cache
+def templates(package: str, folder: str = "templates") -> Environment:
+    """The Jinja templates of a package's folder. What is put into them is escaped; an unknown name is an error."""
+    return Environment(
+        loader=PackageLoader(package, folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"<nav>{' '.join(words)}</nav>"
 
 
+@cache
 def _asset(name: str) -> str:
-    return files("cirrnb.run").joinpath(name).read_text(encoding="utf-8")
+    return files("cirrnb.view").joinpath(name).read_text(encoding="utf-8")
 
 
 def _bring_plotly(folder: Path) -> None:

@@ -10,6 +10,10 @@ import pandas as pd
 
 from cirrnb.data.spreadsheet import read_csv, write_csv
 from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.status import reasons_text
+from cirrnb.model.certainty.calibration import set_text
+from cirrnb.reports.cohort_figures import certainty_of
+from cirrnb.reports.patient_report import PatientReport
 
 SUMMARY = {
     "subject": "source and id of the patient, unique in the cohort, as it stands there",
@@ -24,6 +28,8 @@ SUMMARY = {
     "severe": "its probability, 0 to 1",
     "set": "the stages that are possible, mildest first, joined by |; empty for a model that is not calibrated",
     "certainty": "one stage, two stages, ... or any stage: how many the set holds; or not calibrated",
+    "status": "answered, or doubtful: checks doubt the scans, they look unlike the training scans, or force was given",
+    "reasons": "why it is doubtful, joined by |",
     "sequences": "those that were used, joined by +",
     "flags": "what was missing or unusual, in words, joined by ;",
     "score": "the raw score for severity that the map explains, in log-odds",
@@ -32,7 +38,7 @@ SUMMARY = {
     "method": "how the map was made",
     "deletion": "of the map: area under the score while the places it names are blurred, lower is better",
     "insertion": "of the map: the same while they are shown first, higher is better",
-    "map": "beats its opponents in both, deletion, insertion or neither; undefined where the score hardly changes",
+    "map": "beats its control maps in both, deletion, insertion or neither; undefined where the score hardly changes",
     "page": "of the patient, from this folder",
     "overlays": "files of the map on each scan's own grid, from this folder, joined by |",
     "model": "name of the run the stager comes from",
@@ -55,7 +61,7 @@ def summary_columns(stages: StageScale, sequences: Sequence[str]) -> list[str]:
 
 FAILURES = {
     "subject": "source and id of the patient; empty where it cannot be told which patient a row of the cohort is about",
-    "kind": "wrong input, error, time limit, dead kernel, dead worker, disk full or changed while it was read",
+    "kind": "wrong input, refused (by checks), error, time limit, dead worker, disk full or changed while it was read",
     "reason": "in words, without a folder of this machine",
     "tries": "how often it was tried",
     "log": "file with the whole story, from this folder",
@@ -68,6 +74,48 @@ TIMES = ("finished", "seconds")
 
 _NUMBERS = ("age", *CIRRHOSIS, "score", "T1W_share", "T2W_share", "deletion", "insertion", "seconds")
 _TEXT = tuple(name for name in dict.fromkeys((*SUMMARY, *FAILURES)) if name not in (*_NUMBERS, "simulated", "tries"))
+
+
+def summary_row(report: PatientReport, overlays: str) -> dict[str, Any]:
+    """The patient's row of summary.csv, as `SUMMARY`, but for page and times. `overlays` is their folder."""
+    prediction, possible = report.prediction, report.prediction.prediction_set
+    areas = {test.measure: test.value for test in report.map_tests}
+    row = {
+        "subject": report.subject,
+        "patient": report.patient,
+        "source": report.source,
+        "age": report.age,
+        "sex": report.sex,
+        "stage": report.recorded,
+        "predicted": prediction.predicted,
+        **prediction.probabilities,
+        "set": set_text(possible or ()),
+        "certainty": certainty_of(len(possible or ()), len(prediction.stages)),
+        "status": prediction.status,
+        "reasons": reasons_text(prediction.reasons),
+        "sequences": "+".join(prediction.sequence_weights),
+        "flags": "; ".join(prediction.notes),
+        "score": report.reasons.score,
+        **{f"{scan.sequence}_share": report.reasons.shares.sequences.get(scan.sequence) for scan in report.scans},
+        "method": report.reasons.method,
+        "deletion": areas.get("deletion"),
+        "insertion": areas.get("insertion"),
+        "map": report.verdict,
+        "overlays": "|".join(f"{overlays}/{name}" for name in report.overlays),
+        "model": prediction.model,
+        "simulated": report.simulated,
+        "model_simulated": report.model_simulated,
+    }
+    measured = {
+        f"{one.name} ({', '.join(filter(None, (one.unit, sequence)))})": one.value
+        for sequence, rows in report.measurements.items()
+        for one in rows
+    }
+    return {**row, **{column: _number(value) for column, value in measured.items()}}
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,17 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cirrnb
+from cirrnb.data import faults
 from cirrnb.data.errors import InputError, InputErrors, listed
+from cirrnb.data.faults import without_names
 from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
 from cirrnb.data.scan import Cohort
 from cirrnb.model.trained import TrainedModel
 from cirrnb.preparation.store import StorageError
-from cirrnb.run import faults
-from cirrnb.run.faults import without_folders
-from cirrnb.run.reports.case import unreadable
-
-_NAMED = re.compile(r"""(['"])[^'"]*\.nii(\.gz)?\1""", re.IGNORECASE)
-"""A quoted file name, which may be a person's."""
+from cirrnb.reports.compute import unreadable
 
 TRIES = 2
 """How often anything is tried."""
@@ -59,7 +55,7 @@ def read_people(
         people = cirrnb.read_cohort(cohort, on_problem="skip", **model.vocabulary(sequences))
     failures: dict[str, Failure] = {}
     for problem in people.problems:
-        reason = _NAMED.sub("a file", without_folders(f"{problem.where}: {problem.found}; expected {problem.expected}"))
+        reason = without_names(f"{problem.where}: {problem.found}; expected {problem.expected}")
         for subject in problem.subjects or ("",):
             failures.setdefault(subject or f"?{problem.where}", Failure(subject, faults.WRONG_INPUT, reason))
     return people, failures
@@ -85,13 +81,19 @@ def choose(people: Cohort, failures: Mapping[str, Failure], wanted: Sequence[str
 
 
 def make_ready(
-    people: Cohort, subjects: Sequence[str], folder: Path, settings: PreparationSettings, workers: int | None
+    people: Cohort,
+    subjects: Sequence[str],
+    folder: Path,
+    settings: PreparationSettings,
+    workers: int | None,
+    *,
+    force: bool = False,
 ) -> Ready:
-    """Prepare the scans of these patients; what fails is tried once more."""
+    """Prepare the scans of these patients; what fails is tried once more. `force` as `cirrnb.prepare` takes it."""
     ready = Ready()
     remaining = list(subjects)
     for _ in range(TRIES):
-        found = _prepare(people, remaining, folder, settings, workers)
+        found = _prepare(people, remaining, folder, settings, workers, force)
         ready.bags |= found.bags
         ready.failures = found.failures
         remaining = list(found.failures)
@@ -102,35 +104,42 @@ def make_ready(
 
 
 def _prepare(
-    people: Cohort, subjects: Sequence[str], folder: Path, settings: PreparationSettings, workers: int | None
+    people: Cohort,
+    subjects: Sequence[str],
+    folder: Path,
+    settings: PreparationSettings,
+    workers: int | None,
+    force: bool,
 ) -> Ready:
     try:
-        return _sorted_out(_prepared(people.select(keep=subjects), folder, settings, workers))
+        return _sorted_out(_prepared(people.select(keep=subjects), folder, settings, workers, force))
     except (InputErrors, StorageError):
         # Nothing at all, or no room for more: patient by patient, so that what is prepared already is found.
-        return _together(_alone(people, subject, folder, settings) for subject in subjects)
+        return _together(_alone(people, subject, folder, settings, force) for subject in subjects)
 
 
-def _prepared(people: Cohort, folder: Path, settings: PreparationSettings, workers: int | None) -> PreparedCohort:
+def _prepared(
+    people: Cohort, folder: Path, settings: PreparationSettings, workers: int | None, force: bool
+) -> PreparedCohort:
     watched = sys.stderr.isatty() and len(people) > len(people.sequences)
-    return cirrnb.prepare(people, folder, settings, workers=workers, progress=watched)
+    return cirrnb.prepare(people, folder, settings, workers=workers, progress=watched, force=force)
 
 
-def _alone(people: Cohort, subject: str, folder: Path, settings: PreparationSettings) -> Ready:
+def _alone(people: Cohort, subject: str, folder: Path, settings: PreparationSettings, force: bool) -> Ready:
     own = people.select(keep=[subject])
     try:
-        return _sorted_out(_prepared(own, folder, settings, 1))
+        return _sorted_out(_prepared(own, folder, settings, 1, force))
     except InputErrors as errors:
         names = [f"{scan.sequence}: {error.found}" for scan, error in zip(own.scans, errors.errors, strict=False)]
-        return Ready({}, {subject: Failure(subject, faults.WRONG_INPUT, "; ".join(names))})
+        return Ready({}, {subject: Failure(subject, faults.WRONG_INPUT, without_names("; ".join(names)))})
     except StorageError as error:
         kind = faults.DISK if faults.is_full(error) else faults.BROKEN
-        return Ready({}, {subject: Failure(subject, kind, without_folders(f"prepared scans: {error.found}"))})
+        return Ready({}, {subject: Failure(subject, kind, without_names(f"prepared scans: {error.found}"))})
 
 
 def _sorted_out(prepared: PreparedCohort) -> Ready:
     failed = {
-        str(subject): Failure(str(subject), faults.WRONG_INPUT, unreadable(rows))
+        str(subject): Failure(str(subject), faults.WRONG_INPUT, without_names(unreadable(rows)))
         for subject, rows in prepared.failures.groupby("subject", sort=False)
     }
     bags = {bag.subject: bag for bag in prepared.bags() if bag.subject not in failed}

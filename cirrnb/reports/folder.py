@@ -10,16 +10,22 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.writing import WRITING, write_whole
 
 MARK = ".cirrnb-report"
+COHORT_PAGE = "08_cohort_report.html"
+"""Page of the cohort as a whole."""
+
+LINKS = (("index.html", "All patients"), (COHORT_PAGE, "The whole cohort"))
+"""Pages of a report: address from its folder, and words."""
 
 
 class ReportFolder:
-    """`patients/<name>.html`, `overlays/<name>/`, `logs/<name>.txt`, and index and tables on top."""
+    """`patients/<name>.html` and `.json`, `overlays/<name>/`, `logs/<name>.txt`, and index and tables on top."""
 
     def __init__(self, path: Path):
         self.path = path
         self.patients, self.overlays, self.logs = path / "patients", path / "overlays", path / "logs"
         self.summary, self.failures = path / "summary.csv", path / "failures.csv"
         self.provenance, self.index = path / "provenance.json", path / "index.html"
+        self.cohort = path / COHORT_PAGE
         self.claim = path / ".claim"
 
     def take(self) -> None:
@@ -40,9 +46,8 @@ class ReportFolder:
         """Make the folders inside, and remove what a run that was killed left half-written."""
         for folder in (self.patients, self.overlays, self.logs):
             folder.mkdir(exist_ok=True)
-        half = [*self.path.glob(f"{WRITING}*"), *self.path.glob(".*.ipynb"), *self.path.glob("08_cohort_report*.ipynb")]
-        half += [*self.patients.glob(f"{WRITING}*"), *self.patients.glob(".*.ipynb"), *self.patients.glob("*.ipynb")]
-        half += [*self.logs.glob(f"{WRITING}*"), *self.overlays.glob(f"*/{WRITING}*")]
+        half = [path for folder in (self.path, self.patients, self.logs) for path in folder.glob(f"{WRITING}*")]
+        half += self.overlays.glob(f"*/{WRITING}*")
         for path in half:
             path.unlink(missing_ok=True)
 
@@ -53,7 +58,7 @@ class ReportFolder:
     def sweep(self, kept: Collection[str]) -> None:
         """Remove pages and overlays of all but these file names: of patients who failed, left the cohort or changed."""
         for path in self.patients.iterdir():
-            name = path.name.removeprefix(".").removesuffix(".key").removesuffix(".html")
+            name = path.name.removeprefix(".").removesuffix(".key").removesuffix(".html").removesuffix(".json")
             if name not in kept and path.is_file():
                 path.unlink()
         for folder in self.overlays.iterdir():
@@ -62,5 +67,13 @@ class ReportFolder:
 
     def forget(self) -> None:
         """Let nothing count as done any more, so that all of it is made anew."""
-        for mark in (*self.patients.glob(".*.key"), *self.path.glob(".*.key")):
+        for mark in self.patients.glob(".*.key"):
             mark.unlink()
+
+
+def holds_claim(folder: Path, claim: str) -> bool:
+    """True while no later run has taken the folder over: its file `.claim` holds the word of this run."""
+    try:
+        return ReportFolder(folder).claim.read_text(encoding="utf-8") == claim
+    except OSError:
+        return False

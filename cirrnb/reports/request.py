@@ -1,32 +1,22 @@
-"""What is asked of a report."""
+"""What a report of a cohort is asked for, and what it tells while it is at work."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from cirrnb.data.faults import printable
+from cirrnb.model.provenance import now
 
 LIMIT = 1800.0
 """Seconds that one patient may take."""
 
-IMPORTED = (
-    "cirrnb.explanation.explain",
-    "cirrnb.explanation.faithfulness",
-    "cirrnb.model.card",
-    "cirrnb.run.reports.biomarkers",
-    "cirrnb.run.reports.case",
-    "cirrnb.run.reports.tables",
-    "cirrnb.view.explorer.browser",
-    "cirrnb.view.patient",
-    "cirrnb.view.report",
-    "cirrnb.view.standing",
-    *("matplotlib_inline.backend_inline", "IPython.core.completer", "plotly.io", "plotly.graph_objs"),
-)
-"""What the notebooks of a report import: kernels may have it before they start."""
-
 
 @dataclass(frozen=True)
-class Order:
-    """What is asked for.
+class ReportRequest:
+    """What a report of a cohort is asked for.
 
     Attributes
     ----------
@@ -37,13 +27,13 @@ class Order:
     prepared : folder of prepared scans; None takes prepared/ and the cohort's name.
     explanations : folder in which explanations are kept.
     method : how maps are made.
-    jobs : notebooks at a time; None takes as many as there are cores.
-    cluster : address of a Dask scheduler that runs them instead.
+    jobs : patients at a time; None takes as many as there are cores.
+    cluster : address of a Dask scheduler whose workers make the pages instead.
     fresh : make every page anew.
-    single_file : no page needs a file beside it, also that of the cohort.
     limit : seconds that one patient may take.
     sequences : names in the cohort's table; None takes the model's.
     plugin : files that register heads, backbones or methods.
+    force : answer for patients whose scans a check refuses; they are doubtful.
     """
 
     cohort: Path
@@ -56,7 +46,26 @@ class Order:
     jobs: int | None = None
     cluster: str | None = None
     fresh: bool = False
-    single_file: bool = False
     limit: float = LIMIT
     sequences: str | None = None
     plugin: tuple[Path, ...] = ()
+    force: bool = False
+
+
+class ProgressLog:
+    """A line a patient on standard output, with time and outcome.
+
+    Parameters
+    ----------
+    as_json : one JSON object a line, with time, event and its facts, in place of words.
+    """
+
+    def __init__(self, as_json: bool = False):
+        self._json = as_json
+
+    def event(self, event: str, words: str, **facts: Any) -> None:
+        """One line: in words, or `facts` as JSON."""
+        line = f"{now()} {printable(words)}"
+        if self._json:
+            line = json.dumps({"time": now(), "event": event, **facts}, ensure_ascii=True)
+        print(line, flush=True)

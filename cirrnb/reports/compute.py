@@ -1,0 +1,279 @@
+"""`patient_report`: one call from a patient and a model to a `PatientReport`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import cirrnb
+from cirrnb.data.errors import InputError
+from cirrnb.data.nifti.saving import description_of
+from cirrnb.data.plugins import loaded_plugins
+from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import Cohort
+from cirrnb.data.status import reasons_text, status_of_scans
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.measure.biomarkers.scan import NO_ORGANS, biomarkers_or_reasons
+from cirrnb.measure.measurement import Measurement
+from cirrnb.model.card import card
+from cirrnb.model.prediction import Prediction, predict_patient
+from cirrnb.model.results import read_training_answers
+from cirrnb.model.trained import TrainedModel, load_model
+from cirrnb.reports import pictures
+from cirrnb.reports.patient_report import (
+    MapTest,
+    PatientReport,
+    Reasons,
+    ScanFacts,
+    SequenceShares,
+    TrainingComparison,
+)
+from cirrnb.view.attribution import colours
+from cirrnb.view.explorer.browser import slice_content
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What shapes a page besides model and patient.
+
+    Attributes
+    ----------
+    method : how the map is made. steps : points of a perturbation curve less one, by which the map is tested.
+    permutations : orders in which slices are added for their shares.
+    """
+
+    method: str = "grad_cam"
+    steps: int = 8
+    permutations: int = 24
+
+
+@dataclass(frozen=True, eq=False)
+class ReportModel:
+    """A model with what its reports say of it: facts, and the expected stages of its training patients."""
+
+    model: TrainedModel
+    facts: Mapping[str, str]
+    others: Mapping[str, tuple[float, ...]] | None
+    how: str
+
+    @classmethod
+    def load(cls, run: str) -> ReportModel:
+        """Read the model of a folder, or "shipped". Raises InputError."""
+        model = load_model(run)
+        answers, how = read_training_answers(model, run)
+        return cls(model, card(model), _expected_stages(answers), how)
+
+
+def patient_report(
+    model: ReportModel,
+    bag: Bag,
+    settings: ReportSettings | None = None,
+    *,
+    simulated: bool,
+    store: Path | str | None = None,
+    overlays: Path | str | None = None,
+) -> PatientReport:
+    """Stage one patient, explain and test the answer, measure the scans, and say all of it as data.
+
+    Parameters
+    ----------
+    simulated : whether the patient is.
+    store : folder in which explanations are kept and found again.
+    overlays : folder for the map on the grid of each scan's file; maps that an earlier report left there are
+        removed. None writes nothing.
+
+    Raises
+    ------
+    InputError, InputErrors
+        If no sequence of the patient can be used, or the method does not exist.
+    Refused
+        If a check of the scans refused the patient.
+    """
+    settings = settings or ReportSettings()
+    prediction = predict_patient(model.model, bag)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what they say stands in the notes
+        explanation = cirrnb.explain(model.model, bag, settings.method, permutations=settings.permutations, store=store)
+    tests = cirrnb.faithfulness(model.model, bag, explanation, steps=settings.steps, samples=0, store=store)
+    calibration = model.model.calibration
+    return PatientReport(
+        subject=bag.subject,
+        patient=bag.patient,
+        source=next(iter(bag.scans.values())).scan.source,
+        age=bag.age,
+        sex=bag.sex,
+        recorded=bag.stage,
+        simulated=simulated,
+        model_simulated=model.model.simulated,
+        scans=tuple(_scan_facts(name, bag) for name in bag.sequences),
+        prediction=prediction,
+        coverage=calibration.coverage if calibration else None,
+        key_slices=pictures.key_slices(bag),
+        slices_that_mattered=pictures.slices_that_mattered(bag, explanation),
+        reasons=_reasons(explanation),
+        map_tests=tuple(_map_tests(tests)),
+        verdict=map_verdict(tests),
+        measurements=measurements_of(bag),
+        training=_compared(model, prediction, bag),
+        model=model.facts,
+        browser=slice_content(bag, explanation, simulated=simulated),
+        settings={**vars(settings), "model": model.model.name},
+        overlays=tuple(_write_overlays(explanation, overlays)),
+        identity=identity(model.model, bag, simulated),
+    )
+
+
+def find_patient(people: Cohort, subject: str | None) -> Cohort:
+    """The scans of one patient (None: the cohort's first). Raises InputError where there is no such patient."""
+    name = subject or people.scans[0].subject
+    scans = people.select(keep=[name])
+    if not scans.scans:
+        raise InputError("patient", repr(name), f"one of the {len(people.patients)} of the cohort", "Correct it.")
+    return scans
+
+
+def prepare_patient(
+    people: Cohort,
+    subject: str | None,
+    prepared: Path | str | None,
+    model: TrainedModel,
+    *,
+    force: bool = False,
+) -> Bag:
+    """The prepared scans of one patient; None for `prepared` takes prepared/ and the cohort's name.
+
+    `force` has scans answered for that a check refuses; they are doubtful.
+
+    Raises InputError where there is no such patient or a scan cannot be read.
+    """
+    scans = find_patient(people, subject)
+    folder = prepared or Path("prepared") / people.name
+    ready = cirrnb.prepare(scans, folder, model.preparation, workers=1, progress=False, force=force)
+    if len(ready.failures):
+        where = scans.scans[0].subject
+        raise InputError(where, unreadable(ready.failures), "scans that can be read", "Restore or remove the file.")
+    return ready.bags()[0]
+
+
+def open_cohort(cohort: str | None, model: TrainedModel, sequences: str | None = None) -> Cohort:
+    """The cohort of a folder or table, without the patients who cannot be read; None simulates a few patients.
+
+    It is read in the model's stages and sequences, or the sequences that are named.
+    """
+    if not cohort:
+        return cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # problems of other patients do not concern this one
+        return cirrnb.read_cohort(cohort, on_problem="skip", **model.vocabulary(sequences))
+
+
+def unreadable(failures: pd.DataFrame) -> str:
+    """What is wrong with a patient's scans, without the names of files, which may be a person's."""
+    return "; ".join(f"{row.sequence}: {str(row.reason).partition(': ')[2]}" for row in failures.itertuples())
+
+
+def identity(model: TrainedModel, bag: Bag, simulated: bool, plugins: Mapping[str, str] | None = None) -> str:
+    """SHA-256 over model, plug-ins (None: all that are loaded), and what a page shows of a patient: scans, what checks
+    made of them, age, sex, stage."""
+    scans = {name: scan.folder.name for name, scan in bag.scans.items()}
+    used = sorted((loaded_plugins() if plugins is None else plugins).items())
+    known = [bag.subject, bag.stage, bag.age, bag.sex]
+    status, reasons = status_of_scans([scan.scan for scan in bag.scans.values()])
+    parts = [model.fingerprint, *known, bag.sequences, scans, simulated, used, status, reasons_text(reasons)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def measurements_of(bag: Bag) -> dict[str, tuple[Measurement, ...]]:
+    """Sequence -> what was measured on that scan; what needs other organs is told only where they are segmented."""
+    return {
+        name: tuple(one for one in biomarkers_or_reasons(prepared.scan) if one.note != NO_ORGANS)
+        for name, prepared in bag.scans.items()
+    }
+
+
+def map_verdict(table: pd.DataFrame) -> str:
+    """In which of deletion and insertion a map beats all its control maps: both, deletion, insertion, neither, or
+    undefined. `table` as `faithfulness` returns it."""
+    passed = []
+    for row in table[table["measure"].isin(("deletion", "insertion"))].to_dict("records"):
+        if pd.isna(row["value"]):
+            return "undefined"
+        sign = 1.0 if row["better"] == "higher" else -1.0
+        controls = [sign * row[name] for name in ("random", "shifted", "edges") if pd.notna(row.get(name))]
+        if controls and sign * row["value"] > max(controls):
+            passed.append(str(row["measure"]))
+    return "both" if len(passed) == 2 else passed[0] if passed else "neither"
+
+
+def expected_stage(probabilities: Mapping[str, float]) -> float:
+    """The stage to be expected: 0 for surely the first, and so on."""
+    return float(sum(place * chance for place, chance in enumerate(probabilities.values())))
+
+
+def _expected_stages(answers: pd.DataFrame | None) -> dict[str, tuple[float, ...]] | None:
+    if answers is None or answers.empty:
+        return None
+    stages = [str(name) for name in answers if name != "stage"]
+    severity = answers[stages].to_numpy(dtype=float) @ np.arange(len(stages))
+    return {stage: tuple(np.sort(severity[answers["stage"] == stage]).tolist()) for stage in stages}
+
+
+def _compared(model: ReportModel, prediction: Prediction, bag: Bag) -> TrainingComparison:
+    used = {name: bag.scans[name] for name in prediction.sequence_weights}
+    distances = model.model.familiarity.distances(used) if model.model.familiarity else {}
+    return TrainingComparison(expected_stage(prediction.probabilities), model.others, model.how, dict(distances))
+
+
+def _scan_facts(name: str, bag: Bag) -> ScanFacts:
+    prepared = bag.scans.get(name)
+    if prepared is None:
+        return ScanFacts(name)
+    source = prepared.source_grid
+    return ScanFacts(name, tuple(source.shape), prepared.grid.shape[0], max(source.spacing), prepared.mask is not None)
+
+
+def _reasons(explanation: Explanation) -> Reasons:
+    return Reasons(
+        method=explanation.method,
+        label=explanation.label,
+        target=explanation.target,
+        colours=colours(explanation),
+        score=explanation.score,
+        shares=SequenceShares(dict(explanation.shares.sequences), explanation.shares.nothing),
+        relative_delta=explanation.relative_delta,
+        notes=explanation.notes,
+    )
+
+
+def _map_tests(table: pd.DataFrame) -> Iterable[MapTest]:
+    plain = table.astype(object).where(table.notna(), None)
+    return (MapTest(**{str(name): value for name, value in row.items()}) for row in plain.to_dict("records"))
+
+
+def remove_maps(folder: Path) -> None:
+    """Remove maps that `Explanation.to_nifti` left in a folder: they may be of an older scan or another method.
+
+    Scans and masks stay, whoever made them.
+    """
+    for path in folder.glob("*.nii.gz"):
+        if _MAP.match(description_of(path) or ""):
+            path.unlink()
+
+
+_MAP = re.compile(r"[a-z0-9_]+: ")
+"""How `Explanation.to_nifti` describes a map: its method, then its target. No mask is described like that."""
+
+
+def _write_overlays(explanation: Explanation, folder: Path | str | None) -> list[str]:
+    if folder is None:
+        return []
+    remove_maps(Path(folder))
+    return [path.name for path in explanation.to_nifti(folder)]

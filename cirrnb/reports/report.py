@@ -1,0 +1,190 @@
+"""`make_report`: one call from a cohort to a folder of pages, whatever happens on the way."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cirrnb.data import faults
+from cirrnb.data.faults import without_folders, without_names
+from cirrnb.data.locking import locked
+from cirrnb.data.names import file_stem
+from cirrnb.data.plugins import load_plugins
+from cirrnb.data.prepared import Bag
+from cirrnb.data.scan import Cohort
+from cirrnb.data.writing import write_whole
+from cirrnb.model.provenance import now
+from cirrnb.reports.compute import ReportModel, ReportSettings, identity
+from cirrnb.reports.folder import LINKS, ReportFolder
+from cirrnb.reports.outcome import Outcome
+from cirrnb.reports.patients import TRIES, Failure, choose, make_ready, read_people
+from cirrnb.reports.pool import PageJob, PageOutcome, make_pages
+from cirrnb.reports.request import ProgressLog, ReportRequest
+
+ALL_MADE, SOME_FAILED, NONE_MADE = 0, 3, 4
+"""Exit codes."""
+
+
+@dataclass(frozen=True)
+class CohortReport:
+    """How a report ended: pages made, failures, and the word by which the folder belongs to this run."""
+
+    made: int
+    failed: int
+    claim: str
+
+    @property
+    def exit_code(self) -> int:
+        """0 all made, 3 some failed, 4 none made."""
+        return ALL_MADE if not self.failed else SOME_FAILED if self.made else NONE_MADE
+
+
+def make_report(request: ReportRequest, progress: ProgressLog | None = None) -> CohortReport:
+    """Make the report that is asked for.
+
+    One patient's failure is recorded, tried once more at the end, and does not stop the others. Unchanged pages are
+    reused; an interrupted run resumes.
+
+    Raises
+    ------
+    InputError, InputErrors
+        If the cohort or the model cannot be read at all, a patient is not in it, `out` is no report, or another run is
+        at work in it.
+    OSError
+        If the tables themselves cannot be written; those of an earlier run are then complete.
+    """
+    report = ReportFolder(request.out.absolute())
+    report.take()
+    with locked(report.path):
+        return _Run(request, report, progress or ProgressLog()).run()
+
+
+class _Run:
+    """One run, from reading to the index; the lock is held."""
+
+    def __init__(self, request: ReportRequest, report: ReportFolder, progress: ProgressLog):
+        self.request, self.report, self.progress = request, report, progress
+        self.started, self.claim = now(), uuid.uuid4().hex
+        self.plugins: dict[str, str] = {}
+
+    def run(self) -> CohortReport:
+        request, report = self.request, self.report
+        write_whole(report.claim, self.claim)
+        report.prepare()
+        loaded = load_plugins(request.plugin)
+        self.plugins = {Path(file).name: loaded[Path(file).name] for file in request.plugin}
+        model = ReportModel.load(request.model)
+        people, failures = read_people(request.cohort, model.model, request.sequences)
+        asked = choose(people, failures, request.patients)
+        if request.fresh:
+            report.forget()
+        elsewhere = [] if not request.patients else self._others(people, {*asked, *failures})
+        folder = request.prepared or Path("prepared") / people.name
+        name = model.model.name
+        words = f"{len(asked)} patients of {people.name}, model {name}"
+        self.progress.event("started", words, patients=len(asked), cohort=people.name, model=name)
+        subjects = [*asked, *elsewhere]
+        ready = make_ready(people, subjects, folder, model.model.preparation, request.jobs, force=request.force)
+        failures |= {subject: failure for subject, failure in ready.failures.items() if subject in asked}
+        for failure in failures.values():
+            self._tell_failure(failure)
+        jobs = {subject: self._job(bag, model, people, folder) for subject, bag in ready.bags.items()}
+        todo = {subject: job for subject, job in jobs.items() if subject in asked or job.record() is not None}
+        made = self._make_pages(todo, failures)
+        reported = {subject: ready.bags[subject] for subject in made}
+        Outcome(request, made, failures).write(report, model, people, reported, self.started)
+        ended = CohortReport(len(made), len(failures), self.claim)
+        words = f"{ended.made} pages, {ended.failed} failures: {report.path.name}/index.html"
+        self.progress.event("finished", words, made=ended.made, failed=ended.failed, exit_code=ended.exit_code)
+        return ended
+
+    def _others(self, people: Cohort, asked: set[str]) -> list[str]:
+        """Patients of the cohort that were not asked for and have a page already."""
+        subjects = dict.fromkeys(scan.subject for scan in people.scans)
+        return [subject for subject in subjects if subject not in asked and self.report.known(file_stem(subject))]
+
+    def _job(self, bag: Bag, model: ReportModel, people: Cohort, prepared: Path) -> PageJob:
+        request, name = self.request, file_stem(bag.subject)
+        overlays = self.report.overlays / name
+        places = {
+            "run": request.model if request.model == "shipped" else str(Path(request.model).absolute()),
+            "cohort": str(request.cohort.absolute()),
+            "prepared": str(prepared.absolute()),
+            "explanations": str(request.explanations.absolute()),
+            "overlays": str(overlays),
+        }
+        files = [overlays / f"{file_stem(bag.subject, one, request.method)}.nii.gz" for one in bag.scans]
+        return PageJob(
+            subject=bag.subject,
+            page=self.report.patients / f"{name}.html",
+            identity=identity(model.model, bag, people.simulated, self.plugins),
+            places=places,
+            leaves=tuple(files[:1]),
+            settings=ReportSettings(method=request.method),
+            links=tuple((f"../{target}", words) for target, words in LINKS),
+            claim=(self.report.path, self.claim),
+            sequences=request.sequences,
+            plugin=tuple(str(Path(file).absolute()) for file in request.plugin),
+            force=request.force,
+        )
+
+    def _make_pages(self, todo: Mapping[str, PageJob], failures: dict[str, Failure]) -> dict[str, PageOutcome]:
+        """Make the pages; those that failed once more. Fills in `failures`."""
+        made: dict[str, PageOutcome] = {}
+        remaining = list(todo)
+        for attempt in range(1, TRIES + 1):
+            log = _PatientLog(self.progress, len(remaining), attempt)
+            jobs = [todo[subject] for subject in remaining]
+            outcomes = make_pages(jobs, self.request.jobs, self.request.cluster, self.request.limit, log.ended)
+            tried = dict(zip(remaining, outcomes, strict=True))
+            # Looked at again, since whoever still was at work in the folder may have replaced something.
+            made |= {
+                subject: outcome
+                for subject, outcome in tried.items()
+                if outcome.state != "failed" and todo[subject].record() is not None
+            }
+            remaining = [subject for subject in remaining if subject not in made]
+            for subject in remaining:
+                outcome = tried[subject]
+                kind, reason = (
+                    (outcome.kind, outcome.reason) if outcome.reason else (faults.CHANGED, "its page is gone")
+                )
+                said = reason.partition(": ")[2] or reason
+                trace = without_folders(outcome.trace.replace(said, without_names(said)))
+                failures[subject] = Failure(subject, kind, without_names(reason), attempt, trace)
+            remaining = [subject for subject in remaining if failures[subject].kind != faults.REFUSED]
+            if not remaining:
+                break
+        for subject in made:
+            failures.pop(subject, None)
+        return {subject: made[subject] for subject in todo if subject in made}
+
+    def _tell_failure(self, failure: Failure) -> None:
+        words = f"{failure.subject or 'a row of the cohort'}: failed ({failure.kind}): {failure.reason}"
+        facts = {"subject": failure.subject, "state": "failed", "kind": failure.kind, "reason": failure.reason}
+        self.progress.event("patient", words, **facts, **{"try": failure.tries})
+
+
+class _PatientLog:
+    """A line for each patient as the page is made or fails, with how many are done of how many."""
+
+    def __init__(self, progress: ProgressLog, total: int, attempt: int):
+        self._progress, self._total, self._attempt, self._done = progress, total, attempt, 0
+
+    def ended(self, outcome: PageOutcome) -> None:
+        self._done += 1
+        subject, count = outcome.job.subject, f"{self._done}/{self._total}"
+        facts = {"subject": subject, "state": outcome.state, "seconds": round(outcome.seconds, 1)}
+        facts |= {"try": self._attempt, "done": self._done, "of": self._total}
+        if outcome.state == "failed":
+            reason = without_names(outcome.reason)
+            words = f"{count} {subject}: failed after {outcome.seconds:.0f} s ({outcome.kind}): {reason}"
+            self._progress.event("patient", words, **facts, kind=outcome.kind, reason=reason)
+            return
+        summary = outcome.summary or {}
+        stage = summary.get("predicted")
+        how = "unchanged" if outcome.state == "kept" else f"done in {outcome.seconds:.0f} s"
+        words = f"{count} {subject}: {how}, {stage}"
+        self._progress.event("patient", words, **facts, predicted=stage, flags=summary.get("flags"))

@@ -1,0 +1,103 @@
+"""`cirrnb report`: its options. Nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+NOTEBOOK = Path("08_cohort_report")
+TRIES = 2
+"""How often the notebook is run whose kernel dies."""
+
+
+def report(
+    cohort: Annotated[Path, typer.Argument(help="Folder in the published layout, or a CSV table of scans.")],
+    model: Annotated[str, typer.Option(help="Folder of a trained stager, or the model of the package.")] = "shipped",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the report.")] = Path("reports/nightly"),
+    patients: Annotated[
+        list[str] | None, typer.Option("--patients", metavar="NAME", help="Only this one (cirrhotic/12); repeatable.")
+    ] = None,
+    prepared: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Prepared scans. [default: prepared/ and the cohort's name]")
+    ] = None,
+    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Where maps are kept.")] = Path("explanations"),
+    method: Annotated[str, typer.Option(help="How the maps are made.")] = "grad_cam",
+    sequences: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: the model's]")
+    ] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Patients at a time. [default: one a processor]")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="tcp://...", help="Dask scheduler whose workers make the pages.")
+    ] = None,
+    limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long one patient may take.")] = 1800,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make every page anew.")] = False,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="No page needs a file beside it; that of the cohort is 5 MB larger.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Stage patients whose scans a check refuses; they are doubtful.")
+    ] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Tell what happens as JSON, an object a line.")] = False,
+) -> None:
+    """Report every patient of a cohort: a page each, an index, tables. Goes on where an earlier run stopped.
+
+    Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
+    """
+    from cirrnb.run.home import require_home
+
+    require_home()
+    given = {
+        "cohort": str(cohort),
+        "run": model,
+        "report": str(out),
+        "patients": [name for text in patients or [] for name in text.split(",") if name],
+        "prepared": prepared and str(prepared),
+        "explanations": str(explanations),
+        "method": method,
+        "sequences": sequences,
+        "plugin": ",".join(str(file) for file in plugin or []) or None,
+        "jobs": jobs,
+        "cluster": cluster,
+        "limit": limit,
+        "fresh": fresh,
+        "force": force,
+        "json_lines": json_lines,
+    }
+    raise typer.Exit(run_report(given, out, single_file=single_file))
+
+
+def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = False) -> int:
+    """Execute the notebook of a report and write its page into the report's folder; the exit code.
+
+    A notebook whose kernel dies is run again: what is done already is kept. Raises as `run_notebook`.
+    """
+    import nbformat
+
+    from cirrnb.data import faults
+    from cirrnb.data.scratch import scratch_folder
+    from cirrnb.reports.folder import COHORT_PAGE, LINKS, holds_claim
+    from cirrnb.run.cells import summary_of
+    from cirrnb.run.execution import NotebookError, run_notebook
+    from cirrnb.run.publish import publish
+    from cirrnb.view.page import Place
+
+    with scratch_folder() as private:
+        executed = private / f"{NOTEBOOK.stem}.ipynb"
+        for attempt in range(TRIES):
+            try:
+                run_notebook(NOTEBOOK, executed, parameters, echo=sys.stdout)
+                break
+            except NotebookError as error:
+                if error.kind != faults.KERNEL or attempt == TRIES - 1:
+                    error.kept = None  # its folder goes
+                    raise
+        summary = summary_of(nbformat.read(executed, as_version=4)) or {}
+        if summary["made"] and holds_claim(out, summary["claim"]):
+            publish(executed, place=Place(LINKS, single_file=single_file), out=out / COHORT_PAGE)
+    return int(summary["exit_code"])
