@@ -69,6 +69,7 @@ def test_no_room_hides_a_verb() -> None:
         import_module(module.name)
     verbs = [name for name in cirrnb.__all__ if not name.startswith("_")]
     assert set(verbs) == {
+        "Model",
         "read_cohort",
         "simulate_cohort",
         "prepare",

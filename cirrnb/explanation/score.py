@@ -121,6 +121,8 @@ class PatientScore(nn.Module):
 
     def _embed(self, batch: Batch) -> list[torch.Tensor]:
         """For each stager, embeddings (slices, width) without gradients, from encoders made quicker for it."""
+        if not all(isinstance(one, Stager) for one in self.members):  # a network of one's own, which only embeds
+            return [one.embed(batch, self.chunk) for one in self.members]
         if not self._quick:
             # Two slices show whether an encoder made quicker still says the same.
             few = slice(len(self.batch.sequence) // 2, len(self.batch.sequence) // 2 + 2)
