@@ -43,6 +43,8 @@ def main() -> None:
     traceback as well.
     """
     raise_on_signals()
+    for name in [name for name in os.environ if name.startswith("TQDM_") and name != "TQDM_DISABLE"]:
+        del os.environ[name]  # progress bars take their settings from us; a stray one would end the command
     try:
         require_text(sys.argv[1:])
         app(prog_name="cirrnb")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -176,3 +177,15 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(KeyError):
         cli.main()
+
+
+def test_a_stray_setting_of_progress_bars_ends_no_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "simulate", "made", "--patients", "1", "--scale", "tiny"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "TQDM_MININTERVAL": "abc", "TQDM_NCOLS": "x"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -189,3 +190,21 @@ def test_a_name_that_some_file_systems_do_not_tell_apart_is_taken(first: str, se
     import_dicom(tmp_path / "one", tmp_path / "own", name=first)
     with pytest.raises(InputError, match="this name already"):
         import_dicom(tmp_path / "two", tmp_path / "own", name=second)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [{"spacing": (1e10, 1e10)}, {"apart": 5000.0}, {"origin": (1e8, 0.0, 0.0)}],
+    ids=["voxels", "slices apart", "origin"],
+)
+def test_a_geometry_that_no_patient_has_is_refused_in_the_listing(tmp_path: Path, geometry: dict[str, Any]) -> None:
+    write_series(tmp_path / "dicom", T1, number=3)
+    write_series(tmp_path / "dicom" / "odd", T2, number=5, **geometry)
+    fault_beside_a_sound_series(tmp_path / "dicom")
+
+
+@pytest.mark.parametrize("frames", [-1, -2147483648])
+def test_fewer_than_no_frames_are_damage(tmp_path: Path, frames: int) -> None:
+    paths = write_series(tmp_path / "dicom", T1, number=3)
+    changed(paths, lambda data: setattr(data, "NumberOfFrames", frames), (0,))
+    assert [read_instance(path) for path in paths].count("damaged DICOM") == 1

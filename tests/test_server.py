@@ -180,6 +180,12 @@ def test_what_no_handler_serves_is_guarded_too(site: Site, path: str) -> None:
     assert status == 403 and headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize("path", ["/logout", "/login"])
+def test_nobody_logs_in_or_out(site: Site, path: str) -> None:
+    status, headers, _ = site.ask(path, {"Cookie": site.cookie})
+    assert status in (302, 404) and headers.get("Location", "/").startswith("/")
+
+
 @pytest.mark.parametrize("path", ["/voila/files/nothing", "/voila/static/nothing", f"/api/kernels/{KERNEL}", "/a/b"])
 def test_an_error_loads_nothing(site: Site, path: str) -> None:
     _, headers, text = site.ask(path, {"Cookie": site.cookie})

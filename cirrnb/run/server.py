@@ -151,7 +151,9 @@ class Server(Voila):
         return {**settings, **quiet, "cirrnb_token": self.token_value, "cirrnb_port": self.port}
 
     def init_handlers(self) -> list[Any]:
-        return [(pattern, _guarded(handler), *rest) for pattern, handler, *rest in super().init_handlers()]
+        # Nobody logs in or out here: the token is all.
+        needed = [one for one in super().init_handlers() if not one[1].__name__.startswith(("Login", "Logout"))]
+        return [(pattern, _guarded(handler), *rest) for pattern, handler, *rest in needed]
 
     def launch_browser(self) -> None:
         """Open the page by way of a private file, since a browser's command line could be read by other accounts."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cirrnb.data.bounds import implausible
+
 if TYPE_CHECKING:
     from cirrnb.data.dicom.series import Series
 
@@ -161,7 +163,17 @@ def _gap(series: Series) -> tuple[str, str] | None:
     return said + told, "Copy or export the whole series again; a volume with a hole would be wrong in every mm."
 
 
+def _no_patient(series: Series) -> tuple[str, str] | None:
+    """A geometry that no scan of a patient has, as `cirrnb.data.bounds.implausible` judges it in every file."""
+    try:
+        grid = series.grid
+    except ValueError as error:
+        return f"a geometry that cannot be ({error})", _ACQUIRED
+    found = implausible(grid) if grid is not None else None
+    return (found, _ACQUIRED) if found else None
+
+
 _CHECKS = (
     *(_truncated, _colours, _packed, _shared_names, _unplaced, _impossible, _several_directions, _several_spacings),
-    *(_several_places, _several_sizes, _few, _stacked, _gap),
+    *(_several_places, _several_sizes, _few, _stacked, _gap, _no_patient),
 )

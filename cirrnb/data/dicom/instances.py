@@ -192,6 +192,8 @@ def _reduced(path: Path, dataset: Dataset, begin: int) -> Instance | str:
         return "damaged DICOM"
     if not tags.get("Rows") or not tags.get("Columns"):
         return "DICOM without a picture"
+    if min(int(tags["Rows"]), int(tags["Columns"]), int(tags.get("NumberOfFrames") or 1)) < 1:
+        return "damaged DICOM"
     shared: dict[str, Any] = {}
     for group in dataset.get(_GROUPS[0]) or []:
         shared |= _flat(group)
