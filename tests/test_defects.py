@@ -54,7 +54,6 @@ DEFECTS = (AttributeError("a defect"), NameError("a defect"), TypeError("a defec
 def test_what_files_and_values_cause_is_told_and_a_defect_is_raised(
     module: Any, name: str, do: Callable, expected: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notebooks, "_end_with_caller", lambda: None)
     for error in (*expected, *DEFECTS):
 
         def fail(*_: Any, error: Exception = error, **__: Any) -> None:

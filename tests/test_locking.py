@@ -17,6 +17,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.locking import at_work, claimed, is_held, locked
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.segmentation.cohort import add_masks
 
 
@@ -60,7 +61,7 @@ def _download(out: Path) -> None:
 
 
 def _train(out: Path) -> None:
-    cirrnb.train(SimpleNamespace(settings=PreparationSettings(), bags=list), out)  # type: ignore[arg-type]
+    cirrnb.train(SimpleNamespace(settings=PreparationSettings(), bags=list, stages=CIRRHOSIS), out)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("how", "command"), [("claimed", _segment), ("locked", _download), ("claimed", _train)])

@@ -25,6 +25,7 @@ NOTEBOOKS: dict[str, tuple[list[str], int]] = {
     "05_faithfulness": (["-p", "methods", "grad_cam", *STEPS], 0),
     "06_explore": ([], 0),
     "07_patient_report": (STEPS, 0),
+    "08_cohort_report": ([], 0),
 }
 """What each is given beside the cohort, and its exit code: one patient can be shown and staged, but not divided. The
 course takes simulated patients alone."""
