@@ -15,6 +15,7 @@ from cirrnb.cli import app
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.plausibility import doubts
+from cirrnb.data.prepared import PreparationSettings
 from cirrnb.measure.biomarkers.scan import biomarkers
 from cirrnb.segmentation.cohort import add_masks
 from cirrnb.segmentation.segmenter import Segmenter
@@ -188,3 +189,17 @@ def test_one_file_is_segmented_by_its_path(bare: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*_liver.nii.gz"))) == 1
     result = CliRunner().invoke(app, ["segment", str(bare / "nothing.nii.gz"), str(tmp_path)])
     assert result.exit_code == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_scan_that_is_gone_costs_the_others_nothing(bare: Path, tmp_path: Path, workers: int) -> None:
+    rows = (bare / "scans.csv").read_text().splitlines()
+    table = bare / f"one-gone-{workers}.csv"
+    table.write_text("\n".join([*rows[:2], "C,T1W,gone.nii.gz"]))
+    (bare / "gone.nii.gz").write_bytes(b"")
+    cohort = cirrnb.read_cohort(table)
+    (bare / "gone.nii.gz").unlink()
+    settings = PreparationSettings(view="liver")
+    prepared = cirrnb.prepare(cohort, tmp_path / "prepared", settings, workers=workers, progress=False)
+    assert [scan.scan.patient for scan in prepared] == ["A 1"] and prepared.scans[0].mask is not None
+    assert list(prepared.failures["subject"].str.endswith("C")) == [True]

@@ -35,6 +35,8 @@ def test_a_model_is_asked_and_asked_why(
     assert explanation.subject == second and explanation.fingerprint == model.fingerprint
     assert str(model.device) == "cpu"
     with pytest.raises(InputError, match="cirrhotic/nobody"):
+        model.explain(cohort, "cirrhotic/nobody")
+    with pytest.raises(InputError, match="cirrhotic/nobody"):
         model.explain(cirrnb.prepare(cohort, "prepared/few", model.preparation), "cirrhotic/nobody")
 
 

@@ -64,14 +64,18 @@ class Model(TrainedModel):
         Raises InputError if the cohort has no such patient, and as `cirrnb.explain`.
         """
         if isinstance(patients, Cohort):
-            chosen = patients.select(keep=None if subject is None else [subject])
+            known = list(patients.patients.index)
+            subject = subject or known[0]
+            if subject not in known:
+                raise _unknown(subject, known)
+            chosen = patients.select(keep=[subject])
             patients = prepare(chosen, Path("prepared") / patients.name, self.preparation, progress=False)
         if isinstance(patients, Bag):
             return explain(self, patients, *args, **options)
         bags = {bag.subject: bag for bag in patients.bags()}
         wanted = subject or next(iter(bags))
         if wanted not in bags:
-            raise InputError("subject", repr(wanted), f"one of {len(bags)}: {', '.join(list(bags)[:3])}", "Correct it.")
+            raise _unknown(wanted, list(bags))
         return explain(self, bags[wanted], *args, **options)
 
     def save(self, folder: Path | str) -> Path:
@@ -93,3 +97,9 @@ class Model(TrainedModel):
         if len(names) > 1:
             write_whole(folder / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
         return folder
+
+
+def _unknown(subject: str, known: Sequence[str]) -> InputError:
+    return InputError(
+        "subject", repr(subject), f"one of {len(known)}, for example {', '.join(known[:3])}", "Correct it."
+    )

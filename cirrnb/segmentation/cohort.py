@@ -270,11 +270,15 @@ def segment_one(image: Path, out: Path, network: Path | str | None = None) -> di
 
 
 def content_key(image: Path, segmenter: Segmenter) -> str:
-    """SHA-256 of a file's bytes and the segmenter's fingerprint, 64 hex digits."""
+    """SHA-256 of a file and the segmenter's fingerprint, 64 hex digits. Raises InputError for a file that is gone."""
     digest = hashlib.sha256(segmenter.fingerprint.encode())
-    with image.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
+    try:
+        with image.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    except OSError as error:
+        found = f"a file that cannot be read ({error.strerror})"
+        raise InputError(image, found, "a NIfTI file", "Correct the path or restore it.") from error
     return digest.hexdigest()
 
 
