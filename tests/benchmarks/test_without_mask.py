@@ -29,7 +29,7 @@ def test_staging_with_masks_and_without(tmp_path: Path) -> None:
     bare = replace(cohort, scans=tuple(replace(scan, mask=None) for scan in cohort.scans))
     tables = {}
     for name, people in (("with masks", cohort), ("without", bare)):
-        prepared = cirrnb.prepare(people, home / "masks-prepared", model.preparation, progress=False)
+        prepared = cirrnb.prepare(people, home / "masks-prepared", model.preparation, masks="given", progress=False)
         tables[name] = cirrnb.predict(model, prepared)
         result = cirrnb.evaluate(tables[name], split=None)
         columns = ["metric", "value", "low", "high", "chance", "majority", "n"]
