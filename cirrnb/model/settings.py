@@ -11,7 +11,7 @@ from cirrnb.data.bounds import check_flag, check_number
 from cirrnb.data.errors import InputError
 from cirrnb.data.registry import Registry
 from cirrnb.data.scan import T1W_T2W, sequence_names
-from cirrnb.model.network.heads import HEADS, LOSSES
+from cirrnb.model.heads_and_losses import HEADS, LOSSES
 
 _CHOICES: dict[str, tuple[str, ...] | Registry[Any]] = {
     "attention": ("sequence", "shared", "none"),

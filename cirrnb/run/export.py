@@ -19,7 +19,7 @@ from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.nifti.volume import read_mask
 from cirrnb.data.prepared import Bag, PreparedScan
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 from cirrnb.preparation.geometry import Frame
 from cirrnb.view.attribution import drawn
 

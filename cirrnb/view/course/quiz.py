@@ -15,9 +15,9 @@ from IPython.display import HTML, display
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import Bag
 from cirrnb.data.stages import CIRRHOSIS
-from cirrnb.explanation.twins import SimulatedTruth
+from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.trained import TrainedModel
+from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.course.asked import ModelAnswers
 from cirrnb.view.course.form import AnswerForm
 from cirrnb.view.course.progress import Progress

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cirrnb.data.prepared import Bag, PreparedScan
 from cirrnb.data.scan import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.explanation.truth import FLESH
+from cirrnb.explanation.localisation import FLESH
 from cirrnb.view.attribution import drawn
 
 BRIGHTEST = 99.95
