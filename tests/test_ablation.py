@@ -13,10 +13,11 @@ from prediction_tables import table as prediction_table
 from toy_patients import toy_cohort
 
 import cirrnb
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.scan import T1W_T2W, Cohort
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.scan import Cohort
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.run import ablation
 from cirrnb.run.ablation import ARCHITECTURES, BASELINE, ENTRIES, Sweep, choose

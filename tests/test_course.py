@@ -11,7 +11,7 @@ import pytest
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix
 from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
 from cirrnb.explanation.twins import SimulatedTruth
