@@ -19,7 +19,7 @@ from cirrnb.data.errors import InputError, InputErrors, Remarks
 from cirrnb.data.layouts.folder import NIFTI, read_folder
 from cirrnb.data.prepared import Bag, PreparationSettings
 from cirrnb.data.scan import T1W_T2W, Cohort, Scan
-from cirrnb.view.explorer.canvas import asset
+from cirrnb.view.page import asset
 
 LARGEST = 200 * 10**6
 """Bytes that a dropped file may have."""
@@ -42,8 +42,8 @@ class Dropped:
 class Receiver(anywidget.AnyWidget):
     """The place for dropping; `received` and `refused` are called with what came and with why something did not."""
 
-    _esm = asset("dropping.js")
-    _css = asset("dropping.css")
+    _esm = asset("cirrnb.explorer", "upload.js")
+    _css = asset("cirrnb.explorer", "upload.css")
 
     def __init__(self, received: Callable[[Dropped], None], refused: Callable[[str], None]):
         super().__init__()
