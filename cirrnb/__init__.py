@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from cirrnb.explanation.explain import explain
     from cirrnb.explanation.faithfulness import faithfulness
     from cirrnb.explanation.model import Model
+    from cirrnb.explorer.explorer import SliceExplorer
     from cirrnb.model.crossvalidation import cross_validate
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
     from cirrnb.preparation.cohort import prepare
     from cirrnb.simulation.cohort import simulate_cohort
-    from cirrnb.view.explorer.browser import slice_browser
-    from cirrnb.view.explorer.explorer import SliceExplorer
+    from cirrnb.viewer.slice_browser import slice_browser
 
 _WHERE = {
     "read_cohort": "cirrnb.data.cohort_reading",
@@ -34,8 +34,8 @@ _WHERE = {
     "evaluate": "cirrnb.evaluation.evaluation",
     "explain": "cirrnb.explanation.explain",
     "faithfulness": "cirrnb.explanation.faithfulness",
-    "slice_browser": "cirrnb.view.explorer.browser",
-    "SliceExplorer": "cirrnb.view.explorer.explorer",
+    "slice_browser": "cirrnb.viewer.slice_browser",
+    "SliceExplorer": "cirrnb.explorer.explorer",
     "Model": "cirrnb.explanation.model",
 }
 

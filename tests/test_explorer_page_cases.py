@@ -19,7 +19,7 @@ from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Scan
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.view.explorer.browser import slice_browser
+from cirrnb.viewer.slice_browser import slice_browser
 
 pytestmark = pytest.mark.browser
 

@@ -47,7 +47,7 @@ from cirrnb.view import calibration as certainty
 from cirrnb.view import cohort as cohort_figures
 from cirrnb.view import evaluation as figures
 from cirrnb.view.attribution import share_profile
-from cirrnb.view.explorer.words import answer_html, target_words
+from cirrnb.view.sentences import answer_html, target_words
 
 FIBROSIS = ("F0", "F1", "F2", "F3", "F4")
 CLASSES = ("compensated", "decompensated")

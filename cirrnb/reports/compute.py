@@ -37,7 +37,7 @@ from cirrnb.reports.patient_report import (
     TrainingComparison,
 )
 from cirrnb.view.attribution import colours
-from cirrnb.view.explorer.browser import slice_content
+from cirrnb.viewer.slice_browser import slice_content
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from cirrnb.data.layouts.folder import NIFTI, read_folder
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import T1W_T2W
-from cirrnb.view.explorer.canvas import asset
+from cirrnb.view.page import asset
 
 LARGEST = 200 * 10**6
 """Bytes that a dropped file may have."""
@@ -44,8 +44,8 @@ class Dropped:
 class Receiver(anywidget.AnyWidget):
     """The place for dropping; `received` and `refused` are called with what came and with why something did not."""
 
-    _esm = asset("dropping.js")
-    _css = asset("dropping.css")
+    _esm = asset("cirrnb.explorer", "upload.js")
+    _css = asset("cirrnb.explorer", "upload.css")
 
     def __init__(self, received: Callable[[Dropped], None], refused: Callable[[str], None]):
         super().__init__()

@@ -2,7 +2,7 @@
 //
 // createViewer(root, hooks) builds it inside an element. It is given a case (the pictures, 8 bits a pixel), an overlay
 // (a map, 8 bits a pixel) and where to go; it tells `hooks.onPlace` where the reader went. Pictures
-// leave `hooks.beside` pixels of the window's height to what stands above and below them. `places`, `painting`, `hands`
+// leave `hooks.beside` pixels of the window's height to what stands above and below them. `geometry`, `painting`, `input`
 // and `controls` come before this file in one script.
 
 const LOWEST = 320; // pixels that a picture is high at least, however low the window

@@ -9,10 +9,11 @@ import ipywidgets as widgets
 
 from cirrnb.explanation.methods import method_named, methods
 from cirrnb.explanation.score import targets
+from cirrnb.explorer.charts import SliceChart
 from cirrnb.model.network.stager import Stager
-from cirrnb.view.explorer import words
-from cirrnb.view.explorer.canvas import SliceCanvas, asset
-from cirrnb.view.explorer.charts import SliceChart
+from cirrnb.view import sentences
+from cirrnb.view.page import asset
+from cirrnb.viewer.widget import SliceCanvas
 
 FIRST = "integrated_gradients"
 OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "occlusion", "deep_lift")
@@ -58,7 +59,7 @@ class Panel(widgets.VBox):
         # Brief answer and progress stand in the row of the button: what lies below does not jump when they come.
         top = widgets.HBox([self.case, self.reveal, self.always, self.brief, self.waiting], layout=_row())
         top.add_class("cn-top")
-        style = widgets.HTML(f"<style>{asset('explorer.css')}</style>")
+        style = widgets.HTML(f"<style>{asset('cirrnb.explorer', 'explorer.css')}</style>")
         places = {"pictures": self.canvas, "hint": self.hint, **self.behind, "own": self.own}
         for name, one in places.items():
             one.add_class(f"cn-at-{name}")
@@ -71,7 +72,7 @@ class Panel(widgets.VBox):
         known = {method_named(name).label: name for name in OFFERED if name in methods()}
         known |= {how.label: name for name, how in methods().items() if name not in known.values()}
         self.method = widgets.Dropdown(options=list(known.items()), value=method, description="Map")
-        scores = [(words.target_words(one, stager.stages), one) for one in targets(stager.head, stager.stages)]
+        scores = [(sentences.target_words(one, stager.stages), one) for one in targets(stager.head, stager.stages)]
         wide = {"width": "400px"}
         self.target = widgets.Dropdown(options=scores, value=target, description="Speaks for", layout=wide)
         numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.scales + 1)]

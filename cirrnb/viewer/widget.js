@@ -59,8 +59,8 @@ function render({ model, el }) {
     used = self;
     ask({ kind: "used", window: self });
   };
-  const hands = ["pointerdown", "keydown"];
-  for (const kind of hands) document.addEventListener(kind, use, true);
+  const gestures = ["pointerdown", "keydown"];
+  for (const kind of gestures) document.addEventListener(kind, use, true);
 
   const receive = (content, buffers) => {
     heard();
@@ -83,7 +83,7 @@ function render({ model, el }) {
   return () => {
     clearTimeout(waiting);
     clearTimeout(later);
-    for (const kind of hands) document.removeEventListener(kind, use, true);
+    for (const kind of gestures) document.removeEventListener(kind, use, true);
     model.off("msg:custom", receive);
     viewer.destroy();
   };

@@ -1,4 +1,4 @@
-// What hands do on a pane: wheel, drag, fingers and keys. What comes of it is the viewer's `acts`.
+// Input on a pane: wheel, drag, touch and keys, passed to the viewer as `acts`.
 
 function listen(pane, acts) {
   const { box } = pane;

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import Any
 
 import anywidget
 import traitlets
 
-
-def asset(name: str) -> str:
-    """A file of the course as text."""
-    return files("cirrnb.view.course").joinpath(name).read_text(encoding="utf-8")
+from cirrnb.view.page import asset
 
 
 class AnswerForm(anywidget.AnyWidget):
@@ -22,8 +18,8 @@ class AnswerForm(anywidget.AnyWidget):
     place that the reader chose to go back to. HTML that is handed in is shown as it is: escape what is not one's own.
     """
 
-    _esm = asset("form.js")
-    _css = asset("course.css")
+    _esm = asset("cirrnb.course", "form.js")
+    _css = asset("cirrnb.course", "course.css")
     task = traitlets.Dict({}).tag(sync=True)
     reply = traitlets.Dict({}).tag(sync=True)
 

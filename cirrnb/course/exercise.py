@@ -6,9 +6,9 @@ from html import escape
 
 from IPython.display import display
 
-from cirrnb.view.course.form import AnswerForm
-from cirrnb.view.course.progress import Progress
-from cirrnb.view.course.question import Choice, Judged, Question
+from cirrnb.course.form import AnswerForm
+from cirrnb.course.progress import Progress
+from cirrnb.course.question import Choice, Judged, Question
 
 
 class Exercise(AnswerForm):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 import cirrnb
+from cirrnb.benchmark.ablation import ARCHITECTURES, BASELINE, Entry, Sweep
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
 from cirrnb.data.sequences import T1W_T2W
@@ -18,7 +19,6 @@ from cirrnb.evaluation.seeds import spread
 from cirrnb.model.checkpoint import load_stager
 from cirrnb.model.folds import mean_of
 from cirrnb.model.results import read_history, read_predictions
-from cirrnb.run.ablation import ARCHITECTURES, BASELINE, Entry, Sweep
 from cirrnb.view.forest import words
 
 Answers = dict[str, list[pd.DataFrame]]

@@ -12,22 +12,22 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import HTML, display
 
+from cirrnb.course.asked import ModelAnswers
+from cirrnb.course.form import AnswerForm
+from cirrnb.course.progress import Progress
+from cirrnb.course.result import result_html
+from cirrnb.course.words import feedback_html
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.trained import TrainedModel
-from cirrnb.view.course.asked import ModelAnswers
-from cirrnb.view.course.form import AnswerForm
-from cirrnb.view.course.progress import Progress
-from cirrnb.view.course.result import result_html
-from cirrnb.view.course.words import feedback_html
-from cirrnb.view.explorer.browser import SliceBrowser, slice_browser
-from cirrnb.view.explorer.canvas import SliceCanvas
-from cirrnb.view.explorer.pictures import panes
-from cirrnb.view.explorer.work import Reported
 from cirrnb.view.signs import LABELS
+from cirrnb.viewer.background import Reported
+from cirrnb.viewer.panes import panes
+from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
+from cirrnb.viewer.widget import SliceCanvas
 
 PROMPT = (
     "<p>Scroll through both sequences, look for the signs, then say what stage a radiologist would have given. There "

@@ -20,10 +20,11 @@ from PIL import Image
 from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.bag import Bag
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.view.explorer.canvas import asset, viewer_script
-from cirrnb.view.explorer.pictures import Pane, overlay_values, overlay_words, panes
+from cirrnb.view.page import asset
 from cirrnb.view.piece import FIGURE_OPENS
 from cirrnb.view.signs import LABELS
+from cirrnb.viewer.panes import Pane, overlay_values, overlay_words, panes
+from cirrnb.viewer.widget import viewer_script
 
 QUALITIES = ((80, 90), (60, 80), (40, 60), (25, 40))
 """WebP quality of slices and of maps, the best first: a page takes the first at which it is small enough."""
@@ -127,10 +128,10 @@ def browser_html(content: Mapping[str, Any], title: str) -> str:
     data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c").replace("&", "\\u0026")
     return (
         f'{FIGURE_OPENS} style="margin:0" aria-label="{escape(title)}">'
-        f"<style>{asset('viewer.css')}</style>"
+        f"<style>{asset('cirrnb.viewer', 'viewer.css')}</style>"
         f'<div id="{name}"></div><noscript>Scrolling needs JavaScript.</noscript>'
         f'<script type="application/json" id="{name}-data">{data}</script>'
-        f"<script>(() => {{\n{viewer_script()}\n{asset('unpack.js')}\n"
+        f"<script>(() => {{\n{viewer_script()}\n{asset('cirrnb.viewer', 'unpack.js')}\n"
         f"unpack({json.dumps(name)});\n}})();</script></figure>"
     )
 

@@ -36,7 +36,7 @@ def two_scanners(bag: Bag, truth: SimulatedTruth) -> go.Figure:
 
 def recorded() -> pd.DataFrame:
     """The measured scores: model, subject, stage, A and B (log-odds for severity on each scanner)."""
-    with files("cirrnb.view.course").joinpath(RECORDED).open(encoding="utf-8") as file:
+    with files("cirrnb.course").joinpath(RECORDED).open(encoding="utf-8") as file:
         return pd.read_csv(file, comment="#")
 
 

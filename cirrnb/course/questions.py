@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cirrnb.view.course.question import Choice, Number, Option, Question
+from cirrnb.course.question import Choice, Number, Option, Question
 
 _SEQUENCE = Choice(
     "sequence",

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import Any
 
 import anywidget
 from numpy.typing import NDArray
 
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.view.explorer.pictures import Pane, overlay_values, overlay_words
-
-
-def asset(name: str) -> str:
-    """A file of the viewer as text."""
-    return files("cirrnb.view.explorer").joinpath(name).read_text(encoding="utf-8")
+from cirrnb.view.page import asset
+from cirrnb.viewer.panes import Pane, overlay_values, overlay_words
 
 
 def viewer_script() -> str:
     """`createViewer` and all that it needs, in one scope: the widget and the pages of reports share it."""
-    return "\n".join(asset(f"{name}.js") for name in ("places", "painting", "hands", "controls", "viewer"))
+    return "\n".join(
+        asset("cirrnb.viewer", f"{name}.js") for name in ("geometry", "painting", "input", "controls", "viewer")
+    )
 
 
 class SliceCanvas(anywidget.AnyWidget):
@@ -32,8 +29,8 @@ class SliceCanvas(anywidget.AnyWidget):
     kernel stand at the same height, since they share the chart that marks it; a file goes to the one used last.
     """
 
-    _esm = viewer_script() + asset("widget.js")
-    _css = asset("viewer.css")
+    _esm = viewer_script() + asset("cirrnb.viewer", "widget.js")
+    _css = asset("cirrnb.viewer", "viewer.css")
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,16 +17,17 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import targets
 from cirrnb.explanation.twins import SimulatedTruth
+from cirrnb.explorer import preferences
+from cirrnb.explorer.panel import FIRST, Panel
+from cirrnb.explorer.upload import SOURCE, Dropping
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained import TrainedModel
-from cirrnb.view.explorer import preferences, words
-from cirrnb.view.explorer.browser import SliceBrowser, slice_browser
-from cirrnb.view.explorer.dropping import SOURCE, Dropping
-from cirrnb.view.explorer.panel import FIRST, Panel
-from cirrnb.view.explorer.pictures import panes, unopened
-from cirrnb.view.explorer.work import Task, Worker
+from cirrnb.view import sentences
 from cirrnb.view.signs import LABELS
+from cirrnb.viewer.background import Task, Worker
+from cirrnb.viewer.panes import panes, unopened
+from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
 
 
 class SliceExplorer(Panel):
@@ -182,7 +183,7 @@ class SliceExplorer(Panel):
             signs = tuple(LABELS.values()) if self.truth else ()
             simulated = self._simulated(bag)
             self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=_start(bag))
-            self.say(words.mask_words(bag))
+            self.say(sentences.mask_words(bag))
             if self.reveal.value:
                 self._answer_and_explain()
 
@@ -216,8 +217,8 @@ class SliceExplorer(Panel):
 
         def show(said: Prediction) -> None:
             self._answer = said
-            self.brief.value = words.brief_html(said)
-            self.told.value = words.answer_html(said, bag, self.model, simulated=self._simulated(bag))
+            self.brief.value = sentences.brief_html(said)
+            self.told.value = sentences.answer_html(said, bag, self.model, simulated=self._simulated(bag))
             self._explain()
 
         self.tell_doing("Staging")
@@ -246,7 +247,7 @@ class SliceExplorer(Panel):
         def show(found: Explanation) -> None:
             self._explanation = found
             self.canvas.lay_over(found)
-            self.why.value = words.reasons_html(found, self._answer)
+            self.why.value = sentences.reasons_html(found, self._answer)
             self.chart.show(bag, found)
             self.tell_map(True)
 
@@ -259,7 +260,7 @@ class SliceExplorer(Panel):
             return
 
         def show(table: Any) -> None:
-            self.worth.value = f"<p><b>What this map is worth</b>, for this patient:</p>{words.worth_html(table)}"
+            self.worth.value = f"<p><b>What this map is worth</b>, for this patient:</p>{sentences.worth_html(table)}"
 
         self.tell_doing("Testing the map, about a minute")
         self._worker.start(lambda task: _tested(self.model, bag, found, task), show)
