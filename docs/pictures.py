@@ -15,9 +15,9 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 from screenshots import HERE, PATIENCE, address
 
+from cirrnb.course.fooled import scanner_figure
+from cirrnb.course.switched import switched_sign
 from cirrnb.explanation.sign_pair import sign_pair
-from cirrnb.view.course.fooled import scanner_figure
-from cirrnb.view.course.switched import switched_sign
 
 CASES = 6
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 import cirrnb
-from cirrnb.data.writing import write_whole
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.evaluation.evaluation import by_group
 from cirrnb.model import shipping
 from cirrnb.model.trained_model import SHIPPED, load_model

@@ -13,14 +13,9 @@ from prediction_tables import table as prediction_table
 from toy_patients import toy_cohort
 
 import cirrnb
-from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.scan import T1W_T2W, Cohort
-from cirrnb.data.stages import CIRRHOSIS
-from cirrnb.model.settings import TrainingSettings
-from cirrnb.run import ablation
-from cirrnb.run.ablation import ARCHITECTURES, BASELINE, ENTRIES, Sweep, choose
-from cirrnb.run.ablation_results import (
+from cirrnb.benchmark import ablation
+from cirrnb.benchmark.ablation import ARCHITECTURES, BASELINE, ENTRIES, Sweep, choose
+from cirrnb.benchmark.ablation_results import (
     ablation_table,
     architecture_table,
     collect,
@@ -28,6 +23,12 @@ from cirrnb.run.ablation_results import (
     entry_table,
     predict_without,
 )
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.errors import InputError
+from cirrnb.data.scan import Cohort
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.model.settings import TrainingSettings
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.calibration import Calibration
 from cirrnb.model.cross_validation import calibrated_mean, mean_of, out_of_fold
 

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import cirrnb
+from cirrnb.course.progress import Progress
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import MAX_BYTES, parse_json, read_json
+from cirrnb.explorer import preferences
 from cirrnb.measure.organs import _labels
 from cirrnb.model.calibration import read_calibration
 from cirrnb.model.checkpoint import load_stager
@@ -23,8 +25,6 @@ from cirrnb.model.trained_model import load_model
 from cirrnb.model.training_state import TrainingState
 from cirrnb.run.demo import Record
 from cirrnb.run.parameters import read_cells
-from cirrnb.view.course.progress import Progress
-from cirrnb.view.explorer import preferences
 
 SHIPPED = Path(cirrnb.__file__).parent / "model" / "shipped"
 NESTED = "[" * 100_000 + "]" * 100_000

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.interpreter import python_command
+from cirrnb.data.workers import python_command
 from cirrnb.model.trained_model import fetch_model, model_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -79,7 +79,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 LOAD = """
 import sys
 from cirrnb.data.errors import InputError
-from cirrnb.data.interpreter import python_command
+from cirrnb.data.workers import python_command
 from cirrnb.model.trained_model import load_model
 try:
     for name in sys.argv[1:]:

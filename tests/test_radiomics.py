@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from toy_patients import toy_cohort
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import PreparedCohort
 from cirrnb.measure.radiomics import CHANGES, FAMILIES, RadiomicsSettings, available, cohort_radiomics, radiomics
 
 REFERENCE_SUFFIX = {"cm": "_2D_comb", "rlm": "_2D_comb", "szm": "_2D", "ngt": "_2D", "ngl": "_2D"}

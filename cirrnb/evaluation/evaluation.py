@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS, StageScale
-from cirrnb.data.writing import write_whole
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.bootstrap import Interval, Weighted, resample, weighted_bootstrap, wilson
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.metrics import Metric, confusion_matrix, confusions, metrics_of, probability_metrics_of

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from cirrnb.data.atomic_files import file_stem, replacing, write_whole
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import parse_json, read_object
-from cirrnb.data.names import file_stem
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import PreparedScan
-from cirrnb.data.writing import replacing, write_whole
 from cirrnb.explanation.shapley import ShapleyValues
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.preparation.geometry import shared_out

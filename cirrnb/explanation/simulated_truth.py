@@ -12,10 +12,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
-from cirrnb.data.orientation import Orientation
-from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.grid import Orientation
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.preparation.geometry import labels_like, resample_like
 from cirrnb.preparation.intensity import find_body, scale
 from cirrnb.simulation.ceiling import SEVERITIES, channel_likelihoods, stage_given_severity

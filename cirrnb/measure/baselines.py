@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import log_loss
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.measure.classifiers import CLASSIFIERS, FLOOR, MAJORITY, Classifier, fit, probabilities
 
 Sets = dict[str, tuple[Classifier, pd.DataFrame, Mapping[str, pd.DataFrame]]]

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.volume import read_mask, read_volume
-from cirrnb.data.orientation import Orientation
-from cirrnb.data.prepared import PreparedCohort, PreparedScan
+from cirrnb.data.grid import Grid, Orientation
+from cirrnb.data.nifti.reading import read_mask, read_volume
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Scan
 from cirrnb.data.workers import Job, Outcome
-from cirrnb.data.writing import write_whole
 from cirrnb.measure.masks import check_mask
 from cirrnb.measure.measurement import Measurement, measure_all, read_result, result_path
 from cirrnb.measure.organs import read_organs

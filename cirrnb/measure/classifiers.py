@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 FEWEST_OF_A_STAGE = 2
 """Training patients of each stage without which nothing can be chosen among folds."""

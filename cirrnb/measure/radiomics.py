@@ -23,11 +23,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.perturbation import moved
-from cirrnb.data.prepared import PreparedCohort, PreparedScan
+from cirrnb.data.mask_perturbation import moved
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.workers import Job, Outcome
-from cirrnb.data.writing import write_whole
 from cirrnb.measure.masks import check_mask
 from cirrnb.measure.measurement import measure_all, read_result, result_path
 

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from cirrnb.data import splits
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.locking import claimed
-from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.stages import CIRRHOSIS
-from cirrnb.data.writing import write_whole
+from cirrnb.data.locks import claimed
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.calibration import COVERAGE, Calibration, fit_predictions, set_text
 from cirrnb.model.out_of_distribution import fit_out_of_distribution
 from cirrnb.model.run_folder import read_predictions, write_answers

@@ -9,8 +9,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from cirrnb.data.scan import T1W_T2W
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model.batch import Batch
 from cirrnb.model.encoder import SliceEncoder
 from cirrnb.model.fusion import CrossSequenceAttention, GatedAttentionPooling, SequenceFusion, present

@@ -16,8 +16,8 @@ import torch
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.data.scan import T1W_T2W
-from cirrnb.data.stages import CIRRHOSIS, StageScale, stage_scale
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale, stage_scale
 from cirrnb.model.calibration import Calibration, read_calibration
 from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution

@@ -21,13 +21,13 @@ from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 
 from cirrnb.data import splits
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.dataset import BagDataset, draw
 from cirrnb.data.errors import InputError, raise_if_any
-from cirrnb.data.locking import claimed
+from cirrnb.data.locks import claimed
 from cirrnb.data.plugins import loaded_plugins
-from cirrnb.data.prepared import Bag, PreparedCohort
 from cirrnb.data.scan import SPLITS
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model import provenance
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.run_folder import require_same_run, write_run

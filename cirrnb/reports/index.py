@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import STATUSES
 from cirrnb.reports.cohort_figures import CERTAINTY, counts
 from cirrnb.reports.folder import LINKS, ReportFolder
-from cirrnb.view.page import Place, templates, write_page
+from cirrnb.view.page import Place, asset, templates, write_page
 
 ROWS = 200
 """Rows on a page of the table."""
@@ -51,7 +50,7 @@ def write_index(
             limit=ROWS,
         )
     )
-    script = files("cirrnb.reports").joinpath("templates", "index.js").read_text(encoding="utf-8")
+    script = asset("cirrnb.reports", "templates/index.js")
     place = Place(LINKS if len(made) else LINKS[:1])
     write_page(report.index, title, body, banner=banner, place=place, colophon=colophon, script=script)
 

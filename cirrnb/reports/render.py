@@ -12,14 +12,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cirrnb.data.faults import printable
-from cirrnb.data.writing import write_whole
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.failure_kinds import printable
 from cirrnb.reports.patient_report import MapTest, PatientReport
-from cirrnb.view.explorer import words
-from cirrnb.view.explorer.browser import browser_html
+from cirrnb.view import sentences
 from cirrnb.view.notice import RESEARCH_ONLY, banner
 from cirrnb.view.page import Place, templates, write_page
 from cirrnb.view.piece import Piece
+from cirrnb.viewer.slice_browser import browser_html
 
 SECTIONS = ("head", "images", "answer", "slices", "map_test", "browser", "measured", "training", "model")
 """Of a patient's page, in order: images are looked at before the answer."""
@@ -63,13 +63,13 @@ def _section(report: PatientReport, name: str) -> str:
 
 
 def _measures(tests: tuple[MapTest, ...]) -> Markup:
-    return Markup(words.measures_html([vars(one) for one in tests]))
+    return Markup(sentences.measures_html([vars(one) for one in tests]))
 
 
 # Sentences and the slice browser are the explorer's; they escape what comes from outside themselves.
 _SENTENCES = {
-    "prediction": lambda *given, **named: Markup(words.prediction_html(*given, **named)),
-    "reasons": lambda *given: Markup(words.reasons_html(*given)),
+    "prediction": lambda *given, **named: Markup(sentences.prediction_html(*given, **named)),
+    "reasons": lambda *given: Markup(sentences.reasons_html(*given)),
     "measures": _measures,
     "browser": lambda *given: Markup(browser_html(*given)),
 }

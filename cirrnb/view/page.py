@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cirrnb.data.writing import replacing, write_whole
+from cirrnb.data.atomic_files import replacing, write_whole
 from cirrnb.view.notice import RESEARCH_ONLY
 
 PLOTLY = "plotly.min.js"
@@ -72,7 +72,7 @@ def write_page(
         .render(
             policy=_POLICY,
             title=title,
-            style=_asset("page.css"),
+            style=asset("cirrnb.view", "page.css"),
             banner=banner,
             links=place.links,
             here=out.name,
@@ -81,7 +81,11 @@ def write_page(
             research_only=RESEARCH_ONLY,
             colophon=colophon,
             linked_scripts=[f"{'../' * place.above}{PLOTLY}"] if shared_plotly else [],
-            scripts=[*scripts, *([_asset("page.js")] if has_figures else []), *([script] if script else [])],
+            scripts=[
+                *scripts,
+                *([asset("cirrnb.view", "page.js")] if has_figures else []),
+                *([script] if script else []),
+            ],
         )
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +108,9 @@ def templates(package: str, folder: str = "templates") -> Environment:
 
 
 @cache
-def _asset(name: str) -> str:
-    return files("cirrnb.view").joinpath(name).read_text(encoding="utf-8")
+def asset(package: str, name: str) -> str:
+    """A text file of a package: a script, a style sheet, a template."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def _bring_plotly(folder: Path) -> None:

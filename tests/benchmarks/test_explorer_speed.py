@@ -16,9 +16,10 @@ from offline_browser import opened
 from toy_patients import write_scan
 from viewer_pages import explained
 
-from cirrnb.data.prepared import Bag, PreparationSettings
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Scan
-from cirrnb.view.explorer.browser import slice_browser
+from cirrnb.viewer.slice_browser import slice_browser
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.browser]
 EVENTS = 100
