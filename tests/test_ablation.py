@@ -28,7 +28,7 @@ from cirrnb.data.prepared import PreparedCohort
 from cirrnb.data.scan import T1W_T2W, Cohort
 from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.model.settings import TrainingSettings
-from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.execution import find_notebook
 from cirrnb.run.parameters import check, read_schema
 
 NOBODY = Cohort((), "nobody", simulated=True)

@@ -19,7 +19,7 @@ from cirrnb.data.scan import Scan
 from cirrnb.data.stages import CIRRHOSIS
 from cirrnb.view import cohort, evaluation, slices
 from cirrnb.view.images import grey_picture, outline_picture
-from cirrnb.view.notice import NOTICE, Notice
+from cirrnb.view.page import NOTICE, Notice
 from cirrnb.view.slices import Slice
 from cirrnb.view.theme import SIMULATED
 from cirrnb.view.training import learning_curve
