@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from cirrnb.data.faults import printable
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.failure_kinds import printable
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import STATUSES
-from cirrnb.data.writing import write_whole
 from cirrnb.reports.cohort_figures import CERTAINTY, counts
 from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.patient_report import MapTest, PatientReport

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import cirrnb
-from cirrnb.data import faults
+from cirrnb.data import failure_kinds
 from cirrnb.data import workers as crew
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.errors import InputError, InputErrors, listed
 from cirrnb.data.json_file import read_object
 from cirrnb.data.workers import Job, Outcome
-from cirrnb.data.writing import write_whole
 from cirrnb.run.execution import NotebookError, find_notebook, run_notebook
 from cirrnb.run.parameters import check, read_schema
 from cirrnb.run.publishing import publish
@@ -106,9 +106,9 @@ def run_job(job: Job) -> Outcome:
     except NotebookError as error:
         ended = {"failure": str(error), "kind": error.kind}
     except (InputError, InputErrors) as error:
-        ended |= {"failure": str(error), "kind": faults.WRONG_INPUT}
+        ended |= {"failure": str(error), "kind": failure_kinds.WRONG_INPUT}
     except (OSError, RuntimeError, ValueError) as error:  # files, a kernel that does not start, a damaged notebook
-        kind = faults.DISK if faults.is_full(error) else faults.BROKEN
+        kind = failure_kinds.DISK if failure_kinds.is_full(error) else failure_kinds.BROKEN
         ended |= {"failure": f"{type(error).__name__}: {error}", "kind": kind}
     return {"seconds": time.monotonic() - began, **ended}
 
@@ -136,7 +136,7 @@ class JobOutcome:
     state : "done", "kept" (it was done before, with the same key) or "failed".
     message : why it failed, or "".
     seconds : it took; 0 where nothing was run.
-    kind : why it failed, as one of `cirrnb.data.faults.KINDS`, or "".
+    kind : why it failed, as one of `cirrnb.data.failure_kinds.KINDS`, or "".
     """
 
     job: NotebookJob
@@ -208,13 +208,13 @@ def _before(job: NotebookJob) -> JobOutcome | None:
     try:
         done = job.is_done()
     except (InputError, InputErrors) as error:
-        return JobOutcome(job, "failed", str(error), kind=faults.WRONG_INPUT)
+        return JobOutcome(job, "failed", str(error), kind=failure_kinds.WRONG_INPUT)
     return JobOutcome(job, "kept") if done else None
 
 
 def _outcome(job: NotebookJob, raw: _Raw) -> JobOutcome:
     if isinstance(raw, crew.WorkerDied):
-        return JobOutcome(job, "failed", str(raw), kind=faults.WORKER)
+        return JobOutcome(job, "failed", str(raw), kind=failure_kinds.WORKER)
     if raw["failure"]:
         return JobOutcome(job, "failed", raw["failure"], raw["seconds"], raw["kind"])
     return JobOutcome(job, "done", "", raw["seconds"])
@@ -252,6 +252,6 @@ def run_on_cluster(job: crew.Job) -> crew.Outcome:
     try:
         return process.run(job)
     except crew.WorkerDied as died:
-        return {"seconds": 0.0, "failure": str(died), "kind": faults.WORKER}
+        return {"seconds": 0.0, "failure": str(died), "kind": failure_kinds.WORKER}
     finally:
         process.stop()

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from scipy.ndimage import binary_erosion
 
-from cirrnb.data.writing import replacing
+from cirrnb.data.atomic_files import replacing
 from cirrnb.simulation.gallery import Panel
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cirrnb.data.writing import replacing, write_whole
+from cirrnb.data.atomic_files import replacing, write_whole
 
 NOTICE = "application/vnd.cirrnb.notice+json"
 SUMMARY = "application/vnd.cirrnb.summary+json"
