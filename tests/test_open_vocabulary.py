@@ -42,7 +42,7 @@ from cirrnb.model.settings import StagerSettings, TrainingSettings
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import load_model, stages_of_run
 from cirrnb.reports.compute import ReportModel, patient_report
-from cirrnb.reports.render import section
+from cirrnb.reports.formats import section
 from cirrnb.view import calibration as uncertainty
 from cirrnb.view import cohort as cohort_figures
 from cirrnb.view import evaluation as figures
