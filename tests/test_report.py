@@ -30,13 +30,13 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.locks import locked
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.status import Reason, reasons_text
+from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.measure.measurement import Measurement
 from cirrnb.reports import pages
 from cirrnb.reports import report as reporting
 from cirrnb.reports.compute import (
     ReportModel,
     identity,
-    map_verdict,
     open_cohort,
     patient_report,
     prepare_patient,
@@ -159,6 +159,24 @@ def test_what_is_unchanged_is_kept_and_what_changed_is_made_again(
     assert "evil/=1+2" in set(read_failures(out)["subject"]) and len(read_summary(out)) == 4
     assert not (out / "patients" / f"{file_stem('evil/=1+2')}.html").exists()
     assert not (out / "overlays" / file_stem("evil/=1+2")).exists()
+
+
+def test_a_page_of_one_used_sequence_is_done_and_reused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of T2W alone, or a T1W scan that cannot be used, leaves no map of T1W."""
+    monkeypatch.setenv("STAND_IN_USES", "T2W")
+    order = ReportRequest(home / "tiny", "shipped", tmp_path / "report", jobs=1, prepared=home / "prepared")
+    assert reported(order, tmp_path) == reporting.ALL_MADE
+    made = read_summary(order.out)
+    maps = [order.out / name for name in made["overlays"]]
+    assert len(maps) == 3 and all("T2W" in path.name and path.is_file() for path in maps)
+    before = {path: path.stat().st_mtime_ns for path in (order.out / "patients").glob("*.html")}
+    assert reported(order, tmp_path) == reporting.ALL_MADE
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    maps[0].unlink()
+    assert reported(order, tmp_path) == reporting.ALL_MADE and maps[0].is_file()
+    assert sum(path.stat().st_mtime_ns != time for path, time in before.items()) == 1
 
 
 @pytest.mark.browser
@@ -576,7 +594,7 @@ def test_a_map_is_judged_by_its_control_maps(deletion: float | None, insertion: 
         {"measure": "deletion", "better": "lower", "value": np.nan if deletion is None else deletion, **rivals},
         {"measure": "insertion", "better": "higher", "value": insertion, **rivals},
     ]
-    assert map_verdict(pd.DataFrame(rows)) == said
+    assert map_verdict(rows) == said
     words = {"both": "passes both", "neither": "fails both", "undefined": "could not be tested"}
     tests = tuple(MapTest(row["measure"], row["better"], row["value"], 0.5, 0.4, 0.5, None) for row in rows)
     shown = section(replace(small_report("a/1"), map_tests=tests, verdict=said), "map_test")._repr_html_()

@@ -20,6 +20,7 @@ from cirrnb.data.nifti.saving import description_of
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.scan import Cohort
 from cirrnb.data.status import reasons_text, status_of_scans
+from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.measure.biomarkers import NO_ORGANS, biomarkers_or_reasons
 from cirrnb.measure.measurement import Measurement
@@ -119,7 +120,7 @@ def patient_report(
         slices_that_mattered=pictures.slices_that_mattered(bag, explanation),
         reasons=_reasons(explanation),
         map_tests=tuple(_map_tests(tests)),
-        verdict=map_verdict(tests),
+        verdict=map_verdict(tests.to_dict("records")),
         measurements=measurements_of(bag),
         training=_compared(model, prediction, bag),
         model=model.facts,
@@ -196,20 +197,6 @@ def measurements_of(bag: Bag) -> dict[str, tuple[Measurement, ...]]:
         name: tuple(one for one in biomarkers_or_reasons(prepared.scan) if one.note != NO_ORGANS)
         for name, prepared in bag.scans.items()
     }
-
-
-def map_verdict(table: pd.DataFrame) -> str:
-    """In which of deletion and insertion a map beats all its control maps: both, deletion, insertion, neither, or
-    undefined. `table` as `faithfulness` returns it."""
-    passed = []
-    for row in table[table["measure"].isin(("deletion", "insertion"))].to_dict("records"):
-        if pd.isna(row["value"]):
-            return "undefined"
-        sign = 1.0 if row["better"] == "higher" else -1.0
-        controls = [sign * row[name] for name in ("random", "shifted", "edges") if pd.notna(row.get(name))]
-        if controls and sign * row["value"] > max(controls):
-            passed.append(str(row["measure"]))
-    return "both" if len(passed) == 2 else passed[0] if passed else "neither"
 
 
 def expected_stage(probabilities: Mapping[str, float]) -> float:

@@ -255,13 +255,11 @@ class _Run:
             "explanations": str(request.explanations.absolute()),
             "overlays": str(overlays),
         }
-        files = [overlays / f"{file_stem(bag.subject, one, request.method)}.nii.gz" for one in bag.scans]
         return PageJob(
             subject=bag.subject,
             page=self.report.patients / f"{name}.html",
             identity=identity(model.model, bag, people.simulated, self.plugins),
             places=places,
-            leaves=tuple(files[:1]),
             settings=ReportSettings(method=request.method),
             links=tuple((f"../{target}", words) for target, words in LINKS),
             claim=(self.report.path, self.claim),

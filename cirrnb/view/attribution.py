@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.explanation.control_maps import beats_controls
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.slices import Slice, montage
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish, sequence_colours
@@ -137,11 +138,7 @@ def faithfulness_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _faithfulness_cell(row: dict[Hashable, Any]) -> str:
-    if np.isnan(row["value"]):
-        return "undefined"
-    sign = 1.0 if row["better"] == "higher" else -1.0
-    rivals = [sign * row[name] for name in ("random", "shifted", "edges", "attention") if not np.isnan(row[name])]
-    return f"{row['value']:.2f}{'*' if rivals and sign * row['value'] > max(rivals) else ''}"
+    return "undefined" if np.isnan(row["value"]) else f"{row['value']:.2f}{'*' if beats_controls(row) else ''}"
 
 
 def sum_table(explanations: Mapping[str, Explanation]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 from cirrnb.data.bag import Bag
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import ANSWERED
+from cirrnb.explanation.control_maps import beats_controls, best_control
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
@@ -206,13 +207,12 @@ def _measure(row: Mapping[str, Any]) -> str:
     if pd.isna(value):
         why = "the score hardly differs from that of slices without detail"
         return f"{escape(name.capitalize())}: not defined here, since {why}."
-    rivals = [row[rival] for rival in ("random", "shifted", "edges", "attention") if pd.notna(row.get(rival))]
-    sign = 1.0 if row["better"] == "higher" else -1.0
-    beaten = all(sign * value > sign * one for one in rivals)
-    best = max(rivals, key=lambda one: sign * one) if rivals else float("nan")
-    verdict = (
-        "better than every control map" if beaten else "<b>no better than a map that knows nothing of the model</b>"
-    )
+    verdict = {
+        True: "; better than every control map",
+        False: "; <b>no better than a map that knows nothing of the model</b>",
+        None: "",
+    }[beats_controls(row)]
+    best = best_control(row)
+    compared = "" if pd.isna(best) else f" (the best control map has {best:.2f})"
     asked = _ASKED.get(name, name)
-    told = f"{value:.2f}, {row['better']} is better"
-    return f"{escape(name.capitalize())} ({asked}): {told}; {verdict} (the best has {best:.2f})."
+    return f"{escape(name.capitalize())} ({asked}): {value:.2f}, {row['better']} is better{verdict}{compared}."
