@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from cirrnb.data.faults import printable
+
 
 class InputError(ValueError):
     """One thing wrong with what was handed in.
@@ -27,7 +29,9 @@ class InputError(ValueError):
         return self
 
     def __str__(self) -> str:
-        return f"{self.where}: found {self.found}; expected {self.expected}. {self.remedy}"
+        # File names and cells are a stranger's text: a terminal would obey their control characters.
+        text = f"{printable(self.where)}: found {self.found}; expected {self.expected}. {self.remedy}"
+        return "\n".join(map(printable, text.split("\n")))
 
 
 class InputErrors(ValueError):
@@ -59,7 +63,7 @@ class Remarks:
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:
-    """Names after one another, cut off where nobody reads on."""
-    words = [str(name) for name in names]
+    """Names after one another in printable characters, cut off where nobody reads on."""
+    words = [printable(str(name)) for name in names]
     rest = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + rest
