@@ -11,31 +11,31 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cirrnb.data.reading import read_cohort
+    from cirrnb.data.cohort_reading import read_cohort
     from cirrnb.evaluation.evaluation import evaluate
     from cirrnb.explanation.explain import explain
     from cirrnb.explanation.faithfulness import faithfulness
     from cirrnb.explanation.model import Model
-    from cirrnb.model.crossvalidation import cross_validate
+    from cirrnb.explorer.explorer import SliceExplorer
+    from cirrnb.model.cross_validation import cross_validate
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
     from cirrnb.preparation.cohort import prepare
     from cirrnb.simulation.cohort import simulate_cohort
-    from cirrnb.view.explorer.browser import slice_browser
-    from cirrnb.view.explorer.explorer import SliceExplorer
+    from cirrnb.viewer.slice_browser import slice_browser
 
 _WHERE = {
-    "read_cohort": "cirrnb.data.reading",
+    "read_cohort": "cirrnb.data.cohort_reading",
     "simulate_cohort": "cirrnb.simulation.cohort",
     "prepare": "cirrnb.preparation.cohort",
     "train": "cirrnb.model.training",
-    "cross_validate": "cirrnb.model.crossvalidation",
+    "cross_validate": "cirrnb.model.cross_validation",
     "predict": "cirrnb.model.prediction",
     "evaluate": "cirrnb.evaluation.evaluation",
     "explain": "cirrnb.explanation.explain",
     "faithfulness": "cirrnb.explanation.faithfulness",
-    "slice_browser": "cirrnb.view.explorer.browser",
-    "SliceExplorer": "cirrnb.view.explorer.explorer",
+    "slice_browser": "cirrnb.viewer.slice_browser",
+    "SliceExplorer": "cirrnb.explorer.explorer",
     "Model": "cirrnb.explanation.model",
 }
 

@@ -13,14 +13,9 @@ from prediction_tables import table as prediction_table
 from toy_patients import toy_cohort
 
 import cirrnb
-from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.scan import T1W_T2W, Cohort
-from cirrnb.data.stages import CIRRHOSIS
-from cirrnb.model.settings import TrainingSettings
-from cirrnb.run import ablation
-from cirrnb.run.ablation import ARCHITECTURES, BASELINE, ENTRIES, Sweep, choose
-from cirrnb.run.ablation_results import (
+from cirrnb.benchmark import ablation
+from cirrnb.benchmark.ablation import ARCHITECTURES, BASELINE, ENTRIES, Sweep, choose
+from cirrnb.benchmark.ablation_results import (
     ablation_table,
     architecture_table,
     collect,
@@ -28,7 +23,13 @@ from cirrnb.run.ablation_results import (
     entry_table,
     predict_without,
 )
-from cirrnb.run.notebooks import find_notebook
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.errors import InputError
+from cirrnb.data.scan import Cohort
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.model.settings import TrainingSettings
+from cirrnb.run.execution import find_notebook
 from cirrnb.run.parameters import check, read_schema
 
 NOBODY = Cohort((), "nobody", simulated=True)
@@ -98,7 +99,7 @@ def test_entries_are_compared_with_the_whole_on_the_same_patients(tmp_path: Path
     assert list(answers) == [BASELINE, "T1W"]
     comparisons = compare_entries(answers, resamples=200)
     [kappa] = comparisons[comparisons["metric"] == "quadratic weighted kappa"].to_dict("records")
-    assert kappa["opponent"] == "T1W" and kappa["n"] == 90
+    assert kappa["baseline"] == "T1W" and kappa["n"] == 90
     assert 0 < kappa["low"] < kappa["difference"] < kappa["high"] and kappa["p_holm"] < 0.05
     told = ablation_table(chosen, answers, comparisons)
     assert list(told.index) == [BASELINE, "T1W", "T2W"]

@@ -10,22 +10,20 @@ import numpy as np
 import pytest
 
 import cirrnb
+from cirrnb.course.fooled import recorded
+from cirrnb.course.form import Exercise
+from cirrnb.course.progress import Progress
+from cirrnb.course.questions import QUESTIONS, Choice
+from cirrnb.course.quiz import StagingQuiz
+from cirrnb.course.result import result_html
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix
-from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
-from cirrnb.explanation.twins import SimulatedTruth
-from cirrnb.model.trained import load_model
+from cirrnb.explanation.simulated_truth import SimulatedTruth, stages_told_by_signs, strengths
+from cirrnb.model.trained_model import load_model
 from cirrnb.simulation.signs import READER_NOISE, SIGNS, draw_channels, draw_latent, thresholds
-from cirrnb.view.course.exercise import Exercise
-from cirrnb.view.course.fooled import recorded
-from cirrnb.view.course.progress import Progress
-from cirrnb.view.course.question import Choice
-from cirrnb.view.course.questions import QUESTIONS
-from cirrnb.view.course.quiz import StagingQuiz
-from cirrnb.view.course.result import result_html
-from cirrnb.view.explorer.canvas import SliceCanvas
-from cirrnb.view.signs import LABELS, SIGN_COLOURS
+from cirrnb.view.theme import LABELS, SIGN_COLOURS
+from cirrnb.viewer.widget import SliceCanvas
 
 # ---------------------------------------------------------------- progress
 

@@ -11,10 +11,10 @@ import pytest
 from dicom_phantoms import T1, write_series
 
 from cirrnb.data.auditing import examination
-from cirrnb.data.dicom import instances
-from cirrnb.measure.radiomics import cohort as radiomics
+from cirrnb.data.dicom import files
+from cirrnb.measure import radiomics
 from cirrnb.preparation import cohort as preparation
-from cirrnb.run import job as notebooks
+from cirrnb.run import jobs
 
 
 def prepare_one(folder: Path) -> str:
@@ -38,14 +38,14 @@ def measure_one(folder: Path) -> str:
 
 def run_one(folder: Path) -> str:
     job = {"keeps": True, "executed": str(folder / "a.ipynb")}
-    return str(notebooks.run_job(job)["failure"])
+    return str(jobs.run_job(job)["failure"])
 
 
 BORDERS = [
     (preparation, "_prepare_scan", prepare_one, (OSError("gone"), ZeroDivisionError("gone"), ValueError("gone"))),
     (examination, "examine", audit_one, (OSError("gone"), ZeroDivisionError("gone"), ValueError("gone"))),
     (radiomics, "radiomics", measure_one, (OSError("gone"), IndexError("gone"), ValueError("gone"))),
-    (notebooks, "_run", run_one, (OSError("gone"), RuntimeError("gone"), ValueError("gone"))),
+    (jobs, "_run", run_one, (OSError("gone"), RuntimeError("gone"), ValueError("gone"))),
 ]
 DEFECTS = (AttributeError("a defect"), NameError("a defect"), TypeError("a defect"), AssertionError("a defect"))
 
@@ -75,6 +75,6 @@ def test_a_defect_is_not_taken_for_a_damaged_dicom_file(
         raise error
 
     path = write_series(tmp_path, T1)[0]
-    monkeypatch.setattr(instances, "_reduced", fail)
+    monkeypatch.setattr(files, "_reduced", fail)
     with pytest.raises(type(error), match="a defect"):
-        instances.read_instance(path)
+        files.read_instance(path)

@@ -12,13 +12,13 @@ from test_explanation import untrained
 from toy_patients import LARGE, toy_cohort
 
 import cirrnb
-from cirrnb.view.explorer.dropping import LARGEST, Dropped, Dropping, Receiver
+from cirrnb.explorer.upload import LARGEST, Dropped, Dropping, Receiver
 
 PIECE = 1000
 
 
 class Browser:
-    """Plays the browser: sends a file in pieces as dropping.js does, and keeps what the kernel answered."""
+    """Plays the browser: sends a file in pieces as upload.js does, and keeps what the kernel answered."""
 
     def __init__(self, receiver: Receiver):
         self.receiver, self.answers = receiver, []  # type: Receiver, list[dict[str, Any]]

@@ -14,12 +14,13 @@ from test_explanation import untrained
 from toy_patients import LARGE, toy_cohort, write_scan
 
 import cirrnb
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Scan
-from cirrnb.view.explorer import preferences, words
-from cirrnb.view.explorer.browser import slice_browser
-from cirrnb.view.explorer.canvas import SliceCanvas
+from cirrnb.explorer import preferences
+from cirrnb.view import sentences
+from cirrnb.viewer.slice_browser import slice_browser
+from cirrnb.viewer.widget import SliceCanvas
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,7 @@ def test_the_map_can_be_tested_and_taken_along(cohort, model, tmp_path, monkeypa
     made = explorer(cohort, model, tmp_path, answer_first=True)
     made.test.click()
     assert made.wait(120)
-    assert "Deletion" in made.worth.value and "Infidelity" in made.worth.value
+    assert "Deletion" in made.faithfulness.value and "Infidelity" in made.faithfulness.value
     files: list = []
     monkeypatch.setattr(made.canvas, "hand_over", lambda name, content: files.append((name, content)))
     made.export.click()
@@ -210,8 +211,8 @@ def test_every_method_has_words(cohort, model):
     from cirrnb.explanation.methods import methods
 
     for name in methods():
-        assert len(words.method_words(name)) > 20
-    assert words.target_words("severe - mild") == "severe rather than mild"
+        assert len(sentences.method_words(name)) > 20
+    assert sentences.target_words("severe - mild") == "severe rather than mild"
 
 
 def packed(html: str) -> dict:
@@ -221,11 +222,11 @@ def packed(html: str) -> dict:
 def test_the_explorer_leaves_a_browser_in_a_page(cohort, model, tmp_path, monkeypatch):
     from nbformat.v4 import new_code_cell, new_output
 
-    from cirrnb.run.cells import render_outputs
+    from cirrnb.run.publishing import render_outputs
 
     made = explorer(cohort, model, tmp_path, answer_first=True)
     bundles: list = []
-    monkeypatch.setattr("cirrnb.view.explorer.explorer.display", lambda shown, raw=False: bundles.append(shown))
+    monkeypatch.setattr("cirrnb.explorer.explorer.display", lambda shown, raw=False: bundles.append(shown))
     made._ipython_display_()
     widget, stand_in = bundles
     assert "application/vnd.jupyter.widget-view+json" in widget

@@ -11,8 +11,8 @@ from offline_browser import Opened, opened
 from PIL import Image
 from viewer_pages import SETTINGS, at, drawn, explained, person, settle, shown, state
 
-from cirrnb.view.explorer.browser import slice_browser
 from cirrnb.view.images import AGAINST, FOR
+from cirrnb.viewer.slice_browser import slice_browser
 
 pytestmark = pytest.mark.browser
 

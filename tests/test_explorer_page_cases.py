@@ -14,11 +14,12 @@ from toy_patients import write_scan
 from viewer_pages import SETTINGS, explained, person, settle, shown, state
 
 import cirrnb
-from cirrnb.data.prepared import Bag, PreparationSettings
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Scan
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.view.explorer.browser import slice_browser
+from cirrnb.viewer.slice_browser import slice_browser
 
 pytestmark = pytest.mark.browser
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.interpreter import python_command
-from cirrnb.model.hub import fetch_model
-from cirrnb.model.trained import model_folder
+from cirrnb.data.workers import python_command
+from cirrnb.model.trained_model import fetch_model, model_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -80,8 +79,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 LOAD = """
 import sys
 from cirrnb.data.errors import InputError
-from cirrnb.data.interpreter import python_command
-from cirrnb.model.trained import load_model
+from cirrnb.data.workers import python_command
+from cirrnb.model.trained_model import load_model
 try:
     for name in sys.argv[1:]:
         found = load_model(name)

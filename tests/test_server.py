@@ -20,13 +20,13 @@ from nbformat import v4, write
 from offline_browser import CHROMIUM, FLAGS
 from stub_modules import stub_folder
 
-from cirrnb.data.interpreter import python_command
+from cirrnb.data.workers import python_command
 from cirrnb.run.server import HEADERS
 
 SERVE = """
 import sys
 from pathlib import Path
-from cirrnb.run.explore import serve
+from cirrnb.run.serving import serve
 tell = lambda said: print(said, flush=True)
 raise SystemExit(serve(Path(sys.argv[1]), {}, "The page", port=0, browser=False, tell=tell))
 """

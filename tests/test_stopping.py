@@ -16,8 +16,8 @@ import pytest
 from nbformat import v4, write
 
 import cirrnb
-from cirrnb.data.interpreter import python_command
-from cirrnb.data.scratch import PREFIX, scratch_folder
+from cirrnb.data.locks import PREFIX, scratch_folder
+from cirrnb.data.workers import python_command
 from cirrnb.run.execution import run_notebook
 
 PROGRAM = python_command("-c", "from cirrnb.cli import main; main()")
@@ -87,7 +87,7 @@ def test_a_report_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: 
     cirrnb.simulate_cohort(tmp_path / "cohort", patients=3, seed=5, scale="tiny", healthy=0, workers=1)
 
     def begun(process: psutil.Process) -> bool:
-        return any("cirrnb.reports.worker" in command_of(one) for one in process.children(recursive=True))
+        return any("cirrnb.reports.pages" in command_of(one) for one in process.children(recursive=True))
 
     found, said, alive = stop(["report", "cohort", "--out", "out", "--jobs", "2"], tmp_path, number, begun)
     assert found == code and alive == []
@@ -100,7 +100,7 @@ def test_what_killed_processes_left_is_swept_and_what_lives_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    holding = "import time; from cirrnb.data.scratch import scratch_folder\n"
+    holding = "import time; from cirrnb.data.locks import scratch_folder\n"
     holding += "with scratch_folder() as folder:\n    print(folder, flush=True); time.sleep(600)"
     started = [
         subprocess.Popen(

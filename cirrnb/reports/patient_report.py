@@ -50,7 +50,7 @@ SliceRows = Mapping[str, tuple[SlicePicture | None, ...]]
 
 
 @dataclass(frozen=True)
-class SequenceShares:
+class SequenceShapleyValues:
     """Shapley values by sequence in log-odds; together they are the score less `nothing`."""
 
     sequences: Mapping[str, float]
@@ -66,7 +66,7 @@ class Reasons:
     target: str
     colours: str
     score: float
-    shares: SequenceShares
+    shapley: SequenceShapleyValues
     relative_delta: float | None
     notes: tuple[str, ...]
 
@@ -117,7 +117,7 @@ class PatientReport:
     key_slices, slices_that_mattered : rows of pictures.
     reasons, map_tests, measurements, training, model : what the sections of these names show.
     verdict : in which tests the map beats its control maps: both, deletion, insertion, neither, undefined.
-    browser : content of the slice browser, as `cirrnb.view.explorer.browser.slice_content` gives it.
+    browser : content of the slice browser, as `cirrnb.viewer.slice_browser.slice_content` gives it.
     settings : what was asked for, by name.
     overlays : names of the files of the map on each scan's own grid.
     identity : stands for model and patient; a report with another one is out of date.

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.reports.patient_report import SlicePicture, SliceRows
 from cirrnb.view.attribution import slices_that_count
-from cirrnb.view.explorer.pictures import white
 from cirrnb.view.images import grey_picture, overlay_picture
 from cirrnb.view.slices import Slice
+from cirrnb.viewer.panes import white
 
 
 def key_slices(bag: Bag, count: int = 3) -> SliceRows:
@@ -26,7 +27,7 @@ def key_slices(bag: Bag, count: int = 3) -> SliceRows:
 
 
 def slices_that_mattered(bag: Bag, explanation: Explanation, count: int = 3) -> SliceRows:
-    """Those with the largest shares, without and with the map."""
+    """Those with the largest Shapley values, without and with the map."""
     return _pictures(slices_that_count(bag, explanation, count=count, windows=_windows(bag)))
 
 

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from cirrnb.data.bounds import check_number
-from cirrnb.data.errors import InputError
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import read_object
 from cirrnb.data.status import DOUBTFUL, REFUSED
-from cirrnb.data.writing import write_whole
 from cirrnb.segmentation.observations import OBSERVATIONS_VERSION, numbers
 
 CHECKS = ("presence", "sequence", "side", "pair")

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.view.forest import reach, words
 from cirrnb.view.theme import ACCENT, GRID, INK, MUTED, finish
 
@@ -138,7 +138,7 @@ def mistaken_patients(predictions: pd.DataFrame, stages: StageScale = CIRRHOSIS)
 def group_table(rows: pd.DataFrame) -> pd.DataFrame:
     """The headline metrics of each group of patients as a table to read.
 
-    `rows` as `cirrnb.evaluation.subgroups.by_group` returns; empty if no group has two patients.
+    `rows` as `cirrnb.evaluation.evaluation.by_group` returns; empty if no group has two patients.
     """
     shown = {}
     for group, part in rows.groupby("group", sort=False):

@@ -16,9 +16,10 @@ from offline_browser import opened
 from toy_patients import write_scan
 from viewer_pages import explained
 
-from cirrnb.data.prepared import Bag, PreparationSettings
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Scan
-from cirrnb.view.explorer.browser import slice_browser
+from cirrnb.viewer.slice_browser import slice_browser
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.browser]
 EVENTS = 100
@@ -108,7 +109,7 @@ def test_a_cached_case_opens(tmp_path: Path) -> None:
     """In the kernel, from the constructor to map and chart ready to be sent, beside the answer alone."""
     import cirrnb
     from cirrnb.model.prediction import predict_patient
-    from cirrnb.model.trained import load_model
+    from cirrnb.model.trained_model import load_model
 
     people = cirrnb.simulate_cohort(tmp_path / "cohort", patients=2, seed=3, healthy=0)
     model = load_model("shipped")

@@ -21,13 +21,13 @@ from sklearn.preprocessing import StandardScaler
 
 import cirrnb
 from cirrnb.data import splits
-from cirrnb.data.augmentation import Augmentation
-from cirrnb.data.dataset import BagDataset, draw
-from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
-from cirrnb.data.stages import CIRRHOSIS
-from cirrnb.model.network.backbone import MEAN, STANDARD_DEVIATION, build_backbone
-from cirrnb.model.network.batch import collate
-from cirrnb.model.schedule import one_cycle, steps_of_epoch
+from cirrnb.data.bag import Bag, PreparedCohort
+from cirrnb.data.dataset import Augmentation, BagDataset, draw
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.model.backbones import MEAN, STANDARD_DEVIATION, build_backbone
+from cirrnb.model.batch import collate
+from cirrnb.model.training import one_cycle, steps_of_epoch
 from cirrnb.simulation.ceiling import ceiling_table
 from cirrnb.simulation.cohort import SIMULATOR_VERSION
 

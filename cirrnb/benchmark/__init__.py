@@ -1,0 +1,1 @@
+"""What trains and scores everything: the ablation and the baselines of 04_ablation."""

@@ -1,0 +1,160 @@
+"""What a student has answered, kept on disk after every answer, so that the course goes on where it was left."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.json_file import parse_json, read_text
+from cirrnb.data.stage_scale import CIRRHOSIS
+
+VERSION = 1
+
+Answers = dict[str, str]
+"""Subject -> stage that was answered, in the order of answering."""
+
+
+class Progress:
+    """Answers to exercises and quizzes, in one JSON file.
+
+    The file is written beside and renamed. One that cannot be read is set aside under another name and told; where
+    nothing can be written the answers hold until the kernel ends, and that is told too. What another window wrote
+    meanwhile is taken over: an answer that was given once stays.
+
+    Attributes
+    ----------
+    file : where it is kept, or None for nowhere.
+    told : what went wrong with keeping it, in words for a reader; "" where nothing did.
+    """
+
+    def __init__(self, file: Path | str | None):
+        self.file = None if file is None else Path(file)
+        self.told = ""
+        self._attempts: dict[str, list[Answers]] = {}
+        self._exercises: dict[str, dict[str, Any]] = {}
+        self._take_over()
+
+    # ------------------------------------------------------------------ quizzes
+
+    def answers(self, quiz: str) -> Answers:
+        """What was answered in the present attempt at a quiz."""
+        return dict(self._attempts.get(quiz, [{}])[-1])
+
+    def attempts(self, quiz: str) -> list[Answers]:
+        """All attempts at a quiz, the present one last."""
+        return [dict(one) for one in self._attempts.get(quiz, [{}])]
+
+    def answer(self, quiz: str, subject: str, stage: str) -> None:
+        """Keep the first answer to a case; later ones change nothing."""
+        self._take_over()
+        self._attempts.setdefault(quiz, [{}])[-1].setdefault(subject, stage)
+        self._keep()
+
+    def start_again(self, quiz: str) -> None:
+        """Begin another attempt; the ones before are kept."""
+        self._take_over()
+        if self._attempts.setdefault(quiz, [{}])[-1]:
+            self._attempts[quiz].append({})
+        self._keep()
+
+    # ------------------------------------------------------------------ exercises
+
+    def solved(self, exercise: str) -> bool:
+        """Whether an exercise was answered right at some time."""
+        return bool(self._exercises.get(exercise, {}).get("solved"))
+
+    def tries(self, exercise: str) -> list[str]:
+        """What was answered to an exercise, the last answer last."""
+        return list(self._exercises.get(exercise, {}).get("answers", []))
+
+    def tried(self, exercise: str, answer: str, right: bool) -> None:
+        """Keep an answer to an exercise."""
+        self._take_over()
+        entry = self._exercises.setdefault(exercise, {"answers": [], "solved": False})
+        entry["answers"].append(answer)
+        entry["solved"] = bool(entry["solved"] or right)
+        self._keep()
+
+    def _repr_html_(self) -> str:
+        solved = sum(bool(one["solved"]) for one in self._exercises.values())
+        cases = sum(len(attempts[-1]) for attempts in self._attempts.values())
+        where = f"in {escape(self.file.name)}" if self.file else "until the kernel ends"
+        done = f"{solved} exercises solved, {cases} cases staged" if solved or cases else "nothing answered yet"
+        told = f"<br><b>{escape(self.told)}</b>" if self.told else ""
+        return f"<p>Your progress: {done}. It is kept {where}.{told}</p>"
+
+    # ------------------------------------------------------------------ the file
+
+    def _take_over(self) -> None:
+        """What the file holds, and what is known here beyond it."""
+        if self.file is None:
+            return
+        try:
+            text = read_text(self.file)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            self._set_aside(type(error).__name__)
+            return
+        try:
+            quizzes, exercises = _read(text)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._set_aside(str(error))
+            return
+        for quiz, attempts in quizzes.items():
+            self._attempts[quiz] = _merged(attempts, self._attempts.get(quiz, []))
+        for name, entry in exercises.items():
+            if len(entry["answers"]) >= len(self.tries(name)):
+                self._exercises[name] = {**entry, "solved": entry["solved"] or self.solved(name)}
+
+    def _set_aside(self, why: str) -> None:
+        assert self.file is not None
+        number = 1
+        while (aside := self.file.with_name(f"{self.file.name}.broken-{number}")).exists():
+            number += 1
+        try:
+            self.file.rename(aside)
+            self.told = f"{self.file.name} could not be read ({why}). It was kept as {aside.name}, and a new one begun."
+        except OSError as error:
+            self.told = f"{self.file.name} can be neither read nor moved ({error.strerror}): nothing is kept."
+            self.file = None
+
+    def _keep(self) -> None:
+        if self.file is None:
+            return
+        content = {"version": VERSION, "quizzes": self._attempts, "exercises": self._exercises}
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.file, json.dumps(content, indent=1) + "\n")
+        except OSError as error:
+            self.told = f"Your progress cannot be written ({error.strerror}): it holds until the kernel ends."
+
+
+def _read(text: str) -> tuple[dict[str, list[Answers]], dict[str, dict[str, Any]]]:
+    """Quizzes and exercises of a file's text; ValueError or KeyError where it is none of ours."""
+    stored = parse_json(text)
+    if not isinstance(stored, dict) or stored.get("version") != VERSION:
+        raise ValueError(f"not of version {VERSION}")
+    quizzes: dict[str, list[Answers]] = {}
+    for quiz, attempts in stored["quizzes"].items():
+        if not attempts or any(stage not in CIRRHOSIS for one in attempts for stage in one.values()):
+            raise ValueError(f"quiz {quiz}: answers that are no stages")
+        quizzes[str(quiz)] = [{str(subject): stage for subject, stage in one.items()} for one in attempts]
+    exercises = {}
+    for name, entry in stored["exercises"].items():
+        exercises[str(name)] = {"answers": [str(one) for one in entry["answers"]], "solved": entry["solved"] is True}
+    return quizzes, exercises
+
+
+def _merged(there: list[Answers], here: list[Answers]) -> list[Answers]:
+    """Attempts of the file and of this window; where both answered a case, the file was first."""
+    merged = []
+    for number in range(max(len(there), len(here))):
+        first = there[number] if number < len(there) else {}
+        merged.append(
+            {**first, **{k: v for k, v in (here[number] if number < len(here) else {}).items() if k not in first}}
+        )
+    return merged

@@ -1,0 +1,198 @@
+"""`StagingQuiz`: stage simulated cases by scrolling, the image before the answer, beside the model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+from IPython.display import HTML, display
+
+from cirrnb.course.asked import ModelAnswers
+from cirrnb.course.form import AnswerForm
+from cirrnb.course.progress import Progress
+from cirrnb.course.result import result_html
+from cirrnb.course.words import feedback_html
+from cirrnb.data.bag import Bag
+from cirrnb.data.errors import InputError
+from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.explanation.simulated_truth import SimulatedTruth
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.trained_model import TrainedModel
+from cirrnb.view.theme import LABELS
+from cirrnb.viewer.background import Reported
+from cirrnb.viewer.panes import panes
+from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
+from cirrnb.viewer.widget import SliceCanvas
+
+PROMPT = (
+    "<p>Scroll through both sequences, look for the signs, then say what stage a radiologist would have given. There "
+    "is no limit of time. The first answer counts.</p>"
+)
+
+
+class StagingQuiz(widgets.VBox):
+    """Cases one after the other: pictures, your stage, then the truth with the signs outlined and the model's answer.
+
+    Planted signs and the model's answer come to the browser only after the student's own. What was answered is kept in
+    `progress`, and the quiz goes on with the first case that is not.
+
+    Parameters
+    ----------
+    cases : simulated patients with a stage, as they are shown.
+    truth : of their cohort.
+    model : as for `cirrnb.predict`.
+    asked : the same patients prepared as the model wants them; by default the cases themselves.
+    progress : by default nothing is kept.
+
+    Raises
+    ------
+    InputError
+        If there are no cases, or one has no stage or is not of the cohort.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Bag],
+        *,
+        truth: SimulatedTruth,
+        model: TrainedModel | TrainedStager | Path | str = "shipped",
+        asked: Sequence[Bag] | None = None,
+        progress: Progress | None = None,
+    ):
+        self._cases = list(cases)
+        self._truth = truth
+        self._latents = {bag.subject: truth.latent(bag) for bag in self._cases}
+        if not self._cases or any(bag.stage is None or self._latents[bag.subject] is None for bag in self._cases):
+            raise InputError(
+                "cases", "nobody, or somebody without a stage", "staged patients", "Leave healthy ones out."
+            )
+        self._stages = {bag.subject: str(bag.stage) for bag in self._cases}
+        self.progress = Progress(None) if progress is None else progress
+        self.name = quiz_name(self._stages)
+        self._model = ModelAnswers(model, self._cases if asked is None else asked)
+        self._shown = 0
+        self._height: float | None = None
+        self.canvas, self.form = SliceCanvas(), AnswerForm()
+        self.canvas.layout.flex, self.form.layout.flex = "3 1 560px", "1 1 340px"
+        self.canvas.layout.min_width = self.form.layout.min_width = "0"
+        self.canvas.on_place = self._placed
+        self.form.on_answer, self.form.on_next, self.form.on_go = self._answered, self._go_on, self._go_to
+        super().__init__([widgets.HBox([self.canvas, self.form], layout=_SIDE_BY_SIDE)])
+        self.add_class("cn-quiz")
+        self._go_on()
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """Subject -> stage, what was answered in this attempt."""
+        return {one: stage for one, stage in self.progress.answers(self.name).items() if one in self._stages}
+
+    def still(self) -> SliceBrowser:
+        """The first case without a kernel: what is left of the quiz in a page made from the notebook."""
+        return slice_browser(self._cases[0], simulated=True)
+
+    def _ipython_display_(self) -> None:
+        display(self._repr_mimebundle_(), raw=True)
+        with contextlib.suppress(OSError):  # what cannot be opened is told by the quiz itself
+            display(HTML(self.still().stand_in))
+
+    # ------------------------------------------------------------------ what happens
+
+    def _go_on(self) -> None:
+        """The first case without an answer; where all have one the result, and from there the next attempt."""
+        left = [number for number, bag in enumerate(self._cases) if bag.subject not in self.answers]
+        if left:
+            self._open(left[0])
+        elif self._shown < 0:
+            self.progress.start_again(self.name)
+            self._open(0)
+        else:
+            self._show_result()
+
+    def _go_to(self, number: int) -> None:
+        if 0 <= number < len(self._cases) and self._cases[number].subject in self.answers:
+            self._open(number)
+
+    def _open(self, number: int) -> None:
+        self._shown, self._height = number, None
+        bag = self._cases[number]
+        said = self.answers.get(bag.subject)
+        self.canvas.layout.display = ""
+        self._draw(with_signs=said is not None)
+        done = len(self.answers)
+        title = f"Case {number + 1} of {len(self._cases)}"
+        before = f"<p class='cn-small'>{done} answered so far, {self._right()} right.</p>" if done else ""
+        self.form.ask(
+            title, PROMPT + before + self._troubles(), [(one, one) for one in CIRRHOSIS], button="Check my answer"
+        )
+        if said is not None:
+            self._tell(bag, said)
+
+    def _draw(self, *, with_signs: bool) -> None:
+        number, bag = self._shown, self._cases[self._shown]
+        evidence = {name: self._truth.evidence(scan) for name, scan in bag.scans.items()} if with_signs else None
+        self.canvas.show(
+            panes(bag, evidence),
+            title=f"Case {number + 1}",
+            simulated=True,
+            signs=tuple(LABELS.values()) if with_signs else (),
+            start=_middle(bag) if self._height is None else self._height,
+        )
+
+    def _answered(self, stage: str) -> None:
+        if self._shown < 0 or stage not in CIRRHOSIS:
+            return
+        bag = self._cases[self._shown]
+        if bag.subject in self.answers:
+            return  # answered twice, or in another window
+        self.progress.answer(self.name, bag.subject, stage)
+        # A callback of the kernel: nobody would see an error otherwise.
+        with Reported(lambda said: self.form.say(f"<p>{escape(said)}</p>", onward="Go on")):
+            self._draw(with_signs=True)
+            self._tell(bag, stage)
+
+    def _tell(self, bag: Bag, stage: str) -> None:
+        latent = self._latents[bag.subject]
+        assert latent is not None
+        html = feedback_html(self._stages[bag.subject], stage, latent, self._model.of(bag.subject))
+        onward = "Next case" if len(self.answers) < len(self._cases) else "Your result"
+        self.form.say(html + self._troubles(), right=stage == self._stages[bag.subject], onward=onward, answer=stage)
+
+    def _show_result(self) -> None:
+        self._shown = -1
+        self.canvas.layout.display = "none"
+        self.form.ask("Your result", "")
+        said = {one: answer for one in self._stages if (answer := self._model.of(one)) is not None}
+        html = result_html(self._stages, self.answers, {one: answer.predicted for one, answer in said.items()})
+        self.form.say(html + self._troubles(), onward="Stage all cases again")
+
+    def _right(self) -> int:
+        return sum(stage == self._stages[subject] for subject, stage in self.answers.items())
+
+    def _troubles(self) -> str:
+        return f"<p><b>{escape(self.progress.told)}</b></p>" if self.progress.told else ""
+
+    def _placed(self, position: float) -> None:
+        self._height = position
+
+
+def quiz_name(stages: dict[str, str]) -> str:
+    """Under which the answers to these very cases are kept."""
+    told = hashlib.sha256("".join(f"{one}={stage};" for one, stage in stages.items()).encode()).hexdigest()
+    return f"{len(stages)} cases {told[:12]}"
+
+
+def _middle(bag: Bag) -> float:
+    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
+    name, scan = next(iter(bag.scans.items()))
+    index: Any = scan.grid.shape[0] // 2
+    if scan.mask is not None and scan.mask.any():
+        index = scan.mask.sum(axis=(1, 2)).argmax()
+    return float(scan.positions[int(index)] - bag.shifts[name])
+
+
+_SIDE_BY_SIDE = widgets.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="8px 12px")

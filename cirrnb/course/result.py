@@ -1,0 +1,112 @@
+"""What a quiz comes to: student and model on the same cases, with intervals, and who was taken for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.evaluation.comparison import compare
+from cirrnb.evaluation.evaluation import Evaluation, evaluate
+
+SHOWN = ("accuracy", "quadratic weighted kappa")
+LEAST = 2
+"""Cases from which there is anything to count."""
+
+Stages = Mapping[str, str]
+"""Subject -> stage."""
+
+
+def answers_table(truth: Stages, answers: Stages) -> pd.DataFrame:
+    """Answers as `cirrnb.evaluate` takes them, one row a case that was answered."""
+    rows = [{"subject": one, "stage": truth[one], "predicted": said} for one, said in answers.items() if one in truth]
+    return pd.DataFrame(rows, columns=["subject", "stage", "predicted"]).assign(split="test", simulated=True)
+
+
+def result_html(truth: Stages, student: Stages, model: Stages, resamples: int = 2000) -> str:
+    """Both on the cases that the student answered and the model could stage, and the list of cases to go back to."""
+    asked = [subject for subject in student if subject in truth and subject in model]
+    mine = answers_table(truth, {one: student[one] for one in asked})
+    other = answers_table(truth, {one: model[one] for one in asked})
+    right = int((mine["stage"] == mine["predicted"]).sum())
+    head = f"<h3>You staged {right} of {len(mine)} cases right.</h3>"
+    if len(mine) < LEAST:
+        return f"{head}<p>Too few cases to say more.</p>{_cases(truth, student)}"
+    told = [evaluate(table, split=None, resamples=resamples) for table in (mine, other)]
+    matrices = "".join(_matrix(who, one) for who, one in zip(("You", "The model"), told, strict=True))
+    return (
+        f"{head}{_measures(*told)}{_difference(mine, other, resamples)}"
+        f'<div class="cn-side">{matrices}</div>{_cases(truth, student)}'
+    )
+
+
+def _measures(mine: Evaluation, other: Evaluation) -> str:
+    rows = ""
+    for name in SHOWN:
+        cells = [_value(one.table[one.table["metric"] == name].iloc[0]) for one in (mine, other)]
+        chance = mine.table.loc[mine.table["metric"] == name, "chance"].iloc[0]
+        rows += (
+            f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}<td>{chance:.2f}</td></tr>'
+        )
+    head = "".join(f'<th scope="col">{one}</th>' for one in ("", "you", "the model", "guessing"))
+    return (
+        f"<table><caption>Value (95 % interval) on these {mine.n} cases</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _value(row: pd.Series) -> str:
+    if np.isnan(row["value"]):
+        return "not defined"
+    if np.isnan(row["low"]):
+        return f"{row['value']:.2f} (no interval: {escape(str(row['method']).removeprefix('none: '))})"
+    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
+def _difference(mine: pd.DataFrame, other: pd.DataFrame, resamples: int) -> str:
+    try:
+        table = compare(mine, other, split=None, resamples=resamples, names=("you", "the model"))
+    except InputError:
+        return ""
+    row = table.set_index("metric").loc["accuracy"].to_dict()
+    if np.isnan(row["low"]):
+        return "<p>You and the model were right about the very same cases.</p>" if row["difference"] == 0 else ""
+    told = f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+    known = bool(row["p"] < 0.05)  # McNemar's, exact: with a handful of cases an interval promises too much
+    verdict = "more than these cases would show by chance" if known else "these cases cannot tell you two apart"
+    return f"<p>Your accuracy less the model's, case by case: {told}: {verdict}.</p>"
+
+
+def _matrix(who: str, told: Evaluation) -> str:
+    counts: NDArray[np.int64] = told.confusion.to_numpy(dtype=int)
+    rows = ""
+    for stage, line in zip(CIRRHOSIS, counts, strict=True):
+        total = max(int(line.sum()), 1)
+        cells = "".join(f'<td style="background:{_shade(count / total)}">{count}</td>' for count in line)
+        rows += f'<tr><th scope="row">{stage} ({line.sum()})</th>{cells}</tr>'
+    head = "".join(f'<th scope="col">{stage}</th>' for stage in CIRRHOSIS)
+    return (
+        f'<table class="cn-matrix"><caption>{who}: true stage (rows) and the stage that was said</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _shade(share: float) -> str:
+    red, green, blue = (round(255 + (one - 255) * 0.6 * share) for one in (51, 101, 138))
+    return f"rgb({red},{green},{blue})"
+
+
+def _cases(truth: Stages, student: Stages) -> str:
+    order: Sequence[str] = list(truth)
+    items = ""
+    for subject, said in student.items():
+        if subject in truth:
+            number = order.index(subject)
+            words = f"{said}, right" if said == truth[subject] else f"{said} for {truth[subject]}"
+            items += f'<li><button type="button" data-go="{number}">Case {number + 1}: {words}</button></li>'
+    return f'<h4>Look at a case again</h4><ol class="cn-cases">{items}</ol>'

@@ -1,0 +1,124 @@
+"""Slices on which something can be switched on and off without a kernel: a sign, its outline, the organs' names."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from scipy.ndimage import binary_closing
+
+from cirrnb.explanation.sign_pair import Anatomy, SignPair
+from cirrnb.simulation.signs import SIGNS
+from cirrnb.view.images import grey_picture, outline_picture
+from cirrnb.view.theme import FONT, LABELS, SIGN_COLOURS
+
+CLOSED = 3.0
+"""mm over which gaps in an outlined region are closed: single pixels have no outline worth drawing."""
+
+SIMULATED = "Simulated slices: computed, not scanned. The patient's right is on the left."
+
+_STYLE = f"""
+.cn-switched {{ margin: 0 0 8px; font: 14px/1.45 {FONT}; color: #1f2933; background: #fff; max-width: 1100px; }}
+.cn-switched fieldset {{ border: 0; margin: 0 0 6px; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 20px; }}
+.cn-switched legend {{ float: left; font-weight: 600; margin-right: 20px; padding: 0; }}
+.cn-switched label {{ display: inline-flex; align-items: center; gap: 6px; }}
+.cn-switched input {{ accent-color: #33658a; width: 16px; height: 16px; margin: 0; }}
+.cn-switched input:focus-visible {{ outline: 3px solid #b45f06; outline-offset: 2px; }}
+.cn-panels {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 6px;
+  background: #111; padding: 6px; }}
+.cn-panel {{ position: relative; align-self: center; }}
+.cn-panel img {{ display: block; width: 100%; height: auto; }}
+.cn-panel img.cn-edge {{ position: absolute; inset: 0; height: 100%;
+  filter: drop-shadow(0 0 1px #000) drop-shadow(0 0 1px #000); }}
+.cn-panel span {{ position: absolute; color: #fff; font-weight: 600; font-size: 13px;
+  text-shadow: 0 0 3px #000, 0 0 3px #000, 0 0 2px #000; }}
+.cn-panel span.cn-organ {{ transform: translate(-50%, -50%); font-weight: 500; font-size: 12px; white-space: nowrap; }}
+.cn-switched.cn-riddle {{ max-width: 480px; }}
+.cn-switched figcaption {{ color: #5b6770; font-size: 13px; margin-top: 4px; }}
+.cn-switched:has([value="without"]:checked) .cn-with,
+.cn-switched:has([value="with"]:checked) .cn-without,
+.cn-switched:has([value="outline"]:not(:checked)) .cn-edge,
+.cn-switched:has([value="names"]:not(:checked)) .cn-organ {{ display: none; }}
+"""
+
+
+@dataclass(frozen=True)
+class Switched:
+    """A figure for a notebook or a page; `html` is all of it, and needs neither kernel nor script."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def switched_sign(pairs: Sequence[SignPair]) -> Switched:
+    """One sign in each sequence that is handed in, shown at first, to be taken away and outlined."""
+    sign = pairs[0].sign
+    name = LABELS[sign]
+    group = f"cn-{uuid.uuid4().hex[:10]}"
+    controls = (
+        f"<fieldset><legend>{escape(name[0].upper() + name[1:])}</legend>"
+        f'<label><input type="radio" name="{group}" value="with" checked> with the sign</label>'
+        f'<label><input type="radio" name="{group}" value="without"> without it</label>'
+        '<label><input type="checkbox" value="outline"> outline what the sign changed</label></fieldset>'
+    )
+    panels = "".join(_pair(pair, name) for pair in pairs)
+    words = f"{SIMULATED} The same slice of the same patient; nothing differs but the sign."
+    return _figure(f"{name}, with and without", controls, panels, words)
+
+
+def named_organs(slices: Sequence[Anatomy]) -> Switched:
+    """The same height in each sequence that is handed in, with the names of the organs, which can be hidden."""
+    controls = '<fieldset><label><input type="checkbox" value="names" checked> names of the organs</label></fieldset>'
+    panels = "".join(_anatomy(one) for one in slices)
+    return _figure("organs of the upper abdomen, named", controls, panels, SIMULATED)
+
+
+def riddle(pair: SignPair, *, named: bool = True) -> Switched:
+    """A slice with a sign that is not told, for an exercise; without `named` its sequence is not told either."""
+    told = f"{pair.sequence} slice" if named else "a slice"
+    panel = _panel(pair.sequence if named else "", f'<img alt="{told} to be judged" src="{grey_picture(pair.shown)}">')
+    return _figure("a slice to be judged", "", panel, SIMULATED, "cn-riddle")
+
+
+def _pair(pair: SignPair, name: str) -> str:
+    colour = SIGN_COLOURS[SIGNS.index(pair.sign)]
+    reach = np.ones([2 * round(CLOSED / 2 / step) + 1 for step in pair.spacing], bool)
+    region = binary_closing(np.pad(pair.changed, 8), reach)[8:-8, 8:-8]
+    seen = f"{pair.sequence} slice of the upper abdomen"
+    return _panel(
+        pair.sequence,
+        f'<img class="cn-with" alt="{seen} with {escape(name)}" src="{grey_picture(pair.shown)}">'
+        f'<img class="cn-without" alt="{seen} without {escape(name)}" src="{grey_picture(pair.without)}">'
+        f'<img class="cn-edge" alt="outlined: {escape(name)}" src="{outline_picture(region, colour)}">',
+    )
+
+
+def _anatomy(one: Anatomy) -> str:
+    rows, columns = one.image.shape
+    names = ""
+    for name, (row, column) in one.places.items():
+        place = f"left:{100 * (column + 0.5) / columns:.1f}%;top:{100 * (row + 0.5) / rows:.1f}%"
+        names += f'<span class="cn-organ" style="{place}">{escape(name)}</span>'
+    picture = f'<img alt="{one.sequence} slice of the upper abdomen" src="{grey_picture(one.image)}">'
+    return _panel(one.sequence, picture + names)
+
+
+def _panel(sequence: str, pictures: str) -> str:
+    return (
+        f'<div class="cn-panel">{pictures}<span style="left:6px;top:4px">{sequence}</span>'
+        '<span style="left:6px;top:48%">R</span><span style="right:6px;top:48%">L</span></div>'
+    )
+
+
+def _figure(label: str, controls: str, panels: str, words: str, kind: str = "") -> Switched:
+    # JupyterLab has shortcuts of its own on the arrow keys that choose between radio buttons.
+    return Switched(
+        f'<figure class="cn-switched {kind}" aria-label="{escape(label)}" data-lm-suppress-shortcuts="true">'
+        f"<style>{_STYLE}</style>{controls}"
+        f'<div class="cn-panels">{panels}</div><figcaption>{words}</figcaption></figure>'
+    )

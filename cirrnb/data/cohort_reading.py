@@ -1,0 +1,194 @@
+"""From a folder or a table on disk to a cohort, with everything that is wrong told at once."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+from cirrnb.data.csv_file import read_rows
+from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
+from cirrnb.data.faults import printable
+from cirrnb.data.json_file import has_surrogates
+from cirrnb.data.layouts.fields import natural_order
+from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder
+from cirrnb.data.layouts.published import (
+    CIRRHOTIC_FOLDERS,
+    HEALTHY_FOLDER,
+    SLICE_FOLDERS,
+    looks_published,
+    read_published,
+)
+from cirrnb.data.layouts.table import read_table, without_repeated
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.sequences import sequence_names
+from cirrnb.data.stage_scale import StageScale, stage_scale
+
+SIMULATED = "SIMULATED.txt"
+"""A file of this name at the root says that the images were computed."""
+
+
+def read_cohort(
+    root: Path | str,
+    *,
+    on_problem: str = "raise",
+    stages: StageScale | Sequence[str] | str | None = None,
+    sequences: Sequence[str] | str | None = None,
+) -> Cohort:
+    """The scans under a folder in the published layout, or those that a CSV table lists. No voxel is read.
+
+    Parameters
+    ----------
+    root : folder that holds Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects (any of them); a CSV file with one
+        row a scan (see `cirrnb.data.layouts.table.read_table`) or a folder with one named scans.csv, as
+        `cirrnb import-dicom` leaves it; or NIfTI files whose names tell patient and sequence (see
+        `cirrnb.data.layouts.folder.read_folder`): a folder of them, or one.
+    on_problem : "raise" tells everything that is wrong in one InputErrors. "skip" leaves out the scans concerned,
+        warns once, and keeps the problems in `Cohort.problems`.
+    stages : the scale of the table's column stage, for example "F0, F1, F2, F3, F4" (see
+        `cirrnb.data.stage_scale.stage_scale`); None takes mild, moderate, severe.
+    sequences : those to read, as the table's column sequence names them, in the order in which they are shown, for
+        example "T1W, T2W, DWI". None takes T1W and T2W and refuses others. Other scales and sequences need a table.
+
+    Returns
+    -------
+    Cohort, sorted by source, patient and sequence, so that it does not depend on the file system. `notes` tells what
+    was odd but harmless. `simulated` is True if SIMULATED.txt lies in the folder (or the table's folder), or above any
+    of the scans, wherever a table or a link finds them.
+
+    Raises
+    ------
+    InputErrors
+        If there is a problem and `on_problem` is "raise", or nothing at all could be read.
+    InputError
+        If `stages` or `sequences` cannot be used.
+    """
+    if on_problem not in ("raise", "skip"):
+        raise ValueError(f'on_problem is "raise" or "skip", not {on_problem!r}')
+    root = Path(root)
+    if has_surrogates(str(root)):
+        where = ascii(str(root))
+        raise InputErrors([InputError(where, "a name that is not UTF-8", "a name in UTF-8", "Rename the folder.")])
+    scale, names = stage_scale(stages), sequence_names(sequences)
+    remarks = Remarks()
+    try:
+        scans = without_repeated(_read(root, remarks, scale, names, sequences is not None), remarks)
+        if not scans and not remarks.problems:
+            raise InputError(root, "no scan", "at least one NIfTI file", "Was the archive unpacked to the end?")
+    except InputError as error:
+        raise InputErrors([*remarks.problems, error]) from error
+    if remarks.problems:
+        problems = InputErrors(remarks.problems)
+        if on_problem == "raise" or not scans:
+            raise problems
+        warnings.warn(f"{root.name}: {problems}", stacklevel=2)
+    folder = root if root.is_dir() else root.parent
+    computed = simulated_scans(scans)
+    if 0 < len(computed) < len(scans):
+        remarks.notes.append(f"simulated scans among others: {len(computed)} of {len(scans)} ({listed(computed)})")
+    return Cohort(
+        scans=tuple(sorted(scans, key=_order)),
+        name=printable(root.resolve().stem if root.is_file() else root.resolve().name) or "cohort",
+        simulated=(folder / SIMULATED).is_file() or bool(computed),
+        problems=tuple(remarks.problems),
+        notes=tuple(remarks.notes),
+        stages=scale,
+        sequences=names,
+    )
+
+
+def _read(
+    root: Path, remarks: Remarks, stages: StageScale, sequences: tuple[str, ...], skip_others: bool
+) -> list[Scan]:
+    if root.is_dir() and looks_published(root):
+        return _of(read_published(root, remarks), root, remarks, stages, sequences)
+    if root.is_file() and root.suffix.lower() in (".csv", ".tsv", ".txt"):
+        return read_table(root, remarks, stages, sequences, skip_others)
+    if (root / TABLE).is_file():
+        return read_table(root / TABLE, remarks, stages, sequences, skip_others)
+    if root.is_file() and NIFTI.fullmatch(root.name):
+        return _of(read_folder(root.parent, [root], remarks), root, remarks, stages, sequences)
+    if _holds_only_nifti(root) and (paths := nifti_files(root, remarks)):
+        return _of(read_folder(root, paths, remarks), root, remarks, stages, sequences)
+    published = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
+    expected = f"a folder that holds {', '.join(published)} or NIfTI files, or a CSV table with one row a scan"
+    remedy = "Correct the path."
+    if not root.exists():
+        found = "no such file or folder"
+    elif not root.is_dir() and not root.is_file():
+        found = "no ordinary file"
+    elif root.is_file():
+        found, remedy = f"a {root.suffix or 'nameless'} file", "Save the table as CSV."
+    elif any((root / name).is_dir() for name in SLICE_FOLDERS):
+        found = "the 2D slices of the published data, which have neither spacing nor affine"
+        remedy = "Download the 3D archives instead: Cirrhosis_T1_3D, Cirrhosis_T2_3D."
+    elif (root / OTHERS).is_file():
+        found, remedy = _nothing_staged(root / OTHERS), "Import the patient's T1W or T2W series as well."
+    elif (dicom := _dicom_below(root)) is not None:
+        found, remedy = f"DICOM files ({dicom})", f"Import them first: cirrnb import-dicom {root} cohorts/own"
+    elif root.name in published:
+        found, remedy = "one of the published folders itself", f"Give the folder above it: {root.parent}"
+    else:
+        tables = sorted(path.name for path in root.glob("*.csv") if not path.name.startswith("."))
+        found = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
+        remedy = f"If {tables[0]} lists your scans, give that file." if tables else remedy
+    raise InputError(root, found, expected, remedy)
+
+
+def _of(scans: list[Scan], root: Path, remarks: Remarks, stages: StageScale, sequences: tuple[str, ...]) -> list[Scan]:
+    """Scans of the published layout or of file names, which know mild, moderate, severe, T1W and T2W alone."""
+    if foreign := sorted({scan.stage for scan in scans if scan.stage} - set(stages)):
+        remedy = f"Leave stages out, or list the scans in {TABLE}."
+        remarks.problems.append(InputError(root, f"the stages {', '.join(foreign)}", stages.listed, remedy))
+    return [scan for scan in scans if scan.sequence in sequences and (not scan.stage or scan.stage in stages)]
+
+
+def simulated_scans(scans: Iterable[Scan]) -> list[str]:
+    """Names of the scans above which a folder is marked as simulated, as they are named and as they lie on disk."""
+    marked: dict[Path, bool] = {}
+
+    def below(folder: Path) -> bool:
+        if folder not in marked:
+            above = (folder, *folder.parents)[: DEPTH + 1]
+            marked[folder] = any((one / SIMULATED).is_file() for one in above)
+        return marked[folder]
+
+    return [
+        scan.name
+        for scan in scans
+        if any(below(path.parent) for path in dict.fromkeys((scan.image.absolute(), scan.image.resolve())))
+    ]
+
+
+def _holds_only_nifti(root: Path) -> bool:
+    """True for a folder in which file names have to tell; where a table lies somebody has told already."""
+    known = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
+    if not root.is_dir() or root.name in known or any((root / name).is_dir() for name in SLICE_FOLDERS):
+        return False
+    return not any(root.glob("*.csv"))
+
+
+def _dicom_below(root: Path) -> Path | None:
+    """A DICOM file among the first hundred under a folder, as seen from there; DICOM names need no ending."""
+    paths = (Path(place) / name for place, _, names in os.walk(root) for name in sorted(names))
+    for path in islice((path for path in paths if path.is_file()), 100):
+        try:
+            with path.open("rb") as file:
+                if file.read(132)[128:] == b"DICM":
+                    return path.relative_to(root)
+        except OSError:
+            continue
+    return None
+
+
+def _nothing_staged(others: Path) -> str:
+    """What an import left that cannot be staged, and why."""
+    rows = read_rows(others, [])[1]
+    told = listed((f"{row.cells.get('image')}: {row.cells.get('reason')}" for row in rows), 4)
+    return f"imported series of which none can be staged ({told})"
+
+
+def _order(scan: Scan) -> tuple[str, list[int | str], str]:
+    return scan.source, natural_order(scan.patient), scan.sequence

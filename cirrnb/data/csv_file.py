@@ -1,0 +1,217 @@
+"""CSV files, written and read in one place: no spreadsheet program takes their text for a formula.
+
+A cell that begins with = + - @, a tab or a line break is computed when somebody opens the file (CWE-1236, OWASP "CSV
+Injection"), and patients' ids are a stranger's text. Such a cell gets an apostrophe in front. So does a cell that
+begins with apostrophes and then such a sign, so that taking one away always gives back what was written.
+
+What is missing is an empty cell, and None when it is read again as text: never the word "nan", and never NaN where text
+is expected.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_SIGN = r"=+\-@\uff1d\uff0b\uff0d\uff20\u2212"  # also in full width, and the minus of typography
+_BREAK = r"\t\r\n\v\f"
+# After apostrophes of its own, and after blanks and what cannot be seen, which some programs skip before they look.
+_SKIPPED = rf"'*(?:(?![{_BREAK}])[\s\x00-\x1f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff])*"
+_FIRST = rf"(?={_SKIPPED}[{_SIGN}{_BREAK}])"
+# Where a cell would begin if the file were taken apart at semicolons, as Excel does in half of Europe.
+_FURTHER = rf"(?<=[;{_BREAK}]){{}}(?={_SKIPPED}[{_SIGN}])"
+_BARE = re.compile(rf"\A{_FIRST}|{_FURTHER.format('')}")
+_GUARD = re.compile(rf"\A'{_FIRST}|{_FURTHER.format(chr(39))}")
+
+
+def guarded(text: str) -> str:
+    """The text with an apostrophe wherever a spreadsheet program would begin to compute."""
+    return _BARE.sub("'", text)
+
+
+def unguarded(text: str) -> str:
+    """The text that `guarded` was given."""
+    return _GUARD.sub("", text)
+
+
+def guarded_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose text is guarded; numbers, and what is missing, are as they were."""
+    return _of_text(table, guarded)
+
+
+def unguarded_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The table that `guarded_table` was given."""
+    return _of_text(table, unguarded)
+
+
+def _of_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    import pandas as pd
+
+    changed = table.copy()
+    for name, column in table.select_dtypes(["object", "string"]).items():
+        values = [change(value) if isinstance(value, str) else value for value in column]
+        changed[name] = pd.Series(values, index=table.index, dtype=column.dtype)
+    return changed
+
+
+def write_csv(path: Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> Path:
+    """Write a table as CSV (UTF-8), atomically, with guarded text and column names.
+
+    Parameters
+    ----------
+    rows : a table, whose index is not written, or one mapping of column name to value a row.
+    columns : these first; further ones follow in the order in which they come up. Values that are None, NaN or absent
+        become empty cells.
+
+    Returns the path.
+    """
+    import pandas as pd
+
+    if not isinstance(rows, pd.DataFrame):
+        rows = list(rows)
+        names = list(dict.fromkeys((*columns, *(name for row in rows for name in row))))
+        # As objects: pandas would turn whole numbers into others where one is missing.
+        rows = pd.DataFrame([[_cell(row.get(name)) for name in names] for row in rows], columns=names, dtype=object)
+    elif columns:
+        rows = rows[[*columns, *(name for name in rows if name not in columns)]]
+    table = guarded_table(rows).rename(columns=lambda name: guarded(str(name)))
+    # A bare carriage return ends a row for whoever reads, and csv does not quote it.
+    bare = bool(table.select_dtypes(["object", "string"]).map(lambda value: "\r" in str(value)).any(axis=None))
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if bare or any("\r" in str(name) for name in table) else csv.QUOTE_MINIMAL
+    stream = io.StringIO()
+    table.to_csv(stream, index=False, lineterminator="\n", quoting=quoting)
+    write_whole(path, stream.getvalue())
+    return path
+
+
+def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table", remedy: str) -> pd.DataFrame:
+    """A table that `write_csv` wrote.
+
+    Parameters
+    ----------
+    text : columns that stay text, since "007" is another patient than "7" and "NA" may be an id; None where empty. In
+        the others an empty cell is NaN.
+    expected, remedy : told where there is no such table.
+
+    Raises InputError if the file is missing or is not CSV.
+    """
+    import pandas as pd
+
+    try:
+        kinds = dict.fromkeys((name for written in text for name in (written, guarded(written))), str)
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"no readable table ({type(error).__name__})", expected, remedy) from None
+    table = unguarded_table(table).rename(columns=lambda name: unguarded(str(name)))
+    for name in (one for one in table if one in text):
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
+    return table
+
+
+def _cell(value: Any) -> Any:
+    return None if isinstance(value, float) and value != value else value  # NaN alone is not itself
+
+
+MAX_BYTES, MAX_COLUMNS, MAX_ROWS = 2**26, 1000, 200_000
+"""What a table may have; a cohort of ten thousand scans has some megabytes."""
+
+_SAVE_AS = "Save the table as CSV in UTF-8 (in a spreadsheet: Save as, CSV UTF-8)."
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: the file, the line as an editor counts it, and the cells by column name."""
+
+    path: Path
+    line: int
+    cells: Mapping[str, str]
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}, line {self.line}"
+
+
+def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[Row]]:
+    """Column names (padding and byte-order mark taken off, in lower case) and rows of a CSV file.
+
+    Cells are separated by commas, semicolons or tabs, whichever the first line has. Empty rows are passed over; rows
+    with more cells than columns are added to `problems` and left out. An apostrophe that `write_csv` set before what a
+    spreadsheet program would compute is taken away.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is not UTF-8 text or not CSV, is empty, or names a column twice.
+    """
+    text = _text(path)
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        columns = [unguarded(name).strip().lower() for name in next(reader, [])]
+        _judge_columns(path, columns)
+        rows: list[Row] = []
+        for cells in reader:
+            if any(cell.strip() for cell in cells[len(columns) :]):
+                problems.append(_too_long(path, reader.line_num, columns, cells))
+            elif any(cell.strip() for cell in cells):
+                if len(rows) >= MAX_ROWS:
+                    raise InputError(path, f"more than {MAX_ROWS} rows", "one row a scan", "Split the cohort.")
+                padded = cells + [""] * (len(columns) - len(cells))
+                named = {name: unguarded(cell).strip() for name, cell in zip(columns, padded, strict=False) if name}
+                rows.append(Row(path, reader.line_num, named))
+        return columns, rows
+    except csv.Error as error:
+        raise InputError(path, f"line {reader.line_num} that is not CSV ({error})", "a CSV table", _SAVE_AS) from error
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(path, "a table of more than 64 MB", "a table of scans", "Keep one row a scan.")
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            path, f"a table that cannot be opened ({error.strerror or error})", "a CSV file", "Correct the path."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(path, "a file that is not UTF-8 text", "a CSV table in UTF-8", _SAVE_AS) from error
+    if "\0" in text:
+        raise InputError(path, "a file with null bytes, not text", "a CSV table in UTF-8", _SAVE_AS)
+    return text
+
+
+def _judge_columns(path: Path, columns: list[str]) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise InputError(path, f"{len(columns)} columns", f"at most {MAX_COLUMNS}", "Keep the columns that you need.")
+    twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
+    if not any(columns):
+        raise InputError(path, "an empty table", "a first line with column names", _SAVE_AS)
+    if twice:
+        raise InputError(
+            path, f"the column {', '.join(twice)} twice", "each column once", "Rename or remove one of them."
+        )
+
+
+def _too_long(path: Path, line: int, columns: list[str], cells: list[str]) -> InputError:
+    return InputError(
+        f"{path}, line {line}",
+        f"{len(cells)} cells",
+        f"{len(columns)} cells, as many as columns",
+        "Put text that holds the separator in quotes.",
+    )

@@ -1,0 +1,115 @@
+"""Liver masks taken away, put in the wrong place or rounded off, to see how much a result leans on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from cirrnb.data.nifti.reading import read_mask, read_volume
+from cirrnb.data.nifti.saving import save_volume
+from cirrnb.data.scan import Cohort, Scan
+
+SHIFT = 10.0
+"""mm: about what two readers' outlines of a liver lie apart where they disagree badly."""
+
+ROUNDING = 4.0
+"""mm: a hand that outlines a liver with a mouse goes round bumps smaller than about twice this."""
+
+
+def without_masks(cohort: Cohort) -> Cohort:
+    """The same scans as if nobody had outlined a liver."""
+    return replace(cohort, scans=tuple(replace(scan, mask=None) for scan in cohort.scans))
+
+
+def with_shifted_masks(cohort: Cohort, folder: Path | str, distance: float = SHIFT) -> Cohort:
+    """The same scans, each liver mask moved within the axial plane.
+
+    Parameters
+    ----------
+    folder : where the moved masks are written; those already there are kept.
+    distance : mm. The direction is the scan's own, by a hash of its name, so that the same scan always moves alike.
+
+    Scans without a mask stay without one. Raises what `read_mask` raises.
+    """
+    home = Path(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    return replace(cohort, scans=tuple(_shifted(scan, home, distance) for scan in cohort.scans))
+
+
+def with_rounded_masks(cohort: Cohort, folder: Path | str, distance: float = ROUNDING) -> Cohort:
+    """The same scans, the outline of each liver mask rounded off within the axial plane.
+
+    The mask is blurred with a standard deviation of `distance` mm and cut at one half. Rounded masks are written into
+    `folder`; those already there are kept. Scans without a mask stay without one. Raises what `read_mask` raises.
+    """
+    home = Path(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    return replace(cohort, scans=tuple(_rounded(scan, home, distance) for scan in cohort.scans))
+
+
+def moved(mask: NDArray[np.bool_], affine: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """A mask, in any order of axes, moved by `offset` (3,) mm of the patient, to the nearest voxel; nothing comes in at
+    the edge."""
+    steps = np.rint(np.linalg.solve(affine[:3, :3], offset)).astype(int)
+    result = np.zeros_like(mask)
+    pairs = [
+        (slice(max(step, 0), max(size + min(step, 0), 0)), slice(max(-step, 0), max(size - max(step, 0), 0)))
+        for step, size in zip(steps, mask.shape, strict=True)
+    ]
+    result[tuple(to for to, _ in pairs)] = mask[tuple(since for _, since in pairs)]
+    return result
+
+
+def _shifted(scan: Scan, home: Path, distance: float) -> Scan:
+    if scan.mask is None:
+        return scan
+    name = _named(scan)
+    path = home / f"{_drawn(scan)}-{distance:g}mm.nii.gz"
+    if not path.exists():
+        angle = 2 * np.pi * int(name[:8], 16) / 16**8
+        offset = distance * np.array([np.cos(angle), np.sin(angle), 0.0])
+        _write(scan, path, lambda mask, affine: moved(mask, affine, offset))
+    return replace(scan, mask=path)
+
+
+def _rounded(scan: Scan, home: Path, distance: float) -> Scan:
+    if scan.mask is None:
+        return scan
+    path = home / f"{_drawn(scan)}-rounded-{distance:g}mm.nii.gz"
+    if not path.exists():
+        _write(scan, path, lambda mask, affine: rounded(mask, affine, distance))
+    return replace(scan, mask=path)
+
+
+def rounded(mask: NDArray[np.bool_], affine: NDArray[np.float64], distance: float) -> NDArray[np.bool_]:
+    """A mask, in any order of axes, blurred by `distance` mm within the axial plane and cut at one half."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    sigma = distance / spacing
+    sigma[int(np.abs(affine[2, :3] / spacing).argmax())] = 0
+    return gaussian_filter(mask.astype(np.float32), sigma) > 0.5
+
+
+def _drawn(scan: Scan) -> str:
+    """A file name for what is made of a mask: several cohorts with patients of the same names may share the folder."""
+    assert scan.mask is not None
+    with scan.mask.open("rb") as file:
+        return f"{_named(scan)[:16]}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
+def _named(scan: Scan) -> str:
+    return hashlib.sha256(scan.name.encode()).hexdigest()
+
+
+def _write(
+    scan: Scan, path: Path, change: Callable[[NDArray[np.bool_], NDArray[np.float64]], NDArray[np.bool_]]
+) -> None:
+    assert scan.mask is not None
+    _, grid = read_volume(scan.image)
+    mask = change(read_mask(scan.mask, grid), grid.affine)
+    save_volume(path, mask, grid, scan=scan.image)

@@ -1,0 +1,306 @@
+"""`SliceExplorer`: open a case, look, ask what the model says and why."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from IPython.display import HTML, display
+
+import cirrnb
+from cirrnb.data.bag import Bag, PreparedCohort
+from cirrnb.data.errors import InputError
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.methods import method_named
+from cirrnb.explanation.score import targets
+from cirrnb.explanation.simulated_truth import SimulatedTruth
+from cirrnb.explorer import preferences
+from cirrnb.explorer.panel import FIRST, Panel
+from cirrnb.explorer.upload import SOURCE, Dropping
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.prediction import Prediction, as_model, predict_patient
+from cirrnb.model.trained_model import TrainedModel
+from cirrnb.view import sentences
+from cirrnb.view.theme import LABELS
+from cirrnb.viewer.background import Task, Worker
+from cirrnb.viewer.panes import panes, unopened
+from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
+
+
+class SliceExplorer(Panel):
+    """One patient at a time: all sequences side by side, on request the answer, the map and the slices' Shapley values.
+
+    The same in JupyterLab and in Voila. Pictures are sent to the browser once and scrolled there; what takes time runs
+    beside, shows how far it is, can be cancelled and is kept in `store`.
+
+    Parameters
+    ----------
+    patients : a prepared cohort, or bags.
+    model : as for `cirrnb.predict`.
+    patient : subject ("cirrhotic/12") to open first; the first one without.
+    method, target : what the map shows first, as for `cirrnb.explain`.
+    store : folder in which explanations are kept; None keeps none.
+    simulated : whether the patients are; None asks the cohort.
+    truth : of a simulated cohort; its planted signs become a layer.
+    answer_first : show the answer with the images. None does as the reader chose before; at first, images alone.
+
+    Raises
+    ------
+    InputError
+        For a patient, method or target that does not exist, or no patients at all.
+    """
+
+    def __init__(
+        self,
+        patients: PreparedCohort | Sequence[Bag],
+        model: TrainedModel | TrainedStager | Path | str = "shipped",
+        *,
+        patient: str | None = None,
+        method: str = FIRST,
+        target: str | None = None,
+        store: Path | str | None = "explanations",
+        simulated: bool | None = None,
+        truth: SimulatedTruth | None = None,
+        answer_first: bool | None = None,
+    ):
+        bags = patients.bags() if isinstance(patients, PreparedCohort) else list(patients)
+        if not bags:
+            raise InputError("patients", "nobody", "at least one prepared patient", "Prepare a cohort first.")
+        self.model = as_model(model)
+        self.simulated = bool(getattr(patients, "simulated", False)) if simulated is None else simulated
+        self.truth, self.store = truth, store
+        self._bags = {bag.subject: bag for bag in bags}
+        self._sequences = tuple(dict.fromkeys(name for bag in bags for name in bag.sequences))
+        self._bag: Bag | None = None
+        self._answer: Prediction | None = None
+        self._explanation: Explanation | None = None
+        first = self._known(patient)
+        method, target = method_named(method).name, self._target(target)
+        stager = self.model.members[0].stager
+        super().__init__(
+            list(self._bags),
+            stager,
+            self._sequences,
+            subject=first,
+            method=method,
+            target=target,
+            go=self._go,
+        )
+        self._worker = Worker(self.tell_progress, self._failed)
+        self.dropping = Dropping(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
+        self.own.children = (self.dropping,)
+        self.always.value = self.reveal.value = preferences.answer_first() if answer_first is None else answer_first
+        self.tell_answer(self.reveal.value)
+        self._listen()
+        self._open(first)
+
+    # ------------------------------------------------------------------ what others may ask
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """The explanation on show, or None."""
+        return self._explanation
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """The answer on show, or None."""
+        return self._answer
+
+    def add(self, bag: Bag) -> None:
+        """Take in one more patient, prepared as the model wants it, and open it."""
+        self._bags[bag.subject] = bag
+        self.say("")
+        self.case.options = list(self._bags)
+        self.case.value = bag.subject
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until nothing is under way; False if that took longer than `seconds`."""
+        return self._worker.wait(seconds)
+
+    def snapshot(self) -> SliceBrowser:
+        """The patient on show without a kernel: what is left of the explorer in a page made from the notebook."""
+        bag = self._bag or self._bags[self.case.value]
+        return slice_browser(bag, self._explanation, simulated=self._simulated(bag))
+
+    def _ipython_display_(self) -> None:
+        """The explorer, and behind it what stands in for it where no kernel is: a page made by whatever tool."""
+        display(self._repr_mimebundle_(), raw=True)
+        with contextlib.suppress(OSError):  # what cannot be opened is told by the explorer itself
+            display(HTML(self.snapshot().stand_in))
+
+    # ------------------------------------------------------------------ what is wished for
+
+    def _listen(self) -> None:
+        self.case.observe(lambda change: self._open(change["new"]), "value")
+        self.reveal.observe(lambda change: self._revealed(), "value")
+        self.always.observe(lambda change: preferences.remember_answer_first(change["new"]), "value")
+        for choice in (self.method, self.target, self.scale):
+            choice.observe(lambda change: self._explain(), "value")
+        self.cancel.on_click(lambda button: self._cancelled())
+        self.test.on_click(lambda button: self._test())
+        self.export.on_click(lambda button: self._export())
+        self.canvas.on_place = self.chart.mark
+
+    def _known(self, patient: str | None) -> str:
+        if patient is None:
+            return next(iter(self._bags))
+        if patient not in self._bags:
+            raise InputError("patient", repr(patient), f"one of {len(self._bags)} prepared", "See predictions.csv.")
+        return patient
+
+    def _target(self, target: str | None) -> str:
+        stager = self.model.members[0].stager
+        known = targets(stager.head, stager.stages)
+        if target is not None and target not in known:
+            raise InputError("target", repr(target), f"one of {known}", "Choose one of these.")
+        return target or known[0]
+
+    # ------------------------------------------------------------------ what happens
+
+    def _open(self, subject: str) -> None:
+        """Another patient: pictures first, and the rest where the reader always wants it.
+
+        An answer that was open for the last patient says nothing of a wish for this one's: it is hidden again.
+        """
+        self._worker.cancel()  # what is under way speaks of the last patient
+        self._bag = self._answer = self._explanation = None
+        self.reveal.value = self.always.value
+        self.say("")
+        self.brief.value = self.told.value = self.why.value = self.faithfulness.value = ""
+        self.tell_map(False)
+        bag = self._bags[subject]
+
+        def pictures(task: Task) -> Any:
+            return bag, panes(bag, self._evidence(bag))
+
+        def show(result: Any) -> None:
+            self._bag = bag
+            _, found = result
+            title = f"Patient {bag.subject}"
+            signs = tuple(LABELS.values()) if self.truth else ()
+            simulated = self._simulated(bag)
+            self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=_start(bag))
+            self.say(sentences.mask_words(bag))
+            if self.reveal.value:
+                self._answer_and_explain()
+
+        self.tell_doing("Opening")
+        self._worker.start(pictures, show)
+
+    def _simulated(self, bag: Bag) -> bool:
+        """Scans that a reader dropped in are theirs, whatever cohort was open."""
+        return self.simulated and next(iter(bag.scans.values())).scan.source != SOURCE
+
+    def _evidence(self, bag: Bag) -> dict[str, Any]:
+        if self.truth is None:
+            return {}
+        try:
+            return {name: self.truth.evidence(scan) for name, scan in bag.scans.items()}
+        except (InputError, OSError):
+            return {}  # a cohort that was moved without its truth is still worth looking at
+
+    def _revealed(self) -> None:
+        self.tell_answer(self.reveal.value)
+        if not self.reveal.value:
+            self.canvas.lay_over(None)
+        elif self._bag is not None and self._explanation is not None:
+            self.canvas.lay_over(self._explanation)
+        elif self._bag is not None:
+            self._answer_and_explain()
+
+    def _answer_and_explain(self) -> None:
+        bag = self._bag
+        assert bag is not None
+
+        def show(said: Prediction) -> None:
+            self._answer = said
+            self.brief.value = sentences.brief_html(said)
+            self.told.value = sentences.answer_html(said, bag, self.model, simulated=self._simulated(bag))
+            self._explain()
+
+        self.tell_doing("Staging")
+        self._worker.start(lambda task: predict_patient(self.model, bag), show)
+
+    def _explain(self) -> None:
+        bag = self._bag
+        by_scale = "scale" in method_named(self.method.value).settings
+        self.tell_scales(by_scale)
+        if bag is None or not self.reveal.value:
+            return
+        self.say("")
+        self._explanation = None  # the map of another choice shall not stand under this one's name
+        self.canvas.lay_over(None)
+        self.why.value = self.faithfulness.value = ""
+        self.tell_map(False)
+        method, target = self.method.value, self.target.value
+        settings = {"scale": self.scale.value} if by_scale else None
+
+        def work(task: Task) -> Explanation:
+            # The calling off is told by `progress`, before each pass.
+            return cirrnb.explain(
+                self.model, bag, method, target, settings=settings, store=self.store, progress=task.progress
+            )
+
+        def show(found: Explanation) -> None:
+            self._explanation = found
+            self.canvas.lay_over(found)
+            self.why.value = sentences.reasons_html(found, self._answer)
+            self.chart.show(bag, found)
+            self.tell_map(True)
+
+        self.tell_doing("Drawing the map")
+        self._worker.start(work, show)
+
+    def _test(self) -> None:
+        bag, found = self._bag, self._explanation
+        if bag is None or found is None:
+            return
+
+        def show(table: Any) -> None:
+            self.faithfulness.value = (
+                f"<p><b>Faithfulness of this map</b>, for this patient:</p>{sentences.faithfulness_html(table)}"
+            )
+
+        self.tell_doing("Testing the map, about a minute")
+        self._worker.start(lambda task: _tested(self.model, bag, found, task), show)
+
+    def _export(self) -> None:
+        if self._explanation is None or self._bag is None:
+            return
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                for path in self._explanation.to_nifti(folder):
+                    self.canvas.hand_over(path.name, path.read_bytes())
+        except OSError as error:
+            self._failed(f"The map could not be written ({error.strerror}).")
+
+    def _go(self, position: float) -> None:
+        self.canvas.go_to(position)
+        self.chart.mark(position)
+
+    def _cancelled(self) -> None:
+        self._worker.cancel()
+        self.say("Cancelled. Choose a map to begin anew.")
+
+    def _failed(self, message: str) -> None:
+        if self._bag is None:  # nobody's pictures shall stand under another one's name
+            self.canvas.show(unopened(self._sequences), title=f"Patient {self.case.value}", simulated=self.simulated)
+        elif self._explanation is None:
+            self.canvas.lay_over(None)
+        self.say(message, wrong=True)
+
+
+def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> Any:
+    return cirrnb.faithfulness(model, bag, found, steps=10, progress=task.progress)
+
+
+def _start(bag: Bag) -> float:
+    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
+    name, scan = next(iter(bag.scans.items()))
+    index = scan.grid.shape[0] // 2
+    if scan.mask is not None and scan.mask.any():
+        index = int(scan.mask.sum(axis=(1, 2)).argmax())
+    return float(scan.positions[index] - bag.shifts[name])

@@ -1,0 +1,69 @@
+"""Other organs, where a segmentation names them: a NIfTI file with a number a label, and beside it what they mean.
+
+The file stands in the column `organs` of a cohort's table. `spleens.nii.gz` is explained by `spleens.json`: either
+{"spleen": 1, "muscle": [46, 47], "caudate": 3, "right lobe": 4}, any of them, or the name of a known
+table: "cirrnb", "total_mr".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.grid import Grid
+from cirrnb.data.json_file import read_json
+from cirrnb.data.nifti.reading import read_volume
+
+ORGANS = ("spleen", "muscle", "caudate", "right lobe")
+
+TABLES = {
+    "total_mr": {"spleen": [1], "muscle": [46, 47]},
+    "cirrnb": {"spleen": [4], "muscle": [11], "caudate": [3], "right lobe": [1]},
+}
+"""Labels of known programs: the package's own segmenter (`cirrnb.simulation.tissue_shares.ORGANS`), and
+TotalSegmentator's task total_mr (muscle: the autochthonous back muscles, left and right;
+D'Antonoli et al., Radiology 2025;314:e241613)."""
+
+
+def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
+    """Masks of the organs that a segmentation names, in the file's own order of axes; organs without a voxel are left
+    out.
+
+    Raises
+    ------
+    InputError
+        If the segmentation cannot be read, lies on another grid than the scan, or nobody says what its labels mean.
+    """
+    labels = _labels(path)
+    values, own = read_volume(path)
+    if not own.matches(grid):
+        raise InputError(
+            path,
+            "a segmentation on another grid than its scan",
+            "the scan's own grid",
+            "Resample the segmentation to the scan (nearest neighbour).",
+        )
+    masks = {name: np.isin(values, numbers) for name, numbers in labels.items()}
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def _labels(path: Path) -> dict[str, list[int]]:
+    beside = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    names = " or ".join(TABLES)
+    expected = f"{beside.name} beside it with numbers for any of {', '.join(ORGANS)}, or the name {names}"
+    remedy = "Write what the labels mean into that file."
+    try:
+        told = read_json(beside, expected, remedy)
+    except OSError as error:
+        raise InputError(path, "labels that nobody explains", expected, remedy) from error
+    if isinstance(told, str) and told in TABLES:
+        return TABLES[told]
+    pairs = told.items() if isinstance(told, dict) else ()
+    numbers: dict[str, list[int]] = {name: value if isinstance(value, list) else [value] for name, value in pairs}
+    wrong = [name for name in numbers if name not in ORGANS]
+    if not numbers or wrong or not all(type(one) is int and one > 0 for value in numbers.values() for one in value):
+        raise InputError(beside, f"{str(told)[:80]!r}", expected, remedy)
+    return numbers

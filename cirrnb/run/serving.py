@@ -1,0 +1,202 @@
+"""`cirrnb explore` and `cirrnb learn`: explorer and course in the browser, served by Voila to this machine alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import cirrnb
+from cirrnb.data.errors import InputError
+from cirrnb.data.locks import scratch_folder
+from cirrnb.data.workers import python_command
+from cirrnb.run.execution import find_notebook
+from cirrnb.run.kernel import PLAIN_SHELL
+from cirrnb.run.parameters import check, read_schema
+
+EXPLORER = "06_explore"
+HOST = "127.0.0.1"
+PORT = 8866
+KERNEL = "cirrnb-explore"
+PROSE = "notebook-only"
+"""Tag of cells that the page, which keeps its height for the pictures, leaves out."""
+
+
+def explore(
+    parameters: dict[str, Any], *, port: int = PORT, browser: bool = True, tell: Callable[[str], None] = print
+) -> int:
+    """Serve the explorer until it is interrupted; Voila's exit code.
+
+    Cohort and model are read, and scans prepared, before anything is served: what is wrong with them is told here and
+    not in the browser.
+
+    Parameters
+    ----------
+    parameters : of the notebook `06_explore`.
+    port : on this machine; 0 takes a free one.
+
+    Raises InputError or InputErrors where the cohort, the model or the patient cannot be shown, or the port is taken.
+    """
+    source = find_notebook(EXPLORER)
+    values = check(read_schema(source), parameters, source.stem)
+    _make_ready(values, tell)
+    return serve(source, values, "The explorer", port=port, browser=browser, tell=tell)
+
+
+def serve(
+    source: Path, values: dict[str, Any], name: str, *, port: int, browser: bool, tell: Callable[[str], None]
+) -> int:
+    """Serve a notebook with its parameters to this machine alone until it is interrupted; Voila's exit code.
+
+    `name` says what it is, on the terminal and as the page's title.
+    """
+    port = _free(port)
+    with _served(source, values, f"cirrnb: {name[0].lower()}{name[1:]}") as (notebook, private):
+        command = python_command(
+            *("-c", _SERVE, _ROOT, str(notebook)),
+            *(f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0", "--Voila.log_level=ERROR"),
+            *("--VoilaConfiguration.show_tracebacks=False", f"--template={KERNEL}"),
+            # What a kernel publishes, anybody may read who reaches its ports: sockets in a private folder have none.
+            *([] if sys.platform == "win32" else ["--KernelManager.transport=ipc"]),
+            *([] if browser else ["--no-browser"]),
+        )
+        token = secrets.token_urlsafe(24)
+        tell(f"{name}: http://{HOST}:{port}/?token={token} (Ctrl-C ends it)")
+        for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends this ends the server with it
+            signal.signal(number, signal.default_int_handler)
+        process = subprocess.Popen(command, cwd=private, env=_environment(private, token))
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+_ROOT = str(Path(cirrnb.__file__).resolve().parents[1])
+_SERVE = "import sys; sys.path.append(sys.argv.pop(1)); from cirrnb.run.server import main; main()"
+
+
+def _environment(private: Path, token: str) -> dict[str, str]:
+    """Of the server: its token, and a configuration of Jupyter and IPython of its own."""
+    others = {name: value for name, value in os.environ.items() if name != "JUPYTER_CONFIG_PATH"}
+    data = [str(private), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    return {
+        **others,
+        "CIRRNB_SERVER_TOKEN": token,
+        "CIRRNB_SERVER_FOLDER": str(private),
+        "JUPYTER_PATH": os.pathsep.join(data),
+        "JUPYTER_CONFIG_DIR": str(private / "config"),
+        "JUPYTER_DATA_DIR": str(private / "data"),
+        "JUPYTER_RUNTIME_DIR": str(private / "runtime"),
+        "IPYTHONDIR": str(private / "ipython"),
+        "TMPDIR": str(private),  # scans that are dropped into the page go with the server
+        "TQDM_DISABLE": "1",
+    }
+
+
+def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
+    tell("Reading the model.")
+    from cirrnb.data.plugins import load_plugins
+    from cirrnb.model.trained_model import load_model  # which takes some seconds
+
+    load_plugins(values.get("plugin"))
+    model = load_model(values.get("run", "shipped"))
+    if values.get("cohort"):
+        people = cirrnb.read_cohort(values["cohort"], **model.vocabulary(values.get("sequences")))
+    else:
+        tell("No cohort given: a few simulated patients take their place.")
+        people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)
+    tell("Preparing scans; what is prepared already is kept.")
+    ready = cirrnb.prepare(people, values.get("prepared") or Path("prepared") / people.name, model.preparation)
+    for left_out in ready.failures.itertuples():
+        tell(f"Left out: {left_out.subject} {left_out.sequence}: {left_out.reason}")
+    known = [bag.subject for bag in ready.bags()]
+    if (wanted := values.get("patient")) and wanted not in known:
+        raise InputError("patient", repr(wanted), f"one of {len(known)}, for example {known[:3]}", "Correct the name.")
+
+
+def _free(port: int) -> int:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((HOST, port))
+        except OSError as error:
+            raise InputError(
+                f"port {port}", "in use by another program", "a free port", "Close the other explorer, or give --port."
+            ) from error
+        return int(trial.getsockname()[1])
+
+
+# Voila starts kernels in the notebook's folder, which is a private one.
+_LAUNCH = "import os; os.chdir({folder!r}); from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
+
+
+@contextmanager
+def _served(source: Path, values: dict[str, Any], title: str) -> Iterator[tuple[Path, Path]]:
+    """The notebook with its parameters, and the folder that names its kernel: the interpreter that runs cirrnb,
+    whatever others are installed, in the present folder."""
+    import nbformat
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    notebook = parameterize_notebook(load_notebook_node(str(source)), values)
+    notebook.cells = [cell for cell in notebook.cells if PROSE not in cell.metadata.get("tags", [])]
+    notebook.metadata["title"] = title
+    notebook.metadata["kernelspec"] = {"name": KERNEL, "display_name": KERNEL, "language": "python"}
+    launch = python_command("-c", _LAUNCH.format(folder=str(Path.cwd())), "-f", "{connection_file}", *PLAIN_SHELL)
+    with scratch_folder() as private:
+        spec = private / "kernels" / KERNEL / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        spec.write_text(json.dumps({"argv": launch, "display_name": KERNEL, "language": "python"}), encoding="utf-8")
+        template = private / "voila" / "templates" / KERNEL
+        template.mkdir(parents=True)
+        (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
+        page = files("cirrnb.run").joinpath("explore.html.j2").read_text(encoding="utf-8")
+        (template / "index.html.j2").write_text(page, encoding="utf-8")
+        copy = private / "page" / source.name
+        copy.parent.mkdir()
+        nbformat.write(notebook, copy)
+        yield copy, private
+
+
+COURSE = "00_learn_staging"
+
+
+def learn(
+    parameters: dict[str, Any], *, port: int = PORT, browser: bool = True, tell: Callable[[str], None] = print
+) -> int:
+    """Serve the course until it is interrupted; Voila's exit code.
+
+    The patients of the quiz are simulated before anything is served, once.
+
+    Parameters
+    ----------
+    parameters : of the notebook `00_learn_staging`. port : on this machine; 0 takes a free one.
+
+    Raises InputError or InputErrors where a parameter is wrong, the folder of the patients holds something else, or
+    the port is taken.
+    """
+    source = find_notebook(COURSE)
+    schema = read_schema(source)
+    given = check(schema, parameters, source.stem)
+    values = {name: given.get(name, parameter.default) for name, parameter in schema.items()}
+    tell("Simulating the patients of the quiz, about a minute; what is there already is kept.")
+    cirrnb.simulate_cohort(
+        values["cohort"], patients=values["cases"], seed=values["seed"], scale=values["scale"], healthy=0
+    )
+    return serve(source, values, "The course", port=port, browser=browser, tell=tell)

@@ -1,0 +1,218 @@
+"""What the numbers mean, in words that a clinician reads; everything from outside is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any, Protocol
+
+import pandas as pd
+
+from cirrnb.data.bag import Bag
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.data.status import ANSWERED
+from cirrnb.explanation.methods import method_named
+from cirrnb.explanation.score import SEVERITY
+from cirrnb.model.prediction import Prediction
+from cirrnb.model.trained_model import TrainedModel
+
+METHODS = {
+    "integrated_gradients": "adds up how the score changes on the way from the same slices without detail to these. On "
+    "simulated patients it names the places on which the answer hangs better than any map that knows nothing.",
+    "gradient_shap": "the same at random places on the way, and as good on simulated patients.",
+    "smooth_saliency": "how strongly the score reacts to each pixel, whichever way. On simulated patients no "
+    "better than the edges of the image.",
+    "grad_cam": "the network's own feature maps, weighed by what they do to the score: fast and coarse. On simulated "
+    "patients a little better than maps that know nothing where places are removed, not surely where they are given "
+    "back; it does not find single signs.",
+    "occlusion": "covers the slices patch by patch and watches the score: slow and plain. On simulated patients better "
+    "than any map that knows nothing.",
+    "attention": "where the network looked, which is not what for. On simulated patients worse than the "
+    "edges of the image where places are removed, no better where they are given back.",
+    "deep_lift": "hands the score's difference back layer by layer.",
+}
+"""What each does, and its faithfulness on the benchmark (docs/benchmark.md)."""
+
+
+def target_words(target: str, stages: StageScale = CIRRHOSIS) -> str:
+    """What a raw score speaks for."""
+    if target == SEVERITY:
+        return "a later stage rather than an earlier one"
+    if target in stages.thresholds:
+        cut = stages.thresholds.index(target) + 1
+        return f"{_either(stages.names[cut:])} rather than {_either(stages.names[:cut])}"
+    one, _, other = target.partition(" - ")
+    return f"{one} rather than {other}" if other else one
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def method_words(name: str) -> str:
+    """One sentence on a method."""
+    return METHODS.get(name, method_named(name).source)
+
+
+def answer_html(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: bool) -> str:
+    """The stage with its probabilities and what speaks of their worth."""
+    coverage = model.calibration.coverage if model.calibration else None
+    return prediction_html(said, recorded=bag.stage, coverage=coverage, simulated=simulated)
+
+
+def prediction_html(said: Prediction, *, recorded: str | None, coverage: float | None, simulated: bool) -> str:
+    """The same from plain values: the recorded stage, and how often prediction sets hold (None: not calibrated)."""
+    bars = "".join(_bar(stage, said.probabilities[stage], said) for stage in said.stages)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in said.notes)
+    unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else "<p>Nothing is missing or unusual.</p>"
+    weights = ", ".join(f"{name} {weight:.0%}" for name, weight in said.sequence_weights.items())
+    trained = "simulated patients" if said.simulated else "patients"
+    doubtful = "" if said.status == ANSWERED else f" ({escape(said.status)})"
+    listed = "".join(f"<li>{escape(one.text)}</li>" for one in said.reasons if one.text not in said.notes)
+    doubts = f"<p>{escape(said.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
+    return (
+        f'<div class="cn-answer"><h3>Most likely: {escape(said.predicted)}{doubtful}</h3>{doubts}{bars}'
+        f"<p>{_possible(said, coverage)}</p>"
+        f"<p>{_recorded(recorded)} Attention: {weights}.</p>{unusual}"
+        f"<p class='cn-small'>Model {escape(said.model)}, trained on {trained}."
+        f"{' The patient is simulated.' if simulated else ''} Research and education only.</p></div>"
+    )
+
+
+def brief_html(said: Prediction) -> str:
+    """The answer in a line, for where the button is that asked for it."""
+    colour = said.stages.colour[said.predicted]
+    others = [stage for stage in said.prediction_set or () if stage != said.predicted]
+    possible = f", {' or '.join(others)} possible" if others else ""
+    return (
+        f'<span role="status"><b style="border-color:{colour}">{escape(said.predicted)}</b> '
+        f"{said.probabilities[said.predicted]:.0%}{possible}</span>"
+    )
+
+
+def mask_words(bag: Bag) -> str:
+    """Who drew the liver, where a program did, and what speaks against it; nothing where a person may have."""
+    said = []
+    for name, prepared in bag.scans.items():
+        extra = prepared.scan.extra
+        if prepared.scan.mask is not None and extra.get("mask_by"):
+            doubts = f": doubtful, {extra['mask_doubts']}" if extra.get("mask_doubts") else ""
+            said.append(f"{name} liver drawn by {extra['mask_by']} and corrected by nobody{doubts}.")
+    return " ".join(said)
+
+
+def _bar(stage: str, share: float, said: Prediction) -> str:
+    weight, words = 600 if stage == said.predicted else 400, said.stages.description[stage]
+    title = "" if words == stage else f' title="{escape(words)}"'
+    return (
+        f'<div class="cn-bar" style="font-weight:{weight}"><span{title}>{escape(stage)}</span>'
+        f'<span class="cn-track"><span style="width:{100 * share:.1f}%;'
+        f'background:{said.stages.colour[stage]}"></span></span>'
+        f"<span>{share:.0%}</span></div>"
+    )
+
+
+def _possible(said: Prediction, coverage: float | None) -> str:
+    if said.prediction_set is None or coverage is None:
+        return "This model is not calibrated: take the percentages as a ranking only."
+    if len(said.prediction_set) == len(said.stages):
+        return "It cannot rule out any stage."
+    stages = " or ".join(said.prediction_set)
+    kept = f"in about {round(10 * coverage)} of 10 patients like those it was calibrated on"
+    but = (
+        "" if said.in_distribution else "; <b>this one is not like them</b>, so that nothing of the kind is known here"
+    )
+    return f"It considers possible: <b>{stages}</b>. Such statements hold {kept}{but}."
+
+
+def _recorded(stage: str | None) -> str:
+    return f"Recorded stage: <b>{escape(stage)}</b>." if stage else "No stage is recorded."
+
+
+class ShapleyValuesLike(Protocol):
+    """ShapleyValues by sequence, and the score of nothing."""
+
+    @property
+    def sequences(self) -> Mapping[str, float]: ...
+    @property
+    def nothing(self) -> float: ...
+
+
+class ReasonsToTell(Protocol):
+    """The part of an `Explanation` that sentences are made of; a report keeps no more of it."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def shapley(self) -> ShapleyValuesLike: ...
+    @property
+    def relative_delta(self) -> float | None: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+
+def reasons_html(explanation: ReasonsToTell, said: Prediction | None = None) -> str:
+    """What drove the answer: sequences, slices, and how far the map can be trusted to add up.
+
+    What the answer, where it stands beside, has told of the scans is not told again.
+    """
+    shares = explanation.shapley
+    parts = " and ".join(f"{escape(name)} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
+    missed, stages = explanation.relative_delta, said.stages if said else CIRRHOSIS
+    lines = [
+        f"The score for {escape(target_words(explanation.target, stages))} is <b>{_signed(explanation.score)}</b> "
+        f"(log-odds; 0 is undecided). Starting at {_signed(shares.nothing)} for these slices without detail, {parts}.",
+        f"<b>{escape(explanation.label)}</b>: {escape(method_words(explanation.method))}",
+    ]
+    if missed is not None:
+        told = f"{missed:.0%}" if missed >= 0.01 else "less than 1 %"
+        lines.append(f"Added up, the map misses {told} of what it explains.")
+    heard = said.notes if said else ()
+    further = [note for note in explanation.notes if note not in heard and "map misses" not in note]
+    lines += [f"Note: {escape(note)}{'' if note.endswith('?') else '.'}" for note in further]
+    return "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def faithfulness_html(table: pd.DataFrame) -> str:
+    """What `faithfulness` found for the map on show, one sentence a measure."""
+    return measures_html([{str(name): value for name, value in row.items()} for row in table.to_dict("records")])
+
+
+def measures_html(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The same from rows as plain values."""
+    return "<ul>" + "".join(f"<li>{_measure(row)}</li>" for row in rows) + "</ul>"
+
+
+_ASKED = {
+    "deletion": "blurring first the places that the map names",
+    "insertion": "showing first the places that the map names",
+    "slice deletion": "dropping first the slices with the largest Shapley values",
+    "infidelity": "foretelling from the map what blurring some places does",
+}
+
+
+def _measure(row: Mapping[str, Any]) -> str:
+    value, name = row["value"], row["measure"]
+    if pd.isna(value):
+        why = "the score hardly differs from that of slices without detail"
+        return f"{escape(name.capitalize())}: not defined here, since {why}."
+    rivals = [row[rival] for rival in ("random", "shifted", "edges", "attention") if pd.notna(row.get(rival))]
+    sign = 1.0 if row["better"] == "higher" else -1.0
+    beaten = all(sign * value > sign * one for one in rivals)
+    best = max(rivals, key=lambda one: sign * one) if rivals else float("nan")
+    verdict = (
+        "better than every control map" if beaten else "<b>no better than a map that knows nothing of the model</b>"
+    )
+    asked = _ASKED.get(name, name)
+    told = f"{value:.2f}, {row['better']} is better"
+    return f"{escape(name.capitalize())} ({asked}): {told}; {verdict} (the best has {best:.2f})."

@@ -1,0 +1,76 @@
+// Input on a pane: wheel, drag, touch and keys, passed to the viewer as `acts`.
+
+function listen(pane, acts) {
+  const { box } = pane;
+  let drag = null, turned = 0;
+  const touching = new Map();
+  box.addEventListener("focus", () => acts.activate(pane));
+  box.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    if (event.ctrlKey) return acts.zoom(Math.exp(-event.deltaY / 200));
+    // A wheel's notch is about 100, a touchpad sends many small ones; at most one slice an event.
+    turned += event.deltaMode ? 40 * event.deltaY : event.deltaY;
+    if (Math.abs(turned) < 30) return undefined;
+    acts.step(pane, turned < 0 ? 1 : -1);
+    turned = 0;
+    return undefined;
+  }, { passive: false });
+  box.addEventListener("contextmenu", (event) => event.preventDefault());
+  box.addEventListener("pointerdown", (event) => {
+    box.focus();
+    try { box.setPointerCapture(event.pointerId); } catch { /* a made-up pointer has no capture */ }
+    touching.set(event.pointerId, [event.clientX, event.clientY]);
+    drag = { x: event.clientX, y: event.clientY, button: event.button, moved: false };
+  });
+  box.addEventListener("pointermove", (event) => {
+    if (!drag || !touching.has(event.pointerId)) return;
+    const before = [...touching.values()];
+    touching.set(event.pointerId, [event.clientX, event.clientY]);
+    const after = [...touching.values()];
+    if (after.length === 2) {
+      drag.moved = true;
+      acts.zoom(apart(after) / Math.max(apart(before), 1));
+      return;
+    }
+    const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
+    if (!drag.moved && Math.hypot(dx, dy) < 4) return;
+    Object.assign(drag, { moved: true, x: event.clientX, y: event.clientY });
+    if (drag.button === 2) {
+      acts.setWindow(pane, pane.level - dy / 300, pane.contrast + dx / 150);
+    } else {
+      acts.move(dx / (pane.view.scale * pane.columns), dy / (pane.view.down * pane.rows));
+    }
+  });
+  const release = (event) => {
+    touching.delete(event.pointerId);
+    if (drag && !drag.moved && drag.button === 0 && event.type === "pointerup") acts.pick(pane, event);
+    if (!touching.size) drag = null;
+  };
+  box.addEventListener("pointerup", release);
+  box.addEventListener("pointercancel", release);
+  box.addEventListener("keydown", (event) => key(pane, event, acts));
+}
+
+const apart = ([one, other]) => Math.hypot(one[0] - other[0], one[1] - other[1]);
+
+function key(pane, event, acts) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const { step, zoom, setWindow, toggle } = acts;
+  const known = {
+    ArrowUp: () => step(pane, 1), ArrowDown: () => step(pane, -1),
+    ArrowRight: () => step(pane, 1), ArrowLeft: () => step(pane, -1),
+    PageUp: () => step(pane, 5), PageDown: () => step(pane, -5),
+    Home: () => step(pane, -pane.slices), End: () => step(pane, pane.slices),
+    "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
+    b: () => setWindow(pane, pane.level - 0.05, pane.contrast), v: () => setWindow(pane, pane.level + 0.05, pane.contrast),
+    c: () => setWindow(pane, pane.level, pane.contrast + 0.1), x: () => setWindow(pane, pane.level, pane.contrast - 0.1),
+    " ": acts.play, r: acts.reset,
+    m: () => toggle("overlayOn"), l: () => toggle("liver"), e: () => toggle("evidence"),
+  };
+  const act = known[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!act) return;
+  event.preventDefault();
+  // JupyterLab has shortcuts of its own on these keys.
+  event.stopPropagation();
+  act();
+}

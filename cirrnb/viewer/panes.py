@@ -1,0 +1,115 @@
+"""Slices and maps at 8 bits a pixel, as the viewer in the browser takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.localisation import FLESH
+from cirrnb.view.attribution import drawn
+
+BRIGHTEST = 99.95
+"""Percentile of a scan that is still told apart from white: fluid on T2W lies far above the rest of the body."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pane:
+    """One sequence as the viewer shows it.
+
+    Attributes
+    ----------
+    name : of the sequence.
+    image : (slices, rows, columns) uint8, evenly between the ends of `range`, which are prepared intensities.
+    mask : liver mask, uint8 0 and 1, or None. evidence : label of the planted sign, uint8, or None.
+    told : what else the viewer wants to know, ready for JSON.
+    """
+
+    name: str
+    image: NDArray[np.uint8] | None
+    mask: NDArray[np.uint8] | None
+    evidence: NDArray[np.uint8] | None
+    told: Mapping[str, Any]
+
+
+def panes(bag: Bag, evidence: Mapping[str, NDArray[np.uint8]] | None = None) -> list[Pane]:
+    """All sequences of a patient in the cohort's order; a missing one has no pictures and says so."""
+    return [
+        _pane(bag.scans.get(name), name, (evidence or {}).get(name), bag.shifts.get(name, 0.0))
+        for name in bag.sequences
+    ]
+
+
+def unopened(sequences: Sequence[str] = T1W_T2W) -> list[Pane]:
+    """Panes that say that there is nothing to show."""
+    return [Pane(name, None, None, None, {"name": name, "reason": "could not be opened"}) for name in sequences]
+
+
+def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] | None, shift: float) -> Pane:
+    if prepared is None:
+        return Pane(name, None, None, None, {"name": name, "reason": "this patient has no such scan"})
+    image = np.asarray(prepared.image, dtype=np.float32)
+    if not np.isfinite(image).all():
+        image = np.nan_to_num(image, nan=0.0, posinf=2.0, neginf=0.0)
+    high = float(np.clip(np.percentile(image, BRIGHTEST), 1.0, 2.0))
+    slices, rows, columns = prepared.grid.shape
+    mask = None if prepared.mask is None else np.asarray(prepared.mask, dtype=np.uint8)
+    told = {
+        "name": name,
+        "slices": slices,
+        "rows": rows,
+        "columns": columns,
+        "spacing": prepared.grid.spacing,
+        "positions": prepared.positions.tolist(),
+        "shift": shift,
+        "affine": prepared.grid.affine.tolist(),
+        "range": [0.0, high],
+        "window": [0.0, white(image, mask)],
+        "drawn_by_program": mask is not None and bool(prepared.scan.extra.get("mask_by")),
+    }
+    grey = np.round(255 * np.clip(image / high, 0, 1)).astype(np.uint8)
+    return Pane(name, grey, mask, evidence, told)
+
+
+def white(image: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> float:
+    """Prepared intensity that is white at first: the liver is what is read, and on T2W fluid or fat outshine it."""
+    liver = image[mask > 0] if mask is not None else image[:0]
+    if len(liver):
+        return float(np.clip(2.2 * np.median(liver), 0.3, 1.0))
+    flesh = image[image > FLESH]
+    return float(np.clip(1.7 * np.percentile(flesh, 85), 0.3, 1.0)) if len(flesh) else 1.0
+
+
+def overlay_values(explanation: Explanation) -> dict[str, NDArray[np.uint8]]:
+    """Sequence -> (slices, rows, columns) uint8: 128 is nothing, 1 as far against as 255 for the score."""
+    shown = drawn(explanation).maps
+    return {name: np.round(128 + 127 * one).astype(np.uint8) for name, one in shown.items()}
+
+
+def overlay_words(explanation: Explanation) -> dict[str, Any]:
+    """What the viewer writes about an overlay: its name, the ends of its colour bar and what they amount to."""
+    limit = drawn(explanation).limit
+    if not explanation.signed:
+        return {
+            "label": f"{explanation.label} ({explanation.target})",
+            "signed": False,
+            "ends": ["usual", "most"],
+            "unit": "",
+            "limit": 0.0,
+        }
+    spacing = next(iter(explanation.grids.values())).spacing
+    per_area = limit * 100 / (spacing[1] * spacing[2])
+    return {
+        "label": f"{explanation.label}: for {explanation.target} (orange) and against (violet)",
+        "signed": True,
+        "ends": [f"−{per_area:.2g}", f"+{per_area:.2g} log-odds/cm²"],
+        "unit": "log-odds/cm²",
+        "limit": per_area,
+    }

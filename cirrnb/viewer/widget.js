@@ -1,0 +1,92 @@
+// The viewer as a Jupyter widget. Pictures come by message and not as state: they are sent once, and no notebook file
+// ever holds them.
+
+const BESIDE = 325; // pixels of the window's height for the controls: they stay in sight with the pictures
+const PATIENCE = 8000; // ms without an answer after which the kernel is taken for busy or gone
+
+const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+
+function unpackCase(content, buffers) {
+  const panes = content.panes.map((pane) => {
+    const parts = Object.fromEntries(Object.entries(pane.parts || {}).map(([name, index]) => [name, bytes(buffers[index])]));
+    return { ...pane, ...parts };
+  });
+  return { ...content, panes };
+}
+
+function unpackOverlay(content, buffers) {
+  if (!content.overlay) return null;
+  const maps = Object.fromEntries(Object.entries(content.overlay.parts).map(([name, index]) => [name, bytes(buffers[index])]));
+  return { ...content.overlay, maps };
+}
+
+function render({ model, el }) {
+  const root = document.createElement("div");
+  const notice = document.createElement("p");
+  notice.className = "cn-notice";
+  notice.setAttribute("role", "status");
+  notice.hidden = true;
+  el.append(root, notice);
+  let waiting = null, later = null, caseKey = null, used = null;
+  const self = crypto.getRandomValues(new Uint32Array(2)).join("-"); // one kernel may be looked at in several windows
+
+  const ask = (content) => {
+    model.send(content);
+    if (!waiting) {
+      waiting = setTimeout(() => {
+        notice.textContent = "The kernel does not answer: it is busy, or it has stopped. What is shown can still be scrolled; for anything else restart the kernel and open the case again.";
+        notice.hidden = false;
+      }, PATIENCE);
+    }
+  };
+  const heard = () => {
+    clearTimeout(waiting);
+    waiting = null;
+    notice.hidden = true;
+  };
+
+  const viewer = createViewer(root, {
+    beside: BESIDE,
+    onPlace: (position) => {
+      clearTimeout(later);
+      later = setTimeout(() => ask({ kind: "place", position, window: self }), 150);
+    },
+  });
+  root.viewer = viewer; // for those who look from the browser's console, and for the tests
+
+  const use = () => {
+    if (used === self) return;
+    used = self;
+    ask({ kind: "used", window: self });
+  };
+  const gestures = ["pointerdown", "keydown"];
+  for (const kind of gestures) document.addEventListener(kind, use, true);
+
+  const receive = (content, buffers) => {
+    heard();
+    if (content.kind === "case" && content.key !== caseKey) {
+      caseKey = content.key;
+      viewer.setCase(unpackCase(content, buffers));
+    } else if (content.kind === "overlay" && content.case === caseKey) {
+      viewer.setOverlay(unpackOverlay(content, buffers));
+    } else if (content.kind === "go" && content.by !== self) {
+      viewer.follow(content.position);
+    } else if (content.kind === "used") {
+      used = content.window;
+    } else if (content.kind === "file" && (!content.window || content.window === self)) {
+      download(new Blob([bytes(buffers[0])], { type: "application/gzip" }), content.name);
+    }
+  };
+  model.on("msg:custom", receive);
+  ask({ kind: "ready" });
+
+  return () => {
+    clearTimeout(waiting);
+    clearTimeout(later);
+    for (const kind of gestures) document.removeEventListener(kind, use, true);
+    model.off("msg:custom", receive);
+    viewer.destroy();
+  };
+}
+
+export default { render };

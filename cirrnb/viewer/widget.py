@@ -1,0 +1,122 @@
+"""The viewer as a Jupyter widget: pictures go to the browser once, by message, and everything else happens there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anywidget
+from numpy.typing import NDArray
+
+from cirrnb.explanation.explanation import Explanation
+from cirrnb.view.page import asset
+from cirrnb.viewer.panes import Pane, overlay_values, overlay_words
+
+
+def viewer_script() -> str:
+    """`createViewer` and all that it needs, in one scope: the widget and the pages of reports share it."""
+    return "\n".join(
+        asset("cirrnb.viewer", f"{name}.js") for name in ("geometry", "painting", "input", "controls", "viewer")
+    )
+
+
+class SliceCanvas(anywidget.AnyWidget):
+    """The image panes of the explorer.
+
+    What is shown is not part of the widget's state, which notebooks save: a browser that opens (or a second one) asks
+    for it and gets it. `on_place` is called with the height in mm to which the reader scrolled. Several windows on one
+    kernel stand at the same height, since they share the chart that marks it; a file goes to the one used last.
+    """
+
+    _esm = viewer_script() + asset("cirrnb.viewer", "widget.js")
+    _css = asset("cirrnb.viewer", "viewer.css")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_place: Callable[[float], None] = lambda position: None
+        self._numbers = itertools.count(1)
+        self._case: tuple[dict[str, Any], list[Any]] | None = None
+        self._overlay: tuple[dict[str, Any], list[Any]] | None = None
+        self._position: float | None = None
+        self._window: str | None = None
+        self.on_msg(self._hear)
+
+    def show(
+        self,
+        panes: Sequence[Pane],
+        *,
+        title: str,
+        simulated: bool,
+        signs: Sequence[str] = (),
+        start: float | None = None,
+    ) -> None:
+        """Show another patient.
+
+        Parameters
+        ----------
+        signs : names of the evidence's labels from 1.
+        start : height in mm to open at, in the frame of the first sequence.
+        """
+        told: list[dict[str, Any]] = []
+        buffers: list[Any] = []
+        for pane in panes:
+            parts = {}
+            for name in ("image", "mask", "evidence"):
+                values: NDArray | None = getattr(pane, name)
+                if values is not None:
+                    parts[name] = len(buffers)
+                    buffers.append(memoryview(values.tobytes()))
+            told.append({**pane.told, "parts": parts})
+        content = {
+            "kind": "case",
+            "key": next(self._numbers),
+            "title": title,
+            "simulated": simulated,
+            "signs": list(signs),
+            "panes": told,
+            **({} if start is None else {"start": start}),
+        }
+        self._case, self._overlay, self._position = (content, buffers), None, None
+        self.send(content, buffers)
+
+    def lay_over(self, explanation: Explanation | None) -> None:
+        """Lay a map over the patient shown, or take it away (None)."""
+        if self._case is None:
+            return
+        content: dict[str, Any] = {"kind": "overlay", "case": self._case[0]["key"]}
+        buffers: list[Any] = []
+        if explanation is not None:
+            parts = {}
+            for name, values in overlay_values(explanation).items():
+                parts[name] = len(buffers)
+                buffers.append(memoryview(values.tobytes()))
+            content["overlay"] = {**overlay_words(explanation), "parts": parts}
+        self._overlay = (content, buffers)
+        self.send(content, buffers)
+
+    def go_to(self, position: float) -> None:
+        """Scroll to a height in mm, in the frame of the first sequence."""
+        self._position = float(position)
+        self.send({"kind": "go", "position": self._position})
+
+    def hand_over(self, name: str, content: bytes) -> None:
+        """Have the browser save a file, in the window that was used last."""
+        self.send({"kind": "file", "name": name, "window": self._window}, [content])
+
+    def _hear(self, _: Any, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        kind = content.get("kind")
+        if kind == "ready":
+            for message in (self._case, self._overlay):
+                if message is not None:
+                    self.send(*message)
+            if self._position is not None:
+                self.send({"kind": "go", "position": self._position})
+        elif kind == "place":
+            self._position = float(content["position"])
+            self.send({"kind": "go", "position": self._position, "by": content.get("window")})
+            self.on_place(self._position)
+        elif kind == "used":
+            self._window = str(content.get("window"))
+            self.send({"kind": "used", "window": self._window})
+        self.send({"kind": "pong"})
