@@ -14,7 +14,7 @@ import cirrnb
 from cirrnb.data.auditing.audit import audit
 from cirrnb.data.dicom.importing import look_through
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
 

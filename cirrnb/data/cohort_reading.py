@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cirrnb.data.csv_file import read_rows
 from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
-from cirrnb.data.faults import printable
+from cirrnb.data.failure_kinds import printable
 from cirrnb.data.json_file import has_surrogates
 from cirrnb.data.layouts.fields import natural_order
 from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder

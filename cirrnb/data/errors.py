@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
-from cirrnb.data.faults import printable
+from cirrnb.data.failure_kinds import printable
 
 
 class InputError(ValueError):
