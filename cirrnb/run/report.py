@@ -84,14 +84,13 @@ def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = Fal
     from cirrnb.reports.folder import COHORT_PAGE, LINKS, holds_claim
     from cirrnb.run.execution import NotebookError, run_notebook
     from cirrnb.run.publishing import publish, summary_of
-    from cirrnb.run.streams import Echo
     from cirrnb.view.page import Place
 
     with scratch_folder() as private:
         executed = private / f"{NOTEBOOK.stem}.ipynb"
         for attempt in range(TRIES):
             try:
-                run_notebook(NOTEBOOK, executed, parameters, echo=Echo(sys.stdout))
+                run_notebook(NOTEBOOK, executed, parameters, echo=sys.stdout)
                 break
             except NotebookError as error:
                 if error.kind != failure_kinds.KERNEL or attempt == TRIES - 1:
