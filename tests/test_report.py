@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from cirrnb.run.product_commands import run_report
 from offline_browser import opened
 from report_runs import contents, tiny_cohort, worker_named
 from stand_in_worker import make_report as small_report
@@ -50,7 +51,6 @@ from cirrnb.reports.report import ReportRequest, make_report
 from cirrnb.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
 from cirrnb.run.execution import run_notebook
 from cirrnb.run.publishing import publish, summary_of
-from cirrnb.run.report import run_report
 from cirrnb.view.page import SIMULATED
 
 HOSTILE = ("O'Brien & söhne", "=1+2", "-rf", "مريض 7", "x" * 64)
