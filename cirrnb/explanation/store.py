@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cirrnb.data.atomic_files import replacing, write_whole
+from cirrnb.data.atomic_files import atomic_file, atomic_write
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import parse_json, read_object
 from cirrnb.data.plugins import loaded_plugins
@@ -91,7 +91,7 @@ class Entry:
             arrays |= {f"{part} {n}": np.ascontiguousarray(v) for n, v in getattr(explanation.shares, part).items()}
         arrays["told"] = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as beside:
+        with atomic_file(self.path) as beside:
             save_file(arrays, beside)
         return explanation
 
@@ -146,7 +146,7 @@ class WorthEntry:
         if self.path is not None:
             rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, json.dumps({"columns": list(table), "rows": rows}))
+            atomic_write(self.path, json.dumps({"columns": list(table), "rows": rows}))
         return table
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cirrnb.data.atomic_files import file_stem, write_whole
+from cirrnb.data.atomic_files import atomic_write, file_stem
 from cirrnb.data.bag import Bag
 from cirrnb.data.scan import Cohort
 from cirrnb.model.provenance import commit, fingerprint, now, versions
@@ -57,7 +57,7 @@ class Outcome:
             "made": len(self.made),
             "failed": len(self.failures),
         }
-        write_whole(report.provenance, json.dumps(provenance, indent=2) + "\n")
+        atomic_write(report.provenance, json.dumps(provenance, indent=2) + "\n")
         made_by = f"cirrnb {versions()['cirrnb']}, model {model.model.name} {model.model.fingerprint[:16]}"
         if not self.made:
             report.cohort.unlink(missing_ok=True)
@@ -95,5 +95,5 @@ def _write_log(report: ReportFolder, name: str, failure: Failure) -> str:
     path = report.logs / f"{file_stem(name)}.txt"
     who = failure.subject or "a row of the cohort"
     trace = f"\n{failure.trace}\n" if failure.trace else ""
-    write_whole(path, f"{who}\n{failure.kind}, tried {failure.tries} times\n\n{failure.reason}\n{trace}")
+    atomic_write(path, f"{who}\n{failure.kind}, tried {failure.tries} times\n\n{failure.reason}\n{trace}")
     return f"logs/{path.name}"

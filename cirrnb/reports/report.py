@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cirrnb.data import failure_kinds
-from cirrnb.data.atomic_files import file_stem, write_whole
+from cirrnb.data.atomic_files import atomic_write, file_stem
 from cirrnb.data.bag import Bag
 from cirrnb.data.failure_kinds import without_folders, without_names
 from cirrnb.data.locks import locked
@@ -70,7 +70,7 @@ class _Run:
 
     def run(self) -> CohortReport:
         request, report = self.request, self.report
-        write_whole(report.claim, self.claim)
+        atomic_write(report.claim, self.claim)
         report.prepare()
         loaded = load_plugins(request.plugin)
         self.plugins = {Path(file).name: loaded[Path(file).name] for file in request.plugin}

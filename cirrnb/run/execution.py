@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cirrnb.data import failure_kinds
+from cirrnb.data.atomic_files import move_into_place
 from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
 from cirrnb.data.locks import scratch_folder
 from cirrnb.data.status import Refused
@@ -108,7 +109,7 @@ def run_notebook(
         _write(executed, source, started, paths)
     except BaseException:
         if paths.growing.exists():
-            paths.growing.replace(paths.failed)
+            move_into_place(paths.growing, paths.failed)
         raise
     paths.failed.unlink(missing_ok=True)
     return paths.out
@@ -223,4 +224,4 @@ def _write(executed: NotebookNode, source: Path, started: str, paths: Paths) -> 
     executed.metadata.papermill.update(input_path=source.name, output_path=paths.out.name)
     stamp(executed, source.stem, started)
     nbformat.write(executed, paths.growing)
-    paths.growing.replace(paths.out)
+    move_into_place(paths.growing, paths.out)

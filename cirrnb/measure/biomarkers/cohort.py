@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Scan
@@ -61,7 +61,7 @@ def run_job(job: Job) -> Outcome:
         rows: list[dict[str, Any]] = [asdict(one) for one in biomarkers_or_reasons(scan)]
     except MemoryError:
         rows = _none("too little memory for it")
-    write_whole(Path(job["file"]), json.dumps({"found": rows}))
+    atomic_write(Path(job["file"]), json.dumps({"found": rows}))
     return {}
 
 
