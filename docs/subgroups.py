@@ -15,9 +15,9 @@ import pandas as pd
 
 import cirrnb
 from cirrnb.data.atomic_files import atomic_write
-from cirrnb.evaluation.subgroups import by_group
+from cirrnb.evaluation.evaluation import by_group
 from cirrnb.model import shipping
-from cirrnb.model.trained import SHIPPED, load_model
+from cirrnb.model.trained_model import SHIPPED, load_model
 from cirrnb.simulation.cohort import SIMULATOR_VERSION
 
 SEED, PATIENTS = 2029, 400

@@ -429,7 +429,7 @@ def test_a_report_is_plain_data(home: Path) -> None:
     told = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert told["identity"] == identity(model.model, bag, True) and told["overlays"] == []
     assert list(told["prediction"]["probabilities"]) == list(report.stages)
-    assert {row["measure"] for row in told["map_tests"]} == {"deletion", "insertion", "slice removal"}
+    assert {row["measure"] for row in told["map_tests"]} == {"deletion", "insertion", "slice deletion"}
     assert all(one["image"].startswith("data:image/png") for row in told["key_slices"].values() for one in row)
     assert "<" not in json.dumps({**told, "model": {}}), "no HTML"
     small = report.as_dict(pictures=False)

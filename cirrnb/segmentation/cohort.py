@@ -31,7 +31,7 @@ BY, DOUBTS, ORGANS_COLUMN = "mask_by", "mask_doubts", "organs"
 """Columns that mark a mask as a program's, say what speaks against it, and name the map of the organs."""
 
 LABELS = "cirrnb"
-"""Name in the JSON file of a map of organs that gives its labels a meaning (`cirrnb.measure.biomarkers.organs`)."""
+"""Name in the JSON file of a map of organs that gives its labels a meaning (`cirrnb.measure.organs`)."""
 
 _COLUMNS = ("patient", "sequence", "image", "mask", "stage", "split", "age", "sex", "source")
 NO_LIVER = "no liver found in it"

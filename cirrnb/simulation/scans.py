@@ -68,8 +68,8 @@ def simulate_scan(
     others: dict[str, NDArray[np.int16 | np.uint16]] = {}
     if twins and patient.latent:
         sign = SIGNS[patient.plan.index % len(SIGNS)]
-        without = sample(patient.body.without(sign), sampling, signals, sequence, with_twin=False)
-        others = {"severity_zero": finish(clean.twin), f"without_{sign}": finish(without.signal)}
+        without = sample(patient.body.without(sign), sampling, signals, sequence, with_counterfactual=False)
+        others = {"severity_zero": finish(clean.counterfactual), f"without_{sign}": finish(without.signal)}
     return Simulated(
         sequence,
         sampling.grid,
@@ -86,7 +86,7 @@ def evidence(clean: Clean, liver: float) -> NDArray[np.uint8]:
 
     A voxel that no sign claims (fat that closed a gap, say) takes the label of the nearest one that is claimed.
     """
-    changed = np.abs(clean.signal - clean.twin) > VISIBLE_CHANGE * liver
+    changed = np.abs(clean.signal - clean.counterfactual) > VISIBLE_CHANGE * liver
     claimed = (clean.blame > 0.02) & changed
     if not claimed.any():
         return np.zeros(changed.shape, np.uint8)
