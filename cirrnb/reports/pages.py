@@ -15,7 +15,7 @@ from typing import Any
 
 import cirrnb
 from cirrnb.data import failure_kinds
-from cirrnb.data.atomic_files import file_stem, write_whole
+from cirrnb.data.atomic_files import atomic_write, file_stem
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.json_file import read_object
@@ -242,7 +242,7 @@ def _make(job: Job, began: float) -> dict[str, Any]:
     require_claim(job["claim"])
     summary = summary_row(report, f"overlays/{file_stem(report.subject)}")
     record = {"key": job["key"], "summary": summary, "seconds": time.monotonic() - began, "finished": now()}
-    write_whole(mark, json.dumps(record))
+    atomic_write(mark, json.dumps(record))
     return summary
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import cirrnb
 from cirrnb.data import failure_kinds
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError, InputErrors, listed
 from cirrnb.data.json_file import read_object
 from cirrnb.data.workers import Job, Outcome, WorkerDied, spread
@@ -118,7 +118,7 @@ def _run(job: Job) -> None:
     mark.unlink(missing_ok=True)
     run_notebook(job["notebook"], executed, job["parameters"], cwd=Path(job["cwd"]))
     publish(executed)
-    write_whole(mark, json.dumps({"key": job["key"]}))
+    atomic_write(mark, json.dumps({"key": job["key"]}))
 
 
 _WORK = "cirrnb.run.jobs"
