@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import read_object
 from cirrnb.data.status import DOUBTFUL, REFUSED
@@ -219,7 +219,7 @@ def save_checker(path: Path, checker: Checker) -> None:
         "fingerprint": checker.fingerprint,
         "fitted": dict(checker.fitted),
     }
-    write_whole(path, json.dumps(stored, allow_nan=False) + "\n")
+    atomic_write(path, json.dumps(stored, allow_nan=False) + "\n")
 
 
 def load_checker(path: Path) -> Checker:
