@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cirrnb.data.reading import read_cohort
+    from cirrnb.data.cohort_reading import read_cohort
     from cirrnb.evaluation.evaluation import evaluate
     from cirrnb.explanation.explain import explain
     from cirrnb.explanation.faithfulness import faithfulness
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cirrnb.viewer.slice_browser import slice_browser
 
 _WHERE = {
-    "read_cohort": "cirrnb.data.reading",
+    "read_cohort": "cirrnb.data.cohort_reading",
     "simulate_cohort": "cirrnb.simulation.cohort",
     "prepare": "cirrnb.preparation.cohort",
     "train": "cirrnb.model.training",

@@ -16,8 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 import cirrnb
-from cirrnb.data.bounds import OutOfBounds
-from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
 from cirrnb.run import own_cases
 from cirrnb.run.alias import OUT, TIMEOUT, notebook_command
 from cirrnb.run.home import require_home

@@ -15,9 +15,8 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.volume import read_volume
-from cirrnb.data.orientation import Orientation
+from cirrnb.data.grid import Grid, Orientation
+from cirrnb.data.nifti.reading import read_volume
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.simulation.tissue_shares import ORGANS
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 import cirrnb
-from cirrnb.data.writing import write_whole
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.evaluation.subgroups import by_group
 from cirrnb.model import shipping
 from cirrnb.model.trained import SHIPPED, load_model

@@ -11,7 +11,7 @@ from pathlib import Path
 HOLD = """
 import sys, time
 from pathlib import Path
-from cirrnb.data.locking import at_work, claimed, locked
+from cirrnb.data.locks import at_work, claimed, locked
 with {how}(Path(sys.argv[1])):
     print("in", flush=True)
     time.sleep(600)

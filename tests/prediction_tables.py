@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 
 
 def drawn(patients: int, seed: int = 0, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cirrnb.data.scan import Scan
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 
 COMPLETE = "CirrMRI600+_CompleteData_age_gender_evaluation.csv"
 CODES = {"female": "1", "male": "2"}

@@ -14,9 +14,8 @@ import nibabel as nib
 import numpy as np
 
 import cirrnb
-from cirrnb.data.names import file_stem
+from cirrnb.data.atomic_files import file_stem, replacing
 from cirrnb.data.workers import Job
-from cirrnb.data.writing import replacing
 from cirrnb.model.prediction import Prediction
 from cirrnb.reports import worker
 from cirrnb.reports.patient_report import PatientReport, Reasons, ScanFacts, SequenceShares, TrainingComparison

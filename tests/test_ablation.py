@@ -23,10 +23,11 @@ from cirrnb.benchmark.ablation_results import (
     entry_table,
     predict_without,
 )
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.scan import T1W_T2W, Cohort
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.scan import Cohort
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cirrnb.data.alignment import estimate_shift
+from cirrnb.data.bag import Bag, estimate_shift
 from cirrnb.data.grid import Grid
-from cirrnb.data.prepared import Bag, PreparationSettings, PreparedScan
+from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Scan
 
 PREPARATION = PreparationSettings(spacing=4.0, field_of_view=(160.0, 192.0))

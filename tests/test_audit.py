@@ -11,9 +11,9 @@ from published_tree import COMPLETE, Patient, Tree
 
 from cirrnb.data.auditing import examination
 from cirrnb.data.auditing.audit import audit
-from cirrnb.data.auditing.displacement import better_place
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputErrors
-from cirrnb.data.reading import read_cohort
+from cirrnb.data.mask_checks import better_place
 
 SHAPE, SPACING = (36, 28, 9), (10.0, 9.0, 20.0)
 AFFINE = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])  # LPS: x towards the left, y towards the back

@@ -7,19 +7,19 @@ import pytest
 from published_tree import Patient, Tree
 
 from cirrnb.data import splits
-from cirrnb.data.auditing import published_figures
+from cirrnb.data.auditing import tables
 from cirrnb.data.auditing.audit import audit
 from cirrnb.data.auditing.tables import counts
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.data.reading import read_cohort
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.preparation.cohort import prepare
 from cirrnb.simulation import published as simulated
 from cirrnb.simulation.cohort import simulate_cohort
 
 
 def test_published_figures_add_up():
-    lines = {figure.line: figure.published for figure in published_figures.published_figures()}
+    lines = {figure.line: figure.published for figure in tables.published_figures()}
     assert len(lines) == 38
     assert sum(lines[f"T1W {split} scans"] for split in ("train", "valid", "test")) == 310
     assert sum(lines[f"T2W {split} scans"] for split in ("train", "valid", "test")) == 318
@@ -64,7 +64,7 @@ def test_a_cohort_of_published_size_agrees_line_by_line(tmp_path):
             scan.mask.write_bytes(nib.Nifti1Image((voxels > 900).astype(np.uint8), affine).to_bytes())
     found = audit(tmp_path, workers=1, progress=False)
     assert len(found.scans) == 738 and not found.has_errors
-    counted = {figure.line for figure in published_figures.published_figures() if not figure.tolerance}
+    counted = {figure.line for figure in tables.published_figures() if not figure.tolerance}
     lines = found.tables["counts"].set_index("line").loc[sorted(counted)]
     assert len(lines) == 30 and (lines.agrees == "yes").all(), lines[lines.agrees == "no"].to_string()
     paired = found.cohort.patients.query("T1W and T2W").index

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from scipy.stats import binom
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.certainty.calibration import Calibration, fit, fit_predictions, logits_of, read_calibration
 from cirrnb.model.certainty.stage_sets import EVERYTHING, in_set, mass_before, threshold
 

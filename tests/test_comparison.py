@@ -10,7 +10,7 @@ from prediction_tables import drawn, table
 from sklearn import metrics as reference
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.comparison import COMPARED, compare, compare_all, holm, mcnemar
 from cirrnb.evaluation.intervals import bootstrap
 

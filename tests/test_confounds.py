@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cirrnb.data.auditing.confounds import confounds
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 
 
 def traits(number, seed=0):

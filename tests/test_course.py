@@ -18,7 +18,7 @@ from cirrnb.course.questions import QUESTIONS
 from cirrnb.course.quiz import StagingQuiz
 from cirrnb.course.result import result_html
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix
 from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
 from cirrnb.explanation.twins import SimulatedTruth

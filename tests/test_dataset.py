@@ -13,9 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_patients import toy_cohort, write_scan
 
-from cirrnb.data.augmentation import Augmentation, augment, move, smooth_field
-from cirrnb.data.dataset import UNSTAGED, BagDataset, draw, draw_for_training, evenly_spaced, random_stratified
-from cirrnb.data.prepared import Bag
+from cirrnb.data.bag import Bag
+from cirrnb.data.dataset import (
+    UNSTAGED,
+    Augmentation,
+    BagDataset,
+    augment,
+    draw,
+    draw_for_training,
+    evenly_spaced,
+    move,
+    random_stratified,
+    smooth_field,
+)
 from cirrnb.data.scan import Scan
 
 NOTHING = Augmentation(rotation=0, shift=0, gain=0, gamma=0, noise=0, bias=0)

@@ -11,7 +11,7 @@ import pytest
 from dicom_phantoms import T1, write_series
 
 from cirrnb.data.auditing import examination
-from cirrnb.data.dicom import instances
+from cirrnb.data.dicom import files
 from cirrnb.measure.radiomics import cohort as radiomics
 from cirrnb.preparation import cohort as preparation
 from cirrnb.run import job as notebooks
@@ -75,6 +75,6 @@ def test_a_defect_is_not_taken_for_a_damaged_dicom_file(
         raise error
 
     path = write_series(tmp_path, T1)[0]
-    monkeypatch.setattr(instances, "_reduced", fail)
+    monkeypatch.setattr(files, "_reduced", fail)
     with pytest.raises(type(error), match="a defect"):
-        instances.read_instance(path)
+        files.read_instance(path)

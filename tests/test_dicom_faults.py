@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 import cirrnb
 from cirrnb.cli import app
+from cirrnb.data.dicom.files import read_instance
 from cirrnb.data.dicom.importing import import_dicom, look_through
-from cirrnb.data.dicom.instances import read_instance
 from cirrnb.data.errors import InputError
 
 PLACING = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")

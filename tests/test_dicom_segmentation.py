@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 import cirrnb
 from cirrnb.cli import app
-from cirrnb.data.dicom import segmentation as seg
+from cirrnb.data.atomic_files import file_stem
+from cirrnb.data.dicom import conversion as seg
 from cirrnb.data.dicom.importing import import_dicom, look_through
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.names import file_stem
 
 OBLIQUE = tuple(np.round([0.98480775, 0.17364818, 0, -0.16773126, 0.95125124, 0.25881905], 8))
 

@@ -19,11 +19,9 @@ from typer.testing import CliRunner
 
 import cirrnb
 from cirrnb.cli import app
-from cirrnb.data.download import dataset, unpacking
-from cirrnb.data.download.catalogue import CIRRMRI600, DataSet
-from cirrnb.data.download.dataset import download
-from cirrnb.data.download.transfer import Patience
-from cirrnb.data.download.unpacking import unpack
+from cirrnb.data.download import dataset
+from cirrnb.data.download.dataset import download, unpack
+from cirrnb.data.download.transfer import CIRRMRI600, DataSet, Patience
 from cirrnb.data.errors import InputError
 
 HASTY = Patience(connect=2, silence=0.3, window=5, least=1, tries=3, pause=0.01)
@@ -151,7 +149,7 @@ def test_nothing_is_fetched_before_somebody_agrees(
 def test_a_full_disk_is_told_before_the_first_byte(
     osf: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 100_000))
+    monkeypatch.setattr(dataset.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 100_000))
     with pytest.raises(InputError, match=r"0\.0 GB free.*another disk"):
         fetched(osf, tmp_path / "out")
     assert osf.asked == []

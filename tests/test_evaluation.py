@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.evaluation.intervals import bootstrap, wilson
 from cirrnb.evaluation.metrics import confusion_matrix, metrics_of, quadratic_weighted_kappa

@@ -11,9 +11,9 @@ import torch
 from toy_patients import LARGE, toy_cohort
 
 import cirrnb
+from cirrnb.data.bag import Bag
 from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.prepared import Bag
 from cirrnb.explanation.methods import methods
 from cirrnb.explanation.score import Cancelled, PatientScore
 from cirrnb.model.checkpoint import TrainedStager

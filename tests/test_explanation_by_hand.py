@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_networks import Attending, Linear, batch_of
 
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.methods import Request, method_named, methods
 from cirrnb.explanation.score import PatientScore, score_of
 from cirrnb.explanation.shares import shares

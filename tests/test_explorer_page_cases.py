@@ -14,7 +14,8 @@ from toy_patients import write_scan
 from viewer_pages import SETTINGS, explained, person, settle, shown, state
 
 import cirrnb
-from cirrnb.data.prepared import Bag, PreparationSettings
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Scan
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.checkpoint import TrainedStager

@@ -19,8 +19,8 @@ from test_explanation import untrained
 from toy_patients import LARGE, toy_cohort, write_scan
 
 import cirrnb
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Scan
 from cirrnb.explanation.score import Cancelled
 from cirrnb.model.prediction import Prediction

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from toy_patients import LARGE, toy_cohort, write_scan
 
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.model.certainty.familiarity import LEAST, Familiarity, describe_image, fit_familiarity, read_familiarity
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from test_run_execution import notebook, printed, wait_until
 
-from cirrnb.data import faults
+from cirrnb.data import failure_kinds
 from cirrnb.data import workers as crew
 from cirrnb.data.errors import InputError
 from cirrnb.data.workers import processors
@@ -81,7 +81,7 @@ def test_a_worker_that_is_killed_before_it_begins_costs_one_job(source: Path, mo
 
     monkeypatch.setattr(crew, "Worker", first_dies)
     outcomes = fan_out(jobs_for(source, 1, 2), workers=1, tell=lambda _: None)
-    assert [one.state for one in outcomes] == ["failed", "done"] and outcomes[0].kind == faults.WORKER
+    assert [one.state for one in outcomes] == ["failed", "done"] and outcomes[0].kind == failure_kinds.WORKER
     assert "SIGKILL" in outcomes[0].message
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.certainty.calibration import Calibration
 from cirrnb.model.folds import calibrated_mean, mean_of, out_of_fold
 

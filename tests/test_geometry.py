@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from cirrnb.data.grid import Grid
-from cirrnb.data.orientation import Orientation
+from cirrnb.data.grid import Grid, Orientation
 from cirrnb.data.resampling import Sampling, resample
 from cirrnb.preparation.geometry import Frame
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.interpreter import python_command
+from cirrnb.data.workers import python_command
 from cirrnb.model.hub import fetch_model
 from cirrnb.model.trained import model_folder
 
@@ -80,7 +80,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 LOAD = """
 import sys
 from cirrnb.data.errors import InputError
-from cirrnb.data.interpreter import python_command
+from cirrnb.data.workers import python_command
 from cirrnb.model.trained import load_model
 try:
     for name in sys.argv[1:]:

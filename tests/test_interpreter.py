@@ -13,7 +13,7 @@ from nbformat import v4, write
 from stub_modules import stub_folder
 
 import cirrnb
-from cirrnb.data.interpreter import python_command
+from cirrnb.data.workers import python_command
 
 PACKAGE = Path(cirrnb.__file__).parent
 RUN_NOTEBOOK = """

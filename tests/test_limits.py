@@ -18,11 +18,11 @@ import pytest
 import requests
 
 import cirrnb
-from cirrnb.data.download import catalogue
-from cirrnb.data.download.catalogue import CIRRMRI600, look_up
+from cirrnb.data import csv_file
+from cirrnb.data.download import transfer
+from cirrnb.data.download.transfer import CIRRMRI600, look_up
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.layouts import tabular
-from cirrnb.data.nifti.volume import read_header, read_volume
+from cirrnb.data.nifti.reading import read_header, read_volume
 
 VOXELS = np.arange(7 * 8 * 9, dtype=np.int16).reshape(7, 8, 9)
 SHEARED = np.array([[1, 0.999, 0, 0], [0, 0.01, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]])
@@ -89,7 +89,7 @@ def test_gzip_in_blocks_is_read(tmp_path: Path) -> None:
     [
         "patient,sequence,image," + ",".join(f"c{number}" for number in range(100_000)) + "\na,T1W,0.nii.gz\n",
         "patient,sequence,image," + "x," * 100_000 + "\na,T1W,0.nii.gz\n",
-        "patient,sequence,image\n" + '"' + "a" * (tabular.MAX_BYTES + 1),
+        "patient,sequence,image\n" + '"' + "a" * (csv_file.MAX_BYTES + 1),
     ],
     ids=["columns", "repeated columns", "bytes"],
 )
@@ -103,7 +103,7 @@ def test_a_table_without_end_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_rows_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tabular, "MAX_ROWS", 10)
+    monkeypatch.setattr(csv_file, "MAX_ROWS", 10)
     path = tmp_path / "scans.csv"
     path.write_text("patient,sequence,image\n" + "a,T1W,0.nii.gz\n" * 11)
     with pytest.raises(InputErrors) as raised:
@@ -149,16 +149,16 @@ def slow(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(("send", "seconds"), [(fast, catalogue.MAX_SECONDS), (slow, 2)])
+@pytest.mark.parametrize(("send", "seconds"), [(fast, transfer.MAX_SECONDS), (slow, 2)])
 def test_a_listing_without_end_is_given_up(send, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "MAX_SECONDS", seconds)  # what is fast ends by its bytes, what is slow by the clock
+    monkeypatch.setattr(transfer, "MAX_SECONDS", seconds)  # what is fast ends by its bytes, what is slow by the clock
     with answering(send) as url, requests.Session() as session:
         began = time.monotonic()
         SENT.clear()
         with pytest.raises(InputError) as raised:
             look_up(replace(CIRRMRI600, listing=url), session, (5.0, 5.0))
         assert raised.value.where == url and time.monotonic() - began < 10
-        assert sum(SENT) < 8 * catalogue.MAX_LISTING  # what lies in the sockets is sent in vain
+        assert sum(SENT) < 8 * transfer.MAX_LISTING  # what lies in the sockets is sent in vain
 
 
 @pytest.mark.parametrize("size", [0, -1, True, "5", 1e99, 10**18])

@@ -11,13 +11,13 @@ import pytest
 from other_processes import held_by_another
 
 import cirrnb
-from cirrnb.data.download.catalogue import DATA_SETS
 from cirrnb.data.download.dataset import download
+from cirrnb.data.download.transfer import DATA_SETS
 from cirrnb.data.errors import InputError
-from cirrnb.data.locking import at_work, claimed, is_held, locked
+from cirrnb.data.locks import at_work, claimed, is_held, locked
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.segmentation.cohort import add_masks
 
 

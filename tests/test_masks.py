@@ -14,7 +14,7 @@ import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.plausibility import doubts
+from cirrnb.data.mask_checks import doubts
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.measure.biomarkers.scan import biomarkers
 from cirrnb.segmentation.cohort import add_masks

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirrnb.data.names import file_stem, folder_name
+from cirrnb.data.atomic_files import file_stem, folder_name
 
 PAIRS = {
     "punctuation": ("own/a b", "own/a.b"),

@@ -12,8 +12,8 @@ from prediction_tables import drawn
 from prediction_tables import table as prediction_table
 
 import cirrnb
-from cirrnb.data.interpreter import python_command
 from cirrnb.data.scan import Scan
+from cirrnb.data.workers import python_command
 from cirrnb.run.notebooks import packaged_notebooks
 
 STEPS = ["-p", "steps", "3"]

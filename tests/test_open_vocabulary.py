@@ -22,11 +22,13 @@ from test_cli import PROGRAM
 import cirrnb
 from cirrnb.data import plugins, splits
 from cirrnb.data.auditing.audit import audit
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
-from cirrnb.data.registry import Registry
-from cirrnb.data.scan import Cohort, Scan, sequence_names
-from cirrnb.data.stages import CIRRHOSIS, StageScale, stage_scale
+from cirrnb.data.plugins import Registry
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.sequences import sequence_names
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale, stage_scale
 from cirrnb.evaluation.comparison import compare
 from cirrnb.explanation.methods import METHODS, methods
 from cirrnb.explanation.score import targets

@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cirrnb.data.nifti.volume import read_mask, read_volume
-from cirrnb.data.perturbation import moved, rounded, with_rounded_masks, with_shifted_masks, without_masks
+from cirrnb.data.mask_perturbation import moved, rounded, with_rounded_masks, with_shifted_masks, without_masks
+from cirrnb.data.nifti.reading import read_mask, read_volume
 from cirrnb.data.scan import Cohort, Scan
 
 SPACING = (2.0, 2.5, 5.0)

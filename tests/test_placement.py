@@ -12,8 +12,8 @@ import cirrnb
 from cirrnb.data.auditing.audit import audit
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.nifti.reading import read_header, read_mask
 from cirrnb.data.nifti.saving import save_volume
-from cirrnb.data.nifti.volume import read_header, read_mask
 
 SHAPE = (7, 8, 9)
 TURNED = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.1, 0.2, 0.3) @ np.diag([1.5, 2.0, 4.0]), [-30, 12, 5])

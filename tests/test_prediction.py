@@ -13,10 +13,11 @@ import pytest
 import torch
 from toy_patients import LARGE, SETTINGS, toy_cohort, write_scan
 
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.prepared import Bag, PreparedCohort
-from cirrnb.data.scan import T1W_T2W, Cohort, Scan
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model import prediction as module
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.network.stager import Stager

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from preparation_phantoms import prepare_one, write
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputErrors
-from cirrnb.data.prepared import OPEN_FILES, PreparationSettings, PreparedCohort
+from cirrnb.data.prepared import OPEN_FILES, PreparationSettings
 from cirrnb.data.scan import Cohort
 from cirrnb.preparation.cohort import prepare
 from cirrnb.preparation.geometry import to_source

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from sklearn import metrics as reference
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.evaluation.intervals import bootstrap, wilson

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from toy_patients import toy_cohort
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import PreparedCohort
 from cirrnb.measure.radiomics import features
 from cirrnb.measure.radiomics.cohort import CHANGES, cohort_radiomics
 from cirrnb.measure.radiomics.features import FAMILIES, RadiomicsSettings, radiomics

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from published_tree import COMPLETE, Patient, Quirks, Tree
 
 from cirrnb.data import splits
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputErrors
-from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import SPLITS
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 
 
 def refused(root):
@@ -308,3 +308,10 @@ def test_skip_with_nothing_left_raises_all_the_same(tmp_path):
         read_cohort(tmp_path, on_problem="skip")
     with pytest.raises(ValueError, match="on_problem"):
         read_cohort(tmp_path, on_problem="ignore")
+
+
+def test_published_2d_slices_are_refused_with_the_3d_archives_named(tmp_path):
+    (tmp_path / "Cirrhosis_T2_2D" / "train" / "7" / "images").mkdir(parents=True)
+    (tmp_path / "Cirrhosis_T2_2D" / "train" / "7" / "images" / "1.png").touch()
+    with pytest.raises(InputErrors, match="Cirrhosis_T2_3D"):
+        read_cohort(tmp_path)

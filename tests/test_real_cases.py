@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import cirrnb
 from cirrnb.cli import app
+from cirrnb.data.atomic_files import file_stem
 from cirrnb.data.errors import InputErrors
-from cirrnb.data.names import file_stem
 from cirrnb.model.trained import load_model
 
 pytestmark = pytest.mark.real

@@ -22,12 +22,12 @@ from offline_browser import opened
 from report_runs import contents, tiny_cohort, worker_named
 from stand_in_worker import make_report as small_report
 
-from cirrnb.data import faults
+from cirrnb.data import failure_kinds
+from cirrnb.data.atomic_files import file_stem
 from cirrnb.data.errors import InputError
-from cirrnb.data.faults import printable, without_folders, without_names
+from cirrnb.data.failure_kinds import printable, without_folders, without_names
 from cirrnb.data.grid import Grid
-from cirrnb.data.locking import locked
-from cirrnb.data.names import file_stem
+from cirrnb.data.locks import locked
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.status import Reason, reasons_text
 from cirrnb.measure.measurement import Measurement
@@ -116,7 +116,7 @@ def test_whoever_can_be_reported_is_and_the_others_are_told(hostile: tuple[int, 
     reasons = dict(zip(failed["subject"].fillna(""), failed["reason"], strict=True))
     assert set(reasons) == {"evil/gone", "evil/broken", ""}
     assert "not NIfTI" in reasons["evil/broken"] and "no such file" in reasons["evil/gone"]
-    assert set(failed["kind"]) == {faults.WRONG_INPUT}
+    assert set(failed["kind"]) == {failure_kinds.WRONG_INPUT}
     assert all("wrong input" in (out / log).read_text() for log in failed["log"])
     provenance = json.loads((out / "provenance.json").read_text())
     assert (provenance["made"], provenance["failed"]) == (5, 3)
@@ -271,7 +271,7 @@ def test_a_refused_patient_stands_among_the_failures_and_a_doubtful_one_says_so(
     out = checked.out
     assert make_report(checked).exit_code == reporting.SOME_FAILED
     [failed] = read_failures(out).to_dict("records")
-    assert (failed["subject"], failed["kind"], failed["tries"]) == ("checked/no", faults.REFUSED, 1)
+    assert (failed["subject"], failed["kind"], failed["tries"]) == ("checked/no", failure_kinds.REFUSED, 1)
     assert "no looks like T2W" in failed["reason"]
     [row] = read_summary(out).to_dict("records")
     assert (row["subject"], row["status"]) == ("checked/perhaps", "doubtful") and "perhaps looks like" in row["reasons"]
@@ -347,7 +347,7 @@ def test_a_terminal_is_told_nothing_it_would_obey() -> None:
 
 
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
-    script = "import sys, time; from pathlib import Path; from cirrnb.data.locking import locked\n"
+    script = "import sys, time; from pathlib import Path; from cirrnb.data.locks import locked\n"
     script += "with locked(Path(sys.argv[1])): print('in', flush=True); time.sleep(600)"
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "in\n"
@@ -368,10 +368,10 @@ def page_job(folder: Path, subject: str = "a/1", **changes: Any) -> PageJob:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (OSError(28, "No space left on device"), faults.DISK),
-        (ZeroDivisionError("1 / 0"), faults.BROKEN),
-        (InputError("a/1", "NaN", "numbers", "Mend it."), faults.WRONG_INPUT),
-        (worker.Changed("another scan"), faults.CHANGED),
+        (OSError(28, "No space left on device"), failure_kinds.DISK),
+        (ZeroDivisionError("1 / 0"), failure_kinds.BROKEN),
+        (InputError("a/1", "NaN", "numbers", "Mend it."), failure_kinds.WRONG_INPUT),
+        (worker.Changed("another scan"), failure_kinds.CHANGED),
     ],
 )
 def test_a_fault_is_told_by_its_kind_and_leaves_nothing(
@@ -393,7 +393,7 @@ def test_a_worker_that_dies_or_hangs_fails_one_patient(tmp_path: Path) -> None:
     with worker_named("faulty_worker"):
         jobs = [page_job(tmp_path, name) for name in ("dies", "hangs", "answers")]
         outcomes = make_pages(jobs, workers=1, limit=4)
-    assert [one.kind for one in outcomes] == [faults.WORKER, faults.TIME, ""]
+    assert [one.kind for one in outcomes] == [failure_kinds.WORKER, failure_kinds.TIME, ""]
     assert "SIGKILL" in outcomes[0].reason and "4 s" in outcomes[1].reason
     assert outcomes[2].state == "done" and outcomes[2].summary
     with pytest.raises(InputError, match="at least 1"):

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.volume import read_volume
-from cirrnb.data.reading import read_cohort
+from cirrnb.data.nifti.reading import read_volume
 from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork, fused
 from cirrnb.segmentation.segmenter import BODY, Segmenter, clean

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.reading import read_cohort
 from cirrnb.segmentation.network import NetworkSettings
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.segmentation.slabs import NOT_LIVER, SOME_LIVER, Mixture, Slabs, loss_of

@@ -20,7 +20,7 @@ from nbformat import v4, write
 from offline_browser import CHROMIUM, FLAGS
 from stub_modules import stub_folder
 
-from cirrnb.data.interpreter import python_command
+from cirrnb.data.workers import python_command
 from cirrnb.run.server import HEADERS
 
 SERVE = """

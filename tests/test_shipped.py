@@ -14,7 +14,7 @@ from toy_patients import toy_cohort
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model import shipping
 from cirrnb.model.crossvalidation import cross_validate
 from cirrnb.model.settings import TrainingSettings

@@ -14,8 +14,8 @@ import pytest
 from other_processes import held_by_another
 from PIL import Image
 
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.reading import read_cohort
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.simulation.cohort import SIMULATOR_VERSION, simulate_cohort
 from cirrnb.simulation.gallery import real_panels, simulated_panels

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.simulation.ceiling import SEVERITIES, ceiling_table, stage_given_severity
 from cirrnb.simulation.signs import CHANNELS, READER_NOISE, SIGNS, draw_channels, draw_latent, thresholds
 

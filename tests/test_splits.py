@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cirrnb.data import splits
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.scan import SPLITS, Cohort, Scan
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 
 
 def scan(patient, sequence="T2W", stage="mild", split=None, source="cirrhotic"):

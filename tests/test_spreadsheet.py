@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cirrnb.data.layouts.tabular import read_rows
-from cirrnb.data.spreadsheet import guarded, guarded_table, read_csv, unguarded, unguarded_table, write_csv
+from cirrnb.data.csv_file import guarded, guarded_table, read_csv, read_rows, unguarded, unguarded_table, write_csv
 from cirrnb.model.results import read_predictions, write_answers
 from cirrnb.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
 
@@ -114,7 +113,7 @@ def test_csv_is_written_in_one_place() -> None:
     package = Path(__file__).parents[1]
     files = [*(package / "cirrnb").rglob("*.py"), *(package / "notebooks").glob("*.ipynb")]
     # The tables of a simulated cohort are words of ours, and their bytes stay as they are.
-    own = {"cirrnb/data/spreadsheet.py", "cirrnb/simulation/cohort.py"}
+    own = {"cirrnb/data/csv_file.py", "cirrnb/simulation/cohort.py"}
     words = ("to_csv(", "csv.writer(", "DictWriter(")
     found = {str(path.relative_to(package)) for path in files if any(word in path.read_text("utf-8") for word in words)}
     assert found == own

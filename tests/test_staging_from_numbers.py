@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from toy_patients import toy_cohort
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.measure.staging.classifiers import CLASSIFIERS, FLOOR, MAJORITY, fit, probabilities, repeated
 from cirrnb.measure.staging.features import demographics, group_of, patient_features
 from cirrnb.measure.staging.importance import importance

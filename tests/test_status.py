@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import cirrnb
-from cirrnb.data.prepared import PreparedCohort
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.scan import Scan
 from cirrnb.data.status import Reason, Refused, forced, reasons_of, reasons_text, status_of_scans
 from cirrnb.model.prediction import predict_patient

@@ -16,8 +16,8 @@ import pytest
 from nbformat import v4, write
 
 import cirrnb
-from cirrnb.data.interpreter import python_command
-from cirrnb.data.scratch import PREFIX, scratch_folder
+from cirrnb.data.locks import PREFIX, scratch_folder
+from cirrnb.data.workers import python_command
 from cirrnb.run.execution import run_notebook
 
 PROGRAM = python_command("-c", "from cirrnb.cli import main; main()")
@@ -100,7 +100,7 @@ def test_what_killed_processes_left_is_swept_and_what_lives_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    holding = "import time; from cirrnb.data.scratch import scratch_folder\n"
+    holding = "import time; from cirrnb.data.locks import scratch_folder\n"
     holding += "with scratch_folder() as folder:\n    print(folder, flush=True); time.sleep(600)"
     started = [
         subprocess.Popen(

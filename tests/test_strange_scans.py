@@ -15,8 +15,7 @@ import cirrnb
 from cirrnb.data.auditing.audit import audit
 from cirrnb.data.dicom.importing import look_through
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.nifti.hounsfield import is_hounsfield, refuse_ct
-from cirrnb.data.nifti.volume import read_volume
+from cirrnb.data.nifti.reading import is_hounsfield, read_volume, refuse_ct
 from cirrnb.model.prediction import predict_patient
 from cirrnb.model.trained import load_model
 

@@ -20,7 +20,7 @@ from toy_patients import LARGE, toy_cohort
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.explain import score_of_patient
 from cirrnb.explanation.faithfulness import after_randomisation, maximum_sensitivity
 from cirrnb.explanation.shares import shares

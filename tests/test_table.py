@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputErrors
 from cirrnb.data.layouts import fields
-from cirrnb.data.reading import read_cohort
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from scipy.stats import binomtest
 from toy_patients import toy_cohort
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.prepared import PreparedCohort
 from cirrnb.model import provenance, training
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.training import train

@@ -18,8 +18,8 @@ import pytest
 import torch
 from toy_patients import toy_cohort
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import PreparedCohort
 from cirrnb.model import runfolder, training
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.training import train

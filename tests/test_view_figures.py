@@ -13,10 +13,11 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
+from cirrnb.data.bag import Bag
 from cirrnb.data.grid import Grid
-from cirrnb.data.prepared import Bag, PreparationSettings, PreparedScan
+from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Scan
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.view import cohort, evaluation, slices
 from cirrnb.view.images import grey_picture, outline_picture
 from cirrnb.view.notice import NOTICE, Notice

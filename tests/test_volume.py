@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.volume import read_header, read_mask, read_volume
+from cirrnb.data.nifti.reading import read_header, read_mask, read_volume
 
 AFFINE = np.array([[-1.2, 0, 2.4, 90], [0, -1.4, 0, 80], [0.9, 0, 3.2, -40], [0, 0, 0, 1.0]])  # oblique, 1.5 1.4 4 mm
 VALUES = np.arange(7 * 8 * 9).reshape(7, 8, 9)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import cirrnb
+from cirrnb.data.atomic_files import WRITING, replacing, replacing_folder, write_whole
 from cirrnb.data.grid import Grid
-from cirrnb.data.writing import WRITING, replacing, replacing_folder, write_whole
 from cirrnb.simulation.scans import write
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cirrnb.data.scan import T1W_T2W
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.network.batch import Batch
 from cirrnb.model.network.heads import CumulativeHead
 from cirrnb.model.network.stager import Staging

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.grid import Grid
-from cirrnb.data.prepared import PreparationSettings, PreparedCohort, PreparedScan
-from cirrnb.data.scan import T1W_T2W, Scan
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.prepared import PreparationSettings, PreparedScan
+from cirrnb.data.scan import Scan
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS
 
 SETTINGS = PreparationSettings(spacing=8.0, field_of_view=(160.0, 192.0))  # 20 x 24 pixels
 

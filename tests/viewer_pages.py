@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 from toy_patients import write_scan
 
-from cirrnb.data.prepared import Bag, PreparationSettings
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Scan
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.shares import Shares

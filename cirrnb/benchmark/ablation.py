@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.sequences import T1W_T2W
 from cirrnb.run.job import NotebookJob
 
 BASELINE = "whole"

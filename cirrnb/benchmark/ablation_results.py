@@ -10,8 +10,9 @@ import pandas as pd
 import cirrnb
 from cirrnb.benchmark.ablation import ARCHITECTURES, BASELINE, Entry, Sweep
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import T1W_T2W, Cohort
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.scan import Cohort
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.evaluation.seeds import spread

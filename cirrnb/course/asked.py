@@ -6,8 +6,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import Bag
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained import TrainedModel

@@ -9,8 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cirrnb.data.prepared import Bag
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.bag import Bag
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.simulation.scans import SCANNERS
 from cirrnb.view.slices import Slice, montage

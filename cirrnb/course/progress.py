@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.json_file import parse_json, read_text
-from cirrnb.data.stages import CIRRHOSIS
-from cirrnb.data.writing import write_whole
+from cirrnb.data.stage_scale import CIRRHOSIS
 
 VERSION = 1
 

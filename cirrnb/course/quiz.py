@@ -17,9 +17,9 @@ from cirrnb.course.form import AnswerForm
 from cirrnb.course.progress import Progress
 from cirrnb.course.result import result_html
 from cirrnb.course.words import feedback_html
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import Bag
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.trained import TrainedModel

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.comparison import compare
 from cirrnb.evaluation.evaluation import Evaluation, evaluate
 

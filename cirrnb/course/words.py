@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
 from cirrnb.model.prediction import Prediction
 from cirrnb.simulation.signs import Latent

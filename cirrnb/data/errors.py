@@ -1,9 +1,12 @@
-"""Errors a user can act on: where, what was found, what was expected, what to do next."""
+"""Errors a user can act on (where, what was found, what was expected, what to do next), and checks of settings."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
 
 
 class InputError(ValueError):
@@ -63,3 +66,23 @@ def listed(names: Iterable[object], most: int = 12) -> str:
     words = [str(name) for name in names]
     rest = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + rest
+
+
+class OutOfBounds(ValueError):
+    """A setting that is no number within its bounds, or of the wrong type."""
+
+
+def check_number(name: str, value: Any, least: float, most: float, whole: bool = False) -> None:
+    """Raise OutOfBounds unless `value` is a number from `least` to `most`; True and False are none."""
+    kind = Integral if whole else Real
+    wanted = f"{'a whole number' if whole else 'a number'} from {least:g} to {most:g}"
+    if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(float(value)):
+        raise OutOfBounds(f"{name} is {wanted}, not {value!r:.80}")
+    if not least <= float(value) <= most:
+        raise OutOfBounds(f"{name} is {wanted}, not {value!r:.80}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise OutOfBounds unless `value` is True or False; 0, null and "no" are neither."""
+    if not isinstance(value, bool):
+        raise OutOfBounds(f"{name} is true or false, not {value!r:.80}")

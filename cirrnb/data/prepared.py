@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.bounds import check_number
-from cirrnb.data.errors import InputError, raise_if_any
+from cirrnb.data.errors import check_number
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import read_object
-from cirrnb.data.scan import T1W_T2W, Cohort, Scan
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.scan import Scan
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 FIELD_OF_VIEW = {"abdomen": (288.0, 384.0), "liver": (224.0, 256.0)}
 """Default field of view in mm, rows (front to back) x columns (right to left)."""
@@ -186,145 +184,3 @@ def describe(
 
 def _grid(stored: dict[str, Any]) -> Grid:
     return Grid(tuple(stored["shape"]), np.array(stored["affine"]))
-
-
-@dataclass(frozen=True)
-class Bag:
-    """One patient's slices for each sequence that exists; a missing sequence is simply absent.
-
-    Attributes
-    ----------
-    scans : sequence -> PreparedScan, in the order of the cohort, at least one.
-    sequences : those that a patient of the cohort may have.
-    """
-
-    scans: Mapping[str, PreparedScan]
-    sequences: tuple[str, ...] = T1W_T2W
-
-    def __post_init__(self) -> None:
-        if not set(self.scans) <= set(self.sequences):
-            object.__setattr__(self, "sequences", tuple(self.scans))
-
-    @property
-    def _first(self) -> Scan:
-        return next(iter(self.scans.values())).scan
-
-    @property
-    def subject(self) -> str:
-        return self._first.subject
-
-    @property
-    def patient(self) -> str:
-        return self._first.patient
-
-    @property
-    def stage(self) -> str | None:
-        return next((prepared.scan.stage for prepared in self.scans.values() if prepared.scan.stage), None)
-
-    @property
-    def age(self) -> float | None:
-        """Years, or None where no sequence tells."""
-        return next((one.scan.age for one in self.scans.values() if one.scan.age is not None), None)
-
-    @property
-    def sex(self) -> str | None:
-        """ "female", "male", or None where no sequence tells."""
-        return next((one.scan.sex for one in self.scans.values() if one.scan.sex), None)
-
-    @cached_property
-    def shifts(self) -> Mapping[str, float]:
-        """sequence -> mm by which organs lie further to the head there than in the first sequence, as estimated from
-        the images; 0 for the first one."""
-        from cirrnb.data.alignment import estimate_shift
-
-        first, *others = self.scans
-        return {first: 0.0} | {name: estimate_shift(self.scans[first], self.scans[name]) for name in others}
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Sequences this patient lacks."""
-        return tuple(sequence for sequence in self.sequences if sequence not in self.scans)
-
-    def only(self, sequences: Collection[str]) -> Bag | None:
-        """The bag without other sequences than these; None if nothing is left."""
-        kept = {name: scan for name, scan in self.scans.items() if name in sequences}
-        return self if len(kept) == len(self.scans) else replace(self, scans=kept) if kept else None
-
-    @property
-    def split(self) -> str | None:
-        """As in `Cohort.patients`: "conflicting" where the sequences stand in different splits."""
-        splits = {prepared.scan.split for prepared in self.scans.values()}
-        return splits.pop() if len(splits) == 1 else "conflicting"
-
-
-@dataclass(frozen=True)
-class PreparedCohort:
-    """All scans that could be prepared, and the list of those that could not.
-
-    Attributes
-    ----------
-    scans : the prepared scans, in the cohort's order.
-    failures : table with columns subject, sequence, reason; one row for each scan passed over.
-    settings : shared by all of them.
-    name, simulated, stages, sequences : as in `Cohort`.
-    """
-
-    scans: tuple[PreparedScan, ...]
-    failures: pd.DataFrame
-    settings: PreparationSettings
-    name: str
-    simulated: bool
-    stages: StageScale = CIRRHOSIS
-    sequences: tuple[str, ...] = T1W_T2W
-
-    @property
-    def cohort(self) -> Cohort:
-        """The scans that were prepared, as a cohort."""
-        scans = tuple(prepared.scan for prepared in self.scans)
-        return Cohort(scans, self.name, self.simulated, stages=self.stages, sequences=self.sequences)
-
-    def __iter__(self) -> Iterator[PreparedScan]:
-        return iter(self.scans)
-
-    def __len__(self) -> int:
-        return len(self.scans)
-
-    def with_splits(self, splits: Mapping[str, str | None]) -> PreparedCohort:
-        """The same scans with each subject's split replaced, as `Cohort.with_splits`; nothing is prepared again."""
-        return replace(
-            self,
-            scans=tuple(
-                replace(prepared, scan=replace(prepared.scan, split=splits.get(prepared.scan.subject)))
-                for prepared in self.scans
-            ),
-        )
-
-    def bags(self, split: str | None = None, staged: bool = False) -> list[Bag]:
-        """One bag a patient, in the cohort's order, optionally of one split and only those with a stage.
-
-        Raises
-        ------
-        InputErrors
-            If a split is asked for while sequences of one patient stand in different splits.
-        """
-        found: dict[str, dict[str, PreparedScan]] = {}
-        for prepared in self.scans:
-            found.setdefault(prepared.scan.subject, {})[prepared.scan.sequence] = prepared
-        bags = [
-            Bag({name: scans[name] for name in self.sequences if name in scans}, self.sequences)
-            for scans in found.values()
-        ]
-        if split is not None:
-            raise_if_any(_conflict(bag) for bag in bags if bag.split == "conflicting")
-            bags = [bag for bag in bags if bag.split == split]
-        return [bag for bag in bags if bag.stage or not staged]
-
-
-def _conflict(bag: Bag) -> InputError:
-    stands = ", ".join(f"{name} in {prepared.scan.split}" for name, prepared in bag.scans.items())
-    return InputError(
-        bag.subject,
-        f"sequences in different splits ({stands})",
-        "all of a patient's scans on one side",
-        "Split the cohort by patient first, for example cirrnb.data.splits.official(cohort, conflicts='t2').",
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.sequences import T1W_T2W, check_sequence
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 if TYPE_CHECKING:
     import pandas as pd
-
-T1W_T2W = ("T1W", "T2W")
-"""The sequences of a cohort or model that names no others."""
 
 SPLITS = ("train", "valid", "test")
 
@@ -73,36 +70,6 @@ class Scan:
     def name(self) -> str:
         """What messages and progress lines call this scan."""
         return f"{self.subject} {self.sequence}"
-
-
-_SEQUENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,30}[A-Za-z0-9])?")
-MOST_SEQUENCES = 8
-
-
-def check_sequence(name: Any) -> None:
-    """Raise ValueError unless a name can be that of a sequence, which becomes a column of tables and part of paths."""
-    taken = ("patient", "source", "stage", "age", "sex", "split", "image", "mask", "subject", "both", "all", "none")
-    if not isinstance(name, str) or not _SEQUENCE.fullmatch(name) or name.lower() in taken:
-        raise ValueError(f"{name!r:.80} cannot be the name of a sequence: up to 32 letters, digits, spaces or _ - .")
-
-
-def sequence_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Different names of sequences, in order, from a sequence of them or from text ("T1W, T2W, DWI"); None gives
-    `T1W_T2W`. Raises InputError for names that cannot be used."""
-    if given is None:
-        return T1W_T2W
-    names = tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else tuple(given)
-    try:
-        for name in names:
-            check_sequence(name)
-        if not 1 <= len(names) <= MOST_SEQUENCES or len({name.lower().replace(" ", "-") for name in names}) < len(
-            names
-        ):
-            raise ValueError(f"{len(names)} names, or one twice")
-    except ValueError as error:
-        expected = f"1 to {MOST_SEQUENCES} different names"
-        raise InputError("sequences", str(error), expected, "Give them as T1W, T2W, DWI.") from error
-    return names
 
 
 def _is_missing(value: Any) -> bool:

@@ -23,13 +23,23 @@ from threading import Event, Thread, Timer
 from typing import TYPE_CHECKING, Any
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.interpreter import python_command
 
 if TYPE_CHECKING:
     from distributed import Client
 
+
 Job = dict[str, Any]
 Outcome = dict[str, Any]
+
+
+def python_command(*arguments: str) -> list[str]:
+    """The command that starts the interpreter of this process with `arguments`.
+
+    Python puts the present folder (for `-c` and `-m`) or a script's folder first on its search path. There, a file
+    named like a module, such as `random.py`, would be imported instead of it; `-P` keeps the folder off the path.
+    """
+    return [sys.executable, "-P", *arguments]
+
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.data.workers import serve; serve(sys.argv[2])"

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import Weighted, resample, weighted_bootstrap
 from cirrnb.evaluation.metrics import Metric, confusion_matrix, confusions, metrics_of
 from cirrnb.evaluation.tables import counted, require_table, stage_indices

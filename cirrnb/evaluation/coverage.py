@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import wilson
 from cirrnb.evaluation.tables import SET, counted
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cirrnb.data.stages import CIRRHOSIS, StageScale
-from cirrnb.data.writing import write_whole
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.intervals import resample, weighted_bootstrap
 from cirrnb.evaluation.metrics import confusion_matrix

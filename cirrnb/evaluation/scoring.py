@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import Interval, Weighted, wilson
 from cirrnb.evaluation.metrics import Metric, confusion_matrix, confusions, metrics_of
 from cirrnb.evaluation.probabilities import probability_metrics_of

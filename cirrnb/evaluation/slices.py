@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.intervals import resample, weighted_bootstrap
 from cirrnb.evaluation.tables import require_stages
 

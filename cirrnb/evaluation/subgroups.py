@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.evaluation import COLUMNS, evaluate
 from cirrnb.evaluation.tables import counted
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 SET = "set"
 """Column with a patient's set of stages, joined by "|": "mild|moderate"."""

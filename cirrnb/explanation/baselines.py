@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.prepared import PreparedScan
 
 BASELINES = ("blurred", "air", "training", "twin")
 BLUR = 10.0

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError, raise_if_any
-from cirrnb.data.prepared import Bag
 from cirrnb.explanation.baselines import baseline as baseline_slices
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import Method, Request, method_named

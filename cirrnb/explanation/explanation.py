@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.atomic_files import file_stem
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.names import file_stem
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.explanation.shares import Shares
 from cirrnb.preparation.geometry import shared_out

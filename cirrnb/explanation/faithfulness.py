@@ -16,8 +16,8 @@ from captum.metrics import infidelity, sensitivity_max
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import Bag
 from cirrnb.explanation.baselines import baseline as baseline_slices
 from cirrnb.explanation.explain import explain, score_of_patient
 from cirrnb.explanation.explanation import Explanation

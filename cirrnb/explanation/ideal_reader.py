@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.simulation.ceiling import SEVERITIES, channel_likelihoods, stage_given_severity
 from cirrnb.simulation.signs import CHANNELS, SIGNS, Latent
 

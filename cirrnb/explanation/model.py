@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import Bag, PreparedCohort
 from cirrnb.data.scan import Cohort
-from cirrnb.data.writing import write_whole
 from cirrnb.explanation.explain import explain
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.checkpoint import save_stager

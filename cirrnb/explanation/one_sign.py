@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, median_filter
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.sequences import T1W_T2W
 from cirrnb.simulation.body import HIDDEN, Body
 from cirrnb.simulation.organs import solve_spleen, spleen_volume
 from cirrnb.simulation.patients import Plan, draw_patient

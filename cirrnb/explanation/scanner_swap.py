@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cirrnb.data.prepared import Bag
+from cirrnb.data.bag import Bag
 from cirrnb.explanation.explain import score_of_patient
 from cirrnb.explanation.truth import as_slices
 from cirrnb.explanation.twins import SimulatedTruth

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.stages import StageScale
+from cirrnb.data.stage_scale import StageScale
 from cirrnb.model.network.batch import Batch
 from cirrnb.model.network.encoder import SliceEncoder, folded
 from cirrnb.model.network.heads import StageHead

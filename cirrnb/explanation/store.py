@@ -14,11 +14,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from cirrnb.data.atomic_files import replacing, write_whole
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import parse_json, read_object
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import PreparedScan
-from cirrnb.data.writing import replacing, write_whole
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.shares import Shares
 from cirrnb.model.trained import TrainedModel

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 from scipy.stats import rankdata
 
-from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.explanation.explain import explain, score_of_patient
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.score import PatientScore

@@ -12,9 +12,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
-from cirrnb.data.orientation import Orientation
-from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.grid import Orientation
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.preparation.geometry import labels_like, resample_like
 from cirrnb.preparation.intensity import find_body, scale
 from cirrnb.simulation.cohort import MARK, SIMULATOR_VERSION, stored_request

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cirrnb.data.prepared import Bag
-from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.bag import Bag
+from cirrnb.data.sequences import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.theme import INK, MUTED, finish, sequence_colours
 

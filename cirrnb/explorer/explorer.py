@@ -11,8 +11,8 @@ from typing import Any
 from IPython.display import HTML, display
 
 import cirrnb
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import Bag, PreparedCohort
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import targets

@@ -6,8 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.json_file import read_object
-from cirrnb.data.writing import write_whole
 
 ANSWER_FIRST = "answer_first"
 

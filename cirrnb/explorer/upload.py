@@ -15,10 +15,12 @@ import anywidget
 import ipywidgets as widgets
 
 import cirrnb
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError, InputErrors, Remarks
 from cirrnb.data.layouts.folder import NIFTI, read_folder
-from cirrnb.data.prepared import Bag, PreparationSettings
-from cirrnb.data.scan import T1W_T2W, Cohort, Scan
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.sequences import T1W_T2W
 from cirrnb.view.page import asset
 
 LARGEST = 200 * 10**6

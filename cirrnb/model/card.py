@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model.provenance import versions
 from cirrnb.model.trained import TrainedModel
 

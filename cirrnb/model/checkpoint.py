@@ -13,12 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from cirrnb.data.bounds import check_flag
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import InputError, check_flag
 from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.data.scan import sequence_names
-from cirrnb.data.stages import StageScale, stage_scale
+from cirrnb.data.sequences import sequence_names
+from cirrnb.data.stage_scale import StageScale, stage_scale
 from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.surroundings import own_context

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from cirrnb.data import splits
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.locking import claimed
-from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.writing import write_whole
+from cirrnb.data.locks import claimed
 from cirrnb.model.certainty.calibration import COVERAGE, fit_predictions
 from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.folds import out_of_fold

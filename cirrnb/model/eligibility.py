@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from cirrnb.data import splits
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError, raise_if_any
-from cirrnb.data.prepared import Bag, PreparedCohort
 from cirrnb.data.scan import SPLITS
 
 

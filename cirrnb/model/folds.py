@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cirrnb.data.errors import InputError, listed
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.certainty.calibration import Calibration, set_text
 
 

@@ -13,12 +13,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from cirrnb.data.bag import Bag, PreparedCohort
+from cirrnb.data.cohort_reading import simulated_scans
 from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, listed, raise_if_any
-from cirrnb.data.prepared import Bag, PreparedCohort, PreparedScan
-from cirrnb.data.reading import simulated_scans
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import ANSWERED, DOUBTFUL, REFUSED, Reason, Refused, reasons_text, status_of_scans
 from cirrnb.model.certainty.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager

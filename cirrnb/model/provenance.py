@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cirrnb
-from cirrnb.data.prepared import Bag
+from cirrnb.data.bag import Bag
 
 if TYPE_CHECKING:
     pass

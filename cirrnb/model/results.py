@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
-from cirrnb.data.spreadsheet import read_csv, write_csv
 from cirrnb.model.trained import FOLDS, TrainedModel, model_folder
 
 SLICES = "slice_predictions.csv"

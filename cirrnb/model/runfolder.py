@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 import torch
 
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.prepared import PreparedCohort
 from cirrnb.data.scan import SPLITS
-from cirrnb.data.spreadsheet import write_csv
-from cirrnb.data.stages import StageScale
+from cirrnb.data.stage_scale import StageScale
 from cirrnb.model.certainty.calibration import Calibration, fit_predictions
 from cirrnb.model.certainty.familiarity import fit_familiarity
 from cirrnb.model.checkpoint import TrainedStager, save_stager

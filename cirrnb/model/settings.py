@@ -6,11 +6,10 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from cirrnb.data.augmentation import Augmentation
-from cirrnb.data.bounds import check_flag, check_number
-from cirrnb.data.errors import InputError
-from cirrnb.data.registry import Registry
-from cirrnb.data.scan import T1W_T2W, sequence_names
+from cirrnb.data.dataset import Augmentation
+from cirrnb.data.errors import InputError, check_flag, check_number
+from cirrnb.data.plugins import Registry
+from cirrnb.data.sequences import T1W_T2W, sequence_names
 from cirrnb.model.network.heads import HEADS, LOSSES
 
 _CHOICES: dict[str, tuple[str, ...] | Registry[Any]] = {

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from cirrnb.data.atomic_files import replacing_folder
+from cirrnb.data.cohort_reading import SIMULATED
+from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_object, read_text
-from cirrnb.data.reading import SIMULATED
-from cirrnb.data.spreadsheet import write_csv
-from cirrnb.data.writing import replacing_folder
 from cirrnb.model.certainty.calibration import CALIBRATION, read_calibration
 from cirrnb.model.certainty.familiarity import FAMILIARITY
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager

@@ -16,8 +16,8 @@ import torch
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.data.scan import T1W_T2W
-from cirrnb.data.stages import StageScale, stage_scale
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import StageScale, stage_scale
 from cirrnb.model.certainty.calibration import Calibration, read_calibration
 from cirrnb.model.certainty.familiarity import Familiarity, read_familiarity
 from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager

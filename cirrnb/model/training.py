@@ -19,12 +19,12 @@ from accelerate.utils import broadcast_object_list, gather_object
 from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.dataset import BagDataset, draw
 from cirrnb.data.errors import InputError
-from cirrnb.data.locking import claimed
+from cirrnb.data.locks import claimed
 from cirrnb.data.plugins import loaded_plugins
-from cirrnb.data.prepared import Bag, PreparedCohort
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model import provenance
 from cirrnb.model.eligibility import staged_patients
 from cirrnb.model.network.batch import Batch, collate

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.writing import write_whole
 from cirrnb.model.checkpoint import fill, read_tensors, save_tensors
 from cirrnb.model.network.stager import Stager
 

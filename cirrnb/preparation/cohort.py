@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.prepared import PreparationSettings, PreparedCohort, PreparedScan, describe
+from cirrnb.data.prepared import PreparationSettings, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.status import forced
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import MAX_FIELD_OF_VIEW, PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.writing import write_whole
 from cirrnb.preparation.fingerprints import Fingerprints, fingerprint
 from cirrnb.preparation.standardisation import View, liver_extent
 

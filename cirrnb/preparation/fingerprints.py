@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.writing import write_whole
 
 
 class Fingerprints:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.grid import Grid
-from cirrnb.data.orientation import Orientation
+from cirrnb.data.grid import Grid, Orientation
 from cirrnb.data.resampling import Sampling, resample, resample_nearest
 
 if TYPE_CHECKING:

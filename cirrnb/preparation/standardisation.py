@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.hounsfield import refuse_ct
-from cirrnb.data.nifti.volume import read_header, read_mask, read_volume
-from cirrnb.data.orientation import Orientation
-from cirrnb.data.plausibility import shape_doubts
+from cirrnb.data.grid import Grid, Orientation
+from cirrnb.data.mask_checks import shape_doubts
+from cirrnb.data.nifti.reading import read_header, read_mask, read_volume, refuse_ct
 from cirrnb.data.prepared import PreparationSettings, size_of
 from cirrnb.data.resampling import Sampling, resample
 from cirrnb.preparation.geometry import Frame

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.atomic_files import WRITING
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.locking import at_work, is_held
+from cirrnb.data.locks import at_work, is_held
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Scan
-from cirrnb.data.writing import WRITING
 
 VERSION = 1
 """Part of every key. Raise it when the same file and settings come out otherwise than before."""

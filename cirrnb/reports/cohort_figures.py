@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from cirrnb.data.stages import StageScale, stage_scale
+from cirrnb.data.stage_scale import StageScale, stage_scale
 from cirrnb.data.status import DOUBTFUL
 from cirrnb.view.piece import Piece
 from cirrnb.view.theme import finish

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 import cirrnb
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.nifti.saving import description_of
 from cirrnb.data.plugins import loaded_plugins
-from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Cohort
 from cirrnb.data.status import reasons_text, status_of_scans
 from cirrnb.explanation.explanation import Explanation

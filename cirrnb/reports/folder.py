@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from cirrnb.data.atomic_files import WRITING, write_whole
 from cirrnb.data.errors import InputError
-from cirrnb.data.writing import WRITING, write_whole
 
 MARK = ".cirrnb-report"
 COHORT_PAGE = "08_cohort_report.html"

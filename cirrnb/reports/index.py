@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import STATUSES
 from cirrnb.reports.cohort_figures import CERTAINTY, counts
 from cirrnb.reports.folder import LINKS, ReportFolder

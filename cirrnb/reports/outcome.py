@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cirrnb.data.names import file_stem
-from cirrnb.data.prepared import Bag
+from cirrnb.data.atomic_files import file_stem, write_whole
+from cirrnb.data.bag import Bag
 from cirrnb.data.scan import Cohort
-from cirrnb.data.writing import write_whole
 from cirrnb.model.provenance import commit, fingerprint, now, versions
 from cirrnb.reports.compute import ReportModel
 from cirrnb.reports.folder import ReportFolder

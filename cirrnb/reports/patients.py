@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cirrnb
-from cirrnb.data import faults
+from cirrnb.data import failure_kinds
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError, InputErrors, listed
-from cirrnb.data.faults import without_names
-from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
+from cirrnb.data.failure_kinds import without_names
+from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort
 from cirrnb.model.trained import TrainedModel
 from cirrnb.preparation.store import StorageError
@@ -57,7 +58,7 @@ def read_people(
     for problem in people.problems:
         reason = without_names(f"{problem.where}: {problem.found}; expected {problem.expected}")
         for subject in problem.subjects or ("",):
-            failures.setdefault(subject or f"?{problem.where}", Failure(subject, faults.WRONG_INPUT, reason))
+            failures.setdefault(subject or f"?{problem.where}", Failure(subject, failure_kinds.WRONG_INPUT, reason))
     return people, failures
 
 
@@ -131,15 +132,15 @@ def _alone(people: Cohort, subject: str, folder: Path, settings: PreparationSett
         return _sorted_out(_prepared(own, folder, settings, 1, force))
     except InputErrors as errors:
         names = [f"{scan.sequence}: {error.found}" for scan, error in zip(own.scans, errors.errors, strict=False)]
-        return Ready({}, {subject: Failure(subject, faults.WRONG_INPUT, without_names("; ".join(names)))})
+        return Ready({}, {subject: Failure(subject, failure_kinds.WRONG_INPUT, without_names("; ".join(names)))})
     except StorageError as error:
-        kind = faults.DISK if faults.is_full(error) else faults.BROKEN
+        kind = failure_kinds.DISK if failure_kinds.is_full(error) else failure_kinds.BROKEN
         return Ready({}, {subject: Failure(subject, kind, without_names(f"prepared scans: {error.found}"))})
 
 
 def _sorted_out(prepared: PreparedCohort) -> Ready:
     failed = {
-        str(subject): Failure(str(subject), faults.WRONG_INPUT, without_names(unreadable(rows)))
+        str(subject): Failure(str(subject), failure_kinds.WRONG_INPUT, without_names(unreadable(rows)))
         for subject, rows in prepared.failures.groupby("subject", sort=False)
     }
     bags = {bag.subject: bag for bag in prepared.bags() if bag.subject not in failed}

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.reports.patient_report import SlicePicture, SliceRows
 from cirrnb.view.attribution import slices_that_count

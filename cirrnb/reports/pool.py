@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cirrnb
-from cirrnb.data import faults
+from cirrnb.data import failure_kinds
 from cirrnb.data import workers as crew
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
@@ -161,7 +161,7 @@ def make_pages(
 
 def _outcome(job: PageJob, raw: _Raw) -> PageOutcome:
     if isinstance(raw, crew.WorkerDied):
-        kind = faults.TIME if isinstance(raw, crew.TookTooLong) else faults.WORKER
+        kind = failure_kinds.TIME if isinstance(raw, crew.TookTooLong) else failure_kinds.WORKER
         return PageOutcome(job, "failed", str(raw), kind)
     if raw["failure"]:
         return PageOutcome(job, "failed", raw["failure"], raw["kind"], raw["trace"], raw["seconds"])
@@ -204,7 +204,7 @@ def run_on_cluster(job: crew.Job, work: str, limit: float | None) -> crew.Outcom
     try:
         return process.run(job, limit)
     except crew.WorkerDied as died:
-        kind = faults.TIME if isinstance(died, crew.TookTooLong) else faults.WORKER
+        kind = failure_kinds.TIME if isinstance(died, crew.TookTooLong) else failure_kinds.WORKER
         return {"seconds": 0.0, "failure": str(died), "kind": kind, "trace": "", "summary": None}
     finally:
         process.stop()

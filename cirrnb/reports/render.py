@@ -12,8 +12,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cirrnb.data.faults import printable
-from cirrnb.data.writing import write_whole
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.failure_kinds import printable
 from cirrnb.reports.patient_report import MapTest, PatientReport
 from cirrnb.view import sentences
 from cirrnb.view.notice import RESEARCH_ONLY, banner

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cirrnb.data import faults
-from cirrnb.data.faults import without_folders, without_names
-from cirrnb.data.locking import locked
-from cirrnb.data.names import file_stem
+from cirrnb.data import failure_kinds
+from cirrnb.data.atomic_files import file_stem, write_whole
+from cirrnb.data.bag import Bag
+from cirrnb.data.failure_kinds import without_folders, without_names
+from cirrnb.data.locks import locked
 from cirrnb.data.plugins import load_plugins
-from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Cohort
-from cirrnb.data.writing import write_whole
 from cirrnb.model.provenance import now
 from cirrnb.reports.compute import ReportModel, ReportSettings, identity
 from cirrnb.reports.folder import LINKS, ReportFolder
@@ -149,12 +148,12 @@ class _Run:
             for subject in remaining:
                 outcome = tried[subject]
                 kind, reason = (
-                    (outcome.kind, outcome.reason) if outcome.reason else (faults.CHANGED, "its page is gone")
+                    (outcome.kind, outcome.reason) if outcome.reason else (failure_kinds.CHANGED, "its page is gone")
                 )
                 said = reason.partition(": ")[2] or reason
                 trace = without_folders(outcome.trace.replace(said, without_names(said)))
                 failures[subject] = Failure(subject, kind, without_names(reason), attempt, trace)
-            remaining = [subject for subject in remaining if failures[subject].kind != faults.REFUSED]
+            remaining = [subject for subject in remaining if failures[subject].kind != failure_kinds.REFUSED]
             if not remaining:
                 break
         for subject in made:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cirrnb.data.faults import printable
+from cirrnb.data.failure_kinds import printable
 from cirrnb.model.provenance import now
 
 LIMIT = 1800.0

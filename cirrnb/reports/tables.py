@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from cirrnb.data.spreadsheet import read_csv, write_csv
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.csv_file import read_csv, write_csv
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import reasons_text
 from cirrnb.model.certainty.calibration import set_text
 from cirrnb.reports.cohort_figures import certainty_of

@@ -9,15 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cirrnb.data import faults
+from cirrnb.data import failure_kinds
+from cirrnb.data.atomic_files import file_stem, write_whole
+from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.names import file_stem
 from cirrnb.data.plugins import load_plugins
-from cirrnb.data.prepared import Bag
 from cirrnb.data.scan import Cohort
 from cirrnb.data.status import Refused
 from cirrnb.data.workers import Job, Outcome
-from cirrnb.data.writing import write_whole
 from cirrnb.model.provenance import made_with, now
 from cirrnb.reports.compute import ReportModel, ReportSettings, identity, open_cohort, patient_report, prepare_patient
 from cirrnb.reports.folder import holds_claim
@@ -38,7 +37,7 @@ class Overtaken(RuntimeError):
 def run_job(job: Job) -> Outcome:
     """Make one patient's page. `job` as `PageJob.as_job` gives it.
 
-    Returns `seconds`, in `failure` why there is no page, or "", with `kind` (one of `cirrnb.data.faults.KINDS`) and
+    Returns `seconds`, in `failure` why there is no page, or "", with `kind` (see `cirrnb.data.failure_kinds.KINDS`) and
     `trace`, and in `summary` the patient's row of summary.csv.
     """
     began = time.monotonic()
@@ -46,13 +45,13 @@ def run_job(job: Job) -> Outcome:
     try:
         ended["summary"] = _make(job, began)
     except Changed as error:
-        ended |= {"failure": str(error), "kind": faults.CHANGED}
+        ended |= {"failure": str(error), "kind": failure_kinds.CHANGED}
     except Refused as error:
-        ended |= {"failure": error.found, "kind": faults.REFUSED}
+        ended |= {"failure": error.found, "kind": failure_kinds.REFUSED}
     except (InputError, InputErrors) as error:
-        ended |= {"failure": str(error), "kind": faults.WRONG_INPUT}
+        ended |= {"failure": str(error), "kind": failure_kinds.WRONG_INPUT}
     except (ArithmeticError, OSError, RuntimeError, ValueError) as error:  # files and numbers; a defect ends the worker
-        kind = faults.DISK if faults.is_full(error) else faults.BROKEN
+        kind = failure_kinds.DISK if failure_kinds.is_full(error) else failure_kinds.BROKEN
         ended |= {"failure": f"{type(error).__name__}: {error}", "kind": kind, "trace": traceback.format_exc()}
     return {"seconds": time.monotonic() - began, **ended}
 

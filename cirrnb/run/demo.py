@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import cirrnb
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.json_file import read_object
-from cirrnb.data.writing import write_whole
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
 from cirrnb.run.publish import publish_index, run_and_publish

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cirrnb.data.dicom.choice import NONE, Ask, Judged
 from cirrnb.data.dicom.importing import BURNED_IN, Folder, Imported, import_dicom, look_through
+from cirrnb.data.dicom.series_choice import NONE, Ask, Judged
 from cirrnb.data.errors import listed
 
 Tell = Callable[[str], None]

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cirrnb.data import faults
-from cirrnb.data.bounds import OutOfBounds
-from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.data.scratch import scratch_folder
+from cirrnb.data import failure_kinds
+from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
+from cirrnb.data.locks import scratch_folder
 from cirrnb.data.status import Refused
 from cirrnb.model.provenance import now
 from cirrnb.run.notebooks import find_notebook
@@ -33,12 +32,18 @@ class NotebookError(RuntimeError):
     cell : which code cell failed, counted from 1 and with the heading it stands under, or "" before the first.
     message : what went wrong, in plain words.
     kept : the executed part of the notebook, or None.
-    kind : one of `cirrnb.data.faults.KINDS`.
+    kind : one of `cirrnb.data.failure_kinds.KINDS`.
     trace : the traceback as text, or "".
     """
 
     def __init__(
-        self, notebook: str, cell: str, message: str, kept: Path | None, kind: str = faults.BROKEN, trace: str = ""
+        self,
+        notebook: str,
+        cell: str,
+        message: str,
+        kept: Path | None,
+        kind: str = failure_kinds.BROKEN,
+        trace: str = "",
     ):
         super().__init__(notebook, cell, message, kept, kind, trace)
         self.notebook, self.cell, self.message, self.kept = notebook, cell, message, kept
@@ -47,7 +52,7 @@ class NotebookError(RuntimeError):
     @property
     def wrong_input(self) -> bool:
         """True where the notebook refused what it was given (and not where it broke)."""
-        return self.kind == faults.WRONG_INPUT
+        return self.kind == failure_kinds.WRONG_INPUT
 
     def __str__(self) -> str:
         where = f"{self.notebook}, {self.cell}" if self.cell else self.notebook
@@ -148,7 +153,7 @@ def _execute(
 
     from cirrnb.run.kernel import OwnKernelManager
 
-    def failure(message: str, kind: str = faults.BROKEN, trace: str = "") -> NotebookError:
+    def failure(message: str, kind: str = failure_kinds.BROKEN, trace: str = "") -> NotebookError:
         return NotebookError(source.stem, _last_cell(paths.growing), message, paths.failed, kind, trace)
 
     # Its guess at the parameters does not know `str | None` and warns; the schema has judged them already.
@@ -172,14 +177,20 @@ def _execute(
         )
     except PapermillExecutionError as error:
         refused = error.ename in _WRONG_INPUT
-        kind = faults.DISK if faults.is_full(error.evalue) else faults.WRONG_INPUT if refused else faults.BROKEN
+        kind = (
+            failure_kinds.DISK
+            if failure_kinds.is_full(error.evalue)
+            else failure_kinds.WRONG_INPUT
+            if refused
+            else failure_kinds.BROKEN
+        )
         message = error.evalue if refused else f"{error.ename}: {error.evalue}"
         raise failure(message, kind, "\n".join(error.traceback)) from error
     except CellTimeoutError as error:
-        raise failure(f"it took longer than the {timeout:g} s allowed", faults.TIME) from error
+        raise failure(f"it took longer than the {timeout:g} s allowed", failure_kinds.TIME) from error
     except DeadKernelError as error:
         message = "its Python ended without a word; most often the system stopped it for want of memory"
-        raise failure(message, faults.KERNEL) from error
+        raise failure(message, failure_kinds.KERNEL) from error
 
 
 def _last_cell(growing: Path) -> str:

@@ -17,8 +17,8 @@ from typing import Any
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.data.interpreter import python_command
-from cirrnb.data.scratch import scratch_folder
+from cirrnb.data.locks import scratch_folder
+from cirrnb.data.workers import python_command
 from cirrnb.run.kernel import PLAIN_SHELL
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema

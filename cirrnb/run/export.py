@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 
 import cirrnb
-from cirrnb.data.dicom import segmentation as seg
+from cirrnb.data.atomic_files import file_stem
+from cirrnb.data.bag import Bag
+from cirrnb.data.dicom import conversion as seg
 from cirrnb.data.dicom.importing import Folder, hash_of, look_through
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.errors import InputError
-from cirrnb.data.locking import locked
-from cirrnb.data.names import file_stem
+from cirrnb.data.locks import locked
+from cirrnb.data.nifti.reading import read_mask
 from cirrnb.data.nifti.saving import save_volume
-from cirrnb.data.nifti.volume import read_mask
-from cirrnb.data.prepared import Bag, PreparedScan
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.trained import load_model
 from cirrnb.preparation.geometry import Frame

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from cirrnb.data import faults
+from cirrnb.data import failure_kinds
 from cirrnb.data import workers as crew
 from cirrnb.data.errors import InputError, InputErrors, listed
 from cirrnb.run.job import NotebookJob
@@ -26,7 +26,7 @@ class JobOutcome:
     state : "done", "kept" (it was done before, with the same key) or "failed".
     message : why it failed, or "".
     seconds : it took; 0 where nothing was run.
-    kind : why it failed, as one of `cirrnb.data.faults.KINDS`, or "".
+    kind : why it failed, as one of `cirrnb.data.failure_kinds.KINDS`, or "".
     """
 
     job: NotebookJob
@@ -98,13 +98,13 @@ def _before(job: NotebookJob) -> JobOutcome | None:
     try:
         done = job.is_done()
     except (InputError, InputErrors) as error:
-        return JobOutcome(job, "failed", str(error), kind=faults.WRONG_INPUT)
+        return JobOutcome(job, "failed", str(error), kind=failure_kinds.WRONG_INPUT)
     return JobOutcome(job, "kept") if done else None
 
 
 def _outcome(job: NotebookJob, raw: _Raw) -> JobOutcome:
     if isinstance(raw, crew.WorkerDied):
-        return JobOutcome(job, "failed", str(raw), kind=faults.WORKER)
+        return JobOutcome(job, "failed", str(raw), kind=failure_kinds.WORKER)
     if raw["failure"]:
         return JobOutcome(job, "failed", raw["failure"], raw["seconds"], raw["kind"])
     return JobOutcome(job, "done", "", raw["seconds"])
@@ -142,6 +142,6 @@ def run_on_cluster(job: crew.Job) -> crew.Outcome:
     try:
         return process.run(job)
     except crew.WorkerDied as died:
-        return {"seconds": 0.0, "failure": str(died), "kind": faults.WORKER}
+        return {"seconds": 0.0, "failure": str(died), "kind": failure_kinds.WORKER}
     finally:
         process.stop()

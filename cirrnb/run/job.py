@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import cirrnb
-from cirrnb.data import faults
+from cirrnb.data import failure_kinds
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.json_file import read_object
 from cirrnb.data.workers import Job, Outcome
-from cirrnb.data.writing import write_whole
 from cirrnb.run.execution import NotebookError, run_notebook
 from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
@@ -105,9 +105,9 @@ def run_job(job: Job) -> Outcome:
     except NotebookError as error:
         ended = {"failure": str(error), "kind": error.kind}
     except (InputError, InputErrors) as error:
-        ended |= {"failure": str(error), "kind": faults.WRONG_INPUT}
+        ended |= {"failure": str(error), "kind": failure_kinds.WRONG_INPUT}
     except (OSError, RuntimeError, ValueError) as error:  # files, a kernel that does not start, a damaged notebook
-        kind = faults.DISK if faults.is_full(error) else faults.BROKEN
+        kind = failure_kinds.DISK if failure_kinds.is_full(error) else failure_kinds.BROKEN
         ended |= {"failure": f"{type(error).__name__}: {error}", "kind": kind}
     return {"seconds": time.monotonic() - began, **ended}
 

@@ -13,8 +13,8 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from traitlets import default
 
-from cirrnb.data.interpreter import python_command
-from cirrnb.data.scratch import scratch_folder
+from cirrnb.data.locks import scratch_folder
+from cirrnb.data.workers import python_command
 
 SETTINGS = {
     # Figures as data, not as scripts: the page brings plotly once for all of them.

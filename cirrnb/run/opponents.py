@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.evaluation import evaluate
 from cirrnb.measure.biomarkers.cohort import cohort_biomarkers

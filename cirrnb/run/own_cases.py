@@ -42,7 +42,7 @@ def segment(
     """
     from tqdm.auto import tqdm
 
-    from cirrnb.data.reading import read_cohort
+    from cirrnb.data.cohort_reading import read_cohort
     from cirrnb.segmentation.checks import PASSED
     from cirrnb.segmentation.cohort import add_masks, segment_one
 

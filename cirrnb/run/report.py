@@ -79,8 +79,8 @@ def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = Fal
     """
     import nbformat
 
-    from cirrnb.data import faults
-    from cirrnb.data.scratch import scratch_folder
+    from cirrnb.data import failure_kinds
+    from cirrnb.data.locks import scratch_folder
     from cirrnb.reports.folder import COHORT_PAGE, LINKS, holds_claim
     from cirrnb.run.cells import summary_of
     from cirrnb.run.execution import NotebookError, run_notebook
@@ -94,7 +94,7 @@ def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = Fal
                 run_notebook(NOTEBOOK, executed, parameters, echo=sys.stdout)
                 break
             except NotebookError as error:
-                if error.kind != faults.KERNEL or attempt == TRIES - 1:
+                if error.kind != failure_kinds.KERNEL or attempt == TRIES - 1:
                     error.kept = None  # its folder goes
                     raise
         summary = summary_of(nbformat.read(executed, as_version=4)) or {}

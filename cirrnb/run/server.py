@@ -24,7 +24,7 @@ from tornado.web import ErrorHandler, RequestHandler
 from traitlets import default
 from voila.app import Voila
 
-from cirrnb.data.scratch import PREFIX
+from cirrnb.data.locks import PREFIX
 
 TOKEN = "CIRRNB_SERVER_TOKEN"
 """Environment variable with the token; a command line could be read by other accounts."""

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.volume import read_volume
-from cirrnb.data.reading import read_cohort
+from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
-from cirrnb.data.writing import write_whole
 from cirrnb.segmentation.checks import OTHER, Checker, Linear, SequenceModel, expanded, save_checker
 from cirrnb.segmentation.observations import PLACED, SIGNALS, numbers
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.status import DOUBTFUL, REFUSED
-from cirrnb.data.writing import write_whole
 from cirrnb.segmentation.observations import OBSERVATIONS_VERSION, numbers
 
 OTHER = "other"

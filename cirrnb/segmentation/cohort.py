@@ -10,18 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cirrnb.data.atomic_files import file_stem, folder_name, write_whole
+from cirrnb.data.cohort_reading import read_cohort
+from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.locking import claimed
-from cirrnb.data.names import file_stem, folder_name
+from cirrnb.data.locks import claimed
+from cirrnb.data.mask_checks import doubts
+from cirrnb.data.nifti.reading import read_header, read_volume
 from cirrnb.data.nifti.saving import save_volume
-from cirrnb.data.nifti.volume import read_header, read_volume
-from cirrnb.data.plausibility import doubts
-from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.spreadsheet import write_csv
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
-from cirrnb.data.writing import write_whole
 from cirrnb.segmentation import mrsegmentator
 from cirrnb.segmentation.checks import Check
 from cirrnb.segmentation.judging import checker_of, columns, judge, storable

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.json_file import read_object
-from cirrnb.data.nifti.volume import read_volume
-from cirrnb.data.scan import T1W_T2W, Scan
+from cirrnb.data.nifti.reading import read_volume
+from cirrnb.data.scan import Scan
+from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.status import ANSWERED, REASONS_COLUMN, STATUS_COLUMN, Reason, reasons_text
-from cirrnb.data.writing import write_whole
 from cirrnb.segmentation.checks import PASSED, Check, Checker, load_checker, worst
 from cirrnb.segmentation.pairs import Labelled, compare
 

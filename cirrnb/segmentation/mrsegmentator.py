@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.nifti.volume import read_header, read_volume
+from cirrnb.data.nifti.reading import read_header, read_volume
 
 NAME = "MRSegmentator"
 LIVER = 5

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from cirrnb.data.grid import Grid
-from cirrnb.data.orientation import Orientation
+from cirrnb.data.grid import Grid, Orientation
 from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.network import OrganNetwork, fused
 from cirrnb.segmentation.observations import observe

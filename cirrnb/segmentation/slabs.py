@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import IterableDataset
 
-from cirrnb.data.nifti.volume import read_mask, read_volume
-from cirrnb.data.orientation import Orientation
+from cirrnb.data.grid import Orientation
+from cirrnb.data.nifti.reading import read_mask, read_volume
 from cirrnb.data.scan import Scan
 from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.working_grid import WorkingGrid

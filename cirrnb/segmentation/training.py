@@ -18,13 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cirrnb.data.atomic_files import replacing, write_whole
+from cirrnb.data.cohort_reading import read_cohort
+from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.reading import read_cohort
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.spreadsheet import read_csv, write_csv
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
-from cirrnb.data.writing import replacing, write_whole
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
 from cirrnb.segmentation.slabs import Mixture, Slabs, loss_of
 from cirrnb.segmentation.weights import SegmenterConfig, load_network, save_network

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from cirrnb.data.atomic_files import replacing, write_whole
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import is_format, read_object
-from cirrnb.data.writing import replacing, write_whole
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
 from cirrnb.simulation.rendering import PIXEL
 from cirrnb.simulation.tissue_shares import ORGANS

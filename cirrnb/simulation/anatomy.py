@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from cirrnb.data.atomic_files import replacing
 from cirrnb.data.errors import InputError
-from cirrnb.data.writing import replacing
 from cirrnb.simulation.body import Body
 from cirrnb.simulation.fields import Array, Points, Vector
 from cirrnb.simulation.tissue import TISSUES

@@ -14,14 +14,14 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from cirrnb.data.atomic_files import WRITING, write_whole
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_text
-from cirrnb.data.locking import claimed
-from cirrnb.data.reading import read_cohort
+from cirrnb.data.locks import claimed
 from cirrnb.data.scan import Cohort
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
-from cirrnb.data.writing import WRITING, write_whole
 from cirrnb.simulation.patients import Plan, draw_patient, plan, plan_from, row
 from cirrnb.simulation.scans import scanner, simulate_scan, write
 from cirrnb.simulation.signs import SIGNS

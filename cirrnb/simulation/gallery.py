@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.reading import read_cohort
-from cirrnb.data.scan import T1W_T2W, Scan
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.scan import Scan
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS
 
 WINDOW = (0.5, 99.6)
 """Percentiles of a slice that become black and white, for real and simulated ones alike."""

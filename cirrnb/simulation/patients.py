@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import norm
 
-from cirrnb.data.scan import SPLITS, T1W_T2W
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.scan import SPLITS
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.simulation import liver, organs, published
 from cirrnb.simulation.body import HIDDEN, Body, draw_body
 from cirrnb.simulation.signs import Latent, draw_latent, thresholds

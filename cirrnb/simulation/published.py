@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.stage_scale import CIRRHOSIS
 
 
 def _ids(text: str) -> tuple[int, ...]:

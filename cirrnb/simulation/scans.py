@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from cirrnb.data.atomic_files import replacing
 from cirrnb.data.grid import Grid
-from cirrnb.data.scan import T1W_T2W
-from cirrnb.data.writing import replacing
+from cirrnb.data.sequences import T1W_T2W
 from cirrnb.simulation import published
 from cirrnb.simulation.body import HALF_DEPTH, HALF_WIDTH, Body
 from cirrnb.simulation.patients import Patient

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 from scipy.ndimage import gaussian_filter
 
-from cirrnb.data.prepared import Bag
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.bag import Bag
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.slices import Slice, montage
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish, sequence_colours

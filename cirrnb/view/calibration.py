@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.view.forest import BEHIND, WIDTH, beside, reach
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish
 

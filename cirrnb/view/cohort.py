@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cirrnb.data.scan import SPLITS
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.view.theme import UNSTAGED, finish, on_colour
 
 _NO_STAGE = "not staged"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-from cirrnb.data.writing import replacing
+from cirrnb.data.atomic_files import replacing
 from cirrnb.simulation.gallery import Panel
 
 TITLE, EDGE = 18, 4

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.view.forest import WIDTH
 from cirrnb.view.theme import ACCENT, INK, finish
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cirrnb.data.writing import replacing, write_whole
+from cirrnb.data.atomic_files import replacing, write_whole
 from cirrnb.view.notice import RESEARCH_ONLY
 
 PLOTLY = "plotly.min.js"

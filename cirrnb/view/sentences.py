@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from cirrnb.data.prepared import Bag
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.bag import Bag
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import ANSWERED
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY

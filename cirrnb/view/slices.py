@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.view.images import grey_picture, outline_picture, overlay_picture
 from cirrnb.view.theme import INK, MUTED, finish
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.sequences import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.truth import FLESH
 from cirrnb.view.attribution import drawn

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cirrnb.data.prepared import Bag
-from cirrnb.data.writing import write_whole
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.bag import Bag
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.page import asset
 from cirrnb.view.piece import FIGURE_OPENS

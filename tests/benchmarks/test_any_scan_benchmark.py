@@ -17,10 +17,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.volume import read_volume
-from cirrnb.data.orientation import Orientation
-from cirrnb.data.reading import read_cohort
+from cirrnb.data.cohort_reading import read_cohort
+from cirrnb.data.grid import Grid, Orientation
+from cirrnb.data.nifti.reading import read_volume
 from cirrnb.segmentation.checks import Check, Checker, worst
 from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.pairs import Labelled, compare

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from test_stager_benchmark import prepared, train_folds
 
 import cirrnb
-from cirrnb.data.prepared import Bag
+from cirrnb.data.bag import Bag
 from cirrnb.evaluation.intervals import bootstrap
 from cirrnb.explanation.faithfulness import after_randomisation, case
 from cirrnb.explanation.methods import method_named

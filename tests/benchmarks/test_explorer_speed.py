@@ -16,7 +16,8 @@ from offline_browser import opened
 from toy_patients import write_scan
 from viewer_pages import explained
 
-from cirrnb.data.prepared import Bag, PreparationSettings
+from cirrnb.data.bag import Bag
+from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Scan
 from cirrnb.viewer.slice_browser import slice_browser
 

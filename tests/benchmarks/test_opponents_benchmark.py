@@ -21,8 +21,8 @@ from scipy.stats import spearmanr
 from test_stager_benchmark import prepared
 
 import cirrnb
-from cirrnb.data.perturbation import with_rounded_masks
-from cirrnb.data.prepared import PreparedCohort
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.mask_perturbation import with_rounded_masks
 from cirrnb.data.scan import Cohort
 from cirrnb.evaluation.comparison import compare_all
 from cirrnb.measure.biomarkers.cohort import cohort_biomarkers

@@ -22,8 +22,8 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from cirrnb.data.nifti.volume import read_volume
-from cirrnb.data.reading import read_cohort
+from cirrnb.data.cohort_reading import read_cohort
+from cirrnb.data.nifti.reading import read_volume
 from cirrnb.segmentation.segmenter import Segmentation, Segmenter
 from cirrnb.simulation.cohort import simulate_cohort
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS

@@ -21,10 +21,10 @@ from sklearn.preprocessing import StandardScaler
 
 import cirrnb
 from cirrnb.data import splits
-from cirrnb.data.augmentation import Augmentation
-from cirrnb.data.dataset import BagDataset, draw
-from cirrnb.data.prepared import Bag, PreparationSettings, PreparedCohort
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.bag import Bag, PreparedCohort
+from cirrnb.data.dataset import Augmentation, BagDataset, draw
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.network.backbone import MEAN, STANDARD_DEVIATION, build_backbone
 from cirrnb.model.network.batch import collate
 from cirrnb.model.schedule import one_cycle, steps_of_epoch

@@ -11,10 +11,9 @@ import psutil
 import pytest
 from threadpoolctl import threadpool_limits
 
-from cirrnb.data.auditing.audit import audit
+from cirrnb.data.auditing.audit import WIDER, audit
 from cirrnb.data.auditing.examination import run_job
-from cirrnb.data.auditing.findings import WIDER
-from cirrnb.data.reading import read_cohort
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.simulation.cohort import simulate_cohort, simulate_patient
 from cirrnb.simulation.patients import plan
 

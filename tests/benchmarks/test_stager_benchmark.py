@@ -19,8 +19,9 @@ import pytest
 
 import cirrnb
 from cirrnb.data import splits
-from cirrnb.data.prepared import PreparationSettings, PreparedCohort
-from cirrnb.data.stages import CIRRHOSIS
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.seeds import spread

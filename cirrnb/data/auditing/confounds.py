@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.sequences import T1W_T2W
 
 if TYPE_CHECKING:
     import pandas as pd

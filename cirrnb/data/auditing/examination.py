@@ -10,13 +10,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.auditing.displacement import better_place
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.mask_checks import better_place, shape_doubts
 from cirrnb.data.nifti.header import VolumeHeader
-from cirrnb.data.nifti.hounsfield import refuse_ct
-from cirrnb.data.nifti.volume import as_mask, read_header, read_volume
-from cirrnb.data.plausibility import shape_doubts
+from cirrnb.data.nifti.reading import as_mask, read_header, read_volume, refuse_ct
 
 SIGNAL = 0.05
 """Share of a scan's 99th percentile above which a voxel is taken for tissue when the body's outline is drawn. Livers

@@ -11,18 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from cirrnb.data.dicom.choice import Ask, Judged, choose, judge_all
+from cirrnb.data.atomic_files import WRITING, folder_name
+from cirrnb.data.csv_file import read_rows, write_csv
 from cirrnb.data.dicom.conversion import convert, missing
-from cirrnb.data.dicom.instances import Found, find_instances
+from cirrnb.data.dicom.files import Found, find_instances
 from cirrnb.data.dicom.series import Series, gather
+from cirrnb.data.dicom.series_choice import Ask, Judged, choose, judge_all
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
-from cirrnb.data.layouts.tabular import read_rows
-from cirrnb.data.locking import locked
-from cirrnb.data.names import folder_name
-from cirrnb.data.spreadsheet import write_csv
-from cirrnb.data.writing import WRITING
+from cirrnb.data.locks import locked
 
 SOURCE = "imported"
 PATIENCE = 1800.0

@@ -10,8 +10,9 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from cirrnb.data.scan import SPLITS, T1W_T2W, check_sequence
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.scan import SPLITS
+from cirrnb.data.sequences import T1W_T2W, check_sequence
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 EMPTY = ("", "na", "n/a", "nan", "none", "null", "-", "?", "unknown")
 """What people write where they know nothing, in lower case."""

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cirrnb.data.csv_file import Row, read_rows
 from cirrnb.data.errors import InputError, Remarks, listed
 from cirrnb.data.layouts import fields
-from cirrnb.data.layouts.same_files import file_identity, one_file
-from cirrnb.data.layouts.tabular import Row, read_rows
-from cirrnb.data.scan import T1W_T2W, Scan
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.scan import Scan
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 REQUIRED = ("patient", "sequence", "image")
 OPTIONAL = ("mask", "stage", "split", "age", "sex", "source")
@@ -221,3 +221,34 @@ def _completed(scans: Iterable[Scan]) -> list[Scan]:
     return [
         replace(scan, stage=known.get((scan.subject, "stage")), sex=known.get((scan.subject, "sex"))) for scan in scans
     ]
+
+
+def file_identity(path: Path) -> str:
+    """The same text for the same file under whatever name, also for hard links."""
+    try:
+        status = path.stat()
+    except OSError:  # told where the file is opened
+        return str(path.resolve())
+    return f"{status.st_dev} {status.st_ino}" if status.st_ino else str(path.resolve())
+
+
+def one_file(where: object, scans: Sequence[Scan]) -> InputError:
+    """What is wrong with scans that are one file."""
+    return InputError(
+        where,
+        f"one file for {listed(scan.name for scan in scans)}: {scans[0].image}",
+        "a file of its own for each patient and sequence",
+        "Correct the paths; one scan under two names leaks from training to test.",
+    )
+
+
+def without_repeated(scans: Sequence[Scan], remarks: Remarks) -> list[Scan]:
+    """The scans that are files of their own; those that share one are problems and left out."""
+    groups: dict[str, list[Scan]] = defaultdict(list)
+    for scan in scans:
+        groups[file_identity(scan.image)].append(scan)
+    for group in groups.values():
+        if len(group) > 1:
+            subjects = dict.fromkeys(scan.subject for scan in group)
+            remarks.problems.append(one_file(group[0].image, group).about(*subjects))
+    return [scan for scan in scans if len(groups[file_identity(scan.image)]) == 1]

@@ -11,11 +11,9 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from cirrnb.data.bounds import SPACING, implausible
 from cirrnb.data.errors import InputError
-from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.bytestream import SAVE_AGAIN, ByteStream
-from cirrnb.data.nifti.strangers import not_nifti
+from cirrnb.data.grid import SPACING, Grid, implausible
+from cirrnb.data.nifti.file_bytes import SAVE_AGAIN, ByteStream, not_nifti
 
 MAX_VOXELS = 2**28
 """Largest scan opened: 268 million voxels, five times the largest published one (560 x 560 x 160)."""

@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.atomic_files import replacing
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.header import Placement
-from cirrnb.data.nifti.volume import read_header
-from cirrnb.data.writing import replacing
+from cirrnb.data.nifti.reading import read_header
 
 _OWNER = 16  # digits of the hash by which the scan of a file is known again, in db_name, which NIfTI-1 has no use for
 

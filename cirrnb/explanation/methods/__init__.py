@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.registry import Registry
+from cirrnb.data.plugins import Registry
 from cirrnb.explanation.score import PatientScore
 
 

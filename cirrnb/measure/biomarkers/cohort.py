@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from cirrnb.data.prepared import PreparedCohort, PreparedScan
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Scan
 from cirrnb.data.workers import Job, Outcome
-from cirrnb.data.writing import write_whole
 from cirrnb.measure.biomarkers.scan import UNITS, biomarkers_or_reasons
 from cirrnb.measure.kept import file_of, kept, measure_all
 

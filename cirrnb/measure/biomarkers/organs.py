@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import read_json
-from cirrnb.data.nifti.volume import read_volume
+from cirrnb.data.nifti.reading import read_volume
 
 ORGANS = ("spleen", "muscle", "caudate", "right lobe")
 

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.volume import read_mask, read_volume
-from cirrnb.data.orientation import Orientation
+from cirrnb.data.grid import Grid, Orientation
+from cirrnb.data.nifti.reading import read_mask, read_volume
 from cirrnb.data.scan import Scan
 from cirrnb.measure.biomarkers.organs import read_organs
 from cirrnb.measure.biomarkers.signal import heterogeneity, inner, signal_ratio

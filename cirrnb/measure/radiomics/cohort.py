@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.perturbation import moved
-from cirrnb.data.prepared import PreparedCohort, PreparedScan
+from cirrnb.data.mask_perturbation import moved
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.workers import Job, Outcome
-from cirrnb.data.writing import write_whole
 from cirrnb.measure.kept import file_of, kept, measure_all
 from cirrnb.measure.radiomics.features import RadiomicsSettings, available, how_to_install, radiomics, recorded
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from cirrnb.data.prepared import PreparedCohort
+from cirrnb.data.bag import PreparedCohort
 
 FAMILIES = {
     "morph": "shape",

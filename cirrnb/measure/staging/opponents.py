@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.data.prepared import PreparedCohort
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.measure.staging.classifiers import CLASSIFIERS, FLOOR, MAJORITY, Classifier, fit, probabilities
 from cirrnb.measure.staging.features import demographics, patient_features
 

@@ -19,11 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from cirrnb.data.bounds import check_number
-from cirrnb.data.errors import InputError
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import is_format, read_object
-from cirrnb.data.stages import CIRRHOSIS, StageScale
-from cirrnb.data.writing import write_whole
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model.certainty.stage_sets import EVERYTHING, in_set, rank_needed, threshold
 
 CALIBRATION = "calibration.json"

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
 
-from cirrnb.data.bounds import check_number
-from cirrnb.data.errors import InputError
+from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.bag import Bag
+from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import is_format, read_object
-from cirrnb.data.prepared import Bag, PreparedScan
-from cirrnb.data.scan import check_sequence
-from cirrnb.data.writing import write_whole
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.sequences import check_sequence
 
 FAMILIARITY = "familiarity.json"
 FORMAT = 1

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.registry import Registry
+from cirrnb.data.plugins import Registry
 
 # Mean and standard deviation of ImageNet's three channels averaged (timm.data.constants.IMAGENET_DEFAULT_MEAN, _STD):
 # prepared slices lie in about 0 to 1 as photographs do, and are shifted as pretrained weights expect.

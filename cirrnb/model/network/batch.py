@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from cirrnb.data.dataset import DrawnBag
-from cirrnb.data.scan import T1W_T2W
+from cirrnb.data.sequences import T1W_T2W
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid, softplus
 
-from cirrnb.data.registry import Registry
+from cirrnb.data.plugins import Registry
 
 SCALE = 10.0
 

@@ -9,8 +9,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from cirrnb.data.scan import T1W_T2W
-from cirrnb.data.stages import CIRRHOSIS, StageScale
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model.network.batch import Batch
 from cirrnb.model.network.encoder import SliceEncoder
 from cirrnb.model.network.fusion import CrossSequenceAttention, SequenceFusion, present

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from cirrnb.data.nifti.reading import read_mask, read_volume
 from cirrnb.data.nifti.saving import save_volume
-from cirrnb.data.nifti.volume import read_mask, read_volume
 from cirrnb.data.scan import Cohort, Scan
 
 SHIFT = 10.0

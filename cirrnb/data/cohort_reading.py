@@ -8,17 +8,22 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from cirrnb.data.csv_file import read_rows
 from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
 from cirrnb.data.json_file import has_surrogates
 from cirrnb.data.layouts.fields import natural_order
 from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder
-from cirrnb.data.layouts.published import CIRRHOTIC_FOLDERS, HEALTHY_FOLDER, looks_published, read_published
-from cirrnb.data.layouts.same_files import without_repeated
-from cirrnb.data.layouts.slices import SLICE_FOLDERS
-from cirrnb.data.layouts.table import read_table
-from cirrnb.data.layouts.tabular import read_rows
-from cirrnb.data.scan import Cohort, Scan, sequence_names
-from cirrnb.data.stages import StageScale, stage_scale
+from cirrnb.data.layouts.published import (
+    CIRRHOTIC_FOLDERS,
+    HEALTHY_FOLDER,
+    SLICE_FOLDERS,
+    looks_published,
+    read_published,
+)
+from cirrnb.data.layouts.table import read_table, without_repeated
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.sequences import sequence_names
+from cirrnb.data.stage_scale import StageScale, stage_scale
 
 SIMULATED = "SIMULATED.txt"
 """A file of this name at the root says that the images were computed."""
@@ -42,7 +47,7 @@ def read_cohort(
     on_problem : "raise" tells everything that is wrong in one InputErrors. "skip" leaves out the scans concerned,
         warns once, and keeps the problems in `Cohort.problems`.
     stages : the scale of the table's column stage, for example "F0, F1, F2, F3, F4" (see
-        `cirrnb.data.stages.stage_scale`); None takes mild, moderate, severe.
+        `cirrnb.data.stage_scale.stage_scale`); None takes mild, moderate, severe.
     sequences : those to read, as the table's column sequence names them, in the order in which they are shown, for
         example "T1W, T2W, DWI". None takes T1W and T2W and refuses others. Other scales and sequences need a table.
 
@@ -113,8 +118,9 @@ def _read(
         found = "no such file or folder"
     elif root.is_file():
         found, remedy = f"a {root.suffix or 'nameless'} file", "Save the table as CSV."
-    elif any((root / name).is_dir() for name in SLICE_FOLDERS.values()):
-        found, remedy = "2D slices, without spacing or affine", "Read them with cirrnb.data.layouts.slices.read_slices."
+    elif any((root / name).is_dir() for name in SLICE_FOLDERS):
+        found = "the 2D slices of the published data, which have neither spacing nor affine"
+        remedy = "Download the 3D archives instead: Cirrhosis_T1_3D, Cirrhosis_T2_3D."
     elif (root / OTHERS).is_file():
         found, remedy = _nothing_staged(root / OTHERS), "Import the patient's T1W or T2W series as well."
     elif (dicom := _dicom_below(root)) is not None:
@@ -156,7 +162,7 @@ def simulated_scans(scans: Iterable[Scan]) -> list[str]:
 def _holds_only_nifti(root: Path) -> bool:
     """True for a folder in which file names have to tell; where a table lies somebody has told already."""
     known = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
-    if not root.is_dir() or root.name in known or any((root / name).is_dir() for name in SLICE_FOLDERS.values()):
+    if not root.is_dir() or root.name in known or any((root / name).is_dir() for name in SLICE_FOLDERS):
         return False
     return not any(root.glob("*.csv"))
 

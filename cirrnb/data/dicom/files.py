@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.nifti.strangers import kind_of
+from cirrnb.data.nifti.file_bytes import kind_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -1,4 +1,4 @@
-"""Opening a NIfTI file that comes from anywhere, without taking more memory than its voxels need."""
+"""Reading a NIfTI file that comes from anywhere, without taking more memory than its voxels need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.data.nifti.bytestream import SAVE_AGAIN, ByteStream
+from cirrnb.data.nifti.file_bytes import SAVE_AGAIN, ByteStream
 from cirrnb.data.nifti.header import VolumeHeader, judge_header
 
 ROUNDING = 1e-5
@@ -146,3 +146,40 @@ def _blocks(path: Path, stream: ByteStream, header: VolumeHeader, count: int) ->
                 SAVE_AGAIN,
             )
         yield begin, np.frombuffer(data, dtype=header.dtype)
+
+
+AIR, SOFT = (-1100.0, -900.0), (-200.0, 300.0)
+"""Hounsfield units of air, and of fat, soft tissue and blood with contrast agent."""
+
+LEAST_AIR = 0.05
+"""Share of a CT's voxels that are air, or the padding below it that scanners put outside their circle."""
+
+LEAST_SOFT = 0.7
+"""Share of what is neither air nor lung that is fat or soft tissue; the rest is bone, table, gas and noise."""
+
+_SAMPLE = 200_000  # voxels looked at
+
+
+def refuse_ct(path: Path, values: NDArray) -> None:
+    """Raise InputError if the values of a scan are Hounsfield units, as those of a CT are."""
+    flat = values.ravel(order="K")
+    sample = flat[:: max(1, flat.size // _SAMPLE)].astype(np.float32)
+    if not is_hounsfield(sample):
+        return
+    air = float(np.mean(sample < AIR[1]))
+    raise InputError(
+        path,
+        f"values that are Hounsfield units ({air:.0%} are air at -1000, tissue lies around 0): a CT",
+        "a T1W or T2W scan from MRI",
+        "Leave it out; of CT the stager knows nothing. If it is MRI all the same, shift its values to begin at 0.",
+    )
+
+
+def is_hounsfield(values: NDArray[np.float32]) -> bool:
+    """Whether values (any shape) are distributed as those of a CT: much air at -1000, and nearly all else at tissue."""
+    below, tissue = values < AIR[1], values[values > -400]
+    if below.mean() < LEAST_AIR or tissue.size < LEAST_AIR * values.size:
+        return False
+    at_air = np.mean((values >= AIR[0]) & below)
+    in_soft = np.mean((tissue > SOFT[0]) & (tissue < SOFT[1]))
+    return bool(at_air >= 0.5 * LEAST_AIR and in_soft >= LEAST_SOFT)
