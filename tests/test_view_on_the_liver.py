@@ -1,4 +1,4 @@
-"""The view on the liver contains the whole liver, on every scan of a patient, and says where the scan itself cuts it."""
+"""The view on the liver contains the whole liver on every scan of a patient; where the scan cuts it, that is told."""
 
 from __future__ import annotations
 
