@@ -19,12 +19,11 @@ import cirrnb
 from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
 from cirrnb.run import own_cases
 from cirrnb.run.alias import OUT, TIMEOUT, notebook_command
-from cirrnb.run.home import require_home
-from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.execution import find_notebook
 from cirrnb.run.own_cases import SOME_LEFT_OUT
 from cirrnb.run.parameters import convert, read_schema, require_text
+from cirrnb.run.process import Stopped, leave, raise_on_signals, require_home
 from cirrnb.run.report import report
-from cirrnb.run.stopping import Stopped, leave, raise_on_signals
 
 app = typer.Typer(
     help="Stages of liver cirrhosis from T1W and T2W MRI. Research and education only; not a medical device.",
@@ -130,7 +129,7 @@ def gallery(
 ) -> None:
     """Set simulated slices of each stage and sequence beside real ones, all windowed alike."""
     from cirrnb.simulation.gallery import real_panels, simulated_panels
-    from cirrnb.view.gallery import draw_gallery
+    from cirrnb.view.images import draw_gallery
 
     shares = [0.3 + 0.4 * (place + 0.5) / slices for place in range(slices)]  # of the liver's height
     panels = simulated_panels(cohort, patients, shares)
@@ -237,7 +236,7 @@ def run(
 
 def _run(source: Path, parameters: dict[str, Any], out: Path | None, timeout: float | None) -> None:
     require_home()
-    from cirrnb.run.publish import run_and_publish
+    from cirrnb.run.publishing import run_and_publish
 
     folder = out or Path("reports") / source.stem
     typer.echo(f"Running {source.stem} ...")
@@ -281,7 +280,7 @@ def explore(
 ) -> None:
     """Open the explorer in a browser: slices first, then the answer and what drove it. Only this machine sees it."""
     require_home()
-    from cirrnb.run.explore import explore as serve
+    from cirrnb.run.serving import explore as serve
 
     told = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
     told |= {"sequences": sequences, "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None}
@@ -298,7 +297,7 @@ def learn(
 ) -> None:
     """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in course/progress.json."""
     require_home()
-    from cirrnb.run.learn import learn as serve
+    from cirrnb.run.serving import learn as serve
 
     raise typer.Exit(serve({"cases": cases, "scale": scale}, port=port, browser=browser, tell=typer.echo))
 

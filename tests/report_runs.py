@@ -19,8 +19,8 @@ import nibabel as nib
 import pandas as pd
 
 import cirrnb
-from cirrnb.reports import pool
-from cirrnb.run.notebooks import find_notebook
+from cirrnb.reports import pages
+from cirrnb.run.execution import find_notebook
 
 TESTS = str(Path(__file__).parent)
 STAND_IN = "stand_in_worker"
@@ -29,12 +29,12 @@ STAND_IN = "stand_in_worker"
 @contextmanager
 def worker_named(name: str = STAND_IN) -> Generator[None]:
     """Pages are made by this module of the tests; its processes find it."""
-    before, path = pool.WORK, os.environ.get("PYTHONPATH")
-    pool.WORK, os.environ["PYTHONPATH"] = name, os.pathsep.join(filter(None, [TESTS, path]))
+    before, path = pages.WORK, os.environ.get("PYTHONPATH")
+    pages.WORK, os.environ["PYTHONPATH"] = name, os.pathsep.join(filter(None, [TESTS, path]))
     try:
         yield
     finally:
-        pool.WORK = before
+        pages.WORK = before
         os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
 
 
@@ -42,7 +42,7 @@ def stand_in(folder: Path) -> Path:
     """The notebook of a report with the worker that stands in."""
     notebook = nbformat.read(find_notebook("08_cohort_report"), as_version=4)
     place = next(number for number, cell in enumerate(notebook.cells) if cell.id == "report")
-    source = f"from cirrnb.reports import pool\n\npool.WORK = {STAND_IN!r}"
+    source = f"from cirrnb.reports import pages\n\npool.WORK = {STAND_IN!r}"
     notebook.cells.insert(place, nbformat.v4.new_code_cell(source, id="stand-in"))
     path = folder / "08_stand_in.ipynb"
     nbformat.write(notebook, path)

@@ -17,7 +17,7 @@ import cirrnb
 from cirrnb.data.atomic_files import file_stem, replacing
 from cirrnb.data.workers import Job
 from cirrnb.model.prediction import Prediction
-from cirrnb.reports import worker
+from cirrnb.reports import pages
 from cirrnb.reports.patient_report import PatientReport, Reasons, ScanFacts, SequenceShares, TrainingComparison
 
 
@@ -58,7 +58,7 @@ def compute_report(job: Job) -> PatientReport:
     scans = cirrnb.read_cohort(job["cohort"], on_problem="skip").select(keep=[subject]).scans
     images = {scan.sequence: nib.load(scan.image) for scan in scans}
     if os.environ.get("STAND_IN_ASKS"):
-        bag = worker.read_patient(job)[1]
+        bag = pages.read_patient(job)[1]
         images = {n: nib.Nifti1Image(np.array(one.image, np.float32), np.eye(4)) for n, one in bag.scans.items()}
     values = {name: image.get_fdata() for name, image in images.items()}
     time.sleep(nap)
@@ -74,5 +74,5 @@ def compute_report(job: Job) -> PatientReport:
     return make_report(subject, share, tuple(values), tuple(written))
 
 
-worker.compute_report = compute_report
-run_job = worker.run_job
+pages.compute_report = compute_report
+run_job = pages.run_job

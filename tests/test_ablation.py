@@ -29,7 +29,7 @@ from cirrnb.data.scan import Cohort
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.settings import TrainingSettings
-from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.execution import find_notebook
 from cirrnb.run.parameters import check, read_schema
 
 NOBODY = Cohort((), "nobody", simulated=True)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import cirrnb
 from cirrnb import cli
-from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.execution import find_notebook
 from cirrnb.run.parameters import read_schema
 
 PROGRAM = [sys.executable, "-c", "from cirrnb.cli import main; main()"]

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import cirrnb
-from cirrnb.course.exercise import Exercise
 from cirrnb.course.fooled import recorded
+from cirrnb.course.form import Exercise
 from cirrnb.course.progress import Progress
-from cirrnb.course.question import Choice
-from cirrnb.course.questions import QUESTIONS
+from cirrnb.course.questions import QUESTIONS, Choice
 from cirrnb.course.quiz import StagingQuiz
 from cirrnb.course.result import result_html
 from cirrnb.data.errors import InputError
@@ -24,7 +23,7 @@ from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.trained import load_model
 from cirrnb.simulation.signs import READER_NOISE, SIGNS, draw_channels, draw_latent, thresholds
-from cirrnb.view.signs import LABELS, SIGN_COLOURS
+from cirrnb.view.theme import LABELS, SIGN_COLOURS
 from cirrnb.viewer.widget import SliceCanvas
 
 # ---------------------------------------------------------------- progress

@@ -14,7 +14,7 @@ from cirrnb.data.auditing import examination
 from cirrnb.data.dicom import files
 from cirrnb.measure.radiomics import cohort as radiomics
 from cirrnb.preparation import cohort as preparation
-from cirrnb.run import job as notebooks
+from cirrnb.run import jobs
 
 
 def prepare_one(folder: Path) -> str:
@@ -38,14 +38,14 @@ def measure_one(folder: Path) -> str:
 
 def run_one(folder: Path) -> str:
     job = {"keeps": True, "executed": str(folder / "a.ipynb")}
-    return str(notebooks.run_job(job)["failure"])
+    return str(jobs.run_job(job)["failure"])
 
 
 BORDERS = [
     (preparation, "_prepare_scan", prepare_one, (OSError("gone"), ZeroDivisionError("gone"), ValueError("gone"))),
     (examination, "examine", audit_one, (OSError("gone"), ZeroDivisionError("gone"), ValueError("gone"))),
     (radiomics, "radiomics", measure_one, (OSError("gone"), IndexError("gone"), ValueError("gone"))),
-    (notebooks, "_run", run_one, (OSError("gone"), RuntimeError("gone"), ValueError("gone"))),
+    (jobs, "_run", run_one, (OSError("gone"), RuntimeError("gone"), ValueError("gone"))),
 ]
 DEFECTS = (AttributeError("a defect"), NameError("a defect"), TypeError("a defect"), AssertionError("a defect"))
 

@@ -222,7 +222,7 @@ def packed(html: str) -> dict:
 def test_the_explorer_leaves_a_browser_in_a_page(cohort, model, tmp_path, monkeypatch):
     from nbformat.v4 import new_code_cell, new_output
 
-    from cirrnb.run.cells import render_outputs
+    from cirrnb.run.publishing import render_outputs
 
     made = explorer(cohort, model, tmp_path, answer_first=True)
     bundles: list = []

@@ -17,8 +17,7 @@ from cirrnb.data import failure_kinds
 from cirrnb.data import workers as crew
 from cirrnb.data.errors import InputError
 from cirrnb.data.workers import processors
-from cirrnb.run.fanout import fan_out
-from cirrnb.run.job import NotebookJob
+from cirrnb.run.jobs import NotebookJob, fan_out
 
 CELLS = (
     "import json, os",
@@ -126,8 +125,8 @@ def test_a_cluster_runs_notebooks_and_tells_of_failures(source: Path) -> None:
 @pytest.mark.slow
 def test_notebooks_end_with_a_sweep_that_was_killed(tmp_path: Path) -> None:
     source = notebook(tmp_path, "import os, time\nopen(text, 'w').write(str(os.getpid()))\ntime.sleep(600)")
-    script = "import sys; from pathlib import Path; from cirrnb.run.fanout import fan_out; "
-    script += "from cirrnb.run.job import NotebookJob; "
+    script = "import sys; from pathlib import Path; from cirrnb.run.jobs import fan_out; "
+    script += "from cirrnb.run.jobs import NotebookJob; "
     script += "fan_out([NotebookJob(sys.argv[1], {'text': sys.argv[2]}, Path('out'))], workers=1)"
     told = tmp_path / "pid"
     sweep = subprocess.Popen([sys.executable, "-c", script, str(source), str(told)], cwd=tmp_path)

@@ -19,11 +19,10 @@ from prediction_tables import table as prediction_table
 from test_run_page import OUTSIDE
 
 from cirrnb.model.certainty.calibration import fit_predictions
-from cirrnb.run.execution import run_notebook
-from cirrnb.run.notebooks import packaged_notebooks
+from cirrnb.run.execution import packaged_notebooks, run_notebook
 from cirrnb.run.parameters import read_cells, read_schema
-from cirrnb.run.publish import run_and_publish
-from cirrnb.view.notice import SIMULATED
+from cirrnb.run.publishing import run_and_publish
+from cirrnb.view.page import SIMULATED
 
 NOTEBOOKS = packaged_notebooks()
 NAMES = ("01_cohort", "02_train", "03_evaluate")

@@ -14,7 +14,7 @@ from prediction_tables import table as prediction_table
 import cirrnb
 from cirrnb.data.scan import Scan
 from cirrnb.data.workers import python_command
-from cirrnb.run.notebooks import packaged_notebooks
+from cirrnb.run.execution import packaged_notebooks
 
 STEPS = ["-p", "steps", "3"]
 NOTEBOOKS: dict[str, tuple[list[str], int]] = {

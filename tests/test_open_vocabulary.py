@@ -42,7 +42,7 @@ from cirrnb.model.results import read_predictions
 from cirrnb.model.settings import StagerSettings, TrainingSettings
 from cirrnb.model.trained import load_model, stages_of_run
 from cirrnb.reports.compute import ReportModel, patient_report
-from cirrnb.reports.render import section
+from cirrnb.reports.formats import section
 from cirrnb.view import calibration as certainty
 from cirrnb.view import cohort as cohort_figures
 from cirrnb.view import evaluation as figures

@@ -31,8 +31,8 @@ from cirrnb.data.locks import locked
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.status import Reason, reasons_text
 from cirrnb.measure.measurement import Measurement
+from cirrnb.reports import pages
 from cirrnb.reports import report as reporting
-from cirrnb.reports import worker
 from cirrnb.reports.compute import (
     ReportModel,
     identity,
@@ -43,18 +43,15 @@ from cirrnb.reports.compute import (
     remove_maps,
 )
 from cirrnb.reports.folder import ReportFolder
-from cirrnb.reports.index import ROWS, write_index
+from cirrnb.reports.formats import ROWS, SECTIONS, section, write_index
+from cirrnb.reports.pages import PageJob, make_pages
 from cirrnb.reports.patient_report import MapTest
-from cirrnb.reports.pool import PageJob, make_pages
-from cirrnb.reports.render import SECTIONS, section
-from cirrnb.reports.report import make_report
-from cirrnb.reports.request import ReportRequest
+from cirrnb.reports.report import ReportRequest, make_report
 from cirrnb.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
-from cirrnb.run.cells import summary_of
 from cirrnb.run.execution import run_notebook
-from cirrnb.run.publish import publish
+from cirrnb.run.publishing import publish, summary_of
 from cirrnb.run.report import run_report
-from cirrnb.view.notice import SIMULATED
+from cirrnb.view.page import SIMULATED
 
 HOSTILE = ("O'Brien & söhne", "=1+2", "-rf", "مريض 7", "x" * 64)
 SECRET = "MUELLER^HANS 1950-01-02"
@@ -371,7 +368,7 @@ def page_job(folder: Path, subject: str = "a/1", **changes: Any) -> PageJob:
         (OSError(28, "No space left on device"), failure_kinds.DISK),
         (ZeroDivisionError("1 / 0"), failure_kinds.BROKEN),
         (InputError("a/1", "NaN", "numbers", "Mend it."), failure_kinds.WRONG_INPUT),
-        (worker.Changed("another scan"), failure_kinds.CHANGED),
+        (pages.Changed("another scan"), failure_kinds.CHANGED),
     ],
 )
 def test_a_fault_is_told_by_its_kind_and_leaves_nothing(
@@ -380,11 +377,11 @@ def test_a_fault_is_told_by_its_kind_and_leaves_nothing(
     def fails(job: dict[str, Any]) -> None:
         raise error
 
-    monkeypatch.setattr(worker, "compute_report", fails)
+    monkeypatch.setattr(pages, "compute_report", fails)
     (tmp_path / "patients").mkdir()
     job = page_job(tmp_path)
     job.mark.write_text("{}")
-    ended = worker.run_job(job.as_job())
+    ended = pages.run_job(job.as_job())
     assert ended["kind"] == kind and ended["failure"] and ended["summary"] is None
     assert list((tmp_path / "patients").iterdir()) == [] and job.record() is None
 
@@ -401,14 +398,14 @@ def test_a_worker_that_dies_or_hangs_fails_one_patient(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_overtaken_leaves_the_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "compute_report", lambda job: small_report(job["subject"]))
+    monkeypatch.setattr(pages, "compute_report", lambda job: small_report(job["subject"]))
     (tmp_path / "patients").mkdir()
     ReportFolder(tmp_path).claim.write_text("the other run")
     late = page_job(tmp_path, claim=(tmp_path, "this run"))
-    assert "taken over" in worker.run_job(late.as_job())["failure"]
+    assert "taken over" in pages.run_job(late.as_job())["failure"]
     assert list((tmp_path / "patients").iterdir()) == []
     held = page_job(tmp_path, claim=(tmp_path, "the other run"))
-    assert worker.run_job(held.as_job())["failure"] == ""
+    assert pages.run_job(held.as_job())["failure"] == ""
     assert held.record() is not None and late.record() is not None, "whose run it is does not shape the page"
 
 

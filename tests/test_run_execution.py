@@ -14,8 +14,7 @@ import psutil
 import pytest
 
 from cirrnb.data.errors import InputErrors
-from cirrnb.run.execution import NotebookError, run_notebook
-from cirrnb.run.notebooks import find_notebook, packaged_notebooks
+from cirrnb.run.execution import NotebookError, find_notebook, packaged_notebooks, run_notebook
 
 PARAMETERS = 'text: str = "default"\ncount: int = 1\nnumbers: list[float] = []\nflag: bool | None = None'
 NASTY = '{text} {} {{x}} \'single\' "double" \\n back\\slash\nline\ttab ü 肝 \U0001f9ea """ # %s'

@@ -13,9 +13,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from offline_browser import opened
 
-from cirrnb.run.cells import script_safe, without_paths
-from cirrnb.run.publish import publish, publish_index
-from cirrnb.view.notice import SIMULATED, Notice
+from cirrnb.run.publishing import publish, publish_index, script_safe, without_paths
+from cirrnb.view.page import SIMULATED, Notice
 
 EVIL = "</script><script>document.title = 'taken over'</script><!-- & \u2028"
 OUTSIDE = re.compile(

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirrnb.data.errors import InputError, InputErrors
-from cirrnb.run.parameters import check, convert, parse_schema, read_schema
-from cirrnb.run.values import Kind, fits, from_text
+from cirrnb.run.parameters import Kind, check, convert, fits, from_text, parse_schema, read_schema
 
 CELL = '''
 """What a run may set."""

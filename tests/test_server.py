@@ -26,7 +26,7 @@ from cirrnb.run.server import HEADERS
 SERVE = """
 import sys
 from pathlib import Path
-from cirrnb.run.explore import serve
+from cirrnb.run.serving import serve
 tell = lambda said: print(said, flush=True)
 raise SystemExit(serve(Path(sys.argv[1]), {}, "The page", port=0, browser=False, tell=tell))
 """

@@ -87,7 +87,7 @@ def test_a_report_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: 
     cirrnb.simulate_cohort(tmp_path / "cohort", patients=3, seed=5, scale="tiny", healthy=0, workers=1)
 
     def begun(process: psutil.Process) -> bool:
-        return any("cirrnb.reports.worker" in command_of(one) for one in process.children(recursive=True))
+        return any("cirrnb.reports.pages" in command_of(one) for one in process.children(recursive=True))
 
     found, said, alive = stop(["report", "cohort", "--out", "out", "--jobs", "2"], tmp_path, number, begun)
     assert found == code and alive == []

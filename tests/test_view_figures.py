@@ -20,7 +20,7 @@ from cirrnb.data.scan import Scan
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.view import cohort, evaluation, slices
 from cirrnb.view.images import grey_picture, outline_picture
-from cirrnb.view.notice import NOTICE, Notice
+from cirrnb.view.page import NOTICE, Notice
 from cirrnb.view.slices import Slice
 from cirrnb.view.theme import SIMULATED
 from cirrnb.view.training import learning_curve

@@ -9,7 +9,7 @@ from typing import Any
 
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.sequences import T1W_T2W
-from cirrnb.run.job import NotebookJob
+from cirrnb.run.jobs import NotebookJob
 
 BASELINE = "whole"
 

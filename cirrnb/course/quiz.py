@@ -23,7 +23,7 @@ from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.twins import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.trained import TrainedModel
-from cirrnb.view.signs import LABELS
+from cirrnb.view.theme import LABELS
 from cirrnb.viewer.background import Reported
 from cirrnb.viewer.panes import panes
 from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser

@@ -13,8 +13,7 @@ from scipy.ndimage import binary_closing
 from cirrnb.explanation.one_sign import Anatomy, OneSign
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.images import grey_picture, outline_picture
-from cirrnb.view.signs import LABELS, SIGN_COLOURS
-from cirrnb.view.theme import FONT
+from cirrnb.view.theme import FONT, LABELS, SIGN_COLOURS
 
 CLOSED = 3.0
 """mm over which gaps in an outlined region are closed: single pixels have no outline worth drawing."""

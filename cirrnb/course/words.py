@@ -8,7 +8,7 @@ from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
 from cirrnb.model.prediction import Prediction
 from cirrnb.simulation.signs import Latent
-from cirrnb.view.signs import LABELS, SIGN_COLOURS
+from cirrnb.view.theme import LABELS, SIGN_COLOURS
 
 CLEAR, STRONG = 0.25, 0.55
 """Strengths of a sign from which it is called clear and strong; below it is slight."""

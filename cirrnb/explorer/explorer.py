@@ -24,7 +24,7 @@ from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained import TrainedModel
 from cirrnb.view import sentences
-from cirrnb.view.signs import LABELS
+from cirrnb.view.theme import LABELS
 from cirrnb.viewer.background import Task, Worker
 from cirrnb.viewer.panes import panes, unopened
 from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser

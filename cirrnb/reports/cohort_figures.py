@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from cirrnb.data.stage_scale import StageScale, stage_scale
 from cirrnb.data.status import DOUBTFUL
-from cirrnb.view.piece import Piece
+from cirrnb.view.page import Fragment
 from cirrnb.view.theme import finish
 
 CERTAINTY = {
@@ -23,7 +23,7 @@ CERTAINTY = {
 _FIRST = 20
 
 
-def counts(made: pd.DataFrame, failed: pd.DataFrame) -> Piece:
+def counts(made: pd.DataFrame, failed: pd.DataFrame) -> Fragment:
     """How many patients have a page, are flagged, and have none."""
     flagged = int(made["flags"].notna().sum())
     open_ones = int((made["certainty"] == "any stage").sum())
@@ -33,7 +33,7 @@ def counts(made: pd.DataFrame, failed: pd.DataFrame) -> Piece:
         (open_ones, "of whom no stage can be ruled out"),
         (len(failed), "without a page"),
     ]
-    return Piece("".join(f"<div><b>{number}</b><span>{words}</span></div>" for number, words in told), "counts")
+    return Fragment("".join(f"<div><b>{number}</b><span>{words}</span></div>" for number, words in told), "counts")
 
 
 def certainty_of(possible: int, stages: int) -> str:

@@ -2,25 +2,166 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cirrnb.data import failure_kinds
 from cirrnb.data.atomic_files import file_stem, write_whole
 from cirrnb.data.bag import Bag
-from cirrnb.data.failure_kinds import without_folders, without_names
+from cirrnb.data.failure_kinds import printable, without_folders, without_names
 from cirrnb.data.locks import locked
 from cirrnb.data.plugins import load_plugins
 from cirrnb.data.scan import Cohort
-from cirrnb.model.provenance import now
+from cirrnb.model.provenance import commit, fingerprint, now, versions
 from cirrnb.reports.compute import ReportModel, ReportSettings, identity
 from cirrnb.reports.folder import LINKS, ReportFolder
-from cirrnb.reports.outcome import Outcome
+from cirrnb.reports.formats import templates_hash, write_index
+from cirrnb.reports.pages import PageJob, PageOutcome, make_pages
 from cirrnb.reports.patients import TRIES, Failure, choose, make_ready, read_people
-from cirrnb.reports.pool import PageJob, PageOutcome, make_pages
-from cirrnb.reports.request import ProgressLog, ReportRequest
+from cirrnb.reports.tables import FAILURES, read_failures, read_summary, summary_columns, write_table
+from cirrnb.view.page import banner
+
+LIMIT = 1800.0
+"""Seconds that one patient may take."""
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What a report of a cohort is asked for.
+
+    Attributes
+    ----------
+    cohort : folder in the published layout, or a CSV table.
+    model : folder of a model, or "shipped".
+    out : folder of the report.
+    patients : subjects or ids; none asks for all. Pages of others that are still true stay.
+    prepared : folder of prepared scans; None takes prepared/ and the cohort's name.
+    explanations : folder in which explanations are kept.
+    method : how maps are made.
+    jobs : patients at a time; None takes as many as there are cores.
+    cluster : address of a Dask scheduler whose workers make the pages instead.
+    fresh : make every page anew.
+    limit : seconds that one patient may take.
+    sequences : names in the cohort's table; None takes the model's.
+    plugin : files that register heads, backbones or methods.
+    force : answer for patients whose scans a check refuses; they are doubtful.
+    """
+
+    cohort: Path
+    model: str
+    out: Path
+    patients: tuple[str, ...] = ()
+    prepared: Path | None = None
+    explanations: Path = field(default_factory=lambda: Path("explanations"))
+    method: str = "grad_cam"
+    jobs: int | None = None
+    cluster: str | None = None
+    fresh: bool = False
+    limit: float = LIMIT
+    sequences: str | None = None
+    plugin: tuple[Path, ...] = ()
+    force: bool = False
+
+
+class ProgressLog:
+    """A line a patient on standard output, with time and outcome.
+
+    Parameters
+    ----------
+    as_json : one JSON object a line, with time, event and its facts, in place of words.
+    """
+
+    def __init__(self, as_json: bool = False):
+        self._json = as_json
+
+    def event(self, event: str, words: str, **facts: Any) -> None:
+        """One line: in words, or `facts` as JSON."""
+        line = f"{now()} {printable(words)}"
+        if self._json:
+            line = json.dumps({"time": now(), "event": event, **facts}, ensure_ascii=True)
+        print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Pages that were made, by subject in the cohort's order, and failures, by subject."""
+
+    request: ReportRequest
+    made: Mapping[str, PageOutcome]
+    failures: Mapping[str, Failure]
+
+    def write(
+        self, report: ReportFolder, model: ReportModel, people: Cohort, bags: Mapping[str, Bag], started: str
+    ) -> None:
+        """Write everything, each file atomically, the index last. `bags` are the patients with a page."""
+        report.sweep({file_stem(name) for name in self.made})
+        self._write_tables(report, summary_columns(model.model.stages, people.sequences))
+        provenance = {
+            "started": started,
+            "finished": now(),
+            "cohort": {"name": people.name, "simulated": people.simulated, "patients": len(people.patients)},
+            "data": fingerprint(bags.values()),
+            "model": {
+                "name": model.model.name,
+                "fingerprint": model.model.fingerprint,
+                "simulated": model.model.simulated,
+            },
+            "parameters": {
+                "method": self.request.method,
+                "limit": self.request.limit,
+                "patients": list(self.request.patients),
+            },
+            "templates": templates_hash(),
+            "versions": versions(),
+            "commit": commit(),
+            "made": len(self.made),
+            "failed": len(self.failures),
+        }
+        write_whole(report.provenance, json.dumps(provenance, indent=2) + "\n")
+        made_by = f"cirrnb {versions()['cirrnb']}, model {model.model.name} {model.model.fingerprint[:16]}"
+        if not self.made:
+            report.cohort.unlink(missing_ok=True)
+        write_index(
+            report,
+            f"Report of {people.name}",
+            read_summary(report.path),
+            read_failures(report.path),
+            banner=banner(people.simulated, model.model.simulated),
+            stages=model.model.stages,
+            colophon=f"Made with {made_by}, on {now()[:10]}.",
+        )
+
+    def _write_tables(self, report: ReportFolder, columns: Sequence[str]) -> None:
+        rows = []
+        for name, outcome in self.made.items():
+            record = outcome.job.record() or {}
+            times = {"finished": record.get("finished"), "seconds": round(record.get("seconds", outcome.seconds), 1)}
+            rows.append({**(outcome.summary or {}), "page": f"patients/{file_stem(name)}.html", **times})
+        write_table(report.summary, rows, columns)
+        logs = {name: _write_log(report, name, failure) for name, failure in self.failures.items()}
+        for path in report.logs.iterdir():
+            if f"logs/{path.name}" not in logs.values():
+                path.unlink()
+        failed = [_failure_row(failure, logs[name]) for name, failure in self.failures.items()]
+        write_table(report.failures, failed, list(FAILURES))
+
+
+def _failure_row(failure: Failure, log: str) -> dict[str, Any]:
+    row = {name: value for name, value in asdict(failure).items() if name in FAILURES}
+    return {**row, "subject": failure.subject or None, "log": log, "finished": now()}
+
+
+def _write_log(report: ReportFolder, name: str, failure: Failure) -> str:
+    path = report.logs / f"{file_stem(name)}.txt"
+    who = failure.subject or "a row of the cohort"
+    trace = f"\n{failure.trace}\n" if failure.trace else ""
+    write_whole(path, f"{who}\n{failure.kind}, tried {failure.tries} times\n\n{failure.reason}\n{trace}")
+    return f"logs/{path.name}"
+
 
 ALL_MADE, SOME_FAILED, NONE_MADE = 0, 3, 4
 """Exit codes."""

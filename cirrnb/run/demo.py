@@ -13,9 +13,9 @@ from typing import Any
 import cirrnb
 from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.json_file import read_object
-from cirrnb.run.notebooks import find_notebook
+from cirrnb.run.execution import find_notebook
 from cirrnb.run.parameters import check, read_schema
-from cirrnb.run.publish import publish_index, run_and_publish
+from cirrnb.run.publishing import publish_index, run_and_publish
 
 PATIENTS = 72
 EPOCHS = 20

@@ -1,7 +1,8 @@
-"""Executing a notebook with papermill: strict parameters, our own kernel, plain words where it fails."""
+"""Executing a notebook with papermill: finding it, checking its parameters, a fresh kernel, clear errors."""
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 from collections.abc import Mapping
@@ -10,17 +11,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+import cirrnb
 from cirrnb.data import failure_kinds
 from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
 from cirrnb.data.locks import scratch_folder
 from cirrnb.data.status import Refused
-from cirrnb.model.provenance import now
-from cirrnb.run.notebooks import find_notebook
+from cirrnb.model.provenance import commit, now, versions
 from cirrnb.run.parameters import check, read_schema
-from cirrnb.run.provenance import stamp
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+
+
+def packaged_notebooks() -> dict[str, Path]:
+    """Name ("02_train") -> file, of the notebooks that come with the package.
+
+    A wheel holds them in `cirrnb/notebooks`; an editable install finds them in the clone.
+    """
+    package = Path(cirrnb.__file__).resolve().parent
+    for folder in (package / "notebooks", package.parent / "notebooks"):
+        found = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+        if found:
+            return found
+    return {}
+
+
+def find_notebook(name: str | Path) -> Path:
+    """The file of a notebook given by path or, for one that comes with the package, by name ("02_train").
+
+    Raises InputError where there is no such notebook.
+    """
+    path = Path(name)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path
+    known = packaged_notebooks()
+    stem = path.name.removesuffix(".ipynb")
+    if str(path) == path.name and stem in known:
+        return known[stem]
+    close = difflib.get_close_matches(stem, known, n=1)
+    remedy = f"Did you mean {close[0]!r}?" if close else "Give the path of an .ipynb file."
+    raise InputError(
+        f"notebook {str(name)!r}", "no such notebook", f"a path or one of {', '.join(known) or 'none'}", remedy
+    )
 
 
 class NotebookError(RuntimeError):
@@ -177,13 +209,9 @@ def _execute(
         )
     except PapermillExecutionError as error:
         refused = error.ename in _WRONG_INPUT
-        kind = (
-            failure_kinds.DISK
-            if failure_kinds.is_full(error.evalue)
-            else failure_kinds.WRONG_INPUT
-            if refused
-            else failure_kinds.BROKEN
-        )
+        kind = failure_kinds.WRONG_INPUT if refused else failure_kinds.BROKEN
+        if failure_kinds.is_full(error.evalue):
+            kind = failure_kinds.DISK
         message = error.evalue if refused else f"{error.ename}: {error.evalue}"
         raise failure(message, kind, "\n".join(error.traceback)) from error
     except CellTimeoutError as error:
@@ -224,3 +252,14 @@ def _write(executed: NotebookNode, source: Path, started: str, paths: Paths) -> 
     stamp(executed, source.stem, started)
     nbformat.write(executed, paths.growing)
     paths.growing.replace(paths.out)
+
+
+def stamp(notebook: NotebookNode, name: str, started: str) -> None:
+    """Write into an executed notebook what it was made with; papermill keeps its parameters there."""
+    notebook.metadata["cirrnb"] = {
+        "notebook": name,
+        "versions": versions(),
+        "commit": commit(),
+        "started": started,
+        "finished": now(),
+    }

@@ -49,7 +49,7 @@ def report(
 
     Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
     """
-    from cirrnb.run.home import require_home
+    from cirrnb.run.process import require_home
 
     require_home()
     given = {
@@ -82,9 +82,8 @@ def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = Fal
     from cirrnb.data import failure_kinds
     from cirrnb.data.locks import scratch_folder
     from cirrnb.reports.folder import COHORT_PAGE, LINKS, holds_claim
-    from cirrnb.run.cells import summary_of
     from cirrnb.run.execution import NotebookError, run_notebook
-    from cirrnb.run.publish import publish
+    from cirrnb.run.publishing import publish, summary_of
     from cirrnb.view.page import Place
 
     with scratch_folder() as private:

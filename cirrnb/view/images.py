@@ -1,14 +1,20 @@
-"""Slices as small PNG pictures that live inside a figure, so that a page needs no image files."""
+"""Slices as PNG pictures: data URIs inside a page, and a sheet of simulated and real slices."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+from scipy.ndimage import binary_erosion
+
+from cirrnb.data.atomic_files import replacing
+from cirrnb.simulation.gallery import Panel
 
 
 def grey_picture(pixels: ArrayLike, window: tuple[float, float] = (0.0, 1.0)) -> str:
@@ -67,3 +73,50 @@ def _data_uri(image: Image.Image) -> str:
     # Four channels take ten times as long to squeeze as to store well.
     image.save(stream, format="PNG", optimize=image.mode != "RGBA", compress_level=6)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+TITLE, EDGE = 18, 4
+
+
+def draw_gallery(rows: Sequence[Sequence[Panel]], out: Path | str, width: int = 300, outline: bool = False) -> Path:
+    """Write a PNG with one row of panels under another.
+
+    Parameters
+    ----------
+    rows : panels, of any number a row.
+    width : pixels of one panel's width.
+    outline : draw the liver mask's edge.
+    """
+    tiles = [[_tile(panel, width, outline) for panel in row] for row in rows]
+    heights = [max(tile.height for tile in row) + EDGE for row in tiles]
+    sheet = Image.new("RGB", (max(len(row) for row in tiles) * (width + EDGE), sum(heights)), "black")
+    top = 0
+    for row, height in zip(tiles, heights, strict=True):
+        for place, tile in enumerate(row):
+            sheet.paste(tile, (place * (width + EDGE), top))
+        top += height
+    path = Path(out)
+    with replacing(path) as beside:
+        sheet.save(beside, format="PNG")
+    return path
+
+
+def _tile(panel: Panel, width: int, outline: bool) -> Image.Image:
+    height = round(width * panel.image.shape[0] / panel.image.shape[1] * panel.aspect)
+    picture = Image.fromarray(panel.image).resize((width, height), Image.Resampling.BICUBIC).convert("RGB")
+    if outline and panel.mask is not None:
+        big = Image.fromarray(panel.mask).convert("L").resize((width, height))
+        edge = Image.fromarray(_edge(big))
+        picture.paste((255, 176, 0), mask=edge)
+    tile = Image.new("RGB", (width, height + TITLE), "black")
+    tile.paste(picture, (0, TITLE))
+    draw = ImageDraw.Draw(tile)
+    draw.text((3, 3), panel.title, fill="white", font=ImageFont.load_default(11))
+    draw.text((3, TITLE + height // 2), "R", fill="white")
+    draw.text((width - 10, TITLE + height // 2), "L", fill="white")
+    return tile
+
+
+def _edge(mask: Image.Image) -> NDArray[np.uint8]:
+    inside = np.asarray(mask) > 127
+    return ((inside & ~binary_erosion(inside)) * 255).astype(np.uint8)

@@ -1,18 +1,80 @@
-"""An HTML page that opens offline and asks the network for nothing: the shell around what notebooks showed."""
+"""An HTML page that opens offline and asks the network for nothing, its notices, and fragments of it in a notebook."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cirrnb.data.atomic_files import replacing, write_whole
-from cirrnb.view.notice import RESEARCH_ONLY
+
+NOTICE = "application/vnd.cirrnb.notice+json"
+SUMMARY = "application/vnd.cirrnb.summary+json"
+SIMULATED = "Simulated cohort: nothing here means anything for a patient."
+LEARNT = "The model learnt from simulated patients: nothing it says means anything for a patient."
+"""Where the scans may be real: calling them simulated would be as wrong as saying nothing."""
+
+RESEARCH_ONLY = "Research and education only. Not a medical device, no diagnosis."
+
+
+def banner(simulated: bool, learnt: bool = False) -> str:
+    """What stands on top of a page about simulated scans, or about real ones and a model that learnt from simulated
+    ones; nothing where both are real."""
+    return SIMULATED if simulated else LEARNT if learnt else ""
+
+
+class Notice:
+    """Says in a notebook, and to the page made from it, whether the cohort is simulated, or what the model learnt from.
+
+    `Notice(cohort.simulated, model.simulated)` as the last line of a cell.
+    """
+
+    def __init__(self, simulated: bool, learnt: bool = False):
+        self.banner = banner(simulated, learnt)
+
+    def __str__(self) -> str:
+        return self.banner or RESEARCH_ONLY
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"text/plain": str(self), "text/markdown": f"**{self}**", NOTICE: {"banner": self.banner}}
+
+
+class Summary:
+    """What a notebook tells of itself to whoever runs many of it; nothing of it is shown on a page.
+
+    `Summary(told)` as the last line of a cell; `told` is ready for JSON.
+    """
+
+    def __init__(self, told: Mapping[str, Any]):
+        self.told = dict(told)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"text/plain": f"{len(self.told)} figures for the summary", SUMMARY: self.told}
+
+
+FRAGMENT_OPENS = '<section class="piece'
+"""How the HTML of a piece begins, by which a page made from a notebook takes it as it is."""
+
+FIGURE_OPENS = '<figure class="slice-browser"'
+"""How the HTML of a slice browser begins."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """`body` is HTML; `kind` names its style."""
+
+    body: str
+    kind: str = "plain"
+
+    def _repr_html_(self) -> str:
+        return f'{FRAGMENT_OPENS} {self.kind}">{self.body}</section>'
+
 
 PLOTLY = "plotly.min.js"
 
@@ -58,7 +120,7 @@ def write_page(
     Parameters
     ----------
     body : HTML of the page's content.
-    banner : on top of the page, see `cirrnb.view.notice.banner`.
+    banner : on top of the page, see `cirrnb.view.page.banner`.
     colophon : where the page comes from, one line of plain text.
     script : JavaScript of the page's own, at its end.
     """

@@ -1,4 +1,4 @@
-"""How all figures look: colours of the stages, letters, white ground, and the word "simulated" where it belongs."""
+"""How figures look: colours of stages and signs, letters, white ground, "simulated" where it belongs."""
 
 from __future__ import annotations
 
@@ -104,3 +104,19 @@ def finish(figure: go.Figure, title: str, *, simulated: bool, height: int) -> go
             font={"size": 12, "color": MUTED},
         )
     return figure
+
+
+SIGN_COLOURS = ("#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#FFFFFF")
+"""Of the outlines, in the order of `SIGNS`: Okabe and Ito's, told apart with any colour vision. The viewer's script has
+the same ones."""
+
+LABELS = {
+    "nodularity": "nodular surface",
+    "nodules": "nodules and septa",
+    "lobes": "lobes shifted",
+    "spleen": "large spleen",
+    "ascites": "ascites",
+    "portal": "portal hypertension",
+    "fossa": "wide gallbladder fossa and notch",
+}
+"""What a reader calls it, from its name in `SIGNS`."""

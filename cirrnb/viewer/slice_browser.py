@@ -20,9 +20,8 @@ from PIL import Image
 from cirrnb.data.atomic_files import write_whole
 from cirrnb.data.bag import Bag
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.view.page import asset
-from cirrnb.view.piece import FIGURE_OPENS
-from cirrnb.view.signs import LABELS
+from cirrnb.view.page import FIGURE_OPENS, asset
+from cirrnb.view.theme import LABELS
 from cirrnb.viewer.panes import Pane, overlay_values, overlay_words, panes
 from cirrnb.viewer.widget import viewer_script
 

@@ -1,4 +1,4 @@
-"""`cirrnb explore`: the explorer on a page of its own, served by Voila to this machine alone."""
+"""`cirrnb explore` and `cirrnb learn`: explorer and course in the browser, served by Voila to this machine alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import scratch_folder
 from cirrnb.data.workers import python_command
+from cirrnb.run.execution import find_notebook
 from cirrnb.run.kernel import PLAIN_SHELL
-from cirrnb.run.notebooks import find_notebook
 from cirrnb.run.parameters import check, read_schema
 
-NOTEBOOK = "06_explore"
+EXPLORER = "06_explore"
 HOST = "127.0.0.1"
 PORT = 8866
 KERNEL = "cirrnb-explore"
@@ -46,7 +46,7 @@ def explore(
 
     Raises InputError or InputErrors where the cohort, the model or the patient cannot be shown, or the port is taken.
     """
-    source = find_notebook(NOTEBOOK)
+    source = find_notebook(EXPLORER)
     values = check(read_schema(source), parameters, source.stem)
     _make_ready(values, tell)
     return serve(source, values, "The explorer", port=port, browser=browser, tell=tell)
@@ -172,3 +172,31 @@ def _served(source: Path, values: dict[str, Any], title: str) -> Iterator[tuple[
         copy.parent.mkdir()
         nbformat.write(notebook, copy)
         yield copy, private
+
+
+COURSE = "00_learn_staging"
+
+
+def learn(
+    parameters: dict[str, Any], *, port: int = PORT, browser: bool = True, tell: Callable[[str], None] = print
+) -> int:
+    """Serve the course until it is interrupted; Voila's exit code.
+
+    The patients of the quiz are simulated before anything is served, once.
+
+    Parameters
+    ----------
+    parameters : of the notebook `00_learn_staging`. port : on this machine; 0 takes a free one.
+
+    Raises InputError or InputErrors where a parameter is wrong, the folder of the patients holds something else, or
+    the port is taken.
+    """
+    source = find_notebook(COURSE)
+    schema = read_schema(source)
+    given = check(schema, parameters, source.stem)
+    values = {name: given.get(name, parameter.default) for name, parameter in schema.items()}
+    tell("Simulating the patients of the quiz, about a minute; what is there already is kept.")
+    cirrnb.simulate_cohort(
+        values["cohort"], patients=values["cases"], seed=values["seed"], scale=values["scale"], healthy=0
+    )
+    return serve(source, values, "The course", port=port, browser=browser, tell=tell)

@@ -1,10 +1,14 @@
-"""Ended by Ctrl-C or by SIGTERM: everything is tidied on the way out, and the exit code tells the signal."""
+"""The process of a command: signals that end it, and the home folder it needs."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
+
+from cirrnb.data.errors import InputError
 
 
 class Stopped(BaseException):
@@ -50,3 +54,17 @@ def leave(stopped: Stopped) -> None:
     """Say in one line what happened, and end with the signal's exit code."""
     print(f"cirrnb: {stopped}", file=sys.stderr)
     sys.exit(stopped.exit_code)
+
+
+def require_home() -> None:
+    """Raise InputError where neither HOME nor the system's accounts name a home folder for this user."""
+    try:
+        Path.home()
+    except RuntimeError:
+        user = f" for the user number {os.getuid()}" if hasattr(os, "getuid") else ""
+        raise InputError(
+            "environment",
+            f"no home folder{user}: HOME is not set",
+            "a home folder, for Jupyter's files",
+            "Set it to a folder of your own that can be written: HOME=/path/to/folder cirrnb ...",
+        ) from None

@@ -1,4 +1,4 @@
-"""Cells of an executed notebook as pieces of an HTML page: prose, folded code, tables, figures."""
+"""From executed notebooks to HTML pages: one page each, and an index of several."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import nbformat
 from nbconvert.filters.ansi import ansi2html
 from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
+from cirrnb.run.execution import run_notebook
 from cirrnb.run.parameters import TAG, parse_schema
-from cirrnb.view.notice import NOTICE, SUMMARY
-from cirrnb.view.piece import FIGURE_OPENS, PIECE_OPENS
+from cirrnb.view.page import FIGURE_OPENS, FRAGMENT_OPENS, NOTICE, SUMMARY, Links, Place, write_page
 
 FIGURE = "application/vnd.plotly.v1+json"
 PROGRESS = "progress"
@@ -49,7 +50,7 @@ def banner_of(notebook: NotebookNode) -> str:
 
 
 def summary_of(notebook: NotebookNode) -> dict[str, Any] | None:
-    """What the notebook told of itself (`cirrnb.view.notice.Summary`), the last where there are several, or None."""
+    """What the notebook told of itself (`cirrnb.view.page.Summary`), the last where there are several, or None."""
     data = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
     told = [one[SUMMARY] for one in data if SUMMARY in one]
     return json.loads(json.dumps(told[-1])) if told else None
@@ -114,14 +115,14 @@ def _render_data(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     if FIGURE in data:
         return render_figure(data[FIGURE])
     shown = data.get("text/html", "")
-    if shown.startswith(FIGURE_OPENS) or (shown.startswith(PIECE_OPENS) and FIGURE_OPENS in shown):
+    if shown.startswith(FIGURE_OPENS) or (shown.startswith(FRAGMENT_OPENS) and FIGURE_OPENS in shown):
         return str(shown)  # our own, and its packed pictures are no text to look for paths in
     if NOTICE in data or SUMMARY in data:
         return ""  # The page has its own banner.
     if "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data:
         return ""  # A widget without a word beside it is dead without a kernel.
     clean = {kind: without_paths(value) if kind in _TEXTUAL else value for kind, value in data.items()}
-    if clean.get("text/html", "").startswith(PIECE_OPENS):
+    if clean.get("text/html", "").startswith(FRAGMENT_OPENS):
         return str(clean["text/html"])
     if "text/html" in clean:
         return f'<div class="table">{clean["text/html"]}</div>'
@@ -170,3 +171,87 @@ def _is_number(value: Any) -> bool:
 
 def _quoted(text: str) -> str:
     return html.escape(without_paths(text))
+
+
+INDEX_TAG = "index"
+"""Cells of a notebook whose prose or outputs the index repeats."""
+
+
+def run_and_publish(
+    notebook: str | Path,
+    folder: Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    timeout: float | None = None,
+    cwd: Path | None = None,
+    links: Links = (),
+) -> Path:
+    """Execute a notebook into `folder` and write its page beside it; the page's path. Raises as `run_notebook`."""
+    out = folder / f"{Path(notebook).stem}.ipynb"
+    return publish(run_notebook(notebook, out, parameters, timeout=timeout, cwd=cwd), links)
+
+
+def publish(executed: Path, links: Links = (), place: Place | None = None, out: Path | None = None) -> Path:
+    """Write the page of an executed notebook to `out`, by default beside it, `<name>.html`.
+
+    `links` are the pages it belongs with; `place` tells more than these, and then in their stead.
+    """
+    notebook = nbformat.read(executed, as_version=4)
+    place = place or Place(links)
+    return write_page(
+        out or executed.with_suffix(".html"),
+        place.title or title_of(notebook, executed.stem),
+        render_cells(notebook),
+        banner=banner_of(notebook),
+        place=place,
+        colophon=colophon(notebook),
+    )
+
+
+def publish_index(out: Path, title: str, lead: str, executed: Sequence[Path], links: Links = ()) -> Path:
+    """Write a page that shows, of each executed notebook, the cells tagged `index`, with a link to the whole.
+
+    `lead` is Markdown under the title. One simulated notebook makes the whole page simulated.
+    """
+    notebooks = {path: nbformat.read(path, as_version=4) for path in executed}
+    top = render_markdown(f"# {title}\n\n{lead}")
+    pieces = [f'<section class="prose lead">{top}</section>']
+    for path, notebook in notebooks.items():
+        pieces.append(f"<h2>{title_of(notebook, path.stem)}</h2>")
+        pieces += [_index_section(cell) for cell in tagged(notebook, INDEX_TAG)]
+        pieces.append(f'<p class="more"><a href="{path.stem}.html">The whole notebook, step by step</a></p>')
+    return write_page(
+        out,
+        title,
+        "\n".join(pieces),
+        banner=next(filter(None, map(banner_of, notebooks.values())), ""),
+        place=Place(links),
+        colophon=colophon(*notebooks.values()),
+    )
+
+
+def title_of(notebook: NotebookNode, otherwise: str) -> str:
+    """The first heading of a notebook."""
+    prose = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    lines = (line for source in prose for line in source.splitlines())
+    return next((line.lstrip("# ").strip() for line in lines if line.startswith("# ")), otherwise)
+
+
+def _index_section(cell: NotebookNode) -> str:
+    if cell.cell_type == "markdown":
+        # One level down: on the index, the notebook's own title stands above.
+        source = re.sub(r"^(#+ )", r"#\1", cell.source, flags=re.MULTILINE)
+        return f'<section class="prose">{render_markdown(source)}</section>'
+    return render_outputs(cell)
+
+
+def colophon(*notebooks: NotebookNode) -> str:
+    """One line about where executed notebooks come from, "" where none of them tells."""
+    stamps: list[dict[str, Any]] = [one.metadata["cirrnb"] for one in notebooks if "cirrnb" in one.metadata]
+    if not stamps:
+        return ""
+    last = max(stamps, key=lambda one: str(one["finished"]))
+    found = last["versions"]
+    source = f"cirrnb {found['cirrnb']}" + (f", commit {last['commit'][:10]}" if last["commit"] else "")
+    day = str(last["finished"]).replace("T", " ").removesuffix("+00:00")
+    return f"Made with {source}, Python {found['python']}, torch {found['torch']}, on {day} UTC."
