@@ -25,6 +25,8 @@ from cirrnb.segmentation.observations import OBSERVATIONS_VERSION, numbers
 
 OTHER = "other"
 """Class of contrasts that are no known sequence."""
+FEWEST = 3
+"""Signals without which a sequence is not judged."""
 SEQUENCE_NUMBERS = ("mean", "scale", "weights", "intercepts")
 CHECKS = ("presence", "sequence", "side", "pair")
 FORMAT = 2
@@ -106,8 +108,8 @@ class SequenceModel:
     intercepts: Numbers
 
     def score(self, observed: Mapping[str, float], declared: str) -> float:
-        """Log odds of the declared sequence against all else; NaN for a sequence that is not known."""
-        if declared not in self.classes[:-1]:
+        """Log odds of the declared sequence against all else; NaN for an unknown one and for too few signals."""
+        if declared not in self.classes[:-1] or np.isfinite(numbers(observed, self.names)).sum() < FEWEST:
             return float("nan")
         logs = self._logs(observed)
         place = self.classes.index(declared)
@@ -120,7 +122,7 @@ class SequenceModel:
 
     def _logs(self, observed: Mapping[str, float]) -> Numbers:
         values = expanded(numbers(observed, self.names)[None], self.mean, self.scale)[0]
-        return np.asarray(self.weights @ values + self.intercepts)
+        return np.asarray((self.weights * values).sum(axis=1) + self.intercepts)
 
 
 def expanded(values: Numbers, mean: Numbers, scale: Numbers) -> Numbers:
