@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cirrnb.explanation.faithfulness import faithfulness
     from cirrnb.explanation.model import Model
     from cirrnb.explorer.explorer import SliceExplorer
-    from cirrnb.model.crossvalidation import cross_validate
+    from cirrnb.model.cross_validation import cross_validate
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
     from cirrnb.preparation.cohort import prepare
@@ -29,7 +29,7 @@ _WHERE = {
     "simulate_cohort": "cirrnb.simulation.cohort",
     "prepare": "cirrnb.preparation.cohort",
     "train": "cirrnb.model.training",
-    "cross_validate": "cirrnb.model.crossvalidation",
+    "cross_validate": "cirrnb.model.cross_validation",
     "predict": "cirrnb.model.prediction",
     "evaluate": "cirrnb.evaluation.evaluation",
     "explain": "cirrnb.explanation.explain",

@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 import cirrnb
-from cirrnb.explanation.scanner_swap import scanner_swap
-from cirrnb.explanation.twins import SimulatedTruth
-from cirrnb.model.trained import load_model
+from cirrnb.explanation.localisation import scanner_swap
+from cirrnb.explanation.simulated_truth import SimulatedTruth
+from cirrnb.model.trained_model import load_model
 from cirrnb.simulation.cohort import SIMULATOR_VERSION
 
 SEED, PATIENTS = 142, 20

@@ -17,7 +17,7 @@ from screenshots import HERE, PATIENCE, address
 
 from cirrnb.course.fooled import scanner_figure
 from cirrnb.course.switched import switched_sign
-from cirrnb.explanation.one_sign import one_sign
+from cirrnb.explanation.sign_pair import sign_pair
 
 CASES = 6
 
@@ -40,12 +40,12 @@ def opened(browser: Any, folder: Path, html: str, height: int) -> Any:
 
 
 def draw_sign(browser: Any, folder: Path) -> None:
-    pairs = [one_sign("ascites", "T1W"), one_sign("ascites", "T2W")]
+    pairs = [sign_pair("ascites", "T1W"), sign_pair("ascites", "T2W")]
     html = switched_sign(pairs).html + switched_sign(pairs).html
     page = opened(browser, folder, html, 800)
     page.locator("input[value=outline]").first.check()
     page.locator("input[value=without]").last.check()
-    page.locator("body").screenshot(path=HERE / "one_sign.png")
+    page.locator("body").screenshot(path=HERE / "sign_pair.png")
 
 
 def draw_swap(browser: Any, folder: Path) -> None:

@@ -99,7 +99,7 @@ def test_entries_are_compared_with_the_whole_on_the_same_patients(tmp_path: Path
     assert list(answers) == [BASELINE, "T1W"]
     comparisons = compare_entries(answers, resamples=200)
     [kappa] = comparisons[comparisons["metric"] == "quadratic weighted kappa"].to_dict("records")
-    assert kappa["opponent"] == "T1W" and kappa["n"] == 90
+    assert kappa["baseline"] == "T1W" and kappa["n"] == 90
     assert 0 < kappa["low"] < kappa["difference"] < kappa["high"] and kappa["p_holm"] < 0.05
     told = ablation_table(chosen, answers, comparisons)
     assert list(told.index) == [BASELINE, "T1W", "T2W"]

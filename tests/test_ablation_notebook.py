@@ -1,4 +1,4 @@
-"""04_ablation at its smallest: variants trained, opponents measured, all of them compared."""
+"""04_ablation at its smallest: variants trained, baselines measured, all of them compared."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_an_ablation_trains_scores_and_compares(folder: Path) -> None:
     assert "02_train of T1W-0: done" in told and "no run" not in told and "failed" not in told
     assert "whole less each of the others" in told and "Not asked for." in told
     assert "Radiomics were not asked for." in told and "no segmentation of other organs" in told
-    for opponent in ("age and sex", "liver volume", "biomarkers, logistic regression", "stager with biomarkers"):
-        assert opponent in told
+    for baseline in ("age and sex", "liver volume", "biomarkers, logistic regression", "stager with biomarkers"):
+        assert baseline in told
     assert "Who gets whom wrong" in told and "leans on" in told and "radiomics T1W, random forest" not in told
 
 
 @pytest.mark.slow
-def test_radiomics_among_the_opponents_and_without_mirp(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_radiomics_among_the_baselines_and_without_mirp(folder: Path, monkeypatch: pytest.MonkeyPatch):
     hidden = folder / "without"
     hidden.mkdir()
     (hidden / "mirp.py").write_text("raise ImportError('not here')", encoding="utf-8")

@@ -43,7 +43,7 @@ def test_an_image_from_shares_is_the_painted_one(body: Body, points: Points, seq
     random = np.random.default_rng(3)
     signals = {name: float(random.uniform(0, 1)) for name in TISSUES}
     frame = frame_of(body, points)
-    painted = paint(body, frame, signals, sequence, with_twin=False).real
+    painted = paint(body, frame, signals, sequence, with_counterfactual=False).real
     tissues, _ = tissue_shares(body, points, frame.width)
     other = {"T1W": ("liver T2W", "septa T2W"), "T2W": ("liver", "septa")}[sequence]
     image = sum(signals[name.removesuffix(" T2W")] * share for name, share in tissues.items() if name not in other)

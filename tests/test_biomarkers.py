@@ -14,11 +14,9 @@ from scipy.special import ellipeinc, ellipkinc
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.scan import Scan
-from cirrnb.measure.biomarkers.scan import UNITS, UNUSABLE, biomarkers, biomarkers_or_reasons
-from cirrnb.measure.biomarkers.signal import heterogeneity, signal_ratio
-from cirrnb.measure.biomarkers.size import sphericity, surface_area, volume
-from cirrnb.measure.biomarkers.surface import nodularity
+from cirrnb.measure.biomarkers import UNITS, UNUSABLE, biomarkers, biomarkers_or_reasons
 from cirrnb.measure.measurement import Measurement
+from cirrnb.measure.shape_and_signal import heterogeneity, nodularity, signal_ratio, sphericity, surface_area, volume
 
 SPACINGS = [(1.0, 1.0, 1.0), (3.0, 1.2, 1.2), (5.0, 2.0, 2.0), (8.0, 1.3, 1.5)]
 

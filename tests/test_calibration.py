@@ -15,8 +15,8 @@ from scipy.stats import binom
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.model.certainty.calibration import Calibration, fit, fit_predictions, logits_of, read_calibration
-from cirrnb.model.certainty.stage_sets import EVERYTHING, in_set, mass_before, threshold
+from cirrnb.model.calibration import Calibration, fit, fit_predictions, logits_of, read_calibration
+from cirrnb.model.prediction_sets import EVERYTHING, in_set, mass_before, threshold
 
 probabilities = st.lists(st.floats(0.001, 1), min_size=3, max_size=3).map(lambda p: np.array(p) / sum(p))
 

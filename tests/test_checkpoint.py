@@ -14,9 +14,9 @@ from toy_patients import SETTINGS, toy_cohort
 
 from cirrnb.data.errors import InputError
 from cirrnb.model.checkpoint import TrainedStager, load_stager, save_stager
-from cirrnb.model.network.stager import Stager
 from cirrnb.model.prediction import predict
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 
 CONFIG = {"preparation": {"spacing": 8.0, "field_of_view": [160.0, 192.0]}, "simulated": True}
 
@@ -175,7 +175,7 @@ def test_a_model_is_recognised_by_what_it_holds_and_not_by_its_name(tmp_path: Pa
     import json
     import shutil
 
-    from cirrnb.model.trained import load_model, model_folder
+    from cirrnb.model.trained_model import load_model, model_folder
 
     copy = tmp_path / "another-name"
     shutil.copytree(model_folder("shipped"), copy)

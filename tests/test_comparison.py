@@ -11,8 +11,8 @@ from sklearn import metrics as reference
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.evaluation.bootstrap import bootstrap
 from cirrnb.evaluation.comparison import COMPARED, compare, compare_all, holm, mcnemar
-from cirrnb.evaluation.intervals import bootstrap
 
 
 def noisy(predictions: pd.DataFrame, share: float, seed: int = 0) -> pd.DataFrame:
@@ -111,14 +111,14 @@ def test_holm_is_that_of_the_paper():
     assert holm([]).size == 0
 
 
-def test_several_opponents_are_corrected_for():
+def test_several_baselines_are_corrected_for():
     models = {"T1W": noisy(GOOD, 0.5, 1), "fused": GOOD, "T2W": noisy(GOOD, 0.2, 2), "guess": noisy(GOOD, 1, 3)}
     rows = compare_all(models, "fused", resamples=200)
-    assert list(rows["opponent"].unique()) == ["T1W", "T2W", "guess"] and len(rows) == 9
+    assert list(rows["baseline"].unique()) == ["T1W", "T2W", "guess"] and len(rows) == 9
     accuracy = rows[rows["metric"] == "accuracy"]
     np.testing.assert_allclose(accuracy["p_holm"], holm(accuracy["p"]))
     single = compare(GOOD, models["T2W"], resamples=200)
-    np.testing.assert_allclose(rows[rows["opponent"] == "T2W"]["low"], single["low"])
+    np.testing.assert_allclose(rows[rows["baseline"] == "T2W"]["low"], single["low"])
     assert (accuracy["a"] == accuracy["a"].iloc[0]).all()
     for wrong, reference_name in ((models, "T3W"), ({"fused": GOOD}, "fused"), ({}, "fused")):
         with pytest.raises(InputError, match="at least one other"):

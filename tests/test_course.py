@@ -19,9 +19,8 @@ from cirrnb.course.result import result_html
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix
-from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
-from cirrnb.explanation.twins import SimulatedTruth
-from cirrnb.model.trained import load_model
+from cirrnb.explanation.simulated_truth import SimulatedTruth, stages_told_by_signs, strengths
+from cirrnb.model.trained_model import load_model
 from cirrnb.simulation.signs import READER_NOISE, SIGNS, draw_channels, draw_latent, thresholds
 from cirrnb.view.theme import LABELS, SIGN_COLOURS
 from cirrnb.viewer.widget import SliceCanvas

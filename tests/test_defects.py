@@ -12,7 +12,7 @@ from dicom_phantoms import T1, write_series
 
 from cirrnb.data.auditing import examination
 from cirrnb.data.dicom import files
-from cirrnb.measure.radiomics import cohort as radiomics
+from cirrnb.measure import radiomics
 from cirrnb.preparation import cohort as preparation
 from cirrnb.run import jobs
 

@@ -10,8 +10,8 @@ import pytest
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.evaluation.bootstrap import bootstrap, wilson
 from cirrnb.evaluation.evaluation import evaluate
-from cirrnb.evaluation.intervals import bootstrap, wilson
 from cirrnb.evaluation.metrics import confusion_matrix, metrics_of, quadratic_weighted_kappa
 
 CONFUSION = np.array([[8, 1, 1], [1, 3, 2], [0, 1, 3]])

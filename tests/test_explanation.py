@@ -16,10 +16,10 @@ from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.explanation.methods import methods
 from cirrnb.explanation.score import Cancelled, PatientScore
+from cirrnb.model.batch import collate
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.network.batch import collate
-from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 
 
 def untrained(seed: int = 0, **settings) -> TrainedStager:
@@ -62,10 +62,10 @@ def test_every_method_explains_every_slice_of_both_sequences(bags, name, head):
         assert told.grids[sequence] == prepared.grid
     assert told.simulated and told.subject == bag.subject
     assert (told.baseline is None) == (name in ("attention", "grad_cam", "smooth_saliency"))
-    total = told.score - told.shares.nothing
-    assert sum(told.shares.sequences.values()) == pytest.approx(total, abs=1e-4)
-    assert sum(one.sum() for one in told.shares.slices.values()) == pytest.approx(total, abs=1e-4)
-    assert sum(one.sum() for one in told.shares.weights.values()) == pytest.approx(1, abs=1e-5)
+    total = told.score - told.shapley.nothing
+    assert sum(told.shapley.sequences.values()) == pytest.approx(total, abs=1e-4)
+    assert sum(one.sum() for one in told.shapley.slices.values()) == pytest.approx(total, abs=1e-4)
+    assert sum(one.sum() for one in told.shapley.weights.values()) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["integrated_gradients", "grad_cam", "attention"])
@@ -86,16 +86,16 @@ def test_stagers_of_every_kind_are_explained(bags, name, network):
         )
     assert set(told.maps) == set(network.get("sequences", ("T1W", "T2W")))
     assert all(np.ptp(one) > 0 for one in told.maps.values())
-    total = told.score - told.shares.nothing
-    assert sum(one.sum() for one in told.shares.slices.values()) == pytest.approx(total, abs=1e-4)
+    total = told.score - told.shapley.nothing
+    assert sum(one.sum() for one in told.shapley.slices.values()) == pytest.approx(total, abs=1e-4)
 
 
 def test_a_patient_unlike_the_training_patients_is_told(bags, tmp_path):
-    from cirrnb.model.certainty.familiarity import fit_familiarity
-    from cirrnb.model.trained import TrainedModel
+    from cirrnb.model.out_of_distribution import fit_out_of_distribution
+    from cirrnb.model.trained_model import TrainedModel
 
     many = toy_cohort(tmp_path / "many", {"train": 40}, settings=LARGE).bags()
-    model = TrainedModel((untrained(),), "toy", familiarity=fit_familiarity(many))
+    model = TrainedModel((untrained(),), "toy", out_of_distribution=fit_out_of_distribution(many))
     swapped = Bag({"T1W": bags[0].scans["T1W"]})
     scan = swapped.scans["T1W"]
     np.save(tmp_path / "image.npy", 1 - np.asarray(scan.image))
@@ -141,18 +141,18 @@ def test_a_subset_of_slices_scores_as_if_the_others_had_never_been_acquired(bags
 
 def test_one_sequence_alone_is_explained(bags, model):
     told = cirrnb.explain(model, bags[0].only(["T2W"]), "grad_cam", permutations=4)
-    assert set(told.maps) == set(told.shares.sequences) == {"T2W"}
+    assert set(told.maps) == set(told.shapley.sequences) == {"T2W"}
     assert "T1W missing" in told.notes
 
 
 def test_grad_cam_in_chunks_is_grad_cam_at_once(bags, monkeypatch):
-    from cirrnb.explanation.methods import grad_cam
+    from cirrnb.explanation import activation_methods
 
     for encoders in ("shared", "separate"):
         model = untrained(encoders=encoders)
         at_once = cirrnb.explain(model, bags[0], "grad_cam", permutations=4)
         with monkeypatch.context() as patched:
-            patched.setattr(grad_cam, "AT_ONCE", 3)
+            patched.setattr(activation_methods, "SLICES_PER_PASS", 3)
             in_chunks = cirrnb.explain(model, bags[0], "grad_cam", permutations=4)
         for sequence in at_once.maps:
             same(in_chunks.maps[sequence], at_once.maps[sequence])
@@ -186,7 +186,7 @@ def test_an_explanation_is_kept_and_found_again(bags, model, tmp_path):
     again = cirrnb.explain(model, bags[0], "grad_cam", store=tmp_path, permutations=4, cancel=lambda: asked.append(1))
     np.testing.assert_array_equal(again.maps["T2W"], first.maps["T2W"])
     assert (
-        again.shares.sequences == first.shares.sequences and again.grids == first.grids and again.notes == first.notes
+        again.shapley.sequences == first.shapley.sequences and again.grids == first.grids and again.notes == first.notes
     )
     other = cirrnb.explain(untrained(1), bags[0], "grad_cam", store=tmp_path, permutations=4)
     assert other.score != first.score
@@ -210,10 +210,10 @@ def test_progress_ends_with_the_shares_and_never_goes_back(bags, model):
 
 
 def test_baselines(bags, model):
-    twin = {name: np.zeros(scan.grid.shape) for name, scan in bags[0].scans.items()}
+    counterfactual = {name: np.zeros(scan.grid.shape) for name, scan in bags[0].scans.items()}
     few = {"settings": {"steps": 32}, "permutations": 4}
     air = cirrnb.explain(model, bags[0], baseline="air", **few)
-    same = cirrnb.explain(model, bags[0], baseline="twin", twin=twin, **few)
+    same = cirrnb.explain(model, bags[0], baseline="counterfactual", counterfactual=counterfactual, **few)
     np.testing.assert_allclose(air.maps["T1W"], same.maps["T1W"])
     several = cirrnb.explain(model, bags[0], baseline="training", references=bags[2:5], **few)
     assert several.baseline == "training" and several.baseline_score != air.baseline_score
@@ -227,7 +227,7 @@ def test_what_makes_no_sense_is_refused(bags, model, tmp_path):
         {"target": "mild"},  # an ordered head has no logit of its own for a stage
         {"baseline": "noise"},
         {"baseline": "training"},
-        {"baseline": "twin"},
+        {"baseline": "counterfactual"},
         {"settings": {"step": 3}},
         {"settings": {"steps": 0}},
         {"method": "grad_cam", "settings": {"scale": 9}},
@@ -254,7 +254,7 @@ def test_a_linear_enough_network_takes_deep_lift(bags):
 
 
 def test_folds_are_explained_by_the_mean_of_their_scores(bags):
-    from cirrnb.model.trained import TrainedModel
+    from cirrnb.model.trained_model import TrainedModel
 
     both = TrainedModel((untrained(0), untrained(1)), "both")
     maps = [cirrnb.explain(untrained(k), bags[0], "grad_cam", permutations=4).maps["T1W"] for k in (0, 1)]

@@ -12,8 +12,8 @@ from toy_networks import Attending, Linear, batch_of
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.methods import Request, method_named, methods
 from cirrnb.explanation.score import PatientScore, score_of
-from cirrnb.explanation.shares import shares
-from cirrnb.model.network.heads import CornHead, CrossEntropyHead
+from cirrnb.explanation.shapley import shapley_values
+from cirrnb.model.heads_and_losses import CornHead, CrossEntropyHead
 
 WEIGHTS = torch.tensor([[1.0, -2.0, 0.0], [0.5, 0.0, 3.0]])
 SLICES = torch.arange(24.0).reshape(4, 2, 3) / 10
@@ -62,7 +62,7 @@ def test_attention_over_two_slices():
     found = run("integrated_gradients", score, torch.zeros(1, 2, 1, 1), steps=64)
     # The second slice never leaves the baseline, so all of the difference to 0 is the first one's.
     assert found.maps.flatten().tolist() == pytest.approx([whole, 0.0], abs=1e-3)
-    told = shares(score, nothing=0.0, permutations=8)
+    told = shapley_values(score, nothing=0.0, permutations=8)
     alone = 2 * x
     first, second = (alone + whole) / 2, (0 + whole - alone) / 2
     assert told.sequences == pytest.approx({"T1W": first, "T2W": second}, rel=1e-5)
@@ -74,7 +74,7 @@ def test_attention_over_two_slices():
 
 def test_shares_of_a_linear_network_with_four_slices():
     score = linear()
-    told = shares(score, nothing=0.4, permutations=200)
+    told = shapley_values(score, nothing=0.4, permutations=200)
     values = (2 * SLICES * WEIGHTS).sum(dim=(1, 2)).numpy()
     # The mean of those present: Shapley values by enumeration of all 24 orders.
     from itertools import permutations

@@ -13,11 +13,11 @@ from preparation_phantoms import GRIDS, POINT, prepare_one, write
 from test_geometry import FLIPS, ORDERS, centre_of_mass, frame_of, tilted
 
 from cirrnb.data.errors import InputError
-from cirrnb.explanation.cells import cell_layout, to_pixels
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.explanation.shares import Shares
-from cirrnb.model.network.stager import Stager
+from cirrnb.explanation.receptive_fields import cell_layout, to_pixels
+from cirrnb.explanation.shapley import ShapleyValues
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 from cirrnb.preparation.geometry import labels_like, resample_like, shared_out
 
 
@@ -60,7 +60,8 @@ def explained(prepared, values: np.ndarray) -> Explanation:
     one = {"T1W": np.ones(len(values))}
     return Explanation(
         "own/1", "toy", "occlusion", "Occlusion", True, "severity", 1.0, 0.0, "blurred", {"T1W": values},
-        {"T1W": prepared.grid}, {"T1W": prepared.source_grid}, Shares({"T1W": 1.0}, one, one, one, 0.0), None, True,
+        {"T1W": prepared.grid}, {"T1W": prepared.source_grid}, ShapleyValues({"T1W": 1.0}, one, one, one, 0.0), None,
+        True,
     )  # fmt: skip
 
 

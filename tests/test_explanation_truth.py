@@ -15,7 +15,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.explanation.explain import score_of_patient
 from cirrnb.explanation.faithfulness import agreement, case
-from cirrnb.explanation.truth import (
+from cirrnb.explanation.localisation import (
     SCANNER,
     attributed_to_signs,
     body,
@@ -25,10 +25,10 @@ from cirrnb.explanation.truth import (
     sign_effects,
     signs_by_stage,
 )
-from cirrnb.explanation.twins import SimulatedTruth
+from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 from cirrnb.preparation.geometry import resample_like
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.attribution import stage_signs_figure

@@ -120,7 +120,7 @@ def test_the_map_can_be_tested_and_taken_along(cohort, model, tmp_path, monkeypa
     made = explorer(cohort, model, tmp_path, answer_first=True)
     made.test.click()
     assert made.wait(120)
-    assert "Deletion" in made.worth.value and "Infidelity" in made.worth.value
+    assert "Deletion" in made.faithfulness.value and "Infidelity" in made.faithfulness.value
     files: list = []
     monkeypatch.setattr(made.canvas, "hand_over", lambda name, content: files.append((name, content)))
     made.export.click()

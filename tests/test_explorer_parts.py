@@ -24,7 +24,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Scan
 from cirrnb.explanation.score import Cancelled
 from cirrnb.model.prediction import Prediction
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 from cirrnb.view import sentences
 from cirrnb.viewer.background import Worker, in_plain_words
 from cirrnb.viewer.panes import overlay_values, panes
@@ -264,11 +264,13 @@ def test_of_a_patient_unlike_the_training_ones_nothing_is_promised_and_notes_are
     model, bag = load_model("shipped"), SimpleNamespace(stage=None)
     chances = {"mild": 0.7, "moderate": 0.2, "severe": 0.1}
     notes = ("T1W missing", "T2W looks unlike the training scans: another organ?")
-    said = Prediction("a/1", chances, "mild", ("mild",), {}, {"T2W": 1.0}, notes, "m", True, familiar=False)
+    said = Prediction("a/1", chances, "mild", ("mild",), {}, {"T2W": 1.0}, notes, "m", True, in_distribution=False)
     assert "this one is not like them" in sentences.answer_html(said, bag, model, simulated=False)
-    assert "not like them" not in sentences.answer_html(replace(said, familiar=True), bag, model, simulated=False)
+    assert "not like them" not in sentences.answer_html(
+        replace(said, in_distribution=True), bag, model, simulated=False
+    )
     shares = SimpleNamespace(sequences={"T2W": 1.0}, nothing=0.0)
-    told = SimpleNamespace(shares=shares, target="severity", score=1.0, label="A map", method="attention")
+    told = SimpleNamespace(shapley=shares, target="severity", score=1.0, label="A map", method="attention")
     told.relative_delta, told.notes = None, (*notes, "the map is coarse", "is it?")
     alone = sentences.reasons_html(told)
     assert "Note: T1W missing." in alone and "another organ?<" in alone

@@ -1,4 +1,4 @@
-"""Measures of explanations: right answers on networks that can be worked out, and fair opponents."""
+"""Measures of explanations: right answers on networks that can be worked out, and fair control maps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from toy_patients import LARGE, toy_cohort
 import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.explanation.baselines import blurred
-from cirrnb.explanation.faithfulness import after_randomisation, faithfulness, maximum_sensitivity
-from cirrnb.explanation.opponents import opponent, smoothness
-from cirrnb.explanation.randomisation import PARTS, randomised
-from cirrnb.explanation.removal import Curve, Patches, deletion, insertion, slice_removal
+from cirrnb.explanation.control_maps import control_map, smoothness
+from cirrnb.explanation.faithfulness import PARTS, after_randomisation, faithfulness, maximum_sensitivity, randomised
+from cirrnb.explanation.localisation import auroc, magnitude
+from cirrnb.explanation.perturbation_curves import Curve, Patches, deletion, insertion, slice_deletion
 from cirrnb.explanation.score import PatientScore
-from cirrnb.explanation.truth import auroc, magnitude
-from cirrnb.model.trained import TrainedModel
+from cirrnb.model.trained_model import TrainedModel
 
 WEIGHTS = torch.tensor([[4.0, 3.0], [2.0, 1.0]])
 
@@ -85,28 +84,28 @@ def test_patches_without_body_stay_and_a_constant_map_has_no_order():
 
 def test_slices_dropped_by_hand():
     score = PatientScore([Linear(torch.ones(1, 1))], batch_of(torch.tensor([[[3.0]], [[2.0]], [[1.0]]]), [0, 0, 1]))
-    curve = slice_removal(score, np.array([3.0, 2.0, 1.0]), nothing=0.0, steps=3)
+    curve = slice_deletion(score, np.array([3.0, 2.0, 1.0]), nothing=0.0, steps=3)
     # Severity is twice the mean of what is left: 2, then 1.5, then 1, then nothing.
     assert curve.scores.tolist() == pytest.approx([4, 3, 2, 0])
 
 
 @pytest.mark.parametrize("width", [1.0, 3.0, 8.0])
-def test_random_opponents_are_as_smooth_as_the_map(width):
+def test_random_control_maps_are_as_smooth_as_the_map(width):
     from scipy.ndimage import gaussian_filter
 
     noise = np.random.default_rng(0).normal(size=(6, 96, 96)).astype(np.float32)
     values = gaussian_filter(noise, (0, width, width))
     assert smoothness(values) == pytest.approx(width, rel=0.2)
     flesh = np.ones(values.shape, bool)
-    made = opponent("random", values, values, flesh, 2.0, seed=1)
+    made = control_map("random", values, values, flesh, 2.0, seed=1)
     assert smoothness(made) == pytest.approx(width, rel=0.25)
     assert abs(np.corrcoef(made.ravel(), values.ravel())[0, 1]) < 0.3
 
 
-def test_a_shifted_opponent_is_the_same_map_somewhere_else():
+def test_a_shifted_control_map_is_the_same_map_somewhere_else():
     values = np.zeros((2, 60, 60), np.float32)
     values[:, 30, 30] = 1
-    moved = opponent("shifted", values, values, np.ones(values.shape, bool), 2.0, seed=3)
+    moved = control_map("shifted", values, values, np.ones(values.shape, bool), 2.0, seed=3)
     row, column = np.argwhere(moved[0])[0]
     assert np.hypot(row - 30, column - 30) * 2 == pytest.approx(40, abs=3)
 
@@ -114,7 +113,7 @@ def test_a_shifted_opponent_is_the_same_map_somewhere_else():
 def test_edges_lie_where_brightness_changes():
     image = np.zeros((1, 40, 40), np.float32)
     image[:, 20:] = 1
-    edges = opponent("edges", image, image, np.ones(image.shape, bool), 2.0, seed=0)
+    edges = control_map("edges", image, image, np.ones(image.shape, bool), 2.0, seed=0)
     assert set(np.argmax(edges[0], axis=0)) <= {19, 20}
 
 
@@ -144,7 +143,7 @@ def test_randomisation_goes_from_the_head_down_and_leaves_the_model_alone():
     assert all(torch.equal(values, same[name]) for name, values in before.items())
 
 
-def test_a_faithful_map_beats_its_opponents(bag):
+def test_a_faithful_map_beats_its_control_maps(bag):
     """The score of this network is how much of one slice's detail there is in a band of rows, and nothing else."""
     image = np.asarray(bag.scans["T1W"].image[:1], dtype=np.float32)
     detail = torch.from_numpy(image - blurred(image, 8.0))[0]

@@ -8,8 +8,8 @@ import pytest
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.model.certainty.calibration import Calibration
-from cirrnb.model.folds import calibrated_mean, mean_of, out_of_fold
+from cirrnb.model.calibration import Calibration
+from cirrnb.model.cross_validation import calibrated_mean, mean_of, out_of_fold
 
 FIRST = pd.DataFrame(
     [

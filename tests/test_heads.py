@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from cirrnb.model.network.heads import HEADS, CornHead, CrossEntropyHead, CumulativeHead, StageHead, stage_loss
+from cirrnb.model.heads_and_losses import HEADS, CornHead, CrossEntropyHead, CumulativeHead, StageHead, stage_loss
 
 BUILT_IN = ("cumulative", "corn", "cross_entropy")
 

@@ -17,12 +17,12 @@ from cirrnb.course.progress import Progress
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import MAX_BYTES, parse_json, read_json
 from cirrnb.explorer import preferences
-from cirrnb.measure.biomarkers.organs import _labels
-from cirrnb.model.certainty.calibration import read_calibration
-from cirrnb.model.certainty.familiarity import read_familiarity
+from cirrnb.measure.organs import _labels
+from cirrnb.model.calibration import read_calibration
 from cirrnb.model.checkpoint import load_stager
-from cirrnb.model.trained import load_model
-from cirrnb.model.unfinished import UnfinishedRun
+from cirrnb.model.out_of_distribution import read_out_of_distribution
+from cirrnb.model.trained_model import load_model
+from cirrnb.model.training_state import TrainingState
 from cirrnb.run.demo import Record
 from cirrnb.run.parameters import read_cells
 
@@ -70,7 +70,7 @@ def _folds(folder: Path, content: str | bytes) -> Any:
 
 
 def _unfinished(folder: Path, content: str | bytes) -> Any:
-    run = UnfinishedRun(folder / "run", {"seed": 1})
+    run = TrainingState(folder / "run", {"seed": 1})
     write(run.folder / "identity.json", content)
     return run.begin(resume=True)
 
@@ -79,7 +79,9 @@ REFUSING: dict[str, Callable[[Path, str | bytes], Any]] = {
     "config.json": _stager,
     "folds.json": _folds,
     "calibration.json": lambda folder, content: read_calibration(write(folder / "calibration.json", content).parent),
-    "familiarity.json": lambda folder, content: read_familiarity(write(folder / "familiarity.json", content).parent),
+    "out_of_distribution.json": lambda folder, content: read_out_of_distribution(
+        write(folder / "out_of_distribution.json", content).parent
+    ),
     "identity.json": _unfinished,
     "organs.json": lambda folder, content: _labels(write(folder / "organs.json", content).with_suffix(".nii.gz")),
 }
@@ -182,12 +184,12 @@ def test_a_config_of_wrong_types_is_refused(tmp_path: Path, path: tuple[str, ...
         *[("calibration.json", "n", value) for value in (True, -1, 1.5)],
         *[
             (name, "format", value)
-            for name in ("calibration.json", "familiarity.json")
+            for name in ("calibration.json", "out_of_distribution.json")
             for value in (True, 1.0, "1", 2)
         ],
         *[("calibration.json", "how", value) for value in (5, None, "x" * 5000)],
         *[
-            ("familiarity.json", "usual", value)
+            ("out_of_distribution.json", "usual", value)
             for value in (None, 5, [], {"CT": {}}, {"T1W": None}, {"T1W": {"mean": 1}})
         ],
         *[("folds.json", "folds", value) for value in (None, 7, [], "abc", [".."], [""], ["."], ["a/b"], ["a"] * 3)],

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 import cirrnb
 from cirrnb.data.errors import InputError
+from cirrnb.model import stager as network
 from cirrnb.model.checkpoint import load_stager
-from cirrnb.model.network import stager as network
 
 SHIPPED = Path(cirrnb.__file__).parent / "model" / "shipped" / "fold-1"
 Weights = dict[str, np.ndarray]

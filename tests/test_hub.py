@@ -14,8 +14,7 @@ import pytest
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.workers import python_command
-from cirrnb.model.hub import fetch_model
-from cirrnb.model.trained import model_folder
+from cirrnb.model.trained_model import fetch_model, model_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -81,7 +80,7 @@ LOAD = """
 import sys
 from cirrnb.data.errors import InputError
 from cirrnb.data.workers import python_command
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 try:
     for name in sys.argv[1:]:
         found = load_model(name)

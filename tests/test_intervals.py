@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirrnb.evaluation.intervals import bootstrap, wilson
+from cirrnb.evaluation.bootstrap import bootstrap, wilson
 
 
 def test_wilson_by_hand():

@@ -16,7 +16,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.mask_checks import doubts
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.measure.biomarkers.scan import biomarkers
+from cirrnb.measure.biomarkers import biomarkers
 from cirrnb.segmentation.cohort import add_masks
 from cirrnb.segmentation.segmenter import Segmenter
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 import cirrnb
 from cirrnb.data.errors import InputError
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 
 SHIPPED = Path(cirrnb.__file__).parent / "model" / "shipped" / "fold-1"
 COUNT, SEED = 60, 20
@@ -206,10 +206,10 @@ def folds(random: Random, folder: Path) -> str:
 
 
 def side_file(random: Random, folder: Path) -> str:
-    """Calibration and familiarity of wrong types."""
-    name = ("calibration.json", "familiarity.json")[random.integers(2)]
+    """Calibration and out_of_distribution of wrong types."""
+    name = ("calibration.json", "out_of_distribution.json")[random.integers(2)]
     told = json.loads((SHIPPED.parent / name).read_text())
-    field = {"calibration.json": ("temperature", "n", "how"), "familiarity.json": ("usual", "format")}[name]
+    field = {"calibration.json": ("temperature", "n", "how"), "out_of_distribution.json": ("usual", "format")}[name]
     key = field[random.integers(len(field))]
     wrong = [None, [], {"CT": 1}, True, -1, 1e300, [[1]]]
     (folder / name).write_text(json.dumps({**told, key: wrong[random.integers(len(wrong))]}))

@@ -18,7 +18,7 @@ from prediction_tables import drawn
 from prediction_tables import table as prediction_table
 from test_run_page import OUTSIDE
 
-from cirrnb.model.certainty.calibration import fit_predictions
+from cirrnb.model.calibration import fit_predictions
 from cirrnb.run.execution import packaged_notebooks, run_notebook
 from cirrnb.run.parameters import read_cells, read_schema
 from cirrnb.run.publishing import run_and_publish

@@ -32,18 +32,18 @@ from cirrnb.data.stage_scale import CIRRHOSIS, StageScale, stage_scale
 from cirrnb.evaluation.comparison import compare
 from cirrnb.explanation.methods import METHODS, methods
 from cirrnb.explanation.score import targets
-from cirrnb.model.certainty.calibration import fit_predictions
-from cirrnb.model.folds import mean_of
-from cirrnb.model.network.backbone import BACKBONES
-from cirrnb.model.network.heads import HEADS, LOSSES
-from cirrnb.model.network.stager import Stager
+from cirrnb.model.backbones import BACKBONES
+from cirrnb.model.calibration import fit_predictions
+from cirrnb.model.cross_validation import mean_of
+from cirrnb.model.heads_and_losses import HEADS, LOSSES
 from cirrnb.model.prediction import predict_patient
-from cirrnb.model.results import read_predictions
+from cirrnb.model.run_folder import read_predictions
 from cirrnb.model.settings import StagerSettings, TrainingSettings
-from cirrnb.model.trained import load_model, stages_of_run
+from cirrnb.model.stager import Stager
+from cirrnb.model.trained_model import load_model, stages_of_run
 from cirrnb.reports.compute import ReportModel, patient_report
 from cirrnb.reports.formats import section
-from cirrnb.view import calibration as certainty
+from cirrnb.view import calibration as uncertainty
 from cirrnb.view import cohort as cohort_figures
 from cirrnb.view import evaluation as figures
 from cirrnb.view.attribution import share_profile
@@ -136,8 +136,8 @@ def test_figures_and_words_follow_the_scale(staged: Trained) -> None:
     result = cirrnb.evaluate(asked, split=None, resamples=50, stages=stages)
     heat = figures.confusion_matrix(result.confusion, simulated=True, stages=stages).data[0]
     assert list(heat.x) == list(stages)
-    assert len(certainty.set_coverage(result.coverage, simulated=True).data) == len(stages) + 1
-    assert f"all {('two', 'five')[len(stages) == 5]}" in certainty.set_table(result.coverage)
+    assert len(uncertainty.set_coverage(result.coverage, simulated=True).data) == len(stages) + 1
+    assert f"all {('two', 'five')[len(stages) == 5]}" in uncertainty.set_table(result.coverage)
     boxes = cohort_figures.age_by_stage(staged.cohort.patients, simulated=True, scale=stages).data
     assert [box.line.color for box in boxes] == list(stages.colours)
     bag = staged.ready.bags()[0]
@@ -158,8 +158,8 @@ def test_explanation_and_explorer_follow_the_scale(staged: Trained, tmp_path: Pa
     told = cirrnb.explain(model, bag, "grad_cam", stages.thresholds[-1], permutations=4)
     rest = ", ".join(stages.names[:-2]) + " or " * (len(stages) > 2) + stages[-2]
     assert target_words(told.target, stages) == f"{stages[-1]} rather than {rest}"
-    worth = cirrnb.faithfulness(model, bag, told, steps=2, samples=0)
-    assert worth.set_index("measure").loc["deletion", "value"] is not None
+    tested = cirrnb.faithfulness(model, bag, told, steps=2, samples=0)
+    assert tested.set_index("measure").loc["deletion", "value"] is not None
     explorer = cirrnb.SliceExplorer(staged.ready, model, store=tmp_path, method="grad_cam", answer_first=True)
     assert explorer.wait(120)
     assert [value for _, value in explorer.target.options] == ["severity", *stages.thresholds]
@@ -173,7 +173,7 @@ def test_every_head_gives_a_probability_to_each_stage(head: str, count: int) -> 
     torch.manual_seed(0)
     stages = StageScale(tuple("ABCDE"[:count]))
     stager = Stager(StagerSettings(pretrained=False, width=8, head=head), stages=stages)
-    batch = cirrnb.model.network.batch.collate(
+    batch = cirrnb.model.batch.collate(
         [
             cirrnb.data.dataset.DrawnBag(
                 torch.rand(2, 1, 32, 32), torch.tensor([0, 1]), torch.zeros(2), torch.zeros(4), 0
@@ -222,8 +222,8 @@ def test_a_third_sequence_goes_through_the_network(three: Trained) -> None:
     assert said.probabilities != without.probabilities and f"{ARTERIAL} missing" in without.notes
     assert set(whole.shifts) == set(model.sequences) and whole.shifts["T1W"] == 0
     told = cirrnb.explain(model, whole, "grad_cam", permutations=4)
-    assert set(told.maps) == set(told.shares.sequences) == set(model.sequences)
-    assert sum(told.shares.sequences.values()) == pytest.approx(told.score - told.shares.nothing, abs=1e-4)
+    assert set(told.maps) == set(told.shapley.sequences) == set(model.sequences)
+    assert sum(told.shapley.sequences.values()) == pytest.approx(told.score - told.shapley.nothing, abs=1e-4)
     assert {
         trace.name.partition(":")[0] for trace in share_profile(whole, told).data if trace.showlegend is not False
     } == {*model.sequences}
@@ -283,7 +283,7 @@ def test_a_report_of_three_sequences_and_five_stages_by_a_plugin(three: Trained,
 
 
 def test_a_model_of_a_plugin_says_what_it_lacks(three: Trained, plugin: Path, tmp_path: Path) -> None:
-    script = f"from cirrnb.model.trained import load_model; load_model({str(three.run)!r})"
+    script = f"from cirrnb.model.trained_model import load_model; load_model({str(three.run)!r})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode and "adjacent" in done.stderr and "plug-in" in done.stderr
     copied = tmp_path / "run"
@@ -300,8 +300,8 @@ def test_a_model_of_a_plugin_says_what_it_lacks(three: Trained, plugin: Path, tm
         (None, "no Python file"),
         ("import nothing_of_this_name", "nothing_of_this_name"),
         ("def", "SyntaxError"),
-        ("from cirrnb.model.network.heads import HEADS\nHEADS.register('corn')(dict)", "already"),
-        ("from cirrnb.model.network.heads import HEADS\nHEADS.register('No name')(dict)", "No name"),
+        ("from cirrnb.model.heads_and_losses import HEADS\nHEADS.register('corn')(dict)", "already"),
+        ("from cirrnb.model.heads_and_losses import HEADS\nHEADS.register('No name')(dict)", "No name"),
     ],
 )
 def test_a_plugin_that_cannot_be_loaded_is_told(tmp_path: Path, content: str | None, words: str) -> None:

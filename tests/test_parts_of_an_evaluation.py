@@ -8,12 +8,11 @@ import pytest
 from prediction_tables import drawn, table
 
 from cirrnb.data.errors import InputError
-from cirrnb.evaluation.evaluation import evaluate
-from cirrnb.evaluation.intervals import bootstrap, wilson
-from cirrnb.evaluation.seeds import spread
-from cirrnb.evaluation.slices import SLICE_ACCURACY, slice_accuracy
-from cirrnb.evaluation.subgroups import by_group
-from cirrnb.model.results import SLICES, read_slice_predictions
+from cirrnb.evaluation.bootstrap import bootstrap, wilson
+from cirrnb.evaluation.comparison import spread
+from cirrnb.evaluation.evaluation import by_group, evaluate
+from cirrnb.evaluation.reference_paper import SLICE_ACCURACY, slice_accuracy
+from cirrnb.model.run_folder import SLICES, read_slice_predictions
 
 
 def slices() -> pd.DataFrame:

@@ -20,9 +20,9 @@ from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model import prediction as module
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.network.stager import Stager
 from cirrnb.model.prediction import columns, predict, predict_patient
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_what_preparation_noted_and_a_doubtful_mask_are_told_once(trained, tmp_p
     doubted = replace(bag.scans["T2W"], scan=replace(bag.scans["T2W"].scan, extra={"mask_doubts": "3 parts"}))
     said = predict_patient(trained, Bag({"T1W": noted, "T2W": doubted}))
     wanted = ("T1W: no liver mask; the view is centred on the body", "T2W: doubtful liver mask (3 parts)")
-    assert said.notes == wanted and said.familiar
+    assert said.notes == wanted and said.in_distribution
 
 
 def test_400_slices_go_through_in_chunks(trained, tmp_path, monkeypatch):

@@ -15,10 +15,10 @@ from sklearn import metrics as reference
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.evaluation.bootstrap import bootstrap, wilson
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.evaluation import evaluate
-from cirrnb.evaluation.intervals import bootstrap, wilson
-from cirrnb.evaluation.probabilities import area_under_curve, probability_metrics_of
+from cirrnb.evaluation.metrics import area_under_curve, probability_metrics_of
 from cirrnb.evaluation.reliability import bin_of, error_by_chance_alone, reliability_table
 
 BY_NAME = {metric.name: metric for metric in probability_metrics_of()}

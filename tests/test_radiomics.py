@@ -14,9 +14,7 @@ from toy_patients import toy_cohort
 
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.measure.radiomics import features
-from cirrnb.measure.radiomics.cohort import CHANGES, cohort_radiomics
-from cirrnb.measure.radiomics.features import FAMILIES, RadiomicsSettings, radiomics
+from cirrnb.measure.radiomics import CHANGES, FAMILIES, RadiomicsSettings, available, cohort_radiomics, radiomics
 
 REFERENCE_SUFFIX = {"cm": "_2D_comb", "rlm": "_2D_comb", "szm": "_2D", "ngt": "_2D", "ngl": "_2D"}
 
@@ -112,7 +110,7 @@ def test_settings_that_make_no_sense_are_refused():
 
 def test_without_mirp_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "mirp", None)
-    assert not features.available()
+    assert not available()
     with pytest.raises(InputError, match=r"pip install \"cirrnb\[radiomics\]\""):
         radiomics(np.ones((3, 4, 5)), np.ones((3, 4, 5), bool), (1, 1, 1))
 

@@ -24,7 +24,7 @@ import psutil
 import pytest
 from report_runs import STAND_IN, contents, finish, kill, stand_in, start, tiny_cohort
 
-from cirrnb.model.trained import SHIPPED, model_folder
+from cirrnb.model.trained_model import SHIPPED, model_folder
 from cirrnb.reports.report import NONE_MADE, SOME_FAILED
 from cirrnb.reports.tables import read_failures, read_summary
 

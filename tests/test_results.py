@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cirrnb.data.errors import InputError
-from cirrnb.model.results import read_history, read_predictions, write_answers
+from cirrnb.model.run_folder import read_history, read_predictions, write_answers
 
 
 def test_ids_stay_text(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model import shipping
-from cirrnb.model.crossvalidation import cross_validate
+from cirrnb.model.cross_validation import cross_validate
 from cirrnb.model.settings import TrainingSettings
-from cirrnb.model.trained import SHIPPED, load_model
+from cirrnb.model.trained_model import SHIPPED, load_model
 
 FOLDER = Path(shipping.__file__).parent / SHIPPED
 
@@ -41,7 +41,7 @@ def test_it_is_small_and_says_what_it_is():
 def test_it_answers_within_ten_seconds_of_a_fresh_start(tmp_path):
     script = (
         "import sys, time; began = time.monotonic()\n"
-        "import cirrnb; from cirrnb.model.trained import load_model\n"
+        "import cirrnb; from cirrnb.model.trained_model import load_model\n"
         "cohort = cirrnb.read_cohort(sys.argv[1])\n"
         "prepared = cirrnb.prepare(cohort, sys.argv[2], load_model('shipped').preparation, progress=False, workers=1)\n"
         "table = cirrnb.predict('shipped', prepared)\n"

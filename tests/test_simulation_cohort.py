@@ -16,7 +16,7 @@ from PIL import Image
 
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
-from cirrnb.explanation.twins import SimulatedTruth
+from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.simulation.cohort import SIMULATOR_VERSION, simulate_cohort
 from cirrnb.simulation.gallery import real_panels, simulated_panels
 from cirrnb.simulation.patients import draw_patient, plan

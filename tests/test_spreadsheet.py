@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirrnb.data.csv_file import guarded, guarded_table, read_csv, read_rows, unguarded, unguarded_table, write_csv
-from cirrnb.model.results import read_predictions, write_answers
+from cirrnb.model.run_folder import read_predictions, write_answers
 from cirrnb.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
 
 WILD = st.text(st.sampled_from("=+-@＝−\t\r\n; '\"|,x7\u200b\ufeff\x1c\x85"), max_size=8)

@@ -13,13 +13,11 @@ from torch import nn
 
 from cirrnb.data.dataset import DrawnBag
 from cirrnb.data.errors import InputError
-from cirrnb.model.network.attention import SliceAttention
-from cirrnb.model.network.batch import Batch, collate
-from cirrnb.model.network.encoder import folded
-from cirrnb.model.network.fusion import CrossSequenceAttention, SequenceFusion
-from cirrnb.model.network.pooling import GatedAttentionPooling
-from cirrnb.model.network.stager import Stager
+from cirrnb.model.batch import Batch, collate
+from cirrnb.model.encoder import SliceAttention, folded
+from cirrnb.model.fusion import CrossSequenceAttention, GatedAttentionPooling, SequenceFusion
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh, nn.Sigmoid, nn.LeakyReLU)
 

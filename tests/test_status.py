@@ -13,7 +13,7 @@ from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.scan import Scan
 from cirrnb.data.status import Reason, Refused, forced, reasons_of, reasons_text, status_of_scans
 from cirrnb.model.prediction import predict_patient
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 
 REASON = Reason("sequence", "declared as T1W; the signals are those of T2W", "Check which sequence this file is.")
 

@@ -17,7 +17,7 @@ from cirrnb.data.dicom.importing import look_through
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.nifti.reading import is_hounsfield, read_volume, refuse_ct
 from cirrnb.model.prediction import predict_patient
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,9 @@ def test_a_head_is_staged_but_told_to_be_unusual(weighting: str, tmp_path: Path)
     people = cirrnb.read_cohort(tmp_path)
     ready = cirrnb.prepare(people, tmp_path / "prepared", model.preparation, workers=1, progress=False)
     said = predict_patient(model, ready.bags()[0])
-    assert not said.familiar and any(f"{weighting} looks unlike the training scans" in note for note in said.notes)
+    assert not said.in_distribution and any(
+        f"{weighting} looks unlike the training scans" in note for note in said.notes
+    )
 
 
 def test_a_scan_far_from_both_sequences_is_not_called_exchanged(tmp_path: Path) -> None:
@@ -85,11 +87,11 @@ def test_a_scan_far_from_both_sequences_is_not_called_exchanged(tmp_path: Path) 
         cirrnb.read_cohort(tmp_path), tmp_path / "prepared", model.preparation, workers=1, progress=False
     )
     [scan] = ready.scans
-    assert model.familiarity is not None
-    [told] = model.familiarity.remarks({"T2W": scan})
+    assert model.out_of_distribution is not None
+    [told] = model.out_of_distribution.remarks({"T2W": scan})
     assert "looks unlike" in told
     as_t1w = replace(scan, scan=replace(scan.scan, sequence="T1W"))
-    assert "looks unlike" in model.familiarity.remarks({"T1W": as_t1w})[0]
+    assert "looks unlike" in model.out_of_distribution.remarks({"T1W": as_t1w})[0]
 
 
 def test_a_dicom_folder_given_as_a_cohort_is_told_the_way(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.model import provenance, training
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.training import train
-from cirrnb.model.unfinished import UnfinishedRun
+from cirrnb.model.training_state import TrainingState
 
 QUICK = TrainingSettings.preset("demo", epochs=3, slices=2, patients_per_step=4)
 SPLITS = {"train": 9, "valid": 3, "test": 3}
@@ -80,13 +80,13 @@ def test_training_stops_early_and_keeps_the_best(prepared, tmp_path, monkeypatch
     validate = training._validate
     monkeypatch.setattr(training, "_validate", lambda *args: validate(*args) | {"valid_accuracy": next(accuracies)})
     kept: list[dict[str, torch.Tensor]] = []
-    save = UnfinishedRun.save
+    save = TrainingState.save
 
     def keep(self, epoch, stager, *rest, **more):
         kept.append({name: value.clone() for name, value in stager.state_dict().items()})
         save(self, epoch, stager, *rest, **more)
 
-    monkeypatch.setattr(UnfinishedRun, "save", keep)
+    monkeypatch.setattr(TrainingState, "save", keep)
     settings = replace(QUICK, epochs=9, patience=3, watch="accuracy", keep="best")
     run = train(prepared, tmp_path / "run", settings, progress=False)
     assert len(pd.read_csv(run / "history.csv")) == 5, "three epochs after the second brought nothing better"
@@ -121,7 +121,7 @@ def test_the_run_folder_tells_what_it_is_and_nothing_about_the_machine(prepared,
         "config.json",
         "model.safetensors",
         "calibration.json",
-        "familiarity.json",
+        "out_of_distribution.json",
         "history.csv",
         "predictions.csv",
         "provenance.json",

@@ -20,10 +20,10 @@ from toy_patients import toy_cohort
 
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.model import runfolder, training
+from cirrnb.model import run_folder, training
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.training import train
-from cirrnb.model.unfinished import UnfinishedRun
+from cirrnb.model.training_state import TrainingState
 
 QUICK = TrainingSettings.preset("demo", epochs=3, slices=2, patients_per_step=4)
 SPLITS = {"train": 9, "valid": 3, "test": 3}
@@ -68,14 +68,14 @@ def test_the_same_call_gives_the_same_run_and_another_seed_another(prepared, tmp
 
 
 def stop_after_saving(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
-    save = UnfinishedRun.save
+    save = TrainingState.save
 
     def save_and_stop(self, epoch, *rest, **more):
         save(self, epoch, *rest, **more)
         if epoch == epochs:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(UnfinishedRun, "save", save_and_stop)
+    monkeypatch.setattr(TrainingState, "save", save_and_stop)
 
 
 def stop_within_epoch(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
@@ -94,7 +94,7 @@ def stop_before_renaming(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runfolder, "predict", stop)
+    monkeypatch.setattr(run_folder, "predict", stop)
 
 
 @pytest.mark.parametrize(

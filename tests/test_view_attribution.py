@@ -61,15 +61,15 @@ def test_slices_stand_as_they_are_and_with_the_map(told):
 def test_the_profile_names_each_sequences_part(told):
     bag, (cam, _) = told
     figure = figures.share_profile(bag, cam)
-    for name, share in cam.shares.sequences.items():
+    for name, share in cam.shapley.sequences.items():
         assert any(f"{name}: {share:+.2f}" in (trace.name or "") for trace in figure.data)
     assert "log-odds" in figure.layout.xaxis.title.text and "mm" in figure.layout.yaxis.title.text
 
 
-def test_an_asterisk_is_for_what_beats_every_opponent():
+def test_an_asterisk_is_for_what_beats_every_control_map():
     table = pd.DataFrame(
         {
-            "measure": ["deletion", "insertion", "slice removal"],
+            "measure": ["deletion", "insertion", "slice deletion"],
             "better": ["lower", "higher", "lower"],
             "value": [0.1, 0.5, np.nan],
             "random": [0.5, 0.4, 0.5],
@@ -78,10 +78,10 @@ def test_an_asterisk_is_for_what_beats_every_opponent():
             "attention": [np.nan, np.nan, 0.2],
         }
     )
-    told = figures.worth_table({"one": table})
+    told = figures.faithfulness_table({"one": table})
     assert list(told["one"]) == ["0.10*", "0.50", "undefined"]
     read = figures.plain_table(told)
-    assert list(read.index) == ["deletion", "insertion", "slice removal"] and "measure" not in read
+    assert list(read.index) == ["deletion", "insertion", "slice deletion"] and "measure" not in read
 
 
 def test_signs_that_are_used_are_marked():

@@ -7,10 +7,10 @@ from torch import nn
 
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.model.network.batch import Batch
-from cirrnb.model.network.heads import CumulativeHead
-from cirrnb.model.network.stager import Staging
+from cirrnb.model.batch import Batch
+from cirrnb.model.heads_and_losses import CumulativeHead
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Staging
 
 
 class ToyStager(nn.Module):

@@ -15,7 +15,7 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Scan
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.explanation.shares import Shares
+from cirrnb.explanation.shapley import ShapleyValues
 
 SETTINGS = PreparationSettings(spacing=2.0, field_of_view=(144.0, 192.0))  # 72 x 96 pixels
 
@@ -47,7 +47,7 @@ def explained(bag: Bag) -> Explanation:
         values[:, 20:30, 10:30], values[:, 40:50, 60:80] = 1, -1
         maps[name] = values
     zeros = {name: np.zeros(len(one)) for name, one in maps.items()}
-    shares = Shares(dict.fromkeys(maps, 0.0), zeros, zeros, zeros, 0.0)
+    shares = ShapleyValues(dict.fromkeys(maps, 0.0), zeros, zeros, zeros, 0.0)
     grids = {name: scan.grid for name, scan in bag.scans.items()}
     told = ("7", "toy", "toy", "A map", True, "severity", 1.0, 0.0, "blurred")
     return Explanation(*told, maps, grids, grids, shares, None, True)

@@ -13,12 +13,11 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.evaluation.comparison import compare_all
+from cirrnb.evaluation.comparison import compare_all, spread
 from cirrnb.evaluation.evaluation import evaluate
-from cirrnb.evaluation.seeds import spread
 from cirrnb.model.checkpoint import load_stager
-from cirrnb.model.folds import mean_of
-from cirrnb.model.results import read_history, read_predictions
+from cirrnb.model.cross_validation import mean_of
+from cirrnb.model.run_folder import read_history, read_predictions
 from cirrnb.view.forest import words
 
 Answers = dict[str, list[pd.DataFrame]]
@@ -170,7 +169,7 @@ def _differences(name: str, comparisons: pd.DataFrame) -> dict[str, str]:
     said = {f"{BASELINE} less it, kappa": "", "p (Holm)": ""}
     if comparisons.empty:
         return said
-    found = comparisons[(comparisons["opponent"] == name) & (comparisons["metric"] == _KAPPA)]
+    found = comparisons[(comparisons["baseline"] == name) & (comparisons["metric"] == _KAPPA)]
     for row in found.to_dict(orient="records"):
         told = words(row["difference"], row["low"], row["high"], signed=True)
         said = {f"{BASELINE} less it, kappa": told, "p (Holm)": f"{row['p_holm']:.3f}"}

@@ -10,7 +10,7 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
-from cirrnb.model.trained import TrainedModel
+from cirrnb.model.trained_model import TrainedModel
 
 
 class ModelAnswers:

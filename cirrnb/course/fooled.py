@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.explanation.twins import SimulatedTruth
+from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.simulation.scans import SCANNERS
 from cirrnb.view.slices import Slice, montage
 from cirrnb.view.theme import INK, finish

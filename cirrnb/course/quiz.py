@@ -20,9 +20,9 @@ from cirrnb.course.words import feedback_html
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.explanation.twins import SimulatedTruth
+from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.trained import TrainedModel
+from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.theme import LABELS
 from cirrnb.viewer.background import Reported
 from cirrnb.viewer.panes import panes

@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 from scipy.ndimage import binary_closing
 
-from cirrnb.explanation.one_sign import Anatomy, OneSign
+from cirrnb.explanation.sign_pair import Anatomy, SignPair
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.images import grey_picture, outline_picture
 from cirrnb.view.theme import FONT, LABELS, SIGN_COLOURS
@@ -55,7 +55,7 @@ class Switched:
         return self.html
 
 
-def switched_sign(pairs: Sequence[OneSign]) -> Switched:
+def switched_sign(pairs: Sequence[SignPair]) -> Switched:
     """One sign in each sequence that is handed in, shown at first, to be taken away and outlined."""
     sign = pairs[0].sign
     name = LABELS[sign]
@@ -78,14 +78,14 @@ def named_organs(slices: Sequence[Anatomy]) -> Switched:
     return _figure("organs of the upper abdomen, named", controls, panels, SIMULATED)
 
 
-def riddle(pair: OneSign, *, named: bool = True) -> Switched:
+def riddle(pair: SignPair, *, named: bool = True) -> Switched:
     """A slice with a sign that is not told, for an exercise; without `named` its sequence is not told either."""
     told = f"{pair.sequence} slice" if named else "a slice"
     panel = _panel(pair.sequence if named else "", f'<img alt="{told} to be judged" src="{grey_picture(pair.shown)}">')
     return _figure("a slice to be judged", "", panel, SIMULATED, "cn-riddle")
 
 
-def _pair(pair: OneSign, name: str) -> str:
+def _pair(pair: SignPair, name: str) -> str:
     colour = SIGN_COLOURS[SIGNS.index(pair.sign)]
     reach = np.ones([2 * round(CLOSED / 2 / step) + 1 for step in pair.spacing], bool)
     region = binary_closing(np.pad(pair.changed, 8), reach)[8:-8, 8:-8]

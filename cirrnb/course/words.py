@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.explanation.ideal_reader import stages_told_by_signs, strengths
+from cirrnb.explanation.simulated_truth import stages_told_by_signs, strengths
 from cirrnb.model.prediction import Prediction
 from cirrnb.simulation.signs import Latent
 from cirrnb.view.theme import LABELS, SIGN_COLOURS

@@ -6,7 +6,7 @@ difference leaves those out: a resample draws patients, and takes what both stag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.evaluation.intervals import Weighted, resample, weighted_bootstrap
+from cirrnb.evaluation.bootstrap import Weighted, resample, weighted_bootstrap
 from cirrnb.evaluation.metrics import Metric, confusion_matrix, confusions, metrics_of
 from cirrnb.evaluation.tables import counted, require_table, stage_indices
 
@@ -96,7 +96,7 @@ def compare_all(
 
     Returns
     -------
-    The rows of `compare` for every opponent, with opponent in front and p_holm, p corrected for the number of opponents
+    The rows of `compare` for every baseline, with baseline in front and p_holm, p corrected for the number of baselines
     within each metric. Differences above zero speak for the reference. The intervals are not corrected.
 
     Raises
@@ -109,7 +109,7 @@ def compare_all(
             "predictions_by_name",
             f"{listed(predictions_by_name) or 'nothing'}",
             f"{reference} and at least one other",
-            "Hand in the predictions of the reference and of its opponents by name.",
+            "Hand in the predictions of the reference and of its baselines by name.",
         )
     against = partial(
         compare,
@@ -124,7 +124,7 @@ def compare_all(
     for name, predictions in predictions_by_name.items():
         if name != reference:
             table = against(predictions, names=(reference, name))
-            table.insert(0, "opponent", name)
+            table.insert(0, "baseline", name)
             tables.append(table)
     result = pd.concat(tables, ignore_index=True)
     corrected = result.groupby("metric")["p"].transform(lambda ps: holm(ps.to_numpy()))
@@ -207,3 +207,49 @@ def _paired(
     one, _ = counted(one[known].reset_index(), None, names[0], stages)
     truth, said_a = stage_indices(one["stage"], stages), stage_indices(one["predicted"], stages)
     return truth, said_a, stage_indices(other.loc[known, "predicted"], stages), int((~known).sum())
+
+
+def spread(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Mean and spread of each metric over trainings that differ in nothing but their seed.
+
+    Parameters
+    ----------
+    tables : `Evaluation.table` of each run, all for the same patients.
+
+    Returns
+    -------
+    One row a metric, in the order of the first table: metric, mean, seed_sd (standard deviation over seeds, n - 1 in
+    the denominator; NaN for one seed), seed_low, seed_high (least and greatest value), seeds (runs), patient_low,
+    patient_high (the runs' interval limits, averaged: how far other patients might shift the figure), chance,
+    majority, higher_is_better, n.
+
+    Raises
+    ------
+    InputError
+        If there is no table, or the tables hold other metrics or other numbers of patients.
+    """
+    if not tables:
+        raise InputError("tables", "none", "at least one evaluation", "Hand in Evaluation.table of each run.")
+    first = tables[0].set_index("metric")
+    for number, table in enumerate(tables[1:], start=2):
+        other = table.set_index("metric")
+        if set(other.index) != set(first.index) or (other.loc[first.index, "n"] != first["n"]).any():
+            raise InputError(
+                f"table {number}",
+                "other metrics or numbers of patients than the first",
+                "the same patients and metrics in each",
+                "Evaluate the runs on the same split of the same cohort.",
+            )
+    runs = pd.concat([table.set_index("metric") for table in tables]).groupby(level=0, sort=False)
+    result = pd.DataFrame(
+        {
+            "mean": runs["value"].mean(),
+            "seed_sd": runs["value"].std(ddof=1),
+            "seed_low": runs["value"].min(),
+            "seed_high": runs["value"].max(),
+            "seeds": len(tables),
+            "patient_low": runs["low"].mean(),
+            "patient_high": runs["high"].mean(),
+        }
+    )
+    return result.join(first[["chance", "majority", "higher_is_better", "n"]]).reset_index()

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.evaluation.intervals import wilson
+from cirrnb.evaluation.bootstrap import wilson
 from cirrnb.evaluation.tables import SET, counted
 
 EVERYBODY = "all"
@@ -54,7 +54,7 @@ def set_coverage(
         If the table is not as it should be, or a set is not one or more neighbouring stages.
     """
     patients, _ = counted(predictions, split, stages=stages)
-    sets, numbers = stage_sets(patients, stages), range(1, len(stages) + 1)
+    sets, numbers = prediction_sets_of(patients, stages), range(1, len(stages) + 1)
     hit = np.array([stage in possible for stage, possible in zip(patients["stage"], sets, strict=True)], dtype=bool)
     sizes = np.array([len(possible) for possible in sets])
     rows = []
@@ -70,7 +70,7 @@ def set_coverage(
     return pd.DataFrame(rows, columns=columns)
 
 
-def stage_sets(predictions: pd.DataFrame, stages: StageScale = CIRRHOSIS) -> list[tuple[str, ...]]:
+def prediction_sets_of(predictions: pd.DataFrame, stages: StageScale = CIRRHOSIS) -> list[tuple[str, ...]]:
     """The column set, taken apart. Raises InputError for what is not a run of neighbouring stages, mildest first."""
     if SET not in predictions:
         raise InputError("predictions", f"no column {SET}", "sets of stages", "Predict with a calibrated run.")

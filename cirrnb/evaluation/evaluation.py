@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.evaluation.bootstrap import Interval, Weighted, resample, weighted_bootstrap, wilson
 from cirrnb.evaluation.coverage import set_coverage
-from cirrnb.evaluation.intervals import resample, weighted_bootstrap
-from cirrnb.evaluation.metrics import confusion_matrix
+from cirrnb.evaluation.metrics import Metric, confusion_matrix, confusions, metrics_of, probability_metrics_of
 from cirrnb.evaluation.reliability import error_by_chance_alone, reliability_table
-from cirrnb.evaluation.scoring import answer_rows, probability_rows
 from cirrnb.evaluation.tables import (
     SET,
     counted,
@@ -74,7 +75,7 @@ class Evaluation:
         told |= {"confusion": self.confusion.to_numpy().tolist(), "metrics": _without_nan(self.table)}
         for name, part in (("reliability", self.reliability), ("coverage", self.coverage)):
             told |= {} if part is None else {name: _without_nan(part)}
-        write_whole(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
+        atomic_write(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
         return path
 
 
@@ -168,3 +169,133 @@ def _without_nan(table: pd.DataFrame) -> list[dict[str, Any]]:
         {str(key): None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
         for row in rows
     ]
+
+
+Bootstrap = Callable[[Weighted], Interval]
+
+
+def answer_rows(
+    truth: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    bootstrap: Bootstrap,
+    confidence: float,
+    stages: StageScale = CIRRHOSIS,
+) -> list[dict[str, Any]]:
+    """A row for each metric of the confusion matrix.
+
+    Stages are indices (patients,); `shares` (stages,) of the stages among training patients, whose commonest one the
+    majority is; `bootstrap` gives the interval where a metric is no proportion.
+    """
+    count = len(stages)
+    confusion = confusion_matrix(truth, predicted, count)
+    totals = confusion.sum(axis=1, keepdims=True)
+    guessed = np.repeat(totals / count, count, axis=1)
+    constant = np.where(np.arange(count) == shares.argmax(), totals, 0.0)
+
+    def interval(metric: Metric) -> Interval:
+        if metric.counts:
+            return wilson(*metric.counts(confusion), confidence)
+        return bootstrap(confusions(metric, truth, predicted, count))
+
+    return [
+        {
+            "metric": metric.name,
+            "value": metric.value(confusion),
+            **asdict(interval(metric)),
+            "chance": _rounded(metric.value(guessed)),
+            "majority": metric.value(constant),
+            "higher_is_better": metric.higher_is_better,
+            "n": int(metric.counts(confusion)[1] if metric.counts else confusion.sum()),
+        }
+        for metric in metrics_of(stages)
+    ]
+
+
+def probability_rows(
+    truth: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    bootstrap: Bootstrap,
+    stages: StageScale = CIRRHOSIS,
+) -> list[dict[str, Any]]:
+    """A row for each metric of the probabilities (patients, stages), as `answer_rows`.
+
+    Chance gives every stage the same probability, the majority the training patients' shares to everybody.
+    """
+    equal = np.full(probabilities.shape, 1 / len(stages))
+    constant = np.broadcast_to(shares, probabilities.shape)
+    return [
+        {
+            "metric": metric.name,
+            "value": metric.value(probabilities, truth),
+            **asdict(bootstrap(metric.prepare(probabilities, truth))),
+            "chance": metric.value(equal, truth) if metric.chance is None else metric.chance,
+            "majority": _rounded(metric.value(constant, truth)),
+            "higher_is_better": metric.higher_is_better,
+            "n": len(truth),
+        }
+        for metric in probability_metrics_of(stages)
+    ]
+
+
+def _rounded(value: float) -> float:
+    """So that what is 0 is told as 0 and not as -2e-16."""
+    return round(value, 12) + 0.0
+
+
+UNKNOWN = "unknown"
+
+
+def by_group(
+    predictions: pd.DataFrame,
+    column: str,
+    *,
+    split: str | None = "test",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    stages: StageScale = CIRRHOSIS,
+) -> pd.DataFrame:
+    """`evaluate` for the patients of each value of a column.
+
+    Small groups have wide intervals, and among many groups one is bad by chance: a difference is worth a second look
+    and no finding. For a column that only the cohort knows, merge it in by subject first.
+
+    Parameters
+    ----------
+    predictions : as for `evaluate`, with the column.
+    column : whose values are the groups ("sequences", "scanner"); an empty cell is the group "unknown".
+    split, confidence, resamples, seed, stages : as for `evaluate`.
+
+    Returns
+    -------
+    The rows of `Evaluation.table` for each group that has at least two patients, with group in front; groups in the
+    order of their size. `attrs["left_out"]` holds the names of smaller groups; with none but those no row is left.
+
+    Raises
+    ------
+    InputError
+        As `evaluate`, or if there is no such column.
+    """
+    if column not in predictions:
+        raise InputError(
+            "predictions", f"no column {column}", "the groups to tell apart", "Merge it in from the cohort's table."
+        )
+    patients, _ = counted(predictions, split, stages=stages)
+    groups = predictions[column].astype(object).where(predictions[column].notna(), UNKNOWN).astype(str)
+    sizes = groups.loc[patients.index].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    tables, small = [], []
+    for name, size in sizes.items():
+        if size < 2:
+            small.append(str(name))
+            continue
+        # Training patients stay: the majority is theirs, whichever group is counted.
+        others = predictions["split"] != split if split else pd.Series(False, index=predictions.index)
+        told = predictions[others | (groups == name)]
+        table = evaluate(told, split=split, confidence=confidence, resamples=resamples, seed=seed, stages=stages).table
+        table.insert(0, "group", str(name))
+        tables.append(table)
+    result = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["group", *COLUMNS])
+    result.attrs["left_out"] = small
+    return result

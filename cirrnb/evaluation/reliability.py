@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.evaluation.intervals import Weighted, wilson
+from cirrnb.evaluation.bootstrap import Weighted, wilson
 from cirrnb.evaluation.tables import counted, probabilities_of, stage_indices
 
 BINS = 10

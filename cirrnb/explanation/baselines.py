@@ -13,7 +13,7 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedScan
 
-BASELINES = ("blurred", "air", "training", "twin")
+BASELINES = ("blurred", "air", "training", "counterfactual")
 BLUR = 10.0
 """mm, standard deviation within the slice: septa, nodules and the liver's edge are gone, the organs' places are
 left."""
@@ -29,7 +29,7 @@ def baseline(
     name: str,
     scans: Mapping[str, PreparedScan],
     references: Sequence[Bag] = (),
-    twin: Mapping[str, NDArray] | None = None,
+    counterfactual: Mapping[str, NDArray] | None = None,
     seed: int = 0,
 ) -> torch.Tensor:
     """Slices (baselines, slices, rows, columns) float32 to compare a patient's `scans` with, sequences after each
@@ -38,10 +38,10 @@ def baseline(
     Parameters
     ----------
     name : "blurred" is the patient without detail (Gaussian of 10 mm within the slice), "air" an empty field of view,
-        "training" some patients that the model was trained on, at the same relative height, and "twin" the same
-        simulated patient without disease.
+        "training" some patients that the model was trained on, at the same relative height, and "counterfactual" the
+        same simulated patient without disease.
     references : the bags that "training" draws from.
-    twin : sequence -> (slices, rows, columns) on the prepared grid, for "twin".
+    counterfactual : sequence -> (slices, rows, columns) on the prepared grid, for "counterfactual".
 
     Raises
     ------
@@ -54,8 +54,8 @@ def baseline(
         return _stacked([np.full(scan.grid.shape, AIR, np.float32) for scan in scans.values()])[None]
     if name == "training":
         return _training(scans, references, seed)
-    if name == "twin":
-        return _twin(scans, twin)
+    if name == "counterfactual":
+        return _counterfactual(scans, counterfactual)
     raise InputError("baseline", repr(name), f"one of {BASELINES}", "Choose one of these.")
 
 
@@ -93,17 +93,20 @@ def _at(reference: PreparedScan, slices: int) -> NDArray:
     return reference.image[np.minimum((heights * len(reference.image)).astype(int), len(reference.image) - 1)]
 
 
-def _twin(scans: Mapping[str, PreparedScan], twin: Mapping[str, NDArray] | None) -> torch.Tensor:
-    if twin is None:
+def _counterfactual(scans: Mapping[str, PreparedScan], counterfactual: Mapping[str, NDArray] | None) -> torch.Tensor:
+    if counterfactual is None:
         raise InputError(
-            "baseline 'twin'",
-            "no twin",
+            "baseline 'counterfactual'",
+            "no counterfactual",
             "the simulated patient without disease, on the prepared grid",
-            "Hand it in as twin=...; only simulated patients have one (cirrnb.explanation.twins).",
+            "Hand it in as counterfactual=...; only simulated patients have one (cirrnb.explanation.simulated_truth).",
         )
     for name, scan in scans.items():
-        if name not in twin or twin[name].shape != scan.grid.shape:
+        if name not in counterfactual or counterfactual[name].shape != scan.grid.shape:
             raise InputError(
-                f"{scan.scan.subject} {name}", "a twin on another grid, or none", f"{scan.grid.shape}", "Make it anew."
+                f"{scan.scan.subject} {name}",
+                "a counterfactual on another grid, or none",
+                f"{scan.grid.shape}",
+                "Make it anew.",
             )
-    return _stacked([twin[name] for name in scans])[None]
+    return _stacked([counterfactual[name] for name in scans])[None]

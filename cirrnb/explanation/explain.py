@@ -16,24 +16,23 @@ from tqdm import tqdm
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.explanation.baselines import baseline as baseline_slices
-from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.explanation import Explanation, ExplanationStore
 from cirrnb.explanation.methods import Method, Request, method_named
 from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore
-from cirrnb.explanation.shares import PERMUTATIONS, shares
-from cirrnb.explanation.store import ExplanationStore
+from cirrnb.explanation.shapley import PERMUTATIONS, shapley_values
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import as_model, patient_batch, prepared_otherwise, unusual, usable
-from cirrnb.model.surroundings import own_context
-from cirrnb.model.trained import TrainedModel
+from cirrnb.model.torch_context import isolated_torch
+from cirrnb.model.trained_model import TrainedModel
 
-SHARING = 4
-"""Passes of the method that the shares of slices take about as long as."""
+SHAPLEY_PASSES = 4
+"""Passes of the method that the Shapley values of slices take about as long as."""
 
 TOLERATED = 0.1
 """Part of the score's difference that may be unaccounted for before a warning is given."""
 
 
-@own_context()
+@isolated_torch()
 def explain(
     model: TrainedModel | TrainedStager | Path | str,
     bag: Bag,
@@ -43,7 +42,7 @@ def explain(
     baseline: str = "blurred",
     settings: Mapping[str, Any] | None = None,
     references: Sequence[Bag] = (),
-    twin: Mapping[str, NDArray] | None = None,
+    counterfactual: Mapping[str, NDArray] | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     store: Path | str | None = None,
@@ -60,10 +59,10 @@ def explain(
     model : as for `cirrnb.predict`.
     method : a name among `cirrnb.explanation.methods.methods()`.
     target : "severity" (default), or another score of the model's head, see `cirrnb.explanation.score.targets`.
-    baseline : what the patient is compared with, see `cirrnb.explanation.baselines.baseline`; `references` and `twin`
-        are for "training" and "twin".
+    baseline : what the patient is compared with, see `cirrnb.explanation.baselines.baseline`; `references` and
+        `counterfactual` are for "training" and "counterfactual".
     settings : of the method, where they shall differ from its defaults.
-    permutations : orders in which slices are added for their shares.
+    permutations : orders in which slices are added for their Shapley values.
     store : folder in which explanations are kept and found again.
     progress : True shows a bar; a function is called before each pass with the passes done and those there are to do.
     cancel : asked before every pass through the network; True stops with `Cancelled`.
@@ -92,10 +91,10 @@ def explain(
     members = [member.stager.eval() for member in trained.members]
     shape = (sum(scan.grid.shape[0] for scan in used.values()), *next(iter(used.values())).grid.shape[1:])
     passes = how.passes(chosen, shape)
-    with tqdm(total=passes + SHARING, desc=how.label, unit="pass", disable=progress is not True) as bar:
+    with tqdm(total=passes + SHAPLEY_PASSES, desc=how.label, unit="pass", disable=progress is not True) as bar:
         way = _Way(passes, bar, progress if callable(progress) else None, cancel)
         score = PatientScore(members, patient_batch(trained, used), target, way.pass_begins)
-        compared = baseline_slices(baseline, used, references, twin, seed)
+        compared = baseline_slices(baseline, used, references, counterfactual, seed)
         compared = compared if how.several else compared[:1]
         asked = {"method": method, "target": target, "baseline": baseline, "settings": chosen, "seed": seed}
         kept = ExplanationStore(store).entry(trained, used, compared, {**asked, "permutations": permutations})
@@ -106,7 +105,7 @@ def explain(
         with torch.no_grad():
             own = float(score(score.slices)[0])
             nothing = float(np.mean([float(score(one[None])[0]) for one in compared]))
-        told = shares(score, nothing, permutations, seed, way.shared)
+        told = shapley_values(score, nothing, permutations, seed, way.shared)
     places = {name: score.batch.sequence == score.batch.sequences.index(name) for name in used}
     explanation = Explanation(
         subject=bag.subject,
@@ -122,7 +121,7 @@ def explain(
         maps={name: attributed.maps[place].detach().numpy() for name, place in places.items()},
         grids={name: scan.grid for name, scan in used.items()},
         source_grids={name: scan.source_grid for name, scan in used.items()},
-        shares=told,
+        shapley=told,
         delta=attributed.delta,
         simulated=trained.simulated,
         settings=chosen,
@@ -132,7 +131,7 @@ def explain(
     return kept.write(_remarked(explanation))
 
 
-@own_context()
+@isolated_torch()
 def score_of_patient(
     model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str = SEVERITY
 ) -> PatientScore:
@@ -159,7 +158,7 @@ def _settings(how: Method, changes: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 class _Way:
-    """How far an explanation is: the passes of its method, and then the shares, which count as `SHARING` more."""
+    """Progress of an explanation: the passes of its method, then `SHAPLEY_PASSES` for the Shapley values."""
 
     def __init__(self, passes: int, bar: tqdm, tell: Callable[[int, int], None] | None, cancel: Callable[[], bool]):
         self._passes, self._bar, self._cancel = passes, bar, cancel
@@ -167,19 +166,19 @@ class _Way:
         self._done = 0
 
     def pass_begins(self) -> None:
-        """Before each pass through the network, those of the shares included; raises `Cancelled` on request."""
+        """Before each pass through the network, those of the Shapley values included; raises `Cancelled` on request."""
         if self._cancel():
             raise Cancelled("the explanation was cancelled; ask again to begin anew")
         self._reach(min(self._done + 1, max(self._passes, self._done)))
 
     def shared(self, done: int, total: int) -> None:
-        """After each part of the shares."""
-        self._reach(self._passes + SHARING * done // total)
+        """After each part of the Shapley values."""
+        self._reach(self._passes + SHAPLEY_PASSES * done // total)
 
     def _reach(self, done: int) -> None:
         self._bar.update(done - self._done)
         self._done = done
-        self._tell(done, self._passes + SHARING)
+        self._tell(done, self._passes + SHAPLEY_PASSES)
 
 
 def _remarked(explanation: Explanation) -> Explanation:

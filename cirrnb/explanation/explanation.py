@@ -1,20 +1,30 @@
-"""One answer to "why this stage?": maps on the slices, shares of slices and sequences, and how to bring them back."""
+"""An explanation of one answer: maps, Shapley values of slices and sequences, overlays, and the store on disk."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
-from cirrnb.data.atomic_files import file_stem
+from cirrnb.data.atomic_files import atomic_file, atomic_write, file_stem
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.json_file import parse_json, read_object
 from cirrnb.data.nifti.saving import save_volume
-from cirrnb.explanation.shares import Shares
+from cirrnb.data.plugins import loaded_plugins
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.explanation.shapley import ShapleyValues
+from cirrnb.model.trained_model import TrainedModel
 from cirrnb.preparation.geometry import shared_out
 
 
@@ -31,7 +41,7 @@ class Explanation:
     baseline : name of what the patient was compared with, or None.
     maps : sequence -> (slices, rows, columns) float32 on the prepared grid.
     grids, source_grids : sequence -> grid of the maps, and of the file they go back to.
-    shares : what each sequence and each slice adds to the score.
+    shapley : what each sequence and each slice adds to the score.
     delta : sum of the maps less the difference of the scores, in units of the score; None where the method knows none.
     settings : of the method.
     notes : what is unusual, in words for a reader.
@@ -52,7 +62,7 @@ class Explanation:
     maps: Mapping[str, NDArray[np.float32]]
     grids: Mapping[str, Grid]
     source_grids: Mapping[str, Grid]
-    shares: Shares
+    shapley: ShapleyValues
     delta: float | None
     simulated: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -99,3 +109,143 @@ class Explanation:
             values, scan = self.to_source(sequence), self.files.get(sequence)
             written.append(save_volume(path, values, self.source_grids[sequence], scan=scan, description=told))
         return written
+
+
+VERSION = 3
+"""Part of every key. Raise it when the same question is answered otherwise than before."""
+
+_SHAPLEY_PARTS = ("slices", "errors", "weights")
+
+
+class ExplanationStore:
+    """A folder of explanations; None keeps nothing."""
+
+    def __init__(self, folder: Path | str | None):
+        self.folder = None if folder is None else Path(folder)
+
+    def entry(
+        self, model: TrainedModel, scans: Mapping[str, PreparedScan], baseline: torch.Tensor, asked: Mapping[str, Any]
+    ) -> Entry:
+        """Where the answer to one question lies: of this model (its weights), these scans and all that was asked."""
+        if self.folder is None:
+            return Entry(None)
+        digest = hashlib.sha256(json.dumps([VERSION, asked], sort_keys=True).encode())
+        if plugins := loaded_plugins():  # an edited plug-in may answer otherwise
+            digest.update(repr(sorted(plugins.items())).encode())
+        digest.update(model.fingerprint.encode())
+        for name, scan in scans.items():
+            digest.update(f"{name} {scan.scan.subject}".encode() + np.ascontiguousarray(scan.image).tobytes())
+            digest.update(scan.positions.tobytes())
+        digest.update(baseline.numpy().tobytes())
+        return Entry(self.folder / f"{digest.hexdigest()[:32]}.safetensors")
+
+
+class Entry:
+    """One place in the store."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+
+    def read(self) -> Explanation | None:
+        """The explanation that lies here; None where there is none, or it is damaged."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            arrays = load_file(self.path)
+            told = parse_json(arrays.pop("told").tobytes().decode("utf-8"), finite=False)
+            maps = {name: arrays[f"map {name}"] for name in told["grids"]}
+            parts = {part: {name: arrays[f"{part} {name}"] for name in told["grids"]} for part in _SHAPLEY_PARTS}
+            grids, source_grids = ({n: _grid(g) for n, g in told.pop(key).items()} for key in ("grids", "source_grids"))
+            shares = ShapleyValues(sequences=told.pop("sequences"), nothing=told.pop("nothing"), **parts)
+            told["notes"] = tuple(told["notes"])
+            return Explanation(maps=maps, grids=grids, source_grids=source_grids, shapley=shares, **told)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, explanation: Explanation) -> Explanation:
+        """Keep an explanation, beside first and then renamed; returns it."""
+        if self.path is None:
+            return explanation
+        told: dict[str, Any] = {
+            name: getattr(explanation, name)
+            for name in explanation.__dataclass_fields__
+            if name not in ("maps", "grids", "source_grids", "shapley", "files")
+        }
+        told["grids"] = {name: _told(grid) for name, grid in explanation.grids.items()}
+        told["source_grids"] = {name: _told(grid) for name, grid in explanation.source_grids.items()}
+        told |= {"sequences": dict(explanation.shapley.sequences), "nothing": explanation.shapley.nothing}
+        arrays = {f"map {name}": np.ascontiguousarray(one) for name, one in explanation.maps.items()}
+        for part in _SHAPLEY_PARTS:
+            arrays |= {f"{part} {n}": np.ascontiguousarray(v) for n, v in getattr(explanation.shapley, part).items()}
+        arrays["told"] = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.path) as beside:
+            save_file(arrays, beside)
+        return explanation
+
+
+class FaithfulnessStore:
+    """A folder of what explanations are worth, as `faithfulness` measured; None keeps nothing."""
+
+    def __init__(self, folder: Path | str | None):
+        self.folder = None if folder is None else Path(folder)
+
+    def entry(
+        self,
+        model: TrainedModel,
+        scans: Mapping[str, PreparedScan],
+        empty: torch.Tensor,
+        explanation: Explanation,
+        asked: Mapping[str, Any],
+    ) -> FaithfulnessEntry:
+        """Where the measures of one explanation are stored: keyed by its map, its Shapley values and all settings."""
+        if self.folder is None:
+            return FaithfulnessEntry(None)
+        digest = hashlib.sha256()
+        for part in (explanation.maps, explanation.shapley.slices, explanation.shapley.weights):
+            for name, values in part.items():
+                digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+        told = {
+            **asked,
+            "faithfulness of": digest.hexdigest(),
+            "target": explanation.target,
+            "signed": explanation.signed,
+        }
+        place = ExplanationStore(self.folder).entry(model, scans, empty, told).path
+        assert place is not None
+        return FaithfulnessEntry(place.with_suffix(".json"))
+
+
+class FaithfulnessEntry:
+    """One place in the store of measures."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+
+    def read(self) -> pd.DataFrame | None:
+        """The table that lies here; None where there is none, or it is damaged."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            told = read_object(self.path, "a whole file", "Delete it.", finite=False)
+            table = pd.DataFrame(told["rows"], columns=told["columns"])
+            numbers = [name for name in table if name not in ("measure", "better")]
+            return table.astype(dict.fromkeys(numbers, float))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Keep a table, beside first and then renamed; returns it."""
+        if self.path is not None:
+            rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(self.path, json.dumps({"columns": list(table), "rows": rows}))
+        return table
+
+
+def _told(grid: Grid) -> dict[str, Any]:
+    return {"shape": grid.shape, "affine": grid.affine.tolist()}
+
+
+def _grid(told: dict[str, Any]) -> Grid:
+    return Grid(tuple(told["shape"]), np.array(told["affine"]))

@@ -1,10 +1,11 @@
-"""`faithfulness`: what an explanation is worth, each measure beside opponents that know nothing of the model."""
+"""`faithfulness`: what an explanation is worth, each measure beside control maps that know nothing of the model."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,18 @@ from scipy.stats import spearmanr
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.explanation.baselines import baseline as baseline_slices
+from cirrnb.explanation.control_maps import CONTROL_MAPS, control_map
 from cirrnb.explanation.explain import explain, score_of_patient
-from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.explanation import Explanation, FaithfulnessStore
+from cirrnb.explanation.localisation import body, magnitude
 from cirrnb.explanation.methods import Request, method_named
-from cirrnb.explanation.opponents import OPPONENTS, opponent
-from cirrnb.explanation.randomisation import randomised
-from cirrnb.explanation.removal import STEPS, Curve, Patches, deletion, insertion, slice_removal
+from cirrnb.explanation.perturbation_curves import STEPS, Curve, Patches, deletion, insertion, slice_deletion
 from cirrnb.explanation.score import PatientScore
-from cirrnb.explanation.store import WorthStore
-from cirrnb.explanation.truth import body, magnitude
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import as_model, usable
-from cirrnb.model.surroundings import own_context
-from cirrnb.model.trained import TrainedModel
+from cirrnb.model.stager import Stager
+from cirrnb.model.torch_context import isolated_torch
+from cirrnb.model.trained_model import TrainedModel
 
 PATCH = 16.0
 """mm, side of the patches that are removed."""
@@ -42,7 +42,7 @@ SAMPLES = 16
 BETTER = {
     "deletion": "lower",
     "insertion": "higher",
-    "slice removal": "lower",
+    "slice deletion": "lower",
     "infidelity": "lower",
     "maximum sensitivity": "lower",
 }
@@ -72,7 +72,7 @@ class Case:
         return np.concatenate([np.asarray(maps[name], dtype=np.float32) for name in self.bag.scans])
 
 
-@own_context()
+@isolated_torch()
 def case(model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str) -> Case:
     """Bring model and patient together; the patient without detail stands for nothing."""
     trained = as_model(model)
@@ -83,7 +83,7 @@ def case(model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str
     return Case(score, bag, baseline_slices("blurred", used)[0], flesh)
 
 
-@own_context()
+@isolated_torch()
 def faithfulness(
     model: TrainedModel | TrainedStager | Path | str,
     bag: Bag,
@@ -109,10 +109,10 @@ def faithfulness(
 
     Returns
     -------
-    One row a measure: measure, better ("lower" or "higher"), value, and the same measure for opponents that know
+    One row a measure: measure, better ("lower" or "higher"), value, and the same measure for control maps that know
     nothing of the model: random, shifted, edges (for slices: random, and attention for the model's own weights).
     Measures: "deletion" and "insertion" of patches in the map's order (area under the curve between the whole patient,
-    1, and the patient without detail, 0), "slice removal" in the order of the slices' shares, and "infidelity"
+    1, and the patient without detail, 0), "slice deletion" in the order of the slices' Shapley values, and "infidelity"
     (squared error of the map's prediction for removed patches, after the best scaling, as a share of the squared
     effect). NaN where whole and empty patient hardly differ in score.
 
@@ -131,20 +131,24 @@ def faithfulness(
         )
     known = case(trained, bag, explanation.target)
     asked = {"patch": patch, "steps": steps, "samples": samples, "seed": seed}
-    kept = WorthStore(store).entry(trained, known.bag.scans, known.empty, explanation, asked)
+    kept = FaithfulnessStore(store).entry(trained, known.bag.scans, known.empty, explanation, asked)
     if (found := kept.read()) is not None:
         return found
-    # Two curves and the infidelity for the map and its opponents; the slices' removal costs next to nothing.
+    # Two curves and the infidelity for the map and its control maps; the slices' removal costs next to nothing.
     passes = itertools.count(1)
-    total = 2 * (steps + 1) + 2 * (steps - 1) * len(OPPONENTS) + (samples + 1 if samples else 0) * (1 + len(OPPONENTS))
+    total = (
+        2 * (steps + 1)
+        + 2 * (steps - 1) * len(CONTROL_MAPS)
+        + (samples + 1 if samples else 0) * (1 + len(CONTROL_MAPS))
+    )
     known.score.tick = lambda: progress(min(next(passes), total), total)
     values = known.stacked(explanation.maps)
     if np.ptp(values) < 1e-12:
         raise InputError(f"{bag.subject}, {explanation.method}", "a constant map", "a map that differs", "Try another.")
     patches = Patches.of(known.flesh, max(1, round(patch / known.spacing)))
     maps = {"value": directed(explanation, known)}
-    for name in OPPONENTS:
-        maps[name] = opponent(name, np.abs(values), known.image, known.flesh, known.spacing, seed)
+    for name in CONTROL_MAPS:
+        maps[name] = control_map(name, np.abs(values), known.image, known.flesh, known.spacing, seed)
     rows = []
     for measure, curve in (("deletion", deletion), ("insertion", insertion)):
         curves: dict[str, Curve] = {}
@@ -153,12 +157,12 @@ def faithfulness(
             curves[name] = curve(known.score, known.empty, patches, patches.order(one), steps, like)
         areas = {name: one.area for name, one in curves.items()}
         rows.append({"measure": measure, "better": BETTER[measure], **areas})
-    rows.append({"measure": "slice removal", "better": "lower", **_of_slices(known, explanation, steps, seed)})
+    rows.append({"measure": "slice deletion", "better": "lower", **_of_slices(known, explanation, steps, seed)})
     if samples:
         signed = {**maps, "value": values}
         errors = {name: _infidelity(known, patches, one, seed, samples) for name, one in signed.items()}
         rows.append({"measure": "infidelity", "better": "lower", **errors})
-    return kept.write(pd.DataFrame(rows, columns=["measure", "better", "value", *OPPONENTS, "attention"]))
+    return kept.write(pd.DataFrame(rows, columns=["measure", "better", "value", *CONTROL_MAPS, "attention"]))
 
 
 def directed(explanation: Explanation, known: Case) -> NDArray[np.float32]:
@@ -173,7 +177,7 @@ def directed(explanation: Explanation, known: Case) -> NDArray[np.float32]:
 
 
 def _of_slices(known: Case, explanation: Explanation, steps: int, seed: int) -> dict[str, float]:
-    shares = explanation.shares
+    shares = explanation.shapley
     told = {part: np.concatenate([getattr(shares, part)[n] for n in known.bag.scans]) for part in ("slices", "weights")}
     with torch.no_grad():
         whole = float(known.score(known.score.slices)[0])
@@ -183,7 +187,7 @@ def _of_slices(known: Case, explanation: Explanation, steps: int, seed: int) -> 
         "random": np.random.default_rng(seed).random(len(told["slices"])),
         "attention": told["weights"],
     }
-    return {name: slice_removal(known.score, one, shares.nothing, steps).area for name, one in orders.items()}
+    return {name: slice_deletion(known.score, one, shares.nothing, steps).area for name, one in orders.items()}
 
 
 def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed: int, samples: int) -> float:
@@ -217,7 +221,7 @@ def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed
     return float(error[0]) / max(float(np.mean(np.square(effects))), 1e-12)
 
 
-@own_context()
+@isolated_torch()
 def maximum_sensitivity(
     model: TrainedModel | TrainedStager | Path | str,
     bag: Bag,
@@ -250,7 +254,7 @@ def maximum_sensitivity(
     return float(found.max())
 
 
-@own_context()
+@isolated_torch()
 def after_randomisation(
     model: TrainedModel | TrainedStager | Path | str,
     bag: Bag,
@@ -297,3 +301,30 @@ def _explained_quickly(model: TrainedModel, bag: Bag, like: Explanation, seed: i
         return explain(
             model, bag, like.method, like.target, baseline=baseline, settings=quick, permutations=4, seed=seed
         )
+
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "head": ("head.", "person."),
+    "fusion and pooling": ("fusion.", "pooling.", "crossing.", "stand_in", "sequence_embedding."),
+    "slice embedding": (".join.", ".levels.", ".attention."),
+    "backbone": (".backbone.",),
+}
+"""What is randomised together, in this order, each with all before it; names of weights begin or go on with these."""
+
+
+def randomised(model: TrainedModel, seed: int = 0) -> Iterator[tuple[str, TrainedModel]]:
+    """The model with more and more of its weights as they were before training: (the part that came last, the
+    model)."""
+    members = [copy.deepcopy(member.stager) for member in model.members]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = [Stager(stager.settings, False, stager.stages, stager.sequences).eval() for stager in members]
+    for part, names in PARTS.items():
+        for stager, new in zip(members, fresh, strict=True):
+            known = new.state_dict()
+            with torch.no_grad():
+                for name, values in stager.named_parameters():
+                    if any(name.startswith(one) or (one.startswith(".") and one in name) for one in names):
+                        values.copy_(known[name])
+        kept = [replace(m, stager=copy.deepcopy(s)) for m, s in zip(model.members, members, strict=True)]
+        yield part, replace(model, members=tuple(kept))

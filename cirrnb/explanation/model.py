@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
@@ -18,7 +18,7 @@ from cirrnb.explanation.explain import explain
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.checkpoint import save_stager
 from cirrnb.model.prediction import predict
-from cirrnb.model.trained import FOLDS, TrainedModel, load_model
+from cirrnb.model.trained_model import FOLDS, TrainedModel, load_model
 from cirrnb.preparation.cohort import prepare
 
 
@@ -39,7 +39,7 @@ class Model(TrainedModel):
         Raises InputError where something is missing or damaged.
         """
         found = load_model(run)
-        return cls(found.members, found.name, found.calibration, found.familiarity).to(device)
+        return cls(found.members, found.name, found.calibration, found.out_of_distribution).to(device)
 
     @property
     def device(self) -> torch.device:
@@ -91,11 +91,11 @@ class Model(TrainedModel):
         for member, place in zip(self.members, places, strict=True):
             place.mkdir(parents=True, exist_ok=True)
             save_stager(place, member.stager, member.config)
-        for part in (self.calibration, self.familiarity):
+        for part in (self.calibration, self.out_of_distribution):
             if part is not None:
                 part.save(folder)
         if len(names) > 1:
-            write_whole(folder / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
+            atomic_write(folder / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
         return folder
 
 

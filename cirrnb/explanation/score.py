@@ -10,10 +10,10 @@ from torch import nn
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import StageScale
-from cirrnb.model.network.batch import Batch
-from cirrnb.model.network.encoder import SliceEncoder, folded
-from cirrnb.model.network.heads import StageHead
-from cirrnb.model.network.stager import Stager
+from cirrnb.model.batch import Batch
+from cirrnb.model.encoder import SliceEncoder, folded
+from cirrnb.model.heads_and_losses import StageHead
+from cirrnb.model.stager import Stager
 
 SEVERITY = "severity"
 """Default target of every head: how much speaks for a later stage rather than an earlier one."""

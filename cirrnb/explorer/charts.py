@@ -26,8 +26,8 @@ class SliceChart:
         self.widget._config = {"responsive": True, "displayModeBar": False}
 
     def show(self, bag: Bag, explanation: Explanation) -> None:
-        """Draw the shares and attention of another explanation."""
-        shares = explanation.shares
+        """Draw the Shapley values and attention of another explanation."""
+        shares = explanation.shapley
         with self.widget.batch_update():
             for trace in self.widget.data:
                 there = trace.name in shares.slices

@@ -16,13 +16,13 @@ from cirrnb.data.errors import InputError
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import targets
-from cirrnb.explanation.twins import SimulatedTruth
+from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.explorer import preferences
 from cirrnb.explorer.panel import FIRST, Panel
 from cirrnb.explorer.upload import SOURCE, Dropping
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
-from cirrnb.model.trained import TrainedModel
+from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view import sentences
 from cirrnb.view.theme import LABELS
 from cirrnb.viewer.background import Task, Worker
@@ -31,7 +31,7 @@ from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
 
 
 class SliceExplorer(Panel):
-    """One patient at a time: all sequences side by side, and on request the answer, the map and the slices' shares.
+    """One patient at a time: all sequences side by side, on request the answer, the map and the slices' Shapley values.
 
     The same in JupyterLab and in Voila. Pictures are sent to the browser once and scrolled there; what takes time runs
     beside, shows how far it is, can be cancelled and is kept in `store`.
@@ -169,7 +169,7 @@ class SliceExplorer(Panel):
         self._bag = self._answer = self._explanation = None
         self.reveal.value = self.always.value
         self.say("")
-        self.brief.value = self.told.value = self.why.value = self.worth.value = ""
+        self.brief.value = self.told.value = self.why.value = self.faithfulness.value = ""
         self.tell_map(False)
         bag = self._bags[subject]
 
@@ -233,7 +233,7 @@ class SliceExplorer(Panel):
         self.say("")
         self._explanation = None  # the map of another choice shall not stand under this one's name
         self.canvas.lay_over(None)
-        self.why.value = self.worth.value = ""
+        self.why.value = self.faithfulness.value = ""
         self.tell_map(False)
         method, target = self.method.value, self.target.value
         settings = {"scale": self.scale.value} if by_scale else None
@@ -260,7 +260,9 @@ class SliceExplorer(Panel):
             return
 
         def show(table: Any) -> None:
-            self.worth.value = f"<p><b>What this map is worth</b>, for this patient:</p>{sentences.worth_html(table)}"
+            self.faithfulness.value = (
+                f"<p><b>Faithfulness of this map</b>, for this patient:</p>{sentences.faithfulness_html(table)}"
+            )
 
         self.tell_doing("Testing the map, about a minute")
         self._worker.start(lambda task: _tested(self.model, bag, found, task), show)

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from cirrnb.explanation.methods import method_named, methods
 from cirrnb.explanation.score import targets
 from cirrnb.explorer.charts import SliceChart
-from cirrnb.model.network.stager import Stager
+from cirrnb.model.stager import Stager
 from cirrnb.view import sentences
 from cirrnb.view.page import asset
 from cirrnb.viewer.widget import SliceCanvas
@@ -43,7 +43,7 @@ class Panel(widgets.VBox):
         self.message = widgets.HTML("")
         self.message.add_class("cn-message")
         self.canvas = SliceCanvas()
-        self.told, self.why, self.worth = widgets.HTML(""), widgets.HTML(""), widgets.HTML("")
+        self.told, self.why, self.faithfulness = widgets.HTML(""), widgets.HTML(""), widgets.HTML("")
         self._build_choices(stager, method, target)
         self.cancel = widgets.Button(description="Cancel", icon="stop")
         self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "120px"})
@@ -84,7 +84,7 @@ class Panel(widgets.VBox):
     def _behind(self) -> dict[str, widgets.Box]:
         """What is hidden until the answer is asked for, by its place in the style sheet."""
         tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_row())
-        answer = widgets.HBox([self.told, widgets.VBox([self.why, self.worth])], layout=_columns())
+        answer = widgets.HBox([self.told, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
         answer.add_class("cn-words")
         self.below = widgets.VBox([self.chart.widget])
         self.tell_map(False)

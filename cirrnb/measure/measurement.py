@@ -1,8 +1,17 @@
-"""A number with its unit, or the reason why there is none."""
+"""One measured number with its unit, and measuring many scans in parallel, each result stored in a file of its own."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cirrnb.data.json_file import read_object
+from cirrnb.data.workers import Job, Outcome, in_parallel, processors
 
 
 @dataclass(frozen=True)
@@ -41,3 +50,38 @@ class Measurement:
 def _rounded(value: float) -> str:
     """Three digits that count, without an exponent."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def result_path(folder: Path, said: dict[str, Any]) -> str:
+    """Where the measurement lies that depends on all that is `said`."""
+    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+    return str(folder / f"{key}.json")
+
+
+def read_result(job: Job) -> dict[str, Any] | None:
+    """What was measured, or None where nothing whole lies in the job's file."""
+    try:
+        return read_object(Path(job["file"]), "a whole file", "Delete it.", finite=False)
+    except (OSError, ValueError):
+        return None
+
+
+def measure_all(
+    jobs: Sequence[Job], run_job: Callable[[Job], Outcome], workers: int | None, progress: bool, what: str
+) -> None:
+    """Do those jobs whose file is not there yet. `run_job` is a module's function of that name and writes the file; one
+    that dies in a worker leaves none."""
+    from tqdm.auto import tqdm
+
+    left = [job for job in jobs if read_result(job) is None]
+    crew = min(workers or processors(), len(left))
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(left), desc=what, unit="scan", disable=not progress or not left)
+    with bar:
+        if crew > 1:
+            with closing(in_parallel(left, crew, run_job.__module__)) as outcomes:
+                for _ in outcomes:
+                    bar.update()
+        else:
+            for job in left:
+                run_job(job)
+                bar.update()

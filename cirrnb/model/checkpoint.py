@@ -18,9 +18,9 @@ from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.sequences import sequence_names
 from cirrnb.data.stage_scale import StageScale, stage_scale
-from cirrnb.model.network.stager import Stager
 from cirrnb.model.settings import StagerSettings
-from cirrnb.model.surroundings import own_context
+from cirrnb.model.stager import Stager
+from cirrnb.model.torch_context import isolated_torch
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1
@@ -74,7 +74,7 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-@own_context()
+@isolated_torch()
 def load_stager(run: Path | str) -> TrainedStager:
     """The trained stager of a run folder, on the CPU and in evaluation mode.
 

@@ -21,12 +21,12 @@ from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import ANSWERED, DOUBTFUL, REFUSED, Reason, Refused, reasons_text, status_of_scans
-from cirrnb.model.certainty.calibration import logits_of, set_text
+from cirrnb.model.batch import Batch, collate
+from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.network.batch import Batch, collate
-from cirrnb.model.network.stager import Staging
-from cirrnb.model.surroundings import own_context
-from cirrnb.model.trained import TrainedModel, load_model
+from cirrnb.model.stager import Staging
+from cirrnb.model.torch_context import isolated_torch
+from cirrnb.model.trained_model import TrainedModel, load_model
 from cirrnb.preparation.cohort import prepare
 
 CHUNK = 32
@@ -54,7 +54,8 @@ class Prediction:
     notes : what was missing or unusual, in words for a reader.
     model : name of the run the stager comes from.
     simulated : True if the stager was trained on simulated images, or these are.
-    familiar : False if a scan looks unlike those the stager was trained on: what holds of these need not hold here.
+    in_distribution : False if a scan looks unlike those the stager was trained on: what holds of these need not hold
+        here.
     stages : the model's scale.
     status : "answered", or "doubtful" where a check of the scans doubts them, a refusal was overruled, or they look
         unlike the training scans. Scans that a check refuses are not staged (`cirrnb.data.status.Refused`).
@@ -70,13 +71,13 @@ class Prediction:
     notes: tuple[str, ...]
     model: str
     simulated: bool
-    familiar: bool = True
+    in_distribution: bool = True
     stages: StageScale = CIRRHOSIS
     status: str = ANSWERED
     reasons: tuple[Reason, ...] = ()
 
 
-@own_context()
+@isolated_torch()
 def predict(
     model: TrainedModel | TrainedStager | Path | str,
     patients: PreparedCohort | Cohort | Iterable[Bag],
@@ -162,7 +163,7 @@ def _bags(patients: PreparedCohort | Iterable[Bag]) -> tuple[list[Bag], bool]:
     return bags, bool(simulated_scans(scan.scan for bag in bags for scan in bag.scans.values()))
 
 
-@own_context()
+@isolated_torch()
 def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) -> Prediction:
     """Stage one patient on the device where the stager is; deterministic.
 
@@ -194,7 +195,7 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         notes=(*notes, *unlike),
         model=trained.name,
         simulated=trained.simulated,
-        familiar=not unlike,
+        in_distribution=not unlike,
         stages=stages,
         status=DOUBTFUL if reasons else status,
         reasons=reasons,
@@ -209,7 +210,7 @@ def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
             yield Reason("part", text, "Use a scan that covers the whole liver.")
 
 
-@own_context()
+@isolated_torch()
 def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
     """What a stager of single slices says about each: one row a slice with subject, split, stage, sequence, position
     (mm, RAS+ z), predicted, and the probability of each stage. Patients without a usable sequence are left out.
@@ -285,7 +286,7 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
 
 def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> list[str]:
     """A sentence for each scan that looks unlike those the model was trained on."""
-    return trained.familiarity.remarks(used) if trained.familiarity else []
+    return trained.out_of_distribution.remarks(used) if trained.out_of_distribution else []
 
 
 def _odd(scan: PreparedScan) -> list[str]:

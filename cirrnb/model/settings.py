@@ -10,7 +10,7 @@ from cirrnb.data.dataset import Augmentation
 from cirrnb.data.errors import InputError, check_flag, check_number
 from cirrnb.data.plugins import Registry
 from cirrnb.data.sequences import T1W_T2W, sequence_names
-from cirrnb.model.network.heads import HEADS, LOSSES
+from cirrnb.model.heads_and_losses import HEADS, LOSSES
 
 _CHOICES: dict[str, tuple[str, ...] | Registry[Any]] = {
     "attention": ("sequence", "shared", "none"),

@@ -14,17 +14,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from cirrnb.data.atomic_files import replacing_folder
+from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.cohort_reading import SIMULATED
 from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_object, read_text
-from cirrnb.model.certainty.calibration import CALIBRATION, read_calibration
-from cirrnb.model.certainty.familiarity import FAMILIARITY
+from cirrnb.model.calibration import CALIBRATION, read_calibration
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
-from cirrnb.model.results import TRAINING, read_predictions
-from cirrnb.model.runfolder import PROVENANCE
-from cirrnb.model.trained import FOLDS, SHIPPED, load_model
+from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION, out_of_distribution_file
+from cirrnb.model.run_folder import PROVENANCE, TRAINING, read_predictions
+from cirrnb.model.trained_model import FOLDS, SHIPPED, load_model
 
 LIMIT = 5_000_000
 """Bytes that a model in the package may have."""
@@ -66,13 +65,15 @@ def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).p
         names.append(member.name)
     if not names:
         raise InputError(run, f"a first fold of {_size(run / model.members[0].name)} bytes", f"{LIMIT}", "Ship less.")
-    with replacing_folder(out) as beside:
+    with atomic_folder(out) as beside:
         for name in names:
             (beside / name).mkdir()
             for file in (CONFIG, WEIGHTS):
                 shutil.copyfile(run / name / file, beside / name / file)
-        for file in (CALIBRATION, FAMILIARITY):
-            shutil.copyfile(run / file, beside / file)
+        shutil.copyfile(run / CALIBRATION, beside / CALIBRATION)
+        usual = out_of_distribution_file(run)
+        if usual is not None:
+            shutil.copyfile(usual, beside / OUT_OF_DISTRIBUTION)
         write_csv(beside / TRAINING, _nameless(read_predictions(run), list(model.stages)))
         (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
         (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,21 +20,21 @@ from accelerate.utils import broadcast_object_list, gather_object
 from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 
+from cirrnb.data import splits
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.dataset import BagDataset, draw
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.data.locks import claimed
 from cirrnb.data.plugins import loaded_plugins
+from cirrnb.data.scan import SPLITS
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model import provenance
-from cirrnb.model.eligibility import staged_patients
-from cirrnb.model.network.batch import Batch, collate
-from cirrnb.model.network.stager import Stager
-from cirrnb.model.runfolder import require_same_run, write_run
-from cirrnb.model.schedule import best_epoch, one_cycle, plateau, steps_of_epoch
+from cirrnb.model.batch import Batch, collate
+from cirrnb.model.run_folder import require_same_run, write_run
 from cirrnb.model.settings import TrainingSettings
-from cirrnb.model.surroundings import own_accelerator, own_context
-from cirrnb.model.unfinished import UnfinishedRun
+from cirrnb.model.stager import Stager
+from cirrnb.model.torch_context import isolated_torch, training_accelerator
+from cirrnb.model.training_state import TrainingState
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ Seen = list[tuple[float, int, int]]
 """Loss, true and predicted stage of each patient seen."""
 
 
-@own_context()
+@isolated_torch()
 def train(
     prepared: PreparedCohort,
     out: Path | str,
@@ -53,8 +54,8 @@ def train(
     """Train a stager on the patients of split "train" and leave a complete run folder at `out`.
 
     The folder holds config.json, model.safetensors, history.csv (a row an epoch), predictions.csv (all patients, by
-    `predict`, uncalibrated), calibration.json (from the validation patients), familiarity.json (what training scans
-    look like) and provenance.json; `evaluate(...).save(out)` adds metrics.json. Until the last epoch is done the
+    `predict`, uncalibrated), calibration.json (from the validation patients), out_of_distribution.json (what training
+    scans look like) and provenance.json; `evaluate(...).save(out)` adds metrics.json. Until the last epoch is done the
     training lives in `.<name>.unfinished` beside it and goes on from there after a kill, to the same weights as if
     nothing had happened; `resume=False` throws that away and begins again. If `out` is already the complete run of
     these settings and data, it is returned as it is.
@@ -82,29 +83,29 @@ def train(
     if out.exists():
         require_same_run(out, identity)
         return out
-    with own_accelerator() as accelerator, claimed(out) if accelerator.is_main_process else nullcontext():
+    with training_accelerator() as accelerator, claimed(out) if accelerator.is_main_process else nullcontext():
         if broadcast_object_list([out.exists()])[0]:  # another training completed it while this one waited
             require_same_run(out, identity)
             return out
-        return _train(prepared, bags, settings, UnfinishedRun(out, identity), accelerator, progress, resume)
+        return _train(prepared, bags, settings, TrainingState(out, identity), accelerator, progress, resume)
 
 
 def _train(
     prepared: PreparedCohort,
     bags: dict[str, list[Bag]],
     settings: TrainingSettings,
-    unfinished: UnfinishedRun,
+    state: TrainingState,
     accelerator: Accelerator,
     progress: bool,
     resume: bool,
 ) -> Path:
     """Begin or go on, and leave the run folder; no other training writes there meanwhile."""
-    out, started = unfinished.out, datetime.now(UTC)
+    out, started = state.out, datetime.now(UTC)
     if accelerator.is_main_process:
-        unfinished.begin(resume)
+        state.begin(resume)
     accelerator.wait_for_everyone()
     with torch.random.fork_rng(devices=[]):
-        stager, history = _fit(bags, prepared.stages, settings, unfinished, accelerator, progress)
+        stager, history = _fit(bags, prepared.stages, settings, state, accelerator, progress)
     if accelerator.is_main_process:
         told = {
             "versions": provenance.versions(),
@@ -114,11 +115,11 @@ def _train(
             "device": accelerator.device.type,
             "processes": accelerator.num_processes,
             "plugins": loaded_plugins(),
-            **unfinished.identity,
+            **state.identity,
         }
-        complete = unfinished.folder / "complete"
+        complete = state.folder / "complete"
         write_run(complete, out.name, stager, prepared, history, told, accelerator.device)
-        unfinished.finish(complete)
+        state.finish(complete)
     accelerator.wait_for_everyone()
     return out
 
@@ -127,15 +128,15 @@ def _fit(
     bags: dict[str, list[Bag]],
     stages: StageScale,
     settings: TrainingSettings,
-    unfinished: UnfinishedRun,
+    state: TrainingState,
     accelerator: Accelerator,
     progress: bool,
 ) -> tuple[Stager, list[dict[str, Any]]]:
     """Train the epochs that are left; the stager, and a row of the history for each epoch."""
     torch.manual_seed(settings.seed)
-    stager = Stager(settings.stager, fetch=not unfinished.begun, stages=stages)
+    stager = Stager(settings.stager, fetch=not state.begun, stages=stages)
     optimizer = torch.optim.AdamW(stager.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    history = unfinished.restore(stager, optimizer)
+    history = state.restore(stager, optimizer)
     network, stepper = accelerator.prepare(_Scored(stager, settings), optimizer)
     dataset = BagDataset(
         bags["train"],
@@ -163,13 +164,13 @@ def _fit(
             history.append(row | {"seconds": round(time.perf_counter() - began, 2)})
             if main:
                 best = best_epoch(_watched(history, settings), settings.watch == "accuracy") == number
-                unfinished.save(number + 1, stager, optimizer, history, is_best=best and settings.keep == "best")
+                state.save(number + 1, stager, optimizer, history, is_best=best and settings.keep == "best")
                 log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
                 bar.set_postfix_str(f"loss {row['train_loss']:.3f}, valid {row['valid_loss']:.3f}")
             accelerator.wait_for_everyone()
             bar.update()
     if settings.keep == "best":
-        unfinished.take_best(stager)
+        state.take_best(stager)
     return stager, history
 
 
@@ -292,3 +293,94 @@ def _summary(split: str, seen: Seen, stages: int) -> dict[str, float]:
         warnings.simplefilter("ignore")  # kappa is undefined, NaN, where all truths and all answers are one stage
         kappa = cohen_kappa_score(truth, said, labels=range(stages), weights="quadratic")
     return {f"{split}_loss": losses.mean(), f"{split}_accuracy": float((truth == said).mean()), f"{split}_kappa": kappa}
+
+
+def steps_of_epoch(patients: int, per_step: int, seed: int, epoch: int) -> list[list[int]]:
+    """Patients' indices in random order, in steps of nearly equal size: a last step of one patient would be noise."""
+    order = np.random.default_rng((seed, epoch)).permutation(patients)
+    return [part.tolist() for part in np.array_split(order, math.ceil(patients / per_step))]
+
+
+def one_cycle(step: int, steps: int, peak: float) -> float:
+    """Learning rate of step 0 to `steps` - 1: up along a cosine for three tenths of them from peak / 25, then down to
+    nearly nothing. Smith and Topin, *Super-Convergence*, arXiv 1708.07120, in the form of torch's OneCycleLR; being a
+    function of the step it leaves no state to save."""
+    top = 0.3 * steps - 1
+    if step <= top:
+        return _cosine(peak / 25, peak, step / top)
+    return _cosine(peak, peak / 25e4, (step - top) / (steps - 1 - top))
+
+
+def plateau(losses: Sequence[float], peak: float, patience: int = 5) -> float:
+    """Learning rate after epochs with these validation losses: a tenth whenever more than `patience` epochs brought no
+    better one. What torch's ReduceLROnPlateau does, as a function of the history."""
+    rate, best, waited = peak, math.inf, 0
+    for loss in losses:
+        if math.isnan(loss):
+            continue  # nobody validates, and nothing is known to have come to a halt
+        if loss < best * (1 - 1e-4):
+            best, waited = loss, 0
+        else:
+            waited += 1
+        if waited > patience:
+            rate, waited = rate / 10, 0
+    return rate
+
+
+def best_epoch(values: Sequence[float], higher_is_better: bool) -> int | None:
+    """Index of the first best value, passing over NaN; None where there is none."""
+    known = [(value if higher_is_better else -value, -index) for index, value in enumerate(values) if value == value]
+    return -max(known)[1] if known else None
+
+
+def _cosine(start: float, end: float, way: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * way)) / 2
+
+
+def staged_patients(prepared: PreparedCohort, sequences: Collection[str]) -> dict[str, list[Bag]]:
+    """For each of `SPLITS` the patients with a stage and one of `sequences`, with scans of those alone.
+
+    "valid" and "test" may be empty: the last epoch is kept whatever the validation says, and who wants all patients
+    to train on has a reason.
+
+    Raises
+    ------
+    InputErrors
+        If the cohort has no sequence of a name, a patient stands in two splits, or scans were prepared otherwise than
+        the cohort says.
+    InputError
+        If the training patients do not show two stages, or a split holds patients but none with a stage.
+    """
+    splits.check(prepared.cohort)
+    raise_if_any(
+        InputError(prepared.name, f"no sequence {name}", f"names among {', '.join(prepared.sequences)}", _SEQUENCES)
+        for name in sequences
+        if name not in prepared.sequences
+    )
+    raise_if_any(
+        InputError(scan.scan.name, f"a scan prepared with {scan.settings}", f"{prepared.settings}", "Prepare it again.")
+        for scan in prepared.scans
+        if scan.settings != prepared.settings
+    )
+    staged = {name: prepared.bags(split=name, staged=True) for name in SPLITS}
+    for name, bags in staged.items():
+        everyone = len(prepared.bags(split=name))
+        if everyone and not bags:
+            raise InputError(
+                prepared.name, f"{everyone} patients in split {name}, none of them with a stage", "stages", _REMEDY
+            )
+    staged = {name: [one for bag in bags if (one := bag.only(sequences))] for name, bags in staged.items()}
+    stages = {bag.stage for bag in staged["train"]}
+    if len(stages) < 2:
+        raise InputError(
+            prepared.name,
+            f"{len(staged['train'])} training patients with {' or '.join(sequences)} and a stage "
+            f"({', '.join(map(str, stages)) or 'none'})",
+            "at least two stages to tell apart",
+            _REMEDY,
+        )
+    return staged
+
+
+_SEQUENCES = "Set the sequences to look at, or name those of the cohort when it is read."
+_REMEDY = "Split the cohort with official, random or kfold of cirrnb.data.splits and prepare it again."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import MAX_FIELD_OF_VIEW, PreparationSettings
@@ -66,7 +66,7 @@ class Extents:
         """Keep what was measured. It is a convenience: where it cannot be written, masks are measured again."""
         if self._new:
             with suppress(OSError):
-                write_whole(self._path, json.dumps({**self._known, **self._new}))
+                atomic_write(self._path, json.dumps({**self._known, **self._new}))
 
 
 def views_of(cohort: Cohort, settings: PreparationSettings, extents: Extents) -> Mapping[str, View]:

@@ -103,8 +103,8 @@ def _sharing(axis: Sampling) -> NDArray[np.float32]:
 
 
 def resample_like(prepared: PreparedScan, volume: NDArray) -> NDArray[np.float32]:
-    """Bring another volume on the file's grid (a twin of the scan, in the file's order of axes) to the prepared grid,
-    sampled as the scan was: (slices, rows, columns) float32, not scaled."""
+    """Bring another volume on the file's grid (a counterfactual of the scan, in the file's order of axes) to the
+    prepared grid, sampled as the scan was: (slices, rows, columns) float32, not scaled."""
     frame = Frame.between(prepared.source_grid, prepared.grid)
     return resample(frame.crop(frame.orientation.apply(volume)), frame.rows, frame.columns)
 

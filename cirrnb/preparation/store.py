@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.atomic_files import WRITING
+from cirrnb.data.atomic_files import WRITING, move_into_place
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.locks import at_work, is_held
@@ -103,14 +103,14 @@ class Store:
     def _place(self, beside: Path, target: Path) -> None:
         """Rename into place. A damaged folder that stands there is moved away first; a good one stays."""
         try:
-            beside.rename(target)
+            move_into_place(beside, target)
         except OSError:
             if not target.exists():
                 raise
             if not _whole(target):
                 damaged = beside.with_name(beside.name + "-damaged")
-                target.rename(damaged)
-                beside.rename(target)
+                move_into_place(target, damaged)
+                move_into_place(beside, target)
                 _remove(damaged)
 
     def _trouble(self, error: OSError, wanted: int) -> StorageError:

@@ -21,19 +21,18 @@ from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.scan import Cohort
 from cirrnb.data.status import reasons_text, status_of_scans
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.measure.biomarkers.scan import NO_ORGANS, biomarkers_or_reasons
+from cirrnb.measure.biomarkers import NO_ORGANS, biomarkers_or_reasons
 from cirrnb.measure.measurement import Measurement
-from cirrnb.model.card import card
 from cirrnb.model.prediction import Prediction, predict_patient
-from cirrnb.model.results import read_training_answers
-from cirrnb.model.trained import TrainedModel, load_model
+from cirrnb.model.run_folder import read_training_answers
+from cirrnb.model.trained_model import TrainedModel, card, load_model
 from cirrnb.reports import pictures
 from cirrnb.reports.patient_report import (
     MapTest,
     PatientReport,
     Reasons,
     ScanFacts,
-    SequenceShares,
+    SequenceShapleyValues,
     TrainingComparison,
 )
 from cirrnb.view.attribution import colours
@@ -47,7 +46,7 @@ class ReportSettings:
     Attributes
     ----------
     method : how the map is made. steps : points of a perturbation curve less one, by which the map is tested.
-    permutations : orders in which slices are added for their shares.
+    permutations : orders in which slices are added for their Shapley values.
     """
 
     method: str = "grad_cam"
@@ -228,7 +227,7 @@ def _expected_stages(answers: pd.DataFrame | None) -> dict[str, tuple[float, ...
 
 def _compared(model: ReportModel, prediction: Prediction, bag: Bag) -> TrainingComparison:
     used = {name: bag.scans[name] for name in prediction.sequence_weights}
-    distances = model.model.familiarity.distances(used) if model.model.familiarity else {}
+    distances = model.model.out_of_distribution.distances(used) if model.model.out_of_distribution else {}
     return TrainingComparison(expected_stage(prediction.probabilities), model.others, model.how, dict(distances))
 
 
@@ -247,7 +246,7 @@ def _reasons(explanation: Explanation) -> Reasons:
         target=explanation.target,
         colours=colours(explanation),
         score=explanation.score,
-        shares=SequenceShares(dict(explanation.shares.sequences), explanation.shares.nothing),
+        shapley=SequenceShapleyValues(dict(explanation.shapley.sequences), explanation.shapley.nothing),
         relative_delta=explanation.relative_delta,
         notes=explanation.notes,
     )

@@ -50,7 +50,7 @@ SliceRows = Mapping[str, tuple[SlicePicture | None, ...]]
 
 
 @dataclass(frozen=True)
-class SequenceShares:
+class SequenceShapleyValues:
     """Shapley values by sequence in log-odds; together they are the score less `nothing`."""
 
     sequences: Mapping[str, float]
@@ -66,7 +66,7 @@ class Reasons:
     target: str
     colours: str
     score: float
-    shares: SequenceShares
+    shapley: SequenceShapleyValues
     relative_delta: float | None
     notes: tuple[str, ...]
 

@@ -15,7 +15,7 @@ from cirrnb.data.errors import InputError, InputErrors, listed
 from cirrnb.data.failure_kinds import without_names
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort
-from cirrnb.model.trained import TrainedModel
+from cirrnb.model.trained_model import TrainedModel
 from cirrnb.preparation.store import StorageError
 from cirrnb.reports.compute import unreadable
 

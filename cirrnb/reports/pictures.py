@@ -27,7 +27,7 @@ def key_slices(bag: Bag, count: int = 3) -> SliceRows:
 
 
 def slices_that_mattered(bag: Bag, explanation: Explanation, count: int = 3) -> SliceRows:
-    """Those with the largest shares, without and with the map."""
+    """Those with the largest Shapley values, without and with the map."""
     return _pictures(slices_that_count(bag, explanation, count=count, windows=_windows(bag)))
 
 

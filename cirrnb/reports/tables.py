@@ -11,7 +11,7 @@ import pandas as pd
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import reasons_text
-from cirrnb.model.certainty.calibration import set_text
+from cirrnb.model.calibration import set_text
 from cirrnb.reports.cohort_figures import certainty_of
 from cirrnb.reports.patient_report import PatientReport
 
@@ -96,7 +96,7 @@ def summary_row(report: PatientReport, overlays: str) -> dict[str, Any]:
         "sequences": "+".join(prediction.sequence_weights),
         "flags": "; ".join(prediction.notes),
         "score": report.reasons.score,
-        **{f"{scan.sequence}_share": report.reasons.shares.sequences.get(scan.sequence) for scan in report.scans},
+        **{f"{scan.sequence}_share": report.reasons.shapley.sequences.get(scan.sequence) for scan in report.scans},
         "method": report.reasons.method,
         "deletion": areas.get("deletion"),
         "insertion": areas.get("insertion"),

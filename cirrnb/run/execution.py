@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import cirrnb
 from cirrnb.data import failure_kinds
+from cirrnb.data.atomic_files import move_into_place
 from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
 from cirrnb.data.locks import scratch_folder
 from cirrnb.data.status import Refused
@@ -140,7 +141,7 @@ def run_notebook(
         _write(executed, source, started, paths)
     except BaseException:
         if paths.growing.exists():
-            paths.growing.replace(paths.failed)
+            move_into_place(paths.growing, paths.failed)
         raise
     paths.failed.unlink(missing_ok=True)
     return paths.out
@@ -251,7 +252,7 @@ def _write(executed: NotebookNode, source: Path, started: str, paths: Paths) -> 
     executed.metadata.papermill.update(input_path=source.name, output_path=paths.out.name)
     stamp(executed, source.stem, started)
     nbformat.write(executed, paths.growing)
-    paths.growing.replace(paths.out)
+    move_into_place(paths.growing, paths.out)
 
 
 def stamp(notebook: NotebookNode, name: str, started: str) -> None:

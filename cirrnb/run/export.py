@@ -20,7 +20,7 @@ from cirrnb.data.nifti.reading import read_mask
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 from cirrnb.preparation.geometry import Frame
 from cirrnb.view.attribution import drawn
 

@@ -112,7 +112,7 @@ def _environment(private: Path, token: str) -> dict[str, str]:
 def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
     tell("Reading the model.")
     from cirrnb.data.plugins import load_plugins
-    from cirrnb.model.trained import load_model  # which takes some seconds
+    from cirrnb.model.trained_model import load_model  # which takes some seconds
 
     load_plugins(values.get("plugin"))
     model = load_model(values.get("run", "shipped"))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
@@ -114,7 +114,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     segmenter = _LOADED[job["network"]]
     rows = list(_of_body(segmenter, job["body"]) if "body" in job else _of_patient(segmenter, job))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(rows))
+    atomic_write(path, json.dumps(rows))
     return {"rows": rows}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.status import DOUBTFUL, REFUSED
@@ -210,7 +210,7 @@ def save_checker(path: Path, checker: Checker) -> None:
         "fingerprint": checker.fingerprint,
         "fitted": dict(checker.fitted),
     }
-    write_whole(path, json.dumps(stored, allow_nan=False) + "\n")
+    atomic_write(path, json.dumps(stored, allow_nan=False) + "\n")
 
 
 def load_checker(path: Path) -> Checker:

@@ -33,14 +33,16 @@ PLACED = ("spleen", "kidneys", "aorta", "gallbladder", "vertebrae", "back muscle
 """Organs whose place relative to the liver is observed."""
 
 
-def observe(image: Array, labels: Labels, certainty: Array, spacing: tuple[float, float, float]) -> dict[str, float]:
+def observe(
+    image: Array, labels: Labels, label_probability: Array, spacing: tuple[float, float, float]
+) -> dict[str, float]:
     """Observations by name; NaN where an organ is not there.
 
     Parameters
     ----------
     image : (slices, rows, columns), slices to the head, rows to the back, columns to the left; any scale.
     labels : the same shape, 0 outside the body, else 1 plus the place in `ORGANS`.
-    certainty : the same shape, 0 to 1, probability of the voxel's label.
+    label_probability : the same shape, 0 to 1, probability of the voxel's label.
     spacing : mm along slices, rows, columns.
 
     Returns
@@ -57,13 +59,15 @@ def observe(image: Array, labels: Labels, certainty: Array, spacing: tuple[float
     found["organs found"] = float(sum(found[f"volume {name}"] >= least for name, least in _LEAST.items()))
     found["volume of the body"] = float(np.count_nonzero(body)) * voxel
     found["covered"] = image.shape[0] * spacing[0]
-    found |= _shape(liver, body, certainty, spacing)
+    found |= _shape(liver, body, label_probability, spacing)
     found |= _places(labels, liver, body, spacing)
-    found |= _signals(image, labels, liver, body, certainty, spacing)
+    found |= _signals(image, labels, liver, body, label_probability, spacing)
     return found
 
 
-def _shape(liver: NDArray, body: NDArray, certainty: Array, spacing: tuple[float, float, float]) -> dict[str, float]:
+def _shape(
+    liver: NDArray, body: NDArray, label_probability: Array, spacing: tuple[float, float, float]
+) -> dict[str, float]:
     names = ("probability", "largest part", "share of the slice", "compactness", "extent z", "extent y", "extent x")
     if np.count_nonzero(liver) < _FEW:
         return dict.fromkeys(names, float("nan"))
@@ -73,7 +77,7 @@ def _shape(liver: NDArray, body: NDArray, certainty: Array, spacing: tuple[float
     lines = [np.flatnonzero(liver.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     extent = [(line[-1] - line[0] + 1) * step for line, step in zip(lines, spacing, strict=True)]
     return {
-        "probability": float(certainty[liver].mean()),
+        "probability": float(label_probability[liver].mean()),
         "largest part": float(np.bincount(parts.ravel())[1:].max() / np.count_nonzero(liver)),
         "share of the slice": float(areas[widest] / max(1, body[widest].sum())),
         "compactness": float(np.count_nonzero(liver) * np.prod(spacing) / np.prod(extent)),
@@ -119,12 +123,12 @@ def _signals(
     labels: Labels,
     liver: NDArray,
     body: NDArray,
-    certainty: Array,
+    label_probability: Array,
     spacing: tuple[float, float, float],
 ) -> dict[str, float]:
     """Logarithms of signals relative to the liver's, and how the image's values are distributed."""
     found: dict[str, float] = {}
-    sure = certainty > _SURE
+    sure = label_probability > _SURE
     low, high = (float(value) for value in np.quantile(image, (0.001, 0.999)))
     span = max(high - low, 1e-20)
     inner = ndimage.binary_erosion(liver, np.ones((1, 3, 3))) & sure

@@ -127,9 +127,12 @@ class Segmenter:
             image = working.reduce(turned.apply(volume))
             shares = clean(self.probabilities(image))
             labels = working.enlarge(shares)
-            certainty, best = shares.max(dim=0)
+            label_probability, best = shares.max(dim=0)
             observed = observe(
-                image.numpy(), best.to(torch.uint8).numpy(), certainty.numpy(), working.spacing(turned.grid(grid))
+                image.numpy(),
+                best.to(torch.uint8).numpy(),
+                label_probability.numpy(),
+                working.spacing(turned.grid(grid)),
             )
             liver = shares[LIVER[0] : LIVER[-1] + 1].sum(dim=0)
             observed |= self._turned(image, liver)

@@ -47,7 +47,7 @@ class Body:
     plain_spleen: float = 1.0
 
     @cached_property
-    def twin(self) -> Body:
+    def counterfactual(self) -> Body:
         """The same patient with no sign at all."""
         return replace(self, shown=dict(HIDDEN), spleen_size=self.plain_spleen)
 

@@ -87,7 +87,7 @@ class Clean:
     """A scan without noise on its acquired pixels; fields as in `Slab`."""
 
     signal: Array
-    twin: Array
+    counterfactual: Array
     liver: Array
     blame: Array
     label: NDArray[np.uint8]
@@ -95,15 +95,15 @@ class Clean:
 
 
 def sample(
-    body: Body, sampling: Sampling, signals: Mapping[str, float], sequence: str, with_twin: bool = True
+    body: Body, sampling: Sampling, signals: Mapping[str, float], sequence: str, with_counterfactual: bool = True
 ) -> Clean:
     """Average the anatomy over the sub-slices of every slice, a few slices at a time to stay within the cache."""
     shape, several = (*sampling.acquired, sampling.matrix[2]), sampling.subslices
     signal, twin, liver, blame = (np.empty(shape, np.float32) for _ in range(4))
     label = np.empty(shape, np.uint8)
     for here, frame in _frames(body, sampling):
-        slab = paint(body, frame, signals, sequence, with_twin)
-        for target, part in ((signal, slab.real), (twin, slab.twin), (liver, slab.liver)):
+        slab = paint(body, frame, signals, sequence, with_counterfactual)
+        for target, part in ((signal, slab.real), (twin, slab.counterfactual), (liver, slab.liver)):
             target[..., here] = _slices(part, several)
         blame[..., here], label[..., here] = slab.blame[..., ::several], slab.label[..., ::several]
         for k in range(1, several):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from cirrnb.data.atomic_files import replacing
+from cirrnb.data.atomic_files import atomic_file
 from cirrnb.data.grid import Grid
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.simulation import published
@@ -68,8 +68,8 @@ def simulate_scan(
     others: dict[str, NDArray[np.int16 | np.uint16]] = {}
     if twins and patient.latent:
         sign = SIGNS[patient.plan.index % len(SIGNS)]
-        without = sample(patient.body.without(sign), sampling, signals, sequence, with_twin=False)
-        others = {"severity_zero": finish(clean.twin), f"without_{sign}": finish(without.signal)}
+        without = sample(patient.body.without(sign), sampling, signals, sequence, with_counterfactual=False)
+        others = {"severity_zero": finish(clean.counterfactual), f"without_{sign}": finish(without.signal)}
     return Simulated(
         sequence,
         sampling.grid,
@@ -86,7 +86,7 @@ def evidence(clean: Clean, liver: float) -> NDArray[np.uint8]:
 
     A voxel that no sign claims (fat that closed a gap, say) takes the label of the nearest one that is claimed.
     """
-    changed = np.abs(clean.signal - clean.twin) > VISIBLE_CHANGE * liver
+    changed = np.abs(clean.signal - clean.counterfactual) > VISIBLE_CHANGE * liver
     claimed = (clean.blame > 0.02) & changed
     if not claimed.any():
         return np.zeros(changed.shape, np.uint8)
@@ -158,7 +158,7 @@ def write(path: Path, values: NDArray[np.int16 | np.uint16 | np.uint8], grid: Gr
     image.set_sform(grid.affine, code=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        replacing(path) as beside,
+        atomic_file(path) as beside,
         beside.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
     ):

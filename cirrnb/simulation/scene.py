@@ -29,7 +29,7 @@ class Slab:
     """
 
     real: Array
-    twin: Array
+    counterfactual: Array
     liver: Array
     blame: Array
     label: NDArray[np.uint8]
@@ -42,18 +42,22 @@ class Slab:
         np.maximum(blame, amount, out=blame)
 
 
-def paint(body: Body, frame: Frame, signals: Mapping[str, float], sequence: str, with_twin: bool = True) -> Slab:
+def paint(
+    body: Body, frame: Frame, signals: Mapping[str, float], sequence: str, with_counterfactual: bool = True
+) -> Slab:
     """Lay all tissues over each other, from the fat outwards in; see `Layer`."""
     shape = frame.still.shape
     empty = [np.zeros(shape, np.float32) for _ in range(4)]
     slab = Slab(empty[0], empty[1], empty[2], empty[3], np.zeros(shape, np.uint8))
-    both = (slab.real, slab.twin) if with_twin else (slab.real,)
-    worlds = ((slab.real, body), (slab.twin, body.twin)) if with_twin else ((slab.real, body),)
+    both = (slab.real, slab.counterfactual) if with_counterfactual else (slab.real,)
+    worlds = (
+        ((slab.real, body), (slab.counterfactual, body.counterfactual)) if with_counterfactual else ((slab.real, body),)
+    )
     _lay((slab.real,), torso.outside(body, frame), signals)
     # Without ascites patient and twin are one up to the spleen, and painted once.
     apart = both if body.shown["ascites"] > 0 else both[:1]
     if len(apart) > 1:
-        slab.twin[...] = slab.real
+        slab.counterfactual[...] = slab.real
     fluid = list(ascites(body, frame))
     for layer in fluid:
         slab.change("ascites", layer.window, layer.amount)
@@ -61,7 +65,7 @@ def paint(body: Body, frame: Frame, signals: Mapping[str, float], sequence: str,
     for organ in (vessels.mesentery, organs.bowel, organs.stomach, organs.pancreas, organs.adrenals, organs.kidneys):
         _lay(apart, organ(body, frame), signals)
     if len(apart) < len(both):
-        slab.twin[...] = slab.real
+        slab.counterfactual[...] = slab.real
     _spleen(worlds, frame, signals, slab)
     for canvas, world in worlds:
         layers = list(vessels.portal_system(world, frame))

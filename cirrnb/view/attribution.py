@@ -1,4 +1,4 @@
-"""Why this stage, drawn: maps on slices, the shares of slices and sequences, and what the maps are worth."""
+"""Figures of explanations: maps on slices, Shapley values of slices and sequences, faithfulness of the maps."""
 
 from __future__ import annotations
 
@@ -47,13 +47,14 @@ def colours(explanation: Explanation) -> str:
 def slices_that_count(
     bag: Bag, explanation: Explanation, *, count: int = 3, windows: Mapping[str, tuple[float, float]] | None = None
 ) -> dict[str, list[Slice | None]]:
-    """The slices with the largest shares, from the head down: for each sequence a row as they are, and one with the map
-    and the share on them. `windows` are intensities that become black and white, 0 and 1 where there are none."""
+    """The slices with the largest Shapley values, from the head down: for each sequence a row as they are, and one with
+    the map and the Shapley value on them. `windows` are intensities that become black and white, 0 and 1 by
+    default."""
     rows: dict[str, list[Slice | None]] = {}
     maps = drawn(explanation).maps
     for sequence in explanation.maps:
         prepared, window = bag.scans[sequence], (windows or {}).get(sequence, (0.0, 1.0))
-        shares, errors = explanation.shares.slices[sequence], explanation.shares.errors[sequence]
+        shares, errors = explanation.shapley.slices[sequence], explanation.shapley.errors[sequence]
         chosen = np.sort(np.argsort(-np.abs(shares), kind="stable")[:count])[::-1]  # from the head down
         plain: list[Slice | None] = [None] * count
         over: list[Slice | None] = [None] * count
@@ -92,23 +93,23 @@ def drawn(explanation: Explanation) -> Drawn:
 def share_profile(bag: Bag, explanation: Explanation) -> go.Figure:
     """What each slice adds to the score, by height in the body, beside how much attention the stager paid to it."""
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05, column_widths=[0.6, 0.4])
-    palette = sequence_colours(explanation.shares.slices)
-    for name, shares in explanation.shares.slices.items():
+    palette = sequence_colours(explanation.shapley.slices)
+    for name, shares in explanation.shapley.slices.items():
         heights, colour = bag.scans[name].positions, palette[name]
         figure.add_scatter(
             x=shares,
             y=heights,
-            name=f"{name}: {explanation.shares.sequences[name]:+.2f} in all",
+            name=f"{name}: {explanation.shapley.sequences[name]:+.2f} in all",
             mode="lines+markers",
             line={"color": colour, "width": 1.5},
             marker={"size": 6},
-            error_x={"array": explanation.shares.errors[name], "thickness": 1, "width": 0, "color": colour},
+            error_x={"array": explanation.shapley.errors[name], "thickness": 1, "width": 0, "color": colour},
             hovertemplate="%{y:.0f} mm: %{x:+.2f} log-odds<extra></extra>",
             row=1,
             col=1,
         )
         figure.add_scatter(
-            x=100 * explanation.shares.weights[name],
+            x=100 * explanation.shapley.weights[name],
             y=heights,
             showlegend=False,
             mode="lines",
@@ -121,21 +122,21 @@ def share_profile(bag: Bag, explanation: Explanation) -> go.Figure:
     figure.update_xaxes(title_text=f"share of {explanation.target} (log-odds)", row=1, col=1)
     figure.update_xaxes(title_text="attention (%)", rangemode="tozero", row=1, col=2)
     figure.update_yaxes(title_text="height, towards the head (mm)", row=1, col=1)
-    title = f"What each slice adds to {explanation.score:+.2f}, from {explanation.shares.nothing:+.2f} for none"
+    title = f"What each slice adds to {explanation.score:+.2f}, from {explanation.shapley.nothing:+.2f} for none"
     return finish(figure, title, simulated=explanation.simulated, height=440)
 
 
-def worth_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def faithfulness_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Several explanations' `faithfulness` side by side: measure, which way is good, and for each method its value,
-    with an asterisk where it is better than all of its own opponents."""
+    with an asterisk where it is better than all of its own control maps."""
     first = next(iter(tables.values()))
     told = pd.DataFrame({"measure": first["measure"], "better": first["better"]})
     for name, table in tables.items():
-        told[name] = [_worth(row) for row in table.to_dict("records")]
+        told[name] = [_faithfulness_cell(row) for row in table.to_dict("records")]
     return told
 
 
-def _worth(row: dict[Hashable, Any]) -> str:
+def _faithfulness_cell(row: dict[Hashable, Any]) -> str:
     if np.isnan(row["value"]):
         return "undefined"
     sign = 1.0 if row["better"] == "higher" else -1.0
@@ -183,8 +184,8 @@ def stage_signs_figure(
 ) -> go.Figure:
     """What a stager uses of each sign in each stage, beside what a method attributes to the sign's voxels.
 
-    `table` as `cirrnb.explanation.truth.signs_by_stage` returns, one panel a stage, all of one scale; how many patients
-    show the sign stands behind its name. Raises ValueError if there is no row.
+    `table` as `cirrnb.explanation.localisation.signs_by_stage` returns, one panel a stage, all of one scale; how many
+    patients show the sign stands behind its name. Raises ValueError if there is no row.
     """
     if table.empty:
         raise ValueError("nothing to draw: no patient shows a sign")

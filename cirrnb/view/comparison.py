@@ -47,15 +47,15 @@ def difference_forest(
     """By how much a stager is better than each of several others, on the same patients.
 
     `comparisons` as `cirrnb.evaluation.comparison.compare_all` returns. Right of zero the reference is better; an
-    interval that leaves zero out says so with 95 % confidence, before the number of opponents is allowed for, which
+    interval that leaves zero out says so with 95 % confidence, before the number of baselines is allowed for, which
     p (Holm) does. Raises ValueError if there is no row of the metric.
     """
     told = comparisons[comparisons["metric"] == metric]
     if told.empty:
         raise ValueError(f"no rows of {metric}")
     names = [
-        f"{opponent}<br><span style='font-size:11px;color:{MUTED}'>p (Holm) {_p(p)}</span>"
-        for opponent, p in zip(told["opponent"], told["p_holm"], strict=True)
+        f"{baseline}<br><span style='font-size:11px;color:{MUTED}'>p (Holm) {_p(p)}</span>"
+        for baseline, p in zip(told["baseline"], told["p_holm"], strict=True)
     ]
     figure = forest(told["difference"], told["low"], told["high"], names, signed=True)
     upright(figure, 0.0, None, "solid")
@@ -81,7 +81,7 @@ def difference_table(comparisons: pd.DataFrame) -> pd.DataFrame:
             "test": comparisons["test"],
             "patients": comparisons["n"],
         }
-    ).set_index(pd.Index(comparisons["opponent"].to_list()))
+    ).set_index(pd.Index(comparisons["baseline"].to_list()))
 
 
 def _marks(row: pd.Series) -> dict[float, list[str]]:

@@ -138,7 +138,7 @@ def mistaken_patients(predictions: pd.DataFrame, stages: StageScale = CIRRHOSIS)
 def group_table(rows: pd.DataFrame) -> pd.DataFrame:
     """The headline metrics of each group of patients as a table to read.
 
-    `rows` as `cirrnb.evaluation.subgroups.by_group` returns; empty if no group has two patients.
+    `rows` as `cirrnb.evaluation.evaluation.by_group` returns; empty if no group has two patients.
     """
     shown = {}
     for group, part in rows.groupby("group", sort=False):

@@ -14,7 +14,7 @@ from cirrnb.data.status import ANSWERED
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
-from cirrnb.model.trained import TrainedModel
+from cirrnb.model.trained_model import TrainedModel
 
 METHODS = {
     "integrated_gradients": "adds up how the score changes on the way from the same slices without detail to these. On "
@@ -31,7 +31,7 @@ METHODS = {
     "edges of the image where places are removed, no better where they are given back.",
     "deep_lift": "hands the score's difference back layer by layer.",
 }
-"""What each does, and what it was worth on the benchmark (docs/benchmark.md)."""
+"""What each does, and its faithfulness on the benchmark (docs/benchmark.md)."""
 
 
 def target_words(target: str, stages: StageScale = CIRRHOSIS) -> str:
@@ -119,7 +119,9 @@ def _possible(said: Prediction, coverage: float | None) -> str:
         return "It cannot rule out any stage."
     stages = " or ".join(said.prediction_set)
     kept = f"in about {round(10 * coverage)} of 10 patients like those it was calibrated on"
-    but = "" if said.familiar else "; <b>this one is not like them</b>, so that nothing of the kind is known here"
+    but = (
+        "" if said.in_distribution else "; <b>this one is not like them</b>, so that nothing of the kind is known here"
+    )
     return f"It considers possible: <b>{stages}</b>. Such statements hold {kept}{but}."
 
 
@@ -127,8 +129,8 @@ def _recorded(stage: str | None) -> str:
     return f"Recorded stage: <b>{escape(stage)}</b>." if stage else "No stage is recorded."
 
 
-class SharesToTell(Protocol):
-    """Shares by sequence, and the score of nothing."""
+class ShapleyValuesLike(Protocol):
+    """ShapleyValues by sequence, and the score of nothing."""
 
     @property
     def sequences(self) -> Mapping[str, float]: ...
@@ -148,7 +150,7 @@ class ReasonsToTell(Protocol):
     @property
     def score(self) -> float: ...
     @property
-    def shares(self) -> SharesToTell: ...
+    def shapley(self) -> ShapleyValuesLike: ...
     @property
     def relative_delta(self) -> float | None: ...
     @property
@@ -160,7 +162,7 @@ def reasons_html(explanation: ReasonsToTell, said: Prediction | None = None) -> 
 
     What the answer, where it stands beside, has told of the scans is not told again.
     """
-    shares = explanation.shares
+    shares = explanation.shapley
     parts = " and ".join(f"{escape(name)} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
     missed, stages = explanation.relative_delta, said.stages if said else CIRRHOSIS
     lines = [
@@ -181,7 +183,7 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def worth_html(table: pd.DataFrame) -> str:
+def faithfulness_html(table: pd.DataFrame) -> str:
     """What `faithfulness` found for the map on show, one sentence a measure."""
     return measures_html([{str(name): value for name, value in row.items()} for row in table.to_dict("records")])
 
@@ -194,7 +196,7 @@ def measures_html(rows: Iterable[Mapping[str, Any]]) -> str:
 _ASKED = {
     "deletion": "blurring first the places that the map names",
     "insertion": "showing first the places that the map names",
-    "slice removal": "leaving out first the slices with the largest shares",
+    "slice deletion": "dropping first the slices with the largest Shapley values",
     "infidelity": "foretelling from the map what blurring some places does",
 }
 
@@ -208,7 +210,9 @@ def _measure(row: Mapping[str, Any]) -> str:
     sign = 1.0 if row["better"] == "higher" else -1.0
     beaten = all(sign * value > sign * one for one in rivals)
     best = max(rivals, key=lambda one: sign * one) if rivals else float("nan")
-    verdict = "better than every opponent" if beaten else "<b>no better than a map that knows nothing of the model</b>"
+    verdict = (
+        "better than every control map" if beaten else "<b>no better than a map that knows nothing of the model</b>"
+    )
     asked = _ASKED.get(name, name)
     told = f"{value:.2f}, {row['better']} is better"
     return f"{escape(name.capitalize())} ({asked}): {told}; {verdict} (the best has {best:.2f})."

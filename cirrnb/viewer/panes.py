@@ -13,7 +13,7 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.explanation.truth import FLESH
+from cirrnb.explanation.localisation import FLESH
 from cirrnb.view.attribution import drawn
 
 BRIGHTEST = 99.95

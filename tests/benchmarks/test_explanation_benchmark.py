@@ -1,4 +1,4 @@
-"""What explanations are worth, on named test patients of the benchmark: removal, randomisation, and the truth.
+"""Faithfulness of explanations, on named test patients of the benchmark: perturbation, randomisation, and the truth.
 
 Twenty patients of the cohort `cirrnb simulate OUT --patients 400 --seed 1007`: the first ten in its order whose stage
 is severe and the first ten whose stage is moderate. The stager is the first fold of the benchmark's fused one. What is
@@ -22,12 +22,12 @@ from test_stager_benchmark import prepared, train_folds
 
 import cirrnb
 from cirrnb.data.bag import Bag
-from cirrnb.evaluation.intervals import bootstrap
+from cirrnb.evaluation.bootstrap import bootstrap
 from cirrnb.explanation.faithfulness import after_randomisation, case
+from cirrnb.explanation.localisation import attributed_to_signs, liver_share, localisation, magnitude, sign_effects
 from cirrnb.explanation.methods import method_named
-from cirrnb.explanation.truth import attributed_to_signs, liver_share, localisation, magnitude, sign_effects
-from cirrnb.explanation.twins import SimulatedTruth
-from cirrnb.model.trained import TrainedModel, load_model
+from cirrnb.explanation.simulated_truth import SimulatedTruth
+from cirrnb.model.trained_model import TrainedModel, load_model
 
 pytestmark = pytest.mark.benchmark
 
@@ -47,7 +47,7 @@ def chosen(home: Path) -> list[Bag]:
     return [bag for pair in zip(severe, moderate, strict=True) for bag in pair]
 
 
-PARTS = ("worth", "found", "signs", "costs", "randomised")
+PARTS = ("faithfulness", "found", "signs", "costs", "randomised")
 
 
 @cache
@@ -72,6 +72,7 @@ def measured(home: Path) -> dict[str, pd.DataFrame]:
             for one in missing:
                 (kept / f"{bag.patient}-{method}-{one}-done").touch()
     found = {part: sorted(kept.glob(f"*-{part}.csv")) for part in PARTS}
+    found["faithfulness"] += sorted(kept.glob("*-worth.csv"))  # the name of earlier runs
     return {
         part: pd.concat([pd.read_csv(path, dtype={"patient": str}) for path in paths]) for part, paths in found.items()
     }
@@ -85,7 +86,7 @@ def measure(
     effects: Callable[[], pd.DataFrame],
     wanted: set[str],
 ) -> dict[str, pd.DataFrame]:
-    """What one map is worth (`told`), and what of it is left where the weights are random (`randomised`)."""
+    """How faithful one map is (`told`), and what of it is left where the weights are random (`randomised`)."""
     began = time.process_time()
     told = cirrnb.explain(model, bag, method, permutations=64 if method == METHODS[0] else 4)
     cost = pd.DataFrame({"seconds": [time.process_time() - began], "delta": [told.relative_delta]})
@@ -96,7 +97,7 @@ def measure(
         spacing = case(model, bag, "severity").spacing
         liver, share = liver_share(told.maps, bag)
         tables["costs"] = cost.assign(liver=liver, liver_share=share)
-        tables["worth"] = cirrnb.faithfulness(model, bag, told)
+        tables["faithfulness"] = cirrnb.faithfulness(model, bag, told)
         found = localisation(magnitude(told.maps, spacing), bag, truth)
         tables["found"] = found.merge(effects(), on="sign", how="left")
         if method_named(method).signed:
@@ -118,8 +119,8 @@ def interval(values: pd.Series) -> str:
     return f"{told.mean():.3f} ({limits.low:.3f} to {limits.high:.3f}, n {len(told)})"
 
 
-def test_removal_beside_opponents(home: Path) -> None:
-    table = measured(home)["worth"]
+def test_perturbation_curves_against_control_maps(home: Path) -> None:
+    table = measured(home)["faithfulness"]
     for (measure, method), part in table.groupby(["measure", "method"], sort=False):
         sign = 1 if part["better"].iloc[0] == "higher" else -1
         print(f"\n{measure}, {method}: {interval(part['value'])}")

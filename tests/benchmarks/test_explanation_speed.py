@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_stager_speed import built, patients, seconds
 
-from cirrnb.explanation import shares
+from cirrnb.explanation import shapley
 from cirrnb.explanation.methods import Request, method_named
 from cirrnb.explanation.score import PatientScore
 
@@ -61,10 +61,10 @@ def test_shares_in_small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     score.embeddings()
 
     def at_once(slices: int) -> None:
-        monkeypatch.setattr(shares, "AT_ONCE", slices)
-        shares.shares(score, 0.0, permutations=8)
+        monkeypatch.setattr(shapley, "AT_ONCE", slices)
+        shapley.shapley_values(score, 0.0, permutations=8)
 
-    usual = shares.AT_ONCE
+    usual = shapley.AT_ONCE
     small, usually, large = seconds(lambda: at_once(64), lambda: at_once(usual), lambda: at_once(1024), rounds=3)
     print(
         f"\n{usual} slices a pass {usually:.2f} s; 64: {small / usually:.2f} times, 1024: {large / usually:.2f} times"
@@ -77,7 +77,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import torch
 from test_stager_speed import built, patients
-from cirrnb.explanation import shares
+from cirrnb.explanation import shapley
 from cirrnb.explanation.methods import Request, method_named
 from cirrnb.explanation.score import PatientScore
 score = PatientScore([built("test_resnet")[0]], patients(1, {slices}, size=112))

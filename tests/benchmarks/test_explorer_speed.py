@@ -109,7 +109,7 @@ def test_a_cached_case_opens(tmp_path: Path) -> None:
     """In the kernel, from the constructor to map and chart ready to be sent, beside the answer alone."""
     import cirrnb
     from cirrnb.model.prediction import predict_patient
-    from cirrnb.model.trained import load_model
+    from cirrnb.model.trained_model import load_model
 
     people = cirrnb.simulate_cohort(tmp_path / "cohort", patients=2, seed=3, healthy=0)
     model = load_model("shipped")

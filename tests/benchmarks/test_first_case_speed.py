@@ -26,7 +26,7 @@ CASE = """
 import sys
 from pathlib import Path
 import cirrnb
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 model = load_model("shipped")
 given = sys.argv[1:]
 people = cirrnb.read_cohort(given[0]) if given else cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)

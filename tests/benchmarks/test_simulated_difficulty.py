@@ -25,9 +25,9 @@ from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.dataset import Augmentation, BagDataset, draw
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.model.network.backbone import MEAN, STANDARD_DEVIATION, build_backbone
-from cirrnb.model.network.batch import collate
-from cirrnb.model.schedule import one_cycle, steps_of_epoch
+from cirrnb.model.backbones import MEAN, STANDARD_DEVIATION, build_backbone
+from cirrnb.model.batch import collate
+from cirrnb.model.training import one_cycle, steps_of_epoch
 from cirrnb.simulation.ceiling import ceiling_table
 from cirrnb.simulation.cohort import SIMULATOR_VERSION
 

@@ -22,15 +22,14 @@ from cirrnb.data import splits
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.evaluation.comparison import compare_all
+from cirrnb.evaluation.comparison import compare_all, spread
 from cirrnb.evaluation.coverage import set_coverage
-from cirrnb.evaluation.seeds import spread
-from cirrnb.evaluation.slices import slice_accuracy
-from cirrnb.model.certainty.calibration import fit_predictions
+from cirrnb.evaluation.reference_paper import slice_accuracy
+from cirrnb.model.calibration import fit_predictions
 from cirrnb.model.checkpoint import load_stager
-from cirrnb.model.folds import calibrated_mean, mean_of, out_of_fold
+from cirrnb.model.cross_validation import calibrated_mean, mean_of, out_of_fold
 from cirrnb.model.prediction import predict_slices
-from cirrnb.model.results import read_predictions
+from cirrnb.model.run_folder import read_predictions
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.simulation.ceiling import ceiling_table
 from cirrnb.simulation.cohort import SIMULATOR_VERSION
@@ -112,7 +111,7 @@ def test_an_arm_on_patients_never_looked_at(home: Path, arm: str) -> None:
     assert known_share["low"] > max(known_share["chance"], known_share["majority"])
 
 
-def test_the_fused_stager_beside_its_opponents(home: Path) -> None:
+def test_the_fused_stager_beside_its_baselines(home: Path) -> None:
     tables = {arm: scored(home, arm)[0] for arm in ARMS}
     compared = compare_all(tables, "fused")
     print(f"\n{compared.round(4).to_string(index=False)}")

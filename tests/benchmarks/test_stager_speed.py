@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cirrnb.model.network.batch import Batch
-from cirrnb.model.network.encoder import SliceEncoder
-from cirrnb.model.network.stager import Stager
+from cirrnb.model.batch import Batch
+from cirrnb.model.encoder import SliceEncoder
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 
 pytestmark = pytest.mark.benchmark
 
@@ -61,7 +61,7 @@ def test_staging_a_patient_costs_little_more_than_the_backbone(backbone: str) ->
     stager, encoder = built(backbone)
     batch = patients(1, 24)
 
-    def bare_chunks() -> None:  # as the stager goes through its slices: all at once is slower, and no fair opponent
+    def bare_chunks() -> None:  # as the stager goes through its slices: all at once is slower, and no fair baseline
         for part in batch.slices.split(32):
             encoder.backbone(part)
 
@@ -161,7 +161,7 @@ sys.path.insert(0, {tests!r})
 import torch
 from test_stager_speed import patients
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.model.network.stager import Stager
+from cirrnb.model.stager import Stager
 from cirrnb.model.settings import TrainingSettings
 from dataclasses import replace
 settings = TrainingSettings.preset({preset!r}, pretrained=False)

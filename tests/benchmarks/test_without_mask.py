@@ -14,7 +14,7 @@ import pytest
 
 import cirrnb
 from cirrnb.evaluation.comparison import compare
-from cirrnb.model.trained import load_model
+from cirrnb.model.trained_model import load_model
 
 pytestmark = pytest.mark.benchmark
 

@@ -1,0 +1,129 @@
+"""What each sequence and each slice adds to the answer, by Shapley's rule, removed ones dropped and not blackened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cirrnb.explanation.score import PatientScore
+from cirrnb.model.torch_context import isolated_torch
+
+PERMUTATIONS = 64
+AT_ONCE = 256
+"""Slices in one pass over cached embeddings. The attention between sequences is quadratic in them: with 1024 the same
+shares take three to five times as long, and fewer gain nothing (tests/benchmarks/test_explanation_speed.py)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShapleyValues:
+    """ShapleyValues of the score's difference to that of nothing at all, in units of the score.
+
+    Attributes
+    ----------
+    sequences : sequence -> exact Shapley value; together they are score less `nothing`.
+    slices : sequence -> (slices,) Shapley values from sampled orders; over all sequences they are the same sum.
+    errors : sequence -> (slices,) standard errors of these.
+    weights : sequence -> (slices,) the model's own attention, slice times sequence, for comparison; sums to one.
+    nothing : the score that stands for no slice at all.
+    """
+
+    sequences: Mapping[str, float]
+    slices: Mapping[str, NDArray[np.float64]]
+    errors: Mapping[str, NDArray[np.float64]]
+    weights: Mapping[str, NDArray[np.float64]]
+    nothing: float
+
+
+@isolated_torch()
+def shapley_values(
+    score: PatientScore,
+    nothing: float,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ShapleyValues:
+    """Shapley values of a patient's sequences and slices (Shapley 1953; sampled as Castro et al., Computers &
+    Operations Research 2009;36:1726, each order followed by its reverse).
+
+    Parameters
+    ----------
+    nothing : score without any slice, which no network can give: that of the baseline.
+    permutations : orders in which slices are added, at least 4, rounded up to a pair.
+    progress : called with the pairs of orders done and those there are to do.
+    """
+    sequence, names = score.batch.sequence.numpy(), score.batch.sequences
+    there = [index for index in range(len(names)) if (sequence == index).any()]
+    values, errors = _of_slices(score, nothing, max(2, (permutations + 1) // 2), seed, progress)
+    return ShapleyValues(
+        sequences={names[index]: value for index, value in _of_sequences(score, nothing, sequence, there).items()},
+        slices={names[index]: values[sequence == index] for index in there},
+        errors={names[index]: errors[sequence == index] for index in there},
+        weights={names[index]: _attention(score)[sequence == index] for index in there},
+        nothing=nothing,
+    )
+
+
+def _of_sequences(score: PatientScore, nothing: float, sequence: NDArray, there: list[int]) -> dict[int, float]:
+    if len(there) > 2:
+        return _of_several(score, nothing, sequence, there)
+    kept = torch.from_numpy(np.stack([sequence == index for index in there] + [np.ones_like(sequence, dtype=bool)]))
+    *alone, both = score.subset_scores(kept).tolist()
+    if len(there) == 1:
+        return {there[0]: both - nothing}
+    first, second = alone
+    return {there[0]: (first - nothing + both - second) / 2, there[1]: (second - nothing + both - first) / 2}
+
+
+def _of_several(score: PatientScore, nothing: float, sequence: NDArray, there: list[int]) -> dict[int, float]:
+    """Shapley's mean over all subsets of three or more sequences."""
+    values: dict[tuple[int, ...], float] = {(): nothing}
+    for size in range(1, len(there) + 1):
+        for some in combinations(there, size):
+            values[some] = float(score.subset_scores(torch.from_numpy(np.isin(sequence, some)[None]))[0])
+    count, found = len(there), dict.fromkeys(there, 0.0)
+    for some, value in values.items():
+        for index in set(there) - set(some):
+            weight = 1 / (count * comb(count - 1, len(some)))
+            found[index] += weight * (values[tuple(sorted((*some, index)))] - value)
+    return found
+
+
+def _of_slices(
+    score: PatientScore, nothing: float, pairs: int, seed: int, progress: Callable[[int, int], None]
+) -> tuple[NDArray, NDArray]:
+    random = np.random.default_rng(seed)
+    count = len(score.batch.sequence)
+    found = np.empty((pairs, count))
+    for pair in range(pairs):
+        order = random.permutation(count)
+        found[pair] = (_added(score, nothing, order) + _added(score, nothing, order[::-1])) / 2
+        progress(pair + 1, pairs)
+    return found.mean(axis=0), found.std(axis=0, ddof=1) / np.sqrt(pairs)
+
+
+def _added(score: PatientScore, nothing: float, order: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(slices,) what each slice changes when the slices come in this order."""
+    count = len(order)
+    place = np.empty(count, dtype=int)
+    place[order] = np.arange(count)
+    kept = torch.from_numpy(place[None] <= np.arange(count)[:, None])
+    # Subsets with many slices are heavier than those with few; a block holds about AT_ONCE slices.
+    blocks = np.split(np.arange(count), np.flatnonzero(np.diff(np.cumsum(np.arange(1, count + 1)) // AT_ONCE)) + 1)
+    values = np.concatenate([score.subset_scores(kept[block]).double().numpy() for block in blocks])
+    gained = np.diff(values, prepend=nothing)
+    return gained[place]
+
+
+@torch.no_grad()
+def _attention(score: PatientScore) -> NDArray[np.float64]:
+    found = []
+    for stager, embedded in zip(score.members, score.embeddings(), strict=True):
+        said = stager.stage_embedded(embedded, score.batch)
+        found.append((said.slice_weights * said.sequence_weights[0, score.batch.sequence]).double().numpy())
+    return np.mean(found, axis=0)

@@ -1,0 +1,229 @@
+"""All biomarkers of one scan, each with its value or the reason why there is none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.errors import InputError
+from cirrnb.data.grid import Grid, Orientation
+from cirrnb.data.nifti.reading import read_mask, read_volume
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.scan import Scan
+from cirrnb.data.workers import Job, Outcome
+from cirrnb.measure.masks import check_mask
+from cirrnb.measure.measurement import Measurement, measure_all, read_result, result_path
+from cirrnb.measure.organs import read_organs
+from cirrnb.measure.shape_and_signal import SHORTEST, heterogeneity, inner, nodularity, signal_ratio, sphericity, volume
+
+SMITH = "after Smith et al., Radiology 2016;280:771"
+ITO = "Ito et al., a predictor of progression on MR"
+HEO = "after Heo et al. 2022"
+
+UNITS = {
+    "liver volume": "mL",
+    "surface nodularity": "mm",
+    "sphericity": "",
+    "signal heterogeneity": "%",
+    "liver-to-spleen signal": "",
+    "liver-to-muscle signal": "",
+    "spleen volume": "mL",
+    "liver-to-spleen volume": "",
+    "caudate-to-right-lobe volume": "",
+}
+"""Every biomarker and its unit, in the order in which they are told."""
+
+SOURCES = {
+    "surface nodularity": SMITH,
+    "sphericity": "Wadell 1935",
+    "spleen volume": ITO,
+    "liver-to-spleen volume": HEO,
+    "liver-to-spleen signal": HEO,
+    "caudate-to-right-lobe volume": ITO,
+}
+
+NO_ORGANS = "no segmentation of other organs"
+UNUSABLE = "the segmentation of other organs cannot be used"
+NO_LIVER = (None, "no liver mask")
+
+Found = dict[str, tuple[float | None, str]]
+"""Biomarker -> value and note."""
+
+
+def biomarkers(scan: Scan) -> list[Measurement]:
+    """Measure one scan as it was acquired, from its file and masks.
+
+    Parameters
+    ----------
+    scan : with `mask`, the liver; in `extra["organs"]` the path of a segmentation of other organs, if there is one.
+
+    Returns
+    -------
+    One `Measurement` for each of `UNITS`. A missing mask, a mask of a few voxels or of one slice, signals without
+    variation, organs that nobody outlined: the value is None and the note says why.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or a mask lies elsewhere than its scan.
+    """
+    image, source = read_volume(scan.image)
+    orientation = Orientation.of(source)
+    grid, image = orientation.grid(source), orientation.apply(image)
+    liver = orientation.apply(read_mask(scan.mask, source)) if scan.mask else None
+    organs, missing = _organs(scan, source, orientation)
+    found = _of_liver(image, liver, grid) | _of_organs(image, liver, organs, missing, grid)
+    return [
+        Measurement(name, found[name][0], unit, found[name][1], SOURCES.get(name, "")) for name, unit in UNITS.items()
+    ]
+
+
+def biomarkers_or_reasons(scan: Scan) -> list[Measurement]:
+    """As `biomarkers`, but a file that cannot be used is a reason and no error: a segmentation of other organs takes
+    away what needs it and nothing else, an image or a liver mask takes away all."""
+    try:
+        return biomarkers(scan)
+    except InputError as error:
+        told = error.found
+    if scan.extra.get("organs"):
+        alone = biomarkers_or_reasons(replace(scan, extra={}))
+        return [replace(one, note=f"{UNUSABLE}: {told}") if one.note == NO_ORGANS else one for one in alone]
+    return [Measurement(name, None, unit, told, SOURCES.get(name, "")) for name, unit in UNITS.items()]
+
+
+def _of_liver(image: NDArray, liver: NDArray[np.bool_] | None, grid: Grid) -> Found:
+    names = ("liver volume", "surface nodularity", "sphericity", "signal heterogeneity")
+    if liver is None:
+        return dict.fromkeys(names, NO_LIVER)
+    checked = check_mask(liver)
+    if checked.too_small:
+        return dict.fromkeys(names, (None, checked.too_small))
+    found: Found = {"liver volume": (volume(liver, grid), checked.remark)}
+    uneven = nodularity(liver, grid)
+    found["surface nodularity"] = (uneven, "" if uneven is not None else f"no outline longer than {SHORTEST:.0f} mm")
+    round_ = None if checked.flat else sphericity(liver, grid)
+    found["sphericity"] = (round_, checked.flat or checked.remark)
+    varied = heterogeneity(image, liver, grid)
+    found["signal heterogeneity"] = (varied, "" if varied is not None else "no signal inside the liver's rim")
+    return found
+
+
+def _of_organs(
+    image: NDArray,
+    liver: NDArray[np.bool_] | None,
+    organs: dict[str, NDArray[np.bool_]],
+    missing: str,
+    grid: Grid,
+) -> Found:
+    spleen, muscle = organs.get("spleen"), organs.get("muscle")
+    found: Found = {"spleen volume": _absent("spleen", organs, missing)}
+    if spleen is not None:
+        found["spleen volume"] = (volume(spleen, grid), check_mask(spleen).remark)
+    inside = None if liver is None else inner(liver, grid)
+    for name, other in (("spleen", spleen), ("muscle", muscle)):
+        if other is None or inside is None:
+            found[f"liver-to-{name} signal"] = _absent(name, organs, missing) if inside is not None else NO_LIVER
+        else:
+            ratio = signal_ratio(image, inside, inner(other, grid))
+            found[f"liver-to-{name} signal"] = (ratio, "" if ratio is not None else f"no signal inside liver or {name}")
+    if spleen is None or liver is None:
+        found["liver-to-spleen volume"] = _absent("spleen", organs, missing) if liver is not None else NO_LIVER
+    else:
+        found["liver-to-spleen volume"] = (volume(liver, grid) / volume(spleen, grid), "")
+    lobes = [organs.get(name) for name in ("caudate", "right lobe")]
+    if lobes[0] is None or lobes[1] is None:
+        absent = "caudate" if lobes[0] is None else "right lobe"
+        found["caudate-to-right-lobe volume"] = _absent(absent, organs, missing)
+    else:
+        found["caudate-to-right-lobe volume"] = (volume(lobes[0], grid) / volume(lobes[1], grid), "")
+    return found
+
+
+def _absent(organ: str, organs: dict[str, NDArray[np.bool_]], missing: str) -> tuple[None, str]:
+    return None, missing or f"the segmentation of other organs has no {organ}"
+
+
+def _organs(scan: Scan, source: Grid, orientation: Orientation) -> tuple[dict[str, NDArray[np.bool_]], str]:
+    """Masks (slices, rows, columns) by organ; where there are none, why."""
+    named = scan.extra.get("organs")
+    if not named or not isinstance(named, str):
+        return {}, NO_ORGANS
+    path = Path(named)
+    masks = read_organs(path if path.is_absolute() else scan.image.parent / path, source)
+    return {name: orientation.apply(mask) for name, mask in masks.items()}, ""
+
+
+VERSION = 2
+"""Raise it when the same scan comes out otherwise than before."""
+
+
+def cohort_biomarkers(
+    prepared: PreparedCohort, out: Path | str, *, workers: int | None = None, progress: bool = True
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Biomarkers of every prepared scan, measured on the file it was prepared from.
+
+    Parameters
+    ----------
+    out : folder where each scan's biomarkers are kept; safe to delete. A call that was stopped is continued by the
+        next.
+    workers : processes at work; None takes one a processor, 1 works in this process.
+
+    Returns
+    -------
+    values : one row a scan: subject, sequence, then one column for each of `UNITS`; NaN where there is none.
+    reasons : subject, sequence, part (the biomarker), reason; one row for each gap.
+    """
+    folder = Path(out).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [_job(one, folder) for one in prepared.scans]
+    measure_all(jobs, run_job, workers, progress, "Biomarkers")
+    rows, gaps = [], []
+    for one, job in zip(prepared.scans, jobs, strict=True):
+        named = {"subject": one.scan.subject, "sequence": one.scan.sequence}
+        found = (read_result(job) or {}).get("found") or _none("could not be measured")
+        rows.append({**named, **{each["name"]: each["value"] for each in found}})
+        gaps += [{**named, "part": each["name"], "reason": each["note"]} for each in found if each["value"] is None]
+    values = pd.DataFrame(rows, columns=["subject", "sequence", *UNITS])
+    return values.astype(dict.fromkeys(UNITS, float)), pd.DataFrame(
+        gaps, columns=["subject", "sequence", "part", "reason"]
+    )
+
+
+def run_job(job: Job) -> Outcome:
+    """The biomarkers of one scan into its file: what a worker does."""
+    mask = Path(job["mask"]) if job["mask"] else None
+    scan = Scan(patient="one", sequence="T1W", image=Path(job["image"]), mask=mask, extra={"organs": job["organs"]})
+    try:
+        rows: list[dict[str, Any]] = [asdict(one) for one in biomarkers_or_reasons(scan)]
+    except MemoryError:
+        rows = _none("too little memory for it")
+    atomic_write(Path(job["file"]), json.dumps({"found": rows}))
+    return {}
+
+
+def _none(reason: str) -> list[dict[str, Any]]:
+    return [{"name": name, "value": None, "note": reason} for name in UNITS]
+
+
+def _job(one: PreparedScan, folder: Path) -> Job:
+    organs = one.scan.extra.get("organs")
+    organs = organs if isinstance(organs, str) and organs else None
+    said: dict[str, Any] = {"scan": one.folder.name, "version": VERSION, "organs": organs}
+    if organs:
+        path = one.scan.image.parent / organs  # an absolute path stays as it is
+        organs = str(path)
+        said["look"] = [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
+    return {
+        "image": str(one.scan.image.absolute()),
+        "mask": str(one.scan.mask.absolute()) if one.scan.mask else None,
+        "organs": organs,
+        "file": result_path(folder, said),
+    }

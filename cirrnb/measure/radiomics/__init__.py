@@ -1,1 +1,0 @@
-"""Radiomics as the Image Biomarker Standardisation Initiative defines it, computed by MIRP (`cirrnb[radiomics]`)."""

@@ -1,1 +1,0 @@
-"""Stages told from numbers alone: the classifiers that a network has to beat."""

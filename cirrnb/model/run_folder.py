@@ -1,0 +1,157 @@
+"""The run folder: what a finished training writes, and how its tables are read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.csv_file import read_csv, write_csv
+from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
+from cirrnb.data.scan import SPLITS
+from cirrnb.data.stage_scale import StageScale
+from cirrnb.model.calibration import Calibration, fit_predictions
+from cirrnb.model.checkpoint import TrainedStager, save_stager
+from cirrnb.model.out_of_distribution import fit_out_of_distribution
+from cirrnb.model.prediction import predict, predict_slices
+from cirrnb.model.stager import Stager
+from cirrnb.model.trained_model import FOLDS, TrainedModel, model_folder
+from cirrnb.model.training_state import differences, writing
+
+SLICES = "slice_predictions.csv"
+"""What a run that answers slice by slice keeps beside predictions.csv."""
+
+_TEXT = ("subject", "patient", "source", "stage", "split", "predicted", "sex")
+
+
+def read_history(run: Path | str) -> pd.DataFrame:
+    """One row an epoch: epoch, learning_rate, {train,valid}_{loss,accuracy,kappa}, seconds. Raises InputError."""
+    return _read_table(Path(run), "history.csv")
+
+
+def read_predictions(run: Path | str) -> pd.DataFrame:
+    """One row a patient, as `cirrnb.predict` returned it for the run's own cohort. Raises InputError."""
+    return _read_table(Path(run), "predictions.csv")
+
+
+def read_slice_predictions(run: Path | str) -> pd.DataFrame | None:
+    """One row a slice: subject, split, stage, predicted. None if the run has no slice_predictions.csv.
+
+    Only a stager of single slices, as the reference paper's, leaves one. Raises InputError.
+    """
+    return _read_table(Path(run), SLICES) if (Path(run) / SLICES).exists() else None
+
+
+def write_answers(path: Path, table: pd.DataFrame) -> None:
+    """Write predictions as CSV, so that no spreadsheet program takes an id for a formula; `read_predictions` and
+    `read_slice_predictions` give back what was written."""
+    write_csv(path, table)
+
+
+def _read_table(run: Path, name: str) -> pd.DataFrame:
+    if not run.is_dir():
+        raise InputError(run, "no folder", "a run folder written by cirrnb.train", "Name the folder, or train first.")
+    return read_csv(run / name, _TEXT, expected="a complete run folder", remedy="Train again.")
+
+
+TRAINING = "training.csv"
+"""Answers for training patients without their names, where a model is given away without predictions.csv."""
+
+
+def read_training_answers(model: TrainedModel, run: Path | str) -> tuple[pd.DataFrame | None, str]:
+    """What a model says of patients it learnt from, and in words how that was asked; None where it keeps no answers.
+
+    Calibrated as the model's answers are. Columns stage and the probability of each stage; one row a patient with a
+    stage. Of a cross-validation each patient was asked of the one stager that had not seen them.
+    """
+    folder = model_folder(run)
+    name = next((name for name in (TRAINING, "predictions.csv") if (folder / name).is_file()), None)
+    if name is None:
+        return None, ""
+    told, stages = _read_table(folder, name), list(model.stages)
+    crossed = name == TRAINING or (folder / FOLDS).is_file()
+    told = told if crossed else told[told["split"] == "train"]
+    told = told.dropna(subset=["stage", *stages])
+    if model.calibration and len(told):
+        told = model.calibration.calibrate(told)
+    asked = "Each of them was staged by a stager that had not seen them."
+    seen = "The stager knew them already, so that they look easier than new patients are."
+    return told[["stage", *stages]].reset_index(drop=True), asked if crossed else seen
+
+
+PROVENANCE = "provenance.json"
+
+
+def write_run(
+    folder: Path,
+    name: str,
+    stager: Stager,
+    prepared: PreparedCohort,
+    history: list[dict[str, Any]],
+    provenance: Mapping[str, Any],
+    device: torch.device,
+) -> None:
+    """Write config.json, model.safetensors, history.csv, predictions.csv (all patients, uncalibrated), calibration.json
+    (from the validation patients), out_of_distribution.json and provenance.json; for a stager of single slices
+    slice_predictions.csv.
+
+    `provenance` holds at least `training`, `preparation` and `data`, by which the run is known again.
+    """
+    config = {
+        "training": provenance["training"],
+        "preparation": provenance["preparation"],
+        "cohort": prepared.name,
+        "simulated": prepared.simulated,
+        "splits": {split: _counts(prepared, split) for split in SPLITS},
+    }
+    trained = TrainedStager(stager.eval(), prepared.settings, prepared.simulated, name, config)
+    predictions = predict(trained, prepared, device=device)
+    slices = predict_slices(trained, prepared.bags()) if stager.settings.pooling == "slice" else None
+    calibration = _calibrated(predictions, stager.stages, provenance["training"])
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+        save_stager(folder, stager, config)
+        write_csv(folder / "history.csv", pd.DataFrame(history))
+        write_answers(folder / "predictions.csv", predictions)
+        calibration.save(folder)
+        fit_out_of_distribution(prepared.bags(split="train")).save(folder)
+        if slices is not None:
+            write_answers(folder / SLICES, slices)
+        (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+
+
+def _calibrated(predictions: pd.DataFrame, stages: StageScale, training: Mapping[str, Any]) -> Calibration:
+    """How sure the stager may be, by the validation patients, whom it was not trained on."""
+    calibration = fit_predictions(predictions[predictions["split"] == "valid"], stages=stages.names)
+    chosen = training["keep"] == "best" or training["patience"] is not None
+    # Patients by whom the epoch was chosen look a little better staged than others would.
+    return replace(calibration, how=f"{calibration.how}, who also chose the epoch") if chosen else calibration
+
+
+def require_same_run(out: Path, identity: Mapping[str, Any]) -> None:
+    """Raise InputError unless `out` is the complete run of this training, preparation and data."""
+    try:
+        stored = read_object(out / PROVENANCE, "a whole file", "Train again.")
+        different = differences({key: stored[key] for key in identity}, json.loads(json.dumps(identity)))
+    except (OSError, ValueError, KeyError, TypeError):
+        different = ["it is no run folder, or not a whole one"]
+    if different:
+        raise InputError(
+            out,
+            f"a folder that is another run or something else ({'; '.join(different)})",
+            "nothing there, or the same run",
+            "Train into another folder, or move that one away.",
+        )
+
+
+def _counts(prepared: PreparedCohort, split: str) -> dict[str, int]:
+    found = Counter(bag.stage or "unstaged" for bag in prepared.bags(split=split))
+    return {stage: found[stage] for stage in (*prepared.stages, "unstaged") if found[stage]}

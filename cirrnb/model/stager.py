@@ -1,0 +1,224 @@
+"""The network that reads one patient's slices of every sequence and gives a score for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.model.batch import Batch
+from cirrnb.model.encoder import SliceEncoder
+from cirrnb.model.fusion import CrossSequenceAttention, GatedAttentionPooling, SequenceFusion, present
+from cirrnb.model.heads_and_losses import HEADS, StageHead, stage_loss
+from cirrnb.model.settings import StagerSettings
+
+
+@dataclass(frozen=True)
+class Staging:
+    """What a stager says about a batch.
+
+    Attributes
+    ----------
+    scores : (patients, outputs) raw scores: one a stage for a cross-entropy head, log-odds of the stages above the
+        first, above the second, ... for the ordered heads. Means over slices where every slice is staged by itself.
+    log_probabilities : (patients, stages) of each stage.
+    slice_weights : (slices,) share of each slice in its sequence of its patient; they sum to one there.
+    sequence_weights : (patients, sequences) share of each sequence in its patient; rows sum to one. A missing sequence
+        has 0, or the share of the learned missing-sequence token that takes its place.
+    slice_log_probabilities : (slices, stages) where every slice is staged by itself, else None.
+    """
+
+    scores: torch.Tensor
+    log_probabilities: torch.Tensor
+    slice_weights: torch.Tensor
+    sequence_weights: torch.Tensor
+    slice_log_probabilities: torch.Tensor | None = None
+
+    def cpu(self) -> Staging:
+        """The same on the CPU."""
+        slices = self.slice_log_probabilities
+        return Staging(
+            self.scores.cpu(),
+            self.log_probabilities.cpu(),
+            self.slice_weights.cpu(),
+            self.sequence_weights.cpu(),
+            None if slices is None else slices.cpu(),
+        )
+
+
+class Stager(nn.Module):
+    """Slices to stage: an encoder with attention at four scales, slices of all sequences that look at each other,
+    attention over the slices of each sequence, then over the sequences, and an ordered head.
+
+    A shared encoder runs once over all slices together. A patient with one sequence is staged all the same. No
+    activation overwrites its input and none is used twice, which attribution by hooks needs.
+    """
+
+    def __init__(
+        self,
+        settings: StagerSettings | None = None,
+        fetch: bool = True,
+        stages: StageScale = CIRRHOSIS,
+        sequences: tuple[str, ...] | None = None,
+    ):
+        """`fetch=False` leaves even a pretrained backbone's weights random, for those who load their own next.
+
+        `stages` are told apart. `sequences` are those that tensors number, `settings.sequences` unless a saved model
+        has others beside them.
+        """
+        super().__init__()
+        self.settings = settings = settings or StagerSettings()
+        self.stages, self.sequences = stages, sequences or settings.sequences
+        if not set(settings.sequences) <= set(self.sequences):
+            raise ValueError(f"a stager looks at {settings.sequences} and numbers only {self.sequences}")
+        count = len(self.sequences)
+        width = settings.width
+        names = settings.sequences if settings.encoders == "separate" else ("shared",)
+        encoders = {name: SliceEncoder(settings, fetch, count) for name in names}
+        self.encoders = nn.ModuleDict({self._key(name): encoder for name, encoder in encoders.items()})
+        self.backbone_weights = encoders[names[0]].backbone_weights
+        self.sequence_embedding = nn.Embedding(count, width)
+        nn.init.normal_(self.sequence_embedding.weight, std=0.02)
+        crossing = settings.fusion == "cross" and len(settings.sequences) > 1
+        self.crossing = CrossSequenceAttention(width) if crossing else None
+        # The missing-sequence tokens; saved models have them under this name.
+        self.stand_in = nn.Parameter(torch.randn(count, width) * 0.02) if crossing else None
+        self.pooling = GatedAttentionPooling(width, max(width // 2, 1), learned=settings.pooling == "attention")
+        self.fusion = SequenceFusion(width, settings.fusion if len(settings.sequences) > 1 else "mean", count)
+        self.person = nn.Linear(4, width, bias=False) if settings.demographics else None
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head: StageHead = HEADS[settings.head](width, len(stages))
+
+    @property
+    def scales(self) -> int:
+        """How many feature maps are used; a backbone may have fewer than the settings ask for."""
+        return len(cast(SliceEncoder, next(iter(self.encoders.values()))).levels)
+
+    def forward(self, batch: Batch, chunk: int | None = None) -> torch.Tensor:
+        """Raw scores (patients, outputs). `chunk` encodes that many slices at a time, which bounds the memory."""
+        return self.stage(batch, chunk).scores
+
+    def stage(self, batch: Batch, chunk: int | None = None) -> Staging:
+        """As `forward`, together with probabilities and the weights of the slices and of the sequences."""
+        return self.stage_embedded(self.embed(batch, chunk), batch)
+
+    def embed(
+        self, batch: Batch, chunk: int | None = None, encoders: Sequence[SliceEncoder] | None = None
+    ) -> torch.Tensor:
+        """Slice embeddings (slices, width), each slice by itself. `encoders` take the places of the stager's own, in
+        the order of `readers`."""
+        readers = self.readers(batch)
+        pairs = [
+            (encoder, own) for encoder, (_, own) in zip(encoders or [one for one, _ in readers], readers, strict=True)
+        ]
+        parts = [(encoder, own) for encoder, own in pairs if len(own)]
+        if len(parts) == 1:  # without a copy of the slices
+            embedded = parts[0][0].embed(batch.slices, batch.sequence, chunk)
+        else:
+            apart = [encoder.embed(batch.slices[own], batch.sequence[own], chunk) for encoder, own in parts]
+            embedded = torch.cat(apart)[torch.cat([own for _, own in parts]).argsort()]
+        return embedded + self.sequence_embedding(batch.sequence)
+
+    def stage_embedded(self, embedded: torch.Tensor, batch: Batch) -> Staging:
+        """What follows the encoder, given slice embeddings (slices, width) of the batch."""
+        there = present(batch)
+        if self.settings.pooling == "slice":
+            return self._stage_slices(embedded, batch, there)
+        if self.crossing is not None and self.stand_in is not None:
+            embedded, _ = self.crossing(embedded, batch, self.stand_in)
+        pooled, groups, slice_weights = self.pooling(embedded, batch.group)
+        fused, sequence_weights = self.fusion(pooled, groups, there, self.stand_in)
+        scores = self._score(fused, batch.person)
+        return Staging(scores, self.head.log_probabilities(scores), slice_weights, sequence_weights)
+
+    def loss(
+        self,
+        said: Staging,
+        batch: Batch,
+        weights: torch.Tensor | None = None,
+        focus: float = 0,
+        loss: str = "likelihood",
+    ) -> torch.Tensor:
+        """Loss (patients,) of what was said about a batch; see `stage_loss`. Where every slice is staged by itself, the
+        mean over the patient's slices."""
+        if said.slice_log_probabilities is None:
+            return stage_loss(said.log_probabilities.float(), batch.stage, weights, focus, loss)
+        losses = stage_loss(said.slice_log_probabilities.float(), batch.stage[batch.patient], weights, focus, loss)
+        return _mean_by_patient(losses[:, None], batch)[:, 0]
+
+    @torch.inference_mode()
+    def attention_maps(self, batch: Batch, chunk: int | None = None) -> list[torch.Tensor]:
+        """For each scale, the finest first, where each slice was looked at: (slices, rows, columns), summing to one a
+        slice. Empty without attention."""
+        maps: list[torch.Tensor] = []
+        for encoder, chosen in self.readers(batch):
+            parts = [
+                encoder(batch.slices[part], batch.sequence[part])[1]
+                for part in chosen.split(chunk or max(len(chosen), 1))
+            ]
+            own = [torch.cat(scale) for scale in zip(*parts, strict=True)]
+            maps = maps or [one.new_zeros(len(batch.slices), *one.shape[1:]) for one in own]
+            maps = [whole.index_copy(0, chosen, one) for whole, one in zip(maps, own, strict=True)]
+        return maps
+
+    @torch.inference_mode()
+    def crossing_weights(self, batch: Batch, chunk: int | None = None) -> torch.Tensor | None:
+        """Attention between the sequences (heads, slices, slices + missing-sequence tokens); None without it."""
+        if self.crossing is None or self.stand_in is None:
+            return None
+        return self.crossing(self.embed(batch, chunk), batch, self.stand_in)[1]
+
+    def forget_statistics(self) -> None:
+        """Let every batch normalisation average over the steps from here on, evenly.
+
+        Called as an epoch begins. The usual exponential mean, a tenth a step, is still half made of the first steps'
+        weights after the few dozen steps that a small cohort allows, and evaluation falls far behind training.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = None
+                module.reset_running_stats()
+
+    def readers(self, batch: Batch) -> list[tuple[SliceEncoder, torch.Tensor]]:
+        """Each encoder with the indices of the slices it reads."""
+        found = []
+        shared = self.settings.encoders == "shared"
+        for name in ("shared",) if shared else self.settings.sequences:
+            encoder = self.encoders[self._key(name)]
+            assert isinstance(encoder, SliceEncoder)
+            reads = torch.ones_like(batch.sequence) if shared else batch.sequence == self.sequences.index(name)
+            found.append((encoder, torch.nonzero(reads)[:, 0]))
+        return found
+
+    def _key(self, name: str) -> str:
+        """Under which weights an encoder is kept; names of sequences may hold what names of modules may not."""
+        return name if name in ("shared", *T1W_T2W) else f"sequence_{self.sequences.index(name)}"
+
+    def _score(self, fused: torch.Tensor, person: torch.Tensor) -> torch.Tensor:
+        fused = self.dropout(fused)
+        return self.head(fused if self.person is None else fused + self.person(person))
+
+    def _stage_slices(self, embedded: torch.Tensor, batch: Batch, there: torch.Tensor) -> Staging:
+        scores = self._score(embedded, batch.person[batch.patient])
+        slices = self.head.log_probabilities(scores)
+        counts = torch.bincount(batch.group, minlength=there.numel()).reshape(there.shape)
+        if not there.any(dim=1).all():
+            raise ValueError("every patient of a batch needs at least one slice")
+        return Staging(
+            _mean_by_patient(scores, batch),
+            _mean_by_patient(slices.exp(), batch).log(),
+            1 / counts.flatten()[batch.group].to(scores),
+            (counts / counts.sum(dim=1, keepdim=True)).to(scores),
+            slices,
+        )
+
+
+def _mean_by_patient(values: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """(patients, n) means of (slices, n) over each patient's slices."""
+    belongs = (batch.patient == torch.arange(len(batch), device=batch.patient.device)[:, None]).to(values)
+    return belongs @ values / belongs.sum(dim=1, keepdim=True)

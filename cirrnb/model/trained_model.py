@@ -1,0 +1,232 @@
+"""A trained model: one stager or the folds of a cross-validation, loaded from a folder, the package or the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.stage_scale import CIRRHOSIS, StageScale, stage_scale
+from cirrnb.model.calibration import Calibration, read_calibration
+from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
+from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
+from cirrnb.model.provenance import versions
+
+HUB_PREFIX = "hf:"
+HUB_FILES = ("*.json", "*.safetensors", "*.csv", "*.md")
+"""Files that are fetched; nothing among them runs code."""
+
+_HUB_NAME = re.compile(r"hf:(?P<repository>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]{1,100}))?")
+
+
+def is_hub_name(run: Path | str) -> bool:
+    """True for text that names a model on the hub."""
+    return isinstance(run, str) and run.startswith(HUB_PREFIX)
+
+
+def fetch_model(name: str) -> Path:
+    """Folder of a model on the hub, fetched into the hub's cache unless it lies there; without net the cache is used.
+
+    The server is that of `HF_ENDPOINT`, the cache that of `HF_HOME`; a private model needs `HF_TOKEN`, which is never
+    written anywhere.
+
+    Raises InputError for a name that is none, a model that does not exist, or a server that cannot be reached while
+    nothing lies in the cache.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    match = _HUB_NAME.fullmatch(name)
+    if match is None:
+        raise InputError(
+            name, "no name of a model on the hub", "hf:owner/name or hf:owner/name@revision", "Correct it."
+        )
+    try:
+        found = snapshot_download(match["repository"], revision=match["revision"], allow_patterns=list(HUB_FILES))
+    except HFValidationError as error:
+        raise InputError(name, f"a name that the hub refuses ({error})", "hf:owner/name", "Correct it.") from error
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            name, "no answer of the hub, and nothing in the cache", "a network", "Try again, or give a folder."
+        ) from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        raise InputError(
+            name,
+            f"nothing that can be fetched ({status})",
+            "a model that exists, and HF_TOKEN for a private one",
+            "Correct the name, or give a folder.",
+        ) from error
+    return Path(found)
+
+
+FOLDS = "folds.json"
+MAX_FOLDS = 50
+_FOLD = re.compile(r"\w[\w.-]{0,99}")
+SHIPPED = "shipped"
+"""Stands for the model that comes with the package, wherever a run folder is asked for."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Stagers that answer together.
+
+    Attributes
+    ----------
+    members : at least one, all for scans prepared alike; their probabilities are averaged.
+    name : of the run, as reports call it.
+    calibration : learned from patients none of them had seen; None leaves the probabilities as they are, without sets.
+    out_of_distribution : what training scans looked like; None where nothing is said about it.
+    """
+
+    members: tuple[TrainedStager, ...]
+    name: str
+    calibration: Calibration | None = None
+    out_of_distribution: OutOfDistribution | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that an answer depends on, 64 hex digits: weights, settings, preparation, stages, calibration,
+        and what scans are usual. Never of a name: a copied or renamed model keeps it."""
+        digest = hashlib.sha256()
+        for member in self.members:
+            stager = member.stager
+            settings = (asdict(stager.settings), asdict(member.preparation), stager.stages.stored())
+            told = (*settings, stager.sequences, member.simulated)
+            digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+            for name, tensor in sorted(stager.state_dict().items()):
+                values = tensor.detach().cpu().contiguous()
+                digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+                digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        for part in (self.calibration, self.out_of_distribution):
+            digest.update(_hashable(part))
+        return digest.hexdigest()
+
+    @property
+    def preparation(self) -> PreparationSettings:
+        return self.members[0].preparation
+
+    @property
+    def stages(self) -> StageScale:
+        """The scale of the stages it tells apart."""
+        return self.members[0].stager.stages
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The sequences it looks at."""
+        return self.members[0].stager.settings.sequences
+
+    def vocabulary(self, sequences: str | None = None) -> dict[str, Any]:
+        """What `cirrnb.read_cohort` takes to read a cohort for this model: `stages` and `sequences`, the latter as
+        named, or the model's."""
+        usual = set(self.sequences) <= set(T1W_T2W)
+        return {"stages": self.stages, "sequences": sequences or (None if usual else self.sequences)}
+
+    @property
+    def simulated(self) -> bool:
+        """True if one of them was trained on simulated images."""
+        return any(member.simulated for member in self.members)
+
+
+def _hashable(part: Calibration | OutOfDistribution | None) -> bytes:
+    """A calibration or reference as bytes that are equal for equal content."""
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if isinstance(value, np.ndarray) else str(value)
+
+    return b"" if part is None else json.dumps(asdict(part), sort_keys=True, default=plain).encode()
+
+
+def stages_of_run(run: Path | str) -> StageScale:
+    """The scale of the model in a run folder, read from its settings alone; the usual one where there are none.
+
+    Raises InputError for settings that cannot be read.
+    """
+    folder = model_folder(run)
+    config = next((path for path in (folder / CONFIG, folder / "fold-1" / CONFIG) if path.is_file()), None)
+    return stage_scale(read_object(config, "a whole file", "Train again.").get("stages") if config else None)
+
+
+def model_folder(run: Path | str) -> Path:
+    """Where a model lies: the folder itself, that of the model in the package, or what the hub has (hf:owner/name)."""
+    if is_hub_name(run):
+        return fetch_model(str(run))
+    return Path(__file__).parent / SHIPPED if str(run) == SHIPPED else Path(run)
+
+
+def load_model(run: Path | str) -> TrainedModel:
+    """The model of a run folder, of a cross-validation's folder, "shipped" for the one in the package, or hf:owner/name
+    for one on the Hugging Face hub.
+
+    Raises InputError where something is missing or damaged, or a pickle stands in its place.
+    """
+    folder = model_folder(run)
+    listed = folder / FOLDS
+    if not listed.is_file():
+        return _together((load_stager(folder),), folder, run)
+    try:
+        names = read_object(listed, "a list of folds", "Train again.")["folds"]
+        if not isinstance(names, list) or not 0 < len(names) <= MAX_FOLDS:
+            raise ValueError(f"not a list of 1 to {MAX_FOLDS} folds")
+        if not all(isinstance(name, str) and _FOLD.fullmatch(name) for name in names):
+            raise ValueError("no names of folders beside it")
+        if len(set(names)) < len(names):
+            raise ValueError("a fold that is named twice")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(listed, f"no readable list of folds ({error})", "a whole file", "Train again.") from error
+    members = tuple(load_stager(folder / name) for name in names)
+    kinds = {(one.preparation, one.stager.settings, one.stager.stages, one.stager.sequences) for one in members}
+    if len(kinds) > 1:
+        raise InputError(folder, "folds trained otherwise", "folds of one cross-validation", "Train again.")
+    return _together(members, folder, run)
+
+
+def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str) -> TrainedModel:
+    calibration, stages = read_calibration(folder), members[0].stager.stages
+    if calibration is not None and calibration.stages != stages.names:
+        found = f"a calibration of the stages {', '.join(calibration.stages)}"
+        raise InputError(folder, found, stages.listed, "Copy the whole run folder again, or train again.")
+    name = str(run).removeprefix(HUB_PREFIX) if is_hub_name(run) else folder.resolve().name
+    return TrainedModel(members, name, calibration, read_out_of_distribution(folder))
+
+
+def _told_apart(stages: StageScale) -> str:
+    if stages == CIRRHOSIS:
+        return "mild, moderate or severe as a radiologist's overall impression, neither histology nor Child-Pugh"
+    return "; ".join(name if words == name else f"{name}: {words}" for name, words in stages.description.items())
+
+
+def card(model: TrainedModel) -> dict[str, str]:
+    """Name of a fact -> what is known. No path, no patient."""
+    first = model.members[0]
+    config, looks = first.config, first.preparation
+    trained = sum(config.get("splits", {}).get("train", {}).values())
+    stages = ", ".join(f"{count} {stage}" for stage, count in config.get("splits", {}).get("train", {}).items())
+    origin = "simulated: the answers mean nothing for a patient" if model.simulated else "acquired"
+    count = len(model.members)
+    made = "one stager" if count == 1 else f"the mean of {count} stagers of a cross-validation"
+    rows, columns = looks.field_of_view or (0.0, 0.0)
+    return {
+        "Model": f"{model.name}: {made}, {first.stager.settings.backbone}",
+        "Meant for": f"research and education; {_told_apart(model.stages)}",
+        "Sequences": ", ".join(model.sequences),
+        "Learnt from": f"cohort {Path(str(config.get('cohort', 'unknown'))).name}, {trained} patients"
+        + (" each" if count > 1 else "")
+        + (f" ({stages})" if stages else "")
+        + f"; images {origin}",
+        "Looks at": f"{looks.view}, {rows:g} x {columns:g} mm at {looks.spacing:g} mm",
+        "Calibrated": model.calibration.how if model.calibration else "no: take percentages as a ranking only",
+        "Fingerprint": model.fingerprint[:16],
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }

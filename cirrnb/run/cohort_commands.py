@@ -1,0 +1,316 @@
+"""Commands on files: simulate, look over, prepare, segment, import, export and download cohorts.
+
+They are registered in `cirrnb.cli`; nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cirrnb
+from cirrnb.run.options import (
+    COHORT,
+    MODEL,
+    NETWORK,
+    PLUGIN,
+    PREPARED,
+    SCANS,
+    SEED,
+    SEQUENCES,
+    SOME_SKIPPED,
+    STAGES,
+    WORKERS,
+)
+
+
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder of the new cohort.")],
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="Number of patients. [default: 48, or the published number by scale]")
+    ] = None,
+    seed: SEED = 0,
+    scale: Annotated[
+        str, typer.Option(metavar="tiny|small|full", help="small: 2 mm; full: published counts and matrices.")
+    ] = "small",
+    healthy: Annotated[int | None, typer.Option(min=0, help="Healthy subjects. [default: by scale]")] = None,
+    twins: Annotated[
+        bool, typer.Option("--twins", help="Also write each scan without signs, and without one.")
+    ] = False,
+    organs: Annotated[
+        bool, typer.Option("--organs", help="Also write labels of the liver's lobes and other organs.")
+    ] = False,
+    shortcut: Annotated[
+        str | None, typer.Option(metavar="scanner", help="Tie the scanner to the stage in training patients.")
+    ] = None,
+    workers: WORKERS = None,
+) -> None:
+    """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps beside it."""
+    cohort = cirrnb.simulate_cohort(
+        out, patients, seed, scale, twins=twins, shortcut=shortcut, healthy=healthy, workers=workers, organs=organs
+    )
+    typer.echo(f"{len(cohort.patients)} simulated subjects, {len(cohort)} scans, in {out}")
+
+
+def gallery(
+    cohort: Annotated[Path, typer.Argument(help="Folder of a simulated cohort.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write.")] = Path("gallery.png"),
+    real: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Real slices to set beside, listed in its index.csv.")
+    ] = None,
+    patients: Annotated[int, typer.Option(min=1, help="Patients of each stage.")] = 2,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each scan.")] = 3,
+    outline: Annotated[bool, typer.Option("--outline", help="Draw the edge of the liver mask.")] = False,
+) -> None:
+    """Set simulated slices of each stage and sequence beside real ones, all windowed alike."""
+    from cirrnb.simulation.gallery import real_panels, simulated_panels
+    from cirrnb.view.images import draw_gallery
+
+    shares = [0.3 + 0.4 * (place + 0.5) / slices for place in range(slices)]  # of the liver's height
+    panels = simulated_panels(cohort, patients, shares)
+    rows = [panels[start : start + 6] for start in range(0, len(panels), 6)]
+    draw_gallery([*([real_panels(real)] if real else []), *rows], out, outline=outline)
+    typer.echo(f"The gallery: {out}")
+
+
+def audit(
+    cohort: COHORT,
+    stages: STAGES = None,
+    sequences: SEQUENCES = None,
+    workers: WORKERS = None,
+) -> None:
+    """Tell what is in a cohort, and what is wrong with it.
+
+    Every scan is read once. Exit code 1 where something makes results wrong or a file unusable.
+    """
+    from cirrnb.data.auditing.audit import audit as audit_cohort
+
+    found = audit_cohort(cohort, workers=workers, stages=stages, sequences=sequences)
+    typer.echo(found.report())
+    if found.has_errors:
+        raise typer.Exit(1)
+
+
+def prepare(
+    cohort: COHORT,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where prepared scans are kept.")] = Path("prepared"),
+    view: Annotated[
+        str, typer.Option(metavar="abdomen|liver", help="What the field of view is centred on.")
+    ] = "abdomen",
+    spacing: Annotated[float, typer.Option(help="In-plane spacing in mm.")] = 1.5,
+    stages: STAGES = None,
+    sequences: SEQUENCES = None,
+    workers: WORKERS = None,
+) -> None:
+    """Bring scans to one form; what is done is kept.
+
+    What cannot be read or prepared is named and skipped; the exit code is then 3.
+    """
+    from cirrnb.data.prepared import PreparationSettings
+
+    try:
+        settings = PreparationSettings(view=view, spacing=spacing)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the problems are told below, one a line
+        people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
+    prepared = cirrnb.prepare(people, out, settings, workers=workers)
+    for problem in people.problems:
+        typer.echo(f"skipped: {problem}", err=True)
+    for failure in prepared.failures.itertuples():
+        typer.echo(f"skipped: {failure.subject} {failure.sequence}: {failure.reason}", err=True)
+    typer.echo(f"{len(prepared)} scans prepared in {out}, {len(prepared.failures)} skipped")
+    if people.problems or len(prepared.failures):
+        raise typer.Exit(SOME_SKIPPED)
+
+
+def segment(
+    cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore; or one NIfTI file.")],
+    out: Annotated[Path, typer.Argument(help="New folder for masks, organs and a table that names them.")],
+    network: NETWORK = None,
+    workers: WORKERS = None,
+    program: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="MRSegmentator's program, to have it draw the liver instead.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="MRSegmentator: one of its five networks.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="MRSegmentator: without a graphics card.")] = False,
+    stages: STAGES = None,
+    sequences: SEQUENCES = None,
+) -> None:
+    """Segment liver and organs, and check every scan.
+
+    Scans that have a mask keep it. New masks are marked as drawn by a program, and doubted where they are odd for a
+    liver. The checks say whether a liver is there, the sequence is the declared one, the sides are right, and both
+    scans are of one patient. A stopped run resumes. Exit code 3: some scans got no mask.
+    """
+    from tqdm.auto import tqdm
+
+    from cirrnb.data.cohort_reading import read_cohort
+    from cirrnb.segmentation.checks import PASSED
+    from cirrnb.segmentation.cohort import add_masks, segment_one
+
+    if cohort.is_file() and cohort.name.lower().endswith((".nii", ".nii.gz")):
+        found = segment_one(cohort, out, network)
+        if "failure" in found:
+            typer.echo(f"{cohort.name}: no mask, {found['failure']}", err=True)
+            raise typer.Exit(SOME_SKIPPED)
+        typer.echo("\n".join(f"{organ}: {volume:.0f} mL" for organ, volume in found["volumes"].items()))
+        typer.echo(f"Written: {found['mask']}\nWritten: {found['organs']}")
+        return
+    made = add_masks(
+        read_cohort(cohort, stages=stages, sequences=sequences),
+        out,
+        network=network,
+        program=program,
+        options=["--fast"] * fast + ["--cpu_only"] * cpu,
+        workers=workers,
+        progress=lambda scans, total: iter(tqdm(scans, total=total, desc="segmenting", unit="scan")),
+    )
+    for name, odd in made.drawn.items():
+        typer.echo(f"{name}: drawn" + (f", but look at it: {'; '.join(odd)}" if odd else ""))
+    for name, reason in made.failed.items():
+        typer.echo(f"{name}: no mask, {reason}", err=True)
+    for name, checks in made.checks.items():
+        for check in checks:
+            if check.outcome != PASSED:
+                typer.echo(f"{name}: {check.outcome}, {check.reason}. {check.remedy}", err=True)
+    typer.echo(f"The table with them: {made.table}")
+    if made.failed:
+        raise typer.Exit(SOME_SKIPPED)
+
+
+def train_segmenter(
+    out: Annotated[Path, typer.Argument(help="Folder for the segmenter; a stopped training resumes there.")],
+    cohort: Annotated[
+        Path | None, typer.Option(help="Real scans with liver masks to train on too (split train, where there is one).")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Begin from this segmenter's weights; 'shipped' from ours.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 8500,
+    anatomies: Annotated[int, typer.Option(min=1, help="Simulated bodies.")] = 450,
+    keep: Annotated[
+        Path | None, typer.Option("--anatomies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Highest rate of learning.")] = 3e-3,
+    slices: Annotated[int, typer.Option(min=8, max=512, help="Slices of a step.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train the segmenter: from nothing on simulated bodies, or from another one and on scans with masks too."""
+    from tqdm.auto import tqdm
+
+    from cirrnb.segmentation.slabs import Mixture
+    from cirrnb.segmentation.training import TrainingSettings
+    from cirrnb.segmentation.training import train_segmenter as train
+    from cirrnb.segmentation.weights import shipped_folder
+
+    begin = shipped_folder() if start and str(start) == "shipped" else start
+    settings = TrainingSettings(steps=steps, rate=rate, anatomies=anatomies, mixture=Mixture(seed=seed, slices=slices))
+    made = train(
+        out,
+        settings,
+        cohort=cohort,
+        start=begin,
+        anatomies=keep,
+        device=device,
+        progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
+    )
+    typer.echo(f"Written: {made}. Use it: cirrnb segment COHORT OUT --network {made}")
+
+
+def fit_checks(
+    out: Annotated[Path, typer.Argument(help="Folder for checks.json; a stopped fit resumes there.")],
+    network: NETWORK = None,
+    bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, twelve volumes each.")] = 80,
+    patients: Annotated[int, typer.Option(min=4, help="Simulated patients, for the pairs.")] = 60,
+) -> None:
+    """Fit the checks of a segmenter on simulated patients; copy checks.json into the segmenter's folder to use them."""
+    from tqdm.auto import tqdm
+
+    from cirrnb.segmentation.check_fitting import fit_checks as fit
+
+    fit(
+        out,
+        network,
+        bodies=bodies,
+        patients=patients,
+        progress=lambda jobs, total: iter(tqdm(jobs, total=total, desc="observing")),
+    )
+    typer.echo(f"Written: {out / 'checks.json'}. Use it: copy it into the segmenter's folder")
+
+
+def export(
+    cohort: SCANS,
+    out: Annotated[Path, typer.Argument(help="Folder for the files.")],
+    patient: Annotated[str | None, typer.Option(help="Whose, for example imported/case-1.")] = None,
+    dicom: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="DICOM folder the scans came from: segmentation objects too.")
+    ] = None,
+    run: MODEL = "shipped",
+    method: Annotated[str, typer.Option(help="The map to write.")] = "integrated_gradients",
+    prepared: PREPARED = None,
+    plugin: PLUGIN = None,
+) -> None:
+    """Write a patient's liver mask and map for other programs: NIfTI, and with --dicom DICOM segmentation objects.
+
+    Segmentation objects carry the patient's name as the DICOM series does that they point at.
+    """
+    from cirrnb.data.plugins import load_plugins
+    from cirrnb.run.export import export as export_case
+
+    load_plugins(plugin)
+
+    for path in export_case(
+        cohort, out, patient, dicom=dicom, run=run, method=method, prepared=prepared, tell=typer.echo
+    ):
+        typer.echo(f"Written: {path}")
+
+
+def download(
+    data_set: Annotated[str, typer.Argument(metavar="NAME", help="cirrmri600, the published cohort (about 15 GB).")],
+    out: Annotated[Path | None, typer.Argument(help="Folder for it. [default: cohorts/NAME]")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="ARCHIVE", help="Only this one (Cirrhosis_T2_3D); repeatable.")
+    ] = None,
+    agree: Annotated[bool, typer.Option("--agree", help="You have read the licence and agree to it.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the archives once they are unpacked.")] = False,
+) -> None:
+    """Fetch a published cohort: its licence first; goes on where it stopped; checksums are verified."""
+    from cirrnb.data.download import dataset
+
+    known = dataset.data_set_named(data_set)
+    typer.echo(dataset.terms(known))
+    agreed = agree or (sys.stdin.isatty() and input("Do you agree? Type yes: ").strip().lower() == "yes")
+    place = dataset.download(known, out or Path("cohorts") / data_set, agreed=agreed, only=only or (), keep=keep)
+    typer.echo(f"Look it over: cirrnb audit {place}")
+
+
+def import_dicom(
+    folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, at any depth.")],
+    out: Annotated[Path | None, typer.Argument(help="Folder of the cohort; added to if it is there.")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Only list the series and what each is taken for.")] = False,
+    t1w: Annotated[int | None, typer.Option(min=0, help="Number of the T1W series in the listing; 0 for none.")] = None,
+    t2w: Annotated[int | None, typer.Option(min=0, help="Number of the T2W series in the listing; 0 for none.")] = None,
+    patient: Annotated[int | None, typer.Option(min=1, help="Whose series, where several patients lie there.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the patient is called from now on. [default: case-1, ...]")
+    ] = None,
+    others: Annotated[bool, typer.Option("--others", help="Convert also what cannot be staged.")] = False,
+) -> None:
+    """Turn a DICOM folder into a cohort of NIfTI files, without anybody's name (needs the extra [dicom]).
+
+    Series are listed with what each is taken for and why; where it is not clear which is T1W or T2W you are asked.
+    Exit code 3 says that something was imported and nothing of it can be staged.
+    """
+    from cirrnb.run.dicom import import_folder
+
+    if not import_folder(
+        folder, None if listing else out, t1w=t1w, t2w=t2w, patient=patient, name=name, others=others, tell=typer.echo
+    ):
+        raise typer.Exit(SOME_SKIPPED)

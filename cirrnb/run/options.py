@@ -1,0 +1,95 @@
+"""Options of the command line: those that several commands share, and those read from a notebook's parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cirrnb.run.parameters import Parameter, Schema, check, convert
+
+SOME_SKIPPED = 3
+"""Exit code of a command that did its work, but not for every scan."""
+
+COHORT = Annotated[Path, typer.Argument(help="Folder in the published layout, or a CSV table of scans.")]
+SCANS = Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore.")]
+STAGES = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="Stages in order (F0,F1,F2,F3,F4) or a JSON file of them.")
+]
+SEQUENCES = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: T1W,T2W]")
+]
+MODEL_SEQUENCES = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: the model's]")
+]
+WORKERS = Annotated[int | None, typer.Option(min=1, help="Worker processes. [default: one per processor]")]
+SEED = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+MODEL = Annotated[str, typer.Option(help="Folder of a trained stager, or the model of the package.")]
+NETWORK = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="A segmenter you trained, instead of the shipped one.")
+]
+PREPARED = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Prepared scans. [default: prepared/ and the cohort's name]")
+]
+PLUGIN = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
+]
+PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
+BROWSER = Annotated[bool, typer.Option(help="Open a browser.")]
+OUT = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", help="Where page and executed notebook go. [default: reports/NAME]"),
+]
+TIMEOUT = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="How long one cell may take.")]
+
+Run = Callable[[dict[str, Any], Path | None, float | None], None]
+"""Runs the notebook with parameters, the folder of its page (None for the usual one) and the time a cell may take."""
+
+
+def notebook_command(schema: Schema, name: str, run: Run) -> Callable[..., None]:
+    """A function that typer turns into a command with an option for each parameter.
+
+    Texts are converted by the schema, so that an option and `-p` of `cirrnb run` take and refuse the same.
+    """
+
+    def command(out: Path | None = None, timeout: float | None = None, **given: Any) -> None:
+        told = {key: value for key, value in given.items() if value is not None}
+        texts = {key: value for key, value in told.items() if isinstance(value, str)}
+        flags = {key: value for key, value in told.items() if not isinstance(value, str)}
+        run(convert(schema, texts, name) | check(schema, flags, name), out, timeout)
+
+    options = {key: _option(parameter) for key, parameter in schema.items()} | {"out": OUT, "timeout": TIMEOUT}
+    _give_signature(command, options)
+    return command
+
+
+def _option(parameter: Parameter) -> Any:
+    kind, flag = parameter.kind, "--" + parameter.name.replace("_", "-")
+    said = f"{parameter.help[:1].upper()}{parameter.help[1:]}".rstrip(".")
+    help_text = f"{said}. [default: {_shown(parameter.default)}]".lstrip(". ")
+    if kind.name == "bool" and not kind.many and not kind.optional:
+        return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=help_text, show_default=False)]
+    metavar = "|".join(map(str, kind.choices)) or {"str": "TEXT", "int": "INTEGER", "float": "NUMBER"}.get(
+        kind.name, "true|false"
+    )
+    metavar = f"{metavar},..." if kind.many else metavar
+    return Annotated[str | None, typer.Option(flag, metavar=metavar, help=help_text, show_default=False)]
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, list):
+        return ",".join(map(str, default)) or "none"
+    return {None: "none", True: "yes", False: "no"}.get(default, default) if not default else str(default)
+
+
+def _give_signature(function: Callable[..., None], options: Mapping[str, Any]) -> None:
+    # Typer reads both; a signature alone would leave the strings of this module's annotations in force.
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in options.items()
+    ]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = dict(options)

@@ -1,0 +1,149 @@
+"""Commands that open or write a product: demo, explorer, course and report.
+
+They are registered in `cirrnb.cli`; nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cirrnb.run.options import BROWSER, COHORT, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
+from cirrnb.run.process import require_home
+
+REPORT = Path("08_cohort_report")
+TRIES = 2
+"""How often the notebook is run whose kernel dies."""
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where cohorts, runs and reports go.")] = Path(),
+    patients: Annotated[int, typer.Option(min=10, help="Number of patients to simulate.")] = 72,
+    seed: SEED = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training patients.")] = 20,
+) -> None:
+    """From nothing to a first report, on a simulated cohort."""
+    require_home()
+    from cirrnb.run.demo import demo as run_demo
+
+    run_demo(folder, patients=patients, seed=seed, epochs=epochs, tell=typer.echo)
+
+
+def explore(
+    cohort: Annotated[
+        Path | None,
+        typer.Argument(help="Folder in the published layout, or a CSV table of scans. [default: simulated patients]"),
+    ] = None,
+    run: MODEL = "shipped",
+    patient: Annotated[str | None, typer.Option(help="Who is shown first, for example cirrhotic/12.")] = None,
+    prepared: PREPARED = None,
+    sequences: MODEL_SEQUENCES = None,
+    plugin: PLUGIN = None,
+    port: PORT = 8866,
+    browser: BROWSER = True,
+) -> None:
+    """Open the explorer in a browser: slices first, then the answer and what drove it. Only this machine sees it."""
+    require_home()
+    from cirrnb.run.serving import explore as serve
+
+    told = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
+    told |= {"sequences": sequences, "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None}
+    given = {name: value for name, value in told.items() if value is not None}
+    raise typer.Exit(serve(given, port=port, browser=browser, tell=typer.echo))
+
+
+def learn(
+    cases: Annotated[int, typer.Option(min=2, help="Patients of the quiz.")] = 20,
+    scale: Annotated[str, typer.Option(metavar="small|tiny", help="How fine the scans are.")] = "small",
+    port: PORT = 8866,
+    browser: BROWSER = True,
+) -> None:
+    """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in course/progress.json."""
+    require_home()
+    from cirrnb.run.serving import learn as serve
+
+    raise typer.Exit(serve({"cases": cases, "scale": scale}, port=port, browser=browser, tell=typer.echo))
+
+
+def report(
+    cohort: COHORT,
+    model: MODEL = "shipped",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the report.")] = Path("reports/nightly"),
+    patients: Annotated[
+        list[str] | None, typer.Option("--patients", metavar="NAME", help="Only this one (cirrhotic/12); repeatable.")
+    ] = None,
+    prepared: PREPARED = None,
+    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Where maps are kept.")] = Path("explanations"),
+    method: Annotated[str, typer.Option(help="How the maps are made.")] = "grad_cam",
+    sequences: MODEL_SEQUENCES = None,
+    plugin: PLUGIN = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Patients at a time. [default: one a processor]")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="tcp://...", help="Dask scheduler whose workers make the pages.")
+    ] = None,
+    limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long one patient may take.")] = 1800,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make every page anew.")] = False,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="No page needs a file beside it; that of the cohort is 5 MB larger.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Stage patients whose scans a check refuses; they are doubtful.")
+    ] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Tell what happens as JSON, an object a line.")] = False,
+) -> None:
+    """Report every patient of a cohort: a page each, an index, tables. Goes on where an earlier run stopped.
+
+    Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
+    """
+    require_home()
+    given = {
+        "cohort": str(cohort),
+        "run": model,
+        "report": str(out),
+        "patients": [name for text in patients or [] for name in text.split(",") if name],
+        "prepared": prepared and str(prepared),
+        "explanations": str(explanations),
+        "method": method,
+        "sequences": sequences,
+        "plugin": ",".join(str(file) for file in plugin or []) or None,
+        "jobs": jobs,
+        "cluster": cluster,
+        "limit": limit,
+        "fresh": fresh,
+        "force": force,
+        "json_lines": json_lines,
+    }
+    raise typer.Exit(run_report(given, out, single_file=single_file))
+
+
+def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = False) -> int:
+    """Execute the notebook of a report and write its page into the report's folder; the exit code.
+
+    A notebook whose kernel dies is run again: what is done already is kept. Raises as `run_notebook`.
+    """
+    import nbformat
+
+    from cirrnb.data import failure_kinds
+    from cirrnb.data.locks import scratch_folder
+    from cirrnb.reports.folder import COHORT_PAGE, LINKS, holds_claim
+    from cirrnb.run.execution import NotebookError, run_notebook
+    from cirrnb.run.publishing import publish, summary_of
+    from cirrnb.view.page import Place
+
+    with scratch_folder() as private:
+        executed = private / f"{REPORT.stem}.ipynb"
+        for attempt in range(TRIES):
+            try:
+                run_notebook(REPORT, executed, parameters, echo=sys.stdout)
+                break
+            except NotebookError as error:
+                if error.kind != failure_kinds.KERNEL or attempt == TRIES - 1:
+                    error.kept = None  # its folder goes
+                    raise
+        summary = summary_of(nbformat.read(executed, as_version=4)) or {}
+        if summary["made"] and holds_claim(out, summary["claim"]):
+            publish(executed, place=Place(LINKS, single_file=single_file), out=out / COHORT_PAGE)
+    return int(summary["exit_code"])

@@ -1,0 +1,82 @@
+"""Commands that write one folder keep one another out of it, whatever process or container they run in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from other_processes import held_by_another
+
+import cirrnb
+from cirrnb.data.download.dataset import download
+from cirrnb.data.download.transfer import DATA_SETS
+from cirrnb.data.errors import InputError
+from cirrnb.data.locks import at_work, claimed, is_held, locked
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.segmentation.cohort import add_masks
+
+
+@pytest.mark.parametrize(("how", "take"), [("locked", locked), ("claimed", claimed)])
+def test_a_folder_that_is_held_is_refused_and_free_after_a_kill(how: str, take: Callable, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    with held_by_another(how, folder) as process:
+        with pytest.raises(InputError) as told, take(folder, patience=0.3):
+            pass
+        assert told.value.where == str(folder) and f"process {process.pid} on" in told.value.found
+        process.kill()
+        process.wait()
+        with take(folder, patience=5):
+            pass
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_lock_tells_whether_its_run_lives(tmp_path: Path) -> None:
+    lock = tmp_path / ".running-1"
+    assert is_held(lock) is False
+    with held_by_another("at_work", lock) as process:
+        assert is_held(lock) is True
+        process.kill()
+        process.wait()
+        assert lock.exists() and is_held(lock) is False
+    with at_work(lock):
+        assert lock.exists()
+    assert not lock.exists()
+    with pytest.raises(OSError, match="mine"), at_work(lock):
+        raise OSError("mine")
+    with at_work(tmp_path / "no folder" / ".running-1"):
+        pass
+
+
+def _segment(out: Path) -> None:
+    add_masks(Cohort((Scan("1", "T1W", out / "1.nii.gz"),), "own"), out)
+
+
+def _download(out: Path) -> None:
+    download(next(iter(DATA_SETS.values())), out, agreed=True)
+
+
+def _train(out: Path) -> None:
+    cirrnb.train(SimpleNamespace(settings=PreparationSettings(), bags=list, stages=CIRRHOSIS), out)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("how", "command"), [("claimed", _segment), ("locked", _download), ("claimed", _train)])
+def test_commands_claim_what_they_write(
+    how: str, command: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cirrnb.segmentation.cohort.read_cohort", lambda cohort: cohort)
+    monkeypatch.setattr("cirrnb.model.training.staged_patients", lambda *_: {})
+    out, began = tmp_path / "own", time.monotonic()
+    with held_by_another(how, out), pytest.raises(InputError) as told:
+        command(out)
+    assert told.value.where == str(out) and "at work" in told.value.found and time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("name", ["患" * 84, "x" * 250, "é" * 127])
+def test_a_folder_with_the_longest_name_that_is_legal_can_be_claimed(tmp_path: Path, name: str) -> None:
+    with claimed(tmp_path / name):
+        assert [path.name.endswith(".lock") for path in tmp_path.iterdir()] == [True]
