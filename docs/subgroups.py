@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 import cirrnb
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.evaluation.evaluation import by_group
 from cirrnb.model import shipping
 from cirrnb.model.trained_model import SHIPPED, load_model
@@ -75,7 +75,7 @@ def put_into_card(text: str, card: Path) -> None:
     """Replace the section of the card, or add it at its place before the settings."""
     told = card.read_text(encoding="utf-8")
     without = re.sub(rf"{TITLE}\n.*?(?=\n## )", "", told, flags=re.DOTALL).replace("\n\n\n", "\n\n")
-    write_whole(card, without.replace("\n## Made by", f"\n{text}\n## Made by", 1))
+    atomic_write(card, without.replace("\n## Made by", f"\n{text}\n## Made by", 1))
 
 
 def main() -> None:

@@ -61,9 +61,9 @@ def tiny_cohort(folder: Path, patients: int = 3) -> Path:
 _SCRIPT = """
 import json, sys
 from pathlib import Path
-from cirrnb.run import report
+from cirrnb.run import product_commands
 told = json.loads(sys.argv.pop())
-report.NOTEBOOK = Path(told["notebook"]) if told["notebook"] else report.NOTEBOOK
+product_commands.REPORT = Path(told["notebook"]) if told["notebook"] else product_commands.REPORT
 sys.argv[:] = ["cirrnb", "report", *told["arguments"]]
 from cirrnb.cli import main
 main()

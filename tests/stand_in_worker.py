@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 
 import cirrnb
-from cirrnb.data.atomic_files import file_stem, replacing
+from cirrnb.data.atomic_files import atomic_file, file_stem
 from cirrnb.data.workers import Job
 from cirrnb.model.prediction import Prediction
 from cirrnb.reports import pages
@@ -69,7 +69,7 @@ def compute_report(job: Job) -> PatientReport:
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
         path = folder / f"{file_stem(subject, name, job['settings']['method'])}.nii.gz"
-        with replacing(path) as beside:
+        with atomic_file(path) as beside:
             nib.save(nib.Nifti1Image((values[name] / 2).astype(np.float32), image.affine), beside)
         written.append(path.name)
         time.sleep(nap / 2)

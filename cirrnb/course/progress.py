@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write, move_into_place
 from cirrnb.data.json_file import parse_json, read_text
 from cirrnb.data.stage_scale import CIRRHOSIS
 
@@ -116,7 +116,7 @@ class Progress:
         while (aside := self.file.with_name(f"{self.file.name}.broken-{number}")).exists():
             number += 1
         try:
-            self.file.rename(aside)
+            move_into_place(self.file, aside)
             self.told = f"{self.file.name} could not be read ({why}). It was kept as {aside.name}, and a new one begun."
         except OSError as error:
             self.told = f"{self.file.name} can be neither read nor moved ({error.strerror}): nothing is kept."
@@ -128,7 +128,7 @@ class Progress:
         content = {"version": VERSION, "quizzes": self._attempts, "exercises": self._exercises}
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.file, json.dumps(content, indent=1) + "\n")
+            atomic_write(self.file, json.dumps(content, indent=1) + "\n")
         except OSError as error:
             self.told = f"Your progress cannot be written ({error.strerror}): it holds until the kernel ends."
 

@@ -1,4 +1,7 @@
-"""Files that are complete or absent: atomic writes, and file names made from patients' ids."""
+"""Files that are complete or absent: atomic writes, and file names made from patients' ids.
+
+Everything is written under a temporary name in the same folder and then renamed. No other module renames files.
+"""
 
 from __future__ import annotations
 
@@ -11,51 +14,68 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WRITING = ".writing-"
-"""How the temporary names begin. What a killed run left under them may be removed once nobody writes there."""
+"""How temporary names begin. What a killed run left under them may be removed once nobody writes there."""
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) atomically."""
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder, renamed to `path` when the block ends and removed when it fails.
 
     Its name has a random token, so that two processes never share one, also on two machines; its ending is that of
     `path`, by which libraries choose a format. A kill leaves the old file or the new one, never half of one.
     """
-    beside = _temporary(path)
+    partial = _temporary(path)
     try:
-        yield beside
-        beside.replace(path)
+        yield partial
+        move_into_place(partial, path)
     finally:
-        beside.unlink(missing_ok=True)  # on a full disk, what was begun would stay
+        partial.unlink(missing_ok=True)  # on a full disk, what was begun would stay
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path`, renamed to `path` when the block ends and removed when it fails.
 
-    Its name is as private as that of `replacing`. A folder that stands at `path` is moved aside first and then removed,
-    so that a kill leaves the old folder, the new one or none, never a mixture. Parents are made if need be.
+    Its name is as private as that of `atomic_file`. A folder that stands at `path` is moved aside first and then
+    removed, so that a kill leaves the old folder, the new one or none, never a mixture. Parents are made if need be.
     """
-    beside, old = _temporary(path), _temporary(path)
+    partial, old = _temporary(path), _temporary(path)
     try:
-        beside.mkdir(parents=True)
-        yield beside
+        partial.mkdir(parents=True)
+        yield partial
         if path.exists():
-            path.rename(old)
-        beside.rename(path)
+            move_into_place(path, old)
+        move_into_place(partial, path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def move_into_place(partial: Path, path: Path) -> None:
+    """Rename a file or folder that grew over several runs and is complete now. A file at `path` is replaced.
+
+    Raises OSError if a folder that is not empty stands at `path`, or the two lie on different file systems.
+    """
+    partial.replace(path)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed runs left half-written directly in a folder, in which nobody may write meanwhile."""
+    for path in folder.glob(f"{WRITING}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{WRITING}{secrets.token_hex(8)}-{path.name[-100:]}")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file (UTF-8) atomically."""
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
 
 
 _SUBJECT = re.compile(r"[a-z0-9]+/[a-z0-9]+(-[a-z0-9]+)*")  # up to the first hyphen is the source

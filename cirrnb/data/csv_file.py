@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def write_csv(path: Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]], colu
     quoting: Literal[0, 1] = csv.QUOTE_ALL if bare or any("\r" in str(name) for name in table) else csv.QUOTE_MINIMAL
     stream = io.StringIO()
     table.to_csv(stream, index=False, lineterminator="\n", quoting=quoting)
-    write_whole(path, stream.getvalue())
+    atomic_write(path, stream.getvalue())
     return path
 
 

@@ -1,6 +1,8 @@
 """A folder that one command at a time writes in, and temporary folders that do not outlive their process.
 
-The locks are the system's own: they end with their process, however that ends.
+The locks are the system's own, taken by filelock: they end with their process, however that ends, also where process
+numbers are used anew or belong to another container. They hold on one machine, containers included, and on network file
+systems that hand locks on.
 """
 
 from __future__ import annotations
@@ -11,23 +13,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from platform import node
 
+from filelock import FileLock, Timeout
+
+from cirrnb.data.atomic_files import move_into_place
 from cirrnb.data.errors import InputError
 
 PATIENCE = 5.0
 """Seconds to wait for a run that is just ending."""
 
-_LOOK = 0.2  # seconds between two tries
+PREFIX = "cirrnb-"
+FORGOTTEN = 24 * 3600
+"""Seconds after which a temporary folder without an owner's file is taken for left behind."""
+
+_OWNER = ".owner"
 
 
 @contextmanager
 def locked(folder: Path, patience: float = PATIENCE, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Keep other commands out of a folder until the block, or this process, ends. The folder is made if need be.
 
-    The lock is held on the file `.lock`, which says nothing by itself. It holds on one machine, containers included,
-    and on network file systems that hand locks on.
+    The lock is held on the file `.lock`, which names the holder for readers and says nothing by itself.
 
     Parameters
     ----------
@@ -60,96 +69,43 @@ def at_work(lock: Path) -> Iterator[None]:
 
     Where the folder cannot be written or its file system knows no locks, nothing is held; then age has to tell.
     """
-    with ExitStack() as stack:
-        with suppress(OSError):
-            file = stack.enter_context(lock.open("a+b"))
-            stack.callback(_remove, lock)
-            _take(file.fileno())
+    held = _lock(lock)
+    with suppress(OSError):
+        held.acquire(timeout=0)
+    try:
         yield
-
-
-def _remove(lock: Path) -> None:
-    with suppress(OSError):  # on Windows an open file cannot be removed
-        lock.unlink()
+    finally:
+        if held.is_locked:
+            _release(held, lock)
 
 
 def is_held(lock: Path) -> bool | None:
     """True while the process that holds a lock lives, on whichever machine; None where that cannot be told."""
-    try:
-        with lock.open("r+b") as file:
-            return not _take(file.fileno())
-    except FileNotFoundError:
+    if not lock.exists():
         return False
+    probe = _lock(lock)
+    try:
+        probe.acquire(timeout=0)
+    except Timeout:
+        return True
     except OSError:
         return None
-
-
-@contextmanager
-def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None]) -> Iterator[None]:
-    until, told = time.monotonic() + patience, False
-    while True:
-        with lock.open("a+b") as file:
-            # Whoever held it may have removed it meanwhile: then the lock of a file that is gone keeps nobody out.
-            if _take(file.fileno()) and _is_there(lock, file.fileno()):
-                try:
-                    yield
-                finally:
-                    _remove(lock)
-                return
-        if time.monotonic() > until:
-            raise InputError(where, "another run at work in it", "one at a time", "Wait for it to end.")
-        if not told:
-            waiting()
-            told = True
-        time.sleep(_LOOK)
-
-
-def _is_there(lock: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(lock.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _take(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except PermissionError:  # how Windows says it
-        return False
-    return True
-
-
-PREFIX = "cirrnb-"
-FORGOTTEN = 24 * 3600
-"""Seconds after which a folder without an owner's file is taken for left behind."""
-
-_OWNER = ".owner"
+    probe.release()
+    return False
 
 
 @contextmanager
 def scratch_folder(where: str | None = None) -> Iterator[Path]:
     """A new folder that only this user can enter, gone at the end; in `where`, or where temporary files go.
 
-    While the process lives it holds a lock on a file in the folder. The system lets go of it however the process ends,
-    so that `sweep` knows what was left behind, also where process numbers are used anew or belong to another container.
+    While the process lives it holds a lock on a file in the folder, so that `sweep` knows what was left behind.
     """
     sweep(where)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
     try:
-        with (folder / f"{_OWNER}.new").open("wb") as owner:
-            _lock(owner.fileno())
-            if sys.platform != "win32":
-                (folder / f"{_OWNER}.new").rename(folder / _OWNER)  # never there without its lock
+        with _lock(folder / f"{_OWNER}.new"):
+            if sys.platform != "win32":  # there, an open file cannot be renamed, and age tells
+                move_into_place(folder / f"{_OWNER}.new", folder / _OWNER)  # never there without its lock
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -168,21 +124,44 @@ def sweep(where: str | None = None) -> None:
 
 
 def _left_behind(folder: Path, changed: float) -> bool:
-    owner = folder / _OWNER
-    if sys.platform == "win32" or not owner.exists():
-        return time.time() - changed > FORGOTTEN
-    with owner.open("rb") as file:
-        return _lock(file.fileno())
+    if (folder / _OWNER).exists():
+        return is_held(folder / _OWNER) is False
+    return time.time() - changed > FORGOTTEN
 
 
-def _lock(descriptor: int) -> bool:
-    """Take the lock; False where another process has it."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
+@contextmanager
+def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None]) -> Iterator[None]:
+    held = _lock(lock)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        held.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        try:
+            held.acquire(timeout=patience)
+        except Timeout:
+            found = f"another run at work in it{_holder(lock)}"
+            raise InputError(where, found, "one at a time", "Wait for it to end.") from None
+    try:
+        with suppress(OSError):  # on Windows the file can only be read and written by whoever holds the lock
+            lock.write_text(f"process {os.getpid()} on {node()}, since {time.strftime('%H:%M on %d %B %Y')}")
+        yield
+    finally:
+        _release(held, lock)
+
+
+def _lock(lock: Path) -> FileLock:
+    return FileLock(lock, poll_interval=0.2, fallback_to_soft=False)  # a file's mere presence proves nothing
+
+
+def _release(held: FileLock, lock: Path) -> None:
+    with suppress(OSError):  # on Windows an open file cannot be removed; there filelock removes it
+        lock.unlink()
+    held.release()
+
+
+def _holder(lock: Path) -> str:
+    """Who holds a lock, in brackets, as far as its file tells."""
+    with suppress(OSError):
+        shown = "".join(one for one in lock.read_text(errors="replace")[:200] if one.isprintable())
+        return f" ({shown})" if shown else ""
+    return ""

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.bootstrap import Interval, Weighted, resample, weighted_bootstrap, wilson
@@ -75,7 +75,7 @@ class Evaluation:
         told |= {"confusion": self.confusion.to_numpy().tolist(), "metrics": _without_nan(self.table)}
         for name, part in (("reliability", self.reliability), ("coverage", self.coverage)):
             told |= {} if part is None else {name: _without_nan(part)}
-        write_whole(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
+        atomic_write(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
         return path
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cirrnb.data.atomic_files import file_stem, replacing, write_whole
+from cirrnb.data.atomic_files import atomic_file, atomic_write, file_stem
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import parse_json, read_object
@@ -179,7 +179,7 @@ class Entry:
             arrays |= {f"{part} {n}": np.ascontiguousarray(v) for n, v in getattr(explanation.shapley, part).items()}
         arrays["told"] = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as beside:
+        with atomic_file(self.path) as beside:
             save_file(arrays, beside)
         return explanation
 
@@ -239,7 +239,7 @@ class FaithfulnessEntry:
         if self.path is not None:
             rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, json.dumps({"columns": list(table), "rows": rows}))
+            atomic_write(self.path, json.dumps({"columns": list(table), "rows": rows}))
         return table
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
@@ -95,7 +95,7 @@ class Model(TrainedModel):
             if part is not None:
                 part.save(folder)
         if len(names) > 1:
-            write_whole(folder / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
+            atomic_write(folder / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
         return folder
 
 

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.json_file import read_object
 
 ANSWER_FIRST = "answer_first"
@@ -34,6 +34,6 @@ def remember_answer_first(wanted: bool) -> None:
     path = preferences_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps({ANSWER_FIRST: bool(wanted)}))
+        atomic_write(path, json.dumps({ANSWER_FIRST: bool(wanted)}))
     except OSError:
         pass

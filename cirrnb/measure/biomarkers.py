@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid, Orientation
@@ -205,7 +205,7 @@ def run_job(job: Job) -> Outcome:
         rows: list[dict[str, Any]] = [asdict(one) for one in biomarkers_or_reasons(scan)]
     except MemoryError:
         rows = _none("too little memory for it")
-    write_whole(Path(job["file"]), json.dumps({"found": rows}))
+    atomic_write(Path(job["file"]), json.dumps({"found": rows}))
     return {}
 
 

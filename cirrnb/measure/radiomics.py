@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.mask_perturbation import moved
@@ -285,7 +285,7 @@ def run_job(job: Job) -> Outcome:
         except (OSError, ArithmeticError, IndexError, RuntimeError, ValueError) as error:  # a mask that MIRP cannot use
             reason = f"MIRP stopped: {type(error).__name__}: {error}"
             told = {"reasons": dict.fromkeys(("shape", "intensity and texture"), reason)}
-    write_whole(Path(job["file"]), json.dumps(told))
+    atomic_write(Path(job["file"]), json.dumps(told))
     return {}
 
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
@@ -105,7 +105,7 @@ class Calibration:
         """Write `calibration.json` into a run folder."""
         path = Path(run) / CALIBRATION
         told = {"format": FORMAT, **asdict(self)}
-        write_whole(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
+        atomic_write(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
         return path
 
 

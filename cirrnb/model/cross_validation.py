@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cirrnb.data import splits
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write, move_into_place
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.locks import claimed
@@ -196,5 +196,5 @@ def _complete(prepared: PreparedCohort, home: Path, out: Path, names: list[str],
         write_answers(home / "predictions.csv", table)
         fit_predictions(table, coverage, prepared.stages.names).save(home)
         fit_out_of_distribution(prepared.bags(staged=True)).save(home)
-        write_whole(home / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
-        home.replace(out)
+        atomic_write(home / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
+        move_into_place(home, out)

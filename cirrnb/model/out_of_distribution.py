@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import is_format, read_object
@@ -97,7 +97,7 @@ class OutOfDistribution:
             name: {"mean": usual.mean.tolist(), "precision": usual.precision.tolist(), "limit": usual.limit}
             for name, usual in self.usual.items()
         }
-        write_whole(path, json.dumps({"format": FORMAT, "usual": told}, allow_nan=False) + "\n")
+        atomic_write(path, json.dumps({"format": FORMAT, "usual": told}, allow_nan=False) + "\n")
         return path
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cirrnb.data.atomic_files import replacing_folder
+from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.cohort_reading import SIMULATED
 from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
@@ -65,7 +65,7 @@ def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).p
         names.append(member.name)
     if not names:
         raise InputError(run, f"a first fold of {_size(run / model.members[0].name)} bytes", f"{LIMIT}", "Ship less.")
-    with replacing_folder(out) as beside:
+    with atomic_folder(out) as beside:
         for name in names:
             (beside / name).mkdir()
             for file in (CONFIG, WEIGHTS):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_folder, atomic_write, move_into_place, remove_unfinished
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.model.checkpoint import fill, read_tensors, save_tensors
@@ -47,11 +47,12 @@ class TrainingState:
         """
         if not resume:
             shutil.rmtree(self.folder, ignore_errors=True)
+        remove_unfinished(self.folder)
         stored = _read(self.folder / IDENTITY)
         if stored is None:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                write_whole(self.folder / IDENTITY, json.dumps(self.identity, indent=1))
+                atomic_write(self.folder / IDENTITY, json.dumps(self.identity, indent=1))
         else:
             different = differences(stored, json.loads(json.dumps(self.identity)))
             if different:
@@ -79,23 +80,19 @@ class TrainingState:
 
         The weights of the newest epoch that was said to be the best are kept as well.
         """
-        beside, target = self.folder / "writing", self.folder / f"epoch-{epoch:04d}"
         moments = optimizer.state_dict()["state"]
         # The learning rate is a function of the step and needs no state of its own.
         flat = {f"{index}.{name}": value for index, state in moments.items() for name, value in state.items()}
         state = {"backbone_weights": stager.backbone_weights, "history": history}
-        with writing(self.folder):
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir()
-            save_tensors(stager.state_dict(), beside / MODEL)
-            save_tensors(flat, beside / OPTIMIZER)
+        with writing(self.folder), atomic_folder(self.folder / f"epoch-{epoch:04d}") as partial:
+            save_tensors(stager.state_dict(), partial / MODEL)
+            save_tensors(flat, partial / OPTIMIZER)
             before = [older / BEST for older in self._epochs()[-1:] if (older / BEST).exists()]
             if is_best:
-                shutil.copyfile(beside / MODEL, beside / BEST)
+                shutil.copyfile(partial / MODEL, partial / BEST)
             elif before:
-                shutil.copyfile(before[0], beside / BEST)
-            (beside / STATE).write_text(json.dumps(state), encoding="utf-8")
-            beside.rename(target)
+                shutil.copyfile(before[0], partial / BEST)
+            (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
         for older in self._epochs()[:-1]:
             shutil.rmtree(older, ignore_errors=True)
 
@@ -123,7 +120,7 @@ class TrainingState:
 
     def finish(self, complete: Path) -> Path:
         """Rename the complete run folder, which was written inside this one, to `out`."""
-        complete.rename(self.out)
+        move_into_place(complete, self.out)
         shutil.rmtree(self.folder, ignore_errors=True)
         return self.out
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 
@@ -60,7 +60,7 @@ class Fingerprints:
         if not self._new:
             return
         with suppress(OSError):
-            write_whole(self._path, json.dumps({**self._load(), **self._new}))
+            atomic_write(self._path, json.dumps({**self._load(), **self._new}))
 
 
 def fingerprint(path: Path) -> list[Any]:

@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.atomic_files import WRITING
+from cirrnb.data.atomic_files import WRITING, move_into_place
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.locks import at_work, is_held
@@ -40,10 +41,14 @@ class StorageError(InputError):
     """The folder of prepared scans cannot be written: full, read-only or gone. Going on would not help."""
 
 
-def content_key(image: str, mask: str | None, settings: PreparationSettings) -> str:
+def content_key(
+    image: str, mask: str | None, settings: PreparationSettings, view: Mapping[str, Any] | None = None
+) -> str:
     """Name of a prepared scan's folder, from the hashes of its files and all that shapes the outcome."""
-    said = json.dumps({"version": VERSION, "image": image, "mask": mask, "settings": asdict(settings)}, sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+    content = {"version": VERSION, "image": image, "mask": mask, "settings": asdict(settings)}
+    if view is not None:
+        content["view"] = view
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Store:
@@ -98,14 +103,14 @@ class Store:
     def _place(self, beside: Path, target: Path) -> None:
         """Rename into place. A damaged folder that stands there is moved away first; a good one stays."""
         try:
-            beside.rename(target)
+            move_into_place(beside, target)
         except OSError:
             if not target.exists():
                 raise
             if not _whole(target):
                 damaged = beside.with_name(beside.name + "-damaged")
-                target.rename(damaged)
-                beside.rename(target)
+                move_into_place(target, damaged)
+                move_into_place(beside, target)
                 _remove(damaged)
 
     def _trouble(self, error: OSError, wanted: int) -> StorageError:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from cirrnb.data.atomic_files import WRITING, write_whole
+from cirrnb.data.atomic_files import atomic_write, remove_unfinished
 from cirrnb.data.errors import InputError
 
 MARK = ".cirrnb-report"
@@ -40,16 +40,14 @@ class ReportFolder:
             )
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / MARK).is_file():
-            write_whole(self.path / MARK, "A report by cirrnb: what lies here is made again when it is asked for.\n")
+            atomic_write(self.path / MARK, "A report by cirrnb: what lies here is made again when it is asked for.\n")
 
     def prepare(self) -> None:
         """Make the folders inside, and remove what a run that was killed left half-written."""
         for folder in (self.patients, self.overlays, self.logs):
             folder.mkdir(exist_ok=True)
-        half = [path for folder in (self.path, self.patients, self.logs) for path in folder.glob(f"{WRITING}*")]
-        half += self.overlays.glob(f"*/{WRITING}*")
-        for path in half:
-            path.unlink(missing_ok=True)
+        for folder in (self.path, self.patients, self.logs, *self.overlays.glob("*/")):
+            remove_unfinished(folder)
 
     def known(self, name: str) -> bool:
         """True if a page was made under this file name, whatever of."""

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.failure_kinds import printable
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import STATUSES
@@ -44,7 +44,7 @@ def write_patient_page(report: PatientReport, path: Path, *, place: Place, colop
 
 def write_patient_json(report: PatientReport, path: Path, pictures: bool = False) -> Path:
     """Write the report as JSON, atomically; without its pictures it takes a few kB."""
-    write_whole(path, json.dumps(report.as_dict(pictures), indent=1, allow_nan=False) + "\n")
+    atomic_write(path, json.dumps(report.as_dict(pictures), indent=1, allow_nan=False) + "\n")
     return path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data import failure_kinds
-from cirrnb.data.atomic_files import file_stem, write_whole
+from cirrnb.data.atomic_files import atomic_write, file_stem
 from cirrnb.data.bag import Bag
 from cirrnb.data.failure_kinds import printable, without_folders, without_names
 from cirrnb.data.locks import locked
@@ -121,7 +121,7 @@ class Outcome:
             "made": len(self.made),
             "failed": len(self.failures),
         }
-        write_whole(report.provenance, json.dumps(provenance, indent=2) + "\n")
+        atomic_write(report.provenance, json.dumps(provenance, indent=2) + "\n")
         made_by = f"cirrnb {versions()['cirrnb']}, model {model.model.name} {model.model.fingerprint[:16]}"
         if not self.made:
             report.cohort.unlink(missing_ok=True)
@@ -159,7 +159,7 @@ def _write_log(report: ReportFolder, name: str, failure: Failure) -> str:
     path = report.logs / f"{file_stem(name)}.txt"
     who = failure.subject or "a row of the cohort"
     trace = f"\n{failure.trace}\n" if failure.trace else ""
-    write_whole(path, f"{who}\n{failure.kind}, tried {failure.tries} times\n\n{failure.reason}\n{trace}")
+    atomic_write(path, f"{who}\n{failure.kind}, tried {failure.tries} times\n\n{failure.reason}\n{trace}")
     return f"logs/{path.name}"
 
 
@@ -211,7 +211,7 @@ class _Run:
 
     def run(self) -> CohortReport:
         request, report = self.request, self.report
-        write_whole(report.claim, self.claim)
+        atomic_write(report.claim, self.claim)
         report.prepare()
         loaded = load_plugins(request.plugin)
         self.plugins = {Path(file).name: loaded[Path(file).name] for file in request.plugin}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cirrnb
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.json_file import read_object
 from cirrnb.run.execution import find_notebook
 from cirrnb.run.parameters import check, read_schema
@@ -177,4 +177,4 @@ class Record:
 
     def _write(self, step: Step, *, own: bool, done: bool) -> None:
         self._begun[step.name] = {"key": step.key, "own": own, "done": done}
-        write_whole(self._file, json.dumps(self._begun, indent=2) + "\n")
+        atomic_write(self._file, json.dumps(self._begun, indent=2) + "\n")

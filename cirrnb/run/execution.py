@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import cirrnb
 from cirrnb.data import failure_kinds
+from cirrnb.data.atomic_files import move_into_place
 from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
 from cirrnb.data.locks import scratch_folder
 from cirrnb.data.status import Refused
 from cirrnb.model.provenance import commit, now, versions
 from cirrnb.run.parameters import check, read_schema
+from cirrnb.run.streams import Echo
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -140,7 +142,7 @@ def run_notebook(
         _write(executed, source, started, paths)
     except BaseException:
         if paths.growing.exists():
-            paths.growing.replace(paths.failed)
+            move_into_place(paths.growing, paths.failed)
         raise
     paths.failed.unlink(missing_ok=True)
     return paths.out
@@ -203,7 +205,7 @@ def _execute(
             progress_bar=False,
             cwd=cwd,
             timeout_func=lambda cell: timeout,
-            stdout_file=echo,
+            stdout_file=Echo(echo) if echo else None,
             kernel_manager_class=OwnKernelManager,
             config=Config({"OwnKernelManager": {"connection_file": str(private / "kernel.json")}}),
         )
@@ -251,7 +253,7 @@ def _write(executed: NotebookNode, source: Path, started: str, paths: Paths) -> 
     executed.metadata.papermill.update(input_path=source.name, output_path=paths.out.name)
     stamp(executed, source.stem, started)
     nbformat.write(executed, paths.growing)
-    paths.growing.replace(paths.out)
+    move_into_place(paths.growing, paths.out)
 
 
 def stamp(notebook: NotebookNode, name: str, started: str) -> None:

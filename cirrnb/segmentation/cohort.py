@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cirrnb.data.atomic_files import file_stem, folder_name, write_whole
+from cirrnb.data.atomic_files import atomic_write, file_stem, folder_name
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
@@ -243,7 +243,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
             for kind in ("mask", "organs"):
                 if kind in found:
                     found[kind] = Path(found[kind]).relative_to(out).as_posix()
-            write_whole(note, json.dumps(found))
+            atomic_write(note, json.dumps(found))
         stored = read_object(note, "what was found in a scan", "Remove it; the scan is segmented again.")
     except InputError as error:
         return {"failure": error.found}
@@ -294,7 +294,7 @@ def segment_file(segmenter: Segmenter, image: Path, out: Path, name: str) -> dic
     mask, organs = out / "masks" / f"{name}_liver.nii.gz", out / "organs" / f"{name}_organs.nii.gz"
     save_volume(mask, found.liver, grid, scan=image, description=f"liver mask by {segmenter.drawn_by}")
     save_volume(organs, found.labels, grid, scan=image, description=f"organs by {segmenter.drawn_by}")
-    write_whole(organs.with_name(organs.name.replace(".nii.gz", ".json")), json.dumps(LABELS))
+    atomic_write(organs.with_name(organs.name.replace(".nii.gz", ".json")), json.dumps(LABELS))
     return {
         "mask": str(mask),
         "organs": str(organs),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.json_file import read_object
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.scan import Scan
@@ -87,7 +87,7 @@ def _compared(both: Sequence[Scan], organs: Sequence[Path], folder: Path) -> dic
         return known(read_object(path, "what was found of a pair", "Remove it; it is made again."))
     found = compare(*(_labelled(scan, labels) for scan, labels in zip(both, organs, strict=True)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(storable(found)))
+    atomic_write(path, json.dumps(storable(found)))
     return found
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cirrnb.data.atomic_files import replacing, write_whole
+from cirrnb.data.atomic_files import atomic_file, atomic_write
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
@@ -157,7 +157,7 @@ def _claim(out: Path, request: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / REQUEST
     if not path.is_file():
-        write_whole(path, json.dumps(request, indent=1) + "\n")
+        atomic_write(path, json.dumps(request, indent=1) + "\n")
         return
     stored = read_object(path, "what a training was begun with", "Choose another folder.")
     if stored != request:
@@ -204,7 +204,7 @@ class _Training:
         for p, state in self.optimiser.state.items():
             tensors |= {f"optimiser.{key}.{names[id(p)]}": value for key, value in state.items()}
         stored = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        with replacing(path) as partial:
+        with atomic_file(path) as partial:
             save_file(stored, partial, metadata={"step": str(step)})
 
     def restore(self, path: Path) -> int:

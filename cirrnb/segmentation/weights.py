@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from cirrnb.data.atomic_files import replacing, write_whole
+from cirrnb.data.atomic_files import atomic_file, atomic_write
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import is_format, read_object
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
@@ -57,7 +57,7 @@ def save_network(folder: Path, weights: Mapping[str, Tensor], config: SegmenterC
         name: (value.half() if value.ndim > 1 else value.float() if value.is_floating_point() else value).contiguous()
         for name, value in weights.items()
     }
-    with replacing(folder / WEIGHTS) as partial:
+    with atomic_file(folder / WEIGHTS) as partial:
         partial.write_bytes(save(small))
     described = {
         "format": FORMAT,
@@ -67,7 +67,7 @@ def save_network(folder: Path, weights: Mapping[str, Tensor], config: SegmenterC
         "network": asdict(config.network),
         "trained": dict(config.trained),
     }
-    write_whole(folder / CONFIG, json.dumps(described, indent=2) + "\n")
+    atomic_write(folder / CONFIG, json.dumps(described, indent=2) + "\n")
 
 
 def load_network(folder: Path) -> tuple[OrganNetwork, SegmenterConfig]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from cirrnb.data.atomic_files import replacing
+from cirrnb.data.atomic_files import atomic_file
 from cirrnb.data.errors import InputError
 from cirrnb.simulation.body import Body
 from cirrnb.simulation.fields import Array, Points, Vector
@@ -142,7 +142,7 @@ def save_anatomy(path: Path, anatomy: Anatomy) -> None:
         "origin": np.array(anatomy.origin, np.float64),
         "version": np.array([anatomy.version], np.int64),
     }
-    with replacing(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_bytes(zlib.compress(save(tensors), 1))
 
 

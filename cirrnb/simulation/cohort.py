@@ -14,7 +14,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cirrnb.data.atomic_files import WRITING, write_whole
+from cirrnb.data.atomic_files import WRITING, atomic_write, move_into_place
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_text
@@ -117,7 +117,7 @@ def _simulate(out: Path, request: dict[str, Any], workers: int | None, progress:
     (beside / _ROWS).mkdir(parents=True, exist_ok=True)
     for left in beside.rglob(f"{WRITING}*"):  # by a simulation that was killed
         left.unlink()
-    write_whole(beside / MARK, _mark(request))
+    atomic_write(beside / MARK, _mark(request))
     plans = plan(request["scale"], request["patients"], request["healthy"], request["seed"])
     missing = [one for one in plans if not _row_path(beside, one).is_file()]
     jobs = [{"plan": asdict(one), "request": request, "out": str(beside)} for one in missing]
@@ -131,7 +131,7 @@ def _simulate(out: Path, request: dict[str, Any], workers: int | None, progress:
     shutil.rmtree(beside / _ROWS)
     if out.exists():
         out.rmdir()
-    beside.replace(out)
+    move_into_place(beside, out)
 
 
 def stored_request(root: Path) -> dict[str, Any] | None:
@@ -194,7 +194,7 @@ def simulate_patient(job: dict[str, Any]) -> None:
             for kind, values in made.twins.items():
                 write(out / "twins" / kind / sequence / file, values, made.grid)
     stored = row(patient, {"scanner": name, **{f"split_{s}": (v or "") for s, v in one.splits.items()}})
-    write_whole(_row_path(out, one), json.dumps({"listed": one.listed, **stored}))
+    atomic_write(_row_path(out, one), json.dumps({"listed": one.listed, **stored}))
 
 
 @cache

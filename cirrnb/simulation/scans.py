@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from cirrnb.data.atomic_files import replacing
+from cirrnb.data.atomic_files import atomic_file
 from cirrnb.data.grid import Grid
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.simulation import published
@@ -158,7 +158,7 @@ def write(path: Path, values: NDArray[np.int16 | np.uint16 | np.uint8], grid: Gr
     image.set_sform(grid.affine, code=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        replacing(path) as beside,
+        atomic_file(path) as beside,
         beside.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
     ):

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from scipy.ndimage import binary_erosion
 
-from cirrnb.data.atomic_files import replacing
+from cirrnb.data.atomic_files import atomic_file
 from cirrnb.simulation.gallery import Panel
 
 
@@ -96,7 +96,7 @@ def draw_gallery(rows: Sequence[Sequence[Panel]], out: Path | str, width: int = 
             sheet.paste(tile, (place * (width + EDGE), top))
         top += height
     path = Path(out)
-    with replacing(path) as beside:
+    with atomic_file(path) as beside:
         sheet.save(beside, format="PNG")
     return path
 

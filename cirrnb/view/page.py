@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cirrnb.data.atomic_files import replacing, write_whole
+from cirrnb.data.atomic_files import atomic_file, atomic_write
 
 NOTICE = "application/vnd.cirrnb.notice+json"
 SUMMARY = "application/vnd.cirrnb.summary+json"
@@ -153,7 +153,7 @@ def write_page(
     out.parent.mkdir(parents=True, exist_ok=True)
     if shared_plotly:
         _bring_plotly(out.parent.joinpath(*[".."] * place.above))
-    write_whole(out, text)
+    atomic_write(out, text)
     return out
 
 
@@ -180,7 +180,7 @@ def _bring_plotly(folder: Path) -> None:
     target = folder / PLOTLY
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return
-    with replacing(target) as growing:
+    with atomic_file(target) as growing:
         shutil.copyfile(source, growing)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import Bag
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.page import FIGURE_OPENS, asset
@@ -51,7 +51,7 @@ class SliceBrowser:
         """Write the figure as a page, beside first and then renamed."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(
+        atomic_write(
             path,
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(self.title)}</title></head>'
             f'<body style="margin:16px"><main><h1 style="font:600 18px system-ui,sans-serif">{escape(self.title)}</h1>'

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.atomic_files import replacing
+from cirrnb.data.atomic_files import atomic_file
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
@@ -239,7 +239,7 @@ def write_segmentation(
         series_description=f"cirrnb, research only: {description}"[:64],
     )
     _require_own(path, series)
-    with replacing(path) as beside:
+    with atomic_file(path) as beside:
         written.save_as(beside)
     return path
 

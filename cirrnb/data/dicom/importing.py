@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-import shutil
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from cirrnb.data.atomic_files import WRITING, folder_name
+from cirrnb.data.atomic_files import atomic_folder, folder_name, remove_unfinished
 from cirrnb.data.csv_file import read_rows, write_csv
 from cirrnb.data.dicom.conversion import convert, missing
 from cirrnb.data.dicom.files import Found, find_instances
@@ -205,18 +203,11 @@ def _files(others: Sequence[Judged]) -> dict[str, Series]:
 
 
 def _convert(out: Path, own: str, wanted: Mapping[str, Series]) -> None:
-    """All of a patient's files or none: written beside and renamed."""
-    for left in out.glob(f"{WRITING}*"):  # by an import that was killed: this one holds the lock
-        shutil.rmtree(left, ignore_errors=True)
-    beside = out / f"{WRITING}{secrets.token_hex(8)}"
-    beside.mkdir()
-    try:
-        with ThreadPoolExecutor(2) as pool:  # dcm2niix and gzip both work outside of Python
-            for _ in pool.map(lambda item: convert(item[1], beside / f"{item[0]}.nii.gz"), wanted.items()):
-                pass
-        beside.rename(out / folder_name(own))
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    """All of a patient's files or none. The caller holds the lock of `out`."""
+    remove_unfinished(out)
+    # dcm2niix and gzip both work outside of Python.
+    with atomic_folder(out / folder_name(own)) as partial, ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda item: convert(item[1], partial / f"{item[0]}.nii.gz"), wanted.items()))
 
 
 # ---------------------------------------------------------------------- the table

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import requests
 
-from cirrnb.data.atomic_files import write_whole
+from cirrnb.data.atomic_files import atomic_folder, atomic_write, remove_unfinished
 from cirrnb.data.download.transfer import DATA_SETS, Archive, DataSet, Patience, fetch, look_up, part_of
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
@@ -88,7 +88,8 @@ def _fetch(
     wanted: DataSet, data_set: DataSet, out: Path, keep: bool, patience: Patience, tell: Tell, progress: bool
 ) -> None:
     """Fetch the archives of `wanted` that are not here; nobody else writes into `out` meanwhile."""
-    write_whole(out / TERMS, terms(data_set))
+    atomic_write(out / TERMS, terms(data_set))
+    remove_unfinished(out)
     done = _done(out)
     with requests.Session() as session:
         archives = look_up(wanted, session, patience.wait)
@@ -100,7 +101,7 @@ def _fetch(
         for one in left:
             _one(one, out, session, patience, tell, progress)
             done[one.name] = one.sha256
-            write_whole(out / _DONE, json.dumps(done, indent=1))
+            atomic_write(out / _DONE, json.dumps(done, indent=1))
             if not keep:
                 (out / one.name).unlink()
 
@@ -190,7 +191,7 @@ def _harmful(entry: zipfile.ZipInfo) -> str | None:
 
 
 def unpack(path: Path, target: Path) -> None:
-    """Unpack a ZIP file into the folder `target`, which must not exist; written beside and renamed.
+    """Unpack a ZIP file into the folder `target`, which must not exist, atomically.
 
     A single folder at the top that bears the target's name is taken for the target itself.
 
@@ -201,21 +202,16 @@ def unpack(path: Path, target: Path) -> None:
     """
     entries, total = judge_zip(path)
     need_room(target.parent, total, path.name)
-    beside = target.parent / f".unpacking-{target.name}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    parts = [PurePosixPath(entry.filename).parts for entry in entries]
+    nested = {names[0] for names in parts if len(names) > 1} == {names[0] for names in parts} == {target.name}
     try:
-        with zipfile.ZipFile(path) as archive:
-            for one in entries:
-                _extract(archive, one, beside.joinpath(*PurePosixPath(one.filename).parts))
-        inner = list(beside.iterdir())
-        (inner[0] if [one.name for one in inner] == [target.name] else beside).rename(target)
+        with zipfile.ZipFile(path) as archive, atomic_folder(target) as partial:
+            for entry, names in zip(entries, parts, strict=True):
+                _extract(archive, entry, partial.joinpath(*names[nested:]))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise _refused(path, f"a damaged file ({error})") from error
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise _refused(path, "two files at one place") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:

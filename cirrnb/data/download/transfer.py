@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import requests
 
+from cirrnb.data.atomic_files import move_into_place
 from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import parse_json
 
@@ -208,7 +209,8 @@ def fetch(
     for _ in range(2):
         _fill(archive, part, session, patience, progress)
         if (found := sha256_of(part)) == archive.sha256:
-            return part.replace(whole)
+            move_into_place(part, whole)
+            return whole
         part.unlink()
     raise InputError(
         archive.url,

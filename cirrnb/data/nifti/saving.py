@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.atomic_files import replacing
+from cirrnb.data.atomic_files import atomic_file
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.header import Placement
@@ -50,7 +50,7 @@ def save_volume(path: Path, values: NDArray, grid: Grid, *, scan: Path | None = 
     image.header["descrip"] = description.encode()[:79]
     image.header["db_name"] = owner.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as beside:
+    with atomic_file(path) as beside:
         nib.save(image, beside)
     return path
 

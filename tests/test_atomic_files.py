@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,18 +11,18 @@ import numpy as np
 import pytest
 
 import cirrnb
-from cirrnb.data.atomic_files import WRITING, replacing, replacing_folder, write_whole
+from cirrnb.data.atomic_files import WRITING, atomic_file, atomic_folder, atomic_write
 from cirrnb.data.grid import Grid
 from cirrnb.simulation.scans import write
 
 
 def _folder(path: Path) -> None:
-    with replacing_folder(path) as beside:
+    with atomic_folder(path) as beside:
         (beside / "a").write_text("new")
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
-    "text": lambda path: write_whole(path, "new"),
+    "text": lambda path: atomic_write(path, "new"),
     "simulated scan": lambda path: write(path, np.ones((7, 8, 9), np.uint8), Grid((7, 8, 9), np.eye(4))),
     "folder": _folder,
 }
@@ -49,33 +50,62 @@ def test_each_writer_has_a_temporary_name_of_its_own(
     assert [path.name for path in tmp_path.iterdir()] == ["one.nii.gz"]
 
 
-@pytest.mark.parametrize("kind", [replacing, replacing_folder])
+@pytest.mark.parametrize("kind", [atomic_file, atomic_folder])
 def test_what_fails_half_way_leaves_what_was_there(
     kind: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
 ) -> None:
     path = tmp_path / "one"
     for before in (False, True):
-        if before and kind is replacing:
+        if before and kind is atomic_file:
             path.write_text("old")
         elif before:
             path.mkdir()
             (path / "old").touch()
         with pytest.raises(KeyboardInterrupt), kind(path) as beside:
-            (beside / "new" if kind is replacing_folder else beside).write_text("half")
+            (beside / "new" if kind is atomic_folder else beside).write_text("half")
             raise KeyboardInterrupt
         assert [one.name for one in tmp_path.iterdir()] == ["one"] * before
-    assert path.read_text() == "old" if kind is replacing else [one.name for one in path.iterdir()] == ["old"]
+    assert path.read_text() == "old" if kind is atomic_file else [one.name for one in path.iterdir()] == ["old"]
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "one"
     for name in ("old", "new"):
-        with replacing_folder(path) as beside:
+        with atomic_folder(path) as beside:
             (beside / name).touch()
     assert [one.name for one in path.iterdir()] == ["new"] and list(path.parent.iterdir()) == [path]
 
 
-def test_no_module_names_a_temporary_file_itself() -> None:
+def _renames_a_file(call: ast.Call) -> bool:
+    """True for os.replace, shutil.move and the like, and for Path.rename and Path.replace: one argument, no literal.
+
+    Text is replaced with two arguments, and pandas renames columns by keywords.
+    """
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    name, of = call.func.attr, call.func.value
+    if isinstance(of, ast.Name) and of.id in ("os", "shutil"):
+        return name in ("replace", "rename", "renames", "move")
+    one = len(call.args) == 1 and not call.keywords and not isinstance(call.args[0], ast.Constant)
+    return one and name in ("rename", "replace")
+
+
+def test_one_module_renames_files() -> None:
     package = Path(cirrnb.__file__).parent
-    fixed = [path.name for path in package.rglob("*.py") if ".partial" in path.read_text(encoding="utf-8")]
-    assert fixed == []
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and _renames_a_file(node)
+    }
+    assert found == {"data/atomic_files.py"}
+    assert all(
+        _renames_a_file(call(text)) for text in ("os.replace(a, b)", "path.rename(out / name)", "a.b.replace(c)")
+    )
+    assert not any(_renames_a_file(call(text)) for text in ("text.replace(a, b)", "table.rename(columns=c)", "f(a)"))
+
+
+def call(text: str) -> ast.Call:
+    expression = ast.parse(text, mode="eval").body
+    assert isinstance(expression, ast.Call)
+    return expression

@@ -27,7 +27,7 @@ def test_a_folder_that_is_held_is_refused_and_free_after_a_kill(how: str, take: 
     with held_by_another(how, folder) as process:
         with pytest.raises(InputError) as told, take(folder, patience=0.3):
             pass
-        assert told.value.where == str(folder)
+        assert told.value.where == str(folder) and f"process {process.pid} on" in told.value.found
         process.kill()
         process.wait()
         with take(folder, patience=5):
