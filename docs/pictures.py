@@ -15,8 +15,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 from screenshots import HERE, PATIENCE, address
 
-from cirrnb.course.fooled import scanner_figure
-from cirrnb.course.switched import switched_sign
+from cirrnb.course.figures import scanner_figure, switched_sign
 from cirrnb.explanation.sign_pair import sign_pair
 
 CASES = 6

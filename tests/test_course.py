@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import cirrnb
-from cirrnb.course.fooled import recorded
+from cirrnb.course.feedback import result_html
+from cirrnb.course.figures import recorded
 from cirrnb.course.form import Exercise
 from cirrnb.course.progress import Progress
 from cirrnb.course.questions import QUESTIONS, Choice
 from cirrnb.course.quiz import StagingQuiz
-from cirrnb.course.result import result_html
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix

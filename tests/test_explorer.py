@@ -17,7 +17,7 @@ import cirrnb
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Scan
-from cirrnb.explorer import preferences
+from cirrnb.explorer import panel
 from cirrnb.view import sentences
 from cirrnb.viewer.slice_browser import slice_browser
 from cirrnb.viewer.widget import SliceCanvas
@@ -84,13 +84,13 @@ def test_each_new_patient_is_seen_without_an_answer_unless_always_wanted(cohort,
 
 def test_the_reader_s_choice_is_remembered(cohort, model, tmp_path):
     made = explorer(cohort, model, tmp_path)
-    assert not preferences.answer_first()
+    assert not panel.answer_first()
     made.always.value = True
-    assert preferences.answer_first()
+    assert panel.answer_first()
     again = explorer(cohort, model, tmp_path)
     assert again.reveal.value and again.prediction is not None
-    preferences.preferences_file().write_text("{broken")
-    assert not preferences.answer_first()
+    panel.preferences_file().write_text("{broken")
+    assert not panel.answer_first()
 
 
 def test_each_choice_brings_another_map(cohort, model, tmp_path):

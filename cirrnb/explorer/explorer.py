@@ -17,7 +17,7 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import targets
 from cirrnb.explanation.simulated_truth import SimulatedTruth
-from cirrnb.explorer import preferences
+from cirrnb.explorer import panel
 from cirrnb.explorer.panel import FIRST, Panel
 from cirrnb.explorer.upload import SOURCE, Dropping
 from cirrnb.model.checkpoint import TrainedStager
@@ -92,7 +92,7 @@ class SliceExplorer(Panel):
         self._worker = Worker(self.tell_progress, self._failed)
         self.dropping = Dropping(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
         self.own.children = (self.dropping,)
-        self.always.value = self.reveal.value = preferences.answer_first() if answer_first is None else answer_first
+        self.always.value = self.reveal.value = panel.answer_first() if answer_first is None else answer_first
         self.tell_answer(self.reveal.value)
         self._listen()
         self._open(first)
@@ -136,7 +136,7 @@ class SliceExplorer(Panel):
     def _listen(self) -> None:
         self.case.observe(lambda change: self._open(change["new"]), "value")
         self.reveal.observe(lambda change: self._revealed(), "value")
-        self.always.observe(lambda change: preferences.remember_answer_first(change["new"]), "value")
+        self.always.observe(lambda change: panel.remember_answer_first(change["new"]), "value")
         for choice in (self.method, self.target, self.scale):
             choice.observe(lambda change: self._explain(), "value")
         self.cancel.on_click(lambda button: self._cancelled())

@@ -1,19 +1,127 @@
-"""What stands where in the explorer: the case, the pictures, and behind a button the answer with its map and chart."""
+"""The explorer's controls, pictures and charts, and the preference that a reader keeps."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 
 import ipywidgets as widgets
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
+from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.bag import Bag
+from cirrnb.data.json_file import read_object
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named, methods
 from cirrnb.explanation.score import targets
-from cirrnb.explorer.charts import SliceChart
 from cirrnb.model.stager import Stager
 from cirrnb.view import sentences
 from cirrnb.view.page import asset
+from cirrnb.view.theme import INK, MUTED, finish, sequence_colours
 from cirrnb.viewer.widget import SliceCanvas
+
+ANSWER_FIRST = "answer_first"
+
+
+def preferences_file() -> Path:
+    """Where choices are kept: the user's own configuration folder (XDG_CONFIG_HOME, else ~/.config)."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "cirrnb" / "explorer.json"
+
+
+def answer_first() -> bool:
+    """True if this reader wants the answer with the images; False, the default, asks to look first.
+
+    Seeing a machine's answer first makes readers agree with it (automation bias: Dratsch et al., Radiology
+    2023;307:e222176).
+    """
+    try:
+        return read_object(preferences_file(), "preferences", "Delete it.")[ANSWER_FIRST] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def remember_answer_first(wanted: bool) -> None:
+    """Keep the choice; where it cannot be kept it holds until the explorer is closed."""
+    path = preferences_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps({ANSWER_FIRST: bool(wanted)}))
+    except OSError:
+        pass
+
+
+HEIGHT = 320
+
+
+class SliceChart:
+    """A live figure; `on_click` is called with the height in mm, in the first sequence's frame, of the bar that was
+    clicked."""
+
+    def __init__(self, on_click: Callable[[float], None], sequences: Sequence[str] = T1W_T2W):
+        self._on_click = on_click
+        # Changes to a layout before it is first shown are lost, so the figure starts with all that stays.
+        self.widget = go.FigureWidget(_empty_chart(sequences))
+        self.widget._config = {"responsive": True, "displayModeBar": False}
+
+    def show(self, bag: Bag, explanation: Explanation) -> None:
+        """Draw the Shapley values and attention of another explanation."""
+        shares = explanation.shapley
+        with self.widget.batch_update():
+            for trace in self.widget.data:
+                there = trace.name in shares.slices
+                trace.visible = there
+                if not there:
+                    continue
+                scan, moved = bag.scans[trace.name], bag.shifts[trace.name]
+                trace.x, trace.width = scan.positions - moved, 0.8 * scan.grid.spacing[0]
+                if trace.meta == "share":
+                    trace.y, trace.error_y.array = shares.slices[trace.name], shares.errors[trace.name]
+                else:
+                    trace.y = 100 * shares.weights[trace.name]
+        for trace in self.widget.data:
+            trace.on_click(self._clicked, append=False)
+
+    def mark(self, position: float) -> None:
+        """Draw a line at the height on show."""
+        with self.widget.batch_update():
+            for line in self.widget.layout.shapes:
+                line.x0 = line.x1 = position
+                line.visible = True
+
+    def _clicked(self, trace: go.Bar, points: object, _: object) -> None:
+        if found := list(getattr(points, "xs", [])):
+            self._on_click(float(found[0]))
+
+
+def _empty_chart(sequences: Sequence[str]) -> go.Figure:
+    """A column for each sequence, as the pictures stand above it: shares, and attention below them."""
+    figure = make_subplots(
+        rows=2, cols=len(sequences), shared_xaxes=True, shared_yaxes=True, row_heights=[0.62, 0.38],
+        vertical_spacing=0.09, horizontal_spacing=0.03, column_titles=list(sequences),
+    )  # fmt: skip
+    for column, (name, colour) in enumerate(sequence_colours(sequences).items(), start=1):
+        shared = {"x": [], "y": [], "name": name, "marker": {"color": colour}, "showlegend": False}
+        error = {"type": "data", "array": [], "thickness": 1, "width": 0, "color": INK}
+        hover = "%{x:.0f} mm: %{y:+.2f} log-odds<extra></extra>"
+        figure.add_bar(**shared, meta="share", error_y=error, hovertemplate=hover, row=1, col=column)
+        hover = "%{x:.0f} mm: %{y:.1f} %<extra></extra>"
+        figure.add_bar(**shared, meta="attention", hovertemplate=hover, row=2, col=column)
+        figure.update_xaxes(title_text="height (mm)", row=2, col=column)
+    line = {"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "visible": False}
+    for number in ("", "2", "3", "4"):
+        style = {"color": MUTED, "width": 2, "dash": "dot"}
+        figure.add_shape(**line, xref=f"x{number}", yref=f"y{number} domain", line=style)
+    figure.update_yaxes(title_text="share (log-odds)", row=1, col=1)
+    figure.update_yaxes(title_text="attention (%)", rangemode="tozero", row=2, col=1)
+    figure.update_layout(barmode="overlay", autosize=True, margin={"l": 60, "r": 10, "t": 70, "b": 46})
+    title = "What each slice adds to the score, and how much attention it got; click a bar to go there"
+    return finish(figure, title, simulated=False, height=HEIGHT)
+
 
 FIRST = "integrated_gradients"
 OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "occlusion", "deep_lift")

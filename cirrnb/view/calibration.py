@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.view.forest import BEHIND, WIDTH, beside, reach
+from cirrnb.view.forest import BEHIND, WIDTH, error_bars, write_numbers
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish
 
 _SHADES = (ACCENT, "#9DB8CC", "#C3D3DF", "#D3DEE6", "#E1E8ED")
@@ -40,7 +40,7 @@ def reliability_diagram(table: pd.DataFrame, *, simulated: bool, stages: StageSc
         mode="markers",
         name="stager, 95 % interval",
         marker={"size": 10, "color": ACCENT},
-        error_y=reach(100 * told["low"], 100 * told["accuracy"], 100 * told["high"]),
+        error_y=error_bars(100 * told["low"], 100 * told["accuracy"], 100 * told["high"]),
         customdata=told["n"],
         hovertemplate="says %{x:.0f} %, right %{y:.0f} % of %{customdata} patients<extra></extra>",
         row=1,
@@ -71,12 +71,12 @@ def set_coverage(table: pd.DataFrame, *, aimed: float | None = None, simulated: 
         mode="markers",
         showlegend=False,
         marker={"size": 11, "color": ACCENT},
-        error_x=reach(100 * told["low"], 100 * told["coverage"], 100 * told["high"]),
+        error_x=error_bars(100 * told["low"], 100 * told["coverage"], 100 * told["high"]),
         hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
         row=1,
         col=1,
     )
-    beside(figure, names, [_percent(*row) for row in told[["coverage", "low", "high"]].to_numpy(dtype=float)])
+    write_numbers(figure, names, [_percent(*row) for row in told[["coverage", "low", "high"]].to_numpy(dtype=float)])
     _sizes_of_sets(figure, told, names)
     lowest = min(float(told["low"].min()), aimed if aimed is not None else 1.0)
     figure.update_xaxes(range=[100 * max(lowest - 0.05, -0.03), 102], title_text="true stage in the set (%)", col=1)

@@ -25,7 +25,7 @@ _ROW = 44
 def forest(value: ArrayLike, low: ArrayLike, high: ArrayLike, names: Sequence[str], *, signed: bool) -> go.Figure:
     """A mark and its interval for each of `names`, (rows,) each, the first on top; NaN limits draw no interval."""
     values, lows, highs = (np.asarray(part, dtype=float) for part in (value, low, high))
-    told = [words(*row, signed=signed) for row in zip(values, lows, highs, strict=True)]
+    told = [interval_text(*row, signed=signed) for row in zip(values, lows, highs, strict=True)]
     figure = go.Figure()
     figure.add_scatter(
         x=values,
@@ -34,21 +34,21 @@ def forest(value: ArrayLike, low: ArrayLike, high: ArrayLike, names: Sequence[st
         showlegend=False,
         text=told,
         marker={"size": 10, "color": ACCENT},
-        error_x=reach(lows, values, highs),
+        error_x=error_bars(lows, values, highs),
         hovertemplate="%{y}: %{text}<extra></extra>",
     )
-    beside(figure, names, told)
+    write_numbers(figure, names, told)
     return figure
 
 
-def reach(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> dict[str, object]:
+def error_bars(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> dict[str, object]:
     """Plotly's error bars from limits, (rows,) each."""
     lows, values, highs = (np.asarray(part, dtype=float) for part in (low, value, high))
     bars = {"type": "data", "symmetric": False, "array": highs - values, "arrayminus": values - lows}
     return {**bars, "color": ACCENT, "thickness": 2.5, "width": 5}
 
 
-def beside(figure: go.Figure, names: Sequence[str], told: Sequence[str]) -> None:
+def write_numbers(figure: go.Figure, names: Sequence[str], told: Sequence[str]) -> None:
     """Write a word for each row right of the first plot."""
     for name, one in zip(names, told, strict=True):
         figure.add_annotation(
@@ -64,7 +64,7 @@ def beside(figure: go.Figure, names: Sequence[str], told: Sequence[str]) -> None
         )
 
 
-def upright(figure: go.Figure, x: float, name: str | None, dash: str) -> None:
+def vertical_line(figure: go.Figure, x: float, name: str | None, dash: str) -> None:
     """A line from top to bottom; its name stands in the legend, where it meets no mark."""
     figure.add_scatter(
         x=[x, x],
@@ -86,7 +86,7 @@ def finish_forest(figure: go.Figure, title: str, rows: int, *, simulated: bool) 
     return finish(figure, title, simulated=simulated, height=150 + _ROW * rows)
 
 
-def words(value: float, low: float, high: float, *, signed: bool = False) -> str:
+def interval_text(value: float, low: float, high: float, *, signed: bool = False) -> str:
     """A number and its interval as a reader wants it."""
     sign = "+" if signed else ""
     if not np.isfinite(value):

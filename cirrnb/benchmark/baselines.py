@@ -1,4 +1,4 @@
-"""The baselines of the stager for 04_ablation: measured, trained on the same patients, laid beside its answers."""
+"""Baselines of the stager for 04_ablation: measured, trained on the same patients, compared with its answers."""
 
 from __future__ import annotations
 
