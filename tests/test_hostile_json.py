@@ -105,7 +105,7 @@ def test_a_broken_file_is_refused_by_its_name(tmp_path: Path, name: str, content
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_what_is_kept_for_convenience_is_made_anew(tmp_path: Path, content: str | bytes, monkeypatch) -> None:
     progress = Progress(write(tmp_path / "progress.json", content))
-    assert progress.attempts("a") == [{}] and (progress.told or content == b"")
+    assert progress.attempts("a") == [{}] and (progress.problem or content == b"")
     record = Record(write(tmp_path / "record.json", content))
     assert isinstance(record._begun, dict)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

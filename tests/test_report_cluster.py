@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from cirrnb.run.product_commands import run_report
 from report_runs import contents, tiny_cohort
 
 from cirrnb.reports.report import SOME_FAILED
 from cirrnb.reports.tables import TIMES, read_failures, read_summary
+from cirrnb.run.product_commands import run_report
 
 pytestmark = pytest.mark.slow
 REPORT = "from cirrnb.cli import main; main()"

@@ -191,24 +191,24 @@ def collect(
 
 
 def _tested(run: Path, entry: Entry, cohort: Cohort, prepared: Path | str) -> pd.DataFrame:
-    told = read_predictions(run)
+    predictions = read_predictions(run)
     # Sets belong to one calibration each and are no part of the comparison.
-    told = told.drop(columns="set", errors="ignore")
+    predictions = predictions.drop(columns="set", errors="ignore")
     if entry.is_trained:
-        return told
+        return predictions
     # The training patients' own answers stay: what the commonest stage is comes from them.
-    tested = told["split"] == "test"
-    return pd.concat([predict_without(run, told[tested], cohort, prepared, entry.at_test), told[~tested]])
+    tested = predictions["split"] == "test"
+    return pd.concat([predict_without(run, predictions[tested], cohort, prepared, entry.at_test), predictions[~tested]])
 
 
 def predict_without(
-    run: Path, told: pd.DataFrame, cohort: Cohort, prepared: Path | str, shown: Sequence[str] = T1W_T2W
+    run: Path, predictions: pd.DataFrame, cohort: Cohort, prepared: Path | str, shown: Sequence[str] = T1W_T2W
 ) -> pd.DataFrame:
     """What a stager says when it is shown some sequences only.
 
     Parameters
     ----------
-    told : rows of the run's predictions, of those patients who are wanted.
+    predictions : rows of the run's predictions, of those patients who are wanted.
     shown : sequences that are not hidden.
 
     Returns
@@ -217,11 +217,13 @@ def predict_without(
     """
     stager = load_stager(run)
     scans = cirrnb.prepare(cohort, prepared, stager.preparation, progress=False)
-    scans = scans.with_splits(dict(zip(told["subject"], told["split"], strict=True)))
-    bags = [bag.only(shown) for bag in scans.bags() if bag.subject in set(told["subject"])]
+    scans = scans.with_splits(dict(zip(predictions["subject"], predictions["split"], strict=True)))
+    bags = [bag.only(shown) for bag in scans.bags() if bag.subject in set(predictions["subject"])]
     answers = cirrnb.predict(stager, [bag for bag in bags if bag]).set_index("subject")
     renewed = ["predicted", *stager.stager.stages, "sequences", "notes"]
-    return told.set_index("subject").drop(columns=renewed).join(answers[renewed]).reset_index()[list(told)]
+    return (
+        predictions.set_index("subject").drop(columns=renewed).join(answers[renewed]).reset_index()[list(predictions)]
+    )
 
 
 def together(answers: Answers, stages: StageScale = CIRRHOSIS) -> dict[str, pd.DataFrame]:
@@ -302,11 +304,11 @@ def _over(seeds: pd.DataFrame, metric: str) -> str:
 
 
 def _differences(name: str, comparisons: pd.DataFrame) -> dict[str, str]:
-    said = {f"{BASELINE} less it, kappa": "", "p (Holm)": ""}
+    texts = {f"{BASELINE} less it, kappa": "", "p (Holm)": ""}
     if comparisons.empty:
-        return said
+        return texts
     found = comparisons[(comparisons["baseline"] == name) & (comparisons["metric"] == _KAPPA)]
     for row in found.to_dict(orient="records"):
-        told = interval_text(row["difference"], row["low"], row["high"], signed=True)
-        said = {f"{BASELINE} less it, kappa": told, "p (Holm)": f"{row['p_holm']:.3f}"}
-    return said
+        interval = interval_text(row["difference"], row["low"], row["high"], signed=True)
+        texts = {f"{BASELINE} less it, kappa": interval, "p (Holm)": f"{row['p_holm']:.3f}"}
+    return texts

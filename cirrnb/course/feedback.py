@@ -79,12 +79,12 @@ def _could_be_known(truth: str, latent: Latent) -> str:
     listed = ", ".join(f"{stage} {chance:.0%}" for stage, chance in chances.items())
     best = max(chances, key=lambda stage: chances[stage])
     if best != truth:
-        said = f"Here even they point to {best}: the stage is one reader's impression, and it went another way."
+        comment = f"Here even they point to {best}: the stage is one reader's impression, and it went another way."
     elif chances[best] < CLOSE:
-        said = "Nobody can be sure of this one."
+        comment = "Nobody can be sure of this one."
     else:
-        said = "The signs say it."
-    return f"<p><b>From all signs together</b>, as if measured without an image: {listed}. {said}</p>"
+        comment = "The signs say it."
+    return f"<p><b>From all signs together</b>, as if measured without an image: {listed}. {comment}</p>"
 
 
 def _model(truth: str, model: Prediction | None) -> str:
@@ -106,23 +106,23 @@ Stages = Mapping[str, str]
 
 def answers_table(truth: Stages, answers: Stages) -> pd.DataFrame:
     """Answers as `cirrnb.evaluate` takes them, one row a case that was answered."""
-    rows = [{"subject": one, "stage": truth[one], "predicted": said} for one, said in answers.items() if one in truth]
+    rows = [{"subject": one, "stage": truth[one], "predicted": stage} for one, stage in answers.items() if one in truth]
     return pd.DataFrame(rows, columns=["subject", "stage", "predicted"]).assign(split="test", simulated=True)
 
 
 def result_html(truth: Stages, student: Stages, model: Stages, resamples: int = 2000) -> str:
     """Both on the cases that the student answered and the model could stage, and the list of cases to go back to."""
-    asked = [subject for subject in student if subject in truth and subject in model]
-    mine = answers_table(truth, {one: student[one] for one in asked})
-    other = answers_table(truth, {one: model[one] for one in asked})
+    both = [subject for subject in student if subject in truth and subject in model]
+    mine = answers_table(truth, {one: student[one] for one in both})
+    other = answers_table(truth, {one: model[one] for one in both})
     right = int((mine["stage"] == mine["predicted"]).sum())
     head = f"<h3>You staged {right} of {len(mine)} cases right.</h3>"
     if len(mine) < LEAST:
         return f"{head}<p>Too few cases to say more.</p>{_cases(truth, student)}"
-    told = [evaluate(table, split=None, resamples=resamples) for table in (mine, other)]
-    matrices = "".join(_matrix(who, one) for who, one in zip(("You", "The model"), told, strict=True))
+    evaluations = [evaluate(table, split=None, resamples=resamples) for table in (mine, other)]
+    matrices = "".join(_matrix(who, one) for who, one in zip(("You", "The model"), evaluations, strict=True))
     return (
-        f"{head}{_measures(*told)}{_difference(mine, other, resamples)}"
+        f"{head}{_measures(*evaluations)}{_difference(mine, other, resamples)}"
         f'<div class="cn-side">{matrices}</div>{_cases(truth, student)}'
     )
 
@@ -158,14 +158,14 @@ def _difference(mine: pd.DataFrame, other: pd.DataFrame, resamples: int) -> str:
     row = table.set_index("metric").loc["accuracy"].to_dict()
     if np.isnan(row["low"]):
         return "<p>You and the model were right about the very same cases.</p>" if row["difference"] == 0 else ""
-    told = f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+    difference = f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
     known = bool(row["p"] < 0.05)  # McNemar's, exact: with a handful of cases an interval promises too much
     verdict = "more than these cases would show by chance" if known else "these cases cannot tell you two apart"
-    return f"<p>Your accuracy less the model's, case by case: {told}: {verdict}.</p>"
+    return f"<p>Your accuracy less the model's, case by case: {difference}: {verdict}.</p>"
 
 
-def _matrix(who: str, told: Evaluation) -> str:
-    counts: NDArray[np.int64] = told.confusion.to_numpy(dtype=int)
+def _matrix(who: str, evaluation: Evaluation) -> str:
+    counts: NDArray[np.int64] = evaluation.confusion.to_numpy(dtype=int)
     rows = ""
     for stage, line in zip(CIRRHOSIS, counts, strict=True):
         total = max(int(line.sum()), 1)
@@ -173,7 +173,7 @@ def _matrix(who: str, told: Evaluation) -> str:
         rows += f'<tr><th scope="row">{stage} ({line.sum()})</th>{cells}</tr>'
     head = "".join(f'<th scope="col">{stage}</th>' for stage in CIRRHOSIS)
     return (
-        f'<table class="cn-matrix"><caption>{who}: true stage (rows) and the stage that was said</caption>'
+        f'<table class="cn-matrix"><caption>{who}: true stage (rows) and the stage that was given</caption>'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
@@ -186,9 +186,9 @@ def _shade(share: float) -> str:
 def _cases(truth: Stages, student: Stages) -> str:
     order: Sequence[str] = list(truth)
     items = ""
-    for subject, said in student.items():
+    for subject, stage in student.items():
         if subject in truth:
             number = order.index(subject)
-            words = f"{said}, right" if said == truth[subject] else f"{said} for {truth[subject]}"
+            words = f"{stage}, right" if stage == truth[subject] else f"{stage} for {truth[subject]}"
             items += f'<li><button type="button" data-go="{number}">Case {number + 1}: {words}</button></li>'
     return f'<h4>Look at a case again</h4><ol class="cn-cases">{items}</ol>'

@@ -30,12 +30,12 @@ CLOSED = 3.0
 SIMULATED = "Simulated slices: computed, not scanned. The patient's right is on the left."
 
 _STYLE = f"""
-.cn-switched {{ margin: 0 0 8px; font: 14px/1.45 {FONT}; color: #1f2933; background: #fff; max-width: 1100px; }}
-.cn-switched fieldset {{ border: 0; margin: 0 0 6px; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 20px; }}
-.cn-switched legend {{ float: left; font-weight: 600; margin-right: 20px; padding: 0; }}
-.cn-switched label {{ display: inline-flex; align-items: center; gap: 6px; }}
-.cn-switched input {{ accent-color: #33658a; width: 16px; height: 16px; margin: 0; }}
-.cn-switched input:focus-visible {{ outline: 3px solid #b45f06; outline-offset: 2px; }}
+.cn-switch {{ margin: 0 0 8px; font: 14px/1.45 {FONT}; color: #1f2933; background: #fff; max-width: 1100px; }}
+.cn-switch fieldset {{ border: 0; margin: 0 0 6px; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 20px; }}
+.cn-switch legend {{ float: left; font-weight: 600; margin-right: 20px; padding: 0; }}
+.cn-switch label {{ display: inline-flex; align-items: center; gap: 6px; }}
+.cn-switch input {{ accent-color: #33658a; width: 16px; height: 16px; margin: 0; }}
+.cn-switch input:focus-visible {{ outline: 3px solid #b45f06; outline-offset: 2px; }}
 .cn-panels {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 6px;
   background: #111; padding: 6px; }}
 .cn-panel {{ position: relative; align-self: center; }}
@@ -45,17 +45,17 @@ _STYLE = f"""
 .cn-panel span {{ position: absolute; color: #fff; font-weight: 600; font-size: 13px;
   text-shadow: 0 0 3px #000, 0 0 3px #000, 0 0 2px #000; }}
 .cn-panel span.cn-organ {{ transform: translate(-50%, -50%); font-weight: 500; font-size: 12px; white-space: nowrap; }}
-.cn-switched.cn-riddle {{ max-width: 480px; }}
-.cn-switched figcaption {{ color: #5b6770; font-size: 13px; margin-top: 4px; }}
-.cn-switched:has([value="without"]:checked) .cn-with,
-.cn-switched:has([value="with"]:checked) .cn-without,
-.cn-switched:has([value="outline"]:not(:checked)) .cn-edge,
-.cn-switched:has([value="names"]:not(:checked)) .cn-organ {{ display: none; }}
+.cn-switch.cn-riddle {{ max-width: 480px; }}
+.cn-switch figcaption {{ color: #5b6770; font-size: 13px; margin-top: 4px; }}
+.cn-switch:has([value="without"]:checked) .cn-with,
+.cn-switch:has([value="with"]:checked) .cn-without,
+.cn-switch:has([value="outline"]:not(:checked)) .cn-edge,
+.cn-switch:has([value="names"]:not(:checked)) .cn-organ {{ display: none; }}
 """
 
 
 @dataclass(frozen=True)
-class Switched:
+class SwitchFigure:
     """A figure for a notebook or a page; `html` is all of it, and needs neither kernel nor script."""
 
     html: str
@@ -64,7 +64,7 @@ class Switched:
         return self.html
 
 
-def switched_sign(pairs: Sequence[SignPair]) -> Switched:
+def sign_switch(pairs: Sequence[SignPair]) -> SwitchFigure:
     """One sign in each sequence that is handed in, shown at first, to be taken away and outlined."""
     sign = pairs[0].sign
     name = LABELS[sign]
@@ -80,17 +80,17 @@ def switched_sign(pairs: Sequence[SignPair]) -> Switched:
     return _figure(f"{name}, with and without", controls, panels, words)
 
 
-def named_organs(slices: Sequence[Anatomy]) -> Switched:
+def named_organs(slices: Sequence[Anatomy]) -> SwitchFigure:
     """The same height in each sequence that is handed in, with the names of the organs, which can be hidden."""
     controls = '<fieldset><label><input type="checkbox" value="names" checked> names of the organs</label></fieldset>'
     panels = "".join(_anatomy(one) for one in slices)
     return _figure("organs of the upper abdomen, named", controls, panels, SIMULATED)
 
 
-def riddle(pair: SignPair, *, named: bool = True) -> Switched:
+def riddle(pair: SignPair, *, named: bool = True) -> SwitchFigure:
     """A slice with a sign that is not told, for an exercise; without `named` its sequence is not told either."""
-    told = f"{pair.sequence} slice" if named else "a slice"
-    panel = _panel(pair.sequence if named else "", f'<img alt="{told} to be judged" src="{grey_picture(pair.shown)}">')
+    name = f"{pair.sequence} slice" if named else "a slice"
+    panel = _panel(pair.sequence if named else "", f'<img alt="{name} to be judged" src="{grey_picture(pair.shown)}">')
     return _figure("a slice to be judged", "", panel, SIMULATED, "cn-riddle")
 
 
@@ -124,10 +124,10 @@ def _panel(sequence: str, pictures: str) -> str:
     )
 
 
-def _figure(label: str, controls: str, panels: str, words: str, kind: str = "") -> Switched:
+def _figure(label: str, controls: str, panels: str, words: str, kind: str = "") -> SwitchFigure:
     # JupyterLab has shortcuts of its own on the arrow keys that choose between radio buttons.
-    return Switched(
-        f'<figure class="cn-switched {kind}" aria-label="{escape(label)}" data-lm-suppress-shortcuts="true">'
+    return SwitchFigure(
+        f'<figure class="cn-switch {kind}" aria-label="{escape(label)}" data-lm-suppress-shortcuts="true">'
         f"<style>{_STYLE}</style>{controls}"
         f'<div class="cn-panels">{panels}</div><figcaption>{words}</figcaption></figure>'
     )
@@ -159,13 +159,13 @@ def recorded() -> pd.DataFrame:
 
 def scanner_figure(table: pd.DataFrame | None = None) -> go.Figure:
     """Each patient's score on scanner A and on B; `table` as `scanner_swap` returns, else as recorded."""
-    told = recorded() if table is None else table
-    models = list(dict.fromkeys(told["model"]))
-    titles = [f"{name}<br>{_moved(told[told['model'] == name])}" for name in models]
+    table = recorded() if table is None else table
+    models = list(dict.fromkeys(table["model"]))
+    titles = [f"{name}<br>{_moved(table[table['model'] == name])}" for name in models]
     figure = make_subplots(rows=1, cols=len(models), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.05)
     seen: set[str] = set()
     for column, model in enumerate(models, start=1):
-        for row in told[told["model"] == model].to_dict("records"):
+        for row in table[table["model"] == model].to_dict("records"):
             stage = str(row["stage"])
             figure.add_scatter(
                 x=["scanner A", "scanner B"],
@@ -188,6 +188,6 @@ def scanner_figure(table: pd.DataFrame | None = None) -> go.Figure:
     return figure.update_layout(margin_t=130, legend_y=1.16)
 
 
-def _moved(told: pd.DataFrame) -> str:
-    step = told["B"] - told["A"]
+def _moved(rows: pd.DataFrame) -> str:
+    step = rows["B"] - rows["A"]
     return f"B less A: {step.mean():+.1f} log-odds on average ({step.min():+.1f} to {step.max():+.1f})"

@@ -151,7 +151,7 @@ class Panel(widgets.VBox):
         self.message = widgets.HTML("")
         self.message.add_class("cn-message")
         self.canvas = SliceCanvas()
-        self.told, self.why, self.faithfulness = widgets.HTML(""), widgets.HTML(""), widgets.HTML("")
+        self.answer, self.why, self.faithfulness = widgets.HTML(""), widgets.HTML(""), widgets.HTML("")
         self._build_choices(stager, method, target)
         self.cancel = widgets.Button(description="Cancel", icon="stop")
         self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "120px"})
@@ -162,8 +162,8 @@ class Panel(widgets.VBox):
         self.chart = SliceChart(go, sequences)
         self.behind = self._behind()
         self.own = widgets.VBox()
-        self.tell_progress(None)
-        self.tell_answer(False)
+        self.show_progress(None)
+        self.show_answer(False)
         # Brief answer and progress stand in the row of the button: what lies below does not jump when they come.
         top = widgets.HBox([self.case, self.reveal, self.always, self.brief, self.waiting], layout=_row())
         top.add_class("cn-top")
@@ -192,13 +192,13 @@ class Panel(widgets.VBox):
     def _behind(self) -> dict[str, widgets.Box]:
         """What is hidden until the answer is asked for, by its place in the style sheet."""
         tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_row())
-        answer = widgets.HBox([self.told, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
+        answer = widgets.HBox([self.answer, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
         answer.add_class("cn-words")
         self.below = widgets.VBox([self.chart.widget])
-        self.tell_map(False)
+        self.show_map(False)
         return {"tools": tools, "answer": answer, "chart": self.below}
 
-    def tell_answer(self, shown: bool) -> None:
+    def show_answer(self, shown: bool) -> None:
         """Show what stands behind the button, or hide it."""
         for one in self.behind.values():
             one.layout.display = "" if shown else "none"
@@ -207,27 +207,27 @@ class Panel(widgets.VBox):
         self.reveal.description = "Hide the answer" if shown else "Show the answer"
         self.reveal.icon = "eye-slash" if shown else "eye"
 
-    def tell_map(self, there: bool) -> None:
+    def show_map(self, there: bool) -> None:
         """Show the chart that belongs to the map, and let the map be tested and taken along; or none of it."""
         self.test.disabled = self.export.disabled = not there
         self.below.layout.visibility = "visible" if there else "hidden"  # keeps its place: nothing jumps
 
-    def tell_doing(self, what: str) -> None:
+    def show_task(self, what: str) -> None:
         """What the work is that comes next, beside its progress."""
         self.doing.value = what
 
-    def tell_progress(self, share: float | None) -> None:
+    def show_progress(self, share: float | None) -> None:
         """How far the work is, 0 to 1; None where nothing is under way."""
         self.waiting.layout.display = "none" if share is None else ""
         self.bar.value = share or 0.0
 
-    def tell_scales(self, wanted: bool) -> None:
+    def show_scales(self, wanted: bool) -> None:
         """Whether the map on show has scales to choose from."""
         self.scale.layout.display = "" if wanted else "none"
 
     def say(self, message: str, wrong: bool = False) -> None:
         """A line above the pictures, as plain text; an empty one takes it away."""
-        role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-told")
+        role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-info")
         self.message.value = f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
 
 

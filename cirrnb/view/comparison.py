@@ -29,17 +29,17 @@ def model_forest(
         if len(found) != 1:
             raise ValueError(f"{name} has no {metric}; it has {', '.join(table['metric'])}")
         rows[name] = found.iloc[0]
-    told = pd.DataFrame(rows).T
-    figure = forest(told["value"], told["low"], told["high"], list(told.index), signed=False)
-    marks = _marks(told.iloc[0])
+    joined = pd.DataFrame(rows).T
+    figure = forest(joined["value"], joined["low"], joined["high"], list(joined.index), signed=False)
+    marks = _marks(joined.iloc[0])
     for (value, names), dash in zip(marks.items(), ("dot", "dash", "solid"), strict=False):
         vertical_line(figure, value, f"{' and '.join(names)} {value:.2f}", dash)
-    higher = bool(told["higher_is_better"].iloc[0])
-    shown = [*told[["low", "value", "high"]].to_numpy(dtype=float).ravel(), *marks, 0.0, *([1.0] if higher else [])]
+    higher = bool(joined["higher_is_better"].iloc[0])
+    shown = [*joined[["low", "value", "high"]].to_numpy(dtype=float).ravel(), *marks, 0.0, *([1.0] if higher else [])]
     room = 0.04 * float(np.nanmax(shown) - np.nanmin(shown))
     better = "higher is better" if higher else "lower is better"
     figure.update_xaxes(range=[np.nanmin(shown) - room, np.nanmax(shown) + room], title_text=f"{metric} ({better})")
-    return finish_forest(figure, f"{metric[0].upper()}{metric[1:]}, 95 % intervals", len(told), simulated=simulated)
+    return finish_forest(figure, f"{metric[0].upper()}{metric[1:]}, 95 % intervals", len(joined), simulated=simulated)
 
 
 def difference_forest(
@@ -51,23 +51,23 @@ def difference_forest(
     interval that leaves zero out says so with 95 % confidence, before the number of baselines is allowed for, which
     p (Holm) does. Raises ValueError if there is no row of the metric.
     """
-    told = comparisons[comparisons["metric"] == metric]
-    if told.empty:
+    table = comparisons[comparisons["metric"] == metric]
+    if table.empty:
         raise ValueError(f"no rows of {metric}")
     names = [
         f"{baseline}<br><span style='font-size:11px;color:{MUTED}'>p (Holm) {_p(p)}</span>"
-        for baseline, p in zip(told["baseline"], told["p_holm"], strict=True)
+        for baseline, p in zip(table["baseline"], table["p_holm"], strict=True)
     ]
-    figure = forest(told["difference"], told["low"], told["high"], names, signed=True)
+    figure = forest(table["difference"], table["low"], table["high"], names, signed=True)
     vertical_line(figure, 0.0, None, "solid")
-    shown = [*told[["difference", "low", "high"]].to_numpy(dtype=float).ravel(), -0.02, 0.02]
+    shown = [*table[["difference", "low", "high"]].to_numpy(dtype=float).ravel(), -0.02, 0.02]
     room = 0.05 * float(np.nanmax(shown) - np.nanmin(shown))
     figure.update_xaxes(
         range=[np.nanmin(shown) - room, np.nanmax(shown) + room],
         title_text=f"difference in {metric}; right of 0 {reference} is better",
     )
     title = f"{reference} less each of the others, paired 95 % intervals"
-    return finish_forest(figure, title, len(told), simulated=simulated)
+    return finish_forest(figure, title, len(table), simulated=simulated)
 
 
 def difference_table(comparisons: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +100,7 @@ def _p(value: float) -> str:
     return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-RIGHT, NOT_TOLD = "#F2F4F7", "#FFFFFF"
+RIGHT, NO_PREDICTION = "#F2F4F7", "#FFFFFF"
 
 
 def mistakes(
@@ -109,23 +109,23 @@ def mistakes(
     """Who gets whom wrong: a row for each baseline, a column for each patient.
 
     `answers` is name -> predictions (subject, split, stage, predicted), all of the same patients. Patients stand by
-    their true stage, within it those first whom most get right. A mistake has the colour of the stage that was told.
+    their true stage, within it those first whom most get right. A mistake has the colour of the predicted stage.
     Raises ValueError if there is no patient of the split.
     """
     first = next(iter(answers.values()))
     truth = first[(first["split"] == split) & first["stage"].notna()].set_index("subject")["stage"].map(stages.index)
     if truth.empty:
         raise ValueError(f"no patient of split {split}")
-    told = pd.DataFrame(
+    named = pd.DataFrame(
         {name: table.set_index("subject")["predicted"].reindex(truth.index) for name, table in answers.items()}
     )
-    said = told.apply(lambda column: column.map({stage: place for place, stage in enumerate(stages)}))
-    wrong = said.ne(truth, axis=0) & said.notna()
+    predicted = named.apply(lambda column: column.map({stage: place for place, stage in enumerate(stages)}))
+    wrong = predicted.ne(truth, axis=0) & predicted.notna()
     order = pd.DataFrame({"stage": truth, "wrong": wrong.sum(axis=1)}).sort_values(["stage", "wrong"]).index
-    shown = said.where(wrong, -1).where(said.notna(), -2).loc[order].T
-    palette = [NOT_TOLD, RIGHT, *stages.colours]
+    shown = predicted.where(wrong, -1).where(predicted.notna(), -2).loc[order].T
+    palette = [NO_PREDICTION, RIGHT, *stages.colours]
     steps = [[(place + end) / len(palette), colour] for place, colour in enumerate(palette) for end in (0, 1)]
-    words = {-2: "not told", -1: "right", **{place: f"told {stage}" for place, stage in enumerate(stages)}}
+    words = {-2: "no prediction", -1: "right", **{place: f"predicted {stage}" for place, stage in enumerate(stages)}}
     hover = [
         [f"{subject}, {stages[truth[subject]]}: {words[int(value)]}" for subject, value in zip(order, row, strict=True)]
         for row in shown.to_numpy()
@@ -147,7 +147,7 @@ def mistakes(
     )
     for stage, colour in stages.colour.items():
         mark = {"symbol": "square", "size": 12, "color": colour}
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=mark, name=f"wrongly told {stage}")
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=mark, name=f"wrongly {stage}")
     _name_stages(figure, truth.loc[order].to_numpy(), stages)
     figure.update_xaxes(
         showgrid=False, showticklabels=False, ticks="", title={"text": "patients, by their true stage", "standoff": 26}

@@ -183,9 +183,9 @@ def group_table(rows: pd.DataFrame) -> pd.DataFrame:
     shown = {}
     for group, part in rows.groupby("group", sort=False):
         by_metric = part.set_index("metric")
-        told = by_metric.loc[list(HEADLINE), ["value", "low", "high"]].to_numpy(dtype=float)
+        values = by_metric.loc[list(HEADLINE), ["value", "low", "high"]].to_numpy(dtype=float)
         shown[group] = {"patients": by_metric.loc["accuracy", "n"]} | {
-            name: interval_text(*row) for name, row in zip(HEADLINE, told, strict=True)
+            name: interval_text(*row) for name, row in zip(HEADLINE, values, strict=True)
         }
     return pd.DataFrame.from_dict(shown, orient="index", columns=["patients", *HEADLINE])
 

@@ -25,19 +25,19 @@ _ROW = 44
 def forest(value: ArrayLike, low: ArrayLike, high: ArrayLike, names: Sequence[str], *, signed: bool) -> go.Figure:
     """A mark and its interval for each of `names`, (rows,) each, the first on top; NaN limits draw no interval."""
     values, lows, highs = (np.asarray(part, dtype=float) for part in (value, low, high))
-    told = [interval_text(*row, signed=signed) for row in zip(values, lows, highs, strict=True)]
+    texts = [interval_text(*row, signed=signed) for row in zip(values, lows, highs, strict=True)]
     figure = go.Figure()
     figure.add_scatter(
         x=values,
         y=list(names),
         mode="markers",
         showlegend=False,
-        text=told,
+        text=texts,
         marker={"size": 10, "color": ACCENT},
         error_x=error_bars(lows, values, highs),
         hovertemplate="%{y}: %{text}<extra></extra>",
     )
-    write_numbers(figure, names, told)
+    write_numbers(figure, names, texts)
     return figure
 
 
@@ -48,15 +48,15 @@ def error_bars(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> dict[str, o
     return {**bars, "color": ACCENT, "thickness": 2.5, "width": 5}
 
 
-def write_numbers(figure: go.Figure, names: Sequence[str], told: Sequence[str]) -> None:
+def write_numbers(figure: go.Figure, names: Sequence[str], texts: Sequence[str]) -> None:
     """Write a word for each row right of the first plot."""
-    for name, one in zip(names, told, strict=True):
+    for name, text in zip(names, texts, strict=True):
         figure.add_annotation(
             x=1,
             xref="x domain",
             y=name,
             yref="y",
-            text=one,
+            text=text,
             showarrow=False,
             xanchor="left",
             xshift=10,
@@ -91,7 +91,7 @@ def interval_text(value: float, low: float, high: float, *, signed: bool = False
     sign = "+" if signed else ""
     if not np.isfinite(value):
         return "not defined"
-    told = f"{value:{sign}.2f}"
+    text = f"{value:{sign}.2f}"
     if not np.isfinite([low, high]).all():
-        return f"{told} (no interval)"
-    return f"{told} ({low:{sign}.2f} to {high:{sign}.2f})"
+        return f"{text} (no interval)"
+    return f"{text} ({low:{sign}.2f} to {high:{sign}.2f})"
