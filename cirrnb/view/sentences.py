@@ -120,13 +120,9 @@ def _possible(prediction: Prediction, coverage: float | None) -> str:
     if len(prediction.prediction_set) == len(prediction.stages):
         return "It cannot rule out any stage."
     stages = " or ".join(prediction.prediction_set)
-    kept = f"in about {round(10 * coverage)} of 10 patients like those it was calibrated on"
-    but = (
-        ""
-        if prediction.in_distribution
-        else "; <b>this one is not like them</b>, so that nothing of the kind is known here"
-    )
-    return f"It considers possible: <b>{stages}</b>. Such statements hold {kept}{but}."
+    kept = f"Such sets hold the true stage in about {round(10 * coverage)} of 10 patients like those of the calibration"
+    but = "" if prediction.in_distribution else "; <b>this patient is not like them</b>, so that coverage is unknown"
+    return f"It considers possible: <b>{stages}</b>. {kept}{but}."
 
 
 def _recorded(stage: str | None) -> str:
