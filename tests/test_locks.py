@@ -80,3 +80,24 @@ def test_commands_claim_what_they_write(
 def test_a_folder_with_the_longest_name_that_is_legal_can_be_claimed(tmp_path: Path, name: str) -> None:
     with claimed(tmp_path / name):
         assert [path.name.endswith(".lock") for path in tmp_path.iterdir()] == [True]
+
+
+@pytest.mark.parametrize("take", [locked, claimed])
+@pytest.mark.parametrize("kind", ["below a file", "a link to itself", "a planted link", "a name that is too long"])
+def test_a_folder_that_cannot_be_written_is_refused_and_no_link_followed(
+    kind: str, take: Callable, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("kept", encoding="utf-8")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "own").mkdir()
+    for planted in (".own.lock", "own/.lock"):
+        (tmp_path / planted).symlink_to(tmp_path / "file")
+    places = {
+        "below a file": tmp_path / "file/own",
+        "a link to itself": tmp_path / "loop/own",
+        "a planted link": tmp_path / "own",
+        "a name that is too long": tmp_path / ("x" * 300) / "own",
+    }
+    with pytest.raises(InputError) as told, take(places[kind]):
+        pass
+    assert told.value.where == str(places[kind]) and (tmp_path / "file").read_text(encoding="utf-8") == "kept"
