@@ -27,7 +27,7 @@ import cirrnb
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[1]
 OVERLAY = "() => document.querySelector('.cn-viewer')?.viewer?.state.overlay"
-PATIENCE = 60_000
+PATIENCE = 300_000  # ms; only a page that does not come needs as long
 
 LAB_CELL = """
 import sys
