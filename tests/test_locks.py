@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
 import pytest
 from other_processes import held_by_another
 
@@ -18,7 +20,9 @@ from cirrnb.data.locks import at_work, claimed, is_held, locked
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.segmentation.cohort import add_masks
+from cirrnb.segmentation.check_fitting import fit_checks
+from cirrnb.segmentation.cohort import add_masks, segment_one
+from cirrnb.segmentation.training import train_segmenter
 
 
 @pytest.mark.parametrize(("how", "take"), [("locked", locked), ("claimed", claimed)])
@@ -64,12 +68,25 @@ def _train(out: Path) -> None:
     cirrnb.train(SimpleNamespace(settings=PreparationSettings(), bags=list, stages=CIRRHOSIS), out)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("how", "command"), [("claimed", _segment), ("locked", _download), ("claimed", _train)])
+def _segment_file(out: Path) -> None:
+    image = out.with_name("1.nii.gz")
+    nib.save(nib.Nifti1Image(np.ones((7, 8, 9), np.int16), np.diag([4.0, 4, 4, 1])), image)
+    segment_one(image, out)
+
+
+COMMANDS = [
+    *(("claimed", _segment), ("locked", _segment_file), ("locked", train_segmenter), ("locked", fit_checks)),
+    *(("locked", _download), ("claimed", _train)),
+]
+
+
+@pytest.mark.parametrize(("how", "command"), COMMANDS)
 def test_commands_claim_what_they_write(
     how: str, command: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cirrnb.segmentation.cohort.read_cohort", lambda cohort: cohort)
     monkeypatch.setattr("cirrnb.model.training.staged_patients", lambda *_: {})
+    monkeypatch.setattr("cirrnb.segmentation.cohort._TURN", 0.3)
     out, began = tmp_path / "own", time.monotonic()
     with held_by_another(how, out), pytest.raises(InputError) as told:
         command(out)
