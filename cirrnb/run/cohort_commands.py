@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -82,6 +82,14 @@ def audit(
     stages: STAGES = None,
     sequences: SEQUENCES = None,
     workers: WORKERS = None,
+    checks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Segment each scan and check that there is a liver, that it is the declared sequence, the right way "
+            "round, and that a patient's scans match. What is drawn is kept in FOLDER.",
+        ),
+    ] = None,
 ) -> None:
     """Tell what is in a cohort, and what is wrong with it.
 
@@ -89,7 +97,15 @@ def audit(
     """
     from cirrnb.data.auditing.audit import audit as audit_cohort
 
-    found = audit_cohort(cohort, workers=workers, stages=stages, sequences=sequences)
+    people: Any = cohort
+    if checks is not None:
+        from cirrnb.preparation.cohort import with_masks
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the problems stand among the findings
+            people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
+        people = with_masks(people, checks, workers)
+    found = audit_cohort(people, workers=workers, stages=stages, sequences=sequences)
     typer.echo(found.report())
     if found.has_errors:
         raise typer.Exit(1)
