@@ -21,6 +21,7 @@ from cirrnb.run.execution import find_notebook
 from cirrnb.run.options import OUT, TIMEOUT, notebook_command
 from cirrnb.run.parameters import convert, read_schema, require_text
 from cirrnb.run.process import Stopped, leave, raise_on_signals, require_home
+from cirrnb.run.streams import make_usable
 
 app = typer.Typer(
     help="Stages of liver cirrhosis from T1W and T2W MRI. Research and education only; not a medical device.",
@@ -38,6 +39,7 @@ def main() -> None:
     traceback as well.
     """
     raise_on_signals()
+    make_usable()
     for name in [name for name in os.environ if name.startswith("TQDM_") and name != "TQDM_DISABLE"]:
         del os.environ[name]  # progress bars take their settings from us; a stray one would end the command
     try:

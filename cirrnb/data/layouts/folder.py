@@ -66,7 +66,9 @@ def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
             if path.is_file():
                 found.append(path)
             else:
-                skipped["links to a file that is not there"].append(str(path.relative_to(root)))
+                # Opening a pipe waits for somebody to write to it, and a device may have no end.
+                what = "pipes or devices" if path.exists() else "links to a file that is not there"
+                skipped[what].append(str(path.relative_to(root)))
     remarks.notes += [f"{what}, not read: {len(some)} ({listed(some)})" for what, some in skipped.items()]
     return found
 
