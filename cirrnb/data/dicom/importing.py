@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from cirrnb.data.errors import InputError, listed
 from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
 from cirrnb.data.locks import locked
+from cirrnb.data.status import IMPORT_DOUBTS
 
 SOURCE = "imported"
 PATIENCE = 1800.0
@@ -30,7 +31,7 @@ OLDEST = 90
 """Years at which ages end: older ones make a person known."""
 
 _COLUMNS = ("patient", "sequence", "image", "mask", "stage", "age", "sex", "source")
-_OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because")
+_OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because", IMPORT_DOUBTS)
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,17 @@ def _row(own: str, sequence: str, one: Judged, why: str) -> dict[str, str]:
         "te_ms": _figure(tags, "EchoTime"),
         "series": hash_of(one.series),
         "chosen_because": f"{why}; {BURNED_IN}" if one.series.burned_in else why,
+        IMPORT_DOUBTS: "; ".join(
+            [*([one.verdict.why] if one.verdict.sequence != sequence else []), *one.verdict.doubts]
+        ),
     }
+
+
+def _import_doubts(one: Judged, sequence: str) -> Iterator[str]:
+    """What speaks against staging a series as this sequence, also where somebody chose it by its number."""
+    if one.verdict.sequence != sequence:
+        yield one.verdict.why
+    yield from one.verdict.doubts
 
 
 def _other_row(own: str, stem: str, one: Judged) -> dict[str, str]:
