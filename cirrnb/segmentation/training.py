@@ -44,8 +44,8 @@ class TrainingSettings:
 
     Attributes
     ----------
-    steps : of the optimiser (AdamW). The rate rises for the first 3 % of them and stays; the running mean of the weights
-        takes the place of a falling rate, with which the network fitted its own generator and lost other scans.
+    steps : of the optimiser (AdamW). The rate rises for the first 3 % of them and stays; the running mean of the
+        weights takes the place of a falling rate, with which the network fitted its own generator and lost other scans.
     rate, decay : rate of learning; weight decay of kernels.
     anatomies : simulated bodies to draw slabs from.
     averaging : of the weights; the running mean is what is kept.
