@@ -149,7 +149,7 @@ def simulated_scans(scans: Iterable[Scan]) -> list[str]:
     def below(folder: Path) -> bool:
         if folder not in marked:
             above = (folder, *folder.parents)[: DEPTH + 1]
-            marked[folder] = any((one / SIMULATED).is_file() for one in above)
+            marked[folder] = any((above_it / SIMULATED).is_file() for above_it in above)
         return marked[folder]
 
     return [
@@ -183,8 +183,8 @@ def _dicom_below(root: Path) -> Path | None:
 def _nothing_staged(others: Path) -> str:
     """What an import left that cannot be staged, and why."""
     rows = read_rows(others, [])[1]
-    told = listed((f"{row.cells.get('image')}: {row.cells.get('reason')}" for row in rows), 4)
-    return f"imported series of which none can be staged ({told})"
+    series = listed((f"{row.cells.get('image')}: {row.cells.get('reason')}" for row in rows), 4)
+    return f"imported series of which none can be staged ({series})"
 
 
 def _order(scan: Scan) -> tuple[str, list[int | str], str]:

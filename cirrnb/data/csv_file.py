@@ -116,7 +116,7 @@ def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table
     except (OSError, ValueError) as error:
         raise InputError(path, f"no readable table ({type(error).__name__})", expected, remedy) from None
     table = unguarded_table(table).rename(columns=lambda name: unguarded(str(name)))
-    for name in (one for one in table if one in text):
+    for name in (column for column in table if column in text):
         table[name] = table[name].astype(object).where(table[name].notna(), None)
     return table
 

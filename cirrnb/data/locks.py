@@ -162,6 +162,6 @@ def _release(held: FileLock, lock: Path) -> None:
 def _holder(lock: Path) -> str:
     """Who holds a lock, in brackets, as far as its file tells."""
     with suppress(OSError):
-        shown = "".join(one for one in lock.read_text(errors="replace")[:200] if one.isprintable())
+        shown = "".join(character for character in lock.read_text(errors="replace")[:200] if character.isprintable())
         return f" ({shown})" if shown else ""
     return ""

@@ -60,7 +60,7 @@ class StageScale:
     def __post_init__(self) -> None:
         for field in ("names", "colours", "words"):
             values = getattr(self, field)
-            if isinstance(values, str) or not all(isinstance(one, str) for one in values):
+            if isinstance(values, str) or not all(isinstance(value, str) for value in values):
                 raise ValueError(f"{field} of stages are texts, not {values!r:.80}")
             object.__setattr__(self, field, tuple(values))
         if not 2 <= len(self.names) <= MOST_STAGES:
@@ -179,10 +179,10 @@ def stage_scale(given: StageScale | Sequence[str] | dict[str, Any] | str | None)
 def _ramp(count: int) -> tuple[str, ...]:
     """Colours from blue over yellow to red, the middle ones between those of `_RAMP`."""
     ends = [[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in _RAMP]
-    found = []
+    colours = []
     for place in range(count):
         at = place * (len(ends) - 1) / (count - 1)
         low = min(int(at), len(ends) - 2)
         mixed = [round(a + (b - a) * (at - low)) for a, b in zip(ends[low], ends[low + 1], strict=True)]
-        found.append("#" + "".join(f"{value:02X}" for value in mixed))
-    return tuple(found)
+        colours.append("#" + "".join(f"{value:02X}" for value in mixed))
+    return tuple(colours)

@@ -49,9 +49,9 @@ def confounds(scans: pd.DataFrame, further: tuple[str, ...] = (), sequences: Seq
 
     rows = []
     for sequence in sequences:
-        own = scans[(scans.sequence == sequence) & scans.problem.isna()]
+        readable = scans[(scans.sequence == sequence) & scans.problem.isna()]
         for target in ("source", "stage"):
-            known = own[own[target].notna()]
+            known = readable[readable[target].notna()]
             sizes = known[target].value_counts()
             known = known[known[target].isin(sizes.index[sizes >= LEAST_SCANS])]
             if known[target].nunique() > 1:
@@ -102,30 +102,30 @@ def _auc(numbers: np.ndarray, classes: np.ndarray, target: str) -> dict[str, Any
     groups = np.unique(classes)
     best: dict[str, Any] = {"strength": -1.0}
     for group in groups if len(groups) > 2 else groups[:1]:
-        own, rest = numbers[classes == group], numbers[classes != group]
-        u, p = mannwhitneyu(own, rest)
-        auc = float(u / (len(own) * len(rest)))
+        members, rest = numbers[classes == group], numbers[classes != group]
+        u, p = mannwhitneyu(members, rest)
+        auc = float(u / (len(members) * len(rest)))
         if max(auc, 1 - auc) > best["strength"]:
             sign, word = (1, "at least") if auc >= 0.5 else (-1, "at most")
-            cut = sign * _cut(np.sort(sign * own), np.sort(sign * rest))
+            cut = sign * _cut(np.sort(sign * members), np.sort(sign * rest))
             words = _rule(f"{word} {cut:g}", sign * numbers >= sign * cut, classes == group, group, target)
             corrected = min(1.0, p * (len(groups) if len(groups) > 2 else 1))  # each class had its chance
             best = {"measure": "AUC", "strength": max(auc, 1 - auc), "p": float(corrected), "words": words}
     return best
 
 
-def _cut(own: np.ndarray, rest: np.ndarray) -> float:
+def _cut(members: np.ndarray, rest: np.ndarray) -> float:
     """The threshold from which most of `own` and least of `rest` lie (Youden); both are sorted."""
-    cuts = np.unique(np.concatenate([own, rest]))
-    missed = np.searchsorted(own, cuts) / len(own) - np.searchsorted(rest, cuts) / len(rest)
+    cuts = np.unique(np.concatenate([members, rest]))
+    missed = np.searchsorted(members, cuts) / len(members) - np.searchsorted(rest, cuts) / len(rest)
     return float(cuts[int(np.argmin(missed))])
 
 
-def _rule(what: str, chosen: np.ndarray, own: np.ndarray, group: str, target: str) -> str:
+def _rule(what: str, chosen: np.ndarray, member: np.ndarray, group: str, target: str) -> str:
     """As in: uint16 in 48 of 55 healthy, in 0 of 310 others."""
     others = "others" if target == "source" else "of other stages"
-    rest = f"in {np.sum(chosen & ~own)} of {np.sum(~own)} {others}"
-    return f"{what} in {np.sum(chosen & own)} of {np.sum(own)} {group}, {rest}"
+    rest = f"in {np.sum(chosen & ~member)} of {np.sum(~member)} {others}"
+    return f"{what} in {np.sum(chosen & member)} of {np.sum(member)} {group}, {rest}"
 
 
 def _holm(p: np.ndarray) -> np.ndarray:

@@ -93,17 +93,21 @@ def _fetch(
     done = _done(out)
     with requests.Session() as session:
         archives = look_up(wanted, session, patience.wait)
-        left = [one for one in archives if done.get(one.name) != one.sha256 or not (out / one.folder).is_dir()]
-        for one in archives:
-            if one not in left:
-                tell(f"{one.folder} is here already.")
-        need_room(out, sum(_room(one, out) for one in left), "the archives and what they unpack to")
-        for one in left:
-            _one(one, out, session, patience, tell, progress)
-            done[one.name] = one.sha256
+        left = [
+            archive
+            for archive in archives
+            if done.get(archive.name) != archive.sha256 or not (out / archive.folder).is_dir()
+        ]
+        for archive in archives:
+            if archive not in left:
+                tell(f"{archive.folder} is here already.")
+        need_room(out, sum(_room(archive, out) for archive in left), "the archives and what they unpack to")
+        for archive in left:
+            _one(archive, out, session, patience, tell, progress)
+            done[archive.name] = archive.sha256
             atomic_write(out / _DONE, json.dumps(done, indent=1))
             if not keep:
-                (out / one.name).unlink()
+                (out / archive.name).unlink()
 
 
 def _one(
@@ -134,8 +138,8 @@ def _room(archive: Archive, out: Path) -> int:
 
 def _done(out: Path) -> dict[str, str]:
     try:
-        told = read_object(out / _DONE, "a whole file", "Delete it.")
-        return {str(name): str(value) for name, value in told.items()}
+        stored = read_object(out / _DONE, "a whole file", "Delete it.")
+        return {str(name): str(value) for name, value in stored.items()}
     except (OSError, ValueError, AttributeError):
         return {}
 
@@ -165,12 +169,12 @@ def judge_zip(path: Path) -> tuple[list[zipfile.ZipInfo], int]:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise _refused(path, f"no whole ZIP file ({error})") from error
-    wanted = [one for one in entries if not one.is_dir() and not one.filename.startswith(_LEFT_OUT[0])]
-    wanted = [one for one in wanted if PurePosixPath(one.filename).name != _LEFT_OUT[1]]
-    for one in entries:
-        if reason := _harmful(one):
-            raise _refused(path, f"{one.filename!r:.120}, {reason}")
-    total = sum(one.file_size for one in wanted)
+    wanted = [entry for entry in entries if not entry.is_dir() and not entry.filename.startswith(_LEFT_OUT[0])]
+    wanted = [entry for entry in wanted if PurePosixPath(entry.filename).name != _LEFT_OUT[1]]
+    for entry in entries:
+        if reason := _harmful(entry):
+            raise _refused(path, f"{entry.filename!r:.120}, {reason}")
+    total = sum(entry.file_size for entry in wanted)
     if len(entries) > MOST_FILES or total > MOST_TIMES * path.stat().st_size + SLACK:
         raise _refused(
             path, f"{len(entries)} files that unpack to {total / 1e9:,.1f} GB from {path.stat().st_size / 1e9:,.3f}"

@@ -47,14 +47,14 @@ def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
     Hidden ones are what systems leave behind. What else is passed over is named in the notes: links to nothing, links
     back to a folder above, and folders that lie deeper.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     skipped: dict[str, list[str]] = defaultdict(list)
     for name, folders, names in os.walk(root, followlinks=True):
         place, here = Path(name), Path(name).resolve()
         deep = len(place.relative_to(root).parts) >= DEPTH
-        below = sorted(one for one in folders if not one.startswith("."))
+        below = sorted(entry for entry in folders if not entry.startswith("."))
         folders.clear()
-        for path in (place / one for one in below):
+        for path in (place / entry for entry in below):
             back = path.is_symlink() and path.resolve() in (here, *here.parents)
             if back or deep:
                 skipped["links back to a folder above" if back else f"folders below {DEPTH} others"].append(
@@ -62,13 +62,13 @@ def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
                 )
             else:
                 folders.append(path.name)
-        for path in (place / one for one in sorted(names) if NIFTI.fullmatch(one) and not one.startswith(".")):
+        for path in (place / entry for entry in sorted(names) if NIFTI.fullmatch(entry) and not entry.startswith(".")):
             if path.is_file():
-                found.append(path)
+                paths.append(path)
             else:
                 skipped["links to a file that is not there"].append(str(path.relative_to(root)))
-    remarks.notes += [f"{what}, not read: {len(some)} ({listed(some)})" for what, some in skipped.items()]
-    return found
+    remarks.notes += [f"{what}, not read: {len(names_of)} ({listed(names_of)})" for what, names_of in skipped.items()]
+    return paths
 
 
 def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
@@ -86,12 +86,20 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
             (masks if one.mask else groups)[one.patient, one.sequence].append(one)
     source = fields.source_of(root.resolve().name, "folder")
     scans = []
-    for (patient, sequence), same in groups.items():
-        own = masks.pop((patient, sequence), [])
-        if len(same) > 1 or len(own) > 1:
-            remarks.problems.append(_several(root, patient, sequence, same if len(same) > 1 else own))
+    for (patient, sequence), images in groups.items():
+        outlines = masks.pop((patient, sequence), [])
+        if len(images) > 1 or len(outlines) > 1:
+            remarks.problems.append(_several(root, patient, sequence, images if len(images) > 1 else outlines))
             continue
-        scans.append(Scan(patient, sequence, same[0].path, own[0].path if own else None, source=source))
+        scans.append(
+            Scan(
+                patient,
+                sequence,
+                images[0].path,
+                outlines[0].path if outlines else None,
+                source=source,
+            )
+        )
     for lone in (one for left in masks.values() for one in left):
         found = f"a mask without its {lone.sequence} scan of {lone.patient}"
         remarks.problems.append(InputError(_shown(root, lone.path), found, "a scan of the same name", _RENAME))
@@ -141,10 +149,10 @@ def _patient(names: list[str]) -> str:
     return names[-1]
 
 
-def _several(root: Path, patient: str, sequence: str, same: list[_File]) -> InputError:
+def _several(root: Path, patient: str, sequence: str, files: list[_File]) -> InputError:
     return InputError(
         f"patient {patient} {sequence}",
-        f"{len(same)} files: {listed(_shown(root, one.path) for one in same)}",
+        f"{len(files)} files: {listed(_shown(root, file.path) for file in files)}",
         "one scan for each patient and sequence",
         f"Keep the one to be staged, or list your scans in {TABLE} with the columns patient, sequence, image.",
     )

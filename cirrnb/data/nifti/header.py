@@ -257,10 +257,10 @@ def _grid(path: Path, placement: Placement, shape: tuple[int, int, int]) -> Grid
         grid = Grid(shape, affine)
     except ValueError as error:
         raise _damaged(path, error) from error
-    if found := implausible(grid):
+    if fault := implausible(grid):
         raise InputError(
             path,
-            found,
+            fault,
             f"a scan with voxels of {SPACING[0]:g} to {SPACING[1]:g} mm, in the scanner",
             "Convert the scan again with a tool that keeps the geometry, for example dcm2niix.",
         )
