@@ -38,7 +38,7 @@ def test_a_folder_is_imported_and_read_at_once(exam: Path, tmp_path: Path) -> No
     assert [scan.name for scan in cohort.scans] == ["imported/case-1 T1W", "imported/case-1 T2W"]
     scan = cohort.scans[1]
     assert (scan.age, scan.sex, scan.stage, scan.extra["te_ms"]) == (90, "female", None, "92")  # 93 years, cut at 90
-    assert scan.extra["chosen_because"] == "spin echo, TR 1400 ms, TE 92 ms; called T2W"
+    assert scan.extra["chosen_because"] == "spin echo, TR 1400 ms, TE 92 ms; named T2W"
 
 
 def test_every_voxel_lies_where_dicom_says(exam: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_several_phases_are_asked_for_and_the_portal_venous_one_is_suggested(tmp
     [
         (T1, "T1W", True, "gradient echo"),
         (T2, "T2W", True, "TE 92 ms"),
-        ({**T1, "SeriesDescription": "t2 haste"}, None, False, "speaks for T1W, but it is called T2W"),
+        ({**T1, "SeriesDescription": "t2 haste"}, None, False, "speaks for T1W, but it is named T2W"),
         ({**T2, "SeriesDescription": "T2 MRCP rad"}, "T2W", False, "fluid only"),
         ({**T2, "BodyPartExamined": "BRAIN"}, "T2W", False, "another part of the body (brain)"),
         ({"SeriesDescription": "t1"}, "T1W", False, "no timing that tells"),

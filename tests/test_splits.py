@@ -106,7 +106,7 @@ def test_random_depends_on_the_seed_and_on_nothing_else():
 def test_random_refuses_bad_shares_and_too_few_patients():
     with pytest.raises(ValueError, match="sum to 1"):
         splits.random(many(), (0.7, 0.2, 0.2))
-    with pytest.raises(InputError, match="nobody would stand in valid"):
+    with pytest.raises(InputError, match="no patient would stand in valid"):
         splits.random(Cohort((scan(1), scan(2), scan(3))))
 
 

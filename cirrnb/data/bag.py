@@ -66,12 +66,12 @@ class Bag:
 
     @property
     def age(self) -> float | None:
-        """Years, or None where no sequence tells."""
+        """Years, or None where it is unknown."""
         return next((prepared.scan.age for prepared in self.scans.values() if prepared.scan.age is not None), None)
 
     @property
     def sex(self) -> str | None:
-        """ "female", "male", or None where no sequence tells."""
+        """ "female", "male", or None where it is unknown."""
         return next((prepared.scan.sex for prepared in self.scans.values() if prepared.scan.sex), None)
 
     @cached_property
@@ -175,7 +175,7 @@ def estimate_shift(first: PreparedScan, second: PreparedScan) -> float:
     """mm by which organs lie further to the head in `second` than in `first`, within `REACH`.
 
     With liver masks in both, the shift that brings the liver's area in each slice into agreement (least squares);
-    otherwise the one at which the images tell most about each other (mutual information, Maes et al., IEEE TMI
+    otherwise the shift of highest mutual information between the images (Maes et al., IEEE TMI
     1997;16:187), counted inside the body away from its wall, which does not breathe. 0 where a scan has fewer than
     three slices or the other cannot be overlapped.
     """

@@ -1,4 +1,4 @@
-"""Why a notebook or a report failed, as one of a few kinds, and told without a folder of this machine."""
+"""The kinds of failure of a notebook or a report, and their messages without paths and names."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def better_place(
     Returns
     -------
     The spread (10th to 90th percentile) under the mask as it lies over the smallest spread under the mask moved by
-    `DISTANCES`, at least 1, and that move in voxels along the axes. 1 and no move for masks too small to tell.
+    `DISTANCES`, at least 1, and that move in voxels along the axes. 1 and no move for masks too small to judge.
     """
     places = np.argwhere(liver)
     best, move = 1.0, (0, 0, 0)

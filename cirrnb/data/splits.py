@@ -1,4 +1,4 @@
-"""Which patients train, which validate and which test. A split belongs to a patient, never to a scan or a slice.
+"""Training, validation and test patients. A split belongs to a patient, never to a scan or a slice.
 
 Every function returns new cohorts, is deterministic, and depends neither on the order of the scans nor on the
 machine: patients are shuffled by a hash of seed and subject. Patients without a stage (healthy subjects among
@@ -66,7 +66,7 @@ def random(cohort: Cohort, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: i
     if empty:
         raise InputError(
             cohort.name,
-            f"{len(chosen)} patients with a stage, too few: nobody would stand in {' and '.join(empty)}",
+            f"{len(chosen)} patients with a stage, too few: no patient would stand in {' and '.join(empty)}",
             "at least one patient in every split that has a share",
             "Set that share to 0 or bring more patients.",
         )
@@ -132,7 +132,7 @@ def leave_one_out(cohort: Cohort, column: str = "scanner", seed: int = 0, valid:
         raise InputError(
             cohort.name,
             f"{len(several)} patients with more than one {column}: {'; '.join(several)}",
-            f"one {column} for each patient, so that nobody trains and tests",
+            f"one {column} for each patient, so that no patient trains and tests",
             "Exclude these patients, or one of their sequences.",
         )
     group = {subject: next(iter(stated)) for subject, stated in values.items()}
@@ -167,7 +167,7 @@ def check(cohort: Cohort) -> None:
 
 
 def _stated(cohort: Cohort) -> dict[str, dict[str, str]]:
-    """For each subject the split that each of its sequences names; scans that name none are left out."""
+    """For each subject the split that each of its sequences names; scans that name none are skipped."""
     stated: dict[str, dict[str, str]] = {}
     for scan in cohort.scans:
         splits = stated.setdefault(scan.subject, {})

@@ -114,7 +114,7 @@ class StageScale:
         return ", ".join(self.names)
 
     def understand(self, word: str) -> str:
-        """The stage that a word of a table stands for, whatever its case. Raises ValueError for another word."""
+        """The stage that a cell of a table names, in any case. Raises ValueError for any other text."""
         number = re.fullmatch(r"0*(\d+)(\.0*)?", word)
         for name in self.names:
             if word.casefold() == name.casefold() or (number and number[1] == name):  # a spreadsheet makes 2.0 of 2
@@ -122,7 +122,7 @@ class StageScale:
         if self.numbered and number and 1 <= int(number[1]) <= len(self.names):
             return self.names[int(number[1]) - 1]
         codes = f", or {', '.join(str(place + 1) for place in range(len(self)))}" if self.numbered else ""
-        raise ValueError(f"{self.listed}{codes}, or nothing where nobody staged the patient")
+        raise ValueError(f"{self.listed}{codes}, or an empty cell for an unstaged patient")
 
     def stored(self) -> dict[str, Any]:
         """What a JSON file holds of it and `stage_scale` reads."""
@@ -138,7 +138,7 @@ nor Child-Pugh."""
 
 
 def stage_scale(given: StageScale | Sequence[str] | dict[str, Any] | str | None) -> StageScale:
-    """A scale from what a person or a file gives.
+    """A scale from names, a JSON file or its content.
 
     Parameters
     ----------

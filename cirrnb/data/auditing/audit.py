@@ -1,4 +1,4 @@
-"""Looking a cohort over before anything is trained on it: every file read once, everything odd told with its names."""
+"""The audit of a cohort before training: every file is read once, and each finding names its scans."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Audit:
     ----------
     cohort : the cohort that was audited.
     scans : one row a scan: the columns of `Cohort.table`, subject, name, and what
-        `cirrnb.data.auditing.examination.examine` tells; `problem` tells why a scan could not be read. `liver_volume`
+        `cirrnb.data.auditing.examination.examine` returns; `problem` says why a scan could not be read. `liver_volume`
         in mL.
-    tables : summaries by name, in the order of a report: counts (beside the published figures, for cohorts in the
+    tables : summaries by name, in the order of a report: counts (and the published ones, for cohorts in the
         published layout), stages, acquisition, patients, volumes, masks.
     confounds : every acquisition trait against source and stage, see `cirrnb.data.auditing.confounds.confounds`.
     findings : worst first.
@@ -80,7 +80,7 @@ def audit(
     stages: StageScale | Sequence[str] | str | None = None,
     sequences: Sequence[str] | str | None = None,
 ) -> Audit:
-    """Read every scan and mask of a cohort once and tell what is in them and what is wrong with them.
+    """Read every scan and mask of a cohort once; return their facts and all that is wrong with them.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def _in_turn(jobs: Sequence[Job]) -> Generator[tuple[int, Outcome | WorkerDied]]
 
 
 def _table(cohort: Cohort, facts: Sequence[Outcome]) -> pd.DataFrame:
-    """The cohort's table with the facts of each scan beside it."""
+    """The cohort's table joined with the facts of each scan."""
     import pandas as pd
 
     named = {"subject": [scan.subject for scan in cohort.scans], "name": [scan.name for scan in cohort.scans]}
@@ -184,7 +184,7 @@ TILTED = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing worth knowing: how bad (of `SEVERITIES`), what was looked at, in words, and the scans or patients."""
+    """One finding: severity (of `SEVERITIES`), what was checked, a sentence, and the scans or patients concerned."""
 
     severity: str
     check: str
@@ -253,7 +253,7 @@ def _splits(scans: pd.DataFrame) -> Iterator[Finding]:
     if len(torn):
         text = (
             f"{len(torn)} patients whose sequences stand in different splits; a model of both sequences would test on "
-            "patients it was trained on, unless cirrnb.data.splits.official is told what to do with them"
+            "patients it was trained on; set conflicts of cirrnb.data.splits.official"
         )
         yield Finding("warning", "leak between splits", text, tuple(torn))
 
@@ -323,7 +323,7 @@ def _counts(cohort: Cohort, tables: dict[str, pd.DataFrame]) -> Iterator[Finding
 
 def _confounds(confounds: pd.DataFrame) -> Iterator[Finding]:
     for row in confounds[confounds.confound].itertuples():
-        text = f"{row.sequence}: {row.trait} tells the {row.tells} ({row.measure} {row.strength:.2f}): {row.words}"
+        text = f"{row.sequence}: {row.trait} tells the {row.target} ({row.measure} {row.strength:.2f}): {row.words}"
         yield Finding("warning", "confound", text)
 
 

@@ -1,4 +1,4 @@
-"""What tells the stage or the source without looking at the liver: acquisition traits tied to them.
+"""Confounds: acquisition traits associated with stage or source, with which both could be told without the liver.
 
 A model that is trained where healthy subjects are uint16 and patients int16, or where severe patients lay in another
 scanner, can learn the file instead of the disease.
@@ -32,18 +32,18 @@ STRONG_V, STRONG_AUC, LEVEL = 0.3, 0.7, 0.01
 """What counts as a confound: Cramér's V (bias-corrected) or AUC of this size, and p below the level after Holm's
 correction over everything that was compared. Weaker ties exist in any real cohort and are listed, not flagged."""
 
-COLUMNS = ("sequence", "tells", "trait", "measure", "strength", "p", "confound", "words")
+COLUMNS = ("sequence", "target", "trait", "measure", "strength", "p", "confound", "words")
 
 
 def confounds(scans: pd.DataFrame, further: tuple[str, ...] = (), sequences: Sequence[str] = T1W_T2W) -> pd.DataFrame:
     """Every acquisition trait of an audit's scans against source and stage, one sequence at a time.
 
     `further` names columns with few different values that are traits too (scanner, site). Columns of the table:
-    sequence, tells ("source" or "stage"), trait, measure ("Cramér's V" or "AUC"), strength, p (after Holm), confound
+    sequence, target ("source" or "stage"), trait, measure ("Cramér's V" or "AUC"), strength, p (after Holm), confound
     (True if flagged), words (a sentence for a reader). Strongest first.
 
     Sources: Bergsma, Journal of the Korean Statistical Society 42 (2013) 323, for the correction of Cramér's V; the AUC
-    is Mann and Whitney's, of the class that is told best from the rest.
+    is Mann and Whitney's, of the class that separates best from the rest.
     """
     import pandas as pd
 
@@ -55,7 +55,7 @@ def confounds(scans: pd.DataFrame, further: tuple[str, ...] = (), sequences: Seq
             sizes = known[target].value_counts()
             known = known[known[target].isin(sizes.index[sizes >= LEAST_SCANS])]
             if known[target].nunique() > 1:
-                rows += [{"sequence": sequence, "tells": target, **row} for row in _compared(known, target, further)]
+                rows += [{"sequence": sequence, "target": target, **row} for row in _compared(known, target, further)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["p"] = _holm(table["p"].to_numpy(dtype=float))
     strong = np.where(table.measure == "AUC", table.strength >= STRONG_AUC, table.strength >= STRONG_V)

@@ -1,4 +1,4 @@
-"""What one scan's files hold, found out by reading each of them once: geometry, values, mask, a hash of the voxels."""
+"""The facts of one scan, from reading image and mask once: geometry, values, mask, a hash of the voxels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FACTS = (
     *("mask_state", "mask_problem", "mask_placement", "mask_doubts_found", "liver_at"),
     *NUMBERS,
 )
-"""All facts that `run_job` may tell of a scan; those that do not apply are absent."""
+"""All facts that `run_job` may return; those that do not apply are absent."""
 
 
 def run_job(job: dict[str, str | None]) -> Facts:

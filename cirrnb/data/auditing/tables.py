@@ -1,4 +1,4 @@
-"""The tables of an audit: counts beside the published ones, and who was scanned, how and with what.
+"""The tables of an audit: counts compared with the published ones, stages, patients, acquisition, volumes, masks.
 
 Published about CirrMRI600+: Jha et al., Scientific Data 12, 896 (2025), doi 10.1038/s41597-025-05201-7; the data set's
 own tables and file names, doi 10.17605/OSF.IO/CUK24; paired patients per split: Zeng et al., arXiv 2502.18225. Liver

@@ -43,8 +43,8 @@ def convert(series: Series, path: Path) -> None:
     Raises
     ------
     InputError
-        If dcm2niix fails, makes anything but one volume of them, or one that does not lie where DICOM says. What the
-        program itself said last is told, with its exit code.
+        If dcm2niix fails, makes anything but one volume of them, or one that does not lie where DICOM says. The message
+        quotes the program's last error and its exit code.
     """
     with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
         source, target = Path(private) / "dicom", Path(private) / "nifti"
@@ -89,7 +89,7 @@ def _program() -> str:
 
 
 def missing(name: str) -> InputError:
-    """What is said where the extra for DICOM is not installed."""
+    """The error if the extra for DICOM is not installed."""
     return InputError(name, "not installed", "the extra for DICOM", 'Install it: pip install ".[dicom]"')
 
 
@@ -133,9 +133,7 @@ def _check_geometry(series: Series, path: Path) -> None:
     """The converted scan has to fill the same box in the patient as the DICOM files say, voxel by voxel."""
     converted, expected_grid = read_header(path).grid, series.grid
     if expected_grid is None:
-        raise InputError(
-            _where(series), "files that do not tell where it lies", "a position, directions and a spacing", _ANEW
-        )
+        raise InputError(_where(series), "files without a position", "a position, directions and a spacing", _ANEW)
     if sorted(converted.shape) != sorted(expected_grid.shape):
         found = f"{' x '.join(map(str, converted.shape))} voxels after conversion"
         expected = f"{' x '.join(map(str, expected_grid.shape))} as the DICOM files say"
@@ -197,7 +195,7 @@ class Segment:
 def write_segmentation(
     path: Path, series: Series, grid: Grid, segments: Sequence[Segment], *, description: str, version: str
 ) -> Path:
-    """Write segments that lie on `grid` as one DICOM segmentation object of `series`; written beside and renamed.
+    """Write segments that lie on `grid` as one DICOM segmentation object of `series`, atomically.
 
     Bool segments become a binary object, others a fractional one of 255 steps. Patient and study are those of the
     series, its name included: this file belongs into the archive from which the series came, not to strangers.
@@ -258,7 +256,7 @@ def _require_own(path: Path, series: Series) -> None:
         if [str(reference.get("SeriesInstanceUID")) for reference in references] == [series.uid]:
             return
     except (InvalidDicomError, OSError, ValueError):
-        pass  # whatever it is, it is none of ours
+        pass  # not a file of this package
     raise InputError(
         path,
         "a file of another series",
@@ -292,7 +290,7 @@ def _described(number: int, segment: Segment, version: str) -> Any:
 
 
 def _number(series: Series) -> int:
-    """A series number of our own that tells from which it came."""
+    """A series number that shows the number of the source series."""
     return 9000 + int(series.tags.get("SeriesNumber") or 0) % 1000
 
 

@@ -74,7 +74,7 @@ class Instance:
 
     @property
     def person(self) -> tuple[str, ...]:
-        """Whose it is, for telling people apart; never written anywhere."""
+        """Identity of the patient, to separate patients; never written anywhere."""
         known = [str(self.tags.get(name, "")).strip() for name in _IDENTITY]
         return tuple(known[:2]) if known[0] else tuple(known[2:])
 
@@ -85,7 +85,7 @@ class Instance:
 
 @dataclass
 class Found:
-    """What lies in a folder: the DICOM files, and what was passed over, by reason."""
+    """The DICOM files of a folder, and the skipped files by reason."""
 
     instances: list[Instance] = field(default_factory=list)
     passed_over: dict[str, list[Path]] = field(default_factory=dict)

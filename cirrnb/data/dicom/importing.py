@@ -1,4 +1,4 @@
-"""From a DICOM folder to a cohort of one's own: NIfTI files and a table that `cirrnb.read_cohort` reads at once."""
+"""A DICOM folder converted to a cohort: NIfTI files and a table that `cirrnb.read_cohort` reads."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SOURCE = "imported"
 PATIENCE = 1800.0
 """Seconds to wait for another import into the same cohort; one patient takes half a minute."""
 BURNED_IN = "text is part of the pictures (BurnedInAnnotation YES)"
-"""Written beside a scan whose files say so."""
+"""Noted for a scan whose files say so."""
 
 OLDEST = 90
-"""Years at which ages end: older ones make a person known."""
+"""Highest age in years that is written; older ages identify a person."""
 
 _COLUMNS = ("patient", "sequence", "image", "mask", "stage", "age", "sex", "source")
 _OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because")
@@ -35,7 +35,7 @@ _OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because")
 
 @dataclass(frozen=True)
 class Folder:
-    """A DICOM folder as it was looked through."""
+    """The series of a DICOM folder, judged."""
 
     path: Path
     found: Found
@@ -59,7 +59,7 @@ class Folder:
         if patient is None:
             remedy = "Say whose series are meant with --patient 1 (or 2 ...), once for each; see --list."
             raise InputError(self.path, f"{len(numbers)} patients: {listing}", "one patient", remedy)
-        raise InputError(f"patient {patient}", "nobody of that number", listing, "See --list for the listing.")
+        raise InputError(f"patient {patient}", "no patient of that number", listing, "See --list for the listing.")
 
     def _series(self, patient: int) -> str:
         return listed(volume.number for volume in self.judged if volume.series.patient == patient)
@@ -67,7 +67,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import left behind.
+    """The result of an import.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ def import_dicom(
     """Convert a patient's T1W and T2W scan to NIfTI and add them to the table in `out`.
 
     Names, dates, free text and identifiers stay behind: a scan is known by `name`, with age (at most 90), sex, vendor,
-    field strength, TR and TE, and a hash of the series' UID by which whoever has the DICOM files finds them again.
+    field strength, TR and TE, and a hash of the series' UID, with which the owner of the DICOM files can find them.
     Text that is part of the pictures stays (see `Series.burned_in`). Imports into one cohort wait for one another.
 
     Parameters
@@ -147,7 +147,7 @@ def import_dicom(
 def _add_patient(
     out: Path, name: str | None, chosen: Mapping[str, tuple[Judged, str]], extra: Sequence[Judged]
 ) -> Imported:
-    """Convert what was chosen and add its rows; nobody else writes in `out` meanwhile."""
+    """Convert the chosen volumes and add their rows. The caller holds the lock of `out`."""
     rows = _rows(out / TABLE)
     hashes = {row.get("series") for row in rows} | {row.get("series") for row in _rows(out / OTHERS)}
     for one in (*(one for one, _ in chosen.values()), *(extra if not chosen else ())):
@@ -243,7 +243,7 @@ def _reason(volume: Judged) -> str:
 
 
 def hash_of(series: Series) -> str:
-    """By which whoever has the DICOM files finds the series again, and nobody else."""
+    """An identifier with which the owner of the DICOM files, and no other person, can find the series."""
     return hashlib.sha256(f"{series.uid} {series.part}".encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""From files to volumes: which belong together, in what order, and whether one can be used at all."""
+"""DICOM files grouped into volumes, in order, and the faults that keep a volume from being used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cirrnb.data.dicom.files import Instance
 from cirrnb.data.grid import Grid, implausible
 
 APART = ("EchoTime", "ImageType", "DiffusionBValue", "TemporalPositionIdentifier", "AcquisitionNumber", "InversionTime")
-"""What tells the volumes of one series apart, in the order in which it is tried."""
+"""Attributes that separate the volumes of one series, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Series:
     ----------
     number : in the listing, from 1. patient, study : likewise, in the order in which they were found.
     instances : its files, from feet to head (along the slices' normal).
-    part : what tells this volume from others of its series, or "".
+    part : the attribute value that separates this volume from others of its series, or "".
     """
 
     number: int
@@ -45,7 +45,7 @@ class Series:
 
     @property
     def description(self) -> str:
-        """What the scanner's operator called it: a stranger's text, made printable. It may name somebody."""
+        """The operator's description, made printable. It is untrusted text and may name a person."""
         words = str(self.tags.get("SeriesDescription") or self.tags.get("ProtocolName") or "no description")
         shown = "".join(letter if letter.isprintable() else " " for letter in words)[:48]
         return f"{shown} [{self.part}]" if self.part else shown
@@ -61,7 +61,7 @@ class Series:
 
     @cached_property
     def heights(self) -> NDArray[np.float64]:
-        """(slices,) rising mm along the slices' normal; empty where the files tell no place."""
+        """(slices,) rising mm along the slices' normal; empty where the files have no position."""
         turned = _orientation(self.instances)
         return np.sort(self.positions @ np.cross(turned[0], turned[1])) if turned is not None else np.empty(0)
 
@@ -72,8 +72,8 @@ class Series:
 
     @cached_property
     def grid(self) -> Grid | None:
-        """Where its voxels lie (columns, rows, slices), worked out from the DICOM attributes alone; None where they
-        do not tell."""
+        """Where its voxels lie (columns, rows, slices), from the DICOM attributes alone; None where they
+        are missing."""
         turned, inplane = _orientation(self.instances), self.instances[0].spacings[:1]
         if turned is None or not len(inplane) or len(self.heights) < 2 or not self.spacing:
             return None
@@ -181,7 +181,7 @@ def _ordered(files: Sequence[Instance]) -> tuple[Instance, ...]:
 
 
 def _orientation(files: Sequence[Instance]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Directions of a row and of a column in LPS, of the first file that tells them; None if no file does.
+    """Directions of a row and of a column in LPS, of the first file that has them; None if no file does.
 
     That they are the same in all files is judged by `Series.fault`.
     """
@@ -205,7 +205,7 @@ _CANNOT = {
     "1.2.840.10008.1.2.4.202": "high-throughput JPEG 2000",
     "1.2.840.10008.1.2.4.203": "high-throughput JPEG 2000",
 }
-"""Transfer syntaxes that dcm2niix does not unpack; of others it tells so itself."""
+"""Transfer syntaxes that dcm2niix does not unpack and does not report itself."""
 
 
 def find_fault(series: Series) -> tuple[str, str] | None:
@@ -243,13 +243,13 @@ _PLACING = {
 
 
 def _unplaced(series: Series) -> tuple[str, str] | None:
-    """Each frame of each file has to tell where it lies and how large its voxels are."""
+    """Each frame of each file needs a position, an orientation and a voxel size."""
     for keyword, name in _PLACING.items():
         counts = [len(getattr(instance, name)) for instance in series.instances]
         lacking = sum(max(0, instance.frames - rows) for instance, rows in zip(series.instances, counts, strict=True))
         if lacking or sum(counts) != series.slices:
             what = "how large their voxels are" if name == "spacings" else "where they lie in the patient"
-            return f"{lacking} of {series.slices} pictures that do not tell {what} (no {keyword})", _ACQUIRED
+            return f"{lacking} of {series.slices} pictures without {keyword}: {what} is unknown", _ACQUIRED
         if not np.isfinite(np.concatenate([getattr(instance, name) for instance in series.instances])).all():
             return f"pictures whose {keyword} is no number", _ACQUIRED
     return None
@@ -320,7 +320,7 @@ def _stacked(series: Series) -> tuple[str, str] | None:
     if distances.min() > 0.01:
         return None
     return (
-        "several pictures at one place (phases, echoes or b-values) that cannot be told apart",
+        "several pictures at one place (phases, echoes or b-values) that cannot be separated",
         "Export the one volume to be staged as a series of its own.",
     )
 

@@ -56,7 +56,7 @@ class Verdict:
     Attributes
     ----------
     sequence : "T1W", "T2W", or None.
-    sure : True if it can be taken without asking.
+    sure : True if it can be taken without a question.
     why : in words.
     never : True if it can be staged under no name: it is no anatomical MR image of one volume.
     remedy : what to do where it cannot be staged.
@@ -72,7 +72,7 @@ class Verdict:
 def judge(series: Series) -> Verdict:
     """Which sequence a volume is, how sure that is, and why.
 
-    The reasons hold no text of the operator's: they are written where a description, which may name somebody, is not.
+    The reasons hold no free text of the file: they are written to tables, and a description may name a person.
     """
     tags = series.tags
     if (kind := _no_image(series)) is not None:
@@ -84,11 +84,11 @@ def judge(series: Series) -> Verdict:
     doubts = _doubts(series)
     sequence = timed or named
     if timed and named and timed != named:
-        return Verdict(None, False, f"{timing}, which speaks for {timed}, but it is called {named}")
+        return Verdict(None, False, f"{timing}, which speaks for {timed}, but its name says {named}")
     if sequence is None:
-        return Verdict(None, False, timing if timing else "neither timing nor name tells the weighting")
-    why = [timing] if timed else ["no timing that tells"]
-    why += [f"called {named}"] if named else []
+        return Verdict(None, False, timing if timing else "weighting unknown from timing and name")
+    why = [timing] if timed else ["no conclusive timing"]
+    why += [f"named {named}"] if named else []
     return Verdict(sequence, timed is not None and not doubts, "; ".join([*why, *doubts]))
 
 
@@ -133,7 +133,7 @@ def _by_name(description: str, tags: Mapping[str, Any]) -> str | None:
 
 
 def _doubts(series: Series) -> list[str]:
-    """What makes a series worth a question although it could be used."""
+    """Reasons to ask before a usable series is taken."""
     tags, words = series.tags, f"{series.description} {series.tags.get('ProtocolName') or ''}"
     values = [str(item).upper() for item in _listed(tags.get("ImageType"))]
     part = str(tags.get("BodyPartExamined") or "")
@@ -172,7 +172,7 @@ NONE = 0
 """In place of a series' number: this patient has no such scan."""
 
 Ask = Callable[[str, Sequence["Judged"]], int]
-"""Asked for one sequence: its name and those that come into question; answers a number of the listing or `NONE`."""
+"""Called with a sequence and its candidates; returns a number of the listing or `NONE`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,13 +200,13 @@ def choose(
     ----------
     judged : the volumes of one patient.
     named : sequence -> number in the listing that the user gave, `NONE` for no such scan, or None to have it suggested.
-    ask : called where it is not clear; without it that is told as an error that says how to name a series.
+    ask : called where it is not clear; without it InputError says how to name a series.
 
     Raises
     ------
     InputError
         For a number that is not listed or names what cannot be staged, one volume for both sequences, or where it is
-        not clear and nobody can be asked.
+        not clear and `ask` is None.
     """
     chosen: dict[str, tuple[Judged, str]] = {}
     for sequence in T1W_T2W:
@@ -230,7 +230,7 @@ def choose(
 
 
 def _suggest(sequence: str, judged: Sequence[Judged]) -> tuple[tuple[Judged, str] | None, list[Judged]]:
-    """The volume to take and why, or None and those among which somebody has to choose."""
+    """The volume to take and why, or None and the candidates to choose from."""
     known = [each for each in judged if each.verdict.sequence == sequence]
     sure = [each for each in known if each.verdict.sure]
     if len(sure) == 1:

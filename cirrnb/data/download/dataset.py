@@ -38,7 +38,7 @@ def data_set_named(name: str) -> DataSet:
 
 
 def terms(data_set: DataSet) -> str:
-    """What somebody has to agree to."""
+    """Title, licence and citation of a data set."""
     return f"{data_set.title}\n\nLicence: {data_set.licence}\n\nCite: {data_set.citation}\n"
 
 
@@ -53,23 +53,23 @@ def download(
     tell: Tell = print,
     progress: bool = True,
 ) -> Path:
-    """Fetch, verify and unpack a data set into `out`; what is done already is kept, what was begun is gone on with.
+    """Fetch, verify and unpack a data set into `out`; finished archives are kept, and an interrupted download resumes.
 
     Parameters
     ----------
-    agreed : that the licence was shown to somebody who agrees to it.
+    agreed : whether the user has seen the licence and agrees to it.
     only : archives by name (Cirrhosis_T2_3D); all without.
-    keep : leave the archives beside what was unpacked.
+    keep : keep the archives after unpacking.
 
     Returns the folder.
 
     Raises
     ------
     InputError
-        If nobody agreed, an archive is not known, there is too little room, or what comes is not what was published.
+        Without agreement, for an unknown archive, too little room, or a file that is not the published one.
     """
     if not agreed:
-        raise InputError("licence", "no agreement", "somebody who agrees to it", "Read it, then give --agree.")
+        raise InputError("licence", "no agreement", "agreement of the user", "Read it, then give --agree.")
     out, patience = Path(out), patience or Patience()
     known = {name.removesuffix(".zip"): name for name in data_set.archives}
     for name in only:
@@ -87,7 +87,7 @@ def download(
 def _fetch(
     wanted: DataSet, data_set: DataSet, out: Path, keep: bool, patience: Patience, tell: Tell, progress: bool
 ) -> None:
-    """Fetch the archives of `wanted` that are not here; nobody else writes into `out` meanwhile."""
+    """Fetch the archives of `wanted` that are missing. The caller holds the lock of `out`."""
     atomic_write(out / TERMS, terms(data_set))
     remove_unfinished(out)
     done = _done(out)
@@ -123,7 +123,7 @@ def _one(
             "Move it away, or give another folder.",
         )
     begun = part_of(out, archive)
-    tell(f"{archive.name}: {archive.size / 1e6:,.0f} MB" + (", goes on where it stopped" if begun.exists() else ""))
+    tell(f"{archive.name}: {archive.size / 1e6:,.0f} MB" + (", resumed" if begun.exists() else ""))
     with tqdm(total=archive.size, unit="B", unit_scale=True, desc=archive.folder, disable=not progress) as bar:
         path = fetch(archive, out, session, patience, lambda there: bar.update(there - bar.n))
     tell(f"{archive.name}: checksum as published, unpacking")

@@ -155,7 +155,7 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Patience:
-    """What is borne before giving up.
+    """Limits after which a download is given up.
 
     Attributes
     ----------
@@ -194,7 +194,7 @@ def fetch(
 ) -> Path:
     """Download an archive into `folder` and return its path; `progress` is called with the bytes that are there.
 
-    What an earlier call left as <name>.part is gone on with (HTTP Range). A whole file whose checksum is wrong is
+    A file <name>.part of an earlier call is resumed (HTTP Range). A whole file whose checksum is wrong is
     fetched once more from the start.
 
     Raises
@@ -248,7 +248,7 @@ def _fill(archive: Archive, part: Path, session: requests.Session, patience: Pat
                     archive.url,
                     f"{trouble or 'no new byte'} ({now / 1e6:,.1f} of {archive.size / 1e6:,.1f} MB are here)",
                     "the rest of the file",
-                    "Call again later: it goes on where it stopped.",
+                    "Call again later: the download resumes.",
                 )
             time.sleep(pause)
             pause = min(2 * pause, 60.0)

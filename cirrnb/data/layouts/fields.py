@@ -1,7 +1,7 @@
-"""From the words of a table to a scan's fields: every spelling that is understood stands here.
+"""Cells of a table parsed into a scan's fields: all accepted spellings.
 
-Each function takes the text of a cell and returns the field's value, None for an empty cell. What is not understood
-raises ValueError with what was expected; the caller knows the file and the row.
+Each function takes the text of a cell and returns the field's value, None for an empty cell. Any other text raises
+ValueError with what was expected; the caller adds the file and the row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cirrnb.data.sequences import T1W_T2W, check_sequence
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 EMPTY = ("", "na", "n/a", "nan", "none", "null", "-", "?", "unknown")
-"""What people write where they know nothing, in lower case."""
+"""Texts that stand for an unknown value, in lower case."""
 
 MAX_ID = 64
 """Longest patient id, in characters: ids become file names."""
@@ -30,13 +30,13 @@ PUBLISHED_SEX = {"1": "female", "2": "male"}
 
 
 def cell(text: str | None) -> str | None:
-    """The text without padding, None where it says nothing."""
+    """The text without padding, None if it stands for an unknown value."""
     text = (text or "").strip()
     return None if text.lower() in EMPTY else text
 
 
 def patient_id(text: str | None) -> str:
-    """An id that can be printed and be part of a file name: ids are a stranger's text.
+    """A patient id that can be printed and be part of a file name. Ids are untrusted text.
 
     Composed and decomposed accents are brought to one form, so that one patient does not become two.
     """

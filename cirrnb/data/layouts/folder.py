@@ -1,4 +1,4 @@
-"""A folder of people's own NIfTI files: the names tell patient and sequence, or somebody is asked for a table."""
+"""A folder of NIfTI files: patient and sequence are read from the file names, or a table is asked for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE = "scans.csv"
 """A table of this name lists the scans of its folder."""
 
 OTHERS = "other.csv"
-"""A table of this name lists what was imported into its folder and cannot be staged, with the reason."""
+"""A table of this name lists imported scans that cannot be staged, with the reason."""
 
 DEPTH = 4
 """Folders below the one given in which files are looked for."""
@@ -72,11 +72,11 @@ def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
 
 
 def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
-    """The scans that NIfTI files under `root` are by their names; what is not clear is a problem and left out.
+    """The scans named by NIfTI files under `root`; ambiguous names are problems and excluded.
 
     Understood are A17_T1W.nii.gz, t2_A17.nii, A17/T1.nii.gz, T2W/A17.nii.gz, sub-A17/anat/sub-A17_T1w.nii.gz, and
     masks that add mask, seg or label to the scan's name or lie in a folder named so. Nothing is guessed: a name that
-    says more than patient and sequence, or less, is a question to whoever named it.
+    holds more than patient and sequence, or less, is a problem.
     """
     files = [one for path in paths if (one := _understood(root, path, remarks)) is not None]
     groups: dict[tuple[str, str], list[_File]] = defaultdict(list)
@@ -103,7 +103,9 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
     for lone in (one for left in masks.values() for one in left):
         found = f"a mask without its {lone.sequence} scan of {lone.patient}"
         remarks.problems.append(InputError(_shown(root, lone.path), found, "a scan of the same name", _RENAME))
-    remarks.notes.append("a folder without a table: patients and sequences were read from file names, nobody is staged")
+    remarks.notes.append(
+        "a folder without a table: patients and sequences were read from file names, all patients are unstaged"
+    )
     unmasked = [scan.name for scan in scans if scan.mask is None]
     if unmasked:
         remarks.notes.append(f"scans without a liver mask: {len(unmasked)} ({listed(unmasked)})")
@@ -111,7 +113,7 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
 
 
 def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
-    """Patient, sequence and kind of a file; None where its name does not tell, with that told."""
+    """Patient, sequence and kind of a file; None for an ambiguous name, which is added to the problems."""
     name = NIFTI.fullmatch(path.name)
     stem, above = (name[1] if name else path.stem), list(reversed(path.relative_to(root).parent.parts))
     mask = bool(_MASK.search(stem)) or any(_MASK.fullmatch(folder) for folder in above)
@@ -119,7 +121,7 @@ def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
     said = [(place, found) for place in (stem, *above) for found in _SEQUENCE.finditer(place)]
     told = {found[1] for _, found in said}
     if len(told) != 1:
-        found = "a name that tells neither T1W nor T2W" if not told else "a name that tells T1W and T2W at once"
+        found = "a name with neither T1W nor T2W" if not told else "a name with both T1W and T2W"
         remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence in its name", _RENAME))
         return None
     own = next((found for place, found in said if place == stem), None)

@@ -55,7 +55,7 @@ def read_published(root: Path, remarks: Remarks) -> list[Scan]:
 
     A scan without mask keeps `mask=None`, one whose patient stands in no table `stage=None`; both are noted. Scans of
     a patient whose row cannot be understood, and a patient's scans of one sequence that lie in two places, are
-    problems and left out.
+    problems and excluded.
     """
     groups: dict[tuple[str, str, str], list[tuple[_Place, Path, Path | None]]] = defaultdict(list)
     for place in _places(root):
@@ -175,7 +175,7 @@ def _note_gaps(
 
 _ID = ("patient id", "id")
 _STAGE, _AGE, _SEX = "radiological evaluation", "age", "gender"
-_CORRECT = "Correct the cell; if nobody knows, leave it empty."
+_CORRECT = "Correct the cell, or leave it empty if the value is unknown."
 
 
 @dataclass(frozen=True)

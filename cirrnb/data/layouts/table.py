@@ -1,4 +1,4 @@
-"""A plain table of people's own scans: one row a scan, in a CSV file."""
+"""A CSV table of scans, one row a scan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 REQUIRED = ("patient", "sequence", "image")
 OPTIONAL = ("mask", "stage", "split", "age", "sex", "source")
 
-_CORRECT = "Correct the cell; if nobody knows, leave it empty."
+_CORRECT = "Correct the cell, or leave it empty if the value is unknown."
 _REMEDIES = {
     "stage": f"{_CORRECT} Another scale is named by stages, as in F0, F1, F2, F3, F4.",
     "sequence": "Correct the cell. Other sequences are named by sequences, as in T1W, T2W, DWI.",
@@ -47,7 +47,7 @@ def read_table(
     m) and source; any other column goes to `Scan.extra` under its name in lower case. Relative paths start at the
     table's folder. Without a source column the source is the table's name.
 
-    A row of another sequence is a problem, or, with `skip_others`, not read, which a note tells.
+    A row of another sequence is a problem; with `skip_others` it is skipped and noted.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def read_table(
     if unknown:
         remarks.notes.append(f"further columns kept as they are: {listed(unknown)}")
     if "stage" not in columns:
-        remarks.notes.append("no column named stage: nobody is staged")
+        remarks.notes.append("no column named stage: all patients are unstaged")
     default = fields.source_of(path.stem, "table")
     parsers: _Parsers = {
         "patient": fields.patient_id,
@@ -201,16 +201,16 @@ def _completed(scans: list[Scan]) -> list[Scan]:
 
 
 def file_identity(path: Path) -> str:
-    """The same text for the same file under whatever name, also for hard links."""
+    """An identifier of the file itself, equal for all its names, hard links included."""
     try:
         status = path.stat()
-    except OSError:  # told where the file is opened
+    except OSError:  # reported where the file is opened
         return str(path.resolve())
     return f"{status.st_dev} {status.st_ino}" if status.st_ino else str(path.resolve())
 
 
 def one_file(where: object, scans: Sequence[Scan]) -> InputError:
-    """What is wrong with scans that are one file."""
+    """The problem of several scans that are one file."""
     return InputError(
         where,
         f"one file for {listed(scan.name for scan in scans)}: {scans[0].image}",
@@ -220,7 +220,7 @@ def one_file(where: object, scans: Sequence[Scan]) -> InputError:
 
 
 def without_repeated(scans: Sequence[Scan], remarks: Remarks) -> list[Scan]:
-    """The scans that are files of their own; those that share one are problems and left out."""
+    """The scans whose file no other scan has; those that share a file are problems and excluded."""
     groups: dict[str, list[Scan]] = defaultdict(list)
     for scan in scans:
         groups[file_identity(scan.image)].append(scan)

@@ -28,7 +28,7 @@ def read_header(path: Path | str) -> VolumeHeader:
     InputError
         If the file cannot be read, is not single-file NIfTI, is not three-dimensional (trailing axes of length 1
         are forgiven), holds numbers that are not integers or real, claims more than `MAX_VOXELS` voxels or more
-        than the file can hold, or does not tell where its voxels lie in the patient.
+        than the file can hold, or has no position in the patient.
     """
     path = Path(path)
     with ByteStream(path) as stream:

@@ -28,7 +28,7 @@ def save_volume(path: Path, values: NDArray, grid: Grid, *, scan: Path | None = 
     grid : of the scan.
     scan : the scan's own file. Forms, their codes and the unit of length are copied from it, so that every program lays
         both over one another. Without it, or where it lies elsewhere than `grid`, they are scanner coordinates in mm.
-    description : for the header, at most 79 bytes; nothing that names anybody.
+    description : for the header, at most 79 bytes; no personal data.
 
     Returns the path.
 
