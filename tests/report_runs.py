@@ -42,7 +42,7 @@ def stand_in(folder: Path) -> Path:
     """The notebook of a report with the worker that stands in."""
     notebook = nbformat.read(find_notebook("08_cohort_report"), as_version=4)
     place = next(number for number, cell in enumerate(notebook.cells) if cell.id == "report")
-    source = f"from cirrnb.reports import pages\n\npool.WORK = {STAND_IN!r}"
+    source = f"from cirrnb.reports import pages\n\npages.WORK = {STAND_IN!r}"
     notebook.cells.insert(place, nbformat.v4.new_code_cell(source, id="stand-in"))
     path = folder / "08_stand_in.ipynb"
     nbformat.write(notebook, path)
@@ -61,9 +61,9 @@ def tiny_cohort(folder: Path, patients: int = 3) -> Path:
 _SCRIPT = """
 import json, sys
 from pathlib import Path
-from cirrnb.run import report
+from cirrnb.run import product_commands
 told = json.loads(sys.argv.pop())
-report.NOTEBOOK = Path(told["notebook"]) if told["notebook"] else report.NOTEBOOK
+product_commands.REPORT = Path(told["notebook"]) if told["notebook"] else product_commands.REPORT
 sys.argv[:] = ["cirrnb", "report", *told["arguments"]]
 from cirrnb.cli import main
 main()

@@ -10,7 +10,7 @@ import pytest
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.segmentation.check_fitting import PRESENCE, SEQUENCE, UPSIDE_DOWN, fit, thresholds_of
+from cirrnb.segmentation.check_fitting import NOTHING, PRESENCE, SEQUENCE, UPSIDE_DOWN, fit, thresholds_of
 from cirrnb.segmentation.checks import Checker, load_checker, save_checker, worst
 from cirrnb.segmentation.observations import observe
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
@@ -39,10 +39,10 @@ def abdomen(slices: int = 12) -> tuple[np.ndarray, np.ndarray]:
     return label, signals[label].astype(np.float32)
 
 
-def rows(kind: str | None, liver: float, count: int, random: np.random.Generator, place: float) -> list[dict]:
+def rows(kind: str, liver: float, count: int, random: np.random.Generator, place: float) -> list[dict]:
     found = []
     for number in range(count):
-        row = {name: random.normal(place, 1.0 if kind else 4.0) for name in SEQUENCE}
+        row = {name: random.normal(place, 4.0 if kind == "random" else 1.0) for name in SEQUENCE}
         row |= {name: random.normal(2.0 if liver else -2.0, 1.0) for name in PRESENCE}
         row |= {name: random.normal(-40, 20) for name in UPSIDE_DOWN}
         row |= {f"liver as it stands against {name}": random.normal(1.5, 0.5) for name in ("mirrored", "front to back")}
@@ -54,7 +54,7 @@ def rows(kind: str | None, liver: float, count: int, random: np.random.Generator
 def checker() -> Checker:
     random = np.random.default_rng(1)
     seen = rows("T1W", 1500.0, 120, random, 0.0) + rows("T2W", 1500.0, 120, random, 4.0)
-    seen += rows(None, 1500.0, 60, random, 2.0) + rows("other", 0.0, 60, random, 0.0)
+    seen += rows("random", 1500.0, 60, random, 2.0) + rows(NOTHING, 0.0, 60, random, 0.0)
     pairs = []
     for _ in range(40):
         for kind, overlap, likeness in (

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import cirrnb
 from cirrnb import cli
 from cirrnb.run.execution import find_notebook
+from cirrnb.run.options import SOME_SKIPPED
 from cirrnb.run.parameters import read_schema
 
 PROGRAM = [sys.executable, "-c", "from cirrnb.cli import main; main()"]
@@ -146,7 +147,7 @@ def test_prepare_goes_on_past_a_broken_row_and_a_broken_scan_and_says_so(tmp_pat
         "patient,sequence,image,stage\n1,T1W,good.nii.gz,mild\n2,T1W,broken.nii.gz,mild\n3,T2W,good.nii.gz,4\n"
     )
     done = invoke("prepare", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "out"), "--workers", "1")
-    assert done.exit_code == cli.SOME_LEFT_OUT
+    assert done.exit_code == SOME_SKIPPED
     assert "1 scans prepared" in done.output
     assert "line 4" in done.output and "mine/2 T1W: broken.nii.gz: found a file that is not NIfTI" in done.output
 

@@ -12,7 +12,7 @@ from test_explanation import untrained
 from toy_patients import LARGE, toy_cohort
 
 import cirrnb
-from cirrnb.explorer.upload import LARGEST, Dropped, Dropping, Receiver
+from cirrnb.explorer.upload import LARGEST, ReceivedFile, Receiver, ScanUpload
 
 PIECE = 1000
 
@@ -28,7 +28,7 @@ class Browser:
         self.tell({"kind": "begin", "name": name, "size": len(data) if size is None else size})
         while self.answers[-1]["kind"] == "more":
             start = self.answers[-1]["from"]
-            self.tell({"kind": "piece", "from": start}, [memoryview(data[start : start + PIECE])])
+            self.tell({"kind": "chunk", "from": start}, [memoryview(data[start : start + PIECE])])
         return self.answers[-1]["kind"]
 
     def tell(self, content: dict[str, Any], buffers: list[Any] | None = None) -> None:
@@ -86,13 +86,13 @@ def test_a_browser_that_sends_otherwise_than_told_is_stopped(tmp_path: Path) -> 
     browser = Browser(receiver)
     for start, data in ((5, b"x"), (0, b"x" * 11), (0, b"")):
         browser.tell({"kind": "begin", "name": "a_T1W.nii", "size": 10})
-        browser.tell({"kind": "piece", "from": start}, [data])
+        browser.tell({"kind": "chunk", "from": start}, [data])
         assert browser.answers[-1]["kind"] == "refused"
     assert len(told) == 3 and not list(receiver.folder.iterdir())
 
 
 def test_a_name_never_becomes_a_path(tmp_path: Path) -> None:
-    came: list[Dropped] = []
+    came: list[ReceivedFile] = []
     browser = Browser(Receiver(came.append, pytest.fail))
     browser.drop("../../../etc/x_T1W.nii", b"x" * 10)
     assert came[0].path.parent == browser.receiver.folder and came[0].name == "x_T1W.nii"
@@ -111,6 +111,6 @@ def test_a_picture_renamed_is_told_by_the_readers_own_name(explorer: cirrnb.Slic
 
 
 def test_a_file_name_is_shown_as_text(explorer: cirrnb.SliceExplorer) -> None:
-    dropping: Dropping = explorer.dropping
+    dropping: ScanUpload = explorer.dropping
     Browser(dropping.receiver).drop("<b>x</b>_T2W.nii", b"x" * 10)
     assert type(dropping.list.children[0].children[1]).__name__ == "Label"  # a Label escapes; HTML would not

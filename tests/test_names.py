@@ -1,4 +1,4 @@
-"""File names made from ids: one for each id, on every file system."""
+"""File names made from ids, and messages without names of persons or folders."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirrnb.data.atomic_files import file_stem, folder_name
+from cirrnb.data.failure_kinds import printable, without_folders, without_names
 
 PAIRS = {
     "punctuation": ("own/a b", "own/a.b"),
@@ -65,3 +66,46 @@ def test_no_folder_has_the_name_of_a_device(name: str) -> None:
 
 def test_spaces_of_a_sequence_become_hyphens() -> None:
     assert file_stem("own/1", "arterial phase", "liver") == "own-1_arterial-phase_liver"
+
+
+def test_file_names_are_harmless_and_differ() -> None:
+    names = ["a/1", "a/01", "A/1", "a/b-c", "a-b/c", "a/b/c", "../x", "a/" + "9" * 70, "con/<b>", "a/é", "a/e"]
+    made = [file_stem(name) for name in names]
+    assert made[0] == "a-1" and len({one.lower() for one in made}) == len(names)
+    for one in made:
+        assert one.isascii() and len(one) < 70 and not one.startswith((".", "-")) and set("/\\<>:'\" ").isdisjoint(one)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        '"Jane O\'Neil.nii.gz"',
+        "'Jane Doe.dcm'",
+        "'Jane Doe'",
+        "'/data/Jane Doe/x'",
+        "\u2018Jane O\u2019Neil.nii\u2019",
+        "'Jane Doe, cut sho",
+        "'Jane \"J\" O\\'Neil.nii'",
+    ],
+)
+def test_no_quoted_name_stands_in_the_reason_of_a_failure(name: str) -> None:
+    told = without_names(f"row 3 of the patient's table: found {name}\nexpected a file")
+    assert "Jane" not in told and "Neil" not in told and "Doe" not in told
+    assert told.startswith("row 3 of the patient's table: found ") and told.endswith("\nexpected a file")
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ('File "/usr/lib/x.py", line 3', 'File "x.py", line 3'),
+        ("C:\\data\\Smith\\a.nii: found", "a.nii: found"),
+        ("see https://a.b/c/d and 1/2 or and/or", "see https://a.b/c/d and 1/2 or and/or"),
+        ("\x1b[31mred\x1b[0m", "red"),
+    ],
+)
+def test_folders_are_cut_from_what_is_told(text: str, clean: str) -> None:
+    assert without_folders(text) == clean
+
+
+def test_a_terminal_is_told_nothing_it_would_obey() -> None:
+    assert printable("a\x1b[2J\u202eb é") == "a\\x1b[2J\\u202eb é"

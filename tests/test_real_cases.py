@@ -93,8 +93,8 @@ def test_explored_and_staged_with_what_is_missing_and_unusual(
     assert explorer.wait(120) and explorer.explanation is not None, explorer.message.value
     said = explorer.prediction
     assert said is not None and sum(said.probabilities.values()) == pytest.approx(1)
-    told = explorer.told.value
-    assert not said.in_distribution and ("this one is not like them" in told or "any stage" in told)
+    told = explorer.answer.value
+    assert not said.in_distribution and ("this patient is not like them" in told or "any stage" in told)
     for words in wanted:
         assert words in told and words not in explorer.why.value  # told once
     assert "The patient is simulated" not in told and not explorer.simulated

@@ -22,7 +22,7 @@ from report_runs import contents, tiny_cohort
 
 from cirrnb.reports.report import SOME_FAILED
 from cirrnb.reports.tables import TIMES, read_failures, read_summary
-from cirrnb.run.report import run_report
+from cirrnb.run.product_commands import run_report
 
 pytestmark = pytest.mark.slow
 REPORT = "from cirrnb.cli import main; main()"

@@ -76,7 +76,7 @@ def test_a_notebook_that_is_stopped_leaves_nothing_in_the_way(tmp_path: Path, nu
         ["run", "slow.ipynb", "--out", "out"], tmp_path, number, lambda process: (tmp_path / "begun").exists()
     )
     assert found == code and alive == []
-    assert [line for line in said.splitlines() if line.startswith("cirrnb: ")] == said.splitlines()[-1:]
+    assert [place for place, line in enumerate(said.splitlines()[::-1]) if line.startswith("cirrnb: ")] == [0]
     assert "Traceback" not in said
     assert left_in(tmp_path / "scratch") == []
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["slow.failed.ipynb"]
@@ -91,6 +91,7 @@ def test_a_report_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: 
 
     found, said, alive = stop(["report", "cohort", "--out", "out", "--jobs", "2"], tmp_path, number, begun)
     assert found == code and alive == []
+    assert [place for place, line in enumerate(said.splitlines()[::-1]) if line.startswith("cirrnb: ")] == [0]
     assert "Traceback" not in said and "BrokenPipe" not in said
     assert left_in(tmp_path / "scratch") == []
     assert list((tmp_path / "out").rglob("*.ipynb")) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cirrnb.data.csv_file import read_rows
 from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
+from cirrnb.data.failure_kinds import printable
 from cirrnb.data.json_file import has_surrogates
 from cirrnb.data.layouts.fields import natural_order
 from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder
@@ -89,7 +90,7 @@ def read_cohort(
         remarks.notes.append(f"simulated scans among others: {len(computed)} of {len(scans)} ({listed(computed)})")
     return Cohort(
         scans=tuple(sorted(scans, key=_order)),
-        name=root.resolve().stem if root.is_file() else root.resolve().name or "cohort",
+        name=printable(root.resolve().stem if root.is_file() else root.resolve().name) or "cohort",
         simulated=(folder / SIMULATED).is_file() or bool(computed),
         problems=tuple(remarks.problems),
         notes=tuple(remarks.notes),
@@ -116,6 +117,8 @@ def _read(
     remedy = "Correct the path."
     if not root.exists():
         found = "no such file or folder"
+    elif not root.is_dir() and not root.is_file():
+        found = "no ordinary file"
     elif root.is_file():
         found, remedy = f"a {root.suffix or 'nameless'} file", "Save the table as CSV."
     elif any((root / name).is_dir() for name in SLICE_FOLDERS):
@@ -169,8 +172,8 @@ def _holds_only_nifti(root: Path) -> bool:
 
 def _dicom_below(root: Path) -> Path | None:
     """A DICOM file among the first hundred under a folder, as seen from there; DICOM names need no ending."""
-    files = (Path(place) / name for place, _, names in os.walk(root) for name in sorted(names))
-    for path in islice(files, 100):
+    paths = (Path(place) / name for place, _, names in os.walk(root) for name in sorted(names))
+    for path in islice((path for path in paths if path.is_file()), 100):
         try:
             with path.open("rb") as file:
                 if file.read(132)[128:] == b"DICM":

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
+from cirrnb.data.failure_kinds import printable
+
 
 class InputError(ValueError):
     """One thing wrong with what was handed in.
@@ -30,7 +32,9 @@ class InputError(ValueError):
         return self
 
     def __str__(self) -> str:
-        return f"{self.where}: found {self.found}; expected {self.expected}. {self.remedy}"
+        # File names and cells are a stranger's text: a terminal would obey their control characters.
+        text = f"{printable(self.where)}: found {self.found}; expected {self.expected}. {self.remedy}"
+        return "\n".join(map(printable, text.split("\n")))
 
 
 class InputErrors(ValueError):
@@ -62,8 +66,8 @@ class Remarks:
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:
-    """Names separated by commas; at most `most` of them, then the number of the others."""
-    words = [str(name) for name in names]
+    """Names in printable characters, separated by commas: at most `most`, then the number of the others."""
+    words = [printable(str(name)) for name in names]
     rest = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + rest
 

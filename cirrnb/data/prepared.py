@@ -35,7 +35,8 @@ class PreparationSettings:
 
     Attributes
     ----------
-    view : "abdomen" centres the field of view on the body, "liver" on the liver mask (on the body without one).
+    view : "abdomen" centres the field of view on the body, "liver" on the liver mask (on the body without one). Where
+        the liver of a patient is larger than the field of view, "liver" widens it for that patient.
     spacing : in-plane spacing in mm of the prepared slices, the same along rows and columns. Spacing through
         plane is left as acquired.
     field_of_view : (rows, columns) in mm; None takes the view's default in `FIELD_OF_VIEW`.
@@ -70,7 +71,12 @@ class PreparationSettings:
     def size(self) -> tuple[int, int]:
         """Rows and columns of a prepared slice."""
         assert self.field_of_view is not None
-        return round(self.field_of_view[0] / self.spacing), round(self.field_of_view[1] / self.spacing)
+        return size_of(self.field_of_view, self.spacing)
+
+
+def size_of(field: tuple[float, float], spacing: float) -> tuple[int, int]:
+    """Rows and columns of a field of view in mm."""
+    return round(field[0] / spacing), round(field[1] / spacing)
 
 
 def _pair(name: str, values: Any, least: float, most: float) -> tuple[float, float]:
@@ -97,7 +103,7 @@ class PreparedScan:
     notes : what was unusual about the scan, in words for a reader.
     measured : intensities brought to 0 and 1 (low, high), body_litres, the file's slices that were kept (first and
         one past the last, from the feet) out of source_slices; with a mask also liver_ml and the share of the liver
-        that is outside the field of view (liver_outside).
+        that is outside the field of view (liver_outside) and the borders at which it is cut off (liver_cut_off).
     """
 
     scan: Scan

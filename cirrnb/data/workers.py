@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import import_module
 from pathlib import Path
@@ -68,14 +68,15 @@ class TookTooLong(WorkerDied):
 
 class Worker:
     """One process and the two pipes to it; `work` names the module whose `run_job` it calls, with `threads` in each
-    numerical library and `environment` added to that of this process."""
+    numerical library."""
 
-    def __init__(self, work: str, threads: int = 1, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, work: str, threads: int = 1) -> None:
         self._process = subprocess.Popen(
             (*COMMAND, work),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **bounds(threads), **(environment or {})},
+            # Threads that wait by spinning slow small networks down many times where others use the processors too.
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **bounds(threads)},
             text=True,
         )
         self._ready = False
@@ -141,13 +142,12 @@ def in_parallel(
     workers: int,
     work: str,
     threads: int = 1,
-    environment: Mapping[str, str] | None = None,
     limit: float | None = None,
 ) -> Generator[tuple[int, Outcome | WorkerDied]]:
     """Outcomes as they come, each with the job's place in `jobs`. Ending the iteration early ends the workers.
 
-    `work` names the module whose `run_job` does a job, `threads` is how many each worker computes with, `environment`
-    is added to this process's own, `limit` is the longest time of a job in seconds.
+    `work` names the module whose `run_job` does a job, `threads` is how many each worker computes with, `limit` is the
+    longest time of a job in seconds.
     """
     idle: SimpleQueue[Worker] = SimpleQueue()
     started: list[Worker] = []
@@ -157,7 +157,7 @@ def in_parallel(
         try:
             worker = idle.get_nowait()
         except Empty:
-            worker = Worker(work, threads, environment)
+            worker = Worker(work, threads)
             started.append(worker)
             if ended.is_set():  # `started` may have been gone through already
                 worker.stop()
@@ -179,6 +179,55 @@ def in_parallel(
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in started:
                 worker.stop()
+
+
+def spread(
+    jobs: Sequence[Job],
+    work: str,
+    workers: int | None = None,
+    cluster: str | None = None,
+    limit: float | None = None,
+) -> Generator[tuple[int, Outcome | WorkerDied]]:
+    """Outcomes as they come, as `in_parallel`, from processes of this machine or of a Dask cluster.
+
+    Parameters
+    ----------
+    workers : processes on this machine; None starts one per processor. They share the processors.
+    cluster : address of a Dask scheduler ("tcp://..."), whose workers run the jobs instead, as many at a time as they
+        have threads. They need this package and must see the same folders under the same paths.
+
+    Raises InputError if `workers` is below 1, or Dask is missing or does not answer.
+    """
+    if workers is not None and workers < 1:
+        raise InputError("workers", str(workers), "at least 1", "Leave it out to use every processor.")
+    if cluster is None:
+        count = max(1, min(workers or processors(), len(jobs)))
+        yield from in_parallel(jobs, count, work, max(1, processors() // count), limit)
+        return
+    with connect(cluster) as client:
+        from distributed import as_completed
+
+        # `pure=False`: Dask's own cache is not used, since finished jobs were found by their keys.
+        places = {client.submit(_run_on_cluster, job, work, limit, pure=False): place for place, job in enumerate(jobs)}
+        try:
+            for future in as_completed(places):
+                error = future.exception()
+                yield places[future], future.result() if error is None else WorkerDied(f"on the cluster: {error}")
+        finally:
+            client.cancel(list(places))
+
+
+def _run_on_cluster(job: Job, work: str, limit: float | None) -> Outcome | WorkerDied:
+    """What a Dask worker does: one job in a process of its own, with its share of the machine's processors."""
+    from distributed import get_worker
+
+    process = Worker(work, max(1, processors() // get_worker().state.nthreads))
+    try:
+        return process.run(job, limit)
+    except WorkerDied as died:
+        return died
+    finally:
+        process.stop()
 
 
 def connect(address: str) -> Client:

@@ -67,14 +67,17 @@ class Batch:
 
 
 def collate(drawn: Sequence[DrawnBag]) -> Batch:
-    """Lay patients' drawn slices end to end. Raises ValueError for no patient at all, or sequences numbered apart."""
+    """Lay patients' drawn slices end to end; smaller ones get a rim of zeros, as beyond the scan's own field of view.
+
+    Raises ValueError for no patient at all, or sequences numbered apart.
+    """
     if not drawn:
         raise ValueError("a batch has at least one patient")
     if len({bag.sequences for bag in drawn}) > 1:
         raise ValueError("patients of a batch are drawn for one model")
     counts = torch.tensor([len(bag.slices) for bag in drawn])
     return Batch(
-        slices=torch.cat([bag.slices for bag in drawn]),
+        slices=torch.cat(_of_one_size([bag.slices for bag in drawn])),
         sequence=torch.cat([bag.sequence for bag in drawn]),
         patient=torch.repeat_interleave(torch.arange(len(drawn)), counts),
         position=torch.cat([bag.position for bag in drawn]),
@@ -82,3 +85,13 @@ def collate(drawn: Sequence[DrawnBag]) -> Batch:
         stage=torch.tensor([bag.stage for bag in drawn]),
         sequences=drawn[0].sequences,
     )
+
+
+def _of_one_size(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """(slices, 1, rows, columns) each, the smaller ones within a rim of zeros."""
+    rows, columns = (max(part.shape[axis] for part in parts) for axis in (2, 3))
+    padded = []
+    for part in parts:
+        high, wide = rows - part.shape[2], columns - part.shape[3]
+        padded.append(torch.nn.functional.pad(part, (wide // 2, wide - wide // 2, high // 2, high - high // 2)))
+    return padded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,7 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     unlike = unusual(trained, used)
     status, reasons = status_of_scans([scan.scan for scan in used.values()])
     reasons += tuple(Reason("unusual", remark) for remark in unlike)
+    reasons += tuple(incomplete(used))
     stages, batch = trained.stages, patient_batch(trained, used)
     said = [_ask(member, batch) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
@@ -199,6 +200,14 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         status=DOUBTFUL if reasons else status,
         reasons=reasons,
     )
+
+
+def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
+    """A reason for each scan that shows only a part of the liver."""
+    for sequence, scan in scans.items():
+        if borders := scan.measured.get("liver_cut_off"):
+            text = f"{sequence}: part of the liver is missing; it is cut off at the {' and the '.join(borders)}"
+            yield Reason("part", text, "Use a scan that covers the whole liver.")
 
 
 @isolated_torch()

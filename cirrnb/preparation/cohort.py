@@ -6,15 +6,17 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.prepared import PreparationSettings, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.status import forced
+from cirrnb.data.status import STATUS_COLUMN, forced
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
+from cirrnb.preparation.extents import Extents, views_of
 from cirrnb.preparation.fingerprints import Fingerprints, fingerprint, look
+from cirrnb.preparation.standardisation import View
 from cirrnb.preparation.store import StorageError, Store, content_key
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ def prepare(
     ----------
     out : folder for prepared scans, made if need be; several cohorts and settings may share it, it is safe to
         delete, and a call that was interrupted is continued by the next.
-    masks : "program" has the segmenter draw the liver of scans without a mask, and check them; "given" takes the masks
-        that there are. By default "program" where the view is on the liver.
+    masks : "program" has the segmenter draw the liver of scans without a mask, and check all scans but simulated ones;
+        "given" takes the masks that there are. By default "program" where the view is on the liver.
     force : patients whose scans a check refuses are answered for all the same; they stay doubtful and say so.
     workers : processes at work; None takes one a processor, 1 works in this process.
     progress : show a progress bar.
@@ -66,12 +68,17 @@ def prepare(
     store.make()
     store.clean()
     fingerprints = Fingerprints(store.folder / "fingerprints.json")
+    views = views_of(cohort, settings, Extents(store.folder / "extents.json", fingerprints))
     prepared = {
         place: found
         for place, scan in enumerate(cohort.scans)
-        if (found := _known(scan, settings, store, fingerprints)) is not None
+        if (found := _known(scan, settings, views.get(scan.subject), store, fingerprints)) is not None
     }
-    jobs = {place: _job(scan, settings, store) for place, scan in enumerate(cohort.scans) if place not in prepared}
+    jobs = {
+        place: _job(scan, settings, views.get(scan.subject), store)
+        for place, scan in enumerate(cohort.scans)
+        if place not in prepared
+    }
     failed: dict[int, InputError] = {}
     try:
         with store.at_work(), closing(_run(jobs, workers, progress, len(prepared))) as outcomes:
@@ -92,20 +99,24 @@ def prepare(
 
 
 def with_masks(cohort: Cohort, out: Path, workers: int | None = None, progress: bool = True) -> Cohort:
-    """The cohort with the segmenter's masks, organs and checks for scans without a mask, kept in `out`/segmented.
+    """The cohort with the segmenter's masks and organs for scans without a mask, kept in `out`/segmented, and checked.
 
-    Scans that have a mask are left as they are. Raises InputError if the segmenter cannot be used.
+    Masks that are there stay. Where checks were fitted for the shipped segmenter, scans with a mask are looked at too,
+    if no check was made of them before; but not those that the simulator made. Raises InputError if the segmenter
+    cannot be used.
     """
-    bare = [scan for scan in cohort.scans if scan.mask is None]
-    if not bare:
-        return cohort
     from tqdm.auto import tqdm
 
-    from cirrnb.segmentation.cohort import segment_cohort
+    from cirrnb.segmentation.cohort import has_checks, segment_cohort
 
+    check = has_checks() and not cohort.simulated
+    wanted = [scan for scan in cohort.scans if scan.mask is None or (check and STATUS_COLUMN not in scan.extra)]
+    if not wanted:
+        return cohort
     made = segment_cohort(
-        replace(cohort, scans=tuple(bare)),
+        replace(cohort, scans=tuple(wanted)),
         out / SEGMENTED,
+        all_scans=True,
         workers=workers,
         progress=lambda scans, total: iter(
             tqdm(scans, total=total, desc="Segmenting", unit="scan", disable=not progress)
@@ -124,7 +135,8 @@ def run_job(job: Job) -> Outcome:
     image, mask = Path(job["image"]), Path(job["mask"]) if job["mask"] else None
     try:
         store = Store(Path(job["store"]), job["run"])
-        return _prepare_scan(image, mask, PreparationSettings(**job["settings"]), store)
+        view = View(tuple(job["view"]["field"]), job["view"]["margin"]) if job["view"] else None
+        return _prepare_scan(image, mask, PreparationSettings(**job["settings"]), view, store)
     except StorageError as error:
         return {"storage": error.args}
     except InputError as error:
@@ -136,13 +148,15 @@ def run_job(job: Job) -> Outcome:
         return {"failure": [job["image"], told, "a scan that can be prepared", "Please report this, with the file."]}
 
 
-def _prepare_scan(image: Path, mask: Path | None, settings: PreparationSettings, store: Store) -> Outcome:
+def _prepare_scan(
+    image: Path, mask: Path | None, settings: PreparationSettings, view: View | None, store: Store
+) -> Outcome:
     from cirrnb.preparation.standardisation import standardise
 
     prints = {str(path): fingerprint(path) for path in (image, mask) if path}
-    key = content_key(prints[str(image)][-1], prints[str(mask)][-1] if mask else None, settings)
+    key = content_key(prints[str(image)][-1], prints[str(mask)][-1] if mask else None, settings, _stored(view))
     if not store.holds(key):
-        made = standardise(image, mask, settings)
+        made = standardise(image, mask, settings, view)
         for path, entry in prints.items():
             if look(Path(path).stat()) != entry[0]:
                 raise InputError(path, "a file that changed while it was read", "a file at rest", "Prepare it again.")
@@ -151,20 +165,27 @@ def _prepare_scan(image: Path, mask: Path | None, settings: PreparationSettings,
     return {"key": key, "fingerprints": prints}
 
 
-def _known(scan: Scan, settings: PreparationSettings, store: Store, fingerprints: Fingerprints) -> PreparedScan | None:
+def _stored(view: View | None) -> dict[str, Any] | None:
+    return None if view is None else {"field": list(view.field), "margin": view.margin}
+
+
+def _known(
+    scan: Scan, settings: PreparationSettings, view: View | None, store: Store, fingerprints: Fingerprints
+) -> PreparedScan | None:
     """The scan as it was prepared before, if neither its files nor what was prepared have changed."""
     image = fingerprints.recall(scan.image)
     mask = fingerprints.recall(scan.mask) if scan.mask else None
     if image is None or (scan.mask and mask is None):
         return None
-    return store.open(content_key(image, mask, settings), scan)
+    return store.open(content_key(image, mask, settings, _stored(view)), scan)
 
 
-def _job(scan: Scan, settings: PreparationSettings, store: Store) -> Job:
+def _job(scan: Scan, settings: PreparationSettings, view: View | None, store: Store) -> Job:
     return {
         "image": str(scan.image.absolute()),
         "mask": str(scan.mask.absolute()) if scan.mask else None,
         "settings": asdict(settings),
+        "view": _stored(view),
         "store": str(store.folder),
         "run": store.run,
     }

@@ -13,11 +13,13 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid, Orientation
 from cirrnb.data.mask_checks import shape_doubts
 from cirrnb.data.nifti.reading import read_header, read_mask, read_volume, refuse_ct
-from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.prepared import PreparationSettings, size_of
 from cirrnb.data.resampling import Sampling, resample
 from cirrnb.preparation.geometry import Frame
 from cirrnb.preparation.intensity import Body, NoBody, find_body, scale
 
+CUT_OFF = 0.02
+"""Share of the liver's largest area above which it does not end in the first or last slice, but is cut off there."""
 _CHUNK = 8  # slices worked on together, so that what is computed stays in the processor's cache
 
 
@@ -34,22 +36,73 @@ class Standardised:
 
 
 @dataclass(frozen=True)
+class View:
+    """What a scan's frame has to contain, beyond the settings: so that the whole liver lies in it on every sequence.
+
+    Attributes
+    ----------
+    field : (rows, columns) in mm.
+    margin : mm of slices above and below the liver.
+    """
+
+    field: tuple[float, float]
+    margin: float
+
+
+@dataclass(frozen=True)
 class _Liver:
-    """Extent of a liver mask (slices, rows, columns), in voxels."""
+    """Extent of a liver mask (slices, rows, columns), in voxels; `area` the most voxels of one slice."""
 
     slices: tuple[int, int]
-    centre: tuple[float, float]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
     voxels: int
+    ends: tuple[int, int]
+    area: int
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_]) -> _Liver:
-        slices, rows, columns = (np.flatnonzero(np.any(mask, axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
-        centre = (float(rows[0] + rows[-1]) / 2, float(columns[0] + columns[-1]) / 2)
-        return cls((int(slices[0]), int(slices[-1]) + 1), centre, int(np.count_nonzero(mask)))
+        lines = (np.flatnonzero(np.any(mask, axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
+        slices, rows, columns = ((int(line[0]), int(line[-1]) + 1) for line in lines)
+        areas = np.count_nonzero(mask, axis=(1, 2))
+        return cls(slices, rows, columns, int(areas.sum()), (int(areas[0]), int(areas[-1])), int(areas.max()))
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return (self.rows[0] + self.rows[1] - 1) / 2, (self.columns[0] + self.columns[1] - 1) / 2
+
+    def cut_off(self, shape: tuple[int, int, int]) -> list[str]:
+        """Borders of the scan at which the liver ends, as it does where the scan shows only a part of it."""
+        found = [
+            name
+            for name, area in zip(("lowest slice", "highest slice"), self.ends, strict=True)
+            if area > CUT_OFF * self.area
+        ]
+        if min(self.rows[0], self.columns[0]) == 0 or self.rows[1] == shape[1] or self.columns[1] == shape[2]:
+            found.append("edge of the image")
+        return found
 
 
-def standardise(image: Path, mask: Path | None, settings: PreparationSettings) -> Standardised:
+def liver_extent(image: Path, mask: Path) -> tuple[float, float]:
+    """Extent in mm of the liver of a scan from front to back and from right to left (rows and columns).
+
+    Raises InputError as `read_mask` does.
+    """
+    source = read_header(image).grid
+    orientation = Orientation.of(source)
+    liver, spacing = _Liver.of(orientation.apply(read_mask(mask, source))), orientation.grid(source).spacing
+    rows, columns = (
+        (last - first) * step for (first, last), step in zip((liver.rows, liver.columns), spacing[1:], strict=True)
+    )
+    return float(rows), float(columns)
+
+
+def standardise(
+    image: Path, mask: Path | None, settings: PreparationSettings, view: View | None = None
+) -> Standardised:
     """Read a scan and its liver mask, if there is one, and bring them to the form `settings` ask for.
+
+    `view` widens the field of view and the margin that the settings name.
 
     Intensities are scaled by percentiles over the body of the whole volume, whatever the view or the slices kept.
 
@@ -68,7 +121,7 @@ def standardise(image: Path, mask: Path | None, settings: PreparationSettings) -
         raise InputError(image, str(error), "an abdominal scan", "Look at the file; leave it out.") from error
     marked = None if mask is None else orientation.apply(read_mask(mask, source))
     liver = None if marked is None else _Liver.of(marked)
-    frame = _frame(source, orientation, body, liver, settings)
+    frame = _frame(source, orientation, body, liver, settings, view)
     prepared = _scaled(frame.crop(volume), frame, body)
     prepared_mask = None if marked is None else _resampled_mask(frame.crop(marked), frame)
     notes = [*read_header(image).notes, *orientation.notes(source)]
@@ -83,25 +136,35 @@ def standardise(image: Path, mask: Path | None, settings: PreparationSettings) -
         measured["liver_outside"] = outside = round(_share_outside(frame.crop(marked), frame, liver), 4)
         if outside >= 0.005:
             notes.append(f"{outside:.0%} of the liver lies outside the field of view")
+        if cut := liver.cut_off(marked.shape):
+            measured["liver_cut_off"] = cut
+            notes.append(f"part of the liver is missing: it is cut off at the {' and the '.join(cut)}")
         doubts = shape_doubts(orientation.undo(marked), source)
         notes += [f"the liver mask may be no liver: {doubt}" for doubt in doubts]
     return Standardised(prepared, prepared_mask, frame.grid, source, tuple(notes), measured)
 
 
 def _frame(
-    source: Grid, orientation: Orientation, body: Body, liver: _Liver | None, settings: PreparationSettings
+    source: Grid,
+    orientation: Orientation,
+    body: Body,
+    liver: _Liver | None,
+    settings: PreparationSettings,
+    view: View | None,
 ) -> Frame:
     grid = orientation.grid(source)
+    margin, sizes = settings.margin, settings.size
+    if view is not None:
+        margin = max(margin, view.margin)
+        sizes = size_of(view.field, settings.spacing)
     first, last = body.slices
     if liver is not None:
-        extra = int(settings.margin / grid.spacing[0] + 1e-6)
+        extra = int(margin / grid.spacing[0] + 1e-6)
         first, last = max(0, liver.slices[0] - extra), min(grid.shape[0], liver.slices[1] + extra)
     centre = liver.centre if liver is not None and settings.view == "liver" else body.centre
     rows, columns = (
         _sampling(middle, settings.spacing / spacing, size, source_size)
-        for middle, spacing, size, source_size in zip(
-            centre, grid.spacing[1:], settings.size, grid.shape[1:], strict=True
-        )
+        for middle, spacing, size, source_size in zip(centre, grid.spacing[1:], sizes, grid.shape[1:], strict=True)
     )
     return Frame(source, orientation, first, last - first, rows, columns)
 

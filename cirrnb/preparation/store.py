@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -40,10 +41,14 @@ class StorageError(InputError):
     """The folder of prepared scans cannot be written: full, read-only or gone. Going on would not help."""
 
 
-def content_key(image: str, mask: str | None, settings: PreparationSettings) -> str:
+def content_key(
+    image: str, mask: str | None, settings: PreparationSettings, view: Mapping[str, Any] | None = None
+) -> str:
     """Name of a prepared scan's folder, from the hashes of its files and all that shapes the outcome."""
-    said = json.dumps({"version": VERSION, "image": image, "mask": mask, "settings": asdict(settings)}, sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+    content = {"version": VERSION, "image": image, "mask": mask, "settings": asdict(settings)}
+    if view is not None:
+        content["view"] = view
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Store:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -15,7 +15,6 @@ from typing import Any
 
 import cirrnb
 from cirrnb.data import failure_kinds
-from cirrnb.data import workers as crew
 from cirrnb.data.atomic_files import atomic_write, file_stem
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError, InputErrors
@@ -23,7 +22,7 @@ from cirrnb.data.json_file import read_object
 from cirrnb.data.plugins import load_plugins
 from cirrnb.data.scan import Cohort
 from cirrnb.data.status import Refused
-from cirrnb.data.workers import Job, Outcome
+from cirrnb.data.workers import Job, Outcome, TookTooLong, WorkerDied, spread
 from cirrnb.model.provenance import made_with, now
 from cirrnb.reports.compute import ReportModel, ReportSettings, identity, open_cohort, patient_report, prepare_patient
 from cirrnb.reports.folder import holds_claim
@@ -35,8 +34,6 @@ from cirrnb.view.page import Place
 WORK = "cirrnb.reports.pages"
 """Module whose `run_job` makes a page."""
 
-_Raw = crew.Outcome | crew.WorkerDied
-
 
 @dataclass(frozen=True)
 class PageJob:
@@ -46,7 +43,6 @@ class PageJob:
     ----------
     subject : the patient.
     page : file of the page; JSON and mark lie beside it.
-    leaves : other files that have to be there for the page to count as done.
     identity : of model and patient, as `cirrnb.reports.compute.identity`; a worker that finds another one fails.
     places : where model, cohort, prepared scans, explanations and overlays lie; no part of the key.
     settings : what shapes the page.
@@ -61,7 +57,6 @@ class PageJob:
     page: Path
     identity: str
     places: Mapping[str, str]
-    leaves: tuple[Path, ...] = ()
     settings: ReportSettings = field(default_factory=ReportSettings)
     links: tuple[tuple[str, str], ...] = ()
     claim: tuple[Path, str] | None = None
@@ -85,12 +80,14 @@ class PageJob:
         all its files are still there; otherwise None."""
         try:
             stored = read_object(self.mark, "a whole file", "Delete it.", 2**28, finite=False)
-            files = (self.page, self.page.with_suffix(".json"), *self.leaves)
+            # Which maps there are is known once the page is made: of a sequence that was not used there is none.
+            maps = [Path(self.places["overlays"], Path(name).name) for name in _names(stored["summary"]["overlays"])]
+            files = (self.page, self.page.with_suffix(".json"), *maps)
             return stored if stored["key"] == self.key and all(path.exists() for path in files) else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def as_job(self) -> crew.Job:
+    def as_job(self) -> Job:
         """The job as a worker process gets it, with paths that hold in any folder."""
         return {
             "subject": self.subject,
@@ -106,6 +103,10 @@ class PageJob:
             "force": self.force,
             **self.places,
         }
+
+
+def _names(joined: str) -> list[str]:
+    return [name for name in joined.split("|") if name]
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,7 @@ def make_pages(
 
     Parameters
     ----------
-    workers : processes on this machine; None takes as many as there are processors, which are shared among them.
-    cluster : address of a Dask scheduler ("tcp://..."), whose workers then make the pages, as many at a time as they
-        have threads. They need this package and must see the same folders under the same paths. Whoever reaches a
-        scheduler can run code on it: bind it to 127.0.0.1 or to a network you trust.
+    workers, cluster : as for `cirrnb.data.workers.spread`.
     limit : seconds that one patient may take; a worker that takes longer is ended.
     ended : called with the outcome of each job as it ends.
 
@@ -155,8 +153,6 @@ def make_pages(
     InputError
         If `workers` is below 1, or `cluster` is asked for and Dask is missing or does not answer.
     """
-    if workers is not None and workers < 1:
-        raise InputError("workers", str(workers), "at least 1", "Leave it out to use every core.")
     outcomes: dict[int, PageOutcome] = {}
     for place, job in enumerate(jobs):
         if (record := job.record()) is not None:
@@ -164,7 +160,7 @@ def make_pages(
             ended(outcomes[place])
     places = [place for place in range(len(jobs)) if place not in outcomes]
     todo = [jobs[place].as_job() for place in places]
-    with closing(_on_cluster(todo, cluster, limit) if cluster else _here(todo, workers, limit)) as results:
+    with closing(spread(todo, WORK, workers, cluster, limit)) as results:
         for number, raw in results:
             place = places[number]
             outcomes[place] = _outcome(jobs[place], raw)
@@ -172,55 +168,13 @@ def make_pages(
     return [outcomes[place] for place in range(len(jobs))]
 
 
-def _outcome(job: PageJob, raw: _Raw) -> PageOutcome:
-    if isinstance(raw, crew.WorkerDied):
-        kind = failure_kinds.TIME if isinstance(raw, crew.TookTooLong) else failure_kinds.WORKER
+def _outcome(job: PageJob, raw: Outcome | WorkerDied) -> PageOutcome:
+    if isinstance(raw, WorkerDied):
+        kind = failure_kinds.TIME if isinstance(raw, TookTooLong) else failure_kinds.WORKER
         return PageOutcome(job, "failed", str(raw), kind)
     if raw["failure"]:
         return PageOutcome(job, "failed", raw["failure"], raw["kind"], raw["trace"], raw["seconds"])
     return PageOutcome(job, "done", seconds=raw["seconds"], summary=raw["summary"])
-
-
-def _here(jobs: list[crew.Job], workers: int | None, limit: float | None) -> Generator[tuple[int, _Raw]]:
-    cores = crew.processors()
-    at_a_time = max(1, min(workers or cores, len(jobs)))
-    yield from crew.in_parallel(jobs, at_a_time, WORK, max(1, cores // at_a_time), _ENVIRONMENT, limit)
-
-
-_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait by spinning slow small networks down many times where others use the cores too."""
-
-
-def _on_cluster(jobs: list[crew.Job], address: str, limit: float | None) -> Generator[tuple[int, _Raw]]:
-    client = crew.connect(address)
-    try:
-        from distributed import as_completed
-
-        # Never taken from Dask's own memory: what is done already was found by its key.
-        places = {client.submit(run_on_cluster, job, WORK, limit, pure=False): place for place, job in enumerate(jobs)}
-        try:
-            for future in as_completed(places):
-                error = future.exception()
-                yield places[future], future.result() if error is None else crew.WorkerDied(f"on the cluster: {error}")
-        finally:
-            client.cancel(list(places))
-    finally:
-        client.close()
-
-
-def run_on_cluster(job: crew.Job, work: str, limit: float | None) -> crew.Outcome:
-    """What a Dask worker does: one job in a process of its own, with its share of the machine's processors."""
-    from distributed import get_worker
-
-    side_by_side = get_worker().state.nthreads
-    process = crew.Worker(work, max(1, crew.processors() // side_by_side), _ENVIRONMENT)
-    try:
-        return process.run(job, limit)
-    except crew.WorkerDied as died:
-        kind = failure_kinds.TIME if isinstance(died, crew.TookTooLong) else failure_kinds.WORKER
-        return {"seconds": 0.0, "failure": str(died), "kind": kind, "trace": "", "summary": None}
-    finally:
-        process.stop()
 
 
 class Changed(RuntimeError):

@@ -39,7 +39,7 @@ def import_folder(
         looked, out, t1w=t1w, t2w=t2w, patient=patient, name=name, others=others, ask=ask,
         waiting=lambda: tell(f"Another import into {out} is under way; waiting for it."),
     )  # fmt: skip
-    for line in _told(made, out):
+    for line in _outcome_lines(made, out):
         tell(line)
     return bool(made.scans)
 
@@ -67,10 +67,10 @@ def _taken_for(one: Judged) -> str:
 
 
 def _burned_in(judged: Sequence[Judged]) -> list[str]:
-    """What is told of series whose pictures hold text."""
+    """A warning about series whose pictures hold text."""
     numbers = listed(one.number for one in judged if one.series.burned_in)
-    told = f"Careful: {BURNED_IN}, series {numbers}. It may be a person's name; look before you pass them on."
-    return [told] if numbers else []
+    warning = f"Careful: {BURNED_IN}, series {numbers}. It may be a person's name; look before you pass them on."
+    return [warning] if numbers else []
 
 
 def _asking(tell: Tell) -> Ask:
@@ -88,7 +88,7 @@ def _asking(tell: Tell) -> Ask:
     return ask
 
 
-def _told(made: Imported, out: Path) -> list[str]:
+def _outcome_lines(made: Imported, out: Path) -> list[str]:
     lines = [f"{sequence}: series {one.number}, since: {why}" for sequence, (one, why) in made.scans.items()]
     if made.scans:
         missing = [sequence for sequence in ("T1W", "T2W") if sequence not in made.scans]

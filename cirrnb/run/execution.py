@@ -19,6 +19,7 @@ from cirrnb.data.locks import scratch_folder
 from cirrnb.data.status import Refused
 from cirrnb.model.provenance import commit, now, versions
 from cirrnb.run.parameters import check, read_schema
+from cirrnb.run.streams import Echo
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -204,7 +205,7 @@ def _execute(
             progress_bar=False,
             cwd=cwd,
             timeout_func=lambda cell: timeout,
-            stdout_file=echo,
+            stdout_file=Echo(echo) if echo else None,
             kernel_manager_class=OwnKernelManager,
             config=Config({"OwnKernelManager": {"connection_file": str(private / "kernel.json")}}),
         )

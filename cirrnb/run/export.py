@@ -61,7 +61,7 @@ def export(
     series = {} if looked is None else {name: _series_of(scan, looked) for name, scan in bag.scans.items()}
     tell(f"Explaining {bag.subject}; this takes up to a minute.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # its notes are told below, without lines of code
+        warnings.simplefilter("ignore", UserWarning)  # its notes are printed below, without lines of code
         explanation = cirrnb.explain(model, bag, method)
     for note in explanation.notes:
         tell(f"Note: {note}")
@@ -102,8 +102,8 @@ def _series_of(prepared: PreparedScan, looked: Folder) -> Series:
 
 def _mask_nifti(prepared: PreparedScan, path: Path) -> Path:
     """The liver mask on its scan's grid, as it was given."""
-    told = f"liver mask{_by(prepared, ' by ')}"
-    return save_volume(path, _mask(prepared), prepared.source_grid, scan=prepared.scan.image, description=told)
+    description = f"liver mask{_by(prepared, ' by ')}"
+    return save_volume(path, _mask(prepared), prepared.source_grid, scan=prepared.scan.image, description=description)
 
 
 def _mask(prepared: PreparedScan) -> np.ndarray:
@@ -128,7 +128,7 @@ def _objects(series: Series, prepared: PreparedScan, explanation: Explanation, o
     parts = [(seg.SPEAKS_FOR, shown.clip(0, 1)), (seg.SPEAKS_AGAINST, (-shown).clip(0, 1))]
     segments = [seg.Segment(meaning, values, explanation.model) for meaning, values in parts if values.max() > 0]
     if segments:
-        told = f"{explanation.label}, {explanation.target}"
+        description = f"{explanation.label}, {explanation.target}"
         path = out / f"{file_stem(prepared.scan.subject, name, explanation.method)}.dcm"
-        written.append(seg.write_segmentation(path, series, grid, segments, description=told, version=version))
+        written.append(seg.write_segmentation(path, series, grid, segments, description=description, version=version))
     return written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,10 @@ from typing import Any
 
 import cirrnb
 from cirrnb.data import failure_kinds
-from cirrnb.data import workers as crew
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError, InputErrors, listed
 from cirrnb.data.json_file import read_object
-from cirrnb.data.workers import Job, Outcome
+from cirrnb.data.workers import Job, Outcome, WorkerDied, spread
 from cirrnb.run.execution import NotebookError, find_notebook, run_notebook
 from cirrnb.run.parameters import check, read_schema
 from cirrnb.run.publishing import publish
@@ -82,8 +81,8 @@ class NotebookJob:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def told(self, cwd: Path) -> Job:
-        """The job as a worker process is told it, with paths that hold in any folder."""
+    def as_job(self, cwd: Path) -> Job:
+        """The job as a worker process gets it, with paths that hold in any folder."""
         path = Path(self.notebook)
         return {
             "notebook": str(path.absolute()) if path.is_file() else str(self.notebook),
@@ -123,7 +122,6 @@ def _run(job: Job) -> None:
 
 
 _WORK = "cirrnb.run.jobs"
-_Raw = crew.Outcome | crew.WorkerDied
 
 
 @dataclass(frozen=True)
@@ -158,15 +156,12 @@ def fan_out(
 ) -> list[JobOutcome]:
     """Run notebooks side by side; how each ended, in the order of `jobs`.
 
-    A job whose results are there with the same key is passed over, so that a sweep that was killed goes on where it
-    stopped. A job that fails is told in its outcome, and the others go on.
+    A job whose results are there with the same key is kept, so that an interrupted sweep resumes. One failure does
+    not stop the others.
 
     Parameters
     ----------
-    workers : notebooks at a time; None takes as many as there are cores. The cores are shared among them.
-    cluster : address of a Dask scheduler ("tcp://..."), whose workers then run the notebooks, as many at a time as they
-        have threads. They need this package and must see the same folders under the same paths. Whoever reaches a
-        scheduler can run code on it: bind it to 127.0.0.1 or to a network you trust.
+    workers, cluster : as for `cirrnb.data.workers.spread`.
     tell : takes a line of text as each job ends.
 
     Raises
@@ -176,19 +171,17 @@ def fan_out(
         does not answer.
     """
     _require_apart(jobs)
-    if workers is not None and workers < 1:
-        raise InputError("workers", str(workers), "at least 1", "Leave it out to use every core.")
     outcomes: dict[int, JobOutcome] = {}
-    todo: dict[int, crew.Job] = {}
+    todo: dict[int, Job] = {}
     for place, job in enumerate(jobs):
         before = _before(job)
         if before is None:
-            todo[place] = job.told(Path.cwd())
+            todo[place] = job.as_job(Path.cwd())
         else:
             outcomes[place] = before
             tell(str(before))
-    places, told = list(todo), list(todo.values())
-    with closing(_on_cluster(told, cluster) if cluster else _here(told, workers)) as results:
+    places = list(todo)
+    with closing(spread(list(todo.values()), _WORK, workers, cluster)) as results:
         for number, raw in results:
             place = places[number]
             outcomes[place] = _outcome(jobs[place], raw)
@@ -212,46 +205,9 @@ def _before(job: NotebookJob) -> JobOutcome | None:
     return JobOutcome(job, "kept") if done else None
 
 
-def _outcome(job: NotebookJob, raw: _Raw) -> JobOutcome:
-    if isinstance(raw, crew.WorkerDied):
+def _outcome(job: NotebookJob, raw: Outcome | WorkerDied) -> JobOutcome:
+    if isinstance(raw, WorkerDied):
         return JobOutcome(job, "failed", str(raw), kind=failure_kinds.WORKER)
     if raw["failure"]:
         return JobOutcome(job, "failed", raw["failure"], raw["seconds"], raw["kind"])
     return JobOutcome(job, "done", "", raw["seconds"])
-
-
-def _here(jobs: list[crew.Job], workers: int | None) -> Generator[tuple[int, _Raw]]:
-    cores = crew.processors()
-    at_a_time = max(1, min(workers or cores, len(jobs)))
-    yield from crew.in_parallel(jobs, at_a_time, _WORK, max(1, cores // at_a_time))
-
-
-def _on_cluster(jobs: list[crew.Job], address: str) -> Generator[tuple[int, _Raw]]:
-    client = crew.connect(address)
-    try:
-        from distributed import as_completed
-
-        # Never taken from Dask's own memory: what is done already was found by its key.
-        places = {client.submit(run_on_cluster, job, pure=False): place for place, job in enumerate(jobs)}
-        try:
-            for future in as_completed(places):
-                error = future.exception()
-                yield places[future], future.result() if error is None else crew.WorkerDied(f"on the cluster: {error}")
-        finally:
-            client.cancel(list(places))
-    finally:
-        client.close()
-
-
-def run_on_cluster(job: crew.Job) -> crew.Outcome:
-    """What a Dask worker does: one job in a process of its own, with its share of the machine's cores."""
-    from distributed import get_worker
-
-    side_by_side = get_worker().state.nthreads
-    process = crew.Worker(_WORK, threads=max(1, crew.processors() // side_by_side))
-    try:
-        return process.run(job)
-    except crew.WorkerDied as died:
-        return {"seconds": 0.0, "failure": str(died), "kind": failure_kinds.WORKER}
-    finally:
-        process.stop()

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.mixture import GaussianMixture
 
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.cohort_reading import read_cohort
@@ -22,11 +21,12 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
-from cirrnb.segmentation.checks import Checker, Linear, Mixture, SequenceModel, save_checker
+from cirrnb.segmentation.checks import OTHER, Checker, Linear, SequenceModel, expanded, save_checker
 from cirrnb.segmentation.observations import PLACED, SIGNALS, numbers
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.simulation.cohort import simulate_cohort
+from cirrnb.simulation.contrast import OTHER_CONTRASTS
 from cirrnb.simulation.rendering import PIXEL, Slab, render, render_other
 from cirrnb.simulation.tissue_shares import LIVER
 from cirrnb.simulation.wide import build_wide
@@ -35,7 +35,9 @@ FIRST_BODY = 50_000
 """Seeds of the bodies; trainings draw theirs from 0 up."""
 PAIR_SEED = 4101
 """Of the simulated patients whose two scans are compared."""
-RENDERINGS = 12
+NOTHING = "nothing"
+"""Kind of a volume without an abdomen."""
+RENDERINGS = 14
 """Volumes drawn from each body."""
 SOME, NONE = 300.0, 15.0
 """mL of liver in a volume from which it is there, and below which it is not."""
@@ -46,14 +48,11 @@ PRESENCE = (
     *("size of the liver", "probability", "largest part", "share of the slice", "compactness", "extent z"),
     *("liver x in the body", "organs found"),
 )
-SEQUENCE = (*(f"signal {name}" for name in SIGNALS), "contrast in the body", "background spread", "grain")
+SEQUENCE = tuple(f"signal {name}" for name in SIGNALS)
 UPSIDE_DOWN = (
     *(f"{name} z from the liver" for name in PLACED if name not in ("vertebrae", "back muscle", "aorta")),
     "skewness of the liver z",
 )
-KNOWN, UNKNOWN = 6.0, 1.0
-"""Degrees of freedom for the signals of a sequence, and for those of any other contrast, whose tails are the heaviest:
-far from all simulated images nothing is known."""
 Rows = list[dict[str, Any]]
 Numbers = NDArray[np.float64]
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
@@ -120,25 +119,30 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_body(segmenter: Segmenter, number: int) -> Iterator[dict[str, Any]]:
+    """T1W and T2W of one body, of all its slices and of a few, other contrasts, and volumes without an abdomen."""
     anatomy = build_wide(FIRST_BODY + number)
+    kinds = ("T1W", "T2W", OTHER_CONTRASTS[number % len(OTHER_CONTRASTS)], NOTHING)
     for drawing in range(RENDERINGS):
         random = np.random.default_rng([FIRST_BODY, number, drawing])
-        slices = int(random.integers(5, 36))
-        sequence = ("T1W", "T2W", "T1W", "T2W", None, "other")[drawing % 6]
-        slab = render_other(random, slices) if sequence == "other" else render(anatomy, random, slices, sequence)
-        yield _observed(segmenter, slab, number, sequence)
+        slices = int(random.integers(5, 36 if drawing < 4 else 14))
+        kind = kinds[drawing % len(kinds)] if drawing < 8 else kinds[drawing % 3]
+        slab = render_other(random, slices) if kind == NOTHING else render(anatomy, random, slices, kind)
+        yield _observed(segmenter, slab, number, kind, random)
     random = np.random.default_rng([FIRST_BODY, number, 99])
     noise = np.abs(random.standard_normal((12, 100, 110))).astype(np.float32)
-    yield {"kind": "other", "body": number, "liver": 0.0, **segmenter.segment(noise, _grid(noise.shape, 7.0)).observed}
+    yield {"kind": NOTHING, "body": number, "liver": 0.0, **segmenter.segment(noise, _grid(noise.shape, 7.0)).observed}
 
 
-def _observed(segmenter: Segmenter, slab: Slab, body: int, sequence: str | None) -> dict[str, Any]:
+def _observed(segmenter: Segmenter, slab: Slab, body: int, kind: str, random: np.random.Generator) -> dict[str, Any]:
     top, bottom, left, right = slab.field
     image = slab.image[:, top:bottom, left:right].numpy()
     grid = _grid(image.shape, slab.spacing)
     label = slab.label.numpy()
+    if kind in OTHER_CONTRASTS and random.random() < 0.3:  # maps are noise where there is no signal
+        nothing = label[:, top:bottom, left:right] == 0
+        image = np.where(nothing, random.uniform(0, image.max(), image.shape), image).astype(np.float32)
     liver = float(((label >= LIVER[0]) & (label <= LIVER[-1])).sum() * grid.voxel_volume / 1000)
-    return {"kind": sequence, "body": body, "liver": liver, **segmenter.segment(image, grid).observed}
+    return {"kind": kind, "body": body, "liver": liver, **segmenter.segment(image, grid).observed}
 
 
 def _grid(shape: tuple[int, ...], spacing: float) -> Grid:
@@ -224,33 +228,26 @@ def _linear(values: Numbers, right: NDArray[np.bool_], names: tuple[str, ...], a
 
 
 def _fit_presence(rows: Rows) -> Linear:
-    there = [row for row in rows if row["liver"] >= SOME and row["kind"] != "other"]
-    absent = [row for row in rows if row["liver"] < NONE or row["kind"] == "other"]
+    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
+    absent = [row for row in rows if row["liver"] < NONE or row["kind"] == NOTHING]
     values = _table([*there, *absent], PRESENCE)
     return _linear(values, np.arange(len(values)) < len(there), PRESENCE, np.zeros(len(PRESENCE)))
 
 
 def _fit_sequence(rows: Rows) -> SequenceModel:
-    there = [row for row in rows if row["liver"] >= SOME]
-    tables = {name: _table([row for row in there if row["kind"] == name], SEQUENCE) for name in ("T1W", "T2W")}
-    others = _table([row for row in there if row["kind"] is None], SEQUENCE)
-    return SequenceModel(
-        SEQUENCE,
-        {name: _fit_mixture(table, 3, KNOWN) for name, table in tables.items()},
-        _fit_mixture(others, 1, UNKNOWN),
-    )
-
-
-def _fit_mixture(values: Numbers, parts: int, freedom: float) -> Mixture:
-    """A mixture fitted with missing numbers drawn from those that are there."""
-    random = np.random.default_rng(0)
-    whole = values.copy()
-    for column in whole.T:
-        there = column[np.isfinite(column)]
-        missing = ~np.isfinite(column)
-        column[missing] = random.choice(there, missing.sum()) if len(there) else 0.0
-    model = GaussianMixture(parts, reg_covar=0.03, random_state=0, n_init=3).fit(whole)
-    return Mixture(model.weights_, model.means_, model.covariances_, freedom)
+    """Each kind weighs the same among those that are no known sequence, and these as much as each sequence."""
+    classes = ("T1W", "T2W", OTHER)
+    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in (*classes[:2], *OTHER_CONTRASTS)]
+    values = _table(there, SEQUENCE)
+    kinds = [row["kind"] for row in there]
+    truth = np.array([classes.index(kind) if kind in classes else 2 for kind in kinds])
+    known = np.isfinite(values)
+    mean = np.nanmean(np.where(known, values, np.nan), axis=0)
+    scale = np.maximum(np.nanstd(np.where(known, values, np.nan), axis=0), 1e-3)
+    weight = np.array([1 / kinds.count(kind) / (1 if kind in classes else len(OTHER_CONTRASTS)) for kind in kinds])
+    model = LogisticRegression(C=1.0, max_iter=5000)
+    model.fit(expanded(values, mean, scale), truth, sample_weight=weight * len(there) / weight.sum())
+    return SequenceModel(SEQUENCE, classes, mean, scale, model.coef_, model.intercept_)
 
 
 def _fit_upside_down(rows: Rows) -> Linear:

@@ -16,16 +16,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from cirrnb.data.atomic_files import atomic_write
-from cirrnb.data.errors import InputError, check_number
+from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.status import DOUBTFUL, REFUSED
 from cirrnb.segmentation.observations import OBSERVATIONS_VERSION, numbers
 
+OTHER = "other"
+"""Class of contrasts that are no known sequence."""
+FEWEST = 3
+"""Signals without which a sequence is not judged."""
+SEQUENCE_NUMBERS = ("mean", "scale", "weights", "intercepts")
 CHECKS = ("presence", "sequence", "side", "pair")
-FORMAT = 1
+FORMAT = 2
 PASSED = "passed"
 """Outcome of a check; the others are DOUBTFUL and REFUSED, as the status of an answer."""
 
@@ -84,61 +88,48 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """A mixture of multivariate t distributions, whose heavy tails keep a scan of another scanner from being unheard
-    of; missing numbers are integrated out. weights (parts,), means (parts, features), covariances (parts, features,
-    features); freedom, the degrees of freedom: the fewer, the heavier the tails."""
-
-    weights: Numbers
-    means: Numbers
-    covariances: Numbers
-    freedom: float
-
-    def log_density(self, values: Numbers) -> float:
-        there = np.isfinite(values)
-        parts = [
-            np.log(weight) + _log_t(values[there] - mean[there], covariance[np.ix_(there, there)], self.freedom)
-            for weight, mean, covariance in zip(self.weights, self.means, self.covariances, strict=True)
-        ]
-        return float(np.logaddexp.reduce(parts))
-
-
-def _log_t(apart: Numbers, covariance: Numbers, freedom: float) -> float:
-    """Logarithm of the density of a multivariate t distribution at a distance from its mean; `covariance` its scale."""
-    size = len(apart)
-    if size == 0:
-        return 0.0
-    lower = np.linalg.cholesky(covariance)
-    z = np.linalg.solve(lower, apart)
-    constant = gammaln((freedom + size) / 2) - gammaln(freedom / 2) - size / 2 * np.log(freedom * np.pi)
-    return float(constant - np.log(np.diag(lower)).sum() - (freedom + size) / 2 * np.log1p(z @ z / freedom))
-
-
-@dataclass(frozen=True)
 class SequenceModel:
-    """What organs' signals are like on each sequence, and on images of any other contrast (`others`)."""
+    """Which sequence signals are those of: a multinomial logistic regression, additive in the observations.
+
+    Each observation counts linearly, squared, and by being missing (`expanded`), so that one odd signal of another
+    scanner moves the score by a bounded amount.
+
+    Attributes
+    ----------
+    names : observations. classes : sequences, the last one `OTHER`.
+    mean, scale : (observations,). weights : (classes, 3 observations). intercepts : (classes,).
+    """
 
     names: tuple[str, ...]
-    sequences: Mapping[str, Mixture]
-    others: Mixture
+    classes: tuple[str, ...]
+    mean: Numbers
+    scale: Numbers
+    weights: Numbers
+    intercepts: Numbers
 
     def score(self, observed: Mapping[str, float], declared: str) -> float:
-        """Log odds of the declared sequence against all others; NaN for a sequence that is not known."""
-        if declared not in self.sequences:
+        """Log odds of the declared sequence against all else; NaN for an unknown one and for too few signals."""
+        if declared not in self.classes[:-1] or np.isfinite(numbers(observed, self.names)).sum() < FEWEST:
             return float("nan")
-        values = numbers(observed, self.names)
-        if np.isfinite(values).sum() < 3:
-            return float("nan")
-        against = [mixture.log_density(values) for name, mixture in self.sequences.items() if name != declared]
-        against.append(self.others.log_density(values))
-        return self.sequences[declared].log_density(values) - float(np.logaddexp.reduce(against))
+        logs = self._logs(observed)
+        place = self.classes.index(declared)
+        return float(logs[place] - np.logaddexp.reduce(np.delete(logs, place)))
 
     def likeliest(self, observed: Mapping[str, float]) -> str | None:
         """The sequence that a scan is most like, None for another contrast than all of them."""
-        values = numbers(observed, self.names)
-        densities = {name: mixture.log_density(values) for name, mixture in self.sequences.items()}
-        best = max(densities, key=lambda name: densities[name])
-        return best if densities[best] > self.others.log_density(values) else None
+        best = self.classes[int(self._logs(observed).argmax())]
+        return None if best == OTHER else best
+
+    def _logs(self, observed: Mapping[str, float]) -> Numbers:
+        values = expanded(numbers(observed, self.names)[None], self.mean, self.scale)[0]
+        return np.asarray((self.weights * values).sum(axis=1) + self.intercepts)
+
+
+def expanded(values: Numbers, mean: Numbers, scale: Numbers) -> Numbers:
+    """(rows, observations) -> (rows, 3 observations): standardised within -3 and 3, its square, and whether missing."""
+    missing = ~np.isfinite(values)
+    z = np.where(missing, 0.0, np.clip((values - mean) / scale, -3, 3))
+    return np.concatenate([z, np.where(missing, 0.0, z**2 - 1), missing], axis=1)
 
 
 @dataclass(frozen=True)
@@ -212,8 +203,8 @@ def save_checker(path: Path, checker: Checker) -> None:
         "turned": checker.turned,
         "sequence": {
             "names": checker.sequence.names,
-            "sequences": {name: _mixture_out(one) for name, one in checker.sequence.sequences.items()},
-            "others": _mixture_out(checker.sequence.others),
+            "classes": checker.sequence.classes,
+            **{name: getattr(checker.sequence, name).tolist() for name in SEQUENCE_NUMBERS},
         },
         "thresholds": {name: list(pair) for name, pair in checker.thresholds.items()},
         "fingerprint": checker.fingerprint,
@@ -229,13 +220,10 @@ def load_checker(path: Path) -> Checker:
     try:
         if stored["format"] != FORMAT or stored["observations"] != OBSERVATIONS_VERSION:
             raise ValueError("another format or other observations")
-        sequence = stored["sequence"]
-        names = tuple(str(name) for name in sequence["names"])
-        mixtures = {str(name): _mixture_in(one, len(names)) for name, one in sequence["sequences"].items()}
         thresholds = {name: _two(stored["thresholds"][name]) for name in CHECKS}
         return Checker(
             presence=_linear_in(stored["presence"]),
-            sequence=SequenceModel(names, mixtures, _mixture_in(sequence["others"], len(names))),
+            sequence=_sequence_in(stored["sequence"]),
             upside_down=_linear_in(stored["upside_down"]),
             turned=_two(stored["turned"]),
             pair=_linear_in(stored["pair"]),
@@ -270,20 +258,12 @@ def _linear_in(stored: Mapping[str, Any]) -> Linear:
     return Linear(names, arrays[0], arrays[1], arrays[2], arrays[3], float(stored["intercept"]))
 
 
-def _mixture_out(one: Mixture) -> dict[str, Any]:
-    return {"freedom": one.freedom} | {
-        name: getattr(one, name).tolist() for name in ("weights", "means", "covariances")
-    }
-
-
-def _mixture_in(stored: Mapping[str, Any], size: int) -> Mixture:
-    weights, means, covariances = (np.array(stored[key], np.float64) for key in ("weights", "means", "covariances"))
-    count = len(weights)
-    if not 1 <= count <= 32 or means.shape != (count, size) or covariances.shape != (count, size, size):
+def _sequence_in(stored: Mapping[str, Any]) -> SequenceModel:
+    names, classes = (tuple(str(name) for name in stored[key]) for key in ("names", "classes"))
+    arrays = [np.array(stored[key], np.float64) for key in SEQUENCE_NUMBERS]
+    shapes = [(len(names),), (len(names),), (len(classes), 3 * len(names)), (len(classes),)]
+    if [array.shape for array in arrays] != shapes or not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("numbers of another shape")
-    if not (weights > 0).all() or not all(np.isfinite(one).all() for one in (weights, means, covariances)):
-        raise ValueError("numbers that are not finite, or weights that are not above zero")
-    for covariance in covariances:
-        np.linalg.cholesky(covariance)
-    check_number("freedom", stored["freedom"], 0.5, 1000)
-    return Mixture(weights, means, covariances, float(stored["freedom"]))
+    if classes[-1:] != (OTHER,) or len(classes) < 2 or not (arrays[1] > 0).all():
+        raise ValueError("classes or scales that do not fit")
+    return SequenceModel(names, classes, *arrays)

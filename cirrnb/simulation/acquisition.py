@@ -9,16 +9,22 @@ from torch.nn import functional
 
 
 def acquire_slab(
-    random: np.random.Generator, image: Tensor, label: Tensor, plane: str = "axial", painted: bool = True
+    random: np.random.Generator,
+    image: Tensor,
+    label: Tensor,
+    plane: str = "axial",
+    painted: bool = True,
+    usual: bool = False,
 ) -> Tensor:
     """What a scanner makes of a clean (slices, rows, columns) slab; stronger than most scanners do it.
 
-    Of images that were not painted but acquired, texture and resolution are left as they are. Where the field of view
-    is cut, `label` becomes 0 beyond it, in place.
+    A `usual` acquisition has half the shading, no window and no curve of grey values. Of images that were not painted
+    but acquired, texture and resolution are left as they are. Where the field of view is cut, `label` becomes 0 beyond
+    it, in place.
     """
     if painted:
         image = _texture(random, image)
-    image = image * _shading(random, image.shape)
+    image = image * _shading(random, image.shape) ** (0.5 if usual else 1.0)
     if painted:
         image = _blur(random, image, plane)
     if random.random() < 0.2:
@@ -35,9 +41,9 @@ def acquire_slab(
         image = image * inside
     if random.random() < 0.12:
         image, label[...] = _cut(random, image, label)
-    if random.random() < 0.12:
+    if not usual and random.random() < 0.12:
         image = _windowed(random, image, inside)
-    return (image / level).clamp_min_(0) ** float(random.uniform(0.6, 1.7))
+    return (image / level).clamp_min_(0) ** (1.0 if usual else float(random.uniform(0.6, 1.7)))
 
 
 def _windowed(random: np.random.Generator, image: Tensor, inside: Tensor) -> Tensor:

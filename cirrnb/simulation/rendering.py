@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from cirrnb.simulation.acquisition import acquire_slab, smooth_field
 from cirrnb.simulation.anatomy import SHARE_UNIT, TISSUE_NAMES, Anatomy
-from cirrnb.simulation.contrast import draw_signals, draw_usual_signals
+from cirrnb.simulation.contrast import OTHER_CONTRASTS, draw_other_signals, draw_signals, draw_usual_signals
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
 RENDERING_VERSION = 4
@@ -46,15 +46,19 @@ class Slab:
     field: tuple[int, int, int, int] = (0, SIZE[0], 0, SIZE[1])
 
 
-def render(anatomy: Anatomy, random: np.random.Generator, slices: int, sequence: str | None = None) -> Slab:
+def render(anatomy: Anatomy, random: np.random.Generator, slices: int, contrast: str | None = None) -> Slab:
     """Draw a slab of `slices` slices of an anatomy; everything else about it is drawn from `random`.
 
-    With a `sequence`, "T1W" or "T2W", the contrast is a usual one of that sequence.
+    With a `contrast`, "T1W", "T2W" or one of `OTHER_CONTRASTS`, contrast and acquisition are usual ones of that kind.
     """
-    if sequence is None:
+    usual = contrast is not None
+    sequence = contrast or ""
+    if contrast is None:
         signals, sequence = draw_signals(random)
+    elif contrast in OTHER_CONTRASTS:
+        signals = draw_other_signals(random, contrast)
     else:
-        signals = draw_usual_signals(random, sequence)
+        signals = draw_usual_signals(random, contrast)
     plane = str(random.choice(("axial", "coronal", "sagittal"), p=(0.8, 0.12, 0.08)))
     spacing = float(random.uniform(3.5, 9)) if random.random() < 0.85 else float(random.uniform(9, 14))
     if plane != "axial":
@@ -72,7 +76,7 @@ def render(anatomy: Anatomy, random: np.random.Generator, slices: int, sequence:
         torch.from_numpy(anatomy.label[low:high].astype(np.float32)), anatomy, centres[:, None], low, "nearest"
     )[:, 0].to(torch.uint8)
     image = _lesions(random, image, label, centres)
-    image = acquire_slab(random, image, label, plane)
+    image = acquire_slab(random, image, label, plane, usual=usual)
     return within(Slab(image, label, spacing), _field(random, plane))
 
 

@@ -17,6 +17,7 @@ from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import listed
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.stage_scale import StageScale
+from cirrnb.data.status import DOUBTFUL, REASONS_COLUMN, REFUSED, STATUS_COLUMN, reasons_of
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def audit_findings(
         *_same_voxels(scans),
         *_splits(scans),
         *_masks(scans),
+        *_checks(scans),
         *_geometry(scans),
         *_counts(cohort, tables),
         *_confounds(confounds),
@@ -291,6 +293,19 @@ def _masks(scans: pd.DataFrame) -> Iterator[Finding]:
     if len(cut):
         text = "masks that reach the border of the scan: the liver is cut off, its volume too small"
         yield Finding("note", "masks", text, _names(cut))
+
+
+def _checks(scans: pd.DataFrame) -> Iterator[Finding]:
+    """What the checks of presence, sequence, side and pair found, where they were made: one finding an equal reason."""
+    if STATUS_COLUMN not in scans or REASONS_COLUMN not in scans:
+        return
+    for status, severity in ((REFUSED, "warning"), (DOUBTFUL, "note")):
+        found: dict[str, list[str]] = {}
+        for scan in scans[scans[STATUS_COLUMN] == status].to_dict("records"):
+            for reason in reasons_of(scan[REASONS_COLUMN] or ""):
+                found.setdefault(str(reason), []).append(str(scan["name"]))
+        for text, names in found.items():
+            yield Finding(severity, "checks", f"{status}: {text}", tuple(names))
 
 
 def _mm(distance: float, ahead: str, behind: str) -> str:

@@ -150,14 +150,14 @@ def _different(copies: list[Instance], result: Found) -> Iterator[Instance]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files and links, also to folders; hidden ones are what systems leave behind."""
+    """Files, links, also to folders, and pipes and devices; hidden ones are what systems leave behind."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         linked = [name for name in folders if (Path(place) / name).is_symlink()]
         for name in sorted([*names, *linked]):
             path = Path(place) / name
             shown = not name.startswith(".") and name.upper() != "DICOMDIR"
-            if shown and (path.is_symlink() or path.is_file()):
+            if shown:
                 yield path
 
 
@@ -166,6 +166,8 @@ def read_instance(path: Path) -> Instance | str:
     from pydicom import dcmread
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
+    if not path.is_file():
+        return "no ordinary file"  # opening a pipe waits for somebody to write to it
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             start = file.read(132)

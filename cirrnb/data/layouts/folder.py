@@ -66,7 +66,9 @@ def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
             if path.is_file():
                 paths.append(path)
             else:
-                skipped["links to a file that is not there"].append(str(path.relative_to(root)))
+                # Opening a pipe waits for a writer, and a device may have no end.
+                what = "pipes or devices" if path.exists() else "links to a file that is not there"
+                skipped[what].append(str(path.relative_to(root)))
     remarks.notes += [f"{what}, not read: {len(names_of)} ({listed(names_of)})" for what, names_of in skipped.items()]
     return paths
 

@@ -1,4 +1,4 @@
-"""Commands for one's own cases: masks drawn by a program, files that leave, a published cohort, a DICOM folder.
+"""Commands on files: simulate, look over, prepare, segment, import, export and download cohorts.
 
 They are registered in `cirrnb.cli`; nothing heavy is imported before a command needs it.
 """
@@ -6,33 +6,157 @@ They are registered in `cirrnb.cli`; nothing heavy is imported before a command 
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-SOME_LEFT_OUT = 3
-"""Exit code of a command that did its work, but not for every scan."""
+import cirrnb
+from cirrnb.run.options import (
+    COHORT,
+    MODEL,
+    NETWORK,
+    PLUGIN,
+    PREPARED,
+    SCANS,
+    SEED,
+    SEQUENCES,
+    SOME_SKIPPED,
+    STAGES,
+    WORKERS,
+)
+
+
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder of the new cohort.")],
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="Number of patients. [default: 48, or the published number by scale]")
+    ] = None,
+    seed: SEED = 0,
+    scale: Annotated[
+        str, typer.Option(metavar="tiny|small|full", help="small: 2 mm; full: published counts and matrices.")
+    ] = "small",
+    healthy: Annotated[int | None, typer.Option(min=0, help="Healthy subjects. [default: by scale]")] = None,
+    twins: Annotated[
+        bool, typer.Option("--twins", help="Also write each scan without signs, and without one.")
+    ] = False,
+    organs: Annotated[
+        bool, typer.Option("--organs", help="Also write labels of the liver's lobes and other organs.")
+    ] = False,
+    shortcut: Annotated[
+        str | None, typer.Option(metavar="scanner", help="Tie the scanner to the stage in training patients.")
+    ] = None,
+    workers: WORKERS = None,
+) -> None:
+    """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps beside it."""
+    cohort = cirrnb.simulate_cohort(
+        out, patients, seed, scale, twins=twins, shortcut=shortcut, healthy=healthy, workers=workers, organs=organs
+    )
+    typer.echo(f"{len(cohort.patients)} simulated subjects, {len(cohort)} scans, in {out}")
+
+
+def gallery(
+    cohort: Annotated[Path, typer.Argument(help="Folder of a simulated cohort.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write.")] = Path("gallery.png"),
+    real: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Real slices to set beside, listed in its index.csv.")
+    ] = None,
+    patients: Annotated[int, typer.Option(min=1, help="Patients of each stage.")] = 2,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each scan.")] = 3,
+    outline: Annotated[bool, typer.Option("--outline", help="Draw the edge of the liver mask.")] = False,
+) -> None:
+    """Set simulated slices of each stage and sequence beside real ones, all windowed alike."""
+    from cirrnb.simulation.gallery import real_panels, simulated_panels
+    from cirrnb.view.images import draw_gallery
+
+    shares = [0.3 + 0.4 * (place + 0.5) / slices for place in range(slices)]  # of the liver's height
+    panels = simulated_panels(cohort, patients, shares)
+    rows = [panels[start : start + 6] for start in range(0, len(panels), 6)]
+    draw_gallery([*([real_panels(real)] if real else []), *rows], out, outline=outline)
+    typer.echo(f"The gallery: {out}")
+
+
+def audit(
+    cohort: COHORT,
+    stages: STAGES = None,
+    sequences: SEQUENCES = None,
+    workers: WORKERS = None,
+    checks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Segment each scan and check that there is a liver, that it is the declared sequence, the right way "
+            "round, and that a patient's scans match. What is drawn is kept in FOLDER.",
+        ),
+    ] = None,
+) -> None:
+    """Tell what is in a cohort, and what is wrong with it.
+
+    Every scan is read once. Exit code 1 where something makes results wrong or a file unusable.
+    """
+    from cirrnb.data.auditing.audit import audit as audit_cohort
+
+    people: Any = cohort
+    if checks is not None:
+        from cirrnb.preparation.cohort import with_masks
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the problems stand among the findings
+            people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
+        people = with_masks(people, checks, workers)
+    found = audit_cohort(people, workers=workers, stages=stages, sequences=sequences)
+    typer.echo(found.report())
+    if found.has_errors:
+        raise typer.Exit(1)
+
+
+def prepare(
+    cohort: COHORT,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where prepared scans are kept.")] = Path("prepared"),
+    view: Annotated[
+        str, typer.Option(metavar="abdomen|liver", help="What the field of view is centred on.")
+    ] = "abdomen",
+    spacing: Annotated[float, typer.Option(help="In-plane spacing in mm.")] = 1.5,
+    stages: STAGES = None,
+    sequences: SEQUENCES = None,
+    workers: WORKERS = None,
+) -> None:
+    """Bring scans to one form; what is done is kept.
+
+    What cannot be read or prepared is named and skipped; the exit code is then 3.
+    """
+    from cirrnb.data.prepared import PreparationSettings
+
+    try:
+        settings = PreparationSettings(view=view, spacing=spacing)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the problems are told below, one a line
+        people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
+    prepared = cirrnb.prepare(people, out, settings, workers=workers)
+    for problem in people.problems:
+        typer.echo(f"skipped: {problem}", err=True)
+    for failure in prepared.failures.itertuples():
+        typer.echo(f"skipped: {failure.subject} {failure.sequence}: {failure.reason}", err=True)
+    typer.echo(f"{len(prepared)} scans prepared in {out}, {len(prepared.failures)} skipped")
+    if people.problems or len(prepared.failures):
+        raise typer.Exit(SOME_SKIPPED)
 
 
 def segment(
     cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore; or one NIfTI file.")],
     out: Annotated[Path, typer.Argument(help="New folder for masks, organs and a table that names them.")],
-    network: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A segmenter you trained, instead of the shipped one.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a processor]")] = None,
+    network: NETWORK = None,
+    workers: WORKERS = None,
     program: Annotated[
         Path | None, typer.Option(metavar="FILE", help="MRSegmentator's program, to have it draw the liver instead.")
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="MRSegmentator: one of its five networks.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="MRSegmentator: without a graphics card.")] = False,
-    stages: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Stages in order (F0,F1,F2,F3,F4) or a JSON file of them.")
-    ] = None,
-    sequences: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: T1W,T2W]")
-    ] = None,
+    stages: STAGES = None,
+    sequences: SEQUENCES = None,
 ) -> None:
     """Segment liver and organs, and check every scan.
 
@@ -50,7 +174,7 @@ def segment(
         found = segment_one(cohort, out, network)
         if "failure" in found:
             typer.echo(f"{cohort.name}: no mask, {found['failure']}", err=True)
-            raise typer.Exit(SOME_LEFT_OUT)
+            raise typer.Exit(SOME_SKIPPED)
         typer.echo("\n".join(f"{organ}: {volume:.0f} mL" for organ, volume in found["volumes"].items()))
         typer.echo(f"Written: {found['mask']}\nWritten: {found['organs']}")
         return
@@ -73,7 +197,7 @@ def segment(
                 typer.echo(f"{name}: {check.outcome}, {check.reason}. {check.remedy}", err=True)
     typer.echo(f"The table with them: {made.table}")
     if made.failed:
-        raise typer.Exit(SOME_LEFT_OUT)
+        raise typer.Exit(SOME_SKIPPED)
 
 
 def train_segmenter(
@@ -118,9 +242,7 @@ def train_segmenter(
 
 def fit_checks(
     out: Annotated[Path, typer.Argument(help="Folder for checks.json; a stopped fit resumes there.")],
-    network: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The segmenter they are for, instead of the shipped one.")
-    ] = None,
+    network: NETWORK = None,
     bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, twelve volumes each.")] = 80,
     patients: Annotated[int, typer.Option(min=4, help="Simulated patients, for the pairs.")] = 60,
 ) -> None:
@@ -140,18 +262,16 @@ def fit_checks(
 
 
 def export(
-    cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore.")],
+    cohort: SCANS,
     out: Annotated[Path, typer.Argument(help="Folder for the files.")],
     patient: Annotated[str | None, typer.Option(help="Whose, for example imported/case-1.")] = None,
     dicom: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="DICOM folder the scans came from: segmentation objects too.")
     ] = None,
-    run: Annotated[str, typer.Option(help="Folder of a trained stager, or the model of the package.")] = "shipped",
+    run: MODEL = "shipped",
     method: Annotated[str, typer.Option(help="The map to write.")] = "integrated_gradients",
-    prepared: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Prepared scans, as for explore.")] = None,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
-    ] = None,
+    prepared: PREPARED = None,
+    plugin: PLUGIN = None,
 ) -> None:
     """Write a patient's liver mask and map for other programs: NIfTI, and with --dicom DICOM segmentation objects.
 
@@ -209,4 +329,4 @@ def import_dicom(
     if not import_folder(
         folder, None if listing else out, t1w=t1w, t2w=t2w, patient=patient, name=name, others=others, tell=typer.echo
     ):
-        raise typer.Exit(SOME_LEFT_OUT)
+        raise typer.Exit(SOME_SKIPPED)

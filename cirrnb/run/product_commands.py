@@ -1,4 +1,7 @@
-"""`cirrnb report`: its options. Nothing heavy is imported before it runs."""
+"""Commands that open or write a product: demo, explorer, course and report.
+
+They are registered in `cirrnb.cli`; nothing heavy is imported before a command needs it.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,75 @@ from typing import Annotated, Any
 
 import typer
 
-NOTEBOOK = Path("08_cohort_report")
+from cirrnb.run.options import BROWSER, COHORT, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
+from cirrnb.run.process import require_home
+
+REPORT = Path("08_cohort_report")
 TRIES = 2
 """How often the notebook is run whose kernel dies."""
 
 
+def demo(
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where cohorts, runs and reports go.")] = Path(),
+    patients: Annotated[int, typer.Option(min=10, help="Number of patients to simulate.")] = 72,
+    seed: SEED = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training patients.")] = 20,
+) -> None:
+    """From nothing to a first report, on a simulated cohort."""
+    require_home()
+    from cirrnb.run.demo import demo as run_demo
+
+    run_demo(folder, patients=patients, seed=seed, epochs=epochs, tell=typer.echo)
+
+
+def explore(
+    cohort: Annotated[
+        Path | None,
+        typer.Argument(help="Folder in the published layout, or a CSV table of scans. [default: simulated patients]"),
+    ] = None,
+    run: MODEL = "shipped",
+    patient: Annotated[str | None, typer.Option(help="Who is shown first, for example cirrhotic/12.")] = None,
+    prepared: PREPARED = None,
+    sequences: MODEL_SEQUENCES = None,
+    plugin: PLUGIN = None,
+    port: PORT = 8866,
+    browser: BROWSER = True,
+) -> None:
+    """Open the explorer in a browser: slices first, then the answer and what drove it. Only this machine sees it."""
+    require_home()
+    from cirrnb.run.serving import explore as serve
+
+    given = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
+    given |= {"sequences": sequences, "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    raise typer.Exit(serve(chosen, port=port, browser=browser, tell=typer.echo))
+
+
+def learn(
+    cases: Annotated[int, typer.Option(min=2, help="Patients of the quiz.")] = 20,
+    scale: Annotated[str, typer.Option(metavar="small|tiny", help="How fine the scans are.")] = "small",
+    port: PORT = 8866,
+    browser: BROWSER = True,
+) -> None:
+    """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in course/progress.json."""
+    require_home()
+    from cirrnb.run.serving import learn as serve
+
+    raise typer.Exit(serve({"cases": cases, "scale": scale}, port=port, browser=browser, tell=typer.echo))
+
+
 def report(
-    cohort: Annotated[Path, typer.Argument(help="Folder in the published layout, or a CSV table of scans.")],
-    model: Annotated[str, typer.Option(help="Folder of a trained stager, or the model of the package.")] = "shipped",
+    cohort: COHORT,
+    model: MODEL = "shipped",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the report.")] = Path("reports/nightly"),
     patients: Annotated[
         list[str] | None, typer.Option("--patients", metavar="NAME", help="Only this one (cirrhotic/12); repeatable.")
     ] = None,
-    prepared: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Prepared scans. [default: prepared/ and the cohort's name]")
-    ] = None,
+    prepared: PREPARED = None,
     explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Where maps are kept.")] = Path("explanations"),
     method: Annotated[str, typer.Option(help="How the maps are made.")] = "grad_cam",
-    sequences: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: the model's]")
-    ] = None,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
-    ] = None,
+    sequences: MODEL_SEQUENCES = None,
+    plugin: PLUGIN = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Patients at a time. [default: one a processor]")] = None,
     cluster: Annotated[
         str | None, typer.Option(metavar="tcp://...", help="Dask scheduler whose workers make the pages.")
@@ -49,8 +98,6 @@ def report(
 
     Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
     """
-    from cirrnb.run.process import require_home
-
     require_home()
     given = {
         "cohort": str(cohort),
@@ -87,10 +134,10 @@ def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = Fal
     from cirrnb.view.page import Place
 
     with scratch_folder() as private:
-        executed = private / f"{NOTEBOOK.stem}.ipynb"
+        executed = private / f"{REPORT.stem}.ipynb"
         for attempt in range(TRIES):
             try:
-                run_notebook(NOTEBOOK, executed, parameters, echo=sys.stdout)
+                run_notebook(REPORT, executed, parameters, echo=sys.stdout)
                 break
             except NotebookError as error:
                 if error.kind != failure_kinds.KERNEL or attempt == TRIES - 1:

@@ -1,4 +1,4 @@
-"""A notebook as a command of its own: its options are the parameters of the notebook."""
+"""Options of the command line: those that several commands share, and those read from a notebook's parameters."""
 
 from __future__ import annotations
 
@@ -11,14 +11,42 @@ import typer
 
 from cirrnb.run.parameters import Parameter, Schema, check, convert
 
-Run = Callable[[dict[str, Any], Path | None, float | None], None]
-"""Runs the notebook with parameters, the folder of its page (None for the usual one) and the time a cell may take."""
+SOME_SKIPPED = 3
+"""Exit code of a command that did its work, but not for every scan."""
 
+COHORT = Annotated[Path, typer.Argument(help="Folder in the published layout, or a CSV table of scans.")]
+SCANS = Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore.")]
+STAGES = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="Stages in order (F0,F1,F2,F3,F4) or a JSON file of them.")
+]
+SEQUENCES = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: T1W,T2W]")
+]
+MODEL_SEQUENCES = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: the model's]")
+]
+WORKERS = Annotated[int | None, typer.Option(min=1, help="Worker processes. [default: one per processor]")]
+SEED = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+MODEL = Annotated[str, typer.Option(help="Folder of a trained stager, or the model of the package.")]
+NETWORK = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="A segmenter you trained, instead of the shipped one.")
+]
+PREPARED = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Prepared scans. [default: prepared/ and the cohort's name]")
+]
+PLUGIN = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
+]
+PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
+BROWSER = Annotated[bool, typer.Option(help="Open a browser.")]
 OUT = Annotated[
     Path | None,
     typer.Option("--out", metavar="FOLDER", help="Where page and executed notebook go. [default: reports/NAME]"),
 ]
 TIMEOUT = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="How long one cell may take.")]
+
+Run = Callable[[dict[str, Any], Path | None, float | None], None]
+"""Runs the notebook with parameters, the folder of its page (None for the usual one) and the time a cell may take."""
 
 
 def notebook_command(schema: Schema, name: str, run: Run) -> Callable[..., None]:
@@ -28,9 +56,9 @@ def notebook_command(schema: Schema, name: str, run: Run) -> Callable[..., None]
     """
 
     def command(out: Path | None = None, timeout: float | None = None, **given: Any) -> None:
-        told = {key: value for key, value in given.items() if value is not None}
-        texts = {key: value for key, value in told.items() if isinstance(value, str)}
-        flags = {key: value for key, value in told.items() if not isinstance(value, str)}
+        chosen = {key: value for key, value in given.items() if value is not None}
+        texts = {key: value for key, value in chosen.items() if isinstance(value, str)}
+        flags = {key: value for key, value in chosen.items() if not isinstance(value, str)}
         run(convert(schema, texts, name) | check(schema, flags, name), out, timeout)
 
     options = {key: _option(parameter) for key, parameter in schema.items()} | {"out": OUT, "timeout": TIMEOUT}
@@ -40,8 +68,8 @@ def notebook_command(schema: Schema, name: str, run: Run) -> Callable[..., None]
 
 def _option(parameter: Parameter) -> Any:
     kind, flag = parameter.kind, "--" + parameter.name.replace("_", "-")
-    said = f"{parameter.help[:1].upper()}{parameter.help[1:]}".rstrip(".")
-    help_text = f"{said}. [default: {_shown(parameter.default)}]".lstrip(". ")
+    meaning = f"{parameter.help[:1].upper()}{parameter.help[1:]}".rstrip(".")
+    help_text = f"{meaning}. [default: {_shown(parameter.default)}]".lstrip(". ")
     if kind.name == "bool" and not kind.many and not kind.optional:
         return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=help_text, show_default=False)]
     metavar = "|".join(map(str, kind.choices)) or {"str": "TEXT", "int": "INTEGER", "float": "NUMBER"}.get(
