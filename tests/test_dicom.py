@@ -17,6 +17,7 @@ import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.dicom.importing import import_dicom, look_through
 from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.status import status_of_scans
 
 OBLIQUE = tuple(np.round([0.98480775, 0.17364818, 0, -0.16773126, 0.95125124, 0.25881905], 8))
 
@@ -126,6 +127,26 @@ def test_what_a_series_is_taken_for(tags: dict, sequence: str, sure: bool, why: 
     write_series(tmp_path, tags)
     verdict = look_through(tmp_path).judged[0].verdict
     assert (verdict.sequence, verdict.sure) == (sequence, sure) and why in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("tags", "sequence", "doubt"),
+    [
+        ({**T2, "BodyPartExamined": "BRAIN"}, "T2W", "another part of the body (brain)"),
+        ({**T1, "SeriesDescription": "t2 haste"}, "T1W", "called T2W"),
+        (T2, "T2W", None),
+    ],
+)
+def test_what_speaks_against_a_series_travels_with_its_answers(
+    tags: dict, sequence: str, doubt: str | None, tmp_path: Path
+) -> None:
+    write_series(tmp_path / "dicom", tags)
+    import_dicom(tmp_path / "dicom", tmp_path / "own", **{"t1w": 0, "t2w": 0, sequence.lower(): 1})
+    (scan,) = cirrnb.read_cohort(tmp_path / "own").scans
+    status, reasons = status_of_scans([scan])
+    assert status == ("doubtful" if doubt else "answered")
+    assert [reason.code for reason in reasons] == (["import"] if doubt else [])
+    assert all(doubt in reason.text and reason.text.startswith(sequence) for reason in reasons if doubt)
 
 
 def test_echoes_of_one_series_are_two_volumes(tmp_path: Path) -> None:

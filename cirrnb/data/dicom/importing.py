@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from cirrnb.data.errors import InputError, listed
 from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
 from cirrnb.data.locks import locked
+from cirrnb.data.status import IMPORT_DOUBTS
 
 SOURCE = "imported"
 PATIENCE = 1800.0
@@ -30,7 +31,7 @@ OLDEST = 90
 """Highest age in years that is written; older ages identify a person."""
 
 _COLUMNS = ("patient", "sequence", "image", "mask", "stage", "age", "sex", "source")
-_OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because")
+_OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because", IMPORT_DOUBTS)
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,15 @@ def _row(patient: str, sequence: str, volume: Judged, why: str) -> dict[str, str
         "te_ms": _figure(tags, "EchoTime"),
         "series": hash_of(volume.series),
         "chosen_because": f"{why}; {BURNED_IN}" if volume.series.burned_in else why,
+        IMPORT_DOUBTS: "; ".join(_import_doubts(volume, sequence)),
     }
+
+
+def _import_doubts(volume: Judged, sequence: str) -> Iterator[str]:
+    """Reasons against staging a volume as this sequence, also where the user chose it by its number."""
+    if volume.verdict.sequence != sequence:
+        yield volume.verdict.why
+    yield from volume.verdict.doubts
 
 
 def _other_row(patient: str, stem: str, volume: Judged) -> dict[str, str]:

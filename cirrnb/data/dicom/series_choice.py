@@ -60,6 +60,7 @@ class Verdict:
     why : in words.
     never : True if it can be staged under no name: it is no anatomical MR image of one volume.
     remedy : what to do where it cannot be staged.
+    doubts : what makes the series worth a question although it can be staged, in words.
     """
 
     sequence: str | None
@@ -67,6 +68,7 @@ class Verdict:
     why: str
     never: bool = False
     remedy: str = "Choose another series."
+    doubts: tuple[str, ...] = ()
 
 
 def judge(series: Series) -> Verdict:
@@ -89,7 +91,7 @@ def judge(series: Series) -> Verdict:
         return Verdict(None, False, timing if timing else "weighting unknown from timing and name")
     why = [timing] if timed else ["no conclusive timing"]
     why += [f"named {named}"] if named else []
-    return Verdict(sequence, timed is not None and not doubts, "; ".join([*why, *doubts]))
+    return Verdict(sequence, timed is not None and not doubts, "; ".join([*why, *doubts]), doubts=tuple(doubts))
 
 
 def _no_image(series: Series) -> str | None:
