@@ -133,7 +133,7 @@ def test_what_a_series_is_taken_for(tags: dict, sequence: str, sure: bool, why: 
     ("tags", "sequence", "doubt"),
     [
         ({**T2, "BodyPartExamined": "BRAIN"}, "T2W", "another part of the body (brain)"),
-        ({**T1, "SeriesDescription": "t2 haste"}, "T1W", "called T2W"),
+        ({**T1, "SeriesDescription": "t2 haste"}, "T1W", "name says T2W"),
         (T2, "T2W", None),
     ],
 )

@@ -13,7 +13,7 @@ from cirrnb.data.csv_file import Row, read_rows
 from cirrnb.data.errors import InputError, Remarks, listed
 from cirrnb.data.layouts import fields
 from cirrnb.data.scan import Scan
-from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.sequences import T1W_T2W, other_sequence, parse_sequence
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 REQUIRED = ("patient", "sequence", "image")
@@ -71,7 +71,7 @@ def read_table(
     default = fields.source_of(path.stem, "table")
     parsers: _Parsers = {
         "patient": fields.patient_id,
-        "sequence": partial(fields.sequence, sequences=sequences),
+        "sequence": partial(parse_sequence, sequences=sequences),
         "stage": partial(fields.stage, stages=stages),
         "split": fields.split,
         "age": fields.age,
@@ -79,7 +79,7 @@ def read_table(
         "source": lambda text: fields.patient_id(text) if fields.cell(text) else default,
     }
     if skip_others:
-        others = [fields.other_sequence(row.cells.get("sequence"), sequences) for row in rows]
+        others = [other_sequence(row.cells.get("sequence"), sequences) for row in rows]
         rows = [row for row, other in zip(rows, others, strict=True) if other is None]
         if skipped := [other for other in others if other is not None]:
             remarks.notes.append(f"scans of other sequences, not read: {len(skipped)} ({listed(sorted(set(skipped)))})")
