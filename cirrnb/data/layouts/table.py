@@ -174,7 +174,7 @@ def _same_scan(where: str, scans: list[Scan]) -> list[InputError]:
 
 
 def _same_file(where: str, scans: list[Scan]) -> list[InputError]:
-    return [one_file(where, scans)]
+    return [shared_file(where, scans)]
 
 
 def _contradictions(where: str, scans: list[Scan]) -> list[InputError]:
@@ -209,7 +209,7 @@ def file_identity(path: Path) -> str:
     return f"{status.st_dev} {status.st_ino}" if status.st_ino else str(path.resolve())
 
 
-def one_file(where: object, scans: Sequence[Scan]) -> InputError:
+def shared_file(where: object, scans: Sequence[Scan]) -> InputError:
     """The problem of several scans that are one file."""
     return InputError(
         where,
@@ -227,5 +227,5 @@ def without_repeated(scans: Sequence[Scan], remarks: Remarks) -> list[Scan]:
     for group in groups.values():
         if len(group) > 1:
             subjects = dict.fromkeys(scan.subject for scan in group)
-            remarks.problems.append(one_file(group[0].image, group).about(*subjects))
+            remarks.problems.append(shared_file(group[0].image, group).about(*subjects))
     return [scan for scan in scans if len(groups[file_identity(scan.image)]) == 1]
