@@ -188,4 +188,4 @@ def scanner_figure(table: pd.DataFrame | None = None) -> go.Figure:
 
 def _moved(rows: pd.DataFrame) -> str:
     step = rows["B"] - rows["A"]
-    return f"B less A: {step.mean():+.1f} log-odds on average ({step.min():+.1f} to {step.max():+.1f})"
+    return f"B minus A: {step.mean():+.1f} log-odds on average ({step.min():+.1f} to {step.max():+.1f})"
