@@ -182,7 +182,7 @@ def test_an_accent_written_in_two_ways_is_one_patient(table):
 
 def test_without_a_stage_column_it_is_noted(table):
     cohort = read_cohort(table("patient,sequence,image,stgae", "1,T1,scans/a.nii.gz,mild"))
-    assert "no column named stage: nobody is staged" in cohort.notes
+    assert "no column named stage: all patients are unstaged" in cohort.notes
     assert "further columns kept as they are: stgae" in cohort.notes
 
 

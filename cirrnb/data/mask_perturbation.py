@@ -1,4 +1,4 @@
-"""Liver masks taken away, put in the wrong place or rounded off, to see how much a result leans on them."""
+"""Liver masks removed, shifted or smoothed, to measure how much a result depends on them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.scan import Cohort, Scan
 
 SHIFT = 10.0
-"""mm: about what two readers' outlines of a liver lie apart where they disagree badly."""
+"""mm: about the distance between two readers' outlines where they disagree badly."""
 
 ROUNDING = 4.0
-"""mm: a hand that outlines a liver with a mouse goes round bumps smaller than about twice this."""
+"""mm: outlines drawn by hand omit details smaller than about twice this."""
 
 
 def without_masks(cohort: Cohort) -> Cohort:
-    """The same scans as if nobody had outlined a liver."""
+    """The same scans without liver masks."""
     return replace(cohort, scans=tuple(replace(scan, mask=None) for scan in cohort.scans))
 
 

@@ -213,7 +213,10 @@ def train_segmenter(
     keep: Annotated[
         Path | None, typer.Option("--anatomies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
     ] = None,
-    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Highest rate of learning.")] = 3e-3,
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 3e-3,
+    keep_every: Annotated[
+        int, typer.Option(min=0, help="Also keep the state of every so many steps, in OUT/step-NUMBER; 0 for none.")
+    ] = 0,
     slices: Annotated[int, typer.Option(min=8, max=512, help="Slices of a step.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -227,7 +230,8 @@ def train_segmenter(
     from cirrnb.segmentation.weights import shipped_folder
 
     begin = shipped_folder() if start and str(start) == "shipped" else start
-    settings = TrainingSettings(steps=steps, rate=rate, anatomies=anatomies, mixture=Mixture(seed=seed, slices=slices))
+    mixture = Mixture(seed=seed, slices=slices)
+    settings = TrainingSettings(steps=steps, rate=rate, anatomies=anatomies, keep_every=keep_every, mixture=mixture)
     made = train(
         out,
         settings,
