@@ -53,11 +53,11 @@ _REASON = re.compile(r"(?P<code>[a-z ]+): (?P<text>.*?)(?: \((?P<remedy>[^()]*)\
 
 def reasons_of(text: str | None) -> tuple[Reason, ...]:
     """Reasons from a cell that `reasons_text` wrote; what is not understood becomes a reason as it stands."""
-    found = []
+    reasons = []
     for part in filter(None, (text or "").split(" | ")):
         match = _REASON.fullmatch(part)
-        found.append(Reason(match["code"], match["text"], match["remedy"] or "") if match else Reason("check", part))
-    return tuple(found)
+        reasons.append(Reason(match["code"], match["text"], match["remedy"] or "") if match else Reason("check", part))
+    return tuple(reasons)
 
 
 def status_of_scans(scans: Sequence[Scan]) -> tuple[str, tuple[Reason, ...]]:
