@@ -30,8 +30,8 @@ def main(fooled: str, out: str) -> None:
         preparation = models["without the shortcut"].preparation
         ready = cirrnb.prepare(people, Path(folder) / "prepared", preparation, progress=False)
         table = scanner_swap(models, ready.bags(), SimulatedTruth(Path(folder) / "cohort"))
-    told = f"# python docs/fooled.py; simulator {SIMULATOR_VERSION}, {PATIENTS} patients of seed {SEED}\n"
-    Path(out).write_text(told + table.round(3).to_csv(index=False), encoding="utf-8")
+    heading = f"# python docs/fooled.py; simulator {SIMULATOR_VERSION}, {PATIENTS} patients of seed {SEED}\n"
+    Path(out).write_text(heading + table.round(3).to_csv(index=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 from screenshots import HERE, PATIENCE, address
 
-from cirrnb.course.fooled import scanner_figure
-from cirrnb.course.switched import switched_sign
+from cirrnb.course.figures import scanner_figure, sign_switch
 from cirrnb.explanation.sign_pair import sign_pair
 
 CASES = 6
@@ -41,7 +40,7 @@ def opened(browser: Any, folder: Path, html: str, height: int) -> Any:
 
 def draw_sign(browser: Any, folder: Path) -> None:
     pairs = [sign_pair("ascites", "T1W"), sign_pair("ascites", "T2W")]
-    html = switched_sign(pairs).html + switched_sign(pairs).html
+    html = sign_switch(pairs).html + sign_switch(pairs).html
     page = opened(browser, folder, html, 800)
     page.locator("input[value=outline]").first.check()
     page.locator("input[value=without]").last.check()

@@ -30,8 +30,8 @@ def predictions(folder: Path) -> pd.DataFrame:
     """What the shipped model says of the fresh cohort, with each patient's age band and sex."""
     people = cirrnb.simulate_cohort(folder / "fresh", patients=PATIENTS, seed=SEED)
     ready = cirrnb.prepare(people, folder / "fresh-prepared", load_model("shipped").preparation)
-    told = cirrnb.predict("shipped", ready).assign(split="test")
-    return told.merge(known(ready.bags()), on="subject")
+    predictions = cirrnb.predict("shipped", ready).assign(split="test")
+    return predictions.merge(known(ready.bags()), on="subject")
 
 
 def known(bags: list) -> pd.DataFrame:
@@ -45,10 +45,10 @@ def band(age: float | None) -> str | None:
     return None if age is None else next(name for name, (low, high) in BANDS.items() if low <= age < high)
 
 
-def section(told: pd.DataFrame) -> str:
+def section(predictions: pd.DataFrame) -> str:
     """The card's section: all patients, and each group with its intervals."""
-    everybody = by_group(told.assign(all="all"), "all")
-    tables = [everybody, by_group(told, "sex"), by_group(told, "age")]
+    everybody = by_group(predictions.assign(all="all"), "all")
+    tables = [everybody, by_group(predictions, "sex"), by_group(predictions, "age")]
     lines = [f"| group | patients | {' | '.join(SHOWN)} |", "|---|---|---|---|"]
     for table in tables:
         names = list(table["group"].unique())
@@ -73,8 +73,8 @@ this says nothing. `python docs/subgroups.py` makes this table anew.
 
 def put_into_card(text: str, card: Path) -> None:
     """Replace the section of the card, or add it at its place before the settings."""
-    told = card.read_text(encoding="utf-8")
-    without = re.sub(rf"{TITLE}\n.*?(?=\n## )", "", told, flags=re.DOTALL).replace("\n\n\n", "\n\n")
+    content = card.read_text(encoding="utf-8")
+    without = re.sub(rf"{TITLE}\n.*?(?=\n## )", "", content, flags=re.DOTALL).replace("\n\n\n", "\n\n")
     atomic_write(card, without.replace("\n## Made by", f"\n{text}\n## Made by", 1))
 
 

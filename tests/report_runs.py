@@ -42,7 +42,7 @@ def stand_in(folder: Path) -> Path:
     """The notebook of a report with the worker that stands in."""
     notebook = nbformat.read(find_notebook("08_cohort_report"), as_version=4)
     place = next(number for number, cell in enumerate(notebook.cells) if cell.id == "report")
-    source = f"from cirrnb.reports import pages\n\npool.WORK = {STAND_IN!r}"
+    source = f"from cirrnb.reports import pages\n\npages.WORK = {STAND_IN!r}"
     notebook.cells.insert(place, nbformat.v4.new_code_cell(source, id="stand-in"))
     path = folder / "08_stand_in.ipynb"
     nbformat.write(notebook, path)

@@ -1,7 +1,8 @@
 """A worker of reports for tests: reads the scans, writes overlays and pages as the true one does, and leaves out what
 takes time: the network.
 
-STAND_IN_NAP makes it take its time; STAND_IN_ASKS lets it read model and prepared scans as the true one does.
+STAND_IN_NAP makes it take its time; STAND_IN_USES names the one sequence of which it makes a map; STAND_IN_ASKS lets it
+read model and prepared scans as the true one does.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def compute_report(job: Job) -> PatientReport:
     if os.environ.get("STAND_IN_ASKS"):
         bag = pages.read_patient(job)[1]
         images = {n: nib.Nifti1Image(np.array(one.image, np.float32), np.eye(4)) for n, one in bag.scans.items()}
+    if used := os.environ.get("STAND_IN_USES"):
+        images = {name: image for name, image in images.items() if name == used}
     values = {name: image.get_fdata() for name, image in images.items()}
     time.sleep(nap)
     folder, written = Path(job["overlays"]), []

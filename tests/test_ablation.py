@@ -14,10 +14,14 @@ from toy_patients import toy_cohort
 
 import cirrnb
 from cirrnb.benchmark import ablation
-from cirrnb.benchmark.ablation import ARCHITECTURES, BASELINE, ENTRIES, Sweep, choose
-from cirrnb.benchmark.ablation_results import (
+from cirrnb.benchmark.ablation import (
+    ARCHITECTURES,
+    BASELINE,
+    ENTRIES,
+    Sweep,
     ablation_table,
     architecture_table,
+    choose,
     collect,
     compare_entries,
     entry_table,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import cirrnb
-from cirrnb.course.fooled import recorded
+from cirrnb.course.feedback import result_html
+from cirrnb.course.figures import recorded
 from cirrnb.course.form import Exercise
 from cirrnb.course.progress import Progress
 from cirrnb.course.questions import QUESTIONS, Choice
 from cirrnb.course.quiz import StagingQuiz
-from cirrnb.course.result import result_html
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix
@@ -49,7 +49,7 @@ def test_a_broken_file_is_told_and_set_aside(tmp_path, text):
     for number in (1, 2):
         file.write_text(text)
         progress = Progress(file)
-        assert f"progress.json.broken-{number}" in progress.told and progress.answers("q") == {}
+        assert f"progress.json.broken-{number}" in progress.problem and progress.answers("q") == {}
         assert (tmp_path / f"progress.json.broken-{number}").read_text() == text
         progress.answer("q", "a/1", "mild")
         assert Progress(file).answers("q") == {"a/1": "mild"}
@@ -68,7 +68,7 @@ def test_what_cannot_be_written_is_told(tmp_path):
     (tmp_path / "course").write_text("a file where the folder should be")
     progress = Progress(tmp_path / "course" / "p.json")
     progress.answer("q", "a/1", "mild")
-    assert progress.answers("q") == {"a/1": "mild"} and progress.told and "course/" not in progress.told
+    assert progress.answers("q") == {"a/1": "mild"} and progress.problem and "course/" not in progress.problem
 
 
 # ---------------------------------------------------------------- exercises
@@ -222,4 +222,4 @@ def test_a_folder_that_is_read_only(tmp_path):
     tmp_path.chmod(0o500)
     progress = Progress(tmp_path / "p.json")
     progress.tried("side", "1", True)
-    assert "cannot be written" in progress.told and progress.solved("side")
+    assert "cannot be written" in progress.problem and progress.solved("side")

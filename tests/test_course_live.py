@@ -40,7 +40,7 @@ def play(page: Any, url: str, folder: Path, pictures: Path | None = None) -> Non
     page.locator(".cn-quiz .cn-pane canvas").first.wait_for(timeout=PATIENCE)
     assert page.title() == "cirrnb: the course"
     # A sign is taken away with the arrow keys alone.
-    figure = page.locator("figure.cn-switched", has_text="Ascites")
+    figure = page.locator("figure.cn-switch", has_text="Ascites")
     figure.locator("input[value=with]").focus()
     assert figure.locator("img.cn-with").first.is_visible()
     page.keyboard.press("ArrowRight")
@@ -95,7 +95,7 @@ def test_a_student_plays_the_quiz_to_its_end_and_finds_it_kept(page, course):
         timeout=PATIENCE
     )
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    found = axe.Axe().run(page, context={"include": [[".cn-quiz"], [".cn-form"], ["figure.cn-switched"]]})
+    found = axe.Axe().run(page, context={"include": [[".cn-quiz"], [".cn-form"], ["figure.cn-switch"]]})
     serious = [one for one in found.response["violations"] if one["impact"] in ("serious", "critical")]
     assert serious == [], json.dumps(serious, indent=1)[:3000]
     outside = [one for one in page.context.asked if not one.startswith((url.split("?")[0], "data:", "blob:"))]

@@ -130,6 +130,18 @@ def test_slices_that_did_not_change_are_not_encoded_again_and_nothing_else_chang
     torch.testing.assert_close(cached, whole.detach(), atol=1e-4, rtol=1e-4)
 
 
+def test_slices_that_are_kept_are_encoded_once(bags, model, monkeypatch):
+    score = score_for(model, bags[0])
+    empty = torch.full_like(score.slices[0], 0.1)
+    mixed = torch.where(torch.arange(len(empty))[:, None, None] < 5, empty, score.slices[0])[None]
+    with torch.no_grad():
+        plain = score(torch.cat([empty[None], mixed]))
+        score.keep(empty)
+        monkeypatch.setattr(score, "_embed", lambda batch: pytest.fail("encoded again"))
+        kept = score(torch.cat([empty[None], mixed]))
+    torch.testing.assert_close(kept, plain, atol=1e-5, rtol=1e-5)
+
+
 def test_a_subset_of_slices_scores_as_if_the_others_had_never_been_acquired(bags, model):
     score = score_for(model, bags[0])
     kept = torch.zeros(1, len(score.batch.sequence), dtype=torch.bool)

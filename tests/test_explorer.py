@@ -17,7 +17,7 @@ import cirrnb
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Scan
-from cirrnb.explorer import preferences
+from cirrnb.explorer import panel
 from cirrnb.view import sentences
 from cirrnb.viewer.slice_browser import slice_browser
 from cirrnb.viewer.widget import SliceCanvas
@@ -53,13 +53,13 @@ def heard(canvas: SliceCanvas, monkeypatch) -> list:
 def test_the_images_come_first_and_the_answer_on_request(cohort, model, tmp_path):
     made = explorer(cohort, model, tmp_path)
     assert all(one.layout.display == "none" for one in made.behind.values())
-    assert made.prediction is None and made.explanation is None and made.told.value == ""
+    assert made.prediction is None and made.explanation is None and made.answer.value == ""
     made.reveal.value = True
     assert made.wait(60)
     assert all(one.layout.display == "" for one in made.behind.values())
     assert made.prediction.subject == made.explanation.subject == made.case.value
-    assert "Most likely" in made.told.value and "Recorded stage" in made.told.value
-    assert "simulated" in made.told.value
+    assert "Most likely" in made.answer.value and "Recorded stage" in made.answer.value
+    assert "simulated" in made.answer.value
     made.reveal.value = False
     assert all(one.layout.display == "none" for one in made.behind.values())
 
@@ -77,20 +77,20 @@ def test_each_new_patient_is_seen_without_an_answer_unless_always_wanted(cohort,
         if always:
             assert made.prediction.subject == subject
         else:
-            assert made.prediction is None and made.told.value == made.brief.value == ""
+            assert made.prediction is None and made.answer.value == made.brief.value == ""
             made.reveal.value = True
             assert made.wait(60) and made.prediction.subject == subject
 
 
 def test_the_reader_s_choice_is_remembered(cohort, model, tmp_path):
     made = explorer(cohort, model, tmp_path)
-    assert not preferences.answer_first()
+    assert not panel.answer_first()
     made.always.value = True
-    assert preferences.answer_first()
+    assert panel.answer_first()
     again = explorer(cohort, model, tmp_path)
     assert again.reveal.value and again.prediction is not None
-    preferences.preferences_file().write_text("{broken")
-    assert not preferences.answer_first()
+    panel.preferences_file().write_text("{broken")
+    assert not panel.answer_first()
 
 
 def test_each_choice_brings_another_map(cohort, model, tmp_path):
@@ -167,9 +167,9 @@ def test_one_sequence_and_one_slice(tmp_path, model):
     made = explorer([bag], model, tmp_path, answer_first=True, simulated=False)
     assert made.message.value == ""
     assert (
-        "T1W missing" in made.told.value
-        and "one slice" in made.told.value
-        and "No stage is recorded" in made.told.value
+        "T1W missing" in made.answer.value
+        and "one slice" in made.answer.value
+        and "No stage is recorded" in made.answer.value
     )
     assert [trace.visible for trace in made.chart.widget.data] == [False, False, True, True]
 
@@ -202,7 +202,7 @@ def test_hostile_ids_are_text(tmp_path, model):
     bag = Bag({"T1W": write_scan(tmp_path / "a", scan, image, LARGE)})
     made = explorer([bag], model, tmp_path, answer_first=True)
     made._failed(f"no {name}")
-    assert "<script>" not in made.told.value + made.why.value + made.message.value
+    assert "<script>" not in made.answer.value + made.why.value + made.message.value
     page = slice_browser(bag, simulated=True).html
     assert page.count("<script>alert") == 0 and "&lt;script&gt;" in page
 

@@ -75,7 +75,7 @@ def serving(command: list[str], folder: Path, url: str) -> Generator[subprocess.
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log)
     children: list[psutil.Process] = []
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + PATIENCE / 1000
         while not answers(url):
             assert process.poll() is None and time.monotonic() < until, (folder / "server.log").read_text()
             time.sleep(0.3)

@@ -55,18 +55,18 @@ def test_a_pane_keeps_values_to_a_level_of_grey_and_says_where_it_lies(cohort):
     bag = cohort.bags()[0]
     first = panes(bag)[0]
     assert first.image.dtype == np.uint8 and first.image.shape == bag.scans["T1W"].grid.shape
-    low, high = first.told["range"]
+    low, high = first.details["range"]
     back = low + (high - low) * first.image / 255.0
     inside = np.clip(np.asarray(bag.scans["T1W"].image, dtype=np.float32), low, high)
     assert np.abs(back - inside).max() <= (high - low) / 510 + 1e-3
-    assert first.told["positions"] == bag.scans["T1W"].positions.tolist()
-    assert json.loads(json.dumps(dict(first.told))) == json.loads(json.dumps(dict(first.told)))
+    assert first.details["positions"] == bag.scans["T1W"].positions.tolist()
+    assert json.loads(json.dumps(dict(first.details))) == json.loads(json.dumps(dict(first.details)))
 
 
 def test_a_missing_sequence_has_a_pane_that_says_so(cohort):
     one = cohort.bags()[0].only(["T2W"])
     first, second = panes(one)
-    assert first.image is None and "no such scan" in first.told["reason"]
+    assert first.image is None and "no such scan" in first.details["reason"]
     assert second.image is not None
 
 
@@ -265,7 +265,7 @@ def test_of_a_patient_unlike_the_training_ones_nothing_is_promised_and_notes_are
     chances = {"mild": 0.7, "moderate": 0.2, "severe": 0.1}
     notes = ("T1W missing", "T2W looks unlike the training scans: another organ?")
     said = Prediction("a/1", chances, "mild", ("mild",), {}, {"T2W": 1.0}, notes, "m", True, in_distribution=False)
-    assert "this one is not like them" in sentences.answer_html(said, bag, model, simulated=False)
+    assert "this patient is not like them" in sentences.answer_html(said, bag, model, simulated=False)
     assert "not like them" not in sentences.answer_html(
         replace(said, in_distribution=True), bag, model, simulated=False
     )

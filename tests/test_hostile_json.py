@@ -16,7 +16,7 @@ import cirrnb
 from cirrnb.course.progress import Progress
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import MAX_BYTES, parse_json, read_json
-from cirrnb.explorer import preferences
+from cirrnb.explorer import panel
 from cirrnb.measure.organs import _labels
 from cirrnb.model.calibration import read_calibration
 from cirrnb.model.checkpoint import load_stager
@@ -105,12 +105,12 @@ def test_a_broken_file_is_refused_by_its_name(tmp_path: Path, name: str, content
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_what_is_kept_for_convenience_is_made_anew(tmp_path: Path, content: str | bytes, monkeypatch) -> None:
     progress = Progress(write(tmp_path / "progress.json", content))
-    assert progress.attempts("a") == [{}] and (progress.told or content == b"")
+    assert progress.attempts("a") == [{}] and (progress.problem or content == b"")
     record = Record(write(tmp_path / "record.json", content))
     assert isinstance(record._begun, dict)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    write(preferences.preferences_file(), content)
-    assert preferences.answer_first() is False
+    write(panel.preferences_file(), content)
+    assert panel.answer_first() is False
 
 
 @pytest.mark.parametrize(

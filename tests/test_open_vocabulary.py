@@ -163,7 +163,7 @@ def test_explanation_and_explorer_follow_the_scale(staged: Trained, tmp_path: Pa
     explorer = cirrnb.SliceExplorer(staged.ready, model, store=tmp_path, method="grad_cam", answer_first=True)
     assert explorer.wait(120)
     assert [value for _, value in explorer.target.options] == ["severity", *stages.thresholds]
-    assert explorer.prediction.predicted in explorer.told.value
+    assert explorer.prediction.predicted in explorer.answer.value
     assert f"Patient {explorer.case.value}" in explorer.snapshot().html
 
 

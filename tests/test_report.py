@@ -138,6 +138,24 @@ def test_what_is_unchanged_is_kept_and_what_changed_is_made_again(
     assert not (out / "overlays" / file_stem("evil/=1+2")).exists()
 
 
+def test_a_page_of_one_used_sequence_is_done_and_reused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of T2W alone, or a T1W scan that cannot be used, leaves no map of T1W."""
+    monkeypatch.setenv("STAND_IN_USES", "T2W")
+    order = ReportRequest(home / "tiny", "shipped", tmp_path / "report", jobs=1, prepared=home / "prepared")
+    assert reported(order, tmp_path) == reporting.ALL_MADE
+    made = read_summary(order.out)
+    maps = [order.out / name for name in made["overlays"]]
+    assert len(maps) == 3 and all("T2W" in path.name and path.is_file() for path in maps)
+    before = {path: path.stat().st_mtime_ns for path in (order.out / "patients").glob("*.html")}
+    assert reported(order, tmp_path) == reporting.ALL_MADE
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    maps[0].unlink()
+    assert reported(order, tmp_path) == reporting.ALL_MADE and maps[0].is_file()
+    assert sum(path.stat().st_mtime_ns != time for path, time in before.items()) == 1
+
+
 @pytest.mark.browser
 def test_a_patient_is_reported_from_the_command(home: Path) -> None:
     """The only test here that asks the network; its page is opened offline, and holds what a reader is promised."""

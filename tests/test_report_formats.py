@@ -9,18 +9,15 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 from offline_browser import opened
 from stand_in_worker import make_report as small_report
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.saving import save_volume
+from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.measure.measurement import Measurement
-from cirrnb.reports.compute import (
-    map_verdict,
-    remove_maps,
-)
+from cirrnb.reports.compute import remove_maps
 from cirrnb.reports.folder import ReportFolder
 from cirrnb.reports.formats import ROWS, SECTIONS, section, write_index
 from cirrnb.reports.patient_report import MapTest
@@ -162,7 +159,7 @@ def test_a_map_is_judged_by_its_control_maps(deletion: float | None, insertion: 
         {"measure": "deletion", "better": "lower", "value": np.nan if deletion is None else deletion, **rivals},
         {"measure": "insertion", "better": "higher", "value": insertion, **rivals},
     ]
-    assert map_verdict(pd.DataFrame(rows)) == said
+    assert map_verdict(rows) == said
     words = {"both": "passes both", "neither": "fails both", "undefined": "could not be tested"}
     tests = tuple(MapTest(row["measure"], row["better"], row["value"], 0.5, 0.4, 0.5, None) for row in rows)
     shown = section(replace(small_report("a/1"), map_tests=tests, verdict=said), "map_test")._repr_html_()

@@ -13,7 +13,7 @@ from prediction_tables import drawn, table
 from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.evaluation import by_group, evaluate
 from cirrnb.evaluation.reference_paper import beside_published, slice_accuracy
-from cirrnb.view import baselines, calibration, comparison, evaluation
+from cirrnb.view import calibration, comparison, evaluation
 from cirrnb.view.theme import SIMULATED
 
 GOOD = table(*drawn(60)).assign(set="mild|moderate", sequences="T1W")
@@ -28,8 +28,8 @@ IMPORTANCE = pd.DataFrame(
 )
 
 FIGURES: dict[str, Callable[[bool], go.Figure]] = {
-    "mistakes": lambda simulated: baselines.mistakes({"good": GOOD, "poor": POOR}, simulated=simulated),
-    "importance": lambda simulated: baselines.importance_bars(IMPORTANCE, name="it", simulated=simulated),
+    "mistakes": lambda simulated: comparison.mistakes({"good": GOOD, "poor": POOR}, simulated=simulated),
+    "importance": lambda simulated: comparison.importance_bars(IMPORTANCE, name="it", simulated=simulated),
     "reliability": lambda simulated: calibration.reliability_diagram(JUDGED.reliability, simulated=simulated),
     "sets": lambda simulated: calibration.set_coverage(JUDGED.coverage, aimed=0.9, simulated=simulated),
     "models": lambda simulated: comparison.model_forest(TABLES, simulated=simulated),
@@ -139,7 +139,7 @@ def test_groups_and_published_figures_as_tables_to_read() -> None:
 
 def test_mistakes_show_who_is_wrong_and_what_was_told():
     silent = POOR.assign(predicted=POOR["predicted"].where(POOR.index != 0, None))
-    figure = baselines.mistakes({"good": GOOD, "poor": POOR, "silent": silent}, simulated=True)
+    figure = comparison.mistakes({"good": GOOD, "poor": POOR, "silent": silent}, simulated=True)
     shown = np.asarray(figure.data[0].z, dtype=int)
     wrong = (GOOD["stage"] != GOOD["predicted"]).sum(), (POOR["stage"] != POOR["predicted"]).sum()
     assert shown.shape == (3, 60) and ((shown[:2] >= 0).sum(axis=1) == wrong).all() and (shown[2] == -2).sum() == 1
@@ -147,6 +147,6 @@ def test_mistakes_show_who_is_wrong_and_what_was_told():
     severe = sum("severe: told mild" in text for text in figure.data[0].text[1])
     assert severe == ((POOR["stage"] == "severe") & (POOR["predicted"] == "mild")).sum() > 0
     with pytest.raises(ValueError, match="no patient of split valid"):
-        baselines.mistakes({"good": GOOD}, split="valid", simulated=True)
-    bars = baselines.importance_bars(IMPORTANCE, name="it", simulated=False).data[0]
+        comparison.mistakes({"good": GOOD}, split="valid", simulated=True)
+    bars = comparison.importance_bars(IMPORTANCE, name="it", simulated=False).data[0]
     assert list(bars.y) == ["age", "T2W shape (21)"] and list(bars.x) == [-0.01, 0.3]

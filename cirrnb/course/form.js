@@ -1,4 +1,4 @@
-// A question, its choices, and what is said to the answer. Everything is native HTML, so that keyboard and screen
+// A question, its choices, and the feedback to the answer. Everything is native HTML, so that keyboard and screen
 // reader find what they know: radio buttons, a number field, buttons.
 
 const PATIENCE = 8000; // ms without a word from the kernel after which it is taken for busy or gone
@@ -17,7 +17,7 @@ function render({ model, el }) {
   const slip = find(".cn-slip");
   let waiting = null;
 
-  const tell = (content) => {
+  const send = (content) => {
     clearTimeout(waiting);
     waiting = setTimeout(() => {
       slip.textContent = "The kernel does not answer: it is busy, or it has stopped. What was answered before is kept; reload the page to go on.";
@@ -100,7 +100,7 @@ function render({ model, el }) {
     slip.textContent = value ? "" : "Choose an answer first.";
     if (value) {
       acted = true;
-      tell({ kind: "answer", value });
+      send({ kind: "answer", value });
     }
   }
 
@@ -109,8 +109,8 @@ function render({ model, el }) {
     const button = event.target.closest("button");
     if (!button) return;
     acted = true;
-    if (button.dataset.go !== undefined) tell({ kind: "go", number: Number(button.dataset.go) });
-    else if (button.classList.contains("cn-onward")) tell({ kind: "next" });
+    if (button.dataset.go !== undefined) send({ kind: "go", number: Number(button.dataset.go) });
+    else if (button.classList.contains("cn-onward")) send({ kind: "next" });
   });
 
   // The same keys over the pictures, so that nobody has to leave them to answer.
@@ -147,10 +147,10 @@ function render({ model, el }) {
     showReply(acted);
     acted = false;
   };
-  const onHeard = () => clearTimeout(waiting);
+  const onReceived = () => clearTimeout(waiting);
   model.on("change:task", onTask);
   model.on("change:reply", onReply);
-  model.on("msg:custom", onHeard);
+  model.on("msg:custom", onReceived);
   showTask();
   showReply(false);
 
@@ -158,7 +158,7 @@ function render({ model, el }) {
     clearTimeout(waiting);
     model.off("change:task", onTask);
     model.off("change:reply", onReply);
-    model.off("msg:custom", onHeard);
+    model.off("msg:custom", onReceived);
     if (ground) ground.removeEventListener("keydown", keys);
   };
 }

@@ -38,9 +38,9 @@ class AnswerForm(anywidget.AnyWidget):
         self, title: str, prompt: str, choices: Sequence[tuple[str, str]] = (), *, unit: str = "", button: str = "Check"
     ) -> None:
         """Ask for one of `choices` (value, words) or, without any, for a number in `unit`."""
-        told = [{"value": value, "words": words} for value, words in choices]
+        options = [{"value": value, "words": words} for value, words in choices]
         self.reply = {}
-        self.task = {"title": title, "prompt": prompt, "choices": told, "unit": unit, "button": button}
+        self.task = {"title": title, "prompt": prompt, "choices": options, "unit": unit, "button": button}
 
     def say(
         self, html: str, *, right: bool | None = None, onward: str = "", again: bool = False, answer: str = ""
@@ -59,7 +59,7 @@ class AnswerForm(anywidget.AnyWidget):
             self.on_next()
         elif kind == "go":
             self.on_go(int(content["number"]))
-        self.send({"kind": "heard"})
+        self.send({"kind": "received"})
 
 
 class Exercise(AnswerForm):
@@ -92,7 +92,7 @@ class Exercise(AnswerForm):
 
     def _say(self, judged: Judged, answer: str) -> None:
         verdict = "Right." if judged.right else "Not yet."
-        troubled = f"<p><b>{escape(self.progress.told)}</b></p>" if self.progress.told else ""
+        troubled = f"<p><b>{escape(self.progress.problem)}</b></p>" if self.progress.problem else ""
         html = f"<p><b>{verdict}</b> {escape(judged.why)}</p>{troubled}"
         self.say(html, right=judged.right, again=True, answer=answer if isinstance(self.question, Choice) else "")
 

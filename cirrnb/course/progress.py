@@ -20,19 +20,19 @@ Answers = dict[str, str]
 class Progress:
     """Answers to exercises and quizzes, in one JSON file.
 
-    The file is written beside and renamed. One that cannot be read is set aside under another name and told; where
-    nothing can be written the answers hold until the kernel ends, and that is told too. What another window wrote
-    meanwhile is taken over: an answer that was given once stays.
+    The file is written atomically. A file that cannot be read is renamed and reported; where nothing can be written,
+    the answers are lost when the kernel ends, which is reported too. Answers that another window wrote are merged: the
+    first answer to a case stays.
 
     Attributes
     ----------
     file : where it is kept, or None for nowhere.
-    told : what went wrong with keeping it, in words for a reader; "" where nothing did.
+    problem : what went wrong with keeping it, for the reader; "" if nothing did.
     """
 
     def __init__(self, file: Path | str | None):
         self.file = None if file is None else Path(file)
-        self.told = ""
+        self.problem = ""
         self._attempts: dict[str, list[Answers]] = {}
         self._exercises: dict[str, dict[str, Any]] = {}
         self._take_over()
@@ -83,8 +83,8 @@ class Progress:
         cases = sum(len(attempts[-1]) for attempts in self._attempts.values())
         where = f"in {escape(self.file.name)}" if self.file else "until the kernel ends"
         done = f"{solved} exercises solved, {cases} cases staged" if solved or cases else "nothing answered yet"
-        told = f"<br><b>{escape(self.told)}</b>" if self.told else ""
-        return f"<p>Your progress: {done}. It is kept {where}.{told}</p>"
+        problem = f"<br><b>{escape(self.problem)}</b>" if self.problem else ""
+        return f"<p>Your progress: {done}. It is kept {where}.{problem}</p>"
 
     # ------------------------------------------------------------------ the file
 
@@ -117,9 +117,11 @@ class Progress:
             number += 1
         try:
             move_into_place(self.file, aside)
-            self.told = f"{self.file.name} could not be read ({why}). It was kept as {aside.name}, and a new one begun."
+            self.problem = (
+                f"{self.file.name} could not be read ({why}). It was kept as {aside.name}, and a new one begun."
+            )
         except OSError as error:
-            self.told = f"{self.file.name} can be neither read nor moved ({error.strerror}): nothing is kept."
+            self.problem = f"{self.file.name} can be neither read nor moved ({error.strerror}): nothing is kept."
             self.file = None
 
     def _keep(self) -> None:
@@ -130,7 +132,7 @@ class Progress:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self.file, json.dumps(content, indent=1) + "\n")
         except OSError as error:
-            self.told = f"Your progress cannot be written ({error.strerror}): it holds until the kernel ends."
+            self.problem = f"Your progress cannot be written ({error.strerror}): it holds until the kernel ends."
 
 
 def _read(text: str) -> tuple[dict[str, list[Answers]], dict[str, dict[str, Any]]]:

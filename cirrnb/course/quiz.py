@@ -4,30 +4,66 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import ipywidgets as widgets
 from IPython.display import HTML, display
 
-from cirrnb.course.asked import ModelAnswers
+from cirrnb.course.feedback import feedback_html, result_html
 from cirrnb.course.form import AnswerForm
 from cirrnb.course.progress import Progress
-from cirrnb.course.result import result_html
-from cirrnb.course.words import feedback_html
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.theme import LABELS
 from cirrnb.viewer.background import Reported
-from cirrnb.viewer.panes import panes
+from cirrnb.viewer.panes import first_height, panes
 from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
 from cirrnb.viewer.widget import SliceCanvas
+
+
+class ModelAnswers:
+    """Predictions for some bags, prepared as the model wants them, in a thread and in their order."""
+
+    def __init__(self, model: TrainedModel | TrainedStager | Path | str, bags: Sequence[Bag]):
+        self.model = as_model(model)
+        self._bags = {bag.subject: bag for bag in bags}
+        self._predictions: dict[str, Prediction | None] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._all, daemon=True)
+        self._thread.start()
+
+    def of(self, subject: str) -> Prediction | None:
+        """The answer for a patient, at once where it is known already; None where the patient cannot be staged."""
+        with self._lock:
+            if subject not in self._predictions:
+                self._predictions[subject] = self._predict(subject)
+            return self._predictions[subject]
+
+    def wait(self) -> None:
+        """Until all are answered."""
+        self._thread.join()
+
+    def _all(self) -> None:
+        for subject in self._bags:
+            self.of(subject)
+
+    def _predict(self, subject: str) -> Prediction | None:
+        bag = self._bags.get(subject)
+        if bag is None:
+            return None
+        try:
+            return predict_patient(self.model, bag)
+        except InputError:
+            return None  # no sequence that the model can use
+
 
 PROMPT = (
     "<p>Scroll through both sequences, look for the signs, then say what stage a radiologist would have given. There "
@@ -46,7 +82,7 @@ class StagingQuiz(widgets.VBox):
     cases : simulated patients with a stage, as they are shown.
     truth : of their cohort.
     model : as for `cirrnb.predict`.
-    asked : the same patients prepared as the model wants them; by default the cases themselves.
+    model_cases : the same patients prepared as the model wants them; by default the cases themselves.
     progress : by default nothing is kept.
 
     Raises
@@ -61,7 +97,7 @@ class StagingQuiz(widgets.VBox):
         *,
         truth: SimulatedTruth,
         model: TrainedModel | TrainedStager | Path | str = "shipped",
-        asked: Sequence[Bag] | None = None,
+        model_cases: Sequence[Bag] | None = None,
         progress: Progress | None = None,
     ):
         self._cases = list(cases)
@@ -74,7 +110,7 @@ class StagingQuiz(widgets.VBox):
         self._stages = {bag.subject: str(bag.stage) for bag in self._cases}
         self.progress = Progress(None) if progress is None else progress
         self.name = quiz_name(self._stages)
-        self._model = ModelAnswers(model, self._cases if asked is None else asked)
+        self._model = ModelAnswers(model, self._cases if model_cases is None else model_cases)
         self._shown = 0
         self._height: float | None = None
         self.canvas, self.form = SliceCanvas(), AnswerForm()
@@ -97,7 +133,7 @@ class StagingQuiz(widgets.VBox):
 
     def _ipython_display_(self) -> None:
         display(self._repr_mimebundle_(), raw=True)
-        with contextlib.suppress(OSError):  # what cannot be opened is told by the quiz itself
+        with contextlib.suppress(OSError):  # the quiz itself reports what cannot be opened
             display(HTML(self.still().stand_in))
 
     # ------------------------------------------------------------------ what happens
@@ -120,17 +156,17 @@ class StagingQuiz(widgets.VBox):
     def _open(self, number: int) -> None:
         self._shown, self._height = number, None
         bag = self._cases[number]
-        said = self.answers.get(bag.subject)
+        answer = self.answers.get(bag.subject)
         self.canvas.layout.display = ""
-        self._draw(with_signs=said is not None)
+        self._draw(with_signs=answer is not None)
         done = len(self.answers)
         title = f"Case {number + 1} of {len(self._cases)}"
         before = f"<p class='cn-small'>{done} answered so far, {self._right()} right.</p>" if done else ""
         self.form.ask(
             title, PROMPT + before + self._troubles(), [(one, one) for one in CIRRHOSIS], button="Check my answer"
         )
-        if said is not None:
-            self._tell(bag, said)
+        if answer is not None:
+            self._show_feedback(bag, answer)
 
     def _draw(self, *, with_signs: bool) -> None:
         number, bag = self._shown, self._cases[self._shown]
@@ -140,7 +176,7 @@ class StagingQuiz(widgets.VBox):
             title=f"Case {number + 1}",
             simulated=True,
             signs=tuple(LABELS.values()) if with_signs else (),
-            start=_middle(bag) if self._height is None else self._height,
+            start=first_height(bag) if self._height is None else self._height,
         )
 
     def _answered(self, stage: str) -> None:
@@ -151,11 +187,11 @@ class StagingQuiz(widgets.VBox):
             return  # answered twice, or in another window
         self.progress.answer(self.name, bag.subject, stage)
         # A callback of the kernel: nobody would see an error otherwise.
-        with Reported(lambda said: self.form.say(f"<p>{escape(said)}</p>", onward="Go on")):
+        with Reported(lambda message: self.form.say(f"<p>{escape(message)}</p>", onward="Go on")):
             self._draw(with_signs=True)
-            self._tell(bag, stage)
+            self._show_feedback(bag, stage)
 
-    def _tell(self, bag: Bag, stage: str) -> None:
+    def _show_feedback(self, bag: Bag, stage: str) -> None:
         latent = self._latents[bag.subject]
         assert latent is not None
         html = feedback_html(self._stages[bag.subject], stage, latent, self._model.of(bag.subject))
@@ -166,15 +202,15 @@ class StagingQuiz(widgets.VBox):
         self._shown = -1
         self.canvas.layout.display = "none"
         self.form.ask("Your result", "")
-        said = {one: answer for one in self._stages if (answer := self._model.of(one)) is not None}
-        html = result_html(self._stages, self.answers, {one: answer.predicted for one, answer in said.items()})
+        predictions = {one: answer for one in self._stages if (answer := self._model.of(one)) is not None}
+        html = result_html(self._stages, self.answers, {one: answer.predicted for one, answer in predictions.items()})
         self.form.say(html + self._troubles(), onward="Stage all cases again")
 
     def _right(self) -> int:
         return sum(stage == self._stages[subject] for subject, stage in self.answers.items())
 
     def _troubles(self) -> str:
-        return f"<p><b>{escape(self.progress.told)}</b></p>" if self.progress.told else ""
+        return f"<p><b>{escape(self.progress.problem)}</b></p>" if self.progress.problem else ""
 
     def _placed(self, position: float) -> None:
         self._height = position
@@ -182,17 +218,8 @@ class StagingQuiz(widgets.VBox):
 
 def quiz_name(stages: dict[str, str]) -> str:
     """Under which the answers to these very cases are kept."""
-    told = hashlib.sha256("".join(f"{one}={stage};" for one, stage in stages.items()).encode()).hexdigest()
-    return f"{len(stages)} cases {told[:12]}"
-
-
-def _middle(bag: Bag) -> float:
-    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
-    name, scan = next(iter(bag.scans.items()))
-    index: Any = scan.grid.shape[0] // 2
-    if scan.mask is not None and scan.mask.any():
-        index = scan.mask.sum(axis=(1, 2)).argmax()
-    return float(scan.positions[int(index)] - bag.shifts[name])
+    digest = hashlib.sha256("".join(f"{one}={stage};" for one, stage in stages.items()).encode()).hexdigest()
+    return f"{len(stages)} cases {digest[:12]}"
 
 
 _SIDE_BY_SIDE = widgets.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="8px 12px")

@@ -1,14 +1,27 @@
-"""Maps that know nothing of the model: a method that is no better than these shows nothing of it."""
+"""Control maps, which know nothing of the model, and the one rule by which a map beats them.
+
+A method whose maps are no better than these shows nothing of the model. Pages, figures, the explorer and the benchmark
+all ask this module.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
 
 CONTROL_MAPS = ("random", "shifted", "edges")
+CONTROLS = (*CONTROL_MAPS, "attention")
+"""Columns of `faithfulness` that a map is compared with; "attention" is the model's own order of the slices."""
+
+TESTED = ("deletion", "insertion")
+"""Measures that make up the verdict on a map."""
+
 SHIFT = 40.0
 """mm by which a map is moved within the slice to serve as a control map."""
 
@@ -56,3 +69,41 @@ def smoothness(values: Map) -> float:
             found.append(float(np.corrcoef(one.ravel(), other.ravel())[0, 1]))
     correlation = min(max(float(np.mean(found)) if found else 0.0, 1e-6), 0.9999)
     return float(np.clip(apart / math.sqrt(-4 * math.log(correlation)), 0.3, 32))
+
+
+Row = Mapping[Any, Any]
+"""A row of `faithfulness`: measure, better ("lower" or "higher"), value, and the value of each of `CONTROLS`."""
+
+
+def advantages(row: Row) -> dict[str, float]:
+    """Control -> by how much the map is better than it in one measure; above 0 the map is better.
+
+    Controls without a value are absent, and all of them where the map has none.
+    """
+    if pd.isna(row["value"]):
+        return {}
+    sign = 1.0 if row["better"] == "higher" else -1.0
+    return {name: sign * (row["value"] - row[name]) for name in CONTROLS if pd.notna(row.get(name))}
+
+
+def beats_controls(row: Row) -> bool | None:
+    """True if the map is better than every control in one measure; a tie is not better. None where nothing can be
+    compared: the map or all controls have no value."""
+    found = advantages(row)
+    return all(value > 0 for value in found.values()) if found else None
+
+
+def best_control(row: Row) -> float:
+    """Value of the control that comes closest to the map, or beats it by most; NaN where nothing can be compared."""
+    found = advantages(row)
+    return float(row[min(found, key=lambda name: found[name])]) if found else math.nan
+
+
+def map_verdict(rows: Iterable[Row]) -> str:
+    """In which of `TESTED` a map beats its controls: both, deletion, insertion, neither, or undefined, where one of
+    them is missing or cannot be compared."""
+    results = {row["measure"]: beats_controls(row) for row in rows}
+    if any(results.get(measure) is None for measure in TESTED):
+        return "undefined"
+    passed = [measure for measure in TESTED if results[measure]]
+    return "both" if len(passed) == len(TESTED) else passed[0] if passed else "neither"

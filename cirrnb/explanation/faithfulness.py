@@ -145,6 +145,7 @@ def faithfulness(
     values = known.stacked(explanation.maps)
     if np.ptp(values) < 1e-12:
         raise InputError(f"{bag.subject}, {explanation.method}", "a constant map", "a map that differs", "Try another.")
+    known.score.keep(known.empty)  # the end of every curve
     patches = Patches.of(known.flesh, max(1, round(patch / known.spacing)))
     maps = {"value": directed(explanation, known)}
     for name in CONTROL_MAPS:

@@ -65,7 +65,8 @@ def score_of(head: StageHead, scores: torch.Tensor, target: str, stages: StageSc
 class PatientScore(nn.Module):
     """The score of one patient, mean over a model's stagers, as Captum wants it: a patient is one example.
 
-    Without gradients, slices that are as the patient's own are not encoded again: their embeddings are kept.
+    Without gradients, slices that equal the patient's own, or those of `keep`, are not encoded again: their embeddings
+    are kept.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class PatientScore(nn.Module):
         self.stagers = nn.ModuleList(stagers)
         self.batch, self.target, self.tick, self.chunk = batch, target, tick, chunk
         self._embedded: list[torch.Tensor] | None = None
+        self._others: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._quick: list[list[SliceEncoder]] = []  # a plain list: these are no parts of the score
         require_target(stagers[0].head, target, stagers[0].stages)
 
@@ -119,6 +121,11 @@ class PatientScore(nn.Module):
             self._embedded = self._embed(self.batch)
         return self._embedded
 
+    @torch.no_grad()
+    def keep(self, slices: torch.Tensor) -> None:
+        """Encode other slices (slices, rows, columns) in the same places once, for all calls in which they come up."""
+        self._others = slices, self._embed(self.batch.replace_slices(slices[:, None]))
+
     def _embed(self, batch: Batch) -> list[torch.Tensor]:
         """For each stager, embeddings (slices, width) without gradients, from encoders made quicker for it."""
         if not all(isinstance(one, Stager) for one in self.members):  # a network of one's own, which only embeds
@@ -148,13 +155,22 @@ class PatientScore(nn.Module):
         ).mean(dim=0)
 
     def _embed_changed(self, slices: torch.Tensor) -> list[torch.Tensor]:
-        own = self.batch.slices[:, 0]
-        changed = torch.nonzero((slices != own).flatten(2).any(dim=2).flatten())[:, 0]
+        own, given = self.batch.slices[:, 0], slices.flatten(0, 1)
+        changed = (slices != own).flatten(2).any(dim=2).flatten()
         known = [one.repeat(len(slices), 1) for one in self.embeddings()]
-        if len(changed):
-            part = self.batch.taking(changed % len(own), torch.zeros_like(changed), 1)
-            part = part.replace_slices(slices.flatten(0, 1)[changed][:, None])
-            known = [one.index_copy(0, changed, new) for one, new in zip(known, self._embed(part), strict=True)]
+        if self._others is not None:
+            others, embedded = self._others
+            equal = changed & (slices == others).flatten(2).all(dim=2).flatten()
+            places = torch.nonzero(equal)[:, 0]
+            known = [
+                one.index_copy(0, places, kept[places % len(own)]) for one, kept in zip(known, embedded, strict=True)
+            ]
+            changed &= ~equal
+        places = torch.nonzero(changed)[:, 0]
+        if len(places):
+            part = self.batch.taking(places % len(own), torch.zeros_like(places), 1)
+            part = part.replace_slices(given[places][:, None])
+            known = [one.index_copy(0, places, new) for one, new in zip(known, self._embed(part), strict=True)]
         return known
 
 

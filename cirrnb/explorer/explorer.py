@@ -17,16 +17,16 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import targets
 from cirrnb.explanation.simulated_truth import SimulatedTruth
-from cirrnb.explorer import preferences
+from cirrnb.explorer import panel
 from cirrnb.explorer.panel import FIRST, Panel
-from cirrnb.explorer.upload import SOURCE, Dropping
+from cirrnb.explorer.upload import SOURCE, ScanUpload
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view import sentences
 from cirrnb.view.theme import LABELS
 from cirrnb.viewer.background import Task, Worker
-from cirrnb.viewer.panes import panes, unopened
+from cirrnb.viewer.panes import first_height, panes, unopened
 from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
 
 
@@ -89,11 +89,11 @@ class SliceExplorer(Panel):
             target=target,
             go=self._go,
         )
-        self._worker = Worker(self.tell_progress, self._failed)
-        self.dropping = Dropping(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
-        self.own.children = (self.dropping,)
-        self.always.value = self.reveal.value = preferences.answer_first() if answer_first is None else answer_first
-        self.tell_answer(self.reveal.value)
+        self._worker = Worker(self.show_progress, self._failed)
+        self.upload = ScanUpload(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
+        self.own.children = (self.upload,)
+        self.always.value = self.reveal.value = panel.answer_first() if answer_first is None else answer_first
+        self.show_answer(self.reveal.value)
         self._listen()
         self._open(first)
 
@@ -128,7 +128,7 @@ class SliceExplorer(Panel):
     def _ipython_display_(self) -> None:
         """The explorer, and behind it what stands in for it where no kernel is: a page made by whatever tool."""
         display(self._repr_mimebundle_(), raw=True)
-        with contextlib.suppress(OSError):  # what cannot be opened is told by the explorer itself
+        with contextlib.suppress(OSError):  # the explorer itself reports what cannot be opened
             display(HTML(self.snapshot().stand_in))
 
     # ------------------------------------------------------------------ what is wished for
@@ -136,7 +136,7 @@ class SliceExplorer(Panel):
     def _listen(self) -> None:
         self.case.observe(lambda change: self._open(change["new"]), "value")
         self.reveal.observe(lambda change: self._revealed(), "value")
-        self.always.observe(lambda change: preferences.remember_answer_first(change["new"]), "value")
+        self.always.observe(lambda change: panel.remember_answer_first(change["new"]), "value")
         for choice in (self.method, self.target, self.scale):
             choice.observe(lambda change: self._explain(), "value")
         self.cancel.on_click(lambda button: self._cancelled())
@@ -169,8 +169,8 @@ class SliceExplorer(Panel):
         self._bag = self._answer = self._explanation = None
         self.reveal.value = self.always.value
         self.say("")
-        self.brief.value = self.told.value = self.why.value = self.faithfulness.value = ""
-        self.tell_map(False)
+        self.brief.value = self.answer.value = self.why.value = self.faithfulness.value = ""
+        self.show_map(False)
         bag = self._bags[subject]
 
         def pictures(task: Task) -> Any:
@@ -182,12 +182,12 @@ class SliceExplorer(Panel):
             title = f"Patient {bag.subject}"
             signs = tuple(LABELS.values()) if self.truth else ()
             simulated = self._simulated(bag)
-            self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=_start(bag))
+            self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=first_height(bag))
             self.say(sentences.mask_words(bag))
             if self.reveal.value:
                 self._answer_and_explain()
 
-        self.tell_doing("Opening")
+        self.show_task("Opening")
         self._worker.start(pictures, show)
 
     def _simulated(self, bag: Bag) -> bool:
@@ -203,7 +203,7 @@ class SliceExplorer(Panel):
             return {}  # a cohort that was moved without its truth is still worth looking at
 
     def _revealed(self) -> None:
-        self.tell_answer(self.reveal.value)
+        self.show_answer(self.reveal.value)
         if not self.reveal.value:
             self.canvas.lay_over(None)
         elif self._bag is not None and self._explanation is not None:
@@ -215,26 +215,26 @@ class SliceExplorer(Panel):
         bag = self._bag
         assert bag is not None
 
-        def show(said: Prediction) -> None:
-            self._answer = said
-            self.brief.value = sentences.brief_html(said)
-            self.told.value = sentences.answer_html(said, bag, self.model, simulated=self._simulated(bag))
+        def show(prediction: Prediction) -> None:
+            self._answer = prediction
+            self.brief.value = sentences.brief_html(prediction)
+            self.answer.value = sentences.answer_html(prediction, bag, self.model, simulated=self._simulated(bag))
             self._explain()
 
-        self.tell_doing("Staging")
+        self.show_task("Staging")
         self._worker.start(lambda task: predict_patient(self.model, bag), show)
 
     def _explain(self) -> None:
         bag = self._bag
         by_scale = "scale" in method_named(self.method.value).settings
-        self.tell_scales(by_scale)
+        self.show_scales(by_scale)
         if bag is None or not self.reveal.value:
             return
         self.say("")
         self._explanation = None  # the map of another choice shall not stand under this one's name
         self.canvas.lay_over(None)
         self.why.value = self.faithfulness.value = ""
-        self.tell_map(False)
+        self.show_map(False)
         method, target = self.method.value, self.target.value
         settings = {"scale": self.scale.value} if by_scale else None
 
@@ -249,9 +249,9 @@ class SliceExplorer(Panel):
             self.canvas.lay_over(found)
             self.why.value = sentences.reasons_html(found, self._answer)
             self.chart.show(bag, found)
-            self.tell_map(True)
+            self.show_map(True)
 
-        self.tell_doing("Drawing the map")
+        self.show_task("Drawing the map")
         self._worker.start(work, show)
 
     def _test(self) -> None:
@@ -264,7 +264,7 @@ class SliceExplorer(Panel):
                 f"<p><b>Faithfulness of this map</b>, for this patient:</p>{sentences.faithfulness_html(table)}"
             )
 
-        self.tell_doing("Testing the map, about a minute")
+        self.show_task("Testing the map, about a minute")
         self._worker.start(lambda task: _tested(self.model, bag, found, task), show)
 
     def _export(self) -> None:
@@ -295,12 +295,3 @@ class SliceExplorer(Panel):
 
 def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> Any:
     return cirrnb.faithfulness(model, bag, found, steps=10, progress=task.progress)
-
-
-def _start(bag: Bag) -> float:
-    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
-    name, scan = next(iter(bag.scans.items()))
-    index = scan.grid.shape[0] // 2
-    if scan.mask is not None and scan.mask.any():
-        index = int(scan.mask.sum(axis=(1, 2)).argmax())
-    return float(scan.positions[index] - bag.shifts[name])

@@ -1,19 +1,127 @@
-"""What stands where in the explorer: the case, the pictures, and behind a button the answer with its map and chart."""
+"""The explorer's controls, pictures and charts, and the preference that a reader keeps."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 
 import ipywidgets as widgets
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
+from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.bag import Bag
+from cirrnb.data.json_file import read_object
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named, methods
 from cirrnb.explanation.score import targets
-from cirrnb.explorer.charts import SliceChart
 from cirrnb.model.stager import Stager
 from cirrnb.view import sentences
 from cirrnb.view.page import asset
+from cirrnb.view.theme import INK, MUTED, finish, sequence_colours
 from cirrnb.viewer.widget import SliceCanvas
+
+ANSWER_FIRST = "answer_first"
+
+
+def preferences_file() -> Path:
+    """Where choices are kept: the user's own configuration folder (XDG_CONFIG_HOME, else ~/.config)."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "cirrnb" / "explorer.json"
+
+
+def answer_first() -> bool:
+    """True if this reader wants the answer with the images; False, the default, asks to look first.
+
+    Seeing a machine's answer first makes readers agree with it (automation bias: Dratsch et al., Radiology
+    2023;307:e222176).
+    """
+    try:
+        return read_object(preferences_file(), "preferences", "Delete it.")[ANSWER_FIRST] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def remember_answer_first(wanted: bool) -> None:
+    """Keep the choice; where it cannot be kept it holds until the explorer is closed."""
+    path = preferences_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps({ANSWER_FIRST: bool(wanted)}))
+    except OSError:
+        pass
+
+
+HEIGHT = 320
+
+
+class SliceChart:
+    """A live figure; `on_click` is called with the height in mm, in the first sequence's frame, of the bar that was
+    clicked."""
+
+    def __init__(self, on_click: Callable[[float], None], sequences: Sequence[str] = T1W_T2W):
+        self._on_click = on_click
+        # Changes to a layout before it is first shown are lost, so the figure starts with all that stays.
+        self.widget = go.FigureWidget(_empty_chart(sequences))
+        self.widget._config = {"responsive": True, "displayModeBar": False}
+
+    def show(self, bag: Bag, explanation: Explanation) -> None:
+        """Draw the Shapley values and attention of another explanation."""
+        shares = explanation.shapley
+        with self.widget.batch_update():
+            for trace in self.widget.data:
+                there = trace.name in shares.slices
+                trace.visible = there
+                if not there:
+                    continue
+                scan, moved = bag.scans[trace.name], bag.shifts[trace.name]
+                trace.x, trace.width = scan.positions - moved, 0.8 * scan.grid.spacing[0]
+                if trace.meta == "share":
+                    trace.y, trace.error_y.array = shares.slices[trace.name], shares.errors[trace.name]
+                else:
+                    trace.y = 100 * shares.weights[trace.name]
+        for trace in self.widget.data:
+            trace.on_click(self._clicked, append=False)
+
+    def mark(self, position: float) -> None:
+        """Draw a line at the height on show."""
+        with self.widget.batch_update():
+            for line in self.widget.layout.shapes:
+                line.x0 = line.x1 = position
+                line.visible = True
+
+    def _clicked(self, trace: go.Bar, points: object, _: object) -> None:
+        if found := list(getattr(points, "xs", [])):
+            self._on_click(float(found[0]))
+
+
+def _empty_chart(sequences: Sequence[str]) -> go.Figure:
+    """A column for each sequence, as the pictures stand above it: shares, and attention below them."""
+    figure = make_subplots(
+        rows=2, cols=len(sequences), shared_xaxes=True, shared_yaxes=True, row_heights=[0.62, 0.38],
+        vertical_spacing=0.09, horizontal_spacing=0.03, column_titles=list(sequences),
+    )  # fmt: skip
+    for column, (name, colour) in enumerate(sequence_colours(sequences).items(), start=1):
+        shared = {"x": [], "y": [], "name": name, "marker": {"color": colour}, "showlegend": False}
+        error = {"type": "data", "array": [], "thickness": 1, "width": 0, "color": INK}
+        hover = "%{x:.0f} mm: %{y:+.2f} log-odds<extra></extra>"
+        figure.add_bar(**shared, meta="share", error_y=error, hovertemplate=hover, row=1, col=column)
+        hover = "%{x:.0f} mm: %{y:.1f} %<extra></extra>"
+        figure.add_bar(**shared, meta="attention", hovertemplate=hover, row=2, col=column)
+        figure.update_xaxes(title_text="height (mm)", row=2, col=column)
+    line = {"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "visible": False}
+    for number in ("", "2", "3", "4"):
+        style = {"color": MUTED, "width": 2, "dash": "dot"}
+        figure.add_shape(**line, xref=f"x{number}", yref=f"y{number} domain", line=style)
+    figure.update_yaxes(title_text="share (log-odds)", row=1, col=1)
+    figure.update_yaxes(title_text="attention (%)", rangemode="tozero", row=2, col=1)
+    figure.update_layout(barmode="overlay", autosize=True, margin={"l": 60, "r": 10, "t": 70, "b": 46})
+    title = "What each slice adds to the score, and how much attention it got; click a bar to go there"
+    return finish(figure, title, simulated=False, height=HEIGHT)
+
 
 FIRST = "integrated_gradients"
 OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "occlusion", "deep_lift")
@@ -43,7 +151,7 @@ class Panel(widgets.VBox):
         self.message = widgets.HTML("")
         self.message.add_class("cn-message")
         self.canvas = SliceCanvas()
-        self.told, self.why, self.faithfulness = widgets.HTML(""), widgets.HTML(""), widgets.HTML("")
+        self.answer, self.why, self.faithfulness = widgets.HTML(""), widgets.HTML(""), widgets.HTML("")
         self._build_choices(stager, method, target)
         self.cancel = widgets.Button(description="Cancel", icon="stop")
         self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "120px"})
@@ -54,8 +162,8 @@ class Panel(widgets.VBox):
         self.chart = SliceChart(go, sequences)
         self.behind = self._behind()
         self.own = widgets.VBox()
-        self.tell_progress(None)
-        self.tell_answer(False)
+        self.show_progress(None)
+        self.show_answer(False)
         # Brief answer and progress stand in the row of the button: what lies below does not jump when they come.
         top = widgets.HBox([self.case, self.reveal, self.always, self.brief, self.waiting], layout=_row())
         top.add_class("cn-top")
@@ -84,13 +192,13 @@ class Panel(widgets.VBox):
     def _behind(self) -> dict[str, widgets.Box]:
         """What is hidden until the answer is asked for, by its place in the style sheet."""
         tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_row())
-        answer = widgets.HBox([self.told, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
+        answer = widgets.HBox([self.answer, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
         answer.add_class("cn-words")
         self.below = widgets.VBox([self.chart.widget])
-        self.tell_map(False)
+        self.show_map(False)
         return {"tools": tools, "answer": answer, "chart": self.below}
 
-    def tell_answer(self, shown: bool) -> None:
+    def show_answer(self, shown: bool) -> None:
         """Show what stands behind the button, or hide it."""
         for one in self.behind.values():
             one.layout.display = "" if shown else "none"
@@ -99,27 +207,27 @@ class Panel(widgets.VBox):
         self.reveal.description = "Hide the answer" if shown else "Show the answer"
         self.reveal.icon = "eye-slash" if shown else "eye"
 
-    def tell_map(self, there: bool) -> None:
+    def show_map(self, there: bool) -> None:
         """Show the chart that belongs to the map, and let the map be tested and taken along; or none of it."""
         self.test.disabled = self.export.disabled = not there
         self.below.layout.visibility = "visible" if there else "hidden"  # keeps its place: nothing jumps
 
-    def tell_doing(self, what: str) -> None:
+    def show_task(self, what: str) -> None:
         """What the work is that comes next, beside its progress."""
         self.doing.value = what
 
-    def tell_progress(self, share: float | None) -> None:
+    def show_progress(self, share: float | None) -> None:
         """How far the work is, 0 to 1; None where nothing is under way."""
         self.waiting.layout.display = "none" if share is None else ""
         self.bar.value = share or 0.0
 
-    def tell_scales(self, wanted: bool) -> None:
+    def show_scales(self, wanted: bool) -> None:
         """Whether the map on show has scales to choose from."""
         self.scale.layout.display = "" if wanted else "none"
 
     def say(self, message: str, wrong: bool = False) -> None:
         """A line above the pictures, as plain text; an empty one takes it away."""
-        role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-told")
+        role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-info")
         self.message.value = f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
 
 

@@ -1,7 +1,7 @@
-// Takes NIfTI files that are dropped or chosen and hands them to the kernel piece by piece: notebook servers cut the
+// Takes NIfTI files that are dropped or chosen and hands them to the kernel in chunks: notebook servers cut the
 // connection at messages of more than 10 MB.
 
-const PIECE = 2 * 1024 * 1024; // bytes
+const CHUNK = 2 * 1024 * 1024; // bytes
 
 function render({ model, el }) {
   const zone = document.createElement("label");
@@ -29,20 +29,20 @@ function render({ model, el }) {
     }
     model.send({ kind: "begin", name: present.name, size: present.size });
   };
-  const piece = async (from) => {
+  const sendChunk = async (from) => {
     const file = present;
     if (!file) return;
-    const data = await file.slice(from, from + PIECE).arrayBuffer();
+    const data = await file.slice(from, from + CHUNK).arrayBuffer();
     if (file !== present) return;
     words.textContent = `${file.name}: ${Math.round((100 * from) / Math.max(file.size, 1))} %`;
-    model.send({ kind: "piece", from }, undefined, [data]);
+    model.send({ kind: "chunk", from }, undefined, [data]);
   };
   const take = (files) => {
     queue.push(...files);
     if (!present) next();
   };
-  const heard = (content) => {
-    if (content.kind === "more") piece(content.from);
+  const onMessage = (content) => {
+    if (content.kind === "more") sendChunk(content.from);
     else if (content.kind === "done" || content.kind === "refused") next();
   };
   const over = (event) => {
@@ -57,7 +57,7 @@ function render({ model, el }) {
     take(input.files);
     input.value = "";
   };
-  model.on("msg:custom", heard);
+  model.on("msg:custom", onMessage);
   zone.addEventListener("dragover", over);
   zone.addEventListener("dragleave", over);
   zone.addEventListener("drop", dropped);
@@ -65,7 +65,7 @@ function render({ model, el }) {
   return () => {
     queue = [];
     present = null;
-    model.off("msg:custom", heard);
+    model.off("msg:custom", onMessage);
   };
 }
 

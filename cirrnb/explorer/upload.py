@@ -1,4 +1,4 @@
-"""Own scans dropped into the explorer: received piece by piece, told apart by their reader, prepared, and opened.
+"""Own scans dropped into the explorer: received in chunks, told apart by their reader, prepared, and opened.
 
 The files are kept in a private folder that goes when the kernel ends.
 """
@@ -34,7 +34,7 @@ Start = Callable[[Callable[[Any], Bag], Callable[[Bag], None]], None]
 
 
 @dataclass(frozen=True)
-class Dropped:
+class ReceivedFile:
     """A file that was received: the name it had in the browser, and where it lies."""
 
     name: str
@@ -47,7 +47,7 @@ class Receiver(anywidget.AnyWidget):
     _esm = asset("cirrnb.explorer", "upload.js")
     _css = asset("cirrnb.explorer", "upload.css")
 
-    def __init__(self, received: Callable[[Dropped], None], refused: Callable[[str], None]):
+    def __init__(self, received: Callable[[ReceivedFile], None], refused: Callable[[str], None]):
         super().__init__()
         self._received, self._refused = received, refused
         self._folder = tempfile.TemporaryDirectory(prefix="cirrnb-dropped-")
@@ -64,8 +64,8 @@ class Receiver(anywidget.AnyWidget):
         try:
             if content.get("kind") == "begin":
                 self._begin(str(content.get("name", "")), int(content.get("size", 0)))
-            elif content.get("kind") == "piece" and self._file is not None:
-                self._piece(int(content.get("from", -1)), bytes(buffers[0]) if buffers else b"")
+            elif content.get("kind") == "chunk" and self._file is not None:
+                self._take_chunk(int(content.get("from", -1)), bytes(buffers[0]) if buffers else b"")
         except InputError as error:
             self._stop(str(error))
         except (OSError, TypeError, ValueError) as error:
@@ -86,10 +86,10 @@ class Receiver(anywidget.AnyWidget):
         self._file = (self.folder / f"{self._number}{ending}").open("xb")  # its own name is a stranger's text
         self.send({"kind": "more", "from": 0})
 
-    def _piece(self, start: int, data: bytes) -> None:
+    def _take_chunk(self, start: int, data: bytes) -> None:
         assert self._file is not None
         if start != self._there or not data or self._there + len(data) > self._size:
-            raise ValueError("a piece that does not fit")
+            raise ValueError("a chunk that does not fit")
         self._file.write(data)
         self._there += len(data)
         if self._there < self._size:
@@ -98,7 +98,7 @@ class Receiver(anywidget.AnyWidget):
         path = Path(self._file.name)
         self._close()
         self.send({"kind": "done"})
-        self._received(Dropped(self._name, path))
+        self._received(ReceivedFile(self._name, path))
 
     def _stop(self, message: str) -> None:
         path = Path(self._file.name) if self._file is not None else None
@@ -114,7 +114,7 @@ class Receiver(anywidget.AnyWidget):
             self._file = None
 
 
-class Dropping(widgets.VBox):
+class ScanUpload(widgets.VBox):
     """Where own scans are dropped, what each of them is, and the button that opens them as one patient.
 
     Parameters
@@ -136,7 +136,7 @@ class Dropping(widgets.VBox):
         self._settings, self._start, self._opened, self._say = settings, start, opened, say
         # A model of T1W alone leaves a T2W scan out, with a note.
         self._sequences = T1W_T2W if set(sequences) <= set(T1W_T2W) else sequences
-        self._files: list[Dropped] = []
+        self._files: list[ReceivedFile] = []
         self._kinds: list[widgets.Dropdown] = []
         self._patients = 0
         self.receiver = Receiver(self._received, lambda message: say(message, wrong=True))
@@ -148,10 +148,10 @@ class Dropping(widgets.VBox):
         self.opener.on_click(lambda button: self._open())
         super().__init__([self.receiver, self.list, self.opener])
 
-    def _received(self, file: Dropped) -> None:
+    def _received(self, file: ReceivedFile) -> None:
         names = self._sequences
         options = [_UNCLEAR, *names, *(f"{MASK} {sequence}" for sequence in names), LEAVE]
-        kind = widgets.Dropdown(options=options, value=_told_by(file, names), layout={"width": "180px"})
+        kind = widgets.Dropdown(options=options, value=_kind_from_name(file, names), layout={"width": "180px"})
         self._files.append(file)
         self._kinds.append(kind)
         self._say("")  # what was wrong with earlier files is over
@@ -160,8 +160,10 @@ class Dropping(widgets.VBox):
         self.opener.layout.display = ""
 
     def _open(self) -> None:
-        said = [(file, kind.value) for file, kind in zip(self._files, self._kinds, strict=True) if kind.value != LEAVE]
-        kinds = [kind for _, kind in said]
+        chosen = [
+            (file, kind.value) for file, kind in zip(self._files, self._kinds, strict=True) if kind.value != LEAVE
+        ]
+        kinds = [kind for _, kind in chosen]
         if _UNCLEAR in kinds:
             kind = f"{', '.join(self._sequences)} or a liver mask"
             self._say(f"Say for each file what it is: {kind}. A file name does not always tell.", wrong=True)
@@ -170,7 +172,7 @@ class Dropping(widgets.VBox):
             either = " or ".join(self._sequences)
             self._say(f"A patient has at most one scan for each of {either}, and a mask for each.", wrong=True)
             return
-        place = {kind: file.path for file, kind in said}
+        place = {kind: file.path for file, kind in chosen}
         lone = [one for one in self._sequences if f"{MASK} {one}" in place and one not in place]
         if lone:
             self._say(f"A liver mask without its {lone[0]} scan: drop the scan as well.", wrong=True)
@@ -196,7 +198,7 @@ class Dropping(widgets.VBox):
         self._opened(bag)
 
 
-def _told_by(file: Dropped, sequences: tuple[str, ...]) -> str:
+def _kind_from_name(file: ReceivedFile, sequences: tuple[str, ...]) -> str:
     """What a file's name says, where it says it plainly."""
     found = read_folder(Path("/"), [Path("/dropped") / file.name], remarks := Remarks())
     if found and found[0].sequence in sequences:
@@ -213,11 +215,11 @@ def _prepared(cohort: Cohort, settings: PreparationSettings, folder: Path, names
         raise InputErrors(_renamed(one, names) for one in error.errors) from error
     if len(ready.failures):
         first = ready.failures.iloc[0]
-        said = str(first["reason"])
+        reason = str(first["reason"])
         for path, name in names.items():
-            said = said.replace(Path(path).name, name)
+            reason = reason.replace(Path(path).name, name)
         raise InputError(
-            f"the {first['sequence']} scan", said, "a scan that can be prepared", "Leave it out, or mend it."
+            f"the {first['sequence']} scan", reason, "a scan that can be prepared", "Leave it out, or mend it."
         )
     return ready.bags()[0]
 

@@ -27,13 +27,13 @@ def counts(made: pd.DataFrame, failed: pd.DataFrame) -> Fragment:
     """How many patients have a page, are flagged, and have none."""
     flagged = int(made["flags"].notna().sum())
     open_ones = int((made["certainty"] == "any stage").sum())
-    told = [
+    figures = [
         (len(made), "with a page"),
         (flagged, "with something missing or unusual"),
         (open_ones, "of whom no stage can be ruled out"),
         (len(failed), "without a page"),
     ]
-    return Fragment("".join(f"<div><b>{number}</b><span>{words}</span></div>" for number, words in told), "counts")
+    return Fragment("".join(f"<div><b>{number}</b><span>{words}</span></div>" for number, words in figures), "counts")
 
 
 def certainty_of(possible: int, stages: int) -> str:
@@ -74,9 +74,9 @@ def stages_figure(made: pd.DataFrame, *, simulated: bool) -> go.Figure:
 def look_first(made: pd.DataFrame) -> pd.DataFrame:
     """Patients with flags or doubts, then those of whom nothing is ruled out, the least sure first; at most 20."""
     doubt = made[list(scale_of(made))].max(axis=1)
-    told = made.assign(doubt=doubt, flagged=made["flags"].notna() | (made["status"] == DOUBTFUL))
-    told = told[told["flagged"] | (told["certainty"] == "any stage")]
-    told = told.sort_values(["flagged", "doubt"], ascending=[False, True], kind="stable").head(_FIRST)
+    rows = made.assign(doubt=doubt, flagged=made["flags"].notna() | (made["status"] == DOUBTFUL))
+    rows = rows[rows["flagged"] | (rows["certainty"] == "any stage")]
+    rows = rows.sort_values(["flagged", "doubt"], ascending=[False, True], kind="stable").head(_FIRST)
     columns = {
         "subject": "patient",
         "predicted": "most likely",
@@ -84,7 +84,7 @@ def look_first(made: pd.DataFrame) -> pd.DataFrame:
         "status": "status",
         "flags": "flags",
     }
-    return told[list(columns)].rename(columns=columns)
+    return rows[list(columns)].rename(columns=columns)
 
 
 def recorded_table(made: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,25 +18,84 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.nifti.saving import description_of
 from cirrnb.data.plugins import loaded_plugins
+from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
 from cirrnb.data.status import reasons_text, status_of_scans
+from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.measure.biomarkers import NO_ORGANS, biomarkers_or_reasons
 from cirrnb.measure.measurement import Measurement
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.run_folder import read_training_answers
 from cirrnb.model.trained_model import TrainedModel, card, load_model
-from cirrnb.reports import pictures
 from cirrnb.reports.patient_report import (
     MapTest,
     PatientReport,
     Reasons,
     ScanFacts,
     SequenceShapleyValues,
+    SlicePicture,
+    SliceRows,
     TrainingComparison,
 )
-from cirrnb.view.attribution import colours
+from cirrnb.view.attribution import colours, slices_that_count
+from cirrnb.view.images import grey_picture, overlay_picture
+from cirrnb.view.slices import Slice
+from cirrnb.viewer.panes import white
 from cirrnb.viewer.slice_browser import slice_content
+
+
+def key_slices(bag: Bag, count: int = 3) -> SliceRows:
+    """Slices at even heights through the liver (through the scan where it is not outlined), as acquired, from the head
+    down, a row a sequence."""
+    windows = _windows(bag)
+    rows: dict[str, list[Slice | None]] = {}
+    for name, prepared in bag.scans.items():
+        rows[name] = [_slice_at(prepared, index, windows[name]) for index in _heights(prepared, count)]
+    return _pictures(rows)
+
+
+def slices_that_mattered(bag: Bag, explanation: Explanation, count: int = 3) -> SliceRows:
+    """Those with the largest Shapley values, without and with the map."""
+    return _pictures(slices_that_count(bag, explanation, count=count, windows=_windows(bag)))
+
+
+def _windows(bag: Bag) -> dict[str, tuple[float, float]]:
+    """The explorer's first window: the liver is what is read."""
+    windows = {}
+    for name, prepared in bag.scans.items():
+        mask = None if prepared.mask is None else np.asarray(prepared.mask, dtype=np.uint8)
+        windows[name] = (0.0, white(np.nan_to_num(np.asarray(prepared.image, dtype=np.float32)), mask))
+    return windows
+
+
+def _heights(prepared: PreparedScan, count: int) -> list[int]:
+    held = np.arange(prepared.grid.shape[0])
+    if prepared.mask is not None:
+        held = np.flatnonzero(np.asarray(prepared.mask).any(axis=(1, 2)))
+    fractions = (np.arange(count) + 1) / (count + 1)
+    return sorted({int(held[round(fraction * (len(held) - 1))]) for fraction in fractions}, reverse=True)
+
+
+def _slice_at(prepared: PreparedScan, index: int, window: tuple[float, float]) -> Slice:
+    image = np.asarray(prepared.image[index], dtype=np.float32)
+    return Slice(np.nan_to_num(image), prepared.grid.spacing[1:], float(prepared.positions[index]), window=window)
+
+
+def _pictures(rows: Mapping[str, Sequence[Slice | None]]) -> SliceRows:
+    return {name: tuple(None if one is None else _picture(one) for one in slices) for name, slices in rows.items()}
+
+
+def _picture(shown: Slice) -> SlicePicture:
+    height, width = (size * step for size, step in zip(shown.pixels.shape, shown.spacing, strict=True))
+    return SlicePicture(
+        image=grey_picture(shown.pixels, shown.window),
+        overlay="" if shown.overlay is None else overlay_picture(shown.overlay, 1.0),
+        position=shown.position,
+        width=width,
+        height=height,
+        caption=shown.caption,
+    )
 
 
 @dataclass(frozen=True)
@@ -115,11 +174,11 @@ def patient_report(
         scans=tuple(_scan_facts(name, bag) for name in bag.sequences),
         prediction=prediction,
         coverage=calibration.coverage if calibration else None,
-        key_slices=pictures.key_slices(bag),
-        slices_that_mattered=pictures.slices_that_mattered(bag, explanation),
+        key_slices=key_slices(bag),
+        slices_that_mattered=slices_that_mattered(bag, explanation),
         reasons=_reasons(explanation),
         map_tests=tuple(_map_tests(tests)),
-        verdict=map_verdict(tests),
+        verdict=map_verdict(tests.to_dict("records")),
         measurements=measurements_of(bag),
         training=_compared(model, prediction, bag),
         model=model.facts,
@@ -196,20 +255,6 @@ def measurements_of(bag: Bag) -> dict[str, tuple[Measurement, ...]]:
         name: tuple(one for one in biomarkers_or_reasons(prepared.scan) if one.note != NO_ORGANS)
         for name, prepared in bag.scans.items()
     }
-
-
-def map_verdict(table: pd.DataFrame) -> str:
-    """In which of deletion and insertion a map beats all its control maps: both, deletion, insertion, neither, or
-    undefined. `table` as `faithfulness` returns it."""
-    passed = []
-    for row in table[table["measure"].isin(("deletion", "insertion"))].to_dict("records"):
-        if pd.isna(row["value"]):
-            return "undefined"
-        sign = 1.0 if row["better"] == "higher" else -1.0
-        controls = [sign * row[name] for name in ("random", "shifted", "edges") if pd.notna(row.get(name))]
-        if controls and sign * row["value"] > max(controls):
-            passed.append(str(row["measure"]))
-    return "both" if len(passed) == 2 else passed[0] if passed else "neither"
 
 
 def expected_stage(probabilities: Mapping[str, float]) -> float:

@@ -53,7 +53,7 @@ def templates_hash() -> str:
     """SHA-256 over the templates of a patient's page and its style: pages made with others are out of date."""
     own = files("cirrnb.reports").joinpath("templates")
     shell = files("cirrnb.view")
-    parts = [own.joinpath("patient.html.j2"), own.joinpath("pieces.html.j2")]
+    parts = [own.joinpath("patient.html.j2"), own.joinpath("fragments.html.j2")]
     parts += [shell.joinpath("page.html.j2"), shell.joinpath("page.css")]
     return hashlib.sha256(b"\0".join(part.read_bytes() for part in parts)).hexdigest()
 
@@ -62,8 +62,8 @@ def _section(report: PatientReport, name: str) -> str:
     module: Any = templates("cirrnb.reports").get_template("patient.html.j2").module
     warning = banner(report.simulated, report.model_simulated)
     colours = report.prediction.stages.colour
-    told = SimpleNamespace(research_only=RESEARCH_ONLY, banner=warning, colours=colours, **_SENTENCES)
-    return str(getattr(module, name)(report, told))
+    words = SimpleNamespace(research_only=RESEARCH_ONLY, banner=warning, colours=colours, **_SENTENCES)
+    return str(getattr(module, name)(report, words))
 
 
 def _measures(tests: tuple[MapTest, ...]) -> Markup:

@@ -43,7 +43,6 @@ class PageJob:
     ----------
     subject : the patient.
     page : file of the page; JSON and mark lie beside it.
-    leaves : other files that have to be there for the page to count as done.
     identity : of model and patient, as `cirrnb.reports.compute.identity`; a worker that finds another one fails.
     places : where model, cohort, prepared scans, explanations and overlays lie; no part of the key.
     settings : what shapes the page.
@@ -58,7 +57,6 @@ class PageJob:
     page: Path
     identity: str
     places: Mapping[str, str]
-    leaves: tuple[Path, ...] = ()
     settings: ReportSettings = field(default_factory=ReportSettings)
     links: tuple[tuple[str, str], ...] = ()
     claim: tuple[Path, str] | None = None
@@ -82,9 +80,11 @@ class PageJob:
         all its files are still there; otherwise None."""
         try:
             stored = read_object(self.mark, "a whole file", "Delete it.", 2**28, finite=False)
-            files = (self.page, self.page.with_suffix(".json"), *self.leaves)
+            # Which maps there are is known once the page is made: of a sequence that was not used there is none.
+            maps = [Path(self.places["overlays"], Path(name).name) for name in _names(stored["summary"]["overlays"])]
+            files = (self.page, self.page.with_suffix(".json"), *maps)
             return stored if stored["key"] == self.key and all(path.exists() for path in files) else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def as_job(self) -> Job:
@@ -103,6 +103,10 @@ class PageJob:
             "force": self.force,
             **self.places,
         }
+
+
+def _names(joined: str) -> list[str]:
+    return [name for name in joined.split("|") if name]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ TRIES = 2
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a patient has no page. `subject` is "" where it cannot be told whom a row of the cohort is about."""
+    """Why a patient has no page. `subject` is "" where the patient of a row is unknown."""
 
     subject: str
     kind: str
@@ -42,8 +42,8 @@ class Ready:
     failures: dict[str, Failure] = field(default_factory=dict)
 
 
-def read_people(
-    cohort: Path | str, model: TrainedModel, sequences: str | None = None
+def read_patients(
+    path: Path | str, model: TrainedModel, sequences: str | None = None
 ) -> tuple[Cohort, dict[str, Failure]]:
     """The cohort in the model's stages and sequences (or those named), and why some of its patients cannot be reported.
 
@@ -52,22 +52,22 @@ def read_people(
     A patient with one wrong row is left out as a whole: a stage from half of what there is would look like any other.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the problems are told in failures.csv
-        people = cirrnb.read_cohort(cohort, on_problem="skip", **model.vocabulary(sequences))
+        warnings.simplefilter("ignore")  # the problems are listed in failures.csv
+        cohort = cirrnb.read_cohort(path, on_problem="skip", **model.vocabulary(sequences))
     failures: dict[str, Failure] = {}
-    for problem in people.problems:
+    for problem in cohort.problems:
         reason = without_names(f"{problem.where}: {problem.found}; expected {problem.expected}")
         for subject in problem.subjects or ("",):
             failures.setdefault(subject or f"?{problem.where}", Failure(subject, failure_kinds.WRONG_INPUT, reason))
-    return people, failures
+    return cohort, failures
 
 
-def choose(people: Cohort, failures: Mapping[str, Failure], wanted: Sequence[str]) -> list[str]:
+def choose(cohort: Cohort, failures: Mapping[str, Failure], wanted: Sequence[str]) -> list[str]:
     """Subjects in the cohort's order; an id alone ("12") does where one patient has it; no name asks for all.
 
     Raises InputError for a name that nobody or several have.
     """
-    known = [*dict.fromkeys(scan.subject for scan in people.scans)]
+    known = [*dict.fromkeys(scan.subject for scan in cohort.scans)]
     known += [subject for subject in failures if subject not in known and not subject.startswith("?")]
     if not wanted:
         return [subject for subject in known if subject not in failures]
@@ -82,7 +82,7 @@ def choose(people: Cohort, failures: Mapping[str, Failure], wanted: Sequence[str
 
 
 def make_ready(
-    people: Cohort,
+    cohort: Cohort,
     subjects: Sequence[str],
     folder: Path,
     settings: PreparationSettings,
@@ -94,18 +94,18 @@ def make_ready(
     ready = Ready()
     remaining = list(subjects)
     for _ in range(TRIES):
-        found = _prepare(people, remaining, folder, settings, workers, force)
+        found = _prepare(cohort, remaining, folder, settings, workers, force)
         ready.bags |= found.bags
         ready.failures = found.failures
         remaining = list(found.failures)
         if not remaining:
             break
-    told = {name: Failure(one.subject, one.kind, one.reason, TRIES) for name, one in ready.failures.items()}
-    return Ready({name: ready.bags[name] for name in subjects if name in ready.bags}, told)
+    failures = {name: Failure(one.subject, one.kind, one.reason, TRIES) for name, one in ready.failures.items()}
+    return Ready({name: ready.bags[name] for name in subjects if name in ready.bags}, failures)
 
 
 def _prepare(
-    people: Cohort,
+    cohort: Cohort,
     subjects: Sequence[str],
     folder: Path,
     settings: PreparationSettings,
@@ -113,25 +113,25 @@ def _prepare(
     force: bool,
 ) -> Ready:
     try:
-        return _sorted_out(_prepared(people.select(keep=subjects), folder, settings, workers, force))
+        return _sorted_out(_prepared(cohort.select(keep=subjects), folder, settings, workers, force))
     except (InputErrors, StorageError):
         # Nothing at all, or no room for more: patient by patient, so that what is prepared already is found.
-        return _together(_alone(people, subject, folder, settings, force) for subject in subjects)
+        return _together(_alone(cohort, subject, folder, settings, force) for subject in subjects)
 
 
 def _prepared(
-    people: Cohort, folder: Path, settings: PreparationSettings, workers: int | None, force: bool
+    cohort: Cohort, folder: Path, settings: PreparationSettings, workers: int | None, force: bool
 ) -> PreparedCohort:
-    watched = sys.stderr.isatty() and len(people) > len(people.sequences)
-    return cirrnb.prepare(people, folder, settings, workers=workers, progress=watched, force=force)
+    watched = sys.stderr.isatty() and len(cohort) > len(cohort.sequences)
+    return cirrnb.prepare(cohort, folder, settings, workers=workers, progress=watched, force=force)
 
 
-def _alone(people: Cohort, subject: str, folder: Path, settings: PreparationSettings, force: bool) -> Ready:
-    own = people.select(keep=[subject])
+def _alone(cohort: Cohort, subject: str, folder: Path, settings: PreparationSettings, force: bool) -> Ready:
+    scans = cohort.select(keep=[subject])
     try:
-        return _sorted_out(_prepared(own, folder, settings, 1, force))
+        return _sorted_out(_prepared(scans, folder, settings, 1, force))
     except InputErrors as errors:
-        names = [f"{scan.sequence}: {error.found}" for scan, error in zip(own.scans, errors.errors, strict=False)]
+        names = [f"{scan.sequence}: {error.found}" for scan, error in zip(scans.scans, errors.errors, strict=False)]
         return Ready({}, {subject: Failure(subject, failure_kinds.WRONG_INPUT, without_names("; ".join(names)))})
     except StorageError as error:
         kind = failure_kinds.DISK if failure_kinds.is_full(error) else failure_kinds.BROKEN

@@ -21,7 +21,7 @@ from cirrnb.reports.compute import ReportModel, ReportSettings, identity
 from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.formats import templates_hash, write_index
 from cirrnb.reports.pages import PageJob, PageOutcome, make_pages
-from cirrnb.reports.patients import TRIES, Failure, choose, make_ready, read_people
+from cirrnb.reports.patients import TRIES, Failure, choose, make_ready, read_patients
 from cirrnb.reports.tables import FAILURES, read_failures, read_summary, summary_columns, write_table
 from cirrnb.view.page import banner
 
@@ -95,15 +95,15 @@ class Outcome:
     failures: Mapping[str, Failure]
 
     def write(
-        self, report: ReportFolder, model: ReportModel, people: Cohort, bags: Mapping[str, Bag], started: str
+        self, report: ReportFolder, model: ReportModel, cohort: Cohort, bags: Mapping[str, Bag], started: str
     ) -> None:
         """Write everything, each file atomically, the index last. `bags` are the patients with a page."""
         report.sweep({file_stem(name) for name in self.made})
-        self._write_tables(report, summary_columns(model.model.stages, people.sequences))
+        self._write_tables(report, summary_columns(model.model.stages, cohort.sequences))
         provenance = {
             "started": started,
             "finished": now(),
-            "cohort": {"name": people.name, "simulated": people.simulated, "patients": len(people.patients)},
+            "cohort": {"name": cohort.name, "simulated": cohort.simulated, "patients": len(cohort.patients)},
             "data": fingerprint(bags.values()),
             "model": {
                 "name": model.model.name,
@@ -127,10 +127,10 @@ class Outcome:
             report.cohort.unlink(missing_ok=True)
         write_index(
             report,
-            f"Report of {people.name}",
+            f"Report of {cohort.name}",
             read_summary(report.path),
             read_failures(report.path),
-            banner=banner(people.simulated, model.model.simulated),
+            banner=banner(cohort.simulated, model.model.simulated),
             stages=model.model.stages,
             colophon=f"Made with {made_by}, on {now()[:10]}.",
         )
@@ -216,36 +216,36 @@ class _Run:
         loaded = load_plugins(request.plugin)
         self.plugins = {Path(file).name: loaded[Path(file).name] for file in request.plugin}
         model = ReportModel.load(request.model)
-        people, failures = read_people(request.cohort, model.model, request.sequences)
-        asked = choose(people, failures, request.patients)
+        cohort, failures = read_patients(request.cohort, model.model, request.sequences)
+        wanted = choose(cohort, failures, request.patients)
         if request.fresh:
             report.forget()
-        elsewhere = [] if not request.patients else self._others(people, {*asked, *failures})
-        folder = request.prepared or Path("prepared") / people.name
+        elsewhere = [] if not request.patients else self._others(cohort, {*wanted, *failures})
+        folder = request.prepared or Path("prepared") / cohort.name
         name = model.model.name
-        words = f"{len(asked)} patients of {people.name}, model {name}"
-        self.progress.event("started", words, patients=len(asked), cohort=people.name, model=name)
-        subjects = [*asked, *elsewhere]
-        ready = make_ready(people, subjects, folder, model.model.preparation, request.jobs, force=request.force)
-        failures |= {subject: failure for subject, failure in ready.failures.items() if subject in asked}
+        words = f"{len(wanted)} patients of {cohort.name}, model {name}"
+        self.progress.event("started", words, patients=len(wanted), cohort=cohort.name, model=name)
+        subjects = [*wanted, *elsewhere]
+        ready = make_ready(cohort, subjects, folder, model.model.preparation, request.jobs, force=request.force)
+        failures |= {subject: failure for subject, failure in ready.failures.items() if subject in wanted}
         for failure in failures.values():
-            self._tell_failure(failure)
-        jobs = {subject: self._job(bag, model, people, folder) for subject, bag in ready.bags.items()}
-        todo = {subject: job for subject, job in jobs.items() if subject in asked or job.record() is not None}
+            self._log_failure(failure)
+        jobs = {subject: self._job(bag, model, cohort, folder) for subject, bag in ready.bags.items()}
+        todo = {subject: job for subject, job in jobs.items() if subject in wanted or job.record() is not None}
         made = self._make_pages(todo, failures)
         reported = {subject: ready.bags[subject] for subject in made}
-        Outcome(request, made, failures).write(report, model, people, reported, self.started)
+        Outcome(request, made, failures).write(report, model, cohort, reported, self.started)
         ended = CohortReport(len(made), len(failures), self.claim)
         words = f"{ended.made} pages, {ended.failed} failures: {report.path.name}/index.html"
         self.progress.event("finished", words, made=ended.made, failed=ended.failed, exit_code=ended.exit_code)
         return ended
 
-    def _others(self, people: Cohort, asked: set[str]) -> list[str]:
+    def _others(self, cohort: Cohort, wanted: set[str]) -> list[str]:
         """Patients of the cohort that were not asked for and have a page already."""
-        subjects = dict.fromkeys(scan.subject for scan in people.scans)
-        return [subject for subject in subjects if subject not in asked and self.report.known(file_stem(subject))]
+        subjects = dict.fromkeys(scan.subject for scan in cohort.scans)
+        return [subject for subject in subjects if subject not in wanted and self.report.known(file_stem(subject))]
 
-    def _job(self, bag: Bag, model: ReportModel, people: Cohort, prepared: Path) -> PageJob:
+    def _job(self, bag: Bag, model: ReportModel, cohort: Cohort, prepared: Path) -> PageJob:
         request, name = self.request, file_stem(bag.subject)
         overlays = self.report.overlays / name
         places = {
@@ -255,13 +255,11 @@ class _Run:
             "explanations": str(request.explanations.absolute()),
             "overlays": str(overlays),
         }
-        files = [overlays / f"{file_stem(bag.subject, one, request.method)}.nii.gz" for one in bag.scans]
         return PageJob(
             subject=bag.subject,
             page=self.report.patients / f"{name}.html",
-            identity=identity(model.model, bag, people.simulated, self.plugins),
+            identity=identity(model.model, bag, cohort.simulated, self.plugins),
             places=places,
-            leaves=tuple(files[:1]),
             settings=ReportSettings(method=request.method),
             links=tuple((f"../{target}", words) for target, words in LINKS),
             claim=(self.report.path, self.claim),
@@ -291,8 +289,8 @@ class _Run:
                 kind, reason = (
                     (outcome.kind, outcome.reason) if outcome.reason else (failure_kinds.CHANGED, "its page is gone")
                 )
-                said = reason.partition(": ")[2] or reason
-                trace = without_folders(outcome.trace.replace(said, without_names(said)))
+                detail = reason.partition(": ")[2] or reason
+                trace = without_folders(outcome.trace.replace(detail, without_names(detail)))
                 failures[subject] = Failure(subject, kind, without_names(reason), attempt, trace)
             remaining = [subject for subject in remaining if failures[subject].kind != failure_kinds.REFUSED]
             if not remaining:
@@ -301,7 +299,7 @@ class _Run:
             failures.pop(subject, None)
         return {subject: made[subject] for subject in todo if subject in made}
 
-    def _tell_failure(self, failure: Failure) -> None:
+    def _log_failure(self, failure: Failure) -> None:
         words = f"{failure.subject or 'a row of the cohort'}: failed ({failure.kind}): {failure.reason}"
         facts = {"subject": failure.subject, "state": "failed", "kind": failure.kind, "reason": failure.reason}
         self.progress.event("patient", words, **facts, **{"try": failure.tries})

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cirrnb.data.dicom.importing import BURNED_IN, Folder, Imported, import_dicom, look_through
+from cirrnb.data.dicom.importing import BURNED_IN, DicomFolder, Imported, import_dicom, list_series
 from cirrnb.data.dicom.series_choice import NONE, Ask, Judged
 from cirrnb.data.errors import listed
 
@@ -29,7 +29,7 @@ def import_folder(
     Raises InputError as `cirrnb.data.dicom.importing.import_dicom` does. Questions are asked where somebody sits at the
     terminal.
     """
-    looked = look_through(folder)
+    looked = list_series(folder)
     for line in listing(looked):
         tell(line)
     if out is None:
@@ -39,12 +39,12 @@ def import_folder(
         looked, out, t1w=t1w, t2w=t2w, patient=patient, name=name, others=others, ask=ask,
         waiting=lambda: tell(f"Another import into {out} is under way; waiting for it."),
     )  # fmt: skip
-    for line in _told(made, out):
+    for line in _outcome_lines(made, out):
         tell(line)
     return bool(made.scans)
 
 
-def listing(looked: Folder) -> list[str]:
+def listing(looked: DicomFolder) -> list[str]:
     """One line a volume: number, description, size, and what it is taken for and why."""
     lines, heading = [], None
     for one in looked.judged:
@@ -55,7 +55,7 @@ def listing(looked: Folder) -> list[str]:
         size = f"{series.tags['Columns']} x {series.tags['Rows']} x {series.slices}"
         lines.append(f"  {series.number:3d}  {series.description:32}  {size:15}  {_taken_for(one)}")
     lines += _burned_in(looked.judged)
-    lines += [f"Passed over: {len(paths)} {reason}" for reason, paths in looked.found.passed_over.items()]
+    lines += [f"Skipped: {len(paths)} {reason}" for reason, paths in looked.files.skipped.items()]
     return lines
 
 
@@ -67,10 +67,10 @@ def _taken_for(one: Judged) -> str:
 
 
 def _burned_in(judged: Sequence[Judged]) -> list[str]:
-    """What is told of series whose pictures hold text."""
+    """A warning about series whose pictures hold text."""
     numbers = listed(one.number for one in judged if one.series.burned_in)
-    told = f"Careful: {BURNED_IN}, series {numbers}. It may be a person's name; look before you pass them on."
-    return [told] if numbers else []
+    warning = f"Careful: {BURNED_IN}, series {numbers}. It may be a person's name; look before you pass them on."
+    return [warning] if numbers else []
 
 
 def _asking(tell: Tell) -> Ask:
@@ -88,7 +88,7 @@ def _asking(tell: Tell) -> Ask:
     return ask
 
 
-def _told(made: Imported, out: Path) -> list[str]:
+def _outcome_lines(made: Imported, out: Path) -> list[str]:
     lines = [f"{sequence}: series {one.number}, since: {why}" for sequence, (one, why) in made.scans.items()]
     if made.scans:
         missing = [sequence for sequence in ("T1W", "T2W") if sequence not in made.scans]

@@ -12,7 +12,7 @@ import cirrnb
 from cirrnb.data.atomic_files import file_stem
 from cirrnb.data.bag import Bag
 from cirrnb.data.dicom import conversion as seg
-from cirrnb.data.dicom.importing import Folder, hash_of, look_through
+from cirrnb.data.dicom.importing import DicomFolder, hash_of, list_series
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
@@ -58,14 +58,14 @@ def export(
     people = cirrnb.read_cohort(cohort, **model.vocabulary())
     ready = cirrnb.prepare(people, prepared or Path("prepared") / people.name, model.preparation, progress=False)
     bag = _bag({one.subject: one for one in ready.bags()}, patient)
-    looked = None if dicom is None else look_through(dicom)
+    looked = None if dicom is None else list_series(dicom)
     series = {} if looked is None else {name: _series_of(scan, looked) for name, scan in bag.scans.items()}
     out = Path(out)
     with locked(out):
         pass  # whether it can be written is known before the wait, in which others may write there
     tell(f"Explaining {bag.subject}; this takes up to a minute.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # its notes are told below, without lines of code
+        warnings.simplefilter("ignore", UserWarning)  # its notes are printed below, without lines of code
         explanation = cirrnb.explain(model, bag, method)
     for note in explanation.notes:
         tell(f"Note: {note}")
@@ -89,7 +89,7 @@ def _bag(bags: dict[str, Bag], patient: str | None) -> Bag:
     return bags[patient]
 
 
-def _series_of(prepared: PreparedScan, looked: Folder) -> Series:
+def _series_of(prepared: PreparedScan, looked: DicomFolder) -> Series:
     """The volume from which a scan was imported: by the hash that the import left."""
     known = prepared.scan.extra.get("series")
     for one in looked.judged:
@@ -105,8 +105,8 @@ def _series_of(prepared: PreparedScan, looked: Folder) -> Series:
 
 def _mask_nifti(prepared: PreparedScan, path: Path) -> Path:
     """The liver mask on its scan's grid, as it was given."""
-    told = f"liver mask{_by(prepared, ' by ')}"
-    return save_volume(path, _mask(prepared), prepared.source_grid, scan=prepared.scan.image, description=told)
+    description = f"liver mask{_by(prepared, ' by ')}"
+    return save_volume(path, _mask(prepared), prepared.source_grid, scan=prepared.scan.image, description=description)
 
 
 def _mask(prepared: PreparedScan) -> np.ndarray:
@@ -131,7 +131,7 @@ def _objects(series: Series, prepared: PreparedScan, explanation: Explanation, o
     parts = [(seg.SPEAKS_FOR, shown.clip(0, 1)), (seg.SPEAKS_AGAINST, (-shown).clip(0, 1))]
     segments = [seg.Segment(meaning, values, explanation.model) for meaning, values in parts if values.max() > 0]
     if segments:
-        told = f"{explanation.label}, {explanation.target}"
+        description = f"{explanation.label}, {explanation.target}"
         path = out / f"{file_stem(prepared.scan.subject, name, explanation.method)}.dcm"
-        written.append(seg.write_segmentation(path, series, grid, segments, description=told, version=version))
+        written.append(seg.write_segmentation(path, series, grid, segments, description=description, version=version))
     return written

@@ -81,8 +81,8 @@ class NotebookJob:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def told(self, cwd: Path) -> Job:
-        """The job as a worker process is told it, with paths that hold in any folder."""
+    def as_job(self, cwd: Path) -> Job:
+        """The job as a worker process gets it, with paths that hold in any folder."""
         path = Path(self.notebook)
         return {
             "notebook": str(path.absolute()) if path.is_file() else str(self.notebook),
@@ -176,12 +176,12 @@ def fan_out(
     for place, job in enumerate(jobs):
         before = _before(job)
         if before is None:
-            todo[place] = job.told(Path.cwd())
+            todo[place] = job.as_job(Path.cwd())
         else:
             outcomes[place] = before
             tell(str(before))
-    places, told = list(todo), list(todo.values())
-    with closing(spread(told, _WORK, workers, cluster)) as results:
+    places = list(todo)
+    with closing(spread(list(todo.values()), _WORK, workers, cluster)) as results:
         for number, raw in results:
             place = places[number]
             outcomes[place] = _outcome(jobs[place], raw)

@@ -56,9 +56,9 @@ def notebook_command(schema: Schema, name: str, run: Run) -> Callable[..., None]
     """
 
     def command(out: Path | None = None, timeout: float | None = None, **given: Any) -> None:
-        told = {key: value for key, value in given.items() if value is not None}
-        texts = {key: value for key, value in told.items() if isinstance(value, str)}
-        flags = {key: value for key, value in told.items() if not isinstance(value, str)}
+        chosen = {key: value for key, value in given.items() if value is not None}
+        texts = {key: value for key, value in chosen.items() if isinstance(value, str)}
+        flags = {key: value for key, value in chosen.items() if not isinstance(value, str)}
         run(convert(schema, texts, name) | check(schema, flags, name), out, timeout)
 
     options = {key: _option(parameter) for key, parameter in schema.items()} | {"out": OUT, "timeout": TIMEOUT}
@@ -68,8 +68,8 @@ def notebook_command(schema: Schema, name: str, run: Run) -> Callable[..., None]
 
 def _option(parameter: Parameter) -> Any:
     kind, flag = parameter.kind, "--" + parameter.name.replace("_", "-")
-    said = f"{parameter.help[:1].upper()}{parameter.help[1:]}".rstrip(".")
-    help_text = f"{said}. [default: {_shown(parameter.default)}]".lstrip(". ")
+    meaning = f"{parameter.help[:1].upper()}{parameter.help[1:]}".rstrip(".")
+    help_text = f"{meaning}. [default: {_shown(parameter.default)}]".lstrip(". ")
     if kind.name == "bool" and not kind.many and not kind.optional:
         return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=help_text, show_default=False)]
     metavar = "|".join(map(str, kind.choices)) or {"str": "TEXT", "int": "INTEGER", "float": "NUMBER"}.get(

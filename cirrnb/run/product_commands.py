@@ -49,10 +49,10 @@ def explore(
     require_home()
     from cirrnb.run.serving import explore as serve
 
-    told = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
-    told |= {"sequences": sequences, "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None}
-    given = {name: value for name, value in told.items() if value is not None}
-    raise typer.Exit(serve(given, port=port, browser=browser, tell=typer.echo))
+    given = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
+    given |= {"sequences": sequences, "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    raise typer.Exit(serve(chosen, port=port, browser=browser, tell=typer.echo))
 
 
 def learn(

@@ -50,10 +50,10 @@ def banner_of(notebook: NotebookNode) -> str:
 
 
 def summary_of(notebook: NotebookNode) -> dict[str, Any] | None:
-    """What the notebook told of itself (`cirrnb.view.page.Summary`), the last where there are several, or None."""
+    """The summary that a notebook leaves (`cirrnb.view.page.Summary`), the last where there are several, or None."""
     data = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    told = [one[SUMMARY] for one in data if SUMMARY in one]
-    return json.loads(json.dumps(told[-1])) if told else None
+    summaries = [one[SUMMARY] for one in data if SUMMARY in one]
+    return json.loads(json.dumps(summaries[-1])) if summaries else None
 
 
 def render_markdown(source: str) -> str:
@@ -73,7 +73,7 @@ def render_parameters(notebook: NotebookNode) -> str:
         for name, parameter in parse_schema(cells[0].source, "notebook").items()
     ]
     body = "".join(
-        f"<tr><th>{name}</th><td>{_quoted(value)}</td><td>{_quoted(said)}</td></tr>" for name, value, said in rows
+        f"<tr><th>{name}</th><td>{_quoted(value)}</td><td>{_quoted(meaning)}</td></tr>" for name, value, meaning in rows
     )
     return f'<details class="parameters"><summary>Parameters of this run</summary><table>{body}</table></details>'
 

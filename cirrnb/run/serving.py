@@ -166,7 +166,7 @@ def _served(source: Path, values: dict[str, Any], title: str) -> Iterator[tuple[
         template = private / "voila" / "templates" / KERNEL
         template.mkdir(parents=True)
         (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
-        page = files("cirrnb.run").joinpath("explore.html.j2").read_text(encoding="utf-8")
+        page = files("cirrnb.run").joinpath("served_page.html.j2").read_text(encoding="utf-8")
         (template / "index.html.j2").write_text(page, encoding="utf-8")
         copy = private / "page" / source.name
         copy.parent.mkdir()

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.explanation.control_maps import beats_controls
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.slices import Slice, montage
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish, sequence_colours
@@ -62,8 +63,10 @@ def slices_that_count(
             image = np.asarray(prepared.image[index], dtype=np.float32)
             spacing, height = prepared.grid.spacing[1:], float(prepared.positions[index])
             plain[place] = Slice(image, spacing, height, window=window)
-            told = f"{shares[index]:+.2f} ± {errors[index]:.2f}"
-            over[place] = Slice(image, spacing, height, overlay=maps[sequence][index], caption=told, window=window)
+            share_text = f"{shares[index]:+.2f} ± {errors[index]:.2f}"
+            over[place] = Slice(
+                image, spacing, height, overlay=maps[sequence][index], caption=share_text, window=window
+            )
         rows[sequence], rows[f"{sequence}, why"] = plain, over
     return rows
 
@@ -130,18 +133,14 @@ def faithfulness_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Several explanations' `faithfulness` side by side: measure, which way is good, and for each method its value,
     with an asterisk where it is better than all of its own control maps."""
     first = next(iter(tables.values()))
-    told = pd.DataFrame({"measure": first["measure"], "better": first["better"]})
+    joined = pd.DataFrame({"measure": first["measure"], "better": first["better"]})
     for name, table in tables.items():
-        told[name] = [_faithfulness_cell(row) for row in table.to_dict("records")]
-    return told
+        joined[name] = [_faithfulness_cell(row) for row in table.to_dict("records")]
+    return joined
 
 
 def _faithfulness_cell(row: dict[Hashable, Any]) -> str:
-    if np.isnan(row["value"]):
-        return "undefined"
-    sign = 1.0 if row["better"] == "higher" else -1.0
-    rivals = [sign * row[name] for name in ("random", "shifted", "edges", "attention") if not np.isnan(row[name])]
-    return f"{row['value']:.2f}{'*' if rivals and sign * row['value'] > max(rivals) else ''}"
+    return "undefined" if np.isnan(row["value"]) else f"{row['value']:.2f}{'*' if beats_controls(row) else ''}"
 
 
 def sum_table(explanations: Mapping[str, Explanation]) -> pd.DataFrame:
@@ -217,9 +216,9 @@ def stage_signs_figure(
 def localisation_table(tables: Mapping[str, pd.DataFrame], used: Sequence[str]) -> pd.DataFrame:
     """How well each method's map finds each sign (AUROC, 0.5 is chance), the signs that the stager uses marked."""
     rows = {name: table.set_index("sign")["auroc"] for name, table in tables.items()}
-    told = pd.DataFrame(rows)
-    told.insert(0, "used", ["yes" if sign in used else "" for sign in told.index])
-    return told.round(2).rename_axis("sign").reset_index()
+    table = pd.DataFrame(rows)
+    table.insert(0, "used", ["yes" if sign in used else "" for sign in table.index])
+    return table.round(2).rename_axis("sign").reset_index()
 
 
 def side_by_side(columns: Mapping[str, pd.Series] | pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.view.forest import BEHIND, WIDTH, beside, reach
+from cirrnb.view.forest import BEHIND, WIDTH, error_bars, write_numbers
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish
 
 _SHADES = (ACCENT, "#9DB8CC", "#C3D3DF", "#D3DEE6", "#E1E8ED")
@@ -21,7 +21,7 @@ def reliability_diagram(table: pd.DataFrame, *, simulated: bool, stages: StageSc
     accuracy, low and high. Above, accuracy (95 % interval) against confidence, both in percent: on the line the stager
     is as often right as it says, below it is too sure. Below, how many patients there are of each confidence.
     """
-    told = table[table["n"] > 0]
+    filled = table[table["n"] > 0]
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.74, 0.26], vertical_spacing=0.06)
     figure.add_scatter(
         x=[0, 100],
@@ -34,14 +34,14 @@ def reliability_diagram(table: pd.DataFrame, *, simulated: bool, stages: StageSc
         col=1,
     )
     figure.add_scatter(
-        x=100 * told["confidence"],
-        y=100 * told["accuracy"],
+        x=100 * filled["confidence"],
+        y=100 * filled["accuracy"],
         # No line joins them: between two bins of three patients it would show a trend that is not there.
         mode="markers",
         name="stager, 95 % interval",
         marker={"size": 10, "color": ACCENT},
-        error_y=reach(100 * told["low"], 100 * told["accuracy"], 100 * told["high"]),
-        customdata=told["n"],
+        error_y=error_bars(100 * filled["low"], 100 * filled["accuracy"], 100 * filled["high"]),
+        customdata=filled["n"],
         hovertemplate="says %{x:.0f} %, right %{y:.0f} % of %{customdata} patients<extra></extra>",
         row=1,
         col=1,
@@ -61,27 +61,27 @@ def set_coverage(table: pd.DataFrame, *, aimed: float | None = None, simulated: 
     `table` as `cirrnb.evaluation.coverage.set_coverage` returns; `aimed` is the coverage that the sets promise over
     all patients, 0 to 1, drawn as a line where it is known.
     """
-    told = table[table["n"] > 0]
-    names = [f"{_label(stage)}<br>n = {n}" for stage, n in zip(told["stage"], told["n"], strict=True)]
+    rows = table[table["n"] > 0]
+    names = [f"{_label(stage)}<br>n = {n}" for stage, n in zip(rows["stage"], rows["n"], strict=True)]
     # Room between the panels for the numbers, which would run into the line if they stood above their marks.
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.19, column_widths=[0.5, 0.5])
     figure.add_scatter(
-        x=100 * told["coverage"],
+        x=100 * rows["coverage"],
         y=names,
         mode="markers",
         showlegend=False,
         marker={"size": 11, "color": ACCENT},
-        error_x=reach(100 * told["low"], 100 * told["coverage"], 100 * told["high"]),
+        error_x=error_bars(100 * rows["low"], 100 * rows["coverage"], 100 * rows["high"]),
         hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
         row=1,
         col=1,
     )
-    beside(figure, names, [_percent(*row) for row in told[["coverage", "low", "high"]].to_numpy(dtype=float)])
-    _sizes_of_sets(figure, told, names)
-    lowest = min(float(told["low"].min()), aimed if aimed is not None else 1.0)
+    write_numbers(figure, names, [_percent(*row) for row in rows[["coverage", "low", "high"]].to_numpy(dtype=float)])
+    _sizes_of_sets(figure, rows, names)
+    lowest = min(float(rows["low"].min()), aimed if aimed is not None else 1.0)
     figure.update_xaxes(range=[100 * max(lowest - 0.05, -0.03), 102], title_text="true stage in the set (%)", col=1)
     figure.update_xaxes(range=[0, 100.5], title_text="patients by stages in their set (%)", col=2)
-    figure.update_yaxes(range=[len(told) - 0.5, -0.5], showgrid=False)
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], showgrid=False)
     if aimed is not None:
         figure.add_scatter(
             x=[100 * aimed] * 2,
@@ -93,7 +93,7 @@ def set_coverage(table: pd.DataFrame, *, aimed: float | None = None, simulated: 
             hoverinfo="skip",
         )
     figure.update_layout(barmode="stack", legend_traceorder="normal", yaxis3=BEHIND, width=WIDTH)
-    height = 150 + 58 * len(told)
+    height = 150 + 58 * len(rows)
     return finish(figure, "Sets of stages: do they hold, and do they say something", simulated=simulated, height=height)
 
 
@@ -130,9 +130,9 @@ def _patients_by_confidence(figure: go.Figure, table: pd.DataFrame) -> None:
     figure.update_yaxes(range=[0, 1.3 * most], nticks=4, title_text="patients", row=2, col=1)
 
 
-def _sizes_of_sets(figure: go.Figure, told: pd.DataFrame, names: list[str]) -> None:
-    for column, words, colour in _sizes(told):
-        share = 100 * told[column]
+def _sizes_of_sets(figure: go.Figure, rows: pd.DataFrame, names: list[str]) -> None:
+    for column, words, colour in _sizes(rows):
+        share = 100 * rows[column]
         figure.add_bar(
             x=share,
             y=names,
@@ -154,12 +154,12 @@ def _sizes_of_sets(figure: go.Figure, told: pd.DataFrame, names: list[str]) -> N
 def _sizes(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Column, words and shade for each size that a set may have."""
     names = [str(name) for name in table.columns[list(table.columns).index("mean_size") + 1 :]]
-    told = []
+    sizes = []
     for place, name in enumerate(names):
         words = "one stage" if not place else f"all {name}" if place == len(names) - 1 else f"{name} stages"
         shade = _SHADES[-1] if place and place == len(names) - 1 else _SHADES[min(place, len(_SHADES) - 2)]
-        told.append((name, words, shade))
-    return told
+        sizes.append((name, words, shade))
+    return sizes
 
 
 def _label(stage: str) -> str:

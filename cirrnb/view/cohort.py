@@ -40,11 +40,11 @@ def summary(patients: pd.DataFrame, stages: StageScale = CIRRHOSIS) -> pd.DataFr
 
 def _sequences(chosen: pd.DataFrame) -> dict[str, int]:
     """How many patients have which sequences; with more than two, how many have each."""
-    told = [name for name in chosen if name not in _KNOWN_OF_PATIENTS]
-    there = chosen[told].astype(bool)
-    found = {" and ".join(map(str, told)): int(there.all(axis=1).sum())} if len(told) > 1 else {}
-    alone = there[there.sum(axis=1) == 1] if len(told) == 2 else there
-    return found | {f"only {name}" if len(told) == 2 else str(name): int(alone[name].sum()) for name in told}
+    sequences = [name for name in chosen if name not in _KNOWN_OF_PATIENTS]
+    present = chosen[sequences].astype(bool)
+    counts = {" and ".join(map(str, sequences)): int(present.all(axis=1).sum())} if len(sequences) > 1 else {}
+    alone = present[present.sum(axis=1) == 1] if len(sequences) == 2 else present
+    return counts | {f"only {name}" if len(sequences) == 2 else str(name): int(alone[name].sum()) for name in sequences}
 
 
 _KNOWN_OF_PATIENTS = ("patient", "source", "stage", "age", "sex", "split")

@@ -1,4 +1,4 @@
-"""How good a stager is: the confusion matrix, and each metric with its interval beside chance and majority."""
+"""How a stager was trained and how good it is: learning curve, confusion matrix, metrics with intervals."""
 
 from __future__ import annotations
 
@@ -6,10 +6,50 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
+from plotly.subplots import make_subplots
 
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.view.forest import reach, words
+from cirrnb.view.forest import error_bars, interval_text
 from cirrnb.view.theme import ACCENT, GRID, INK, MUTED, finish
+
+_LINES = (("train", "training patients", MUTED, "dot"), ("valid", "validation patients", ACCENT, "solid"))
+_PANELS = (("loss", "cross-entropy"), ("kappa", "quadratic weighted kappa"))
+
+
+def learning_curve(history: pd.DataFrame, *, simulated: bool) -> go.Figure:
+    """Loss and quadratic weighted kappa after each epoch.
+
+    `history` has one row an epoch with the columns epoch, train_loss, valid_loss, train_kappa and valid_kappa, as
+    history.csv of a run; a column without a number in it (nobody validates) is left out.
+    """
+    figure = make_subplots(rows=1, cols=len(_PANELS), horizontal_spacing=0.1)
+    for column, (measure, words) in enumerate(_PANELS, start=1):
+        for split, name, colour, dash in _LINES:
+            values = history[f"{split}_{measure}"]
+            if values.notna().any():
+                figure.add_scatter(
+                    x=history["epoch"],
+                    y=values,
+                    mode="lines+markers",
+                    name=name,
+                    legendgroup=split,
+                    showlegend=column == 1,
+                    line={"color": colour, "dash": dash, "width": 2},
+                    marker={"size": 5},
+                    hovertemplate=f"epoch %{{x}}, {name}: %{{y:.2f}}<extra></extra>",
+                    row=1,
+                    col=column,
+                )
+        figure.update_yaxes(title_text=words, row=1, col=column)
+    # Whole epochs only, however few there are.
+    figure.update_xaxes(title_text="epoch", tickformat="d", dtick=max(1, round(len(history) / 10)), tick0=0)
+    figure.update_yaxes(rangemode="tozero", row=1, col=1)
+    # Kappa is 0 for guessing and rarely below; the scale always shows how far it is to 1.
+    lowest = history[["train_kappa", "valid_kappa"]].min().min()
+    figure.update_yaxes(range=[min(-0.1, float(lowest) - 0.05) if pd.notna(lowest) else -0.1, 1.02], row=1, col=2)
+    figure.add_hline(y=0, line={"color": MUTED, "width": 1}, row=1, col=2)
+    return finish(figure, "Learning curve", simulated=simulated, height=380)
+
 
 HEADLINE = ("quadratic weighted kappa", "accuracy", "balanced accuracy")
 """What is shown first: all three are 1 for a perfect stager."""
@@ -85,11 +125,11 @@ def metric_forest(metrics: pd.DataFrame, *, simulated: bool) -> go.Figure:
         y=table["metric"],
         mode="markers+text",
         name="stager, 95 % interval",
-        text=[words(*row) for row in table[["value", "low", "high"]].to_numpy(dtype=float)],
+        text=[interval_text(*row) for row in table[["value", "low", "high"]].to_numpy(dtype=float)],
         textposition="top center",
         textfont={"size": 13, "color": INK},
         marker={"size": 12, "color": ACCENT},
-        error_x=reach(table["low"], table["value"], table["high"]),
+        error_x=error_bars(table["low"], table["value"], table["high"]),
         hovertemplate="%{y}: %{text}<extra></extra>",
     )
     lowest = min(0.0, float(table[["low", "chance", "majority"]].min().min()))
@@ -109,7 +149,7 @@ def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
     ceiling = metrics.get("ceiling", pd.Series(np.nan, index=metrics.index))
     return pd.DataFrame(
         {
-            "value (95 % interval)": [words(*row) for row in values],
+            "value (95 % interval)": [interval_text(*row) for row in values],
             "chance": metrics["chance"].map(_number),
             "majority": metrics["majority"].map(_number),
             **({"ceiling": ceiling.map(_number)} if ceiling.notna().any() else {}),
@@ -143,9 +183,9 @@ def group_table(rows: pd.DataFrame) -> pd.DataFrame:
     shown = {}
     for group, part in rows.groupby("group", sort=False):
         by_metric = part.set_index("metric")
-        told = by_metric.loc[list(HEADLINE), ["value", "low", "high"]].to_numpy(dtype=float)
+        values = by_metric.loc[list(HEADLINE), ["value", "low", "high"]].to_numpy(dtype=float)
         shown[group] = {"patients": by_metric.loc["accuracy", "n"]} | {
-            name: words(*row) for name, row in zip(HEADLINE, told, strict=True)
+            name: interval_text(*row) for name, row in zip(HEADLINE, values, strict=True)
         }
     return pd.DataFrame.from_dict(shown, orient="index", columns=["patients", *HEADLINE])
 

@@ -25,38 +25,38 @@ _ROW = 44
 def forest(value: ArrayLike, low: ArrayLike, high: ArrayLike, names: Sequence[str], *, signed: bool) -> go.Figure:
     """A mark and its interval for each of `names`, (rows,) each, the first on top; NaN limits draw no interval."""
     values, lows, highs = (np.asarray(part, dtype=float) for part in (value, low, high))
-    told = [words(*row, signed=signed) for row in zip(values, lows, highs, strict=True)]
+    texts = [interval_text(*row, signed=signed) for row in zip(values, lows, highs, strict=True)]
     figure = go.Figure()
     figure.add_scatter(
         x=values,
         y=list(names),
         mode="markers",
         showlegend=False,
-        text=told,
+        text=texts,
         marker={"size": 10, "color": ACCENT},
-        error_x=reach(lows, values, highs),
+        error_x=error_bars(lows, values, highs),
         hovertemplate="%{y}: %{text}<extra></extra>",
     )
-    beside(figure, names, told)
+    write_numbers(figure, names, texts)
     return figure
 
 
-def reach(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> dict[str, object]:
+def error_bars(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> dict[str, object]:
     """Plotly's error bars from limits, (rows,) each."""
     lows, values, highs = (np.asarray(part, dtype=float) for part in (low, value, high))
     bars = {"type": "data", "symmetric": False, "array": highs - values, "arrayminus": values - lows}
     return {**bars, "color": ACCENT, "thickness": 2.5, "width": 5}
 
 
-def beside(figure: go.Figure, names: Sequence[str], told: Sequence[str]) -> None:
+def write_numbers(figure: go.Figure, names: Sequence[str], texts: Sequence[str]) -> None:
     """Write a word for each row right of the first plot."""
-    for name, one in zip(names, told, strict=True):
+    for name, text in zip(names, texts, strict=True):
         figure.add_annotation(
             x=1,
             xref="x domain",
             y=name,
             yref="y",
-            text=one,
+            text=text,
             showarrow=False,
             xanchor="left",
             xshift=10,
@@ -64,7 +64,7 @@ def beside(figure: go.Figure, names: Sequence[str], told: Sequence[str]) -> None
         )
 
 
-def upright(figure: go.Figure, x: float, name: str | None, dash: str) -> None:
+def vertical_line(figure: go.Figure, x: float, name: str | None, dash: str) -> None:
     """A line from top to bottom; its name stands in the legend, where it meets no mark."""
     figure.add_scatter(
         x=[x, x],
@@ -86,12 +86,12 @@ def finish_forest(figure: go.Figure, title: str, rows: int, *, simulated: bool) 
     return finish(figure, title, simulated=simulated, height=150 + _ROW * rows)
 
 
-def words(value: float, low: float, high: float, *, signed: bool = False) -> str:
+def interval_text(value: float, low: float, high: float, *, signed: bool = False) -> str:
     """A number and its interval as a reader wants it."""
     sign = "+" if signed else ""
     if not np.isfinite(value):
         return "not defined"
-    told = f"{value:{sign}.2f}"
+    text = f"{value:{sign}.2f}"
     if not np.isfinite([low, high]).all():
-        return f"{told} (no interval)"
-    return f"{told} ({low:{sign}.2f} to {high:{sign}.2f})"
+        return f"{text} (no interval)"
+    return f"{text} ({low:{sign}.2f} to {high:{sign}.2f})"

@@ -56,10 +56,12 @@ def overlay_picture(values: ArrayLike, limit: float, magnify: int = 3) -> str:
     The colour is as strong as the value is large, up to `limit`; what is below a tenth of it is left out, so that the
     slice under it can be read. Raises ValueError where the map is not two-dimensional or the limit not above zero.
     """
-    told = np.asarray(values, dtype=np.float32)
-    if told.ndim != 2 or not limit > 0:
-        raise ValueError(f"a map is (rows, columns) and its limit above zero, not {told.shape} and {limit}")
-    share = np.clip(ndimage.zoom(np.nan_to_num(told), magnify, order=1, mode="nearest", grid_mode=True) / limit, -1, 1)
+    pixels = np.asarray(values, dtype=np.float32)
+    if pixels.ndim != 2 or not limit > 0:
+        raise ValueError(f"a map is (rows, columns) and its limit above zero, not {pixels.shape} and {limit}")
+    share = np.clip(
+        ndimage.zoom(np.nan_to_num(pixels), magnify, order=1, mode="nearest", grid_mode=True) / limit, -1, 1
+    )
     strength = np.where(np.abs(share) < 0.1, 0, np.abs(share))
     colours = [[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in (FOR, AGAINST)]
     picture = np.empty((*share.shape, 4), dtype=np.uint8)

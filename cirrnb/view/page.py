@@ -48,14 +48,14 @@ class Notice:
 class Summary:
     """What a notebook tells of itself to whoever runs many of it; nothing of it is shown on a page.
 
-    `Summary(told)` as the last line of a cell; `told` is ready for JSON.
+    `Summary(figures)` as the last line of a cell; `figures` is ready for JSON.
     """
 
-    def __init__(self, told: Mapping[str, Any]):
-        self.told = dict(told)
+    def __init__(self, figures: Mapping[str, Any]):
+        self.figures = dict(figures)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return {"text/plain": f"{len(self.told)} figures for the summary", SUMMARY: self.told}
+        return {"text/plain": f"{len(self.figures)} figures for the summary", SUMMARY: self.figures}
 
 
 FRAGMENT_OPENS = '<section class="piece'

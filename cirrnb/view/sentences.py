@@ -11,6 +11,7 @@ import pandas as pd
 from cirrnb.data.bag import Bag
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import ANSWERED
+from cirrnb.explanation.control_maps import beats_controls, best_control
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
@@ -54,75 +55,75 @@ def method_words(name: str) -> str:
     return METHODS.get(name, method_named(name).source)
 
 
-def answer_html(said: Prediction, bag: Bag, model: TrainedModel, *, simulated: bool) -> str:
+def answer_html(prediction: Prediction, bag: Bag, model: TrainedModel, *, simulated: bool) -> str:
     """The stage with its probabilities and what speaks of their worth."""
     coverage = model.calibration.coverage if model.calibration else None
-    return prediction_html(said, recorded=bag.stage, coverage=coverage, simulated=simulated)
+    return prediction_html(prediction, recorded=bag.stage, coverage=coverage, simulated=simulated)
 
 
-def prediction_html(said: Prediction, *, recorded: str | None, coverage: float | None, simulated: bool) -> str:
+def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: float | None, simulated: bool) -> str:
     """The same from plain values: the recorded stage, and how often prediction sets hold (None: not calibrated)."""
-    bars = "".join(_bar(stage, said.probabilities[stage], said) for stage in said.stages)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in said.notes)
+    bars = "".join(_bar(stage, prediction.probabilities[stage], prediction) for stage in prediction.stages)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in prediction.notes)
     unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else "<p>Nothing is missing or unusual.</p>"
-    weights = ", ".join(f"{name} {weight:.0%}" for name, weight in said.sequence_weights.items())
-    trained = "simulated patients" if said.simulated else "patients"
-    doubtful = "" if said.status == ANSWERED else f" ({escape(said.status)})"
-    listed = "".join(f"<li>{escape(one.text)}</li>" for one in said.reasons if one.text not in said.notes)
-    doubts = f"<p>{escape(said.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
+    weights = ", ".join(f"{name} {weight:.0%}" for name, weight in prediction.sequence_weights.items())
+    trained = "simulated patients" if prediction.simulated else "patients"
+    doubtful = "" if prediction.status == ANSWERED else f" ({escape(prediction.status)})"
+    listed = "".join(f"<li>{escape(one.text)}</li>" for one in prediction.reasons if one.text not in prediction.notes)
+    doubts = (
+        f"<p>{escape(prediction.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
+    )
     return (
-        f'<div class="cn-answer"><h3>Most likely: {escape(said.predicted)}{doubtful}</h3>{doubts}{bars}'
-        f"<p>{_possible(said, coverage)}</p>"
+        f'<div class="cn-answer"><h3>Most likely: {escape(prediction.predicted)}{doubtful}</h3>{doubts}{bars}'
+        f"<p>{_possible(prediction, coverage)}</p>"
         f"<p>{_recorded(recorded)} Attention: {weights}.</p>{unusual}"
-        f"<p class='cn-small'>Model {escape(said.model)}, trained on {trained}."
+        f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
         f"{' The patient is simulated.' if simulated else ''} Research and education only.</p></div>"
     )
 
 
-def brief_html(said: Prediction) -> str:
+def brief_html(prediction: Prediction) -> str:
     """The answer in a line, for where the button is that asked for it."""
-    colour = said.stages.colour[said.predicted]
-    others = [stage for stage in said.prediction_set or () if stage != said.predicted]
+    colour = prediction.stages.colour[prediction.predicted]
+    others = [stage for stage in prediction.prediction_set or () if stage != prediction.predicted]
     possible = f", {' or '.join(others)} possible" if others else ""
     return (
-        f'<span role="status"><b style="border-color:{colour}">{escape(said.predicted)}</b> '
-        f"{said.probabilities[said.predicted]:.0%}{possible}</span>"
+        f'<span role="status"><b style="border-color:{colour}">{escape(prediction.predicted)}</b> '
+        f"{prediction.probabilities[prediction.predicted]:.0%}{possible}</span>"
     )
 
 
 def mask_words(bag: Bag) -> str:
     """Who drew the liver, where a program did, and what speaks against it; nothing where a person may have."""
-    said = []
+    texts = []
     for name, prepared in bag.scans.items():
         extra = prepared.scan.extra
         if prepared.scan.mask is not None and extra.get("mask_by"):
             doubts = f": doubtful, {extra['mask_doubts']}" if extra.get("mask_doubts") else ""
-            said.append(f"{name} liver drawn by {extra['mask_by']} and corrected by nobody{doubts}.")
-    return " ".join(said)
+            texts.append(f"{name} liver drawn by {extra['mask_by']} and corrected by nobody{doubts}.")
+    return " ".join(texts)
 
 
-def _bar(stage: str, share: float, said: Prediction) -> str:
-    weight, words = 600 if stage == said.predicted else 400, said.stages.description[stage]
+def _bar(stage: str, share: float, prediction: Prediction) -> str:
+    weight, words = 600 if stage == prediction.predicted else 400, prediction.stages.description[stage]
     title = "" if words == stage else f' title="{escape(words)}"'
     return (
         f'<div class="cn-bar" style="font-weight:{weight}"><span{title}>{escape(stage)}</span>'
         f'<span class="cn-track"><span style="width:{100 * share:.1f}%;'
-        f'background:{said.stages.colour[stage]}"></span></span>'
+        f'background:{prediction.stages.colour[stage]}"></span></span>'
         f"<span>{share:.0%}</span></div>"
     )
 
 
-def _possible(said: Prediction, coverage: float | None) -> str:
-    if said.prediction_set is None or coverage is None:
+def _possible(prediction: Prediction, coverage: float | None) -> str:
+    if prediction.prediction_set is None or coverage is None:
         return "This model is not calibrated: take the percentages as a ranking only."
-    if len(said.prediction_set) == len(said.stages):
+    if len(prediction.prediction_set) == len(prediction.stages):
         return "It cannot rule out any stage."
-    stages = " or ".join(said.prediction_set)
-    kept = f"in about {round(10 * coverage)} of 10 patients like those it was calibrated on"
-    but = (
-        "" if said.in_distribution else "; <b>this one is not like them</b>, so that nothing of the kind is known here"
-    )
-    return f"It considers possible: <b>{stages}</b>. Such statements hold {kept}{but}."
+    stages = " or ".join(prediction.prediction_set)
+    kept = f"Such sets hold the true stage in about {round(10 * coverage)} of 10 patients like those of the calibration"
+    but = "" if prediction.in_distribution else "; <b>this patient is not like them</b>, so that coverage is unknown"
+    return f"It considers possible: <b>{stages}</b>. {kept}{but}."
 
 
 def _recorded(stage: str | None) -> str:
@@ -138,7 +139,7 @@ class ShapleyValuesLike(Protocol):
     def nothing(self) -> float: ...
 
 
-class ReasonsToTell(Protocol):
+class ExplanationFacts(Protocol):
     """The part of an `Explanation` that sentences are made of; a report keeps no more of it."""
 
     @property
@@ -157,24 +158,24 @@ class ReasonsToTell(Protocol):
     def notes(self) -> tuple[str, ...]: ...
 
 
-def reasons_html(explanation: ReasonsToTell, said: Prediction | None = None) -> str:
+def reasons_html(explanation: ExplanationFacts, prediction: Prediction | None = None) -> str:
     """What drove the answer: sequences, slices, and how far the map can be trusted to add up.
 
-    What the answer, where it stands beside, has told of the scans is not told again.
+    Notes that the prediction already shows are not repeated.
     """
     shares = explanation.shapley
     parts = " and ".join(f"{escape(name)} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
-    missed, stages = explanation.relative_delta, said.stages if said else CIRRHOSIS
+    missed, stages = explanation.relative_delta, prediction.stages if prediction else CIRRHOSIS
     lines = [
         f"The score for {escape(target_words(explanation.target, stages))} is <b>{_signed(explanation.score)}</b> "
         f"(log-odds; 0 is undecided). Starting at {_signed(shares.nothing)} for these slices without detail, {parts}.",
         f"<b>{escape(explanation.label)}</b>: {escape(method_words(explanation.method))}",
     ]
     if missed is not None:
-        told = f"{missed:.0%}" if missed >= 0.01 else "less than 1 %"
-        lines.append(f"Added up, the map misses {told} of what it explains.")
-    heard = said.notes if said else ()
-    further = [note for note in explanation.notes if note not in heard and "map misses" not in note]
+        amount = f"{missed:.0%}" if missed >= 0.01 else "less than 1 %"
+        lines.append(f"Added up, the map misses {amount} of what it explains.")
+    shown = prediction.notes if prediction else ()
+    further = [note for note in explanation.notes if note not in shown and "map misses" not in note]
     lines += [f"Note: {escape(note)}{'' if note.endswith('?') else '.'}" for note in further]
     return "".join(f"<p>{line}</p>" for line in lines)
 
@@ -193,7 +194,7 @@ def measures_html(rows: Iterable[Mapping[str, Any]]) -> str:
     return "<ul>" + "".join(f"<li>{_measure(row)}</li>" for row in rows) + "</ul>"
 
 
-_ASKED = {
+_MEASURES = {
     "deletion": "blurring first the places that the map names",
     "insertion": "showing first the places that the map names",
     "slice deletion": "dropping first the slices with the largest Shapley values",
@@ -206,13 +207,12 @@ def _measure(row: Mapping[str, Any]) -> str:
     if pd.isna(value):
         why = "the score hardly differs from that of slices without detail"
         return f"{escape(name.capitalize())}: not defined here, since {why}."
-    rivals = [row[rival] for rival in ("random", "shifted", "edges", "attention") if pd.notna(row.get(rival))]
-    sign = 1.0 if row["better"] == "higher" else -1.0
-    beaten = all(sign * value > sign * one for one in rivals)
-    best = max(rivals, key=lambda one: sign * one) if rivals else float("nan")
-    verdict = (
-        "better than every control map" if beaten else "<b>no better than a map that knows nothing of the model</b>"
-    )
-    asked = _ASKED.get(name, name)
-    told = f"{value:.2f}, {row['better']} is better"
-    return f"{escape(name.capitalize())} ({asked}): {told}; {verdict} (the best has {best:.2f})."
+    verdict = {
+        True: "; better than every control map",
+        False: "; <b>no better than a map that knows nothing of the model</b>",
+        None: "",
+    }[beats_controls(row)]
+    best = best_control(row)
+    compared = "" if pd.isna(best) else f" (the best control map has {best:.2f})"
+    meaning = _MEASURES.get(name, name)
+    return f"{escape(name.capitalize())} ({meaning}): {value:.2f}, {row['better']} is better{verdict}{compared}."

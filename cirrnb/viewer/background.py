@@ -35,7 +35,7 @@ class Task:
 class Worker:
     """Does one piece of work in a thread; asking for another calls the present one off.
 
-    `done`, `failed` and `progress` are called from that thread, and only for what was asked for last.
+    `done`, `failed` and `progress` are called from that thread, and only for the latest work.
     """
 
     def __init__(self, progress: Callable[[float | None], None], failed: Callable[[str], None]):
@@ -53,7 +53,7 @@ class Worker:
         with self._lock:
             self.cancel()
             before = self._thread
-            task = Task(lambda share: self._tell(task, share))
+            task = Task(lambda share: self._report_progress(task, share))
             self._task = task
             self._thread = threading.Thread(target=self._run, args=(task, work, done, before), daemon=True)
             self._thread.start()
@@ -77,7 +77,7 @@ class Worker:
             thread.join(left)
         return not self.busy
 
-    def _tell(self, task: Task, share: float) -> None:
+    def _report_progress(self, task: Task, share: float) -> None:
         with self._lock:
             if self._task is task:
                 self._progress(share)
@@ -86,7 +86,7 @@ class Worker:
         if before is not None:
             before.join()  # two at a time would only slow each other down, and share one network
         result = None
-        with Reported(lambda said: self._finish(task, lambda: self._failed(said))):
+        with Reported(lambda message: self._finish(task, lambda: self._failed(message))):
             try:
                 result = work(task)
             except Cancelled:

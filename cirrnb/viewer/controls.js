@@ -7,16 +7,16 @@ const CONTROLS = `
     <div class="cn-row">
       <button type="button" data-do="play" aria-pressed="false" title="Space">&#9654; Play</button>
       <label class="cn-wide">Height <input type="range" data-set="place" min="0" max="0" step="1" value="0">
-        <output data-told="place"></output></label>
+        <output data-output="place"></output></label>
       <label data-part="shift"><input type="checkbox" data-set="shiftOn" checked> follow breathing
-        <span data-told="shift"></span></label>
+        <span data-output="shift"></span></label>
     </div>
     <div class="cn-row">
       <label>Brightness <input type="range" data-set="level" min="0" max="1.5" step="0.01" value="0.5"></label>
       <label>Contrast <input type="range" data-set="contrast" min="-2" max="2.5" step="0.05" value="0"></label>
       <span class="cn-group" role="group" aria-label="Zoom">
         <button type="button" data-do="out" aria-label="Zoom out" title="-">&minus;</button>
-        <output data-told="zoom">100 %</output>
+        <output data-output="zoom">100 %</output>
         <button type="button" data-do="in" aria-label="Zoom in" title="+">+</button></span>
       <button type="button" data-do="reset" title="R">Reset view</button>
       <button type="button" data-do="save" disabled>Save picture</button>
@@ -27,7 +27,7 @@ const CONTROLS = `
       <label><input type="checkbox" data-set="overlayOn" checked> map <kbd>M</kbd></label>
       <label>Opacity <input type="range" data-set="opacity" min="0" max="1" step="0.05" value="0.7"></label>
       <label>Hide below <input type="range" data-set="threshold" min="0" max="0.9" step="0.05" value="0.1">
-        <output data-told="threshold"></output></label>
+        <output data-output="threshold"></output></label>
     </div>
     <p class="cn-signs" data-part="signs"></p>
     <details class="cn-help"><summary>Keys and mouse</summary>
@@ -58,7 +58,7 @@ function createControls(root, acts, settings) {
   function offer(data, panes) {
     const shifts = panes.map((one) => Math.abs((one.image && one.shift) || 0));
     find('[data-part="shift"]').hidden = !Math.max(...shifts);
-    find('[data-told="shift"]').textContent = `(${Math.max(...shifts).toFixed(0)} mm)`;
+    find('[data-output="shift"]').textContent = `(${Math.max(...shifts).toFixed(0)} mm)`;
     find('[data-part="liver"]').hidden = !panes.some((one) => one.mask);
     find('[data-part="evidence"]').hidden = !panes.some((one) => one.evidence);
     find('[data-do="save"]').disabled = !panes.some((one) => one.image);
@@ -76,8 +76,8 @@ function createControls(root, acts, settings) {
     }
     find('[data-set="opacity"]').value = shown.opacity;
     find('[data-set="threshold"]').value = shown.threshold;
-    find('[data-told="threshold"]').textContent = `${Math.round(100 * shown.threshold)} %`;
-    find('[data-told="zoom"]').textContent = `${Math.round(100 * shown.zoom)} %`;
+    find('[data-output="threshold"]').textContent = `${Math.round(100 * shown.threshold)} %`;
+    find('[data-output="zoom"]').textContent = `${Math.round(100 * shown.zoom)} %`;
     find('[data-part="overlay"]').hidden = !overlay;
   }
 
@@ -92,7 +92,7 @@ function createControls(root, acts, settings) {
     const words = inMm(position);
     if (announced !== words) {
       announced = words;
-      find('[data-told="place"]').textContent = words;
+      find('[data-output="place"]').textContent = words;
       slider.setAttribute("aria-valuetext", words);
     }
   }
@@ -121,9 +121,9 @@ function createControls(root, acts, settings) {
     button.innerHTML = playing ? "&#10073;&#10073; Pause" : "&#9654; Play";
   }
 
-  const tell = (words) => { find(".cn-readout").textContent = words || "Click a place to read what lies there."; };
+  const showReadout = (words) => { find(".cn-readout").textContent = words || "Click a place to read what lies there."; };
 
-  return { offer, offered, showSettings, showPlace, showSigns, showPlaying, tell };
+  return { offer, offered, showSettings, showPlace, showSigns, showPlaying, showReadout };
 }
 
 function download(blob, name) {

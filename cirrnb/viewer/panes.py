@@ -15,9 +15,10 @@ from cirrnb.data.sequences import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.localisation import FLESH
 from cirrnb.view.attribution import drawn
+from cirrnb.view.slices import widest_index
 
 BRIGHTEST = 99.95
-"""Percentile of a scan that is still told apart from white: fluid on T2W lies far above the rest of the body."""
+"""Percentile of a scan that is still details apart from white: fluid on T2W lies far above the rest of the body."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +30,14 @@ class Pane:
     name : of the sequence.
     image : (slices, rows, columns) uint8, evenly between the ends of `range`, which are prepared intensities.
     mask : liver mask, uint8 0 and 1, or None. evidence : label of the planted sign, uint8, or None.
-    told : what else the viewer wants to know, ready for JSON.
+    details : what else the viewer wants to know, ready for JSON.
     """
 
     name: str
     image: NDArray[np.uint8] | None
     mask: NDArray[np.uint8] | None
     evidence: NDArray[np.uint8] | None
-    told: Mapping[str, Any]
+    details: Mapping[str, Any]
 
 
 def panes(bag: Bag, evidence: Mapping[str, NDArray[np.uint8]] | None = None) -> list[Pane]:
@@ -45,6 +46,12 @@ def panes(bag: Bag, evidence: Mapping[str, NDArray[np.uint8]] | None = None) -> 
         _pane(bag.scans.get(name), name, (evidence or {}).get(name), bag.shifts.get(name, 0.0))
         for name in bag.sequences
     ]
+
+
+def first_height(bag: Bag) -> float:
+    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
+    name, scan = next(iter(bag.scans.items()))
+    return float(scan.positions[widest_index(scan)] - bag.shifts[name])
 
 
 def unopened(sequences: Sequence[str] = T1W_T2W) -> list[Pane]:
@@ -61,7 +68,7 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
     high = float(np.clip(np.percentile(image, BRIGHTEST), 1.0, 2.0))
     slices, rows, columns = prepared.grid.shape
     mask = None if prepared.mask is None else np.asarray(prepared.mask, dtype=np.uint8)
-    told = {
+    details = {
         "name": name,
         "slices": slices,
         "rows": rows,
@@ -75,7 +82,7 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         "drawn_by_program": mask is not None and bool(prepared.scan.extra.get("mask_by")),
     }
     grey = np.round(255 * np.clip(image / high, 0, 1)).astype(np.uint8)
-    return Pane(name, grey, mask, evidence, told)
+    return Pane(name, grey, mask, evidence, details)
 
 
 def white(image: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> float:

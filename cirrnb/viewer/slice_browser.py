@@ -99,25 +99,25 @@ def slice_content(
     }
     shown = panes(bag, evidence)
     maps = overlay_values(explanation) if explanation else {}
-    largest = LARGEST * max(1.0, sum(pane.told.get("slices", 0) for pane in shown) / 48)
+    largest = LARGEST * max(1.0, sum(pane.details.get("slices", 0) for pane in shown) / 48)
     for quality in QUALITIES:
-        told = [_packed_pane(pane, quality[0]) for pane in shown]
+        packed_panes = [_packed_pane(pane, quality[0]) for pane in shown]
         overlay = {name: _packed(values, quality[1]) for name, values in maps.items()}
-        if sum(len(one["picture"]) for one in _pictures(told, overlay)) <= largest:
+        if sum(len(one["picture"]) for one in _pictures(packed_panes, overlay)) <= largest:
             break
     words = overlay_words(explanation) if explanation else {}
-    return {"case": {**case, "panes": told}, "overlay": {**words, "packed": overlay} if explanation else None}
+    return {"case": {**case, "panes": packed_panes}, "overlay": {**words, "packed": overlay} if explanation else None}
 
 
 def _packed_pane(pane: Pane, quality: int) -> dict[str, Any]:
     layers = {"image": pane.image, "mask": pane.mask, "evidence": pane.evidence}
     there = {name: values for name, values in layers.items() if values is not None}
     packed = {name: _packed(values, quality if name == "image" else None) for name, values in there.items()}
-    return {**pane.told, "packed": packed}
+    return {**pane.details, "packed": packed}
 
 
-def _pictures(told: list[dict[str, Any]], overlay: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [*overlay.values(), *(picture for pane in told for picture in pane["packed"].values())]
+def _pictures(packed_panes: list[dict[str, Any]], overlay: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*overlay.values(), *(picture for pane in packed_panes for picture in pane["packed"].values())]
 
 
 def browser_html(content: Mapping[str, Any], title: str) -> str:

@@ -1,7 +1,7 @@
 // The slices of one patient, drawn and scrolled in the browser: the explorer and the pages of reports share this.
 //
 // createViewer(root, hooks) builds it inside an element. It is given a case (the pictures, 8 bits a pixel), an overlay
-// (a map, 8 bits a pixel) and where to go; it tells `hooks.onPlace` where the reader went. Pictures
+// (a map, 8 bits a pixel) and where to go; it calls `hooks.onPlace` with the height the reader went to. Pictures
 // leave `hooks.beside` pixels of the window's height to what stands above and below them. `geometry`, `painting`, `input`
 // and `controls` come before this file in one script.
 
@@ -11,7 +11,7 @@ const USUAL = { zoom: 1, across: 0.5, down: 0.5, opacity: 0.7, threshold: 0.1, o
 function createViewer(root, hooks = {}) {
   root.classList.add("cn-viewer");
   const shown = { position: 0, shiftOn: true, liver: false, evidence: false, ...USUAL };
-  let data = null, overlay = null, panes = [], active = 0, picked = null, asked = false, playing = null, heights = [];
+  let data = null, overlay = null, panes = [], active = 0, picked = null, scheduled = false, playing = null, heights = [];
   let sharp = false, wanted = false, rest = null;
   const acts = { step, zoom, move, setWindow, pick, toggle, play, reset, activate };
   const controls = createControls(root, { play, reset, save, in: () => zoom(1.25), out: () => zoom(0.8) }, changed);
@@ -33,7 +33,7 @@ function createViewer(root, hooks = {}) {
     setHeights();
     shown.position = data.start ?? heights[Math.floor(heights.length / 2)] ?? 0;
     controls.offer(data, panes);
-    controls.tell("");
+    controls.showReadout("");
     showSettings();
     draw();
   }
@@ -67,7 +67,7 @@ function createViewer(root, hooks = {}) {
       pane.map = given && given.maps[pane.name] ? given.maps[pane.name] : null;
       pane.textures.map = null;
     }
-    tellPicked();
+    showPicked();
     showSettings();
     draw();
   }
@@ -95,7 +95,7 @@ function createViewer(root, hooks = {}) {
     if (hooks.onPlace) hooks.onPlace(position);
   }
 
-  // The same where somebody else went there, who need not be told.
+  // The same where another window went, which need not be notified.
   function follow(position) {
     if (!data || position === shown.position) return;
     shown.position = position;
@@ -125,16 +125,16 @@ function createViewer(root, hooks = {}) {
     const row = Math.floor((event.clientY - box.top - pane.view.top) / pane.view.down);
     if (at.outside || row < 0 || column < 0 || row >= pane.rows || column >= pane.columns) return;
     picked = { pane: pane.index, slice: at.index, row, column, mm: toPatient(pane, at.index, row, column) };
-    tellPicked();
+    showPicked();
     draw();
   }
 
   // What lies at the place that was clicked, in the map that is on show now.
-  function tellPicked() {
+  function showPicked() {
     if (!picked) return;
     const pane = panes[picked.pane];
     const sign = shown.evidence && pane.evidence ? pane.evidence[(picked.slice * pane.rows + picked.row) * pane.columns + picked.column] : 0;
-    controls.tell(described(pane, picked, overlay, sign ? data.signs[sign - 1] : ""));
+    controls.showReadout(described(pane, picked, overlay, sign ? data.signs[sign - 1] : ""));
   }
 
   // ---------------------------------------------------------------- how
@@ -187,7 +187,7 @@ function createViewer(root, hooks = {}) {
     Object.assign(shown, USUAL);
     panes.forEach(usualWindow);
     picked = null;
-    controls.tell("");
+    controls.showReadout("");
     showSettings();
     draw();
   }
@@ -218,10 +218,10 @@ function createViewer(root, hooks = {}) {
 
   function drawNext(smoothly) {
     wanted = smoothly; // a page behind another draws nothing until it is seen again
-    if (asked) return;
-    asked = true;
+    if (scheduled) return;
+    scheduled = true;
     requestAnimationFrame(() => {
-      asked = false;
+      scheduled = false;
       if (!data) return;
       sharp = wanted;
       for (const pane of panes) if (pane.image) drawPane(pane);
@@ -264,13 +264,13 @@ function createViewer(root, hooks = {}) {
   }
 
   function save() {
-    const told = [`${data.title}${data.simulated ? ", simulated" : ""}`, overlay && shown.overlayOn ? overlay.label : ""];
-    const drawn = picture(panes.filter((one) => one.image), told.filter(Boolean).join("; "), window.devicePixelRatio || 1);
+    const caption = [`${data.title}${data.simulated ? ", simulated" : ""}`, overlay && shown.overlayOn ? overlay.label : ""];
+    const drawn = picture(panes.filter((one) => one.image), caption.filter(Boolean).join("; "), window.devicePixelRatio || 1);
     drawn.toBlob((blob) => download(blob, `${data.title.replace(/[^A-Za-z0-9._-]+/g, "-")}.png`), "image/png");
   }
 
   return {
-    setCase, setOverlay, goTo, follow, tell: controls.tell,
+    setCase, setOverlay, goTo, follow, showReadout: controls.showReadout,
     get state() { return { ...shown, active, picked, sharp, playing: Boolean(playing), overlay: Boolean(overlay) }; },
     destroy() { stop(); clearTimeout(rest); resized.disconnect(); window.removeEventListener("resize", draw); },
   };

@@ -30,7 +30,7 @@ function render({ model, el }) {
   let waiting = null, later = null, caseKey = null, used = null;
   const self = crypto.getRandomValues(new Uint32Array(2)).join("-"); // one kernel may be looked at in several windows
 
-  const ask = (content) => {
+  const send = (content) => {
     model.send(content);
     if (!waiting) {
       waiting = setTimeout(() => {
@@ -39,7 +39,7 @@ function render({ model, el }) {
       }, PATIENCE);
     }
   };
-  const heard = () => {
+  const onAnswer = () => {
     clearTimeout(waiting);
     waiting = null;
     notice.hidden = true;
@@ -49,7 +49,7 @@ function render({ model, el }) {
     beside: BESIDE,
     onPlace: (position) => {
       clearTimeout(later);
-      later = setTimeout(() => ask({ kind: "place", position, window: self }), 150);
+      later = setTimeout(() => send({ kind: "place", position, window: self }), 150);
     },
   });
   root.viewer = viewer; // for those who look from the browser's console, and for the tests
@@ -57,13 +57,13 @@ function render({ model, el }) {
   const use = () => {
     if (used === self) return;
     used = self;
-    ask({ kind: "used", window: self });
+    send({ kind: "used", window: self });
   };
   const gestures = ["pointerdown", "keydown"];
   for (const kind of gestures) document.addEventListener(kind, use, true);
 
   const receive = (content, buffers) => {
-    heard();
+    onAnswer();
     if (content.kind === "case" && content.key !== caseKey) {
       caseKey = content.key;
       viewer.setCase(unpackCase(content, buffers));
@@ -78,7 +78,7 @@ function render({ model, el }) {
     }
   };
   model.on("msg:custom", receive);
-  ask({ kind: "ready" });
+  send({ kind: "ready" });
 
   return () => {
     clearTimeout(waiting);

@@ -58,7 +58,7 @@ class SliceCanvas(anywidget.AnyWidget):
         signs : names of the evidence's labels from 1.
         start : height in mm to open at, in the frame of the first sequence.
         """
-        told: list[dict[str, Any]] = []
+        sent: list[dict[str, Any]] = []
         buffers: list[Any] = []
         for pane in panes:
             parts = {}
@@ -67,14 +67,14 @@ class SliceCanvas(anywidget.AnyWidget):
                 if values is not None:
                     parts[name] = len(buffers)
                     buffers.append(memoryview(values.tobytes()))
-            told.append({**pane.told, "parts": parts})
+            sent.append({**pane.details, "parts": parts})
         content = {
             "kind": "case",
             "key": next(self._numbers),
             "title": title,
             "simulated": simulated,
             "signs": list(signs),
-            "panes": told,
+            "panes": sent,
             **({} if start is None else {"start": start}),
         }
         self._case, self._overlay, self._position = (content, buffers), None, None

@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 from test_stager_benchmark import prepared
 
 import cirrnb
+from cirrnb.benchmark.baselines import STAGER, baseline_tables, best, measure, train_baselines, with_their_help
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.mask_perturbation import with_rounded_masks
 from cirrnb.data.scan import Cohort
@@ -28,7 +29,6 @@ from cirrnb.evaluation.comparison import compare_all
 from cirrnb.measure.baselines import Baseline, importance, on_biomarkers, patient_features, stage_all
 from cirrnb.measure.biomarkers import cohort_biomarkers
 from cirrnb.measure.radiomics import radiomics
-from cirrnb.run.baselines import STAGER, baseline_tables, best, measure, train_baselines, with_their_help
 
 pytestmark = pytest.mark.benchmark
 

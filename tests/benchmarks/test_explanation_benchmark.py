@@ -23,6 +23,7 @@ from test_stager_benchmark import prepared, train_folds
 import cirrnb
 from cirrnb.data.bag import Bag
 from cirrnb.evaluation.bootstrap import bootstrap
+from cirrnb.explanation.control_maps import advantages
 from cirrnb.explanation.faithfulness import after_randomisation, case
 from cirrnb.explanation.localisation import attributed_to_signs, liver_share, localisation, magnitude, sign_effects
 from cirrnb.explanation.methods import method_named
@@ -122,11 +123,10 @@ def interval(values: pd.Series) -> str:
 def test_perturbation_curves_against_control_maps(home: Path) -> None:
     table = measured(home)["faithfulness"]
     for (measure, method), part in table.groupby(["measure", "method"], sort=False):
-        sign = 1 if part["better"].iloc[0] == "higher" else -1
         print(f"\n{measure}, {method}: {interval(part['value'])}")
-        for rival in ("random", "shifted", "edges", "attention"):
-            if part[rival].notna().any():
-                print(f"    better than {rival} by {interval(sign * (part['value'] - part[rival]))}")
+        compared = pd.DataFrame([advantages(row) for row in part.to_dict("records")])
+        for control in compared:
+            print(f"    better than {control} by {interval(compared[control])}")
     assert set(table["method"]) == set(METHODS)
 
 

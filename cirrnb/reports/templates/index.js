@@ -1,5 +1,5 @@
 // Paging, sorting, filtering and searching the table of patients; without a script its first page stands as it is.
-const told = JSON.parse(document.getElementById("rows").textContent);
+const content = JSON.parse(document.getElementById("rows").textContent);
 const table = document.querySelector("table.patients");
 const controls = document.querySelector(".controls");
 const shown = document.querySelector(".shown");
@@ -9,14 +9,14 @@ const filters = [...controls.querySelectorAll("select")];
 const rank = (names, name) => (names.indexOf(name) + 1 || names.length + 1);
 
 // Of each row: its text for the search, and the value of each column for sorting.
-const rows = told.rows.map((row) => ({
+const rows = content.rows.map((row) => ({
   ...row,
   status: row.status ?? (row.kind === "refused" ? "refused" : ""),
   state: row.kind ? "failed" : row.flags ? "flagged" : "",
   text: Object.entries(row).filter(([name]) => name !== "page" && name !== "log" && name !== "probability")
     .map(([, value]) => value).join(" ").toLowerCase(),
-  values: [row.subject, rank(told.stages, row.predicted), row.probability, row.set, rank(told.certainties, row.certainty),
-    rank(told.statuses, row.status),
+  values: [row.subject, rank(content.stages, row.predicted), row.probability, row.set, rank(content.certainties, row.certainty),
+    rank(content.statuses, row.status),
     row.recorded, row.sequences, row.flags],
 }));
 let fitting = rows;
@@ -54,7 +54,7 @@ function drawn(row) {
   head.append(address);
   const likely = element("td", "", "likely");
   const swatch = element("span", "", "stage");
-  swatch.style.background = told.colours[row.predicted] ?? "#BBBBBB";
+  swatch.style.background = content.colours[row.predicted] ?? "#BBBBBB";
   likely.append(swatch, row.predicted);
   line.append(likely, element("td", `${Math.round(100 * row.probability)}%`), element("td", row.set, "set"),
     element("td", row.certainty),
@@ -63,13 +63,13 @@ function drawn(row) {
 }
 
 function show(all = false) {
-  const last = Math.max(0, Math.ceil(fitting.length / told.limit) - 1);
+  const last = Math.max(0, Math.ceil(fitting.length / content.limit) - 1);
   page = Math.min(Math.max(page, 0), last);
-  const some = all ? fitting : fitting.slice(page * told.limit, (page + 1) * told.limit);
+  const some = all ? fitting : fitting.slice(page * content.limit, (page + 1) * content.limit);
   table.tBodies[0].replaceChildren(...some.map(drawn));
   shown.textContent = `${fitting.length} of ${rows.length} patients`;
   for (const pager of pagers) {
-    pager.hidden = fitting.length <= told.limit;
+    pager.hidden = fitting.length <= content.limit;
     pager.querySelector(".page").textContent = `Page ${page + 1} of ${last + 1}`;
     pager.querySelector(".previous").disabled = page === 0;
     pager.querySelector(".next").disabled = page === last;

@@ -1,4 +1,4 @@
-"""The baselines of the stager for 04_ablation: measured, trained on the same patients, laid beside its answers."""
+"""Baselines of the stager for 04_ablation: measured, trained on the same patients, compared with its answers."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def measure(
     if not radiomics:
         return Measured(values, None, reasons=reasons, remarks=("Radiomics were not asked for.",))
     if not available():
-        told = f"{how_to_install()} The comparison goes on with the biomarkers."
-        return Measured(values, None, reasons=reasons, remarks=(told,))
+        remark = f"{how_to_install()} The comparison goes on with the biomarkers."
+        return Measured(values, None, reasons=reasons, remarks=(remark,))
     found, missing = cohort_radiomics(prepared, folder / "radiomics", workers=workers, progress=progress)
     training = [bag.subject for bag in prepared.bags(staged=True) if bag.split == "train"][:disturbed]
     some = replace(prepared, scans=tuple(scan for scan in prepared.scans if scan.scan.subject in set(training)))
@@ -92,8 +92,8 @@ def with_their_help(stager: pd.DataFrame, baselines: dict[str, Baseline]) -> dic
     tables = {STAGER: stager}
     baselines = {name: baseline for name, baseline in baselines.items() if not baseline.reason}
     for name, baseline in baselines.items():
-        told = baseline.predictions
-        tables[name] = told[told["subject"].isin(stager["subject"])]
+        answers = baseline.predictions
+        tables[name] = answers[answers["subject"].isin(stager["subject"])]
     radiomics = [name for name in baselines if name.startswith("radiomics ") and name.endswith(", logistic regression")]
     of_all = sorted(radiomics, key=lambda name: name.count(" and "))[-1:]  # those of all sequences
     for helper in ("biomarkers, logistic regression", *of_all):

@@ -1,0 +1,194 @@
+"""Feedback of the quiz: after each answer the stage, its signs and the model's answer; at the end the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cirrnb.data.errors import InputError
+from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.evaluation.comparison import compare
+from cirrnb.evaluation.evaluation import Evaluation, evaluate
+from cirrnb.explanation.simulated_truth import stages_told_by_signs, strengths
+from cirrnb.model.prediction import Prediction
+from cirrnb.simulation.signs import Latent
+from cirrnb.view.theme import LABELS, SIGN_COLOURS
+
+CLEAR, STRONG = 0.25, 0.55
+"""Strengths of a sign from which it is called clear and strong; below it is slight."""
+
+WHERE = {
+    "nodularity": "the liver's edge is wavy",
+    "nodules": "a pattern within the liver",
+    "lobes": "right lobe small, left lobe and caudate large",
+    "spleen": "reaches far forward and down",
+    "ascites": "fluid around liver and spleen",
+    "portal": "wide portal and splenic vein, extra vessels",
+    "fossa": "room around the gallbladder, a notch behind",
+}
+
+CLOSE = 0.6
+"""Probability of the likeliest stage, given all signs, below which a case is called one that nobody can be sure of."""
+
+
+def feedback_html(truth: str, answer: str, latent: Latent, model: Prediction | None) -> str:
+    """The stage, the signs that the case bears, what they tell, and what the model said."""
+    return (
+        f"{_verdict(truth, answer)}<h4>What this patient shows</h4>{_signs(latent)}"
+        f"<p class='cn-small'>Outlined in the pictures in these colours; <kbd>E</kbd> hides and shows them.</p>"
+        f"{_could_be_known(truth, latent)}{_model(truth, model)}"
+    )
+
+
+def _verdict(truth: str, answer: str) -> str:
+    away = CIRRHOSIS.index(answer) - CIRRHOSIS.index(truth)
+    if not away:
+        return f"<h3>Right: {truth}.</h3>"
+    far = "two stages" if abs(away) == 2 else "one stage"
+    return f"<h3>You said {answer}; the stage is {truth}.</h3><p>That is {far} too {'high' if away > 0 else 'low'}.</p>"
+
+
+def _signs(latent: Latent) -> str:
+    rows = ""
+    there = {sign: value for sign, value in strengths(latent).items() if value > 0}
+    for sign, value in sorted(there.items(), key=lambda one: -one[1]):
+        colour = SIGN_COLOURS[list(LABELS).index(sign)]
+        rows += (
+            f'<tr><th scope="row"><span class="cn-swatch" style="--colour:{colour}"></span>{escape(LABELS[sign])}</th>'
+            f'<td><span class="cn-strength"><span style="width:{100 * value:.0f}%"></span></span>{_called(value)}</td>'
+            f"<td>{WHERE[sign]}</td></tr>"
+        )
+    if not rows:
+        return "<p>None of the seven signs. That is common in mild patients.</p>"
+    absent = [escape(LABELS[sign]) for sign in LABELS if sign not in there]
+    missing = f"<p>Absent: {', '.join(absent)}.</p>" if absent else "<p>All seven signs are there.</p>"
+    head = "".join(f'<th scope="col">{one}</th>' for one in ("sign", "how strong", "what to see"))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{missing}"
+
+
+def _called(strength: float) -> str:
+    return "slight" if strength < CLEAR else "clear" if strength < STRONG else "strong"
+
+
+def _could_be_known(truth: str, latent: Latent) -> str:
+    chances = stages_told_by_signs(latent)
+    listed = ", ".join(f"{stage} {chance:.0%}" for stage, chance in chances.items())
+    best = max(chances, key=lambda stage: chances[stage])
+    if best != truth:
+        comment = f"Here even they point to {best}: the stage is one reader's impression, and it went another way."
+    elif chances[best] < CLOSE:
+        comment = "Nobody can be sure of this one."
+    else:
+        comment = "The signs say it."
+    return f"<p><b>From all signs together</b>, as if measured without an image: {listed}. {comment}</p>"
+
+
+def _model(truth: str, model: Prediction | None) -> str:
+    if model is None:
+        return "<p><b>The model</b> could not stage this patient.</p>"
+    sure = f"{model.probabilities[model.predicted]:.0%}"
+    right = "right" if model.predicted == truth else "wrong"
+    possible = f" It considers possible: {' or '.join(model.prediction_set)}." if model.prediction_set else ""
+    return f"<p><b>The model</b> says {model.predicted} ({sure}), which is {right}.{possible}</p>"
+
+
+SHOWN = ("accuracy", "quadratic weighted kappa")
+LEAST = 2
+"""Cases from which there is anything to count."""
+
+Stages = Mapping[str, str]
+"""Subject -> stage."""
+
+
+def answers_table(truth: Stages, answers: Stages) -> pd.DataFrame:
+    """Answers as `cirrnb.evaluate` takes them, one row a case that was answered."""
+    rows = [{"subject": one, "stage": truth[one], "predicted": stage} for one, stage in answers.items() if one in truth]
+    return pd.DataFrame(rows, columns=["subject", "stage", "predicted"]).assign(split="test", simulated=True)
+
+
+def result_html(truth: Stages, student: Stages, model: Stages, resamples: int = 2000) -> str:
+    """Both on the cases that the student answered and the model could stage, and the list of cases to go back to."""
+    both = [subject for subject in student if subject in truth and subject in model]
+    mine = answers_table(truth, {one: student[one] for one in both})
+    other = answers_table(truth, {one: model[one] for one in both})
+    right = int((mine["stage"] == mine["predicted"]).sum())
+    head = f"<h3>You staged {right} of {len(mine)} cases right.</h3>"
+    if len(mine) < LEAST:
+        return f"{head}<p>Too few cases to say more.</p>{_cases(truth, student)}"
+    evaluations = [evaluate(table, split=None, resamples=resamples) for table in (mine, other)]
+    matrices = "".join(_matrix(who, one) for who, one in zip(("You", "The model"), evaluations, strict=True))
+    return (
+        f"{head}{_measures(*evaluations)}{_difference(mine, other, resamples)}"
+        f'<div class="cn-side">{matrices}</div>{_cases(truth, student)}'
+    )
+
+
+def _measures(mine: Evaluation, other: Evaluation) -> str:
+    rows = ""
+    for name in SHOWN:
+        cells = [_value(one.table[one.table["metric"] == name].iloc[0]) for one in (mine, other)]
+        chance = mine.table.loc[mine.table["metric"] == name, "chance"].iloc[0]
+        rows += (
+            f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}<td>{chance:.2f}</td></tr>'
+        )
+    head = "".join(f'<th scope="col">{one}</th>' for one in ("", "you", "the model", "guessing"))
+    return (
+        f"<table><caption>Value (95 % interval) on these {mine.n} cases</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _value(row: pd.Series) -> str:
+    if np.isnan(row["value"]):
+        return "not defined"
+    if np.isnan(row["low"]):
+        return f"{row['value']:.2f} (no interval: {escape(str(row['method']).removeprefix('none: '))})"
+    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
+def _difference(mine: pd.DataFrame, other: pd.DataFrame, resamples: int) -> str:
+    try:
+        table = compare(mine, other, split=None, resamples=resamples, names=("you", "the model"))
+    except InputError:
+        return ""
+    row = table.set_index("metric").loc["accuracy"].to_dict()
+    if np.isnan(row["low"]):
+        return "<p>You and the model were right about the very same cases.</p>" if row["difference"] == 0 else ""
+    difference = f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+    known = bool(row["p"] < 0.05)  # McNemar's, exact: with a handful of cases an interval promises too much
+    verdict = "more than these cases would show by chance" if known else "these cases cannot tell you two apart"
+    return f"<p>Your accuracy less the model's, case by case: {difference}: {verdict}.</p>"
+
+
+def _matrix(who: str, evaluation: Evaluation) -> str:
+    counts: NDArray[np.int64] = evaluation.confusion.to_numpy(dtype=int)
+    rows = ""
+    for stage, line in zip(CIRRHOSIS, counts, strict=True):
+        total = max(int(line.sum()), 1)
+        cells = "".join(f'<td style="background:{_shade(count / total)}">{count}</td>' for count in line)
+        rows += f'<tr><th scope="row">{stage} ({line.sum()})</th>{cells}</tr>'
+    head = "".join(f'<th scope="col">{stage}</th>' for stage in CIRRHOSIS)
+    return (
+        f'<table class="cn-matrix"><caption>{who}: true stage (rows) and the stage that was given</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _shade(share: float) -> str:
+    red, green, blue = (round(255 + (one - 255) * 0.6 * share) for one in (51, 101, 138))
+    return f"rgb({red},{green},{blue})"
+
+
+def _cases(truth: Stages, student: Stages) -> str:
+    order: Sequence[str] = list(truth)
+    items = ""
+    for subject, stage in student.items():
+        if subject in truth:
+            number = order.index(subject)
+            words = f"{stage}, right" if stage == truth[subject] else f"{stage} for {truth[subject]}"
+            items += f'<li><button type="button" data-go="{number}">Case {number + 1}: {words}</button></li>'
+    return f'<h4>Look at a case again</h4><ol class="cn-cases">{items}</ol>'
