@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.dicom.files import read_instance
-from cirrnb.data.dicom.importing import import_dicom, look_through
+from cirrnb.data.dicom.importing import import_dicom, list_series
 from cirrnb.data.errors import InputError
 
 PLACING = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
@@ -43,7 +43,7 @@ def changed(paths: list[Path], change: Callable[[Dataset], object], among: Colle
 
 def fault_beside_a_sound_series(folder: Path) -> str:
     """What is told of the T2W series of a folder; the T1W series is imported all the same."""
-    judged = {one.series.tags["SeriesNumber"]: one for one in look_through(folder).judged}
+    judged = {one.series.tags["SeriesNumber"]: one for one in list_series(folder).judged}
     assert judged[3].verdict.sequence == "T1W" and judged[5].verdict.never
     assert set(import_dicom(folder, folder.with_name("own")).scans) == {"T1W"}
     with pytest.raises(InputError) as told:
@@ -93,14 +93,14 @@ def test_every_frame_of_an_enhanced_object_is_looked_at(
         setattr(item, keyword, value)
     setattr(frame, group, [item])
     data.save_as(tmp_path / "IM1")
-    assert look_through(tmp_path).judged[0].verdict.never
+    assert list_series(tmp_path).judged[0].verdict.never
 
 
 def test_different_pictures_of_one_uid_are_told_as_that(tmp_path: Path) -> None:
     write_series(tmp_path / "dicom", T1, number=3)
     write_series(tmp_path / "dicom", T2, number=5, SOPInstanceUID="1.2.3.4")
     assert "11 different pictures with 1 SOPInstanceUID" in fault_beside_a_sound_series(tmp_path / "dicom")
-    assert not look_through(tmp_path / "dicom").found.passed_over
+    assert not list_series(tmp_path / "dicom").files.skipped
 
 
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
@@ -135,7 +135,7 @@ def test_links_are_told_as_links(what: str, tmp_path: Path) -> None:
     for path in paths if what == "files" else [tmp_path / "elsewhere" if what == "folder" else tmp_path / "gone"]:
         (folder / path.name).symlink_to(path)
     with pytest.raises(InputError) as told:
-        look_through(folder)
+        list_series(folder)
     assert "links" in told.value.found and "empty" not in told.value.found
     write_series(folder / "own", T2)
     result = CliRunner().invoke(app, ["import-dicom", str(folder), "--list"])

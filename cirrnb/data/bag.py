@@ -105,7 +105,7 @@ class PreparedCohort:
     Attributes
     ----------
     scans : the prepared scans, in the cohort's order.
-    failures : table with columns subject, sequence, reason; one row for each scan passed over.
+    failures : table with columns subject, sequence, reason; one row for each skipped scan.
     settings : shared by all of them.
     name, simulated, stages, sequences : as in `Cohort`.
     """

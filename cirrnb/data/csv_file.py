@@ -147,7 +147,7 @@ class Row:
 def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[Row]]:
     """Column names (padding and byte-order mark taken off, in lower case) and rows of a CSV file.
 
-    Cells are separated by commas, semicolons or tabs, whichever the first line has. Empty rows are passed over; rows
+    Cells are separated by commas, semicolons or tabs, whichever the first line has. Empty rows are skipped; rows
     with more cells than columns are added to `problems` and skipped. An apostrophe that `write_csv` set before what a
     spreadsheet program would compute is taken away.
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from cirrnb.data.atomic_files import move_into_place
 from cirrnb.data.errors import InputError
+from cirrnb.data.failure_kinds import printable
 
 PATIENCE = 5.0
 """Seconds to wait for a run that is just ending."""
@@ -162,6 +163,6 @@ def _release(held: FileLock, lock: Path) -> None:
 def _holder(lock: Path) -> str:
     """The holder named in a lock file, in brackets; empty where it names none."""
     with suppress(OSError):
-        shown = "".join(character for character in lock.read_text(errors="replace")[:200] if character.isprintable())
+        shown = printable(lock.read_text(errors="replace")[:200])
         return f" ({shown})" if shown else ""
     return ""

@@ -109,8 +109,10 @@ class Worker:
         if not self._ready and self._process.stdout.readline() != _READY:
             code = self._process.wait()
             if code < 0:  # it was killed: the next one may live
-                raise WorkerDied(_told(code))
-            raise RuntimeError(f"{_told(code)} before it began; see its output above. workers=1 uses this process.")
+                raise WorkerDied(_exit_text(code))
+            raise RuntimeError(
+                f"{_exit_text(code)} before it began; see its output above. workers=1 uses this process."
+            )
         self._ready = True
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
@@ -119,7 +121,7 @@ class Worker:
         except (OSError, ValueError):  # a broken or closed pipe
             line = ""
         if not line.endswith("\n"):
-            raise WorkerDied(_told(self._process.wait()))
+            raise WorkerDied(_exit_text(self._process.wait()))
         outcome: Outcome = json.loads(line)
         return outcome
 
@@ -298,7 +300,7 @@ def _end(number: int, frame: Any) -> None:
     raise SystemExit(128 + number)
 
 
-def _told(code: int) -> str:
+def _exit_text(code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         why = " (the system does so where memory runs out)" if name == "SIGKILL" else ""

@@ -84,21 +84,21 @@ class Instance:
 
 
 @dataclass
-class Found:
+class DicomFiles:
     """The DICOM files of a folder, and the skipped files by reason."""
 
     instances: list[Instance] = field(default_factory=list)
-    passed_over: dict[str, list[Path]] = field(default_factory=dict)
+    skipped: dict[str, list[Path]] = field(default_factory=dict)
 
-    def pass_over(self, reason: str, path: Path) -> None:
-        self.passed_over.setdefault(reason, []).append(path)
+    def skip(self, reason: str, path: Path) -> None:
+        self.skipped.setdefault(reason, []).append(path)
 
 
-def find_instances(folder: Path) -> Found:
+def find_instances(folder: Path) -> DicomFiles:
     """Every DICOM file with a picture under a folder, once; pixels are not read.
 
     Links are not followed. They, and files that are no DICOM, are damaged, repeat another or hold no picture, are
-    counted in `passed_over`.
+    counted in `skipped`.
 
     Raises
     ------
@@ -108,24 +108,24 @@ def find_instances(folder: Path) -> Found:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         raise InputError(folder, found, "a folder with DICOM files", "Give the folder that was exported or copied.")
-    result = Found()
+    result = DicomFiles()
     read: dict[str, list[Instance]] = {}
     for path in _files(folder):
         outcome = _LINK if path.is_symlink() else read_instance(path)
         if isinstance(outcome, str):
-            result.pass_over(outcome, path)
+            result.skip(outcome, path)
         else:
             read.setdefault(str(outcome.tags["SOPInstanceUID"]), []).append(outcome)
     for copies in read.values():
         for instance in _different(copies, result) if len(copies) > 1 else copies:
             result.instances.append(instance)
     if not result.instances:
-        reasons = [f"{len(paths)} {reason}" for reason, paths in result.passed_over.items()]
+        reasons = [f"{len(paths)} {reason}" for reason, paths in result.skipped.items()]
         raise InputError(
             folder,
             "no DICOM picture" + (f" ({'; '.join(reasons)})" if reasons else ", the folder is empty"),
             "MR pictures in DICOM, at any depth",
-            _COPY if _LINK in result.passed_over else "Give the folder that was exported or copied from the disc.",
+            _COPY if _LINK in result.skipped else "Give the folder that was exported or copied from the disc.",
         )
     return result
 
@@ -134,7 +134,7 @@ _LINK = "links, which are not followed"
 _COPY = "Give the folder to which the links point, or copy it with the files they point to (cp -rL)."
 
 
-def _different(copies: list[Instance], result: Found) -> Iterator[Instance]:
+def _different(copies: list[Instance], result: DicomFiles) -> Iterator[Instance]:
     """Those of equal SOPInstanceUID that are other pictures: some programs that remove names give all files one UID."""
     seen = set()
     for instance in copies:
@@ -143,7 +143,7 @@ def _different(copies: list[Instance], result: Found) -> Iterator[Instance]:
             content = hashlib.file_digest(file, "sha256").digest()
         picture = (str(instance.tags["SeriesInstanceUID"]), instance.positions.tobytes(), content)
         if picture in seen:
-            result.pass_over("the same picture again", instance.path)
+            result.skip("the same picture again", instance.path)
         else:
             seen.add(picture)
             yield instance
@@ -162,7 +162,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def read_instance(path: Path) -> Instance | str:
-    """One file, or in words why it is passed over."""
+    """One file, or the reason why it is skipped."""
     from pydicom import dcmread
     from pydicom.errors import BytesLengthException, InvalidDicomError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from cirrnb.data.atomic_files import atomic_folder, folder_name, remove_unfinished
 from cirrnb.data.csv_file import read_rows, write_csv
 from cirrnb.data.dicom.conversion import convert, missing
-from cirrnb.data.dicom.files import Found, find_instances
+from cirrnb.data.dicom.files import DicomFiles, find_instances
 from cirrnb.data.dicom.series import Series, gather
 from cirrnb.data.dicom.series_choice import Ask, Judged, choose, judge_all
 from cirrnb.data.errors import InputError, listed
@@ -35,11 +35,11 @@ _OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because",
 
 
 @dataclass(frozen=True)
-class Folder:
+class DicomFolder:
     """The series of a DICOM folder, judged."""
 
     path: Path
-    found: Found
+    files: DicomFiles
     judged: tuple[Judged, ...]
 
     @property
@@ -84,7 +84,7 @@ class Imported:
     others: tuple[Judged, ...]
 
 
-def look_through(folder: Path | str) -> Folder:
+def list_series(folder: Path | str) -> DicomFolder:
     """Read the headers of a DICOM folder and judge every volume in it.
 
     Raises InputError where there is no DICOM picture, or the extra for DICOM is not installed.
@@ -93,12 +93,12 @@ def look_through(folder: Path | str) -> Folder:
         import pydicom  # noqa: F401
     except ImportError as error:
         raise missing("pydicom") from error
-    found = find_instances(Path(folder))
-    return Folder(Path(folder), found, tuple(judge_all(gather(found.instances))))
+    files = find_instances(Path(folder))
+    return DicomFolder(Path(folder), files, tuple(judge_all(gather(files.instances))))
 
 
 def import_dicom(
-    folder: Path | str | Folder,
+    folder: Path | str | DicomFolder,
     out: Path | str,
     *,
     t1w: int | None = None,
@@ -117,7 +117,7 @@ def import_dicom(
 
     Parameters
     ----------
-    folder : with DICOM files at any depth, or what `look_through` made of it.
+    folder : with DICOM files at any depth, or what `list_series` made of it.
     out : of the cohort; made if need be, added to if it is there.
     t1w, t2w : number of the series in the listing; 0 for no such scan; None has it suggested.
     patient : number of the patient in the listing, needed where there are several.
@@ -132,7 +132,7 @@ def import_dicom(
         For a folder without DICOM, several patients, a series that is not clear or cannot be used, a scan that is in
         the cohort already, or a name that is taken.
     """
-    listing = folder if isinstance(folder, Folder) else look_through(folder)
+    listing = folder if isinstance(folder, DicomFolder) else list_series(folder)
     out = Path(out)
     judged = listing.of(patient)
     chosen = choose(judged, {"T1W": t1w, "T2W": t2w}, ask)
@@ -168,7 +168,7 @@ def _add_patient(
     return Imported(patient, table, chosen, tuple(extra))
 
 
-def _nothing(listing: Folder, judged: Sequence[Judged]) -> InputError:
+def _nothing(listing: DicomFolder, judged: Sequence[Judged]) -> InputError:
     reasons = "; ".join(f"series {each.number} ({each.series.description}): {each.verdict.why}" for each in judged[:6])
     rest = f"; and {len(judged) - 6} more" if len(judged) > 6 else ""
     remedies = list(dict.fromkeys(each.verdict.remedy for each in judged))

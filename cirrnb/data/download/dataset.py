@@ -103,14 +103,14 @@ def _fetch(
                 tell(f"{archive.folder} is here already.")
         need_room(out, sum(_room(archive, out) for archive in left), "the archives and what they unpack to")
         for archive in left:
-            _one(archive, out, session, patience, tell, progress)
+            _fetch_archive(archive, out, session, patience, tell, progress)
             done[archive.name] = archive.sha256
             atomic_write(out / _DONE, json.dumps(done, indent=1))
             if not keep:
                 (out / archive.name).unlink()
 
 
-def _one(
+def _fetch_archive(
     archive: Archive, out: Path, session: requests.Session, patience: Patience, tell: Tell, progress: bool
 ) -> None:
     from tqdm.auto import tqdm

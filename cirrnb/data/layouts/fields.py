@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from cirrnb.data.scan import SPLITS
-from cirrnb.data.sequences import T1W_T2W, check_sequence
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 EMPTY = ("", "na", "n/a", "nan", "none", "null", "-", "?", "unknown")
@@ -20,7 +19,6 @@ EMPTY = ("", "na", "n/a", "nan", "none", "null", "-", "?", "unknown")
 MAX_ID = 64
 """Longest patient id, in characters: ids become file names."""
 
-_SEQUENCE = re.compile(r"t([12])[ _-]?(w|wi|weighted)?", re.IGNORECASE)
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("valid", "val", "validation"), "valid"
 )
@@ -106,30 +104,6 @@ def sex(text: str | None, codes: Mapping[str, str] | None = None) -> str | None:
     if found is None:
         raise ValueError(f"one of {', '.join(known)}")
     return found
-
-
-def sequence(text: str | None, sequences: Sequence[str] = T1W_T2W) -> str:
-    """One of `sequences`, from its name in any case; T1W and T2W also from T1, T1-W, T1WI, T1 weighted and the like."""
-    word = (text or "").strip()
-    match = _SEQUENCE.fullmatch(word)
-    for name in sequences:
-        if word.lower() == name.lower() or (match and name == f"T{match[1]}W"):
-            return name
-    raise ValueError(" or ".join(sequences))
-
-
-def other_sequence(text: str | None, sequences: Sequence[str]) -> str | None:
-    """The name of a sequence that is not among `sequences`; None for one that is, and for what can be no name."""
-    try:
-        sequence(text, sequences)
-        return None
-    except ValueError:
-        word = (text or "").strip()
-    try:
-        check_sequence(word)
-    except ValueError:
-        return None
-    return word
 
 
 def split(text: str | None) -> str | None:

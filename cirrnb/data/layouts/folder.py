@@ -44,7 +44,7 @@ class _File:
 def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
     """NIfTI files under a folder, to `DEPTH`, sorted, those of linked folders among them.
 
-    Hidden ones are what systems leave behind. What else is passed over is named in the notes: links to nothing, links
+    Hidden ones are what systems leave behind. Other skipped paths are noted: links to nothing, links
     back to a folder above, and folders that lie deeper.
     """
     paths: list[Path] = []

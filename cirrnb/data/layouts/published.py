@@ -138,7 +138,7 @@ def _files(folder: Path, remarks: Remarks) -> list[tuple[str, Path]]:
                 InputError(folder, f"a file named {path.name!r:.120}", str(error), "Rename the file after its patient.")
             )
     if others:
-        remarks.notes.append(f"{folder}: passed over what is not NIfTI: {listed(map(repr, others))}")
+        remarks.notes.append(f"{folder}: skipped files that are not NIfTI: {listed(map(repr, others))}")
     return files
 
 

@@ -13,7 +13,7 @@ from cirrnb.data.csv_file import Row, read_rows
 from cirrnb.data.errors import InputError, Remarks, listed
 from cirrnb.data.layouts import fields
 from cirrnb.data.scan import Scan
-from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.sequences import T1W_T2W, other_sequence, parse_sequence
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 REQUIRED = ("patient", "sequence", "image")
@@ -71,7 +71,7 @@ def read_table(
     default = fields.source_of(path.stem, "table")
     parsers: _Parsers = {
         "patient": fields.patient_id,
-        "sequence": partial(fields.sequence, sequences=sequences),
+        "sequence": partial(parse_sequence, sequences=sequences),
         "stage": partial(fields.stage, stages=stages),
         "split": fields.split,
         "age": fields.age,
@@ -79,7 +79,7 @@ def read_table(
         "source": lambda text: fields.patient_id(text) if fields.cell(text) else default,
     }
     if skip_others:
-        others = [fields.other_sequence(row.cells.get("sequence"), sequences) for row in rows]
+        others = [other_sequence(row.cells.get("sequence"), sequences) for row in rows]
         rows = [row for row, other in zip(rows, others, strict=True) if other is None]
         if skipped := [other for other in others if other is not None]:
             remarks.notes.append(f"scans of other sequences, not read: {len(skipped)} ({listed(sorted(set(skipped)))})")
@@ -174,7 +174,7 @@ def _same_scan(where: str, scans: list[Scan]) -> list[InputError]:
 
 
 def _same_file(where: str, scans: list[Scan]) -> list[InputError]:
-    return [one_file(where, scans)]
+    return [shared_file(where, scans)]
 
 
 def _contradictions(where: str, scans: list[Scan]) -> list[InputError]:
@@ -209,7 +209,7 @@ def file_identity(path: Path) -> str:
     return f"{status.st_dev} {status.st_ino}" if status.st_ino else str(path.resolve())
 
 
-def one_file(where: object, scans: Sequence[Scan]) -> InputError:
+def shared_file(where: object, scans: Sequence[Scan]) -> InputError:
     """The problem of several scans that are one file."""
     return InputError(
         where,
@@ -227,5 +227,5 @@ def without_repeated(scans: Sequence[Scan], remarks: Remarks) -> list[Scan]:
     for group in groups.values():
         if len(group) > 1:
             subjects = dict.fromkeys(scan.subject for scan in group)
-            remarks.problems.append(one_file(group[0].image, group).about(*subjects))
+            remarks.problems.append(shared_file(group[0].image, group).about(*subjects))
     return [scan for scan in scans if len(groups[file_identity(scan.image)]) == 1]
