@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -274,3 +275,16 @@ def test_the_report_names_findings_and_says_simulated(tree):
     assert "(SIMULATED)" in report and "Errors: 1" in report and "cirrhotic/10 T2W" in report
     assert not any(finding.severity == "warning" for finding in found.findings)  # counts need not be the published ones
     assert len(found.findings_table) == len(found.findings)
+
+
+def test_scans_that_a_check_refused_or_doubted_are_told_once_a_reason(tree):
+    cohort = read_cohort(tree.root)
+    told = {"checked": "refused", "check_reasons": "presence: no liver was found (Check the file.)"}
+    first, second, third, *others = cohort.scans
+    scans = (*(replace(scan, extra={**scan.extra, **told}) for scan in (first, second)), third, *others)
+    doubtful = {"checked": "doubtful", "check_reasons": "side: upside down (Check the orientation.)"}
+    scans = (*scans[:2], replace(third, extra={**third.extra, **doubtful}), *others)
+    found = audit(replace(cohort, scans=scans), workers=1, progress=False)
+    checks = {(one.severity, one.names): one.text for one in found.findings if one.check == "checks"}
+    assert set(checks) == {("warning", (first.name, second.name)), ("note", (third.name,))}
+    assert "no liver" in checks["warning", (first.name, second.name)]

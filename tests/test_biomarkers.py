@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from scipy.special import ellipeinc, ellipkinc
 
 from cirrnb.data.errors import InputError
@@ -16,7 +17,15 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.scan import Scan
 from cirrnb.measure.biomarkers import UNITS, UNUSABLE, biomarkers, biomarkers_or_reasons
 from cirrnb.measure.measurement import Measurement
-from cirrnb.measure.shape_and_signal import heterogeneity, nodularity, signal_ratio, sphericity, surface_area, volume
+from cirrnb.measure.shape_and_signal import (
+    heterogeneity,
+    length,
+    nodularity,
+    signal_ratio,
+    sphericity,
+    surface_area,
+    volume,
+)
 
 SPACINGS = [(1.0, 1.0, 1.0), (3.0, 1.2, 1.2), (5.0, 2.0, 2.0), (8.0, 1.3, 1.5)]
 
@@ -133,6 +142,8 @@ def test_all_of_a_scan(tmp_path: Path):
     voxel = 0.02  # mL
     assert found["liver volume"].value == pytest.approx(11 * 32 * 30 * voxel)
     assert found["spleen volume"].value == pytest.approx(9 * 20 * 14 * voxel)
+    assert found["spleen length"].value == pytest.approx(np.sqrt(45**2 + 40**2 + 28**2), rel=0.003)
+    assert "107 to 315 mL" in found["spleen volume"].reference and "no range" in found["surface nodularity"].reference
     assert found["liver-to-spleen volume"].value == pytest.approx(11 * 32 * 30 / (9 * 20 * 14))
     assert found["liver-to-spleen signal"].value == pytest.approx(80 / 120, rel=0.01)
     assert found["liver-to-muscle signal"].value == pytest.approx(80 / 40, rel=0.02)
@@ -212,3 +223,21 @@ def test_a_real_scan_with_a_real_segmentation(external_data: Path, tmp_path: Pat
     assert found["spleen volume"].value == pytest.approx((values == 1).sum() * voxel)
     assert found["liver-to-spleen signal"].value > 1 < found["liver-to-muscle signal"].value  # T1-like: liver is bright
     assert "cut off" in found["liver volume"].note  # 20 slices do not hold a liver
+
+
+@pytest.mark.parametrize("semi_axes", [(20, 30, 60), (55, 20, 25)])
+def test_the_length_of_an_ellipsoid_is_its_longest_axis(semi_axes: tuple[int, int, int]):
+    grid = Grid((40, 70, 70), np.diag([4.0, 2.0, 2.0, 1.0]))
+    turn = Rotation.from_euler("xyz", (20, 35, 50), degrees=True).as_matrix()
+    places = (np.moveaxis(np.indices(grid.shape), 0, -1) - (np.array(grid.shape) - 1) / 2) * (4, 2, 2)
+    mask = (((places @ turn) / semi_axes) ** 2).sum(-1) <= 1
+    assert length(mask, grid) == pytest.approx(2 * max(semi_axes), abs=4)
+
+
+def test_no_ascites_is_a_finding_where_the_segmentation_knows_ascites(tmp_path: Path):
+    scan = written(tmp_path)
+    assert named(biomarkers(scan))["ascites volume"].value is None  # total_mr has no label for it
+    (tmp_path / "organs.json").write_text('{"ascites": 9, "spleen": 1}', encoding="utf-8")
+    assert named(biomarkers(scan))["ascites volume"].value == 0
+    (tmp_path / "organs.json").write_text('{"ascites": 46}', encoding="utf-8")
+    assert named(biomarkers(scan))["ascites volume"].value == pytest.approx(14 * 7 * 20 * 0.02)

@@ -37,7 +37,7 @@ def test_a_type_that_tells_the_source():
     table = confounds(scans)
     row = table.iloc[0]
     healthy = int((scans.source == "healthy").sum())
-    assert row.confound and row.tells == "source" and row.trait == "the type of the numbers"
+    assert row.confound and row.target == "source" and row.trait == "the type of the numbers"
     assert row.strength == pytest.approx(1, abs=0.01) and table.confound.sum() == 1
     assert (
         f"in {healthy} of {healthy} healthy" in row.words or f"in {300 - healthy} of {300 - healthy} cirrh" in row.words
@@ -50,7 +50,7 @@ def test_a_spacing_that_tells_a_stage():
     scans.loc[severe, "through_plane"] = 8.0
     scans.loc[~severe, "through_plane"] = np.where(np.arange((~severe).sum()) % 4 == 0, 8.0, 6.0)
     row = confounds(scans).iloc[0]
-    assert row.confound and row.tells == "stage" and "spacing between slices" in row.trait
+    assert row.confound and row.target == "stage" and "spacing between slices" in row.trait
     few = int((~severe).sum() + 3) // 4
     assert row.strength == pytest.approx(0.5 + 0.5 * (1 - few / (~severe).sum()), abs=0.005)  # AUC by hand, ties halved
     assert f"at least 8 in {severe.sum()} of {severe.sum()} severe, in {few} of" in row.words

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 import cirrnb
 from cirrnb.cli import app
-from cirrnb.data.dicom.importing import import_dicom, look_through
+from cirrnb.data.dicom.importing import import_dicom, list_series
 from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.status import status_of_scans
 
 OBLIQUE = tuple(np.round([0.98480775, 0.17364818, 0, -0.16773126, 0.95125124, 0.25881905], 8))
 
@@ -38,7 +39,7 @@ def test_a_folder_is_imported_and_read_at_once(exam: Path, tmp_path: Path) -> No
     assert [scan.name for scan in cohort.scans] == ["imported/case-1 T1W", "imported/case-1 T2W"]
     scan = cohort.scans[1]
     assert (scan.age, scan.sex, scan.stage, scan.extra["te_ms"]) == (90, "female", None, "92")  # 93 years, cut at 90
-    assert scan.extra["chosen_because"] == "spin echo, TR 1400 ms, TE 92 ms; called T2W"
+    assert scan.extra["chosen_because"] == "spin echo, TR 1400 ms, TE 92 ms; named T2W"
 
 
 def test_every_voxel_lies_where_dicom_says(exam: Path, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_several_phases_are_asked_for_and_the_portal_venous_one_is_suggested(tmp
     [
         (T1, "T1W", True, "gradient echo"),
         (T2, "T2W", True, "TE 92 ms"),
-        ({**T1, "SeriesDescription": "t2 haste"}, None, False, "speaks for T1W, but it is called T2W"),
+        ({**T1, "SeriesDescription": "t2 haste"}, None, False, "speaks for T1W, but it is named T2W"),
         ({**T2, "SeriesDescription": "T2 MRCP rad"}, "T2W", False, "fluid only"),
         ({**T2, "BodyPartExamined": "BRAIN"}, "T2W", False, "another part of the body (brain)"),
         ({"SeriesDescription": "t1"}, "T1W", False, "no timing that tells"),
@@ -124,14 +125,34 @@ def test_several_phases_are_asked_for_and_the_portal_venous_one_is_suggested(tmp
 )  # fmt: skip
 def test_what_a_series_is_taken_for(tags: dict, sequence: str, sure: bool, why: str, tmp_path: Path) -> None:
     write_series(tmp_path, tags)
-    verdict = look_through(tmp_path).judged[0].verdict
+    verdict = list_series(tmp_path).judged[0].verdict
     assert (verdict.sequence, verdict.sure) == (sequence, sure) and why in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("tags", "sequence", "doubt"),
+    [
+        ({**T2, "BodyPartExamined": "BRAIN"}, "T2W", "another part of the body (brain)"),
+        ({**T1, "SeriesDescription": "t2 haste"}, "T1W", "name says T2W"),
+        (T2, "T2W", None),
+    ],
+)
+def test_what_speaks_against_a_series_travels_with_its_answers(
+    tags: dict, sequence: str, doubt: str | None, tmp_path: Path
+) -> None:
+    write_series(tmp_path / "dicom", tags)
+    import_dicom(tmp_path / "dicom", tmp_path / "own", **{"t1w": 0, "t2w": 0, sequence.lower(): 1})
+    (scan,) = cirrnb.read_cohort(tmp_path / "own").scans
+    status, reasons = status_of_scans([scan])
+    assert status == ("doubtful" if doubt else "answered")
+    assert [reason.code for reason in reasons] == (["import"] if doubt else [])
+    assert all(doubt in reason.text and reason.text.startswith(sequence) for reason in reasons if doubt)
 
 
 def test_echoes_of_one_series_are_two_volumes(tmp_path: Path) -> None:
     first = write_series(tmp_path / "a", T1, SeriesInstanceUID="1.2.3.77", EchoTime=2.3)
     write_series(tmp_path / "b", T1, SeriesInstanceUID="1.2.3.77", EchoTime=4.6, voxels=pattern() + 5)
-    judged = look_through(tmp_path).judged
+    judged = list_series(tmp_path).judged
     assert [one.series.part for one in judged] == ["echo 2.3 ms", "echo 4.6 ms"]
     import_dicom(tmp_path, tmp_path / "own", t1w=2)
     image = nib.load(tmp_path / "own/case-1/T1W.nii.gz")
@@ -170,8 +191,8 @@ def test_a_file_cut_short_is_told(tmp_path: Path) -> None:
 def test_a_damaged_header_is_counted_and_leaves_a_hole(tmp_path: Path) -> None:
     path = write_series(tmp_path, T1)[3]
     path.write_bytes(path.read_bytes()[:700])
-    looked = look_through(tmp_path)
-    assert sum(map(len, looked.found.passed_over.values())) == 1
+    looked = list_series(tmp_path)
+    assert sum(map(len, looked.files.skipped.values())) == 1
     assert "1 slice missing" in looked.judged[0].verdict.why
 
 
@@ -186,7 +207,7 @@ def test_pictures_that_cannot_be_unpacked(syntax: str, tmp_path: Path) -> None:
 def test_a_slice_that_was_copied_twice_counts_once(tmp_path: Path) -> None:
     path = write_series(tmp_path, T1)[0]
     (tmp_path / "copy").write_bytes(path.read_bytes())
-    assert len(look_through(tmp_path).found.passed_over["the same picture again"]) == 1
+    assert len(list_series(tmp_path).files.skipped["the same picture again"]) == 1
     import_dicom(tmp_path, tmp_path / "own")
     assert nib.load(tmp_path / "own/case-1/T1W.nii.gz").shape == (20, 24, 11)
 
@@ -197,7 +218,7 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     for path in (tmp_path / "elsewhere").iterdir():
         (tmp_path / "dicom" / path.name).symlink_to(path)
     with pytest.raises(InputError, match="no DICOM picture"):
-        look_through(tmp_path / "dicom")
+        list_series(tmp_path / "dicom")
 
 
 def test_pydicoms_own_files_are_read_or_passed_over_with_a_reason(tmp_path: Path) -> None:

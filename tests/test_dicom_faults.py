@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.dicom.files import read_instance
-from cirrnb.data.dicom.importing import import_dicom, look_through
+from cirrnb.data.dicom.importing import import_dicom, list_series
 from cirrnb.data.errors import InputError
 
 PLACING = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
@@ -29,6 +29,8 @@ STRAY = {
     "FrameOfReferenceUID": "1.2.3.10",
     "Rows": 12,
     "SamplesPerPixel": 3,
+    "PhotometricInterpretation": "MONOCHROME1",
+    "EchoTime": 30.0,
 }
 
 
@@ -43,7 +45,7 @@ def changed(paths: list[Path], change: Callable[[Dataset], object], among: Colle
 
 def fault_beside_a_sound_series(folder: Path) -> str:
     """What is told of the T2W series of a folder; the T1W series is imported all the same."""
-    judged = {one.series.tags["SeriesNumber"]: one for one in look_through(folder).judged}
+    judged = {one.series.tags["SeriesNumber"]: one for one in list_series(folder).judged}
     assert judged[3].verdict.sequence == "T1W" and judged[5].verdict.never
     assert set(import_dicom(folder, folder.with_name("own")).scans) == {"T1W"}
     with pytest.raises(InputError) as told:
@@ -65,9 +67,7 @@ def test_a_series_that_lacks_what_geometry_rests_on_is_refused_alone(
 
 @pytest.mark.parametrize("among", [(0,), (6,), (10,)], ids=["first", "middle", "last"])
 @pytest.mark.parametrize("keyword", STRAY)
-def test_a_series_whose_files_differ_in_their_geometry_is_refused_alone(
-    keyword: str, among: Collection[int], tmp_path: Path
-) -> None:
+def test_a_series_whose_files_differ_is_refused_alone(keyword: str, among: Collection[int], tmp_path: Path) -> None:
     write_series(tmp_path / "dicom", T1, number=3)
     files = write_series(tmp_path / "dicom", T2, number=5)
     changed(files, lambda data: setattr(data, keyword, STRAY[keyword]), among)
@@ -93,14 +93,14 @@ def test_every_frame_of_an_enhanced_object_is_looked_at(
         setattr(item, keyword, value)
     setattr(frame, group, [item])
     data.save_as(tmp_path / "IM1")
-    assert look_through(tmp_path).judged[0].verdict.never
+    assert list_series(tmp_path).judged[0].verdict.never
 
 
 def test_different_pictures_of_one_uid_are_told_as_that(tmp_path: Path) -> None:
     write_series(tmp_path / "dicom", T1, number=3)
     write_series(tmp_path / "dicom", T2, number=5, SOPInstanceUID="1.2.3.4")
     assert "11 different pictures with 1 SOPInstanceUID" in fault_beside_a_sound_series(tmp_path / "dicom")
-    assert not look_through(tmp_path / "dicom").found.passed_over
+    assert not list_series(tmp_path / "dicom").files.skipped
 
 
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
@@ -135,7 +135,7 @@ def test_links_are_told_as_links(what: str, tmp_path: Path) -> None:
     for path in paths if what == "files" else [tmp_path / "elsewhere" if what == "folder" else tmp_path / "gone"]:
         (folder / path.name).symlink_to(path)
     with pytest.raises(InputError) as told:
-        look_through(folder)
+        list_series(folder)
     assert "links" in told.value.found and "empty" not in told.value.found
     write_series(folder / "own", T2)
     result = CliRunner().invoke(app, ["import-dicom", str(folder), "--list"])
@@ -208,3 +208,14 @@ def test_fewer_than_no_frames_are_damage(tmp_path: Path, frames: int) -> None:
     paths = write_series(tmp_path / "dicom", T1, number=3)
     changed(paths, lambda data: setattr(data, "NumberOfFrames", frames), (0,))
     assert [read_instance(path) for path in paths].count("damaged DICOM") == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [("045Y", "45"), ("095Y", "90"), ("999Y", None), ("000Y", None), ("006M", None)]
+)
+def test_an_age_that_nobody_has_is_unknown(told: str, kept: str | None, tmp_path: Path) -> None:
+    write_series(tmp_path / "dicom", {**T1, "PatientAge": told}, number=3)
+    scans = import_dicom(tmp_path / "dicom", tmp_path / "own").scans
+    assert set(scans) == {"T1W"}
+    age = cirrnb.read_cohort(tmp_path / "own").scans[0].age
+    assert age == (float(kept) if kept else None)

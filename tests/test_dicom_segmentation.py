@@ -17,7 +17,7 @@ import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.atomic_files import file_stem
 from cirrnb.data.dicom import conversion as seg
-from cirrnb.data.dicom.importing import import_dicom, look_through
+from cirrnb.data.dicom.importing import import_dicom, list_series
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 
@@ -44,7 +44,7 @@ def test_a_segment_is_read_back_in_its_place_by_another_library(fractional: bool
     marked[3:6, 17:20, 2:5] = 1
     marked[4, 18, 3] = 0.6
     values = marked if fractional else marked > 0
-    series = look_through(tmp_path / "dicom").judged[0].series
+    series = list_series(tmp_path / "dicom").judged[0].series
     path = seg.write_segmentation(
         tmp_path / "out.dcm", series, Grid(image.shape, image.affine), [seg.Segment(seg.LIVER, values, "a program")],
         description="test", version="1",
@@ -61,7 +61,7 @@ def test_a_segment_is_read_back_in_its_place_by_another_library(fractional: bool
 
 def test_it_points_at_its_series_and_says_what_it_is(tmp_path: Path) -> None:
     files = write_series(tmp_path / "dicom", T1)
-    series = look_through(tmp_path / "dicom").judged[0].series
+    series = list_series(tmp_path / "dicom").judged[0].series
     assert series.grid is not None
     values = np.ones(series.grid.shape, dtype=bool)
     segment = seg.Segment(seg.LIVER, values, "MRSegmentator")
@@ -79,7 +79,7 @@ def test_it_points_at_its_series_and_says_what_it_is(tmp_path: Path) -> None:
 
 def test_a_series_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "dicom", T1)
-    series = look_through(tmp_path / "dicom").judged[0].series
+    series = list_series(tmp_path / "dicom").judged[0].series
     assert series.grid is not None
     moved = Grid(series.grid.shape, _moved(series.grid.affine))
     with pytest.raises(InputError, match="lies elsewhere"):
@@ -142,7 +142,7 @@ def test_an_object_of_another_series_is_never_replaced(tmp_path: Path) -> None:
     series = []
     for name in ("one", "two"):
         write_series(tmp_path / name, T1)
-        series.append(look_through(tmp_path / name).judged[0].series)
+        series.append(list_series(tmp_path / name).judged[0].series)
 
     def write(number: int) -> None:
         own = series[number]

@@ -91,7 +91,7 @@ def test_a_transfer_that_breaks_goes_on_where_it_stopped(act: object, osf: Stand
 
 def test_a_second_call_goes_on_with_what_the_first_left(osf: StandIn, tmp_path: Path) -> None:
     osf.acts = [100_000, *[server.REFUSES] * 3]
-    with pytest.raises(InputError, match=r"503.*0\.1 of 0\.3 MB.*goes on where it stopped"):
+    with pytest.raises(InputError, match=r"503.*0\.1 of 0\.3 MB.*resumes"):
         fetched(osf, tmp_path / "out", only=["A"])
     osf.asked.clear()
     fetched(osf, tmp_path / "out", only=["A"])

@@ -71,7 +71,7 @@ def test_an_adc_series_is_listed_imported_and_neither_explored_nor_exported(exte
 def test_files_as_they_are_named_in_a_folder_are_asked_about(external_data: Path, tmp_path: Path) -> None:
     for name in (T2W, T1W):
         shutil.copy(external_data / name, tmp_path)
-    with pytest.raises(InputErrors, match=r"tells neither T1W nor T2W.*scans.csv"):
+    with pytest.raises(InputErrors, match=r"neither T1W nor T2W.*scans.csv"):
         cirrnb.read_cohort(tmp_path)
     (tmp_path / Path(T2W).name).rename(tmp_path / "SCAN-001_T2W.nii.gz")
     (tmp_path / Path(T1W).name).rename(tmp_path / "example_T1W.nii.gz")

@@ -18,7 +18,7 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork, fused
-from cirrnb.segmentation.segmenter import BODY, Segmenter, clean
+from cirrnb.segmentation.segmenter import ASCITES, BODY, EXPECTED_ASCITES, Segmenter, clean
 from cirrnb.segmentation.weights import LARGEST, SegmenterConfig, load_network, save_network, shipped_folder
 from cirrnb.segmentation.working_grid import WorkingGrid
 from cirrnb.simulation.cohort import simulate_cohort
@@ -162,6 +162,27 @@ def test_small_pieces_go_and_holes_are_filled() -> None:
     )
     after = clean(shares).argmax(dim=0).numpy()
     assert after[1, 8, 6] == 1 and after[1, 17, 17] == BODY and (after == 1).sum() == 270
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(0.0, True), (1.0, True), (1e4, False)])
+def test_ascites_that_is_nowhere_certain_is_none(asked: float, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of 4 x 12 x 12 pixels is ascites with a probability of 0.99, and a larger one with 0.6."""
+
+    def shares(self: Segmenter, image: torch.Tensor) -> torch.Tensor:
+        found = torch.zeros(len(ORGANS) + 1, *image.shape)
+        found[ASCITES, :, 4:20, 4:30] = 0.6
+        found[ASCITES, :, 4:16, 4:16] = 0.99
+        found[BODY] = 1 - found[ASCITES]
+        return found
+
+    monkeypatch.setattr(Segmenter, "probabilities", shares)
+    segmenter = Segmenter(OrganNetwork(SMALL).eval(), SegmenterConfig(SMALL, "test", certain_ascites=asked))
+    volume = np.random.default_rng(0).random((40, 36, 4)).astype(np.float32)
+    found = segmenter.segment(volume, Grid(volume.shape, np.diag([-3.0, -3.0, 5.0, 1.0])))
+    assert bool((found.labels == ASCITES).any()) is expected
+    assert found.observed[EXPECTED_ASCITES] > 0  # whatever was decided
+    plain = Segmenter(OrganNetwork(SMALL).eval(), SegmenterConfig(SMALL, "test"))
+    assert not asked or segmenter.fingerprint != plain.fingerprint
 
 
 def damage(folder: Path, how: str) -> str:

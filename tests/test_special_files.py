@@ -12,7 +12,7 @@ import pytest
 
 import cirrnb
 from cirrnb.data.auditing.audit import audit
-from cirrnb.data.dicom.importing import look_through
+from cirrnb.data.dicom.importing import list_series
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.model.trained_model import load_model
 
@@ -51,7 +51,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "an image of a table": lambda folder: cirrnb.read_cohort(table(folder, "pipe.nii.gz")),
     "a mask of a table": lambda folder: cirrnb.read_cohort(table(folder, "scans/p_T1W.nii.gz", "pipe.nii.gz")),
     "a device as image": lambda folder: cirrnb.read_cohort(table(folder, os.devnull)),
-    "DICOM": lambda folder: look_through(folder),
+    "DICOM": lambda folder: list_series(folder),
     "a model": lambda folder: load_model(model_of_pipes(folder)),
 }
 

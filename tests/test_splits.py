@@ -106,7 +106,7 @@ def test_random_depends_on_the_seed_and_on_nothing_else():
 def test_random_refuses_bad_shares_and_too_few_patients():
     with pytest.raises(ValueError, match="sum to 1"):
         splits.random(many(), (0.7, 0.2, 0.2))
-    with pytest.raises(InputError, match="nobody would stand in valid"):
+    with pytest.raises(InputError, match="no patient would stand in valid"):
         splits.random(Cohort((scan(1), scan(2), scan(3))))
 
 
@@ -186,14 +186,14 @@ def test_each_scanner_is_left_out_once():
 
 
 def test_what_cannot_be_left_out_is_told():
-    with pytest.raises(InputError, match=r"no column scanner; columns beside: none"):
+    with pytest.raises(InputError, match=r"no column scanner; .*none"):
         splits.leave_one_out(many())
-    with pytest.raises(InputError, match=r"no column site; columns beside: scanner"):
+    with pytest.raises(InputError, match=r"no column site; .*scanner"):
         splits.leave_one_out(Cohort((of_scanner(1, "A"), of_scanner(2, "B"))), column="site")
-    with pytest.raises(InputError, match=r"the one scanner A throughout"):
+    with pytest.raises(InputError, match=r"scanner A throughout"):
         splits.leave_one_out(Cohort((of_scanner(1, "A"), of_scanner(2, "A"))))
     both = Cohort((of_scanner(1, "A", "T1W"), of_scanner(1, "B", "T2W"), of_scanner(2, "B")))
-    with pytest.raises(InputErrors, match=r"1 patients with more than one scanner: cirrhotic/1 \(A, B\)"):
+    with pytest.raises(InputError, match=r"1 patients with more than one scanner: cirrhotic/1 \(A, B\)"):
         splits.leave_one_out(both)
     with pytest.raises(ValueError, match="valid"):
         splits.leave_one_out(both, valid=1)

@@ -13,7 +13,7 @@ from strange_scans import write_ct, write_head
 
 import cirrnb
 from cirrnb.data.auditing.audit import audit
-from cirrnb.data.dicom.importing import look_through
+from cirrnb.data.dicom.importing import list_series
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.nifti.reading import is_hounsfield, read_volume, refuse_ct
 from cirrnb.model.prediction import predict_patient
@@ -103,4 +103,4 @@ def test_a_dicom_folder_given_as_a_cohort_is_told_the_way(tmp_path: Path) -> Non
 def test_a_picture_called_dicom_is_named(tmp_path: Path) -> None:
     (tmp_path / "IMG_1.dcm").write_bytes(b"\xff\xd8\xff\xe0" + bytes(3000))
     with pytest.raises(InputError, match=r"no DICOM picture \(1 not DICOM but a JPEG picture\)"):
-        look_through(tmp_path)
+        list_series(tmp_path)

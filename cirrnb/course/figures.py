@@ -21,7 +21,7 @@ from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.simulation.scans import SCANNERS
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.view.images import grey_picture, outline_picture
-from cirrnb.view.slices import Slice, montage
+from cirrnb.view.slices import Slice, montage, widest_index
 from cirrnb.view.theme import FONT, INK, LABELS, SIGN_COLOURS, finish
 
 CLOSED = 3.0
@@ -143,9 +143,7 @@ def two_scanners(bag: Bag, truth: SimulatedTruth) -> go.Figure:
     for scanner, field in SCANNERS.items():
         for name, image in truth.on_scanner(bag, scanner).items():
             scan = bag.scans[name]
-            index = (
-                scan.grid.shape[0] // 2 if scan.mask is None else int(np.asarray(scan.mask).sum(axis=(1, 2)).argmax())
-            )
+            index = widest_index(scan)
             place = float(scan.positions[index])
             rows[name].append(Slice(image[index], scan.grid.spacing[1:], place, f"scanner {scanner}, {field}"))
     return montage(rows, simulated=True, title="One patient on two scanners")
@@ -190,4 +188,4 @@ def scanner_figure(table: pd.DataFrame | None = None) -> go.Figure:
 
 def _moved(rows: pd.DataFrame) -> str:
     step = rows["B"] - rows["A"]
-    return f"B less A: {step.mean():+.1f} log-odds on average ({step.min():+.1f} to {step.max():+.1f})"
+    return f"B minus A: {step.mean():+.1f} log-odds on average ({step.min():+.1f} to {step.max():+.1f})"

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import ipywidgets as widgets
 from IPython.display import HTML, display
@@ -25,7 +24,7 @@ from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.theme import LABELS
 from cirrnb.viewer.background import Reported
-from cirrnb.viewer.panes import panes
+from cirrnb.viewer.panes import first_height, panes
 from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
 from cirrnb.viewer.widget import SliceCanvas
 
@@ -177,7 +176,7 @@ class StagingQuiz(widgets.VBox):
             title=f"Case {number + 1}",
             simulated=True,
             signs=tuple(LABELS.values()) if with_signs else (),
-            start=_middle(bag) if self._height is None else self._height,
+            start=first_height(bag) if self._height is None else self._height,
         )
 
     def _answered(self, stage: str) -> None:
@@ -221,15 +220,6 @@ def quiz_name(stages: dict[str, str]) -> str:
     """Under which the answers to these very cases are kept."""
     digest = hashlib.sha256("".join(f"{one}={stage};" for one, stage in stages.items()).encode()).hexdigest()
     return f"{len(stages)} cases {digest[:12]}"
-
-
-def _middle(bag: Bag) -> float:
-    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
-    name, scan = next(iter(bag.scans.items()))
-    index: Any = scan.grid.shape[0] // 2
-    if scan.mask is not None and scan.mask.any():
-        index = scan.mask.sum(axis=(1, 2)).argmax()
-    return float(scan.positions[int(index)] - bag.shifts[name])
 
 
 _SIDE_BY_SIDE = widgets.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="8px 12px")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WRITING = ".writing-"
-"""How temporary names begin. What a killed run left under them may be removed once nobody writes there."""
+"""Prefix of temporary names. Such files of a killed run may be removed when no process writes in the folder."""
 
 
 def atomic_write(path: Path, text: str) -> None:
@@ -66,7 +66,7 @@ def move_into_place(partial: Path, path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed runs left half-written directly in a folder, in which nobody may write meanwhile."""
+    """Remove temporary files and folders of killed runs directly in a folder. No other process may write in it."""
     for path in folder.glob(f"{WRITING}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -83,7 +83,7 @@ _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PART = re.compile(r"[A-Za-z0-9_. -]+")
 _LONGEST = 60
 _SHOWN = 40  # characters of an unusual id that stay readable before its hash
-_DIGITS = 24  # of the hash, 96 bits: nobody finds two ids that share one
+_DIGITS = 24  # of the hash, 96 bits: collisions cannot be constructed
 _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")  # devices on Windows
 _HASHED = re.compile(rf"(.*-)?[0-9a-f]{{{_DIGITS}}}")
 
@@ -93,7 +93,7 @@ def file_stem(subject: str, *parts: str) -> str:
 
     `cirrhotic/12` becomes `cirrhotic-12`, and `imported/case-1` `imported-case-1`. An id that is longer or has other
     characters keeps the harmless ones and gets a hash, so that ids which differ in case, accents or punctuation alone
-    have different names on a file system that does not tell these apart.
+    have different names on a file system that ignores such differences.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def folder_name(patient: str) -> str:
 
 def _safe(text: str, plain: re.Pattern[str]) -> str:
     shown = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
-    # What looks like a name with a hash gets one of its own, so that nobody can choose another id's name.
+    # An id that looks like a name with a hash is hashed too, so that no id can take another's name.
     if (
         plain.fullmatch(text)
         and len(text) <= _LONGEST

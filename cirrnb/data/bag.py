@@ -73,13 +73,13 @@ class Bag:
 
     @property
     def age(self) -> float | None:
-        """Years, or None where no sequence tells."""
-        return next((one.scan.age for one in self.scans.values() if one.scan.age is not None), None)
+        """Years, or None where it is unknown."""
+        return next((prepared.scan.age for prepared in self.scans.values() if prepared.scan.age is not None), None)
 
     @property
     def sex(self) -> str | None:
-        """ "female", "male", or None where no sequence tells."""
-        return next((one.scan.sex for one in self.scans.values() if one.scan.sex), None)
+        """ "female", "male", or None where it is unknown."""
+        return next((prepared.scan.sex for prepared in self.scans.values() if prepared.scan.sex), None)
 
     @cached_property
     def shifts(self) -> Mapping[str, float]:
@@ -112,7 +112,7 @@ class PreparedCohort:
     Attributes
     ----------
     scans : the prepared scans, in the cohort's order.
-    failures : table with columns subject, sequence, reason; one row for each scan passed over.
+    failures : table with columns subject, sequence, reason; one row for each skipped scan.
     settings : shared by all of them.
     name, simulated, stages, sequences : as in `Cohort`.
     """
@@ -155,12 +155,12 @@ class PreparedCohort:
         InputErrors
             If a split is asked for while sequences of one patient stand in different splits.
         """
-        found: dict[str, dict[str, PreparedScan]] = {}
+        subjects: dict[str, dict[str, PreparedScan]] = {}
         for prepared in self.scans:
-            found.setdefault(prepared.scan.subject, {})[prepared.scan.sequence] = prepared
+            subjects.setdefault(prepared.scan.subject, {})[prepared.scan.sequence] = prepared
         bags = [
             Bag({name: scans[name] for name in self.sequences if name in scans}, self.sequences)
-            for scans in found.values()
+            for scans in subjects.values()
         ]
         if split is not None:
             raise_if_any(_conflict(bag) for bag in bags if bag.split == "conflicting")
@@ -201,7 +201,7 @@ def estimate_shift(first: PreparedScan, second: PreparedScan) -> float:
     """mm by which organs lie further to the head in `second` than in `first`, within `REACH`.
 
     With liver masks in both, the shift that brings the liver's area in each slice into agreement (least squares);
-    otherwise the one at which the images tell most about each other (mutual information, Maes et al., IEEE TMI
+    otherwise the shift of highest mutual information between the images (Maes et al., IEEE TMI
     1997;16:187), counted inside the body away from its wall, which does not breathe. 0 where a scan has fewer than
     three slices or the other cannot be overlapped.
     """
@@ -246,13 +246,13 @@ def _information(first: PreparedScan, second: PreparedScan, shifts: Profile) -> 
         return np.full(len(shifts), -np.inf)
     mine, theirs = here[:, inside], there[:, inside]
     levels = _levels(theirs)
-    found = np.full(len(shifts), -np.inf)
+    information = np.full(len(shifts), -np.inf)
     for index, shift in enumerate(shifts):
         wanted = high - shift  # where the first scan shows what the second shows
         usable = (wanted >= low[0]) & (wanted <= low[-1])
         if usable.sum() >= max(3, 0.5 * min(len(low), len(high))):
-            found[index] = _mutual(_levels(_at(mine, low, wanted[usable])), levels[usable])
-    return found
+            information[index] = _mutual(_levels(_at(mine, low, wanted[usable])), levels[usable])
+    return information
 
 
 def _coarse(scan: PreparedScan) -> tuple[NDArray[np.float32], Profile]:
@@ -293,8 +293,8 @@ def _levels(values: NDArray[np.float32]) -> NDArray[np.int64]:
 def _mutual(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
     joint = np.bincount((a * BINS + b).ravel(), minlength=BINS * BINS).reshape(BINS, BINS) / a.size
     apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    some = joint > 0
-    return float((joint[some] * np.log(joint[some] / apart[some])).sum())
+    positive = joint > 0
+    return float((joint[positive] * np.log(joint[positive] / apart[positive])).sum())
 
 
 def _lowest(shifts: Profile, costs: Profile) -> float:

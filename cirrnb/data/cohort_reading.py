@@ -1,4 +1,4 @@
-"""From a folder or a table on disk to a cohort, with everything that is wrong told at once."""
+"""Reading a cohort from a folder or a table; all problems are reported together."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def read_cohort(
     ----------
     root : folder that holds Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects (any of them); a CSV file with one
         row a scan (see `cirrnb.data.layouts.table.read_table`) or a folder with one named scans.csv, as
-        `cirrnb import-dicom` leaves it; or NIfTI files whose names tell patient and sequence (see
+        `cirrnb import-dicom` leaves it; or NIfTI files named after patient and sequence (see
         `cirrnb.data.layouts.folder.read_folder`): a folder of them, or one.
-    on_problem : "raise" tells everything that is wrong in one InputErrors. "skip" leaves out the scans concerned,
+    on_problem : "raise" raises all problems as one InputErrors. "skip" excludes the scans concerned,
         warns once, and keeps the problems in `Cohort.problems`.
     stages : the scale of the table's column stage, for example "F0, F1, F2, F3, F4" (see
         `cirrnb.data.stage_scale.stage_scale`); None takes mild, moderate, severe.
@@ -152,7 +152,7 @@ def simulated_scans(scans: Iterable[Scan]) -> list[str]:
     def below(folder: Path) -> bool:
         if folder not in marked:
             above = (folder, *folder.parents)[: DEPTH + 1]
-            marked[folder] = any((one / SIMULATED).is_file() for one in above)
+            marked[folder] = any((above_it / SIMULATED).is_file() for above_it in above)
         return marked[folder]
 
     return [
@@ -163,7 +163,7 @@ def simulated_scans(scans: Iterable[Scan]) -> list[str]:
 
 
 def _holds_only_nifti(root: Path) -> bool:
-    """True for a folder in which file names have to tell; where a table lies somebody has told already."""
+    """True for a folder whose file names are to be read: one without published folders and without a table."""
     known = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
     if not root.is_dir() or root.name in known or any((root / name).is_dir() for name in SLICE_FOLDERS):
         return False
@@ -186,8 +186,8 @@ def _dicom_below(root: Path) -> Path | None:
 def _nothing_staged(others: Path) -> str:
     """What an import left that cannot be staged, and why."""
     rows = read_rows(others, [])[1]
-    told = listed((f"{row.cells.get('image')}: {row.cells.get('reason')}" for row in rows), 4)
-    return f"imported series of which none can be staged ({told})"
+    series = listed((f"{row.cells.get('image')}: {row.cells.get('reason')}" for row in rows), 4)
+    return f"imported series of which none can be staged ({series})"
 
 
 def _order(scan: Scan) -> tuple[str, list[int | str], str]:

@@ -1,7 +1,7 @@
 """CSV files, written and read in one place: no spreadsheet program takes their text for a formula.
 
-A cell that begins with = + - @, a tab or a line break is computed when somebody opens the file (CWE-1236, OWASP "CSV
-Injection"), and patients' ids are a stranger's text. Such a cell gets an apostrophe in front. So does a cell that
+A cell that begins with = + - @, a tab or a line break is computed when the file is opened (CWE-1236, OWASP "CSV
+Injection"), and patients' ids are untrusted text. Such a cell gets an apostrophe in front. So does a cell that
 begins with apostrophes and then such a sign, so that taking one away always gives back what was written.
 
 What is missing is an empty cell, and None when it is read again as text: never the word "nan", and never NaN where text
@@ -88,7 +88,7 @@ def write_csv(path: Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]], colu
     elif columns:
         rows = rows[[*columns, *(name for name in rows if name not in columns)]]
     table = guarded_table(rows).rename(columns=lambda name: guarded(str(name)))
-    # A bare carriage return ends a row for whoever reads, and csv does not quote it.
+    # Readers end a row at a bare carriage return, and csv does not quote it.
     bare = bool(table.select_dtypes(["object", "string"]).map(lambda value: "\r" in str(value)).any(axis=None))
     quoting: Literal[0, 1] = csv.QUOTE_ALL if bare or any("\r" in str(name) for name in table) else csv.QUOTE_MINIMAL
     stream = io.StringIO()
@@ -104,7 +104,7 @@ def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table
     ----------
     text : columns that stay text, since "007" is another patient than "7" and "NA" may be an id; None where empty. In
         the others an empty cell is NaN.
-    expected, remedy : told where there is no such table.
+    expected, remedy : of the error if there is no such table.
 
     Raises InputError if the file is missing or is not CSV.
     """
@@ -116,7 +116,7 @@ def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table
     except (OSError, ValueError) as error:
         raise InputError(path, f"no readable table ({type(error).__name__})", expected, remedy) from None
     table = unguarded_table(table).rename(columns=lambda name: unguarded(str(name)))
-    for name in (one for one in table if one in text):
+    for name in (column for column in table if column in text):
         table[name] = table[name].astype(object).where(table[name].notna(), None)
     return table
 
@@ -147,8 +147,8 @@ class Row:
 def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[Row]]:
     """Column names (padding and byte-order mark taken off, in lower case) and rows of a CSV file.
 
-    Cells are separated by commas, semicolons or tabs, whichever the first line has. Empty rows are passed over; rows
-    with more cells than columns are added to `problems` and left out. An apostrophe that `write_csv` set before what a
+    Cells are separated by commas, semicolons or tabs, whichever the first line has. Empty rows are skipped; rows
+    with more cells than columns are added to `problems` and skipped. An apostrophe that `write_csv` set before what a
     spreadsheet program would compute is taken away.
 
     Raises

@@ -91,7 +91,7 @@ def move(slices: torch.Tensor, angle: float, down: float, right: float) -> torch
 
 
 UNSTAGED = -100
-"""Stands for the stage of a patient whom nobody staged; the number that torch's cross-entropy passes over."""
+"""The stage of an unstaged patient: the index that torch's cross-entropy ignores."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def draw_for_training(
     """`wanted` random slices of each sequence, augmented; depends on seed, epoch and subject and on nothing else, so
     that neither the order of the patients nor a resumed run changes a draw.
 
-    In a share `sequence_dropout` of the draws of a patient with several sequences, one of them is left out.
+    With probability `sequence_dropout`, one sequence of a patient with several is omitted.
     """
     source = np.random.default_rng((seed, epoch, zlib.crc32(bag.subject.encode())))
     chosen = {name: random_stratified(scan.grid.shape[0], wanted, source) for name, scan in bag.scans.items()}

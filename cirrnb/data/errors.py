@@ -15,8 +15,8 @@ class InputError(ValueError):
     """One thing wrong with what was handed in.
 
     Parameters are plain text: `where` names the file, row or argument, `found` what stands there,
-    `expected` what should, `remedy` what the user can do next. `subjects` are the patients it is about, where
-    whoever raised it knew.
+    `expected` what should, `remedy` what the user can do next. `subjects` are the patients concerned, where
+    they are known.
     """
 
     subjects: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class InputError(ValueError):
 
 
 class InputErrors(ValueError):
-    """Everything wrong with a cohort, collected and told at once."""
+    """All problems of a cohort, reported together."""
 
     def __init__(self, errors: Iterable[InputError]):
         self.errors = tuple(errors)
@@ -69,14 +69,14 @@ def raise_if_any(errors: Iterable[InputError]) -> None:
 
 @dataclass
 class Remarks:
-    """What is said while a cohort is read: problems leave something out, notes do not."""
+    """Messages collected while a cohort is read: problems exclude a scan, notes do not."""
 
     problems: list[InputError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:
-    """Names after one another in printable characters, cut off where nobody reads on."""
+    """Names in printable characters, separated by commas: at most `most`, then the number of the others."""
     words = [printable(str(name)) for name in names]
     rest = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + rest

@@ -1,4 +1,4 @@
-"""Why a notebook or a report failed, as one of a few kinds, and told without a folder of this machine."""
+"""The kinds of failure of a notebook or a report, and their messages without paths and names."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _QUOTED = re.compile(
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-def is_full(told: object) -> bool:
+def is_full(error: object) -> bool:
     """True if an error, or the words of one, say that there is no room left where something was to be written."""
-    if isinstance(told, OSError):
-        return told.errno in (errno.ENOSPC, errno.EDQUOT)
-    return any(words in str(told) for words in _FULL)
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(words in str(error) for words in _FULL)
 
 
 def without_folders(text: str) -> str:
@@ -45,4 +45,4 @@ def without_names(text: str) -> str:
 
 def printable(text: str) -> str:
     """The text with what a terminal would obey (control and direction marks) written out."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

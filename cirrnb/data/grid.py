@@ -116,7 +116,7 @@ def implausible(grid: Grid) -> str | None:
     """What no scan of a patient has about this grid, in words, or None where it can be one."""
     smallest, largest = min(grid.spacing), max(grid.spacing)
     if not (SPACING[0] <= smallest and largest <= SPACING[1]):
-        return f"voxels of {' x '.join(f'{one:.3g}' for one in grid.spacing)} mm"
+        return f"voxels of {' x '.join(f'{first:.3g}' for first in grid.spacing)} mm"
     extent = max(spacing * size for spacing, size in zip(grid.spacing, grid.shape, strict=True))
     if extent > MAX_EXTENT:
         return f"a side of {extent / 1000:.3g} m"
@@ -124,7 +124,7 @@ def implausible(grid: Grid) -> str | None:
     if offset > MAX_OFFSET:
         return f"a position {offset / 1000:.3g} m from the scanner's origin"
     axes = grid.affine[:3, :3] / np.array(grid.spacing)
-    cosine = max(abs(float(axes[:, one] @ axes[:, other])) for one, other in ((0, 1), (0, 2), (1, 2)))
+    cosine = max(abs(float(axes[:, first] @ axes[:, second])) for first, second in ((0, 1), (0, 2), (1, 2)))
     angle = math.degrees(math.acos(min(cosine, 1.0)))
     return f"axes at an angle of {angle:.3g} degrees" if angle < MIN_ANGLE else None
 

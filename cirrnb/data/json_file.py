@@ -79,11 +79,11 @@ def has_surrogates(text: str) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r:.80} more than once")
-    return found
+    return value
 
 
 def _whole(digits: str) -> int:
@@ -103,12 +103,12 @@ def _judge(value: Any) -> None:
     """Raise ValueError for deep nesting and for texts that cannot be written."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        texts = [one for one in level if isinstance(one, str)]
-        texts += [name for one in level if isinstance(one, dict) for name in one]
+        texts = [item for item in level if isinstance(item, str)]
+        texts += [name for item in level if isinstance(item, dict) for name in item]
         if any(map(has_surrogates, texts)):
             raise ValueError("half of a character (a lone surrogate)")
-        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-        level = [one for some in inner for one in some]
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for items in inner for item in items]
         if not level:
             return
     raise ValueError(f"nested deeper than {MAX_DEPTH} levels")

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from cirrnb.data.atomic_files import move_into_place
 from cirrnb.data.errors import InputError
+from cirrnb.data.failure_kinds import is_full, printable
 
 PATIENCE = 5.0
 """Seconds to wait for a run that is just ending."""
@@ -36,16 +37,17 @@ _OWNER = ".owner"
 def locked(folder: Path, patience: float = PATIENCE, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Keep other commands out of a folder until the block, or this process, ends. The folder is made if need be.
 
-    The lock is held on the file `.lock`, which names the holder for readers and says nothing by itself.
+    The lock is held on the file `.lock`, which names the holder. The file alone, without the lock, holds nothing.
 
     Parameters
     ----------
     patience : seconds to wait for another command that holds the folder.
     waiting : called once when there is something to wait for.
 
-    Raises InputError if another command holds the folder for longer.
+    Raises InputError if another command holds the folder for longer, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with _telling(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with _held(folder / ".lock", folder, patience, waiting):
         yield
 
@@ -56,7 +58,8 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
 
     The lock is held on `.<name>.lock` beside it. Raises InputError as `locked`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # A name may have 255 bytes, and letters up to four.
     lock = path.with_name(f".{path.name.encode()[:100].decode(errors='ignore')}.lock")
     with _held(lock, path, patience, lambda: None):
@@ -67,7 +70,7 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
 def at_work(lock: Path) -> Iterator[None]:
     """Hold a lock of this run's own, by which others see that it lives: see `is_held`.
 
-    Where the folder cannot be written or its file system knows no locks, nothing is held; then age has to tell.
+    Where the folder cannot be written or its file system has no locks, nothing is held, and others judge by age.
     """
     held = _lock(lock)
     with suppress(OSError):
@@ -80,7 +83,7 @@ def at_work(lock: Path) -> Iterator[None]:
 
 
 def is_held(lock: Path) -> bool | None:
-    """True while the process that holds a lock lives, on whichever machine; None where that cannot be told."""
+    """True while the process that holds a lock lives, on any machine; None if that is unknown."""
     if not lock.exists():
         return False
     probe = _lock(lock)
@@ -104,7 +107,7 @@ def scratch_folder(where: str | None = None) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
     try:
         with _lock(folder / f"{_OWNER}.new"):
-            if sys.platform != "win32":  # there, an open file cannot be renamed, and age tells
+            if sys.platform != "win32":  # there, an open file cannot be renamed; age decides
                 move_into_place(folder / f"{_OWNER}.new", folder / _OWNER)  # never there without its lock
             yield folder
     finally:
@@ -133,7 +136,8 @@ def _left_behind(folder: Path, changed: float) -> bool:
 def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None]) -> Iterator[None]:
     held = _lock(lock)
     try:
-        held.acquire(timeout=0)
+        with _telling(where):
+            held.acquire(timeout=0)
     except Timeout:
         waiting()
         try:
@@ -142,11 +146,25 @@ def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None])
             found = f"another run at work in it{_holder(lock)}"
             raise InputError(where, found, "one at a time", "Wait for it to end.") from None
     try:
-        with suppress(OSError):  # on Windows the file can only be read and written by whoever holds the lock
+        with suppress(OSError):  # on Windows only the handle that holds the lock can write the file
             lock.write_text(f"process {os.getpid()} on {node()}, since {time.strftime('%H:%M on %d %B %Y')}")
         yield
     finally:
         _release(held, lock)
+
+
+@contextmanager
+def _telling(where: Path) -> Iterator[None]:
+    """Raise InputError for a folder in which nothing can be written; a full disk stays the OSError that it is."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as error:
+        if is_full(error):
+            raise
+        found, expected = f"no way to write there ({error.strerror or error})", "a folder that can be written"
+        raise InputError(where, found, expected, "Choose another folder.") from error
 
 
 def _lock(lock: Path) -> FileLock:
@@ -160,8 +178,8 @@ def _release(held: FileLock, lock: Path) -> None:
 
 
 def _holder(lock: Path) -> str:
-    """Who holds a lock, in brackets, as far as its file tells."""
+    """The holder named in a lock file, in brackets; empty where it names none."""
     with suppress(OSError):
-        shown = "".join(one for one in lock.read_text(errors="replace")[:200] if one.isprintable())
+        shown = printable(lock.read_text(errors="replace")[:200])
         return f" ({shown})" if shown else ""
     return ""

@@ -31,31 +31,31 @@ def shape_doubts(mask: NDArray[np.bool_], grid: Grid) -> tuple[str, ...]:
         return ("empty",)
     turned = Orientation.of(grid)
     mask, grid = turned.apply(mask), turned.grid(grid)
-    found = []
+    reasons = []
     volume = np.count_nonzero(mask) * grid.voxel_volume / 1000
     if not VOLUME[0] <= volume <= VOLUME[1]:
-        found.append(f"{volume:.0f} mL, where livers have {VOLUME[0]:.0f} to {VOLUME[1]:.0f}")
+        reasons.append(f"{volume:.0f} mL, where livers have {VOLUME[0]:.0f} to {VOLUME[1]:.0f}")
     box = tuple(slice(int(line[0]), int(line[-1]) + 1) for line in _extent(mask))
     labels, parts = ndimage.label(mask[box])
     largest = np.bincount(labels.ravel())[1:].max() / np.count_nonzero(mask)
     if largest < LARGEST:
-        found.append(f"in {parts} parts, of which the largest has {largest:.0%}")
+        reasons.append(f"in {parts} parts, of which the largest has {largest:.0%}")
     right = np.count_nonzero(mask[:, :, : mask.shape[2] // 2]) / np.count_nonzero(mask)
     if right < RIGHT:
-        found.append(f"{1 - right:.0%} of it lies on the patient's left")
-    return tuple(found)
+        reasons.append(f"{1 - right:.0%} of it lies on the patient's left")
+    return tuple(reasons)
 
 
 def edge_doubts(mask: NDArray[np.bool_], grid: Grid) -> tuple[str, ...]:
     """Where a mask (the file's order of axes) ends with the scan, in words; there the liver may be cut off."""
-    mask, found = Orientation.of(grid).apply(mask), []
+    mask, reasons = Orientation.of(grid).apply(mask), []
     per_slice = mask.sum(axis=(1, 2))
     for place, name in ((0, "lowest"), (-1, "highest")):
         if per_slice[place] > _EDGE * per_slice.max():
-            found.append(f"it reaches the {name} slice: the liver is cut off")
+            reasons.append(f"it reaches the {name} slice: the liver is cut off")
     if mask[:, [0, -1]].any() or mask[:, :, [0, -1]].any():
-        found.append("it reaches the edge of the picture")
-    return tuple(found)
+        reasons.append("it reaches the edge of the picture")
+    return tuple(reasons)
 
 
 def _extent(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
@@ -87,7 +87,7 @@ def better_place(
     Returns
     -------
     The spread (10th to 90th percentile) under the mask as it lies over the smallest spread under the mask moved by
-    `DISTANCES`, at least 1, and that move in voxels along the axes. 1 and no move for masks too small to tell.
+    `DISTANCES`, at least 1, and that move in voxels along the axes. 1 and no move for masks too small to judge.
     """
     places = np.argwhere(liver)
     best, move = 1.0, (0, 0, 0)

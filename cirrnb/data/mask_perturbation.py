@@ -1,4 +1,4 @@
-"""Liver masks taken away, put in the wrong place or rounded off, to see how much a result leans on them."""
+"""Liver masks removed, shifted or smoothed, to measure how much a result depends on them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.scan import Cohort, Scan
 
 SHIFT = 10.0
-"""mm: about what two readers' outlines of a liver lie apart where they disagree badly."""
+"""mm: about the distance between two readers' outlines where they disagree badly."""
 
 ROUNDING = 4.0
-"""mm: a hand that outlines a liver with a mouse goes round bumps smaller than about twice this."""
+"""mm: outlines drawn by hand omit details smaller than about twice this."""
 
 
 def without_masks(cohort: Cohort) -> Cohort:
-    """The same scans as if nobody had outlined a liver."""
+    """The same scans without liver masks."""
     return replace(cohort, scans=tuple(replace(scan, mask=None) for scan in cohort.scans))
 
 
@@ -37,9 +37,12 @@ def with_shifted_masks(cohort: Cohort, folder: Path | str, distance: float = SHI
 
     Scans without a mask stay without one. Raises what `read_mask` raises.
     """
-    home = Path(folder)
-    home.mkdir(parents=True, exist_ok=True)
-    return replace(cohort, scans=tuple(_shifted(scan, home, distance) for scan in cohort.scans))
+
+    def shift(scan: Scan, mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
+        angle = 2 * np.pi * int(_hash(scan)[:8], 16) / 16**8
+        return moved(mask, affine, distance * np.array([np.cos(angle), np.sin(angle), 0.0]))
+
+    return _changed(cohort, Path(folder), f"{distance:g}mm", shift)
 
 
 def with_rounded_masks(cohort: Cohort, folder: Path | str, distance: float = ROUNDING) -> Cohort:
@@ -48,9 +51,9 @@ def with_rounded_masks(cohort: Cohort, folder: Path | str, distance: float = ROU
     The mask is blurred with a standard deviation of `distance` mm and cut at one half. Rounded masks are written into
     `folder`; those already there are kept. Scans without a mask stay without one. Raises what `read_mask` raises.
     """
-    home = Path(folder)
-    home.mkdir(parents=True, exist_ok=True)
-    return replace(cohort, scans=tuple(_rounded(scan, home, distance) for scan in cohort.scans))
+    return _changed(
+        cohort, Path(folder), f"rounded-{distance:g}mm", lambda scan, mask, affine: rounded(mask, affine, distance)
+    )
 
 
 def moved(mask: NDArray[np.bool_], affine: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -66,27 +69,6 @@ def moved(mask: NDArray[np.bool_], affine: NDArray[np.float64], offset: NDArray[
     return result
 
 
-def _shifted(scan: Scan, home: Path, distance: float) -> Scan:
-    if scan.mask is None:
-        return scan
-    name = _named(scan)
-    path = home / f"{_drawn(scan)}-{distance:g}mm.nii.gz"
-    if not path.exists():
-        angle = 2 * np.pi * int(name[:8], 16) / 16**8
-        offset = distance * np.array([np.cos(angle), np.sin(angle), 0.0])
-        _write(scan, path, lambda mask, affine: moved(mask, affine, offset))
-    return replace(scan, mask=path)
-
-
-def _rounded(scan: Scan, home: Path, distance: float) -> Scan:
-    if scan.mask is None:
-        return scan
-    path = home / f"{_drawn(scan)}-rounded-{distance:g}mm.nii.gz"
-    if not path.exists():
-        _write(scan, path, lambda mask, affine: rounded(mask, affine, distance))
-    return replace(scan, mask=path)
-
-
 def rounded(mask: NDArray[np.bool_], affine: NDArray[np.float64], distance: float) -> NDArray[np.bool_]:
     """A mask, in any order of axes, blurred by `distance` mm within the axial plane and cut at one half."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -95,21 +77,28 @@ def rounded(mask: NDArray[np.bool_], affine: NDArray[np.float64], distance: floa
     return gaussian_filter(mask.astype(np.float32), sigma) > 0.5
 
 
-def _drawn(scan: Scan) -> str:
-    """A file name for what is made of a mask: several cohorts with patients of the same names may share the folder."""
-    assert scan.mask is not None
-    with scan.mask.open("rb") as file:
-        return f"{_named(scan)[:16]}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+def _changed(
+    cohort: Cohort,
+    folder: Path,
+    suffix: str,
+    change: Callable[[Scan, NDArray[np.bool_], NDArray[np.float64]], NDArray[np.bool_]],
+) -> Cohort:
+    """The cohort with each mask replaced by what `change` (scan, mask, affine) makes of it, kept in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scans = []
+    for scan in cohort.scans:
+        if scan.mask is not None:
+            # Several cohorts with patients of the same names may share the folder.
+            digest = hashlib.sha256(scan.mask.read_bytes()).hexdigest()
+            path = folder / f"{_hash(scan)[:16]}-{digest[:16]}-{suffix}.nii.gz"
+            if not path.exists():
+                _, grid = read_volume(scan.image)
+                mask = change(scan, read_mask(scan.mask, grid), grid.affine)
+                save_volume(path, mask, grid, scan=scan.image)
+            scan = replace(scan, mask=path)
+        scans.append(scan)
+    return replace(cohort, scans=tuple(scans))
 
 
-def _named(scan: Scan) -> str:
+def _hash(scan: Scan) -> str:
     return hashlib.sha256(scan.name.encode()).hexdigest()
-
-
-def _write(
-    scan: Scan, path: Path, change: Callable[[NDArray[np.bool_], NDArray[np.float64]], NDArray[np.bool_]]
-) -> None:
-    assert scan.mask is not None
-    _, grid = read_volume(scan.image)
-    mask = change(read_mask(scan.mask, grid), grid.affine)
-    save_volume(path, mask, grid, scan=scan.image)

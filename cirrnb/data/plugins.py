@@ -39,10 +39,10 @@ class Registry(Generic[Part]):
             raise ValueError(f"the name of a {self.kind} is up to 50 of a-z, 0-9 and _, not {name!r:.80}")
 
         def add(part: Part) -> Part:
-            own = module or str(getattr(part, "__module__", ""))
-            if self._modules.get(name, own) != own:
+            origin = module or str(getattr(part, "__module__", ""))
+            if self._modules.get(name, origin) != origin:
                 raise ValueError(f"there is a {self.kind} {name!r} already, from {self._modules[name]}")
-            self._parts[name], self._modules[name] = part, own
+            self._parts[name], self._modules[name] = part, origin
             return part
 
         return add

@@ -1,4 +1,4 @@
-"""What preparation leaves behind: scans on one spacing, and one patient's slices as a bag."""
+"""Prepared scans: the settings of preparation, and slices on one spacing that are read from disk."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _mapped(path: Path) -> NDArray:
 
 @lru_cache(maxsize=OPEN_FILES)
 def _map(path: Path, inode: int, changed: int) -> NDArray:
-    """`inode` and `changed` tell a file from one that stood at the same path before."""
+    """`inode` and `changed` distinguish a file from an earlier one at the same path."""
     array: NDArray = np.load(path, mmap_mode="r")
     return array
 

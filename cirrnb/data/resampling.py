@@ -58,7 +58,7 @@ class Sampling:
     @cached_property
     def blocks(self) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:
         """The matrix cut into blocks of samples: (samples, source voxels they see, weights). It is a band along
-        the diagonal, so that this saves most of the work; samples that see nothing are left out."""
+        the diagonal, so that this saves most of the work; samples outside the source are omitted."""
         found = []
         for begin in range(0, self.size, _BLOCK):
             weights = self.matrix[begin : begin + _BLOCK]

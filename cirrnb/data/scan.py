@@ -22,7 +22,7 @@ SPLITS = ("train", "valid", "test")
 class Scan:
     """One sequence of one patient as it lies on disk; pixels are read only when asked for.
 
-    Tables turn None into NaN on the way; a field that is not known is None again here, whatever it was given as.
+    Tables turn None into NaN on the way; a field that is unknown is None again here.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Scan:
     sequence : name of the sequence, "T1W" say, as its cohort names it (see `sequence_names`).
     image : NIfTI file of the scan.
     mask : NIfTI file of the binary liver mask, or None.
-    stage : a name of the cohort's stage scale, or None where nobody staged it.
+    stage : a name of the cohort's stage scale, or None for an unstaged patient.
     split : "train", "valid", "test", or None.
-    source : "cirrhotic", "healthy", or the name of one's own table.
+    source : "cirrhotic", "healthy", or the name of the table.
     age : years, or None.
     sex : "female", "male", or None.
     extra : further columns of the table (scanner, site, ...).
@@ -73,7 +73,7 @@ class Scan:
 
 
 def _is_missing(value: Any) -> bool:
-    """True for None, NaN (the one value that is not itself) and the NA of pandas (of which nobody knows)."""
+    """True for None, NaN (the only value unequal to itself) and the NA of pandas."""
     try:
         return value is None or bool(value != value)
     except (TypeError, ValueError):  # NA; an array
@@ -89,7 +89,7 @@ class Cohort:
     scans : tuple of Scan, each (subject, sequence) at most once.
     name : what reports call the cohort; never a path of the machine.
     simulated : True if the images were computed and not acquired; every figure and report says so.
-    problems : what was left out when the cohort was read with `on_problem="skip"`.
+    problems : of the scans that were excluded with `on_problem="skip"`.
     notes : what was odd but harmless about the folder or table, in words for a reader.
     stages : the scale that the stages of the scans belong to.
     sequences : names of the sequences, in the order in which they are shown; all that the scans have are among them.
@@ -128,7 +128,7 @@ class Cohort:
     @cached_property
     def patients(self) -> pd.DataFrame:
         """One row a patient, indexed by subject: patient, source, stage, age, sex, split, and one for
-        each sequence (T1W, T2W), which tells whether it exists.
+        each sequence (T1W, T2W): whether it exists.
 
         `split` is "conflicting" where a patient's scans
         stand in different splits.

@@ -1,9 +1,12 @@
-"""Names of sequences: those of a cohort that names none, and which names others may have."""
+"""Sequences by name: the default ones, the names that others may have, and how tables spell them.
+
+A further sequence (DWI) needs no code: the caller of `cirrnb.read_cohort` names it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cirrnb.data.errors import InputError
@@ -39,3 +42,32 @@ def sequence_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
         expected = f"1 to {MOST_SEQUENCES} different names"
         raise InputError("sequences", str(error), expected, "Give them as T1W, T2W, DWI.") from error
     return names
+
+
+_SPELLING = re.compile(r"t([12])[ _-]?(w|wi|weighted)?", re.IGNORECASE)
+
+
+def parse_sequence(text: str | None, sequences: Sequence[str] = T1W_T2W) -> str:
+    """The sequence that a cell of a table names: one of `sequences`, in any case; T1W and T2W also from T1, T1-W, T1WI,
+    T1 weighted and the like. Raises ValueError for any other text."""
+    word = (text or "").strip()
+    match = _SPELLING.fullmatch(word)
+    for name in sequences:
+        if word.lower() == name.lower() or (match and name == f"T{match[1]}W"):
+            return name
+    raise ValueError(" or ".join(sequences))
+
+
+def other_sequence(text: str | None, sequences: Sequence[str]) -> str | None:
+    """The name of a sequence that is not among `sequences`; None for one that is, and for text that is no name."""
+    word = (text or "").strip()
+    try:
+        parse_sequence(word, sequences)
+        return None
+    except ValueError:
+        pass
+    try:
+        check_sequence(word)
+    except ValueError:
+        return None
+    return word

@@ -1,4 +1,4 @@
-"""Which patients train, which validate and which test. A split belongs to a patient, never to a scan or a slice.
+"""Training, validation and test patients. A split belongs to a patient, never to a scan or a slice.
 
 Every function returns new cohorts, is deterministic, and depends neither on the order of the scans nor on the
 machine: patients are shuffled by a hash of seed and subject. Patients without a stage (healthy subjects among
@@ -8,8 +8,7 @@ them) stand in no split (None): they cannot be stratified, and as training patie
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from cirrnb.data.errors import InputError, InputErrors, listed
 from cirrnb.data.scan import SPLITS, Cohort
@@ -43,16 +42,8 @@ def official(cohort: Cohort, conflicts: str | None = None) -> Cohort:
     stated = _stated(cohort)
     disputed = _disputed(stated)
     if disputed and conflicts is None:
-        raise InputErrors(
-            [
-                InputError(
-                    cohort.name,
-                    f"{len(disputed)} patients whose sequences stand in different splits: {_told(disputed)}",
-                    "one split per patient",
-                    'Name a policy: official(cohort, conflicts="t2") as the reference paper does, "t1" or "drop".',
-                )
-            ]
-        )
+        remedy = 'Name a policy: official(cohort, conflicts="t2") as the reference paper does, "t1" or "drop".'
+        raise InputErrors([_disputed_error(cohort, disputed, remedy)])
     chosen: dict[str, str | None] = {}
     for subject, splits in stated.items():
         if subject not in disputed:
@@ -75,7 +66,7 @@ def random(cohort: Cohort, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: i
     if empty:
         raise InputError(
             cohort.name,
-            f"{len(chosen)} patients with a stage, too few: nobody would stand in {' and '.join(empty)}",
+            f"{len(chosen)} patients with a stage, too few: no patient would stand in {' and '.join(empty)}",
             "at least one patient in every split that has a share",
             "Set that share to 0 or bring more patients.",
         )
@@ -101,14 +92,8 @@ def kfold(cohort: Cohort, folds: int = 5, seed: int = 0, valid: float = 0.0) -> 
             f"at least one for each of {folds} folds",
             "Ask for fewer folds or bring more patients.",
         )
-    cohorts = []
-    for fold in range(folds):
-        # Patients come stage by stage, so that every fifth one is stratified and the folds are even.
-        test = set(order[fold::folds])
-        training = [subject for subject in order if subject not in test]
-        chosen = _share(training, {"train": 1 - valid, "valid": valid})
-        cohorts.append(cohort.with_splits({**chosen, **dict.fromkeys(test, "test")}))
-    return cohorts
+    # Patients come stage by stage, so that every fifth one is stratified and the folds are even.
+    return [_tested(cohort, order, set(order[fold::folds]), valid) for fold in range(folds)]
 
 
 def fold(cohort: Cohort, number: int, folds: int = 5, seed: int = 0, valid: float = 0.0) -> Cohort:
@@ -121,88 +106,68 @@ def fold(cohort: Cohort, number: int, folds: int = 5, seed: int = 0, valid: floa
 
 
 def leave_one_out(cohort: Cohort, column: str = "scanner", seed: int = 0, valid: float = 0.0) -> dict[str, Cohort]:
-    """For each value of an extra column a cohort in which the patients of that value test and all others train.
+    """For each value of an extra column, a cohort in which the patients of that value test and all others train.
 
-    What a stager is worth on a scanner, or at a site, that it has never seen. With `valid` that share of the training
-    patients, stratified by stage, is "valid" instead. Patients without a value stand in no split, since they might be
-    of the value that is left out.
+    It measures a stager on a scanner, or at a site, that it has never seen. With `valid`, that share of the training
+    patients, stratified by stage, is "valid" instead. Patients without a value stand in no split.
 
     Raises
     ------
     InputError
-        If no scan has the column, or all patients with a stage have one value.
-    InputErrors
-        If scans of a patient have different values; all such patients are named.
+        If no scan has the column, all patients with a stage have one value, or scans of a patient have different
+        values.
     ValueError
         If `valid` is no share below 1.
     """
     if not 0 <= valid < 1:
         raise ValueError(f"valid is a share below 1, not {valid}")
-    stated: dict[str, set[str]] = {}
+    values: dict[str, set[str]] = {}
     for scan in cohort.scans:
         value = scan.extra.get(column)
-        if scan.stage is not None and not _is_missing(value):
-            stated.setdefault(scan.subject, set()).add(str(value))
-    _require_one_value(cohort, column, stated)
-    values = {subject: next(iter(found)) for subject, found in stated.items()}
-    names = sorted(set(values.values()))
+        if scan.stage is not None and value not in (None, ""):
+            values.setdefault(scan.subject, set()).add(str(value))
+    if several := [
+        f"{subject} ({', '.join(sorted(values[subject]))})" for subject in sorted(values) if len(values[subject]) > 1
+    ]:
+        raise InputError(
+            cohort.name,
+            f"{len(several)} patients with more than one {column}: {'; '.join(several)}",
+            f"one {column} for each patient, so that no patient trains and tests",
+            "Exclude these patients, or one of their sequences.",
+        )
+    group = {subject: next(iter(stated)) for subject, stated in values.items()}
+    names = sorted(set(group.values()))
     if len(names) < 2:
         columns = listed(sorted({name for scan in cohort.scans for name in scan.extra})) or "none"
         raise InputError(
             cohort.name,
-            f"the one {column} {names[0]} throughout" if names else f"no column {column}; columns beside: {columns}",
+            f"{column} {names[0]} throughout" if names else f"no column {column}; extra columns: {columns}",
             f"patients of at least two values of {column}",
             "Name another column, or add this one to the table of the cohort.",
         )
-    order = [subject for subject in _shuffled(cohort, f"leave one out {seed}") if subject in values]
-    cohorts = {}
-    for name in names:
-        test = [subject for subject in order if values[subject] == name]
-        training = [subject for subject in order if values[subject] != name]
-        chosen = _share(training, {"train": 1 - valid, "valid": valid})
-        cohorts[name] = cohort.with_splits({**chosen, **dict.fromkeys(test, "test")})
-    return cohorts
+    order = [subject for subject in _shuffled(cohort, f"leave one out {seed}") if subject in group]
+    return {
+        name: _tested(cohort, order, {subject for subject in order if group[subject] == name}, valid) for name in names
+    }
+
+
+def _tested(cohort: Cohort, order: Sequence[str], test: Collection[str], valid: float) -> Cohort:
+    """The cohort with some subjects in "test", and of the others a share `valid` in "valid" and the rest in "train"."""
+    training = [subject for subject in order if subject not in test]
+    chosen = _share(training, {"train": 1 - valid, "valid": valid})
+    return cohort.with_splits({**chosen, **dict.fromkeys(test, "test")})
 
 
 def check(cohort: Cohort) -> None:
     """Raise InputErrors if a patient stands in two splits; to be called before anything is trained."""
     disputed = _disputed(_stated(cohort))
     if disputed:
-        raise InputErrors(
-            [
-                InputError(
-                    cohort.name,
-                    f"{len(disputed)} patients in more than one split: {_told(disputed)}",
-                    "every patient in one split",
-                    "Make the split with official, random or kfold of cirrnb.data.splits.",
-                )
-            ]
-        )
-
-
-def _is_missing(value: Any) -> bool:
-    """None, an empty cell, or NaN, the one value that is not itself."""
-    return value is None or value == "" or value != value
-
-
-def _require_one_value(cohort: Cohort, column: str, stated: dict[str, set[str]]) -> None:
-    several = sorted(subject for subject, values in stated.items() if len(values) > 1)
-    if several:
-        told = "; ".join(f"{subject} ({', '.join(sorted(stated[subject]))})" for subject in several)
-        raise InputErrors(
-            [
-                InputError(
-                    cohort.name,
-                    f"{len(several)} patients with more than one {column}: {told}",
-                    f"one {column} for each patient, so that nobody trains and tests",
-                    "Leave these patients out, or one of their sequences.",
-                )
-            ]
-        )
+        remedy = "Make the split with official, random or kfold of cirrnb.data.splits."
+        raise InputErrors([_disputed_error(cohort, disputed, remedy)])
 
 
 def _stated(cohort: Cohort) -> dict[str, dict[str, str]]:
-    """For each subject the split that each of its sequences names; scans that name none are left out."""
+    """For each subject the split that each of its sequences names; scans that name none are skipped."""
     stated: dict[str, dict[str, str]] = {}
     for scan in cohort.scans:
         splits = stated.setdefault(scan.subject, {})
@@ -215,11 +180,13 @@ def _disputed(stated: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     return {subject: splits for subject, splits in stated.items() if len(set(splits.values())) > 1}
 
 
-def _told(disputed: dict[str, dict[str, str]]) -> str:
-    return "; ".join(
+def _disputed_error(cohort: Cohort, disputed: dict[str, dict[str, str]], remedy: str) -> InputError:
+    names = "; ".join(
         f"{subject} ({', '.join(f'{sequence} {split}' for sequence, split in sorted(splits.items()))})"
         for subject, splits in sorted(disputed.items())
     )
+    found = f"{len(disputed)} patients whose sequences stand in different splits: {names}"
+    return InputError(cohort.name, found, "one split per patient", remedy)
 
 
 def _shuffled(cohort: Cohort, salt: str) -> list[str]:

@@ -60,7 +60,7 @@ class StageScale:
     def __post_init__(self) -> None:
         for field in ("names", "colours", "words"):
             values = getattr(self, field)
-            if isinstance(values, str) or not all(isinstance(one, str) for one in values):
+            if isinstance(values, str) or not all(isinstance(value, str) for value in values):
                 raise ValueError(f"{field} of stages are texts, not {values!r:.80}")
             object.__setattr__(self, field, tuple(values))
         if not 2 <= len(self.names) <= MOST_STAGES:
@@ -114,7 +114,7 @@ class StageScale:
         return ", ".join(self.names)
 
     def understand(self, word: str) -> str:
-        """The stage that a word of a table stands for, whatever its case. Raises ValueError for another word."""
+        """The stage that a cell of a table names, in any case. Raises ValueError for any other text."""
         number = re.fullmatch(r"0*(\d+)(\.0*)?", word)
         for name in self.names:
             if word.casefold() == name.casefold() or (number and number[1] == name):  # a spreadsheet makes 2.0 of 2
@@ -122,7 +122,7 @@ class StageScale:
         if self.numbered and number and 1 <= int(number[1]) <= len(self.names):
             return self.names[int(number[1]) - 1]
         codes = f", or {', '.join(str(place + 1) for place in range(len(self)))}" if self.numbered else ""
-        raise ValueError(f"{self.listed}{codes}, or nothing where nobody staged the patient")
+        raise ValueError(f"{self.listed}{codes}, or an empty cell for an unstaged patient")
 
     def stored(self) -> dict[str, Any]:
         """What a JSON file holds of it and `stage_scale` reads."""
@@ -138,7 +138,7 @@ nor Child-Pugh."""
 
 
 def stage_scale(given: StageScale | Sequence[str] | dict[str, Any] | str | None) -> StageScale:
-    """A scale from what a person or a file gives.
+    """A scale from names, a JSON file or its content.
 
     Parameters
     ----------
@@ -179,10 +179,10 @@ def stage_scale(given: StageScale | Sequence[str] | dict[str, Any] | str | None)
 def _ramp(count: int) -> tuple[str, ...]:
     """Colours from blue over yellow to red, the middle ones between those of `_RAMP`."""
     ends = [[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in _RAMP]
-    found = []
+    colours = []
     for place in range(count):
         at = place * (len(ends) - 1) / (count - 1)
         low = min(int(at), len(ends) - 2)
         mixed = [round(a + (b - a) * (at - low)) for a, b in zip(ends[low], ends[low + 1], strict=True)]
-        found.append("#" + "".join(f"{value:02X}" for value in mixed))
-    return tuple(found)
+        colours.append("#" + "".join(f"{value:02X}" for value in mixed))
+    return tuple(colours)

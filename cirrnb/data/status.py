@@ -17,6 +17,10 @@ STATUS_COLUMN, REASONS_COLUMN = "checked", "check_reasons"
 """Columns of a cohort's table: what checks made of a scan, and why."""
 
 
+IMPORT_DOUBTS = "import_doubts"
+"""Column of a cohort's table: what spoke against a DICOM series when it was imported."""
+
+
 @dataclass(frozen=True)
 class Reason:
     """Why an answer is doubtful or refused.
@@ -49,11 +53,11 @@ _REASON = re.compile(r"(?P<code>[a-z ]+): (?P<text>.*?)(?: \((?P<remedy>[^()]*)\
 
 def reasons_of(text: str | None) -> tuple[Reason, ...]:
     """Reasons from a cell that `reasons_text` wrote; what is not understood becomes a reason as it stands."""
-    found = []
+    reasons = []
     for part in filter(None, (text or "").split(" | ")):
         match = _REASON.fullmatch(part)
-        found.append(Reason(match["code"], match["text"], match["remedy"] or "") if match else Reason("check", part))
-    return tuple(found)
+        reasons.append(Reason(match["code"], match["text"], match["remedy"] or "") if match else Reason("check", part))
+    return tuple(reasons)
 
 
 def status_of_scans(scans: Sequence[Scan]) -> tuple[str, tuple[Reason, ...]]:
@@ -62,6 +66,10 @@ def status_of_scans(scans: Sequence[Scan]) -> tuple[str, tuple[Reason, ...]]:
     gravest = max((status for status in statuses if status in STATUSES), key=STATUSES.index, default=ANSWERED)
     reasons: dict[str, Reason] = {}
     for scan in scans:
+        if doubts := scan.extra.get(IMPORT_DOUBTS):
+            text = f"{scan.sequence}: {doubts}"
+            reasons[f"import {text}"] = Reason("import", text, "Check which series was imported.")
+            gravest = max(gravest, DOUBTFUL, key=STATUSES.index)
         for reason in reasons_of(scan.extra.get(REASONS_COLUMN)):
             shown = (
                 reason

@@ -1,8 +1,8 @@
-"""Worker processes that each take one scan at a time, so that one that dies names its scan.
+"""Worker processes that take one scan at a time, so that a crash is attributed to its scan.
 
-They are started as `python -c ...` and spoken to in lines of JSON. Unlike a process pool they never import the
-caller's main module (a notebook has none, a plain script has no guard around it), they end with their caller even
-if it is killed, and a death is that of one known scan.
+They are started as `python -c ...` and exchange lines of JSON. Unlike a process pool, they never import the caller's
+main module (a notebook has none, a plain script has no guard), they end with their caller even if it is killed, and a
+crash is attributed to one scan.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class TookTooLong(WorkerDied):
 
 class Worker:
     """One process and the two pipes to it; `work` names the module whose `run_job` it calls, with `threads` in each
-    library that computes."""
+    numerical library."""
 
     def __init__(self, work: str, threads: int = 1) -> None:
         self._process = subprocess.Popen(
@@ -108,9 +108,11 @@ class Worker:
         assert self._process.stdin is not None and self._process.stdout is not None
         if not self._ready and self._process.stdout.readline() != _READY:
             code = self._process.wait()
-            if code < 0:  # somebody ended it, which says nothing about the next one
-                raise WorkerDied(_told(code))
-            raise RuntimeError(f"{_told(code)} before it began; what it said stands above. workers=1 starts none.")
+            if code < 0:  # it was killed: the next one may live
+                raise WorkerDied(_exit_text(code))
+            raise RuntimeError(
+                f"{_exit_text(code)} before it began; see its output above. workers=1 uses this process."
+            )
         self._ready = True
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
@@ -119,7 +121,7 @@ class Worker:
         except (OSError, ValueError):  # a broken or closed pipe
             line = ""
         if not line.endswith("\n"):
-            raise WorkerDied(_told(self._process.wait()))
+            raise WorkerDied(_exit_text(self._process.wait()))
         outcome: Outcome = json.loads(line)
         return outcome
 
@@ -146,8 +148,8 @@ def in_parallel(
 ) -> Generator[tuple[int, Outcome | WorkerDied]]:
     """Outcomes as they come, each with the job's place in `jobs`. Ending the iteration early ends the workers.
 
-    `work` names the module whose `run_job` does a job, `threads` is how many each worker computes with,
-    `limit` how many seconds a job may take.
+    `work` names the module whose `run_job` does a job, `threads` is how many each worker computes with, `limit` is the
+    longest time of a job in seconds.
     """
     idle: SimpleQueue[Worker] = SimpleQueue()
     started: list[Worker] = []
@@ -231,9 +233,9 @@ def _run_on_cluster(job: Job, work: str, limit: float | None) -> Outcome | Worke
 
 
 def connect(address: str) -> Client:
-    """A client of the scheduler at `address` ("tcp://..."). Raises InputError where Dask is missing or nobody answers.
+    """A client of the scheduler at `address` ("tcp://..."). Raises InputError without Dask or without an answer.
 
-    Whoever reaches a scheduler can run code on it: bind it to 127.0.0.1 or to a network you trust.
+    Anybody who can reach a scheduler can run code on it: bind it to 127.0.0.1 or to a trusted network.
     """
     try:
         from distributed import Client
@@ -246,7 +248,7 @@ def connect(address: str) -> Client:
     except (OSError, ValueError) as error:
         raise InputError(
             f"cluster {address}",
-            f"nobody who answers ({type(error).__name__})",
+            f"no answer ({type(error).__name__})",
             "a Dask scheduler",
             "Start one with `dask scheduler` and name the address it prints.",
         ) from None
@@ -275,7 +277,7 @@ def serve(work: str) -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed must not end up among the answers
+    os.dup2(2, 1)  # prints of libraries must not mix with the answers
     run_job = import_module(work).run_job
     print(_READY, end="", file=answers, flush=True)
     for line in sys.stdin:
@@ -283,7 +285,7 @@ def serve(work: str) -> None:
         try:
             print(outcome, file=answers, flush=True)
         except BrokenPipeError:
-            os._exit(1)  # nobody is left to hear it
+            os._exit(1)  # the caller is gone
 
 
 def _end_with(caller: int) -> None:
@@ -298,7 +300,7 @@ def _end(number: int, frame: Any) -> None:
     raise SystemExit(128 + number)
 
 
-def _told(code: int) -> str:
+def _exit_text(code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         why = " (the system does so where memory runs out)" if name == "SIGKILL" else ""

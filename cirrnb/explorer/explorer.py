@@ -26,7 +26,7 @@ from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view import sentences
 from cirrnb.view.theme import LABELS
 from cirrnb.viewer.background import Task, Worker
-from cirrnb.viewer.panes import panes, unopened
+from cirrnb.viewer.panes import first_height, panes, unopened
 from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
 
 
@@ -182,7 +182,7 @@ class SliceExplorer(Panel):
             title = f"Patient {bag.subject}"
             signs = tuple(LABELS.values()) if self.truth else ()
             simulated = self._simulated(bag)
-            self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=_start(bag))
+            self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=first_height(bag))
             self.say(sentences.mask_words(bag))
             if self.reveal.value:
                 self._answer_and_explain()
@@ -295,12 +295,3 @@ class SliceExplorer(Panel):
 
 def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> Any:
     return cirrnb.faithfulness(model, bag, found, steps=10, progress=task.progress)
-
-
-def _start(bag: Bag) -> float:
-    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
-    name, scan = next(iter(bag.scans.items()))
-    index = scan.grid.shape[0] // 2
-    if scan.mask is not None and scan.mask.any():
-        index = int(scan.mask.sum(axis=(1, 2)).argmax())
-    return float(scan.positions[index] - bag.shifts[name])

@@ -22,7 +22,16 @@ from cirrnb.data.workers import Job, Outcome
 from cirrnb.measure.masks import check_mask
 from cirrnb.measure.measurement import Measurement, measure_all, read_result, result_path
 from cirrnb.measure.organs import read_organs
-from cirrnb.measure.shape_and_signal import SHORTEST, heterogeneity, inner, nodularity, signal_ratio, sphericity, volume
+from cirrnb.measure.shape_and_signal import (
+    SHORTEST,
+    heterogeneity,
+    inner,
+    length,
+    nodularity,
+    signal_ratio,
+    sphericity,
+    volume,
+)
 
 SMITH = "after Smith et al., Radiology 2016;280:771"
 ITO = "Ito et al., a predictor of progression on MR"
@@ -36,6 +45,8 @@ UNITS = {
     "liver-to-spleen signal": "",
     "liver-to-muscle signal": "",
     "spleen volume": "mL",
+    "spleen length": "mm",
+    "ascites volume": "mL",
     "liver-to-spleen volume": "",
     "caudate-to-right-lobe volume": "",
 }
@@ -50,8 +61,23 @@ SOURCES = {
     "caudate-to-right-lobe volume": ITO,
 }
 
+_UNLIKE = "no published range: signals depend on sequence and contrast agent"
+
+REFERENCES = {
+    "liver volume": "825 to 1895 mL (mean ± 1.96 SD of 1248 adults with healthy livers, MRI; Eur J Radiol 2018;106:32)",
+    "spleen volume": "107 to 315 mL (all of 140 adults, CT; Prassopoulos et al., Eur Radiol 1997;7:246)",
+    "spleen length": "58 to 141 mm (mean ± 1.96 SD of 212 adults, CT; Caglar et al., Folia Morphol 2014;73:331)",
+    "ascites volume": "none in healthy adults",
+    "caudate-to-right-lobe volume": "published ranges are of widths (0.65; Harbin et al., Radiology 1980;135:273)",
+    "surface nodularity": "no range: depends on who drew the contour",
+    "liver-to-spleen signal": _UNLIKE,
+    "liver-to-muscle signal": _UNLIKE,
+}
+"""What is usual in healthy adults, by biomarker."""
+
 NO_ORGANS = "no segmentation of other organs"
 UNUSABLE = "the segmentation of other organs cannot be used"
+ASCITES_NOTE = "little or spurious fluid cannot be told apart below about 50 mL"
 NO_LIVER = (None, "no liver mask")
 
 Found = dict[str, tuple[float | None, str]]
@@ -82,7 +108,8 @@ def biomarkers(scan: Scan) -> list[Measurement]:
     organs, missing = _organs(scan, source, orientation)
     found = _of_liver(image, liver, grid) | _of_organs(image, liver, organs, missing, grid)
     return [
-        Measurement(name, found[name][0], unit, found[name][1], SOURCES.get(name, "")) for name, unit in UNITS.items()
+        Measurement(name, found[name][0], unit, found[name][1], SOURCES.get(name, ""), REFERENCES.get(name, ""))
+        for name, unit in UNITS.items()
     ]
 
 
@@ -124,9 +151,14 @@ def _of_organs(
     grid: Grid,
 ) -> Found:
     spleen, muscle = organs.get("spleen"), organs.get("muscle")
-    found: Found = {"spleen volume": _absent("spleen", organs, missing)}
+    found: Found = dict.fromkeys(("spleen volume", "spleen length"), _absent("spleen", organs, missing))
     if spleen is not None:
         found["spleen volume"] = (volume(spleen, grid), check_mask(spleen).remark)
+        found["spleen length"] = (length(spleen, grid), check_mask(spleen).remark)
+    ascites = organs.get("ascites")
+    found["ascites volume"] = (
+        _absent("ascites", organs, missing) if ascites is None else (volume(ascites, grid), ASCITES_NOTE)
+    )
     inside = None if liver is None else inner(liver, grid)
     for name, other in (("spleen", spleen), ("muscle", muscle)):
         if other is None or inside is None:
@@ -161,7 +193,7 @@ def _organs(scan: Scan, source: Grid, orientation: Orientation) -> tuple[dict[st
     return {name: orientation.apply(mask) for name, mask in masks.items()}, ""
 
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same scan comes out otherwise than before."""
 
 

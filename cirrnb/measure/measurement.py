@@ -25,6 +25,7 @@ class Measurement:
     unit : "mL", "mm", ...; empty for a ratio or a score without a unit.
     note : where there is no value the reason, otherwise what a reader has to know about it, or nothing.
     source : of the definition.
+    reference : what is usual in healthy adults, with its source; or why there is no such range; or nothing.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Measurement:
     unit: str = ""
     note: str = ""
     source: str = ""
+    reference: str = ""
 
     @property
     def reason(self) -> str:

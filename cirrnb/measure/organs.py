@@ -17,11 +17,12 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import read_json
 from cirrnb.data.nifti.reading import read_volume
 
-ORGANS = ("spleen", "muscle", "caudate", "right lobe")
+ASCITES = "ascites"
+ORGANS = ("spleen", "muscle", "caudate", "right lobe", ASCITES)
 
 TABLES = {
     "total_mr": {"spleen": [1], "muscle": [46, 47]},
-    "cirrnb": {"spleen": [4], "muscle": [11], "caudate": [3], "right lobe": [1]},
+    "cirrnb": {"spleen": [4], "muscle": [11], "caudate": [3], "right lobe": [1], "ascites": [5]},
 }
 """Labels of known programs: the package's own segmenter (`cirrnb.simulation.tissue_shares.ORGANS`), and
 TotalSegmentator's task total_mr (muscle: the autochthonous back muscles, left and right;
@@ -29,8 +30,9 @@ D'Antonoli et al., Radiology 2025;314:e241613)."""
 
 
 def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
-    """Masks of the organs that a segmentation names, in the file's own order of axes; organs without a voxel are left
-    out.
+    """Masks of the organs that a segmentation names, in the file's own order of axes.
+
+    Organs without a voxel are absent, but for ascites: that there is none is a finding.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
             "Resample the segmentation to the scan (nearest neighbour).",
         )
     masks = {name: np.isin(values, numbers) for name, numbers in labels.items()}
-    return {name: mask for name, mask in masks.items() if mask.any()}
+    return {name: mask for name, mask in masks.items() if mask.any() or name == ASCITES}
 
 
 def _labels(path: Path) -> dict[str, list[int]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import contourpy
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
+from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt, gaussian_filter
 from scipy.signal import savgol_filter
 
 from cirrnb.data.grid import Grid
@@ -25,6 +25,23 @@ BLUR = 0.8
 def volume(mask: NDArray[np.bool_], grid: Grid) -> float:
     """Volume of a mask in mL."""
     return float(np.count_nonzero(mask) * grid.voxel_volume / 1000)
+
+
+def length(mask: NDArray[np.bool_], grid: Grid) -> float:
+    """Longest distance in mm between two voxels of a mask (slices, rows, columns), their own size included.
+
+    Of all directions on a grid of about 3 degrees the one along which the mask is longest; at most 0.2 % too short.
+    """
+    surface = mask & ~binary_erosion(mask)
+    places = np.argwhere(surface) * np.array(grid.spacing)
+    polar, around = np.meshgrid(np.linspace(0, np.pi / 2, 31), np.linspace(0, 2 * np.pi, 120, endpoint=False))
+    directions = np.stack(
+        [np.cos(polar), np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around)], axis=-1
+    ).reshape(-1, 3)
+    along = places @ directions.T
+    reach = along.max(axis=0) - along.min(axis=0)
+    best = directions[int(reach.argmax())]
+    return float(reach.max() + np.abs(best) @ np.array(grid.spacing))
 
 
 def surface_area(mask: NDArray[np.bool_], grid: Grid) -> float:

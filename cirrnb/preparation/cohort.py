@@ -12,7 +12,7 @@ from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.prepared import PreparationSettings, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.status import forced
+from cirrnb.data.status import STATUS_COLUMN, forced
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
 from cirrnb.preparation.extents import Extents, views_of
 from cirrnb.preparation.fingerprints import Fingerprints, fingerprint, look
@@ -47,8 +47,8 @@ def prepare(
     cohort : a cohort that is prepared already is returned as it is.
     out : folder for prepared scans, made if need be; several cohorts and settings may share it, it is safe to
         delete, and a call that was interrupted is continued by the next.
-    masks : "program" has the segmenter draw the liver of scans without a mask, and check them; "given" takes the masks
-        that there are. By default "program" where the view is on the liver.
+    masks : "program" has the segmenter draw the liver of scans without a mask, and check all scans but simulated ones;
+        "given" takes the masks that there are. By default "program" where the view is on the liver.
     force : patients whose scans a check refuses are answered for all the same; they stay doubtful and say so.
     workers : processes at work; None takes one a processor, 1 works in this process.
     progress : show a progress bar.
@@ -116,20 +116,24 @@ def _fitting(prepared: PreparedCohort, settings: PreparationSettings | None) -> 
 
 
 def with_masks(cohort: Cohort, out: Path, workers: int | None = None, progress: bool = True) -> Cohort:
-    """The cohort with the segmenter's masks, organs and checks for scans without a mask, kept in `out`/segmented.
+    """The cohort with the segmenter's masks and organs for scans without a mask, kept in `out`/segmented, and checked.
 
-    Scans that have a mask are left as they are. Raises InputError if the segmenter cannot be used.
+    Masks that are there stay. Where checks were fitted for the shipped segmenter, scans with a mask are looked at too,
+    if no check was made of them before; but not those that the simulator made. Raises InputError if the segmenter
+    cannot be used.
     """
-    bare = [scan for scan in cohort.scans if scan.mask is None]
-    if not bare:
-        return cohort
     from tqdm.auto import tqdm
 
-    from cirrnb.segmentation.cohort import segment_cohort
+    from cirrnb.segmentation.cohort import has_checks, segment_cohort
 
+    check = has_checks() and not cohort.simulated
+    wanted = [scan for scan in cohort.scans if scan.mask is None or (check and STATUS_COLUMN not in scan.extra)]
+    if not wanted:
+        return cohort
     made = segment_cohort(
-        replace(cohort, scans=tuple(bare)),
+        replace(cohort, scans=tuple(wanted)),
         out / SEGMENTED,
+        all_scans=True,
         workers=workers,
         progress=lambda scans, total: iter(
             tqdm(scans, total=total, desc="Segmenting", unit="scan", disable=not progress)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -82,6 +82,14 @@ def audit(
     stages: STAGES = None,
     sequences: SEQUENCES = None,
     workers: WORKERS = None,
+    checks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Segment each scan and check that there is a liver, that it is the declared sequence, the right way "
+            "round, and that a patient's scans match. What is drawn is kept in FOLDER.",
+        ),
+    ] = None,
 ) -> None:
     """Tell what is in a cohort, and what is wrong with it.
 
@@ -89,7 +97,15 @@ def audit(
     """
     from cirrnb.data.auditing.audit import audit as audit_cohort
 
-    found = audit_cohort(cohort, workers=workers, stages=stages, sequences=sequences)
+    people: Any = cohort
+    if checks is not None:
+        from cirrnb.preparation.cohort import with_masks
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the problems stand among the findings
+            people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
+        people = with_masks(people, checks, workers)
+    found = audit_cohort(people, workers=workers, stages=stages, sequences=sequences)
     typer.echo(found.report())
     if found.has_errors:
         raise typer.Exit(1)
@@ -197,7 +213,10 @@ def train_segmenter(
     keep: Annotated[
         Path | None, typer.Option("--anatomies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
     ] = None,
-    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Highest rate of learning.")] = 3e-3,
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 3e-3,
+    keep_every: Annotated[
+        int, typer.Option(min=0, help="Also keep the state of every so many steps, in OUT/step-NUMBER; 0 for none.")
+    ] = 0,
     slices: Annotated[int, typer.Option(min=8, max=512, help="Slices of a step.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -211,7 +230,8 @@ def train_segmenter(
     from cirrnb.segmentation.weights import shipped_folder
 
     begin = shipped_folder() if start and str(start) == "shipped" else start
-    settings = TrainingSettings(steps=steps, rate=rate, anatomies=anatomies, mixture=Mixture(seed=seed, slices=slices))
+    mixture = Mixture(seed=seed, slices=slices)
+    settings = TrainingSettings(steps=steps, rate=rate, anatomies=anatomies, keep_every=keep_every, mixture=mixture)
     made = train(
         out,
         settings,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cirrnb.data.dicom.importing import BURNED_IN, Folder, Imported, import_dicom, look_through
+from cirrnb.data.dicom.importing import BURNED_IN, DicomFolder, Imported, import_dicom, list_series
 from cirrnb.data.dicom.series_choice import NONE, Ask, Judged
 from cirrnb.data.errors import listed
 
@@ -29,7 +29,7 @@ def import_folder(
     Raises InputError as `cirrnb.data.dicom.importing.import_dicom` does. Questions are asked where somebody sits at the
     terminal.
     """
-    looked = look_through(folder)
+    looked = list_series(folder)
     for line in listing(looked):
         tell(line)
     if out is None:
@@ -44,7 +44,7 @@ def import_folder(
     return bool(made.scans)
 
 
-def listing(looked: Folder) -> list[str]:
+def listing(looked: DicomFolder) -> list[str]:
     """One line a volume: number, description, size, and what it is taken for and why."""
     lines, heading = [], None
     for one in looked.judged:
@@ -55,7 +55,7 @@ def listing(looked: Folder) -> list[str]:
         size = f"{series.tags['Columns']} x {series.tags['Rows']} x {series.slices}"
         lines.append(f"  {series.number:3d}  {series.description:32}  {size:15}  {_taken_for(one)}")
     lines += _burned_in(looked.judged)
-    lines += [f"Passed over: {len(paths)} {reason}" for reason, paths in looked.found.passed_over.items()]
+    lines += [f"Skipped: {len(paths)} {reason}" for reason, paths in looked.files.skipped.items()]
     return lines
 
 

@@ -12,7 +12,7 @@ import cirrnb
 from cirrnb.data.atomic_files import file_stem
 from cirrnb.data.bag import Bag
 from cirrnb.data.dicom import conversion as seg
-from cirrnb.data.dicom.importing import Folder, hash_of, look_through
+from cirrnb.data.dicom.importing import DicomFolder, hash_of, list_series
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
@@ -51,21 +51,24 @@ def export(
     Raises
     ------
     InputError
-        For a patient who is not there, a DICOM folder without the series, or a file of another scan in the way.
+        For a patient who is not there, a DICOM folder without the series, a file of another scan in the way, or a
+        folder that cannot be written.
     """
     model = load_model(run)
     people = cirrnb.read_cohort(cohort, **model.vocabulary())
     ready = cirrnb.prepare(people, prepared or Path("prepared") / people.name, model.preparation, progress=False)
     bag = _bag({one.subject: one for one in ready.bags()}, patient)
-    looked = None if dicom is None else look_through(dicom)
+    looked = None if dicom is None else list_series(dicom)
     series = {} if looked is None else {name: _series_of(scan, looked) for name, scan in bag.scans.items()}
+    out = Path(out)
+    with locked(out):
+        pass  # whether it can be written is known before the wait, in which others may write there
     tell(f"Explaining {bag.subject}; this takes up to a minute.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # its notes are printed below, without lines of code
         explanation = cirrnb.explain(model, bag, method)
     for note in explanation.notes:
         tell(f"Note: {note}")
-    out = Path(out)
     with locked(out):
         written = explanation.to_nifti(out)
         for name, scan in bag.scans.items():
@@ -86,7 +89,7 @@ def _bag(bags: dict[str, Bag], patient: str | None) -> Bag:
     return bags[patient]
 
 
-def _series_of(prepared: PreparedScan, looked: Folder) -> Series:
+def _series_of(prepared: PreparedScan, looked: DicomFolder) -> Series:
     """The volume from which a scan was imported: by the hash that the import left."""
     known = prepared.scan.extra.get("series")
     for one in looked.judged:

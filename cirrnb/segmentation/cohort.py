@@ -15,7 +15,7 @@ from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.locks import claimed
+from cirrnb.data.locks import claimed, locked
 from cirrnb.data.mask_checks import doubts
 from cirrnb.data.nifti.reading import read_header, read_volume
 from cirrnb.data.nifti.saving import save_volume
@@ -23,11 +23,11 @@ from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.segmentation import mrsegmentator
 from cirrnb.segmentation.checks import Check
-from cirrnb.segmentation.judging import checker_of, columns, judge, storable
+from cirrnb.segmentation.judging import CHECKS_FILE, MASK_BY, checker_of, columns, judge, storable
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.segmentation.weights import shipped_folder
 
-BY, DOUBTS, ORGANS_COLUMN = "mask_by", "mask_doubts", "organs"
+BY, DOUBTS, ORGANS_COLUMN = MASK_BY, "mask_doubts", "organs"
 """Columns that mark a mask as a program's, say what speaks against it, and name the map of the organs."""
 
 LABELS = "cirrnb"
@@ -138,15 +138,17 @@ def segment_cohort(
     out: Path,
     network: Path | str | None = None,
     *,
+    all_scans: bool = False,
     workers: int | None = None,
     progress: Callable[[Iterator[Any], int], Iterator[Any]] = lambda items, total: items,
 ) -> Segmented:
-    """The cohort with a mask, organs and checks for every scan that lacks mask or organs; nothing but files in `out`.
+    """The cohort with a mask, organs and checks for every scan that lacks mask or organs, or for `all_scans`; nothing
+    but files in `out`.
 
     Parameters as for `add_masks`. A scan in which no liver is found keeps no mask, and its checks say so. Raises
     InputError if the network cannot be used.
     """
-    bare = [scan for scan in people.scans if _lacks(scan)]
+    bare = [scan for scan in people.scans if all_scans or _lacks(scan)]
     if not bare:
         return Segmented(people, {})
     folder = Path(network) if network else shipped_folder()
@@ -155,6 +157,11 @@ def segment_cohort(
     checker = checker_of(folder, Segmenter.load(folder).fingerprint)
     checks = judge(bare, outcomes, checker, out) if checker else {}
     return Segmented(_completed(people, drawn, checks), _doubts(drawn), failed, checks)
+
+
+def has_checks(network: Path | str | None = None) -> bool:
+    """Whether checks of scans were fitted for a segmenter, by default the shipped one."""
+    return ((Path(network) if network else shipped_folder()) / CHECKS_FILE).is_file()
 
 
 def _lacks(scan: Scan, program: Path | str | None = None) -> bool:
@@ -261,11 +268,17 @@ def _is_whole(note: Path, out: Path) -> bool:
     return all((out / stored[kind]).is_file() for kind in ("mask", "organs") if kind in stored)
 
 
+_TURN = 1800.0
+"""Seconds in which other files may be segmented into the folder before one's own."""
+
+
 def segment_one(image: Path, out: Path, network: Path | str | None = None) -> dict[str, Any]:
     """Segment one NIfTI file into a folder; returns what `segment_file` returns. Raises InputError for a bad file."""
     read_header(image)
     name = folder_name(image.name.removesuffix(".gz").removesuffix(".nii"))
-    return segment_file(Segmenter.load(network), image, out, name)
+    segmenter = Segmenter.load(network)
+    with locked(out, _TURN):  # a file of the same name from another folder may be segmented at the same time
+        return segment_file(segmenter, image, out, name)
 
 
 def content_key(image: Path, segmenter: Segmenter) -> str:

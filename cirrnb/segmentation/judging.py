@@ -19,6 +19,8 @@ from cirrnb.segmentation.checks import PASSED, Check, Checker, load_checker, wor
 from cirrnb.segmentation.pairs import Labelled, compare
 
 CHECKS_FILE = "checks.json"
+MASK_BY = "mask_by"
+"""Column of a table that marks a mask as a program's."""
 
 
 def checker_of(network: Path, fingerprint: str) -> Checker | None:
@@ -50,7 +52,8 @@ def judge(
         outcome = outcomes.get(scan.name, {})
         if "observed" not in outcome:
             continue
-        found[scan.name] = checker.check_scan(known(outcome["observed"]), scan.sequence, scan.mask is not None)
+        by_person = scan.mask is not None and not scan.extra.get(MASK_BY)
+        found[scan.name] = checker.check_scan(known(outcome["observed"]), scan.sequence, by_person)
         patients.setdefault(scan.subject, {})[scan.sequence] = scan
     for found_scans in patients.values():
         both = [found_scans[name] for name in T1W_T2W if name in found_scans]  # the sequences that pairs were fitted on

@@ -18,7 +18,7 @@ from cirrnb.data.grid import Grid, Orientation
 from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.network import OrganNetwork, fused
 from cirrnb.segmentation.observations import observe
-from cirrnb.segmentation.weights import SegmenterConfig, fingerprint, load_network, shipped_folder
+from cirrnb.segmentation.weights import CERTAIN, SegmenterConfig, fingerprint, load_network, shipped_folder
 from cirrnb.segmentation.working_grid import WorkingGrid
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
@@ -26,7 +26,9 @@ PIECE, CONTEXT = 16, 4
 """Slices labelled at a time, and slices on either side of them that are only looked at."""
 KEEP_PART = 0.15
 """A separate piece of liver or spleen is kept if it has this share of the largest piece; the others become body."""
-SPLEEN, BODY = ORGANS.index("spleen") + 1, ORGANS.index("body") + 1
+SPLEEN, ASCITES, BODY = (ORGANS.index(name) + 1 for name in ("spleen", "ascites", "body"))
+EXPECTED_ASCITES = "expected volume of ascites"
+"""Observation: mL, the sum of the voxels' probabilities, whether or not any is certain."""
 LOOKED_AT = 10
 """Slices that are looked at mirrored and turned, to tell the patient's sides."""
 EDGE = 0.02
@@ -96,7 +98,7 @@ class Segmenter:
 
     def __init__(self, network: OrganNetwork, config: SegmenterConfig, device: str = "cpu") -> None:
         self.config, self.device = config, torch.device(device)
-        self.fingerprint = fingerprint(network)
+        self.fingerprint = fingerprint(network, config.certain_ascites)
         self._network = fused(copy.deepcopy(network).eval()).to(memory_format=torch.channels_last).to(self.device)
 
     @classmethod
@@ -125,7 +127,12 @@ class Segmenter:
         # The context is set here, whatever the caller's is.
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             image = working.reduce(turned.apply(volume))
-            shares = clean(self.probabilities(image))
+            shares = self.probabilities(image)
+            voxel = float(np.prod(working.spacing(turned.grid(grid)))) / 1000
+            expected = float(shares[ASCITES].sum()) * voxel
+            if float((shares[ASCITES] > CERTAIN).sum()) * voxel < self.config.certain_ascites:
+                shares = without(shares, ASCITES)
+            shares = clean(shares)
             labels = working.enlarge(shares)
             label_probability, best = shares.max(dim=0)
             observed = observe(
@@ -135,7 +142,7 @@ class Segmenter:
                 working.spacing(turned.grid(grid)),
             )
             liver = shares[LIVER[0] : LIVER[-1] + 1].sum(dim=0)
-            observed |= self._turned(image, liver)
+            observed |= self._turned(image, liver) | {EXPECTED_ASCITES: expected}
         inside = liver > 0.5
         probability = float(liver[inside].mean()) if bool(inside.any()) else None
         return Segmentation(np.ascontiguousarray(turned.undo(labels)), grid, self.drawn_by, probability, observed)
@@ -168,6 +175,13 @@ class Segmenter:
                 kept = logits[start - low : start - low + PIECE, :, : image.shape[1], : image.shape[2]]
                 found.append(kept.float().softmax(dim=1).cpu())
         return torch.cat(found).movedim(1, 0).clone()
+
+
+def without(shares: Tensor, label: int) -> Tensor:
+    """Probabilities (classes, ...) of the other classes, given that it is not this one."""
+    others = shares.clone()
+    others[label] = 0
+    return others / others.sum(dim=0, keepdim=True).clamp_min(1e-12)
 
 
 def clean(shares: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
+from cirrnb.data.locks import locked
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
@@ -44,10 +45,13 @@ class TrainingSettings:
 
     Attributes
     ----------
-    steps : of the optimiser (AdamW), over which the rate rises for 3 % and falls to 0 along a cosine.
-    rate, decay : highest rate of learning; weight decay of kernels.
+    steps : of the optimiser (AdamW). The rate rises for the first 3 % of them and stays; the running mean of the
+        weights takes the place of a falling rate, with which the network fitted its own generator and lost other scans.
+    rate, decay : rate of learning; weight decay of kernels.
     anatomies : simulated bodies to draw slabs from.
     averaging : of the weights; the running mean is what is kept.
+    keep_every : steps after which the mean is also kept in a folder of its own, OUT/step-NUMBER, to choose among; 0 for
+        never.
     mixture : what a step sees.
     network : widths of a network that begins from nothing.
     """
@@ -57,6 +61,7 @@ class TrainingSettings:
     decay: float = 0.02
     anatomies: int = 450
     averaging: float = 0.998
+    keep_every: int = 0
     mixture: Mixture = field(default_factory=Mixture)
     network: NetworkSettings = field(default_factory=NetworkSettings)
 
@@ -91,7 +96,7 @@ def train_segmenter(
     Raises
     ------
     InputError
-        If `out` holds a training with other settings, or a scan, a mask or the weights cannot be used.
+        If `out` holds a training with other settings or one at work, or a scan, a mask or the weights cannot be used.
     """
     settings, out = settings or TrainingSettings(), Path(out)
     scans = _masked(cohort) if cohort is not None else []
@@ -101,25 +106,35 @@ def train_segmenter(
         "start": str(Path(start).name) if start else None,
         "versions": {"anatomy": ANATOMY_VERSION, "rendering": RENDERING_VERSION},
     }
-    _claim(out, json.loads(json.dumps(request)))
-    files = build_anatomies(Path(anatomies) if anatomies else out / "anatomies", settings.anatomies, progress)
-    torch.manual_seed(settings.mixture.seed)
-    network = load_network(Path(start))[0] if start else OrganNetwork(settings.network)
-    training = _Training(network, settings, torch.device(device))
-    first = training.restore(out / STATE)
-    loader = DataLoader(
-        Slabs(files, scans, settings.mixture, first, settings.steps), batch_size=None, num_workers=1, prefetch_factor=6
-    )
-    written = time.monotonic()
-    steps = progress(iter(loader), settings.steps - first, "training")
-    for step, (inputs, labels) in enumerate(steps, start=first):
-        training.step(step, inputs, labels)
-        last = step + 1 == settings.steps
-        if last or time.monotonic() - written > 60 * minutes:
-            training.store(out / STATE, step + 1)
-            _add_history(out / HISTORY, training.losses)
-            written = time.monotonic()
-    save_network(out, training.mean, SegmenterConfig(network.settings, "own", {**request, "done": settings.steps}))
+    with locked(out):  # two trainings would take turns with one state
+        _claim(out, json.loads(json.dumps(request)))
+        files = build_anatomies(Path(anatomies) if anatomies else out / "anatomies", settings.anatomies, progress)
+        torch.manual_seed(settings.mixture.seed)
+        network = load_network(Path(start))[0] if start else OrganNetwork(settings.network)
+        training = _Training(network, settings, torch.device(device))
+        first = training.restore(out / STATE)
+
+        def described(done: int) -> SegmenterConfig:
+            return SegmenterConfig(network.settings, "own", {**request, "done": done})
+
+        loader = DataLoader(
+            Slabs(files, scans, settings.mixture, first, settings.steps),
+            batch_size=None,
+            num_workers=1,
+            prefetch_factor=6,
+        )
+        written = time.monotonic()
+        steps = progress(iter(loader), settings.steps - first, "training")
+        for step, (inputs, labels) in enumerate(steps, start=first):
+            training.step(step, inputs, labels)
+            if settings.keep_every and (step + 1) % settings.keep_every == 0:
+                save_network(out / f"step-{step + 1}", training.mean, described(step + 1))
+            last = step + 1 == settings.steps
+            if last or time.monotonic() - written > 60 * minutes:
+                training.store(out / STATE, step + 1)
+                _add_history(out / HISTORY, training.losses)
+                written = time.monotonic()
+        save_network(out, training.mean, described(settings.steps))
     return out
 
 
@@ -230,9 +245,8 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def schedule(step: int, steps: int) -> float:
-    """Share of the highest rate: rises over 3 % of the steps, then falls to 0 along a cosine."""
-    rise = min(1.0, (step + 1) / (0.03 * steps))
-    return rise * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / steps))))
+    """Share of the rate: rises over the first 3 % of the steps."""
+    return min(1.0, (step + 1) / (0.03 * steps))
 
 
 def _has_bfloat16() -> bool:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cirrnb.data.atomic_files import atomic_file, atomic_write
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import is_format, read_object
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
 from cirrnb.simulation.rendering import PIXEL
@@ -23,6 +23,8 @@ from cirrnb.simulation.tissue_shares import ORGANS
 
 CONFIG, WEIGHTS = "config.json", "segmenter.safetensors"
 FORMAT = 1
+CERTAIN = 0.98
+"""Probability from which a voxel of ascites is certain."""
 LARGEST = 64 << 20
 """Bytes a file of weights may have; the shipped one has about 3 MB."""
 _TYPES = (torch.float16, torch.float32, torch.int64)
@@ -38,11 +40,14 @@ class SegmenterConfig:
     network : widths of its levels.
     version : of the segmenter, for tables and figures.
     trained : how it was trained: steps, anatomies, versions, cohorts by name. For reading only.
+    certain_ascites : mL that have to be ascites with a probability of `CERTAIN`, or the scan has none; 0 asks for none.
+        Thin rims look like much else: a network that finds them finds some in everybody, but nowhere for certain.
     """
 
     network: NetworkSettings
     version: str
     trained: Mapping[str, Any] = field(default_factory=dict)
+    certain_ascites: float = 0.0
 
 
 def shipped_folder() -> Path:
@@ -66,6 +71,7 @@ def save_network(folder: Path, weights: Mapping[str, Tensor], config: SegmenterC
         "version": config.version,
         "network": asdict(config.network),
         "trained": dict(config.trained),
+        "certain_ascites_ml": config.certain_ascites,
     }
     atomic_write(folder / CONFIG, json.dumps(described, indent=2) + "\n")
 
@@ -104,9 +110,11 @@ def load_network(folder: Path) -> tuple[OrganNetwork, SegmenterConfig]:
     return network.eval(), config
 
 
-def fingerprint(network: OrganNetwork) -> str:
+def fingerprint(network: OrganNetwork, certain_ascites: float = 0.0) -> str:
     """SHA-256 of a network's settings and weights in half precision, 64 hex digits: equal for equal behaviour."""
     digest = hashlib.sha256(json.dumps(asdict(network.settings), sort_keys=True).encode())
+    if certain_ascites:
+        digest.update(f"ascites from {certain_ascites:g} mL".encode())
     for name, value in sorted(network.state_dict().items()):
         if value.is_floating_point():
             digest.update(name.encode() + value.detach().cpu().half().numpy().tobytes())
@@ -121,6 +129,10 @@ def _read_config(path: Path) -> SegmenterConfig:
     fits = isinstance(widths, list) and 2 <= len(widths) <= 8 and all(type(w) is int and 1 <= w <= 1024 for w in widths)
     if not fits or stored.get("pixel_mm") != PIXEL or not isinstance(stored.get("version"), str):
         raise InputError(path, "settings that do not fit", "those that cirrnb train-segmenter writes", _TRAIN)
-    trained = stored.get("trained")
+    trained, certain = stored.get("trained"), stored.get("certain_ascites_ml", 0.0)
+    try:
+        check_number("certain_ascites_ml", certain, 0, 10_000)
+    except ValueError as error:
+        raise InputError(path, str(error), "mL, 0 or more", _TRAIN) from error
     settings = NetworkSettings(widths=tuple(widths))  # type: ignore[arg-type]
-    return SegmenterConfig(settings, stored["version"], trained if isinstance(trained, dict) else {})
+    return SegmenterConfig(settings, stored["version"], trained if isinstance(trained, dict) else {}, float(certain))

@@ -19,7 +19,7 @@ from cirrnb.simulation.anatomy import SHARE_UNIT, TISSUE_NAMES, Anatomy
 from cirrnb.simulation.contrast import OTHER_CONTRASTS, draw_other_signals, draw_signals, draw_usual_signals
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
-RENDERING_VERSION = 4
+RENDERING_VERSION = 5
 """Raised by hand when slabs drawn from equal shares and seeds change."""
 
 PIXEL = 3.0
@@ -164,7 +164,7 @@ def _packed(
     tissue, share = anatomy.tissue[planes], anatomy.share[planes]
     amount = (share * (tissue == fat)).sum(axis=-1, dtype=np.float32) / np.float32(SHARE_UNIT)
     amount *= anatomy.label[planes] == BODY
-    loops = ("bowel content", "stomach content", "stool", "hollow wall", "fat", "air", "liver")
+    loops = ("bowel content", "stomach content", "stool", "hollow wall", "fat", "air")
     size = float(random.uniform(18, 55))
     extents = [count * step for count, step in zip(image.shape, anatomy.spacing, strict=True)]
     cells = [max(2, round(extent / size) + 1) for extent in extents]

@@ -50,10 +50,17 @@ class Slice:
     window: tuple[float, float] = (0.0, 1.0)
 
 
+def widest_index(prepared: PreparedScan) -> int:
+    """Index of the slice where the liver is widest, or of the middle one where no liver is outlined."""
+    mask = prepared.mask
+    if mask is None or not mask.any():
+        return prepared.grid.shape[0] // 2
+    return int(mask.sum(axis=(1, 2)).argmax())
+
+
 def widest_slice(prepared: PreparedScan, label: str = "") -> Slice:
     """The slice of a prepared scan where the liver is widest, or the middle one where no liver mask is known."""
-    mask = prepared.mask
-    index = int(np.argmax(mask.sum(axis=(1, 2)))) if mask is not None else prepared.grid.shape[0] // 2
+    mask, index = prepared.mask, widest_index(prepared)
     return Slice(
         pixels=np.asarray(prepared.image[index], dtype=np.float32),
         spacing=prepared.grid.spacing[1:],

@@ -15,6 +15,7 @@ from cirrnb.data.sequences import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.localisation import FLESH
 from cirrnb.view.attribution import drawn
+from cirrnb.view.slices import widest_index
 
 BRIGHTEST = 99.95
 """Percentile of a scan that is still details apart from white: fluid on T2W lies far above the rest of the body."""
@@ -45,6 +46,12 @@ def panes(bag: Bag, evidence: Mapping[str, NDArray[np.uint8]] | None = None) -> 
         _pane(bag.scans.get(name), name, (evidence or {}).get(name), bag.shifts.get(name, 0.0))
         for name in bag.sequences
     ]
+
+
+def first_height(bag: Bag) -> float:
+    """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
+    name, scan = next(iter(bag.scans.items()))
+    return float(scan.positions[widest_index(scan)] - bag.shifts[name])
 
 
 def unopened(sequences: Sequence[str] = T1W_T2W) -> list[Pane]:

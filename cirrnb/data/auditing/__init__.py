@@ -1,1 +1,1 @@
-"""What is in a cohort and what is wrong with it, every file read once."""
+"""The audit of a cohort: tables, confounds, findings."""

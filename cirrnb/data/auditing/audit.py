@@ -1,4 +1,4 @@
-"""Looking a cohort over before anything is trained on it: every file read once, everything odd told with its names."""
+"""The audit of a cohort before training: every file is read once, and each finding names its scans."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import listed
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.stage_scale import StageScale
+from cirrnb.data.status import DOUBTFUL, REASONS_COLUMN, REFUSED, STATUS_COLUMN, reasons_of
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ class Audit:
     ----------
     cohort : the cohort that was audited.
     scans : one row a scan: the columns of `Cohort.table`, subject, name, and what
-        `cirrnb.data.auditing.examination.examine` tells; `problem` tells why a scan could not be read. `liver_volume`
+        `cirrnb.data.auditing.examination.examine` returns; `problem` says why a scan could not be read. `liver_volume`
         in mL.
-    tables : summaries by name, in the order of a report: counts (beside the published figures, for cohorts in the
-        published layout), stages, acquisition, people, volumes, masks.
+    tables : summaries by name, in the order of a report: counts (and the published ones, for cohorts in the
+        published layout), stages, acquisition, patients, volumes, masks.
     confounds : every acquisition trait against source and stage, see `cirrnb.data.auditing.confounds.confounds`.
     findings : worst first.
     """
@@ -55,7 +56,7 @@ class Audit:
         """One row a finding: severity, check, text, names."""
         import pandas as pd
 
-        rows = [(one.severity, one.check, one.text, listed(one.names)) for one in self.findings]
+        rows = [(finding.severity, finding.check, finding.text, listed(finding.names)) for finding in self.findings]
         return pd.DataFrame(rows, columns=["severity", "check", "text", "names"])
 
     def report(self) -> str:
@@ -64,9 +65,11 @@ class Audit:
         for name, table in self.tables.items():
             parts.append(f"{name.capitalize()}\n{_stacked(table) if name == 'acquisition' else _aligned(table)}")
         for severity in SEVERITIES:
-            own = [finding for finding in self.findings if finding.severity == severity]
-            lines = [f"  [{one.check}] {one.text}" + (f": {listed(one.names)}" if one.names else "") for one in own]
-            parts.append("\n".join([f"{severity.capitalize()}s: {len(own) or 'none'}", *lines]))
+            chosen = [finding for finding in self.findings if finding.severity == severity]
+            lines = [
+                f"  [{each.check}] {each.text}" + (f": {listed(each.names)}" if each.names else "") for each in chosen
+            ]
+            parts.append("\n".join([f"{severity.capitalize()}s: {len(chosen) or 'none'}", *lines]))
         return "\n\n".join(parts) + "\n"
 
 
@@ -78,7 +81,7 @@ def audit(
     stages: StageScale | Sequence[str] | str | None = None,
     sequences: Sequence[str] | str | None = None,
 ) -> Audit:
-    """Read every scan and mask of a cohort once and tell what is in them and what is wrong with them.
+    """Read every scan and mask of a cohort once; return their facts and all that is wrong with them.
 
     Parameters
     ----------
@@ -126,16 +129,16 @@ def _in_turn(jobs: Sequence[Job]) -> Generator[tuple[int, Outcome | WorkerDied]]
 
 
 def _table(cohort: Cohort, facts: Sequence[Outcome]) -> pd.DataFrame:
-    """The cohort's table with the facts of each scan beside it."""
+    """The cohort's table joined with the facts of each scan."""
     import pandas as pd
 
     named = {"subject": [scan.subject for scan in cohort.scans], "name": [scan.name for scan in cohort.scans]}
-    own = cohort.table.assign(**named)
-    found = pd.DataFrame(list(facts), index=own.index)
-    found = found.reindex(columns=[*examination.FACTS])
+    rows = cohort.table.assign(**named)
+    measured = pd.DataFrame(list(facts), index=rows.index)
+    measured = measured.reindex(columns=[*examination.FACTS])
     for column in examination.FACTS:  # also where nothing could be found at all
-        found[column] = found[column].astype(float if column in examination.NUMBERS else object)
-    return own.drop(columns=[name for name in own if name in found]).join(found)
+        measured[column] = measured[column].astype(float if column in examination.NUMBERS else object)
+    return rows.drop(columns=[name for name in rows if name in measured]).join(measured)
 
 
 def _further(cohort: Cohort) -> tuple[str, ...]:
@@ -182,7 +185,7 @@ TILTED = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing worth knowing: how bad (of `SEVERITIES`), what was looked at, in words, and the scans or patients."""
+    """One finding: severity (of `SEVERITIES`), what was checked, a sentence, and the scans or patients concerned."""
 
     severity: str
     check: str
@@ -194,21 +197,22 @@ def audit_findings(
     cohort: Cohort, scans: pd.DataFrame, tables: dict[str, pd.DataFrame], confounds: pd.DataFrame
 ) -> tuple[Finding, ...]:
     """All findings, worst first."""
-    found = [
+    findings = [
         *(Finding("error", "reading", str(problem)) for problem in cohort.problems),
         *_files(scans),
         *_same_voxels(scans),
         *_splits(scans),
         *_masks(scans),
+        *_checks(scans),
         *_geometry(scans),
         *_counts(cohort, tables),
         *_confounds(confounds),
         *(Finding("note", "reading", note) for note in cohort.notes),
     ]
     if cohort.simulated:
-        found.append(Finding("note", "reading", "the images are SIMULATED"))
+        findings.append(Finding("note", "reading", "the images are SIMULATED"))
     folder = _folder(scans)
-    shorter = [replace(finding, text=finding.text.replace(folder, "")) for finding in found]
+    shorter = [replace(finding, text=finding.text.replace(folder, "")) for finding in findings]
     return tuple(sorted(shorter, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
@@ -234,13 +238,15 @@ def _files(scans: pd.DataFrame) -> Iterator[Finding]:
 
 def _same_voxels(scans: pd.DataFrame) -> Iterator[Finding]:
     varied = scans[scans.voxels.notna() & (scans.minimum < scans.maximum)]
-    for _, own in varied.groupby("voxels", sort=False):
-        if len(own) > 1:
-            splits = sorted(set(own.split.dropna()))
+    for _, group in varied.groupby("voxels", sort=False):
+        if len(group) > 1:
+            splits = sorted(set(group.split.dropna()))
             leak = f"; a leak between {' and '.join(splits)}" if len(splits) > 1 else ""
-            stages = sorted(set(own.stage.dropna()))
+            stages = sorted(set(group.stage.dropna()))
             doubt = f"; staged {' and '.join(stages)}" if len(stages) > 1 else ""
-            yield Finding("error", "same voxels", f"the same voxels under {len(own)} names{leak}{doubt}", _names(own))
+            yield Finding(
+                "error", "same voxels", f"the same voxels under {len(group)} names{leak}{doubt}", _names(group)
+            )
 
 
 def _splits(scans: pd.DataFrame) -> Iterator[Finding]:
@@ -249,34 +255,36 @@ def _splits(scans: pd.DataFrame) -> Iterator[Finding]:
     if len(torn):
         text = (
             f"{len(torn)} patients whose sequences stand in different splits; a model of both sequences would test on "
-            "patients it was trained on, unless cirrnb.data.splits.official is told what to do with them"
+            "patients it was trained on; set conflicts of cirrnb.data.splits.official"
         )
         yield Finding("warning", "leak between splits", text, tuple(torn))
 
 
 def _masks(scans: pd.DataFrame) -> Iterator[Finding]:
-    for state, own in scans[scans.mask_problem.notna()].groupby("mask_state", sort=False):
-        first = own.mask_problem.iloc[0]
-        text = f"{len(own)} masks that are {state}, such as {first}" if len(own) > 1 else f"mask {state}: {first}"
-        yield Finding("error", "masks", text, _names(own))
-    for doubt, own in scans[scans.mask_doubts_found.fillna("") != ""].groupby("mask_doubts_found", sort=False):
-        possible = own.liver_volume.between(*POSSIBLE).all()
-        yield Finding("note" if possible else "warning", "masks", f"a mask that may be no liver: {doubt}", _names(own))
+    for state, group in scans[scans.mask_problem.notna()].groupby("mask_state", sort=False):
+        first = group.mask_problem.iloc[0]
+        text = f"{len(group)} masks that are {state}, such as {first}" if len(group) > 1 else f"mask {state}: {first}"
+        yield Finding("error", "masks", text, _names(group))
+    for doubt, group in scans[scans.mask_doubts_found.fillna("") != ""].groupby("mask_doubts_found", sort=False):
+        possible = group.liver_volume.between(*POSSIBLE).all()
+        yield Finding(
+            "note" if possible else "warning", "masks", f"a mask that may be no liver: {doubt}", _names(group)
+        )
     outside = scans[scans.liver_outside > MOST_OUTSIDE]
     if len(outside):
         share = f"up to {outside.liver_outside.max():.0%} of it lies outside the body"
         yield Finding("warning", "masks", f"masks that look shifted: {share}", _names(outside))
-    beside = (scans.liver_right < RIGHT[0]) | (scans.liver_right > RIGHT[1])
-    ahead = (scans.liver_front < FRONT[0]) | (scans.liver_front > FRONT[1])
+    off_side = (scans.liver_right < RIGHT[0]) | (scans.liver_right > RIGHT[1])
+    off_front = (scans.liver_front < FRONT[0]) | (scans.liver_front > FRONT[1])
     known = scans.liver_outside > MOST_OUTSIDE
-    for scan in scans[(beside | ahead) & ~known].itertuples():
+    for scan in scans[(off_side | off_front) & ~known].itertuples():
         place = (
             f"{scan.liver_right:.0f} mm to the right and {scan.liver_front:.0f} mm to the front of the body's centre"
         )
         usual = f"{RIGHT[0]:g} to {RIGHT[1]:g} and {FRONT[0]:g} to {FRONT[1]:g}"
         text = f"a mask that looks shifted or mirrored: its centre lies {place} (usual: {usual})"
         yield Finding("warning", "masks", text, (str(scan.name),))
-    odd = scans[(scans.liver_wider > WIDER) & ~(known | beside | ahead)]
+    odd = scans[(scans.liver_wider > WIDER) & ~(known | off_side | off_front)]
     for name, wider, right, front in zip(odd.name, odd.liver_wider, odd.move_right, odd.move_front, strict=True):
         move = f"{_mm(right, 'right', 'left')} and {_mm(front, 'front', 'back')}"
         text = f"a mask that looks shifted: moved {move} values under it would spread {wider:.1f} times less"
@@ -285,6 +293,19 @@ def _masks(scans: pd.DataFrame) -> Iterator[Finding]:
     if len(cut):
         text = "masks that reach the border of the scan: the liver is cut off, its volume too small"
         yield Finding("note", "masks", text, _names(cut))
+
+
+def _checks(scans: pd.DataFrame) -> Iterator[Finding]:
+    """What the checks of presence, sequence, side and pair found, where they were made: one finding an equal reason."""
+    if STATUS_COLUMN not in scans or REASONS_COLUMN not in scans:
+        return
+    for status, severity in ((REFUSED, "warning"), (DOUBTFUL, "note")):
+        found: dict[str, list[str]] = {}
+        for scan in scans[scans[STATUS_COLUMN] == status].to_dict("records"):
+            for reason in reasons_of(scan[REASONS_COLUMN] or ""):
+                found.setdefault(str(reason), []).append(str(scan["name"]))
+        for text, names in found.items():
+            yield Finding(severity, "checks", f"{status}: {text}", tuple(names))
 
 
 def _mm(distance: float, ahead: str, behind: str) -> str:
@@ -296,9 +317,9 @@ def _geometry(scans: pd.DataFrame) -> Iterator[Finding]:
     if len(tilted):
         yield Finding("note", "orientation", f"oblique scans, up to {tilted.tilt.max():.0f} degrees", _names(tilted))
     for column, what in (("placement", ""), ("mask_placement", "of a mask: ")):
-        for told, own in scans[scans[column].fillna("") != ""].groupby(column, sort=False):
-            severity = "warning" if "sform" in str(told) else "note"
-            yield Finding(severity, "orientation", f"{what}{told}", _names(own))
+        for placement, group in scans[scans[column].fillna("") != ""].groupby(column, sort=False):
+            severity = "warning" if "sform" in str(placement) else "note"
+            yield Finding(severity, "orientation", f"{what}{placement}", _names(group))
     kinds = scans.orientation.value_counts()
     odd = scans[scans.orientation.notna() & (scans.orientation != (kinds.index[0] if len(kinds) else ""))]
     if len(odd):
@@ -317,7 +338,7 @@ def _counts(cohort: Cohort, tables: dict[str, pd.DataFrame]) -> Iterator[Finding
 
 def _confounds(confounds: pd.DataFrame) -> Iterator[Finding]:
     for row in confounds[confounds.confound].itertuples():
-        text = f"{row.sequence}: {row.trait} tells the {row.tells} ({row.measure} {row.strength:.2f}): {row.words}"
+        text = f"{row.sequence}: {row.trait} tells the {row.target} ({row.measure} {row.strength:.2f}): {row.words}"
         yield Finding("warning", "confound", text)
 
 

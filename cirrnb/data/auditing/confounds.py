@@ -1,4 +1,4 @@
-"""What tells the stage or the source without looking at the liver: acquisition traits tied to them.
+"""Confounds: acquisition traits associated with stage or source, with which both could be told without the liver.
 
 A model that is trained where healthy subjects are uint16 and patients int16, or where severe patients lay in another
 scanner, can learn the file instead of the disease.
@@ -32,30 +32,30 @@ STRONG_V, STRONG_AUC, LEVEL = 0.3, 0.7, 0.01
 """What counts as a confound: Cramér's V (bias-corrected) or AUC of this size, and p below the level after Holm's
 correction over everything that was compared. Weaker ties exist in any real cohort and are listed, not flagged."""
 
-COLUMNS = ("sequence", "tells", "trait", "measure", "strength", "p", "confound", "words")
+COLUMNS = ("sequence", "target", "trait", "measure", "strength", "p", "confound", "words")
 
 
 def confounds(scans: pd.DataFrame, further: tuple[str, ...] = (), sequences: Sequence[str] = T1W_T2W) -> pd.DataFrame:
     """Every acquisition trait of an audit's scans against source and stage, one sequence at a time.
 
     `further` names columns with few different values that are traits too (scanner, site). Columns of the table:
-    sequence, tells ("source" or "stage"), trait, measure ("Cramér's V" or "AUC"), strength, p (after Holm), confound
+    sequence, target ("source" or "stage"), trait, measure ("Cramér's V" or "AUC"), strength, p (after Holm), confound
     (True if flagged), words (a sentence for a reader). Strongest first.
 
     Sources: Bergsma, Journal of the Korean Statistical Society 42 (2013) 323, for the correction of Cramér's V; the AUC
-    is Mann and Whitney's, of the class that is told best from the rest.
+    is Mann and Whitney's, of the class that separates best from the rest.
     """
     import pandas as pd
 
     rows = []
     for sequence in sequences:
-        own = scans[(scans.sequence == sequence) & scans.problem.isna()]
+        readable = scans[(scans.sequence == sequence) & scans.problem.isna()]
         for target in ("source", "stage"):
-            known = own[own[target].notna()]
+            known = readable[readable[target].notna()]
             sizes = known[target].value_counts()
             known = known[known[target].isin(sizes.index[sizes >= LEAST_SCANS])]
             if known[target].nunique() > 1:
-                rows += [{"sequence": sequence, "tells": target, **row} for row in _compared(known, target, further)]
+                rows += [{"sequence": sequence, "target": target, **row} for row in _compared(known, target, further)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["p"] = _holm(table["p"].to_numpy(dtype=float))
     strong = np.where(table.measure == "AUC", table.strength >= STRONG_AUC, table.strength >= STRONG_V)
@@ -102,30 +102,30 @@ def _auc(numbers: np.ndarray, classes: np.ndarray, target: str) -> dict[str, Any
     groups = np.unique(classes)
     best: dict[str, Any] = {"strength": -1.0}
     for group in groups if len(groups) > 2 else groups[:1]:
-        own, rest = numbers[classes == group], numbers[classes != group]
-        u, p = mannwhitneyu(own, rest)
-        auc = float(u / (len(own) * len(rest)))
+        members, rest = numbers[classes == group], numbers[classes != group]
+        u, p = mannwhitneyu(members, rest)
+        auc = float(u / (len(members) * len(rest)))
         if max(auc, 1 - auc) > best["strength"]:
             sign, word = (1, "at least") if auc >= 0.5 else (-1, "at most")
-            cut = sign * _cut(np.sort(sign * own), np.sort(sign * rest))
+            cut = sign * _cut(np.sort(sign * members), np.sort(sign * rest))
             words = _rule(f"{word} {cut:g}", sign * numbers >= sign * cut, classes == group, group, target)
             corrected = min(1.0, p * (len(groups) if len(groups) > 2 else 1))  # each class had its chance
             best = {"measure": "AUC", "strength": max(auc, 1 - auc), "p": float(corrected), "words": words}
     return best
 
 
-def _cut(own: np.ndarray, rest: np.ndarray) -> float:
+def _cut(members: np.ndarray, rest: np.ndarray) -> float:
     """The threshold from which most of `own` and least of `rest` lie (Youden); both are sorted."""
-    cuts = np.unique(np.concatenate([own, rest]))
-    missed = np.searchsorted(own, cuts) / len(own) - np.searchsorted(rest, cuts) / len(rest)
+    cuts = np.unique(np.concatenate([members, rest]))
+    missed = np.searchsorted(members, cuts) / len(members) - np.searchsorted(rest, cuts) / len(rest)
     return float(cuts[int(np.argmin(missed))])
 
 
-def _rule(what: str, chosen: np.ndarray, own: np.ndarray, group: str, target: str) -> str:
+def _rule(what: str, chosen: np.ndarray, member: np.ndarray, group: str, target: str) -> str:
     """As in: uint16 in 48 of 55 healthy, in 0 of 310 others."""
     others = "others" if target == "source" else "of other stages"
-    rest = f"in {np.sum(chosen & ~own)} of {np.sum(~own)} {others}"
-    return f"{what} in {np.sum(chosen & own)} of {np.sum(own)} {group}, {rest}"
+    rest = f"in {np.sum(chosen & ~member)} of {np.sum(~member)} {others}"
+    return f"{what} in {np.sum(chosen & member)} of {np.sum(member)} {group}, {rest}"
 
 
 def _holm(p: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What one scan's files hold, found out by reading each of them once: geometry, values, mask, a hash of the voxels."""
+"""The facts of one scan, from reading image and mask once: geometry, values, mask, a hash of the voxels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FACTS = (
     *("mask_state", "mask_problem", "mask_placement", "mask_doubts_found", "liver_at"),
     *NUMBERS,
 )
-"""All facts that `run_job` may tell of a scan; those that do not apply are absent."""
+"""All facts that `run_job` may return; those that do not apply are absent."""
 
 
 def run_job(job: dict[str, str | None]) -> Facts:
@@ -102,8 +102,8 @@ def _values(values: NDArray) -> Facts:
     flat = values.ravel(order="F")
     sample = flat[:: max(1, flat.size // _SAMPLE)]
     middle, top = np.percentile(sample, (50, 99))
-    found = {"minimum": values.min(), "maximum": values.max(), "middle": middle, "top": top}
-    return {name: float(value) for name, value in found.items()}
+    facts = {"minimum": values.min(), "maximum": values.max(), "middle": middle, "top": top}
+    return {name: float(value) for name, value in facts.items()}
 
 
 def _hash(values: NDArray) -> str:
@@ -116,11 +116,13 @@ def _mask(path: Path, grid: Grid) -> tuple[NDArray[np.bool_] | None, Facts]:
     state = "unreadable"
     try:
         header = read_header(path)
-        own = header.grid
-        if not own.matches(grid):
-            shapes = [" x ".join(map(str, one.shape)) for one in (own, grid)]
-            told = f"{shapes[0]} voxels, its scan {shapes[1]}" if own.shape != grid.shape else "placed elsewhere"
-            return None, {"mask_state": "on another grid", "mask_problem": f"{path}: {told}"}
+        mask_grid = header.grid
+        if not mask_grid.matches(grid):
+            shapes = [" x ".join(map(str, each.shape)) for each in (mask_grid, grid)]
+            problem = (
+                f"{shapes[0]} voxels, its scan {shapes[1]}" if mask_grid.shape != grid.shape else "placed elsewhere"
+            )
+            return None, {"mask_state": "on another grid", "mask_problem": f"{path}: {problem}"}
         values, _ = read_volume(path)
         state = "not binary" if values.any() else "empty"
         return as_mask(path, values), {"mask_state": "fine", "mask_placement": "; ".join(header.notes)}

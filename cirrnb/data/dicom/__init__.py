@@ -1,1 +1,1 @@
-"""DICOM folders: what series lie in them, which are T1W and T2W, and how they become NIfTI without anybody's name."""
+"""Import of DICOM folders: listing series, choosing T1W and T2W, conversion to NIfTI without identifying data."""

@@ -43,21 +43,21 @@ def convert(series: Series, path: Path) -> None:
     Raises
     ------
     InputError
-        If dcm2niix fails, makes anything but one volume of them, or one that does not lie where DICOM says. What the
-        program itself said last is told, with its exit code.
+        If dcm2niix fails, makes anything but one volume of them, or one that does not lie where DICOM says. The message
+        quotes the program's last error and its exit code.
     """
     with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
         source, target = Path(private) / "dicom", Path(private) / "nifti"
         source.mkdir()
         target.mkdir()
-        for place, one in enumerate(series.instances):
-            (source / f"{place:05d}.dcm").symlink_to(one.path.absolute())
-        code, said = _run(series, source, target)
-        made = sorted(target.glob("*.nii"))
-        if len(made) != 1:
-            raise _failed(series, len(made), code, said.replace(private, ""))
-        _check_geometry(series, made[0])
-        _pack(made[0], path)
+        for place, instance in enumerate(series.instances):
+            (source / f"{place:05d}.dcm").symlink_to(instance.path.absolute())
+        code, output = _run(series, source, target)
+        volumes = sorted(target.glob("*.nii"))
+        if len(volumes) != 1:
+            raise _failed(series, len(volumes), code, output.replace(private, ""))
+        _check_geometry(series, volumes[0])
+        _pack(volumes[0], path)
 
 
 def _run(series: Series, source: Path, target: Path) -> tuple[int, str]:
@@ -89,7 +89,7 @@ def _program() -> str:
 
 
 def missing(name: str) -> InputError:
-    """What is said where the extra for DICOM is not installed."""
+    """The error if the extra for DICOM is not installed."""
     return InputError(name, "not installed", "the extra for DICOM", 'Install it: pip install ".[dicom]"')
 
 
@@ -101,24 +101,26 @@ _COMPLAINT = re.compile(r"(?i)\b(error|unsupported|unable|fail\w*|cannot|corrupt
 _UNPACKING = re.compile(r"(?i)unsupported transfer syntax|unable to decode|decompress|decod|codec|jpe?g|j2k")
 
 
-def _last_error(said: str) -> str:
+def _last_error(output: str) -> str:
     """The last complaint of dcm2niix, or its last line: its first line names its codecs and is no complaint."""
-    lines = ["".join(letter if letter.isprintable() else " " for letter in line).strip() for line in said.splitlines()]
+    lines = [
+        "".join(letter if letter.isprintable() else " " for letter in line).strip() for line in output.splitlines()
+    ]
     lines = [line for line in lines if line and not line.startswith(("Chris Rorden", "Conversion required"))]
     return next((line for line in reversed(lines) if _COMPLAINT.search(line)), (lines or ["nothing"])[-1])[:200]
 
 
-def _failed(series: Series, made: int, code: int, said: str) -> InputError:
-    if made:
+def _failed(series: Series, volumes: int, code: int, output: str) -> InputError:
+    if volumes:
         return InputError(
             _where(series),
-            f"{made} volumes in one series",
+            f"{volumes} volumes in one series",
             "one volume",
             "Export the one to be staged (one phase, one echo) as a series of its own.",
         )
     from pydicom.uid import UID
 
-    syntax, last = UID(series.instances[0].syntax), _last_error(said)
+    syntax, last = UID(series.instances[0].syntax), _last_error(output)
     found = f"nothing that dcm2niix could make of it (exit code {code}; its last error: {last})"
     remedy = _ANEW
     if syntax.is_compressed and _UNPACKING.search(last):
@@ -129,16 +131,14 @@ def _failed(series: Series, made: int, code: int, said: str) -> InputError:
 
 def _check_geometry(series: Series, path: Path) -> None:
     """The converted scan has to fill the same box in the patient as the DICOM files say, voxel by voxel."""
-    made, told = read_header(path).grid, series.grid
-    if told is None:
-        raise InputError(
-            _where(series), "files that do not tell where it lies", "a position, directions and a spacing", _ANEW
-        )
-    if sorted(made.shape) != sorted(told.shape):
-        found = f"{' x '.join(map(str, made.shape))} voxels after conversion"
-        expected = f"{' x '.join(map(str, told.shape))} as the DICOM files say"
+    converted, expected_grid = read_header(path).grid, series.grid
+    if expected_grid is None:
+        raise InputError(_where(series), "files without a position", "a position, directions and a spacing", _ANEW)
+    if sorted(converted.shape) != sorted(expected_grid.shape):
+        found = f"{' x '.join(map(str, converted.shape))} voxels after conversion"
+        expected = f"{' x '.join(map(str, expected_grid.shape))} as the DICOM files say"
         raise InputError(_where(series), found, expected, "Export the series again, or choose another.")
-    if (off := farthest(made, told)) > NEAR:
+    if (off := farthest(converted, expected_grid)) > NEAR:
         raise InputError(
             _where(series),
             f"a converted scan that lies up to {off:.1f} mm off",
@@ -147,9 +147,9 @@ def _check_geometry(series: Series, path: Path) -> None:
         )
 
 
-def farthest(one: Grid, other: Grid) -> float:
+def farthest(first: Grid, second: Grid) -> float:
     """mm from a corner of one grid to the nearest of the other's, at most."""
-    distances = np.linalg.norm(one.corners()[:, None] - other.corners()[None], axis=-1)
+    distances = np.linalg.norm(first.corners()[:, None] - second.corners()[None], axis=-1)
     return float(distances.min(axis=1).max())
 
 
@@ -195,7 +195,7 @@ class Segment:
 def write_segmentation(
     path: Path, series: Series, grid: Grid, segments: Sequence[Segment], *, description: str, version: str
 ) -> Path:
-    """Write segments that lie on `grid` as one DICOM segmentation object of `series`; written beside and renamed.
+    """Write segments that lie on `grid` as one DICOM segmentation object of `series`, atomically.
 
     Bool segments become a binary object, others a fractional one of 255 steps. Patient and study are those of the
     series, its name included: this file belongs into the archive from which the series came, not to strangers.
@@ -213,9 +213,9 @@ def write_segmentation(
     except ImportError as error:
         raise missing("highdicom") from error
     order = _order(series, grid)
-    binary = all(one.values.dtype == np.bool_ for one in segments)
-    stack = np.stack([_on_series(one.values, order) for one in segments], axis=-1)
-    sources = [dcmread(one.path, stop_before_pixels=True) for one in series.instances]
+    binary = all(segment.values.dtype == np.bool_ for segment in segments)
+    stack = np.stack([_on_series(segment.values, order) for segment in segments], axis=-1)
+    sources = [dcmread(segment.path, stop_before_pixels=True) for segment in series.instances]
     for source in sources:
         for name in _WANTED:
             if name not in source:
@@ -224,7 +224,7 @@ def write_segmentation(
         source_images=sources,
         pixel_array=stack.astype(np.uint8 if binary else np.float32),
         segmentation_type="BINARY" if binary else "FRACTIONAL",
-        segment_descriptions=[_described(place, one, version) for place, one in enumerate(segments, 1)],
+        segment_descriptions=[_described(place, segment, version) for place, segment in enumerate(segments, 1)],
         fractional_type="OCCUPANCY",
         series_instance_uid=generate_uid(),
         series_number=_number(series),
@@ -239,8 +239,8 @@ def write_segmentation(
         series_description=f"cirrnb, research only: {description}"[:64],
     )
     _require_own(path, series)
-    with atomic_file(path) as beside:
-        written.save_as(beside)
+    with atomic_file(path) as partial:
+        written.save_as(partial)
     return path
 
 
@@ -252,11 +252,11 @@ def _require_own(path: Path, series: Series) -> None:
     if not path.exists():
         return
     try:
-        told = dcmread(path, stop_before_pixels=True).get("ReferencedSeriesSequence") or []
-        if [str(one.get("SeriesInstanceUID")) for one in told] == [series.uid]:
+        references = dcmread(path, stop_before_pixels=True).get("ReferencedSeriesSequence") or []
+        if [str(reference.get("SeriesInstanceUID")) for reference in references] == [series.uid]:
             return
     except (InvalidDicomError, OSError, ValueError):
-        pass  # whatever it is, it is none of ours
+        pass  # not a file of this package
     raise InputError(
         path,
         "a file of another series",
@@ -290,27 +290,27 @@ def _described(number: int, segment: Segment, version: str) -> Any:
 
 
 def _number(series: Series) -> int:
-    """A series number of our own that tells from which it came."""
+    """A series number that shows the number of the source series."""
     return 9000 + int(series.tags.get("SeriesNumber") or 0) % 1000
 
 
 def _order(series: Series, grid: Grid) -> NDArray[np.int64]:
     """(frames, rows, columns, 3) indices into an array on `grid`, for each pixel of the series in the order of its
     files."""
-    told = series.grid
-    if told is None or sorted(told.shape) != sorted(grid.shape) or farthest(told, grid) > NEAR:
+    series_grid = series.grid
+    if series_grid is None or sorted(series_grid.shape) != sorted(grid.shape) or farthest(series_grid, grid) > NEAR:
         raise InputError(
             f"series {series.number}",
             "a series that lies elsewhere than the scan",
             "the series from which the scan was made",
             "Give the DICOM folder of this patient.",
         )
-    normal = np.asarray(told.affine[:3, 2]) * (-1, -1, 1)  # in LPS
+    normal = np.asarray(series_grid.affine[:3, 2]) * (-1, -1, 1)  # in LPS
     along = (series.positions - series.positions[np.argmin(series.positions @ normal)]) @ normal / (normal @ normal)
     slices = np.round(along).astype(int)
-    columns, rows, _ = told.shape
+    columns, rows, _ = series_grid.shape
     frames = np.stack(np.meshgrid(slices, np.arange(rows), np.arange(columns), indexing="ij"), axis=-1)
-    places = grid.to_index(told.to_patient(frames[..., ::-1]))
+    places = grid.to_index(series_grid.to_patient(frames[..., ::-1]))
     return np.round(places).astype(np.int64)
 
 

@@ -32,7 +32,7 @@ _PHYSICS = (
 _VOLUME = ("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames")
 _PICTURE = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns"),
-    *("BitsAllocated", "SamplesPerPixel", "BurnedInAnnotation"),
+    *("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation", "BurnedInAnnotation"),
 )
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _WANTED = [*_IDENTITY, *_PERSON, *_WHOSE, *_SAID, *_PHYSICS, *_VOLUME, *_PICTURE, *_GROUPS]
@@ -74,7 +74,7 @@ class Instance:
 
     @property
     def person(self) -> tuple[str, ...]:
-        """Whose it is, for telling people apart; never written anywhere."""
+        """Identity of the patient, to separate patients; never written anywhere."""
         known = [str(self.tags.get(name, "")).strip() for name in _IDENTITY]
         return tuple(known[:2]) if known[0] else tuple(known[2:])
 
@@ -84,21 +84,21 @@ class Instance:
 
 
 @dataclass
-class Found:
-    """What lies in a folder: the DICOM files, and what was passed over, by reason."""
+class DicomFiles:
+    """The DICOM files of a folder, and the skipped files by reason."""
 
     instances: list[Instance] = field(default_factory=list)
-    passed_over: dict[str, list[Path]] = field(default_factory=dict)
+    skipped: dict[str, list[Path]] = field(default_factory=dict)
 
-    def pass_over(self, reason: str, path: Path) -> None:
-        self.passed_over.setdefault(reason, []).append(path)
+    def skip(self, reason: str, path: Path) -> None:
+        self.skipped.setdefault(reason, []).append(path)
 
 
-def find_instances(folder: Path) -> Found:
+def find_instances(folder: Path) -> DicomFiles:
     """Every DICOM file with a picture under a folder, once; pixels are not read.
 
     Links are not followed. They, and files that are no DICOM, are damaged, repeat another or hold no picture, are
-    counted in `passed_over`.
+    counted in `skipped`.
 
     Raises
     ------
@@ -108,45 +108,45 @@ def find_instances(folder: Path) -> Found:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         raise InputError(folder, found, "a folder with DICOM files", "Give the folder that was exported or copied.")
-    found_here = Found()
+    result = DicomFiles()
     read: dict[str, list[Instance]] = {}
     for path in _files(folder):
         outcome = _LINK if path.is_symlink() else read_instance(path)
         if isinstance(outcome, str):
-            found_here.pass_over(outcome, path)
+            result.skip(outcome, path)
         else:
             read.setdefault(str(outcome.tags["SOPInstanceUID"]), []).append(outcome)
-    for same in read.values():
-        for one in _different(same, found_here) if len(same) > 1 else same:
-            found_here.instances.append(one)
-    if not found_here.instances:
-        told = [f"{len(paths)} {reason}" for reason, paths in found_here.passed_over.items()]
+    for copies in read.values():
+        for instance in _different(copies, result) if len(copies) > 1 else copies:
+            result.instances.append(instance)
+    if not result.instances:
+        reasons = [f"{len(paths)} {reason}" for reason, paths in result.skipped.items()]
         raise InputError(
             folder,
-            "no DICOM picture" + (f" ({'; '.join(told)})" if told else ", the folder is empty"),
+            "no DICOM picture" + (f" ({'; '.join(reasons)})" if reasons else ", the folder is empty"),
             "MR pictures in DICOM, at any depth",
-            _COPY if _LINK in found_here.passed_over else "Give the folder that was exported or copied from the disc.",
+            _COPY if _LINK in result.skipped else "Give the folder that was exported or copied from the disc.",
         )
-    return found_here
+    return result
 
 
 _LINK = "links, which are not followed"
 _COPY = "Give the folder to which the links point, or copy it with the files they point to (cp -rL)."
 
 
-def _different(same: list[Instance], found: Found) -> Iterator[Instance]:
+def _different(copies: list[Instance], result: DicomFiles) -> Iterator[Instance]:
     """Those of equal SOPInstanceUID that are other pictures: some programs that remove names give all files one UID."""
     seen = set()
-    for one in same:
-        with one.path.open("rb") as file:
-            file.seek(one.begin)
+    for instance in copies:
+        with instance.path.open("rb") as file:
+            file.seek(instance.begin)
             content = hashlib.file_digest(file, "sha256").digest()
-        picture = (str(one.tags["SeriesInstanceUID"]), one.positions.tobytes(), content)
+        picture = (str(instance.tags["SeriesInstanceUID"]), instance.positions.tobytes(), content)
         if picture in seen:
-            found.pass_over("the same picture again", one.path)
+            result.skip("the same picture again", instance.path)
         else:
             seen.add(picture)
-            yield one
+            yield instance
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -162,7 +162,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def read_instance(path: Path) -> Instance | str:
-    """One file, or in words why it is passed over."""
+    """One file, or the reason why it is skipped."""
     from pydicom import dcmread
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
@@ -189,7 +189,9 @@ def read_instance(path: Path) -> Instance | str:
 
 def _reduced(path: Path, dataset: Dataset, begin: int) -> Instance | str:
     """`begin` is the byte after the header."""
-    tags = {one.keyword: one.value for one in dataset if one.VR != "SQ" and one.value not in (None, "")}
+    tags = {
+        element.keyword: element.value for element in dataset if element.VR != "SQ" and element.value not in (None, "")
+    }
     if "SeriesInstanceUID" not in tags or "SOPInstanceUID" not in tags:
         return "damaged DICOM"
     if not tags.get("Rows") or not tags.get("Columns"):
@@ -215,7 +217,7 @@ def _reduced(path: Path, dataset: Dataset, begin: int) -> Instance | str:
 
 def _each(frames: Sequence[Mapping[str, Any]], name: str, size: int) -> NDArray[np.float64]:
     """(frames, size) values of an attribute; no row for a frame that has none, or not so many numbers."""
-    rows = [np.atleast_1d(np.array(one.get(name, ()), dtype=np.float64)) for one in frames]
+    rows = [np.atleast_1d(np.array(frame.get(name, ()), dtype=np.float64)) for frame in frames]
     return np.array([row for row in rows if row.shape == (size,)], dtype=np.float64).reshape(-1, size)
 
 
@@ -230,7 +232,7 @@ def _flat(group: Dataset) -> dict[str, Any]:
     return flat
 
 
-def _short(tags: Mapping[str, Any], syntax: str, left: int) -> int:
+def _short(tags: Mapping[str, Any], syntax: str, available: int) -> int:
     """Bytes that are missing for the pictures that an unpacked file claims."""
     from pydicom.uid import UID
 
@@ -238,4 +240,4 @@ def _short(tags: Mapping[str, Any], syntax: str, left: int) -> int:
         return 0
     pixels = int(tags["Rows"]) * int(tags["Columns"]) * int(tags.get("NumberOfFrames") or 1)
     claimed = pixels * int(tags.get("SamplesPerPixel") or 1) * int(tags.get("BitsAllocated") or 16) // 8
-    return max(0, claimed - left)
+    return max(0, claimed - available)

@@ -1,10 +1,10 @@
-"""From a DICOM folder to a cohort of one's own: NIfTI files and a table that `cirrnb.read_cohort` reads at once."""
+"""A DICOM folder converted to a cohort: NIfTI files and a table that `cirrnb.read_cohort` reads."""
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,62 +12,65 @@ from pathlib import Path
 from cirrnb.data.atomic_files import atomic_folder, folder_name, remove_unfinished
 from cirrnb.data.csv_file import read_rows, write_csv
 from cirrnb.data.dicom.conversion import convert, missing
-from cirrnb.data.dicom.files import Found, find_instances
+from cirrnb.data.dicom.files import DicomFiles, find_instances
 from cirrnb.data.dicom.series import Series, gather
 from cirrnb.data.dicom.series_choice import Ask, Judged, choose, judge_all
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
 from cirrnb.data.locks import locked
+from cirrnb.data.status import IMPORT_DOUBTS
 
 SOURCE = "imported"
 PATIENCE = 1800.0
 """Seconds to wait for another import into the same cohort; one patient takes half a minute."""
 BURNED_IN = "text is part of the pictures (BurnedInAnnotation YES)"
-"""Written beside a scan whose files say so."""
+"""Noted for a scan whose files say so."""
 
 OLDEST = 90
-"""Years at which ages end: older ones make a person known."""
+"""Highest age in years that is written; older ages identify a person."""
+_NOBODY = 130
+"""Age in years that nobody reaches; programs write such an age for unknown."""
 
 _COLUMNS = ("patient", "sequence", "image", "mask", "stage", "age", "sex", "source")
-_OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because")
+_OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because", IMPORT_DOUBTS)
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A DICOM folder as it was looked through."""
+class DicomFolder:
+    """The series of a DICOM folder, judged."""
 
     path: Path
-    found: Found
+    files: DicomFiles
     judged: tuple[Judged, ...]
 
     @property
     def patients(self) -> int:
-        return len({one.series.patient for one in self.judged})
+        return len({volume.series.patient for volume in self.judged})
 
     def of(self, patient: int | None) -> list[Judged]:
         """The volumes of one patient by their number in the listing; None where there is only one.
 
         Raises InputError where several patients lie in the folder and none was named.
         """
-        numbers = sorted({one.series.patient for one in self.judged})
+        numbers = sorted({volume.series.patient for volume in self.judged})
         if patient is None and len(numbers) == 1:
             return list(self.judged)
         if patient in numbers:
-            return [one for one in self.judged if one.series.patient == patient]
-        told = "; ".join(f"patient {number} with series {self._series(number)}" for number in numbers)
+            return [volume for volume in self.judged if volume.series.patient == patient]
+        listing = "; ".join(f"patient {number} with series {self._series(number)}" for number in numbers)
         if patient is None:
             remedy = "Say whose series are meant with --patient 1 (or 2 ...), once for each; see --list."
-            raise InputError(self.path, f"{len(numbers)} patients: {told}", "one patient", remedy)
-        raise InputError(f"patient {patient}", "nobody of that number", told, "See --list for the listing.")
+            raise InputError(self.path, f"{len(numbers)} patients: {listing}", "one patient", remedy)
+        raise InputError(f"patient {patient}", "no patient of that number", listing, "See --list for the listing.")
 
     def _series(self, patient: int) -> str:
-        return listed(one.number for one in self.judged if one.series.patient == patient)
+        return listed(volume.number for volume in self.judged if volume.series.patient == patient)
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import left behind.
+    """The result of an import.
 
     Attributes
     ----------
@@ -83,7 +86,7 @@ class Imported:
     others: tuple[Judged, ...]
 
 
-def look_through(folder: Path | str) -> Folder:
+def list_series(folder: Path | str) -> DicomFolder:
     """Read the headers of a DICOM folder and judge every volume in it.
 
     Raises InputError where there is no DICOM picture, or the extra for DICOM is not installed.
@@ -92,12 +95,12 @@ def look_through(folder: Path | str) -> Folder:
         import pydicom  # noqa: F401
     except ImportError as error:
         raise missing("pydicom") from error
-    found = find_instances(Path(folder))
-    return Folder(Path(folder), found, tuple(judge_all(gather(found.instances))))
+    files = find_instances(Path(folder))
+    return DicomFolder(Path(folder), files, tuple(judge_all(gather(files.instances))))
 
 
 def import_dicom(
-    folder: Path | str | Folder,
+    folder: Path | str | DicomFolder,
     out: Path | str,
     *,
     t1w: int | None = None,
@@ -111,12 +114,12 @@ def import_dicom(
     """Convert a patient's T1W and T2W scan to NIfTI and add them to the table in `out`.
 
     Names, dates, free text and identifiers stay behind: a scan is known by `name`, with age (at most 90), sex, vendor,
-    field strength, TR and TE, and a hash of the series' UID by which whoever has the DICOM files finds them again.
+    field strength, TR and TE, and a hash of the series' UID, with which the owner of the DICOM files can find them.
     Text that is part of the pictures stays (see `Series.burned_in`). Imports into one cohort wait for one another.
 
     Parameters
     ----------
-    folder : with DICOM files at any depth, or what `look_through` made of it.
+    folder : with DICOM files at any depth, or what `list_series` made of it.
     out : of the cohort; made if need be, added to if it is there.
     t1w, t2w : number of the series in the listing; 0 for no such scan; None has it suggested.
     patient : number of the patient in the listing, needed where there are several.
@@ -131,50 +134,52 @@ def import_dicom(
         For a folder without DICOM, several patients, a series that is not clear or cannot be used, a scan that is in
         the cohort already, or a name that is taken.
     """
-    looked = folder if isinstance(folder, Folder) else look_through(folder)
+    listing = folder if isinstance(folder, DicomFolder) else list_series(folder)
     out = Path(out)
-    judged = looked.of(patient)
+    judged = listing.of(patient)
     chosen = choose(judged, {"T1W": t1w, "T2W": t2w}, ask)
-    wanted = {one.series.number for one, _ in chosen.values()}
-    rest = [one for one in judged if one.number not in wanted and one.series.fault is None]
-    left = [one for one in rest if others or not chosen]
-    if not chosen and not left:
-        raise _nothing(looked, judged)
+    wanted = {volume.series.number for volume, _ in chosen.values()}
+    rest = [volume for volume in judged if volume.number not in wanted and volume.series.fault is None]
+    extra = [volume for volume in rest if others or not chosen]
+    if not chosen and not extra:
+        raise _nothing(listing, judged)
     with locked(out, PATIENCE, waiting):
-        return _add_patient(out, name, chosen, left)
+        return _add_patient(out, name, chosen, extra)
 
 
 def _add_patient(
-    out: Path, name: str | None, chosen: Mapping[str, tuple[Judged, str]], left: Sequence[Judged]
+    out: Path, name: str | None, chosen: Mapping[str, tuple[Judged, str]], extra: Sequence[Judged]
 ) -> Imported:
-    """Convert what was chosen and add its rows; nobody else writes in `out` meanwhile."""
+    """Convert the chosen volumes and add their rows. The caller holds the lock of `out`."""
     rows = _rows(out / TABLE)
     hashes = {row.get("series") for row in rows} | {row.get("series") for row in _rows(out / OTHERS)}
-    for one in (*(one for one, _ in chosen.values()), *(left if not chosen else ())):
+    for one in (*(one for one, _ in chosen.values()), *(extra if not chosen else ())):
         if hash_of(one.series) in hashes:
             where = f"series {one.number} ({one.series.description})"
             raise InputError(where, "in this cohort already", "a new series", "Nothing needs to be done.")
-    own = _name(out, name, rows)
+    patient = _name(out, name, rows)
     scans = {sequence: one for sequence, (one, _) in chosen.items()}
-    _convert(out, own, {**{name: one.series for name, one in scans.items()}, **_files(left)})
+    _convert(out, patient, {**{name: one.series for name, one in scans.items()}, **_files(extra)})
     table = None
     if chosen:
-        added = [_row(own, sequence, one, why) for sequence, (one, why) in chosen.items()]
+        added = [_row(patient, sequence, one, why) for sequence, (one, why) in chosen.items()]
         table = _add(out / TABLE, rows, added, (*_COLUMNS, *_OWN))
-    if left:
-        told = [_other_row(own, stem, one) for stem, one in zip(_files(left), left, strict=True)]
-        _add(out / OTHERS, _rows(out / OTHERS), told, ("patient", "image", "reason", "series"))
-    return Imported(own, table, chosen, tuple(left))
+    if extra:
+        other_rows = [_other_row(patient, stem, one) for stem, one in zip(_files(extra), extra, strict=True)]
+        _add(out / OTHERS, _rows(out / OTHERS), other_rows, ("patient", "image", "reason", "series"))
+    return Imported(patient, table, chosen, tuple(extra))
 
 
-def _nothing(looked: Folder, judged: Sequence[Judged]) -> InputError:
-    told = "; ".join(f"series {one.number} ({one.series.description}): {one.verdict.why}" for one in judged[:6])
+def _nothing(listing: DicomFolder, judged: Sequence[Judged]) -> InputError:
+    reasons = "; ".join(f"series {each.number} ({each.series.description}): {each.verdict.why}" for each in judged[:6])
     rest = f"; and {len(judged) - 6} more" if len(judged) > 6 else ""
-    remedies = list(dict.fromkeys(one.verdict.remedy for one in judged))
+    remedies = list(dict.fromkeys(each.verdict.remedy for each in judged))
     remedy = (
         remedies[0] if len(remedies) == 1 else "Export the T1-weighted and T2-weighted axial series of the abdomen."
     )
-    return InputError(looked.path, f"nothing that can be used: {told}{rest}", "T1W or T2W MR of the abdomen", remedy)
+    return InputError(
+        listing.path, f"nothing that can be used: {reasons}{rest}", "T1W or T2W MR of the abdomen", remedy
+    )
 
 
 def _name(out: Path, name: str | None, rows: Sequence[Mapping[str, str]]) -> str:
@@ -184,14 +189,14 @@ def _name(out: Path, name: str | None, rows: Sequence[Mapping[str, str]]) -> str
             number += 1
         return f"case-{number}"
     try:
-        own = patient_id(name)
+        patient = patient_id(name)
     except ValueError as error:
         raise InputError("the patient's name", repr(name), str(error), "Choose another; it becomes a folder.") from None
     # As file systems see them on which a and A, or composed and decomposed accents, are the same.
     taken = {_alike(row.get("patient") or "") for row in rows}
-    if (out / folder_name(own)).exists() or _alike(own) in taken:
-        raise InputError(own, "a patient of this name already", "a new name", "Choose another with --name.")
-    return own
+    if (out / folder_name(patient)).exists() or _alike(patient) in taken:
+        raise InputError(patient, "a patient of this name already", "a new name", "Choose another with --name.")
+    return patient
 
 
 def _alike(name: str) -> str:
@@ -199,26 +204,26 @@ def _alike(name: str) -> str:
 
 
 def _files(others: Sequence[Judged]) -> dict[str, Series]:
-    return {f"other-{one.number}": one.series for one in others}
+    return {f"other-{volume.number}": volume.series for volume in others}
 
 
-def _convert(out: Path, own: str, wanted: Mapping[str, Series]) -> None:
+def _convert(out: Path, patient: str, wanted: Mapping[str, Series]) -> None:
     """All of a patient's files or none. The caller holds the lock of `out`."""
     remove_unfinished(out)
     # dcm2niix and gzip both work outside of Python.
-    with atomic_folder(out / folder_name(own)) as partial, ThreadPoolExecutor(2) as pool:
+    with atomic_folder(out / folder_name(patient)) as partial, ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda item: convert(item[1], partial / f"{item[0]}.nii.gz"), wanted.items()))
 
 
 # ---------------------------------------------------------------------- the table
 
 
-def _row(own: str, sequence: str, one: Judged, why: str) -> dict[str, str]:
-    tags = one.series.tags
+def _row(patient: str, sequence: str, volume: Judged, why: str) -> dict[str, str]:
+    tags = volume.series.tags
     return {
-        "patient": own,
+        "patient": patient,
         "sequence": sequence,
-        "image": f"{folder_name(own)}/{sequence}.nii.gz",
+        "image": f"{folder_name(patient)}/{sequence}.nii.gz",
         "age": _age(tags),
         "sex": {"F": "female", "M": "male"}.get(str(tags.get("PatientSex") or ""), ""),
         "source": SOURCE,
@@ -226,28 +231,36 @@ def _row(own: str, sequence: str, one: Judged, why: str) -> dict[str, str]:
         "field_t": _figure(tags, "MagneticFieldStrength"),
         "tr_ms": _figure(tags, "RepetitionTime"),
         "te_ms": _figure(tags, "EchoTime"),
-        "series": hash_of(one.series),
-        "chosen_because": f"{why}; {BURNED_IN}" if one.series.burned_in else why,
+        "series": hash_of(volume.series),
+        "chosen_because": f"{why}; {BURNED_IN}" if volume.series.burned_in else why,
+        IMPORT_DOUBTS: "; ".join(_import_doubts(volume, sequence)),
     }
 
 
-def _other_row(own: str, stem: str, one: Judged) -> dict[str, str]:
-    image = f"{folder_name(own)}/{stem}.nii.gz"
-    return {"patient": own, "image": image, "reason": _reason(one), "series": hash_of(one.series)}
+def _import_doubts(volume: Judged, sequence: str) -> Iterator[str]:
+    """Reasons against staging a volume as this sequence, also where the user chose it by its number."""
+    if volume.verdict.sequence != sequence:
+        yield volume.verdict.why
+    yield from volume.verdict.doubts
 
 
-def _reason(one: Judged) -> str:
-    return f"{one.verdict.why}; {BURNED_IN}" if one.series.burned_in else one.verdict.why
+def _other_row(patient: str, stem: str, volume: Judged) -> dict[str, str]:
+    image = f"{folder_name(patient)}/{stem}.nii.gz"
+    return {"patient": patient, "image": image, "reason": _reason(volume), "series": hash_of(volume.series)}
+
+
+def _reason(volume: Judged) -> str:
+    return f"{volume.verdict.why}; {BURNED_IN}" if volume.series.burned_in else volume.verdict.why
 
 
 def hash_of(series: Series) -> str:
-    """By which whoever has the DICOM files finds the series again, and nobody else."""
+    """An identifier with which the owner of the DICOM files, and no other person, can find the series."""
     return hashlib.sha256(f"{series.uid} {series.part}".encode()).hexdigest()[:16]
 
 
 def _age(tags: Mapping[str, object]) -> str:
     digits = str(tags.get("PatientAge") or "")
-    if len(digits) != 4 or not digits[:3].isdigit() or digits[3] != "Y" or int(digits[:3]) == 0:
+    if len(digits) != 4 or not digits[:3].isdigit() or digits[3] != "Y" or not 0 < int(digits[:3]) < _NOBODY:
         return ""
     return str(min(int(digits[:3]), OLDEST))
 
@@ -257,8 +270,8 @@ _VENDORS = ("Siemens", "Philips", "GE", "Canon", "Toshiba", "Hitachi", "Fujifilm
 
 def _vendor(tags: Mapping[str, object]) -> str:
     """A vendor that is known: the attribute is free text."""
-    told = str(tags.get("Manufacturer") or "").lower()
-    return next((name for name in _VENDORS if told.startswith(name.lower())), "")
+    manufacturer = str(tags.get("Manufacturer") or "").lower()
+    return next((name for name in _VENDORS if manufacturer.startswith(name.lower())), "")
 
 
 def _figure(tags: Mapping[str, object], name: str) -> str:

@@ -1,4 +1,4 @@
-"""From files to volumes: which belong together, in what order, and whether one can be used at all."""
+"""DICOM files grouped into volumes, in order, and the faults that keep a volume from being used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cirrnb.data.dicom.files import Instance
 from cirrnb.data.grid import Grid, implausible
 
 APART = ("EchoTime", "ImageType", "DiffusionBValue", "TemporalPositionIdentifier", "AcquisitionNumber", "InversionTime")
-"""What tells the volumes of one series apart, in the order in which it is tried."""
+"""Attributes that separate the volumes of one series, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Series:
     ----------
     number : in the listing, from 1. patient, study : likewise, in the order in which they were found.
     instances : its files, from feet to head (along the slices' normal).
-    part : what tells this volume from others of its series, or "".
+    part : the attribute value that separates this volume from others of its series, or "".
     """
 
     number: int
@@ -45,7 +45,7 @@ class Series:
 
     @property
     def description(self) -> str:
-        """What the scanner's operator called it: a stranger's text, made printable. It may name somebody."""
+        """The operator's description, made printable. It is untrusted text and may name a person."""
         words = str(self.tags.get("SeriesDescription") or self.tags.get("ProtocolName") or "no description")
         shown = "".join(letter if letter.isprintable() else " " for letter in words)[:48]
         return f"{shown} [{self.part}]" if self.part else shown
@@ -53,15 +53,15 @@ class Series:
     @cached_property
     def positions(self) -> NDArray[np.float64]:
         """(slices, 3) LPS positions in mm, in the order of the slices."""
-        return np.concatenate([one.positions for one in self.instances])
+        return np.concatenate([instance.positions for instance in self.instances])
 
     @property
     def slices(self) -> int:
-        return sum(one.frames for one in self.instances)
+        return sum(instance.frames for instance in self.instances)
 
     @cached_property
     def heights(self) -> NDArray[np.float64]:
-        """(slices,) rising mm along the slices' normal; empty where the files tell no place."""
+        """(slices,) rising mm along the slices' normal; empty where the files have no position."""
         turned = _orientation(self.instances)
         return np.sort(self.positions @ np.cross(turned[0], turned[1])) if turned is not None else np.empty(0)
 
@@ -72,8 +72,8 @@ class Series:
 
     @cached_property
     def grid(self) -> Grid | None:
-        """Where its voxels lie (columns, rows, slices), worked out from the DICOM attributes alone; None where they
-        do not tell."""
+        """Where its voxels lie (columns, rows, slices), from the DICOM attributes alone; None where they
+        are missing."""
         turned, inplane = _orientation(self.instances), self.instances[0].spacings[:1]
         if turned is None or not len(inplane) or len(self.heights) < 2 or not self.spacing:
             return None
@@ -98,7 +98,7 @@ class Series:
     @property
     def burned_in(self) -> bool:
         """True if any of its files says that text is part of the pictures: it may be a person's name."""
-        return any(str(one.tags.get("BurnedInAnnotation") or "").upper() == "YES" for one in self.instances)
+        return any(str(instance.tags.get("BurnedInAnnotation") or "").upper() == "YES" for instance in self.instances)
 
     @cached_property
     def fault(self) -> tuple[str, str] | None:
@@ -108,33 +108,37 @@ class Series:
 
 def gather(instances: Iterable[Instance]) -> list[Series]:
     """Volumes in the order of patient, study and series number."""
-    people = _numbered(instances, lambda one: one.person)
-    found: list[Series] = []
-    for patient, own in enumerate(people, 1):
-        for study, exam in enumerate(_numbered(own, lambda one: (_text(one, "StudyDate"), _study(one))), 1):
-            for files in _numbered(exam, lambda one: (_series_number(one), one.tags["SeriesInstanceUID"])):
+    patients = _numbered(instances, lambda instance: instance.person)
+    volumes: list[Series] = []
+    for patient, instances_of in enumerate(patients, 1):
+        for study, exam in enumerate(
+            _numbered(instances_of, lambda instance: (_text(instance, "StudyDate"), _study(instance))), 1
+        ):
+            for files in _numbered(
+                exam, lambda instance: (_series_number(instance), instance.tags["SeriesInstanceUID"])
+            ):
                 for part, volume in _volumes(files):
-                    found.append(Series(len(found) + 1, patient, study, _ordered(volume), part))
-    return found
+                    volumes.append(Series(len(volumes) + 1, patient, study, _ordered(volume), part))
+    return volumes
 
 
 def _numbered(instances: Iterable[Instance], key: Any) -> list[list[Instance]]:
     groups: dict[Any, list[Instance]] = defaultdict(list)
-    for one in instances:
-        groups[key(one)].append(one)
+    for instance in instances:
+        groups[key(instance)].append(instance)
     return [groups[name] for name in sorted(groups)]
 
 
-def _study(one: Instance) -> str:
-    return _text(one, "StudyInstanceUID")
+def _study(instance: Instance) -> str:
+    return _text(instance, "StudyInstanceUID")
 
 
-def _text(one: Instance, name: str) -> str:
-    return str(one.tags.get(name, ""))
+def _text(instance: Instance, name: str) -> str:
+    return str(instance.tags.get(name, ""))
 
 
-def _series_number(one: Instance) -> int:
-    return int(one.tags.get("SeriesNumber") or 0)
+def _series_number(instance: Instance) -> int:
+    return int(instance.tags.get("SeriesNumber") or 0)
 
 
 def _volumes(
@@ -164,25 +168,25 @@ def _word(key: str, value: str) -> str:
 
 
 def _repeated(files: Sequence[Instance]) -> bool:
-    places = [tuple(np.round(one.positions[0], 2)) for one in files if len(one.positions) == 1]
+    places = [tuple(np.round(instance.positions[0], 2)) for instance in files if len(instance.positions) == 1]
     return len(set(places)) < len(places)
 
 
 def _ordered(files: Sequence[Instance]) -> tuple[Instance, ...]:
     turned = _orientation(files)
-    if turned is None or any(len(one.positions) == 0 for one in files):
+    if turned is None or any(len(instance.positions) == 0 for instance in files):
         return tuple(files)
     normal = np.cross(*turned)
-    return tuple(sorted(files, key=lambda one: float(one.positions[0] @ normal)))
+    return tuple(sorted(files, key=lambda instance: float(instance.positions[0] @ normal)))
 
 
 def _orientation(files: Sequence[Instance]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Directions of a row and of a column in LPS, of the first file that tells them; None if no file does.
+    """Directions of a row and of a column in LPS, of the first file that has them; None if no file does.
 
     That they are the same in all files is judged by `Series.fault`.
     """
-    told = next((one.orientations[0] for one in files if len(one.orientations)), None)
-    return None if told is None else (told[:3], told[3:])
+    directions = next((instance.orientations[0] for instance in files if len(instance.orientations)), None)
+    return None if directions is None else (directions[:3], directions[3:])
 
 
 FEWEST = 8
@@ -201,7 +205,7 @@ _CANNOT = {
     "1.2.840.10008.1.2.4.202": "high-throughput JPEG 2000",
     "1.2.840.10008.1.2.4.203": "high-throughput JPEG 2000",
 }
-"""Transfer syntaxes that dcm2niix does not unpack; of others it tells so itself."""
+"""Transfer syntaxes that dcm2niix does not unpack and does not report itself."""
 
 
 def find_fault(series: Series) -> tuple[str, str] | None:
@@ -213,21 +217,41 @@ _AGAIN = "Export the series again from the archive; if that changes nothing, cho
 
 
 def _truncated(series: Series) -> tuple[str, str] | None:
-    cut = [one for one in series.instances if one.short]
+    cut = [instance for instance in series.instances if instance.short]
     return (f"{len(cut)} of {len(series.instances)} files cut short", _AGAIN) if cut else None
 
 
 def _colours(series: Series) -> tuple[str, str] | None:
-    if all(int(one.tags.get("SamplesPerPixel") or 1) == 1 for one in series.instances):
+    if all(int(instance.tags.get("SamplesPerPixel") or 1) == 1 for instance in series.instances):
         return None
     return "colour pictures (a screenshot or a fused map)", "Choose the series that the scanner acquired."
 
 
+def _inverted(series: Series) -> tuple[str, str] | None:
+    """MR is stored with its largest values brightest; converters do not turn the others round."""
+    dark = sum(one.tags.get("PhotometricInterpretation") == "MONOCHROME1" for one in series.instances)
+    if not dark:
+        return None
+    return f"{dark} of {len(series.instances)} files in which large values are dark (MONOCHROME1)", _ACQUIRED
+
+
+_ECHOES = 1.2  # by which echo times of one volume may differ; scanners round them for each slice
+
+
+def _several_echoes(series: Series) -> tuple[str, str] | None:
+    told = [one.tags.get("EchoTime") for one in series.instances]
+    times = [float(time) for time in told if isinstance(time, int | float) and time > 0]
+    if not times or max(times) <= _ECHOES * min(times):
+        return None
+    remedy = "Export the one echo to be staged as a series of its own."
+    return f"pictures of several echo times ({min(times):g} to {max(times):g} ms) in one series", remedy
+
+
 def _packed(series: Series) -> tuple[str, str] | None:
-    for one in series.instances:
-        if one.syntax in _CANNOT:
+    for instance in series.instances:
+        if instance.syntax in _CANNOT:
             remedy = "Export it uncompressed (Explicit VR Little Endian), or unpack it with gdcmconv --raw or dcmdjpeg."
-            return f"pictures packed as {_CANNOT[one.syntax]}, which cannot be unpacked here", remedy
+            return f"pictures packed as {_CANNOT[instance.syntax]}, which cannot be unpacked here", remedy
     return None
 
 
@@ -239,14 +263,14 @@ _PLACING = {
 
 
 def _unplaced(series: Series) -> tuple[str, str] | None:
-    """Each frame of each file has to tell where it lies and how large its voxels are."""
+    """Each frame of each file needs a position, an orientation and a voxel size."""
     for keyword, name in _PLACING.items():
-        told = [len(getattr(one, name)) for one in series.instances]
-        lacking = sum(max(0, one.frames - rows) for one, rows in zip(series.instances, told, strict=True))
-        if lacking or sum(told) != series.slices:
+        counts = [len(getattr(instance, name)) for instance in series.instances]
+        lacking = sum(max(0, instance.frames - rows) for instance, rows in zip(series.instances, counts, strict=True))
+        if lacking or sum(counts) != series.slices:
             what = "how large their voxels are" if name == "spacings" else "where they lie in the patient"
-            return f"{lacking} of {series.slices} pictures that do not tell {what} (no {keyword})", _ACQUIRED
-        if not np.isfinite(np.concatenate([getattr(one, name) for one in series.instances])).all():
+            return f"{lacking} of {series.slices} pictures without {keyword}: {what} is unknown", _ACQUIRED
+        if not np.isfinite(np.concatenate([getattr(instance, name) for instance in series.instances])).all():
             return f"pictures whose {keyword} is no number", _ACQUIRED
     return None
 
@@ -255,12 +279,12 @@ _ACQUIRED = "Choose the series that the scanner acquired, or export it again fro
 
 
 def _impossible(series: Series) -> tuple[str, str] | None:
-    turned = np.concatenate([one.orientations for one in series.instances])
+    turned = np.concatenate([instance.orientations for instance in series.instances])
     rows, columns = turned[:, :3], turned[:, 3:]
     lengths = np.abs(np.linalg.norm([rows, columns], axis=2) - 1)
     if lengths.max() > _TURNED or np.abs((rows * columns).sum(axis=1)).max() > _TURNED:
         return "pictures whose ImageOrientationPatient is not two directions at a right angle", _ACQUIRED
-    if (np.concatenate([one.spacings for one in series.instances]) <= 0).any():
+    if (np.concatenate([instance.spacings for instance in series.instances]) <= 0).any():
         return "pictures whose PixelSpacing is not above 0 mm", _ACQUIRED
     return None
 
@@ -269,28 +293,28 @@ _TURNED = 0.01  # by which directions may differ from one another, from length 1
 
 
 def _several_directions(series: Series) -> tuple[str, str] | None:
-    turned = np.concatenate([one.orientations for one in series.instances])
+    turned = np.concatenate([instance.orientations for instance in series.instances])
     if np.ptp(turned, axis=0).max() <= _TURNED:
         return None
     return "slices in several directions (a localizer)", "Choose an axial series."
 
 
 def _several_spacings(series: Series) -> tuple[str, str] | None:
-    spacings = np.concatenate([one.spacings for one in series.instances])
+    spacings = np.concatenate([instance.spacings for instance in series.instances])
     if (np.ptp(spacings, axis=0) <= 1e-3 * spacings[0]).all():
         return None
     return "slices with voxels of several sizes in one series", _AGAIN
 
 
 def _several_places(series: Series) -> tuple[str, str] | None:
-    names = {str(one.tags.get("FrameOfReferenceUID") or "") for one in series.instances}
+    names = {str(instance.tags.get("FrameOfReferenceUID") or "") for instance in series.instances}
     if len(names) == 1:
         return None
     return f"slices of {len(names)} frames of reference in one series (the patient was moved)", _AGAIN
 
 
 def _shared_names(series: Series) -> tuple[str, str] | None:
-    names = {str(one.tags["SOPInstanceUID"]) for one in series.instances}
+    names = {str(instance.tags["SOPInstanceUID"]) for instance in series.instances}
     if len(names) == len(series.instances):
         return None
     return (
@@ -300,15 +324,15 @@ def _shared_names(series: Series) -> tuple[str, str] | None:
 
 
 def _several_sizes(series: Series) -> tuple[str, str] | None:
-    sizes = {(one.tags["Rows"], one.tags["Columns"]) for one in series.instances}
+    sizes = {(instance.tags["Rows"], instance.tags["Columns"]) for instance in series.instances}
     return (f"slices of {len(sizes)} sizes in one series", _AGAIN) if len(sizes) > 1 else None
 
 
 def _few(series: Series) -> tuple[str, str] | None:
     if series.slices >= FEWEST:
         return None
-    one = series.slices == 1
-    return f"{series.slices} slice{'' if one else 's'} only", "Choose a series that covers the liver."
+    single = series.slices == 1
+    return f"{series.slices} slice{'' if single else 's'} only", "Choose a series that covers the liver."
 
 
 def _stacked(series: Series) -> tuple[str, str] | None:
@@ -316,7 +340,7 @@ def _stacked(series: Series) -> tuple[str, str] | None:
     if distances.min() > 0.01:
         return None
     return (
-        "several pictures at one place (phases, echoes or b-values) that cannot be told apart",
+        "several pictures at one place (phases, echoes or b-values) that cannot be separated",
         "Export the one volume to be staged as a series of its own.",
     )
 
@@ -328,13 +352,13 @@ def _gap(series: Series) -> tuple[str, str] | None:
         return None
     place = int(wide[0])
     lacking = round(distances[place] / usual) - 1
-    told = (
+    place_text = (
         f"{distances[place]:.1f} mm between slices {place + 1} and {place + 2} (from the feet), {usual:.1f} elsewhere"
     )
     if len(wide) > 1:
-        told += f", and {len(wide) - 1} more such places"
-    said = f"{lacking} slice{'s' if lacking > 1 else ''} missing: " if lacking > 0 else "slices that lie unevenly: "
-    return said + told, "Copy or export the whole series again; a volume with a hole would be wrong in every mm."
+        place_text += f", and {len(wide) - 1} more such places"
+    cause = f"{lacking} slice{'s' if lacking > 1 else ''} missing: " if lacking > 0 else "slices that lie unevenly: "
+    return cause + place_text, "Copy or export the whole series again; a volume with a hole would be wrong in every mm."
 
 
 def _no_patient(series: Series) -> tuple[str, str] | None:
@@ -343,11 +367,11 @@ def _no_patient(series: Series) -> tuple[str, str] | None:
         grid = series.grid
     except ValueError as error:
         return f"a geometry that cannot be ({error})", _ACQUIRED
-    found = implausible(grid) if grid is not None else None
-    return (found, _ACQUIRED) if found else None
+    fault = implausible(grid) if grid is not None else None
+    return (fault, _ACQUIRED) if fault else None
 
 
 _CHECKS = (
     *(_truncated, _colours, _packed, _shared_names, _unplaced, _impossible, _several_directions, _several_spacings),
-    *(_several_places, _several_sizes, _few, _stacked, _gap, _no_patient),
+    *(_several_places, _several_sizes, _few, _stacked, _gap, _no_patient, _inverted, _several_echoes),
 )

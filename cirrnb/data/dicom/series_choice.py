@@ -56,10 +56,11 @@ class Verdict:
     Attributes
     ----------
     sequence : "T1W", "T2W", or None.
-    sure : True if it can be taken without asking.
+    sure : True if it can be taken without a question.
     why : in words.
     never : True if it can be staged under no name: it is no anatomical MR image of one volume.
     remedy : what to do where it cannot be staged.
+    doubts : what makes the series worth a question although it can be staged, in words.
     """
 
     sequence: str | None
@@ -67,12 +68,13 @@ class Verdict:
     why: str
     never: bool = False
     remedy: str = "Choose another series."
+    doubts: tuple[str, ...] = ()
 
 
 def judge(series: Series) -> Verdict:
     """Which sequence a volume is, how sure that is, and why.
 
-    The reasons hold no text of the operator's: they are written where a description, which may name somebody, is not.
+    The reasons hold no free text of the file: they are written to tables, and a description may name a person.
     """
     tags = series.tags
     if (kind := _no_image(series)) is not None:
@@ -84,12 +86,12 @@ def judge(series: Series) -> Verdict:
     doubts = _doubts(series)
     sequence = timed or named
     if timed and named and timed != named:
-        return Verdict(None, False, f"{timing}, which speaks for {timed}, but it is called {named}")
+        return Verdict(None, False, f"{timing}, which speaks for {timed}, but its name says {named}")
     if sequence is None:
-        return Verdict(None, False, timing if timing else "neither timing nor name tells the weighting")
-    why = [timing] if timed else ["no timing that tells"]
-    why += [f"called {named}"] if named else []
-    return Verdict(sequence, timed is not None and not doubts, "; ".join([*why, *doubts]))
+        return Verdict(None, False, timing if timing else "weighting unknown from timing and name")
+    why = [timing] if timed else ["no conclusive timing"]
+    why += [f"named {named}"] if named else []
+    return Verdict(sequence, timed is not None and not doubts, "; ".join([*why, *doubts]), doubts=tuple(doubts))
 
 
 def _no_image(series: Series) -> str | None:
@@ -98,7 +100,7 @@ def _no_image(series: Series) -> str | None:
     modality = str(tags.get("Modality") or "")
     if modality != "MR":
         return f"{MODALITIES.get(modality, 'a series of another kind')} and not MR"
-    values = [str(one).upper() for one in _listed(tags.get("ImageType"))]
+    values = [str(item).upper() for item in _listed(tags.get("ImageType"))]
     for value in values[2:]:
         if value in MAPS:
             return f"{MAPS[value]} (ImageType {value})"
@@ -114,16 +116,16 @@ def _by_timing(tags: Mapping[str, Any]) -> tuple[str | None, str]:
     repetition, echo, flip = (_number(tags, name) for name in ("RepetitionTime", "EchoTime", "FlipAngle"))
     if repetition is None or echo is None:
         return contrast, f"said to be {contrast}" if contrast else ""
-    told = f"TR {repetition:.4g} ms, TE {echo:.3g} ms"
+    timing = f"TR {repetition:.4g} ms, TE {echo:.3g} ms"
     kinds = _listed(tags.get("ScanningSequence"))
     if "GR" in kinds and echo < 10 and repetition < 400:
-        told = f"gradient echo, {told}" + (f", flip angle {flip:.0f}°" if flip is not None else "")
-        return (None, f"{told}: hardly T1-weighted") if flip is not None and flip < 5 else ("T1W", told)
+        timing = f"gradient echo, {timing}" + (f", flip angle {flip:.0f}°" if flip is not None else "")
+        return (None, f"{timing}: hardly T1-weighted") if flip is not None and flip < 5 else ("T1W", timing)
     if "GR" not in kinds and echo >= 50 and repetition >= 1000:
-        return "T2W", f"{'spin echo, ' if 'SE' in kinds else ''}{told}"
+        return "T2W", f"{'spin echo, ' if 'SE' in kinds else ''}{timing}"
     if "GR" not in kinds and echo < 30 and repetition < 1000:
-        return "T1W", f"{'spin echo, ' if 'SE' in kinds else ''}{told}"
-    return None, f"{told}: neither T1- nor T2-weighted"
+        return "T1W", f"{'spin echo, ' if 'SE' in kinds else ''}{timing}"
+    return None, f"{timing}: neither T1- nor T2-weighted"
 
 
 def _by_name(description: str, tags: Mapping[str, Any]) -> str | None:
@@ -133,9 +135,9 @@ def _by_name(description: str, tags: Mapping[str, Any]) -> str | None:
 
 
 def _doubts(series: Series) -> list[str]:
-    """What makes a series worth a question although it could be used."""
+    """Reasons to ask before a usable series is taken."""
     tags, words = series.tags, f"{series.description} {series.tags.get('ProtocolName') or ''}"
-    values = [str(one).upper() for one in _listed(tags.get("ImageType"))]
+    values = [str(item).upper() for item in _listed(tags.get("ImageType"))]
     part = str(tags.get("BodyPartExamined") or "")
     doubts = []
     if elsewhere := _OTHER_PARTS.search(f"{part} {words}"):
@@ -158,7 +160,7 @@ def _doubts(series: Series) -> list[str]:
 def _listed(value: Any) -> list[str]:
     if value is None:
         return []
-    return [value] if isinstance(value, str) else [str(one) for one in value]
+    return [value] if isinstance(value, str) else [str(item) for item in value]
 
 
 def _number(tags: Mapping[str, Any], name: str) -> float | None:
@@ -172,7 +174,7 @@ NONE = 0
 """In place of a series' number: this patient has no such scan."""
 
 Ask = Callable[[str, Sequence["Judged"]], int]
-"""Asked for one sequence: its name and those that come into question; answers a number of the listing or `NONE`."""
+"""Called with a sequence and its candidates; returns a number of the listing or `NONE`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +190,7 @@ class Judged:
 
 
 def judge_all(series: Sequence[Series]) -> list[Judged]:
-    return [Judged(one, judge(one)) for one in series]
+    return [Judged(volume, judge(volume)) for volume in series]
 
 
 def choose(
@@ -200,70 +202,72 @@ def choose(
     ----------
     judged : the volumes of one patient.
     named : sequence -> number in the listing that the user gave, `NONE` for no such scan, or None to have it suggested.
-    ask : called where it is not clear; without it that is told as an error that says how to name a series.
+    ask : called where it is not clear; without it InputError says how to name a series.
 
     Raises
     ------
     InputError
         For a number that is not listed or names what cannot be staged, one volume for both sequences, or where it is
-        not clear and nobody can be asked.
+        not clear and `ask` is None.
     """
     chosen: dict[str, tuple[Judged, str]] = {}
     for sequence in T1W_T2W:
         number = named.get(sequence)
         if number is None:
-            clear, open_ones = _suggest(sequence, judged)
+            clear, candidates = _suggest(sequence, judged)
             if clear is not None:
                 chosen[sequence] = clear
                 continue
-            if not open_ones:
+            if not candidates:
                 continue
             if ask is None:
-                raise _unclear(sequence, open_ones)
-            number = ask(sequence, open_ones)
+                raise _unclear(sequence, candidates)
+            number = ask(sequence, candidates)
         if number != NONE:
             chosen[sequence] = _named(sequence, number, judged), "named by the user"
-    if len({id(one) for one, _ in chosen.values()}) < len(chosen):
+    if len({id(volume) for volume, _ in chosen.values()}) < len(chosen):
         number = chosen["T1W"][0].number
         raise InputError(f"series {number}", "one series for T1W and T2W", "a series for each", "Name another for one.")
     return chosen
 
 
 def _suggest(sequence: str, judged: Sequence[Judged]) -> tuple[tuple[Judged, str] | None, list[Judged]]:
-    """The volume to take and why, or None and those among which somebody has to choose."""
-    known = [one for one in judged if one.verdict.sequence == sequence]
-    sure = [one for one in known if one.verdict.sure]
+    """The volume to take and why, or None and the candidates to choose from."""
+    known = [each for each in judged if each.verdict.sequence == sequence]
+    sure = [each for each in known if each.verdict.sure]
     if len(sure) == 1:
         return (sure[0], sure[0].verdict.why), sure
-    portal = [one for one in sure if PORTAL.search(one.series.description)]
+    portal = [each for each in sure if PORTAL.search(each.series.description)]
     if sequence == "T1W" and len(portal) == 1:
         return (portal[0], f"{portal[0].verdict.why}; of {len(sure)} the one in the portal venous phase"), portal
-    unclear = [one for one in judged if one.verdict.sequence is None and not one.verdict.never and not one.verdict.sure]
+    unclear = [
+        each for each in judged if each.verdict.sequence is None and not each.verdict.never and not each.verdict.sure
+    ]
     return None, sure or known or unclear
 
 
-def _unclear(sequence: str, open_ones: Sequence[Judged]) -> InputError:
-    shown = "; ".join(f"{one.number} ({one.series.description}: {one.verdict.why})" for one in open_ones[:8])
-    rest = f"; and {len(open_ones) - 8} more" if len(open_ones) > 8 else ""
+def _unclear(sequence: str, candidates: Sequence[Judged]) -> InputError:
+    shown = "; ".join(f"{each.number} ({each.series.description}: {each.verdict.why})" for each in candidates[:8])
+    rest = f"; and {len(candidates) - 8} more" if len(candidates) > 8 else ""
     option = f"--{sequence.lower()}"
     return InputError(
         sequence,
-        f"{len(open_ones)} series that may be it: {shown}{rest}",
+        f"{len(candidates)} series that may be it: {shown}{rest}",
         "one that is clearly it",
-        f"Name it with {option} {open_ones[0].number}, or say {option} {NONE} if there is none.",
+        f"Name it with {option} {candidates[0].number}, or say {option} {NONE} if there is none.",
     )
 
 
 def _named(sequence: str, number: int, judged: Sequence[Judged]) -> Judged:
-    found = next((one for one in judged if one.number == number), None)
-    if found is None:
-        numbers = ", ".join(str(one.number) for one in judged[:12])
+    volume = next((candidate for candidate in judged if candidate.number == number), None)
+    if volume is None:
+        numbers = ", ".join(str(candidate.number) for candidate in judged[:12])
         raise InputError(
             f"series {number}", "no such number for this patient", f"one of {numbers}", "See --list for the listing."
         )
-    if found.verdict.never:
+    if volume.verdict.never:
         raise InputError(
-            f"series {number} ({found.series.description})", found.verdict.why, f"a {sequence} scan of the abdomen",
-            found.verdict.remedy,
+            f"series {number} ({volume.series.description})", volume.verdict.why, f"a {sequence} scan of the abdomen",
+            volume.verdict.remedy,
         )  # fmt: skip
-    return found
+    return volume

@@ -1,1 +1,1 @@
-"""Fetching a published data set: licence first, then archives that are verified, then unpacking that cannot escape."""
+"""Download of a published data set: agreement to the licence, verified archives, safe unpacking."""

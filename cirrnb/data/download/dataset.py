@@ -38,7 +38,7 @@ def data_set_named(name: str) -> DataSet:
 
 
 def terms(data_set: DataSet) -> str:
-    """What somebody has to agree to."""
+    """Title, licence and citation of a data set."""
     return f"{data_set.title}\n\nLicence: {data_set.licence}\n\nCite: {data_set.citation}\n"
 
 
@@ -53,23 +53,23 @@ def download(
     tell: Tell = print,
     progress: bool = True,
 ) -> Path:
-    """Fetch, verify and unpack a data set into `out`; what is done already is kept, what was begun is gone on with.
+    """Fetch, verify and unpack a data set into `out`; finished archives are kept, and an interrupted download resumes.
 
     Parameters
     ----------
-    agreed : that the licence was shown to somebody who agrees to it.
+    agreed : whether the user has seen the licence and agrees to it.
     only : archives by name (Cirrhosis_T2_3D); all without.
-    keep : leave the archives beside what was unpacked.
+    keep : keep the archives after unpacking.
 
     Returns the folder.
 
     Raises
     ------
     InputError
-        If nobody agreed, an archive is not known, there is too little room, or what comes is not what was published.
+        Without agreement, for an unknown archive, too little room, or a file that is not the published one.
     """
     if not agreed:
-        raise InputError("licence", "no agreement", "somebody who agrees to it", "Read it, then give --agree.")
+        raise InputError("licence", "no agreement", "agreement of the user", "Read it, then give --agree.")
     out, patience = Path(out), patience or Patience()
     known = {name.removesuffix(".zip"): name for name in data_set.archives}
     for name in only:
@@ -87,26 +87,30 @@ def download(
 def _fetch(
     wanted: DataSet, data_set: DataSet, out: Path, keep: bool, patience: Patience, tell: Tell, progress: bool
 ) -> None:
-    """Fetch the archives of `wanted` that are not here; nobody else writes into `out` meanwhile."""
+    """Fetch the archives of `wanted` that are missing. The caller holds the lock of `out`."""
     atomic_write(out / TERMS, terms(data_set))
     remove_unfinished(out)
     done = _done(out)
     with requests.Session() as session:
         archives = look_up(wanted, session, patience.wait)
-        left = [one for one in archives if done.get(one.name) != one.sha256 or not (out / one.folder).is_dir()]
-        for one in archives:
-            if one not in left:
-                tell(f"{one.folder} is here already.")
-        need_room(out, sum(_room(one, out) for one in left), "the archives and what they unpack to")
-        for one in left:
-            _one(one, out, session, patience, tell, progress)
-            done[one.name] = one.sha256
+        left = [
+            archive
+            for archive in archives
+            if done.get(archive.name) != archive.sha256 or not (out / archive.folder).is_dir()
+        ]
+        for archive in archives:
+            if archive not in left:
+                tell(f"{archive.folder} is here already.")
+        need_room(out, sum(_room(archive, out) for archive in left), "the archives and what they unpack to")
+        for archive in left:
+            _fetch_archive(archive, out, session, patience, tell, progress)
+            done[archive.name] = archive.sha256
             atomic_write(out / _DONE, json.dumps(done, indent=1))
             if not keep:
-                (out / one.name).unlink()
+                (out / archive.name).unlink()
 
 
-def _one(
+def _fetch_archive(
     archive: Archive, out: Path, session: requests.Session, patience: Patience, tell: Tell, progress: bool
 ) -> None:
     from tqdm.auto import tqdm
@@ -119,7 +123,7 @@ def _one(
             "Move it away, or give another folder.",
         )
     begun = part_of(out, archive)
-    tell(f"{archive.name}: {archive.size / 1e6:,.0f} MB" + (", goes on where it stopped" if begun.exists() else ""))
+    tell(f"{archive.name}: {archive.size / 1e6:,.0f} MB" + (", resumed" if begun.exists() else ""))
     with tqdm(total=archive.size, unit="B", unit_scale=True, desc=archive.folder, disable=not progress) as bar:
         path = fetch(archive, out, session, patience, lambda there: bar.update(there - bar.n))
     tell(f"{archive.name}: checksum as published, unpacking")
@@ -134,8 +138,8 @@ def _room(archive: Archive, out: Path) -> int:
 
 def _done(out: Path) -> dict[str, str]:
     try:
-        told = read_object(out / _DONE, "a whole file", "Delete it.")
-        return {str(name): str(value) for name, value in told.items()}
+        stored = read_object(out / _DONE, "a whole file", "Delete it.")
+        return {str(name): str(value) for name, value in stored.items()}
     except (OSError, ValueError, AttributeError):
         return {}
 
@@ -165,12 +169,12 @@ def judge_zip(path: Path) -> tuple[list[zipfile.ZipInfo], int]:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise _refused(path, f"no whole ZIP file ({error})") from error
-    wanted = [one for one in entries if not one.is_dir() and not one.filename.startswith(_LEFT_OUT[0])]
-    wanted = [one for one in wanted if PurePosixPath(one.filename).name != _LEFT_OUT[1]]
-    for one in entries:
-        if reason := _harmful(one):
-            raise _refused(path, f"{one.filename!r:.120}, {reason}")
-    total = sum(one.file_size for one in wanted)
+    wanted = [entry for entry in entries if not entry.is_dir() and not entry.filename.startswith(_LEFT_OUT[0])]
+    wanted = [entry for entry in wanted if PurePosixPath(entry.filename).name != _LEFT_OUT[1]]
+    for entry in entries:
+        if reason := _harmful(entry):
+            raise _refused(path, f"{entry.filename!r:.120}, {reason}")
+    total = sum(entry.file_size for entry in wanted)
     if len(entries) > MOST_FILES or total > MOST_TIMES * path.stat().st_size + SLACK:
         raise _refused(
             path, f"{len(entries)} files that unpack to {total / 1e9:,.1f} GB from {path.stat().st_size / 1e9:,.3f}"

@@ -87,29 +87,31 @@ def look_up(data_set: DataSet, session: requests.Session, wait: tuple[float, flo
         If the listing cannot be fetched or understood, an archive is missing from it, or its checksum is not the one
         that this package knows.
     """
-    found: dict[str, Archive] = {}
+    listed: dict[str, Archive] = {}
     pages, seen = [data_set.listing], 0
     while pages and seen < LISTINGS:
         page = _page(pages.pop(0), session, wait)
         seen += 1
         try:
             for entry in page["data"]:
-                told = entry["attributes"]
-                if told["kind"] == "folder":
+                attributes = entry["attributes"]
+                if attributes["kind"] == "folder":
                     pages.append(entry["relationships"]["files"]["links"]["related"]["href"])
-                elif told["name"] in data_set.archives:
-                    check_number("size", told["size"], 1, MAX_ARCHIVE, whole=True)
-                    sha256 = str(told["extra"]["hashes"]["sha256"]).lower()
-                    found[told["name"]] = Archive(told["name"], entry["links"]["download"], told["size"], sha256)
+                elif attributes["name"] in data_set.archives:
+                    check_number("size", attributes["size"], 1, MAX_ARCHIVE, whole=True)
+                    sha256 = str(attributes["extra"]["hashes"]["sha256"]).lower()
+                    listed[attributes["name"]] = Archive(
+                        attributes["name"], entry["links"]["download"], attributes["size"], sha256
+                    )
             pages += [page["links"]["next"]] if (page.get("links") or {}).get("next") else []
         except (KeyError, TypeError, ValueError) as error:
             raise _changed(data_set, f"a listing without {error}") from error
     for name, known in data_set.archives.items():
-        if name not in found:
+        if name not in listed:
             raise _changed(data_set, f"no {name} in the listing")
-        if known is not None and found[name].sha256 != known:
-            raise _changed(data_set, f"another checksum for {name}: {found[name].sha256}")
-    return [found[name] for name in data_set.archives]
+        if known is not None and listed[name].sha256 != known:
+            raise _changed(data_set, f"another checksum for {name}: {listed[name].sha256}")
+    return [listed[name] for name in data_set.archives]
 
 
 def _page(url: str, session: requests.Session, wait: tuple[float, float]) -> Any:
@@ -153,7 +155,7 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Patience:
-    """What is borne before giving up.
+    """Limits after which a download is given up.
 
     Attributes
     ----------
@@ -192,7 +194,7 @@ def fetch(
 ) -> Path:
     """Download an archive into `folder` and return its path; `progress` is called with the bytes that are there.
 
-    What an earlier call left as <name>.part is gone on with (HTTP Range). A whole file whose checksum is wrong is
+    A file <name>.part of an earlier call is resumed (HTTP Range). A whole file whose checksum is wrong is
     fetched once more from the start.
 
     Raises
@@ -246,7 +248,7 @@ def _fill(archive: Archive, part: Path, session: requests.Session, patience: Pat
                     archive.url,
                     f"{trouble or 'no new byte'} ({now / 1e6:,.1f} of {archive.size / 1e6:,.1f} MB are here)",
                     "the rest of the file",
-                    "Call again later: it goes on where it stopped.",
+                    "Call again later: the download resumes.",
                 )
             time.sleep(pause)
             pause = min(2 * pause, 60.0)
@@ -277,12 +279,12 @@ def _attempt(
 
 
 def _start(answer: requests.Response, archive: Archive) -> int:
-    told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-    if told is None:
+    place = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    if place is None:
         raise _Trouble("a part of the file without its place in it")
-    if told[2] not in ("*", str(archive.size)):
-        raise _Trouble(f"a file of {told[2]} bytes where {archive.size} were published")
-    return int(told[1])
+    if place[2] not in ("*", str(archive.size)):
+        raise _Trouble(f"a file of {place[2]} bytes where {archive.size} were published")
+    return int(place[1])
 
 
 def _copy(

@@ -1,26 +1,24 @@
-"""From the words of a table to a scan's fields: every spelling that is understood stands here.
+"""Cells of a table parsed into a scan's fields: all accepted spellings.
 
-Each function takes the text of a cell and returns the field's value, None for an empty cell. What is not understood
-raises ValueError with what was expected; the caller knows the file and the row.
+Each function takes the text of a cell and returns the field's value, None for an empty cell. Any other text raises
+ValueError with what was expected; the caller adds the file and the row.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from cirrnb.data.scan import SPLITS
-from cirrnb.data.sequences import T1W_T2W, check_sequence
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 EMPTY = ("", "na", "n/a", "nan", "none", "null", "-", "?", "unknown")
-"""What people write where they know nothing, in lower case."""
+"""Texts that stand for an unknown value, in lower case."""
 
 MAX_ID = 64
 """Longest patient id, in characters: ids become file names."""
 
-_SEQUENCE = re.compile(r"t([12])[ _-]?(w|wi|weighted)?", re.IGNORECASE)
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("valid", "val", "validation"), "valid"
 )
@@ -30,13 +28,13 @@ PUBLISHED_SEX = {"1": "female", "2": "male"}
 
 
 def cell(text: str | None) -> str | None:
-    """The text without padding, None where it says nothing."""
+    """The text without padding, None if it stands for an unknown value."""
     text = (text or "").strip()
     return None if text.lower() in EMPTY else text
 
 
 def patient_id(text: str | None) -> str:
-    """An id that can be printed and be part of a file name: ids are a stranger's text.
+    """A patient id that can be printed and be part of a file name. Ids are untrusted text.
 
     Composed and decomposed accents are brought to one form, so that one patient does not become two.
     """
@@ -58,7 +56,7 @@ def patient_id(text: str | None) -> str:
 def source_of(name: str, otherwise: str) -> str:
     """A source named as a file or folder is. What no id may hold, such as the colons of a time of day, becomes "-"."""
     name = unicodedata.normalize("NFC", name)[:MAX_ID]
-    return patient_id("".join(one if _may_be_in_an_id(one) else "-" for one in name).strip(". ") or otherwise)
+    return patient_id("".join(letter if _may_be_in_an_id(letter) else "-" for letter in name).strip(". ") or otherwise)
 
 
 def _may_be_in_an_id(character: str) -> bool:
@@ -108,30 +106,6 @@ def sex(text: str | None, codes: Mapping[str, str] | None = None) -> str | None:
     return found
 
 
-def sequence(text: str | None, sequences: Sequence[str] = T1W_T2W) -> str:
-    """One of `sequences`, from its name in any case; T1W and T2W also from T1, T1-W, T1WI, T1 weighted and the like."""
-    word = (text or "").strip()
-    found = _SEQUENCE.fullmatch(word)
-    for name in sequences:
-        if word.lower() == name.lower() or (found and name == f"T{found[1]}W"):
-            return name
-    raise ValueError(" or ".join(sequences))
-
-
-def other_sequence(text: str | None, sequences: Sequence[str]) -> str | None:
-    """The name of a sequence that is not among `sequences`; None for one that is, and for what can be no name."""
-    try:
-        sequence(text, sequences)
-        return None
-    except ValueError:
-        word = (text or "").strip()
-    try:
-        check_sequence(word)
-    except ValueError:
-        return None
-    return word
-
-
 def split(text: str | None) -> str | None:
     """ "train", "valid" or "test", from these and training, val, validation, testing."""
     word = cell(text)
@@ -144,5 +118,5 @@ def split(text: str | None) -> str | None:
 
 def _whole(word: str) -> str | None:
     """ "2" from "2", "2.0" and " 02"; None from anything else."""
-    found = re.fullmatch(r"0*(\d+)(\.0*)?", word)
-    return found[1] if found else None
+    match = re.fullmatch(r"0*(\d+)(\.0*)?", word)
+    return match[1] if match else None

@@ -1,4 +1,4 @@
-"""A folder of people's own NIfTI files: the names tell patient and sequence, or somebody is asked for a table."""
+"""A folder of NIfTI files: patient and sequence are read from the file names, or a table is asked for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE = "scans.csv"
 """A table of this name lists the scans of its folder."""
 
 OTHERS = "other.csv"
-"""A table of this name lists what was imported into its folder and cannot be staged, with the reason."""
+"""A table of this name lists imported scans that cannot be staged, with the reason."""
 
 DEPTH = 4
 """Folders below the one given in which files are looked for."""
@@ -44,17 +44,17 @@ class _File:
 def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
     """NIfTI files under a folder, to `DEPTH`, sorted, those of linked folders among them.
 
-    Hidden ones are what systems leave behind. What else is passed over is named in the notes: links to nothing, links
+    Hidden ones are what systems leave behind. Other skipped paths are noted: links to nothing, links
     back to a folder above, and folders that lie deeper.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     skipped: dict[str, list[str]] = defaultdict(list)
     for name, folders, names in os.walk(root, followlinks=True):
         place, here = Path(name), Path(name).resolve()
         deep = len(place.relative_to(root).parts) >= DEPTH
-        below = sorted(one for one in folders if not one.startswith("."))
+        below = sorted(entry for entry in folders if not entry.startswith("."))
         folders.clear()
-        for path in (place / one for one in below):
+        for path in (place / entry for entry in below):
             back = path.is_symlink() and path.resolve() in (here, *here.parents)
             if back or deep:
                 skipped["links back to a folder above" if back else f"folders below {DEPTH} others"].append(
@@ -62,23 +62,23 @@ def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
                 )
             else:
                 folders.append(path.name)
-        for path in (place / one for one in sorted(names) if NIFTI.fullmatch(one) and not one.startswith(".")):
+        for path in (place / entry for entry in sorted(names) if NIFTI.fullmatch(entry) and not entry.startswith(".")):
             if path.is_file():
-                found.append(path)
+                paths.append(path)
             else:
-                # Opening a pipe waits for somebody to write to it, and a device may have no end.
+                # Opening a pipe waits for a writer, and a device may have no end.
                 what = "pipes or devices" if path.exists() else "links to a file that is not there"
                 skipped[what].append(str(path.relative_to(root)))
-    remarks.notes += [f"{what}, not read: {len(some)} ({listed(some)})" for what, some in skipped.items()]
-    return found
+    remarks.notes += [f"{what}, not read: {len(names_of)} ({listed(names_of)})" for what, names_of in skipped.items()]
+    return paths
 
 
 def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
-    """The scans that NIfTI files under `root` are by their names; what is not clear is a problem and left out.
+    """The scans named by NIfTI files under `root`; ambiguous names are problems and excluded.
 
     Understood are A17_T1W.nii.gz, t2_A17.nii, A17/T1.nii.gz, T2W/A17.nii.gz, sub-A17/anat/sub-A17_T1w.nii.gz, and
     masks that add mask, seg or label to the scan's name or lie in a folder named so. Nothing is guessed: a name that
-    says more than patient and sequence, or less, is a question to whoever named it.
+    holds more than patient and sequence, or less, is a problem.
     """
     files = [one for path in paths if (one := _understood(root, path, remarks)) is not None]
     groups: dict[tuple[str, str], list[_File]] = defaultdict(list)
@@ -88,16 +88,26 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
             (masks if one.mask else groups)[one.patient, one.sequence].append(one)
     source = fields.source_of(root.resolve().name, "folder")
     scans = []
-    for (patient, sequence), same in groups.items():
-        own = masks.pop((patient, sequence), [])
-        if len(same) > 1 or len(own) > 1:
-            remarks.problems.append(_several(root, patient, sequence, same if len(same) > 1 else own))
+    for (patient, sequence), images in groups.items():
+        outlines = masks.pop((patient, sequence), [])
+        if len(images) > 1 or len(outlines) > 1:
+            remarks.problems.append(_several(root, patient, sequence, images if len(images) > 1 else outlines))
             continue
-        scans.append(Scan(patient, sequence, same[0].path, own[0].path if own else None, source=source))
+        scans.append(
+            Scan(
+                patient,
+                sequence,
+                images[0].path,
+                outlines[0].path if outlines else None,
+                source=source,
+            )
+        )
     for lone in (one for left in masks.values() for one in left):
         found = f"a mask without its {lone.sequence} scan of {lone.patient}"
         remarks.problems.append(InputError(_shown(root, lone.path), found, "a scan of the same name", _RENAME))
-    remarks.notes.append("a folder without a table: patients and sequences were read from file names, nobody is staged")
+    remarks.notes.append(
+        "a folder without a table: patients and sequences were read from file names, all patients are unstaged"
+    )
     unmasked = [scan.name for scan in scans if scan.mask is None]
     if unmasked:
         remarks.notes.append(f"scans without a liver mask: {len(unmasked)} ({listed(unmasked)})")
@@ -105,7 +115,7 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
 
 
 def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
-    """Patient, sequence and kind of a file; None where its name does not tell, with that told."""
+    """Patient, sequence and kind of a file; None for an ambiguous name, which is added to the problems."""
     name = NIFTI.fullmatch(path.name)
     stem, above = (name[1] if name else path.stem), list(reversed(path.relative_to(root).parent.parts))
     mask = bool(_MASK.search(stem)) or any(_MASK.fullmatch(folder) for folder in above)
@@ -113,7 +123,7 @@ def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
     said = [(place, found) for place in (stem, *above) for found in _SEQUENCE.finditer(place)]
     told = {found[1] for _, found in said}
     if len(told) != 1:
-        found = "a name that tells neither T1W nor T2W" if not told else "a name that tells T1W and T2W at once"
+        found = "a name with neither T1W nor T2W" if not told else "a name with both T1W and T2W"
         remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence in its name", _RENAME))
         return None
     own = next((found for place, found in said if place == stem), None)
@@ -143,10 +153,10 @@ def _patient(names: list[str]) -> str:
     return names[-1]
 
 
-def _several(root: Path, patient: str, sequence: str, same: list[_File]) -> InputError:
+def _several(root: Path, patient: str, sequence: str, files: list[_File]) -> InputError:
     return InputError(
         f"patient {patient} {sequence}",
-        f"{len(same)} files: {listed(_shown(root, one.path) for one in same)}",
+        f"{len(files)} files: {listed(_shown(root, file.path) for file in files)}",
         "one scan for each patient and sequence",
         f"Keep the one to be staged, or list your scans in {TABLE} with the columns patient, sequence, image.",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,10 @@ def looks_published(root: Path) -> bool:
 
 def nested(folder: Path, name: str) -> Path:
     """The folder of that name in `folder`, or in itself again, as some systems unzip it."""
-    found = folder / name
-    while (found / name).is_dir():
-        found = found / name
-    return found
+    inner = folder / name
+    while (inner / name).is_dir():
+        inner = inner / name
+    return inner
 
 
 def read_published(root: Path, remarks: Remarks) -> list[Scan]:
@@ -55,35 +55,23 @@ def read_published(root: Path, remarks: Remarks) -> list[Scan]:
 
     A scan without mask keeps `mask=None`, one whose patient stands in no table `stage=None`; both are noted. Scans of
     a patient whose row cannot be understood, and a patient's scans of one sequence that lie in two places, are
-    problems and left out.
+    problems and excluded.
     """
-    found: dict[tuple[str, str, str], list[tuple[_Place, Path, Path | None]]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[tuple[_Place, Path, Path | None]]] = defaultdict(list)
     for place in _places(root):
         for patient, image, mask in _pairs(place, remarks):
-            found[place.source, patient, place.sequence].append((place, image, mask))
-    people = {source: read_people(root, source, remarks) for source in SOURCES}
+            groups[place.source, patient, place.sequence].append((place, image, mask))
+    tables = {source: read_patient_tables(root, source, remarks) for source in SOURCES}
     scans = []
-    for (source, patient, sequence), copies in found.items():
+    for (source, patient, sequence), copies in groups.items():
         place, image, mask = copies[0]
         if len(copies) > 1:
             remarks.problems.append(_twice(source, patient, sequence, [image for _, image, _ in copies]))
-        elif patient not in people[source].spoiled:
-            person = people[source].known.get(patient, Person())
-            scans.append(
-                Scan(
-                    patient=patient,
-                    sequence=sequence,
-                    image=image,
-                    mask=mask,
-                    stage=person.stage,
-                    split=place.split,
-                    source=source,
-                    age=person.age,
-                    sex=person.sex,
-                    extra=person.extra,
-                )
-            )
-    _note(scans, people, {(source, patient) for source, patient, _ in found}, remarks)
+        elif patient not in tables[source].refused:
+            record = tables[source].records.get(patient, PatientRecord())
+            scan = Scan(patient, sequence, image, mask, record.stage, place.split, source)
+            scans.append(replace(scan, age=record.age, sex=record.sex, extra=record.extra))
+    _note_gaps(scans, tables, {(source, patient) for source, patient, _ in groups}, remarks)
     return scans
 
 
@@ -103,10 +91,10 @@ def _pairs(place: _Place, remarks: Remarks) -> Iterator[tuple[str, Path, Path | 
     """Patient, image and mask (or None) of every scan in a place; a mask without its scan is a problem."""
     images, masks = _files(place.images, remarks), _files(place.masks, remarks)
     for patient, path in images:
-        own = [mask for other, mask in masks if other == patient]
-        if len(own) > 1:
-            remarks.problems.append(_twice(place.source, patient, f"{place.sequence} mask", own))
-        yield patient, path, own[0] if len(own) == 1 else None
+        matching = [mask for other, mask in masks if other == patient]
+        if len(matching) > 1:
+            remarks.problems.append(_twice(place.source, patient, f"{place.sequence} mask", matching))
+        yield patient, path, matching[0] if len(matching) == 1 else None
     known = {patient for patient, _ in images}
     for patient, path in masks:
         if patient not in known:
@@ -150,7 +138,7 @@ def _files(folder: Path, remarks: Remarks) -> list[tuple[str, Path]]:
                 InputError(folder, f"a file named {path.name!r:.120}", str(error), "Rename the file after its patient.")
             )
     if others:
-        remarks.notes.append(f"{folder}: passed over what is not NIfTI: {listed(map(repr, others))}")
+        remarks.notes.append(f"{folder}: skipped files that are not NIfTI: {listed(map(repr, others))}")
     return files
 
 
@@ -163,21 +151,23 @@ def _twice(source: str, patient: str, what: str, paths: list[Path]) -> InputErro
     ).about(f"{source}/{patient}")
 
 
-def _note(scans: list[Scan], people: dict[str, People], found: set[tuple[str, str]], remarks: Remarks) -> None:
+def _note_gaps(
+    scans: list[Scan], tables: dict[str, PatientTables], scanned: set[tuple[str, str]], remarks: Remarks
+) -> None:
+    """Note scans without a mask, patients without a row or a stage, and rows without a scan."""
     scans = sorted(scans, key=lambda scan: fields.natural_order(scan.name))
-    for source, told in people.items():
-        own = [scan for scan in scans if scan.source == source]
-        unmasked = [scan.name for scan in own if scan.mask is None]
-        unlisted = dict.fromkeys(scan.patient for scan in own if scan.patient not in told.known)
-        unstaged = dict.fromkeys(
-            scan.patient for scan in own if scan.stage is None and scan.patient in told.known and source == "cirrhotic"
-        )
-        absent = [patient for patient in told.known if (source, patient) not in found]
+    for source, table in tables.items():
+        group = [scan for scan in scans if scan.source == source]
+        unmasked = [scan.name for scan in group if scan.mask is None]
+        unlisted = dict.fromkeys(scan.patient for scan in group if scan.patient not in table.records)
+        staged = {patient for patient, record in table.records.items() if record.stage or source == "healthy"}
+        unstaged = dict.fromkeys(scan.patient for scan in group if scan.patient in set(table.records) - staged)
+        absent = [patient for patient in table.records if (source, patient) not in scanned]
         for names, words in (
             (unmasked, "scans without a liver mask"),
-            (unlisted, f"{source} patients that stand in no table" if told.tables else f"{source} patients, no table"),
+            (unlisted, f"{source} patients that stand in no table" if table.paths else f"{source} patients, no table"),
             (unstaged, "patients whose table names no stage"),
-            (absent if own else (), f"{source} patients of the tables without a scan here"),
+            (absent if group else (), f"{source} patients of the tables without a scan here"),
         ):
             if names:
                 remarks.notes.append(f"{words}: {len(names)} ({listed(names)})")
@@ -185,12 +175,12 @@ def _note(scans: list[Scan], people: dict[str, People], found: set[tuple[str, st
 
 _ID = ("patient id", "id")
 _STAGE, _AGE, _SEX = "radiological evaluation", "age", "gender"
-_CORRECT = "Correct the cell; if nobody knows, leave it empty."
+_CORRECT = "Correct the cell, or leave it empty if the value is unknown."
 
 
 @dataclass(frozen=True)
-class Person:
-    """What the tables tell of one patient."""
+class PatientRecord:
+    """What the tables hold of one patient."""
 
     stage: str | None = None
     age: float | None = None
@@ -199,22 +189,22 @@ class Person:
 
 
 @dataclass(frozen=True)
-class People:
-    """Patients of one source by id, and the ids that stand in the tables with something wrong."""
+class PatientTables:
+    """Patients of one source by id, the ids whose rows are wrong, and the files that were read."""
 
-    known: dict[str, Person]
-    spoiled: set[str]
-    tables: tuple[Path, ...]
+    records: dict[str, PatientRecord]
+    refused: set[str]
+    paths: tuple[Path, ...]
 
 
-def read_people(root: Path, source: str, remarks: Remarks) -> People:
+def read_patient_tables(root: Path, source: str, remarks: Remarks) -> PatientTables:
     """All tables of "cirrhotic" or "healthy" patients under root (at the root or in Metadata/), taken together.
 
     The complete table comes before the paired one and those of one sequence: where ages or sexes differ between
     tables the first is believed and a note tells it. Stages that differ are a problem.
     """
-    entries: dict[str, list[tuple[Row, Person]]] = defaultdict(list)
-    spoiled: set[str] = set()
+    entries: dict[str, list[tuple[Row, PatientRecord]]] = defaultdict(list)
+    refused: set[str] = set()
     tables = _tables(root, source)
     for path in tables:
         try:
@@ -224,21 +214,21 @@ def read_people(root: Path, source: str, remarks: Remarks) -> People:
             remarks.problems.append(error)
             continue
         for row in rows:
-            patient, person = _read_row(row, id_column, source, remarks)
-            if patient is not None and person is not None:
-                entries[patient].append((row, person))
+            patient, record = _read_row(row, id_column, source, remarks)
+            if patient is not None and record is not None:
+                entries[patient].append((row, record))
             elif patient is not None:
-                spoiled.add(patient)
-    known = {}
-    for patient, told in entries.items():
-        contradiction = _contradiction(patient, told)
+                refused.add(patient)
+    records = {}
+    for patient, rows_of in entries.items():
+        contradiction = _contradiction(patient, rows_of)
         if contradiction is None:
-            known[patient] = _combine([person for _, person in told])
+            records[patient] = _combine([record for _, record in rows_of])
         else:
             remarks.problems.append(contradiction)
-            spoiled.add(patient)
-    _note_differences(entries, spoiled, remarks)
-    return People(known, spoiled, tuple(tables))
+            refused.add(patient)
+    _note_differences(entries, refused, remarks)
+    return PatientTables(records, refused, tuple(tables))
 
 
 def _tables(root: Path, source: str) -> list[Path]:
@@ -270,8 +260,8 @@ def _judge_columns(path: Path, columns: list[str], source: str) -> str:
     return id_column
 
 
-def _read_row(row: Row, id_column: str, source: str, remarks: Remarks) -> tuple[str | None, Person | None]:
-    """Id and person; None for what could not be understood, with every problem of the row told."""
+def _read_row(row: Row, id_column: str, source: str, remarks: Remarks) -> tuple[str | None, PatientRecord | None]:
+    """Id and record; None for what could not be understood, with every problem of the row added to `remarks`."""
     parsers: dict[str, Callable[[str | None], Any]] = {
         id_column: fields.whole_number_id,
         _STAGE: (lambda text: None) if source == "healthy" else fields.stage,
@@ -288,47 +278,44 @@ def _read_row(row: Row, id_column: str, source: str, remarks: Remarks) -> tuple[
             remarks.problems.append(InputError(row.where + patient, found, str(error), _CORRECT))
     extra = {name: text for name, text in row.cells.items() if name not in parsers and text}
     whole = len(values) == len(parsers)
-    person = Person(values[_STAGE], values[_AGE], values[_SEX], extra) if whole else None
-    return values.get(id_column), person
+    record = PatientRecord(values[_STAGE], values[_AGE], values[_SEX], extra) if whole else None
+    return values.get(id_column), record
 
 
-def _contradiction(patient: str, told: list[tuple[Row, Person]]) -> InputError | None:
+def _contradiction(patient: str, entries: list[tuple[Row, PatientRecord]]) -> InputError | None:
     """A problem if two rows name different stages, or two rows of one table differ in anything."""
-    stages = {person.stage: row for row, person in told if person.stage}
-    repeated: dict[Path, tuple[Row, Person]] = {}
-    differing = [(repeated.setdefault(row.path, (row, person)), (row, person)) for row, person in told]
-    pair = next((pair for pair in differing if pair[0][1] != pair[1][1]), None)
+    remedy = "Keep the row that is right."
+    stages = {record.stage: row for row, record in entries if record.stage}
     if len(stages) > 1:
         found = "different stages: " + ", ".join(f"{stage} ({row.where})" for stage, row in stages.items())
-        return InputError(f"patient {patient}", found, "one stage per patient", "Keep the row that is right.")
-    if pair:
-        return InputError(
-            pair[1][0].where,
-            f"patient {patient} again, otherwise than in line {pair[0][0].line}",
-            "one row per patient",
-            "Keep the row that is right.",
-        )
+        return InputError(f"patient {patient}", found, "one stage per patient", remedy)
+    first: dict[Path, tuple[Row, PatientRecord]] = {}
+    for row, record in entries:
+        earlier, other = first.setdefault(row.path, (row, record))
+        if record != other:
+            found = f"patient {patient} again, otherwise than in line {earlier.line}"
+            return InputError(row.where, found, "one row per patient", remedy)
     return None
 
 
-def _combine(told: list[Person]) -> Person:
-    """The first thing that any row tells of each field."""
+def _combine(records: list[PatientRecord]) -> PatientRecord:
+    """Each field from the first record that has it."""
 
     def first(name: str) -> Any:
-        return next((value for value in (getattr(person, name) for person in told) if value is not None), None)
+        return next((value for value in (getattr(record, name) for record in records) if value is not None), None)
 
-    extra = {name: value for person in reversed(told) for name, value in person.extra.items()}
-    return Person(first("stage"), first("age"), first("sex"), extra)
+    extra = {name: value for record in reversed(records) for name, value in record.extra.items()}
+    return PatientRecord(first("stage"), first("age"), first("sex"), extra)
 
 
-def _note_differences(entries: Mapping[str, list[tuple[Row, Person]]], spoiled: set[str], remarks: Remarks) -> None:
-    kept = {patient: told for patient, told in entries.items() if patient not in spoiled}
-    twice = [patient for patient, told in kept.items() if len({row.path for row, _ in told}) < len(told)]
+def _note_differences(
+    entries: Mapping[str, list[tuple[Row, PatientRecord]]], refused: set[str], remarks: Remarks
+) -> None:
+    kept = {patient: rows for patient, rows in entries.items() if patient not in refused}
+    twice = [patient for patient, rows in kept.items() if len({row.path for row, _ in rows}) < len(rows)]
     if twice:
         remarks.notes.append(f"rows that repeat an earlier one, word for word: patients {listed(twice)}")
     for name in ("age", "sex"):
-        differing = [
-            patient for patient, told in kept.items() if len({getattr(person, name) for _, person in told} - {None}) > 1
-        ]
-        if differing:
+        values = {patient: {getattr(record, name) for _, record in rows} - {None} for patient, rows in kept.items()}
+        if differing := [patient for patient in kept if len(values[patient]) > 1]:
             remarks.notes.append(f"the tables differ in the {name} of patients {listed(differing)}; the first is taken")

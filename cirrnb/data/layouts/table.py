@@ -1,9 +1,9 @@
-"""A plain table of people's own scans: one row a scan, in a CSV file."""
+"""A CSV table of scans, one row a scan."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,13 @@ from cirrnb.data.csv_file import Row, read_rows
 from cirrnb.data.errors import InputError, Remarks, listed
 from cirrnb.data.layouts import fields
 from cirrnb.data.scan import Scan
-from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.sequences import T1W_T2W, other_sequence, parse_sequence
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 REQUIRED = ("patient", "sequence", "image")
 OPTIONAL = ("mask", "stage", "split", "age", "sex", "source")
 
-_CORRECT = "Correct the cell; if nobody knows, leave it empty."
+_CORRECT = "Correct the cell, or leave it empty if the value is unknown."
 _REMEDIES = {
     "stage": f"{_CORRECT} Another scale is named by stages, as in F0, F1, F2, F3, F4.",
     "sequence": "Correct the cell. Other sequences are named by sequences, as in T1W, T2W, DWI.",
@@ -47,7 +47,7 @@ def read_table(
     m) and source; any other column goes to `Scan.extra` under its name in lower case. Relative paths start at the
     table's folder. Without a source column the source is the table's name.
 
-    A row of another sequence is a problem, or, with `skip_others`, not read, which a note tells.
+    A row of another sequence is a problem; with `skip_others` it is skipped and noted.
 
     Raises
     ------
@@ -67,30 +67,32 @@ def read_table(
     if unknown:
         remarks.notes.append(f"further columns kept as they are: {listed(unknown)}")
     if "stage" not in columns:
-        remarks.notes.append("no column named stage: nobody is staged")
+        remarks.notes.append("no column named stage: all patients are unstaged")
+    default = fields.source_of(path.stem, "table")
     parsers: _Parsers = {
         "patient": fields.patient_id,
-        "sequence": partial(fields.sequence, sequences=sequences),
+        "sequence": partial(parse_sequence, sequences=sequences),
         "stage": partial(fields.stage, stages=stages),
         "split": fields.split,
         "age": fields.age,
         "sex": fields.sex,
+        "source": lambda text: fields.patient_id(text) if fields.cell(text) else default,
     }
     if skip_others:
-        others = [fields.other_sequence(row.cells.get("sequence"), sequences) for row in rows]
+        others = [other_sequence(row.cells.get("sequence"), sequences) for row in rows]
         rows = [row for row, other in zip(rows, others, strict=True) if other is None]
         if skipped := [other for other in others if other is not None]:
             remarks.notes.append(f"scans of other sequences, not read: {len(skipped)} ({listed(sorted(set(skipped)))})")
-    default = fields.source_of(path.stem, "table")
-    entries = [entry for row in rows if (entry := _read_row(row, parsers, default, remarks)) is not None]
-    for drop in (_repeated, _same_scan_twice, _same_file_twice, _contradictory_patients):
-        dropped = drop(entries, remarks)
-        entries = [entry for place, entry in enumerate(entries) if place not in dropped]
+    entries = [entry for row in rows if (entry := _read_row(row, parsers, remarks)) is not None]
+    entries = _without_copies(entries, remarks)
+    entries = _without_collisions(entries, remarks, lambda scan: scan.name, _same_scan)
+    entries = _without_collisions(entries, remarks, lambda scan: file_identity(scan.image), _same_file)
+    entries = _without_collisions(entries, remarks, lambda scan: scan.subject, _contradictions)
     return _completed([entry.scan for entry in entries])
 
 
-def _read_row(row: Row, parsers: _Parsers, default_source: str, remarks: Remarks) -> _Entry | None:
-    """The row's scan; None if anything in it is wrong, with all of it told."""
+def _read_row(row: Row, parsers: _Parsers, remarks: Remarks) -> _Entry | None:
+    """The row's scan; None if anything in it is wrong, with every problem added to `remarks`."""
     values: dict[str, Any] = {}
     problems: list[InputError] = []
     for name, parse in parsers.items():
@@ -99,120 +101,95 @@ def _read_row(row: Row, parsers: _Parsers, default_source: str, remarks: Remarks
         except ValueError as error:
             found = f"{row.cells.get(name)!r:.80} in the column {name}"
             problems.append(InputError(row.where, found, str(error), _REMEDIES.get(name, _CORRECT)))
-    try:
-        source = fields.cell(row.cells.get("source"))
-        values["source"] = fields.patient_id(source) if source else default_source
-    except ValueError as error:
-        problems.append(InputError(row.where, f"{source!r:.80} in the column source", str(error), "Correct the cell."))
     for name in ("image", "mask"):
-        values[name], problem = _file(row, name)
-        problems.extend([problem] if problem else [])
+        try:
+            values[name] = _file(row, name)
+        except InputError as error:
+            problems.append(error)
     if "patient" in values and "source" in values:
         problems = [problem.about(f"{values['source']}/{values['patient']}") for problem in problems]
     remarks.problems.extend(problems)
-    own = {*REQUIRED, *OPTIONAL}
-    extra = {name: fields.cell(text) for name, text in row.cells.items() if name not in own}
+    extra = {name: fields.cell(text) for name, text in row.cells.items() if name not in (*REQUIRED, *OPTIONAL)}
     return None if problems else _Entry(row, Scan(**values, extra=extra))
 
 
-def _file(row: Row, column: str) -> tuple[Path | None, InputError | None]:
-    """The file that a cell names, or what is wrong with it. Only the image has to be named."""
+def _file(row: Row, column: str) -> Path | None:
+    """The file that a cell names; None for a mask that is not named. Raises InputError for any other cell."""
     text = fields.cell(row.cells.get(column))
     if text is None:
-        problem = InputError(row.where, "no image", "the path of a NIfTI file", "Fill the cell or take the row out.")
-        return None, problem if column == "image" else None
+        if column == "image":
+            raise InputError(row.where, "no image", "the path of a NIfTI file", "Fill the cell or remove the row.")
+        return None
     path = row.path.parent / text
     try:
         if path.is_file():
-            return path, None
+            return path
         found = f"a folder as {column}: {text!r}" if path.is_dir() else f"no such file as {column}: {text!r}"
     except (OSError, ValueError):  # a name that no file system takes
         found = f"an impossible file name as {column}: {text!r:.80}"
     remedy = "Correct the path; relative paths start at the table's folder."
-    return None, InputError(row.where, found, "a NIfTI file (.nii.gz or .nii)", remedy)
+    raise InputError(row.where, found, "a NIfTI file (.nii.gz or .nii)", remedy)
 
 
-def _repeated(entries: list[_Entry], remarks: Remarks) -> set[int]:
-    """Rows that repeat an earlier one word for word do no harm."""
-    seen: set[tuple[tuple[str, str], ...]] = set()
-    dropped = set()
-    for place, entry in enumerate(entries):
+def _without_copies(entries: list[_Entry], remarks: Remarks) -> list[_Entry]:
+    """The rows without those that repeat an earlier one word for word, which do no harm and are noted."""
+    first: dict[tuple[tuple[str, str], ...], _Entry] = {}
+    lines = []
+    for entry in entries:
         cells = tuple(sorted(entry.row.cells.items()))
-        if cells in seen:
-            dropped.add(place)
-        seen.add(cells)
-    if dropped:
-        lines = listed(entries[place].row.line for place in sorted(dropped))
-        remarks.notes.append(f"rows that repeat an earlier one, word for word, left out: lines {lines}")
-    return dropped
+        if cells in first:
+            lines.append(entry.row.line)
+        first.setdefault(cells, entry)
+    if lines:
+        remarks.notes.append(f"rows that repeat an earlier one, word for word, skipped: lines {listed(lines)}")
+    return list(first.values())
 
 
-def _same_scan_twice(entries: list[_Entry], remarks: Remarks) -> set[int]:
-    def tell(group: list[_Entry]) -> InputError:
-        return InputError(
-            _where(group),
-            f"the {group[0].scan.sequence} scan of patient {group[0].scan.patient} {len(group)} times, differently",
-            "one row for each patient and sequence",
-            "Keep the row that is right, or give the patients ids of their own.",
-        )
-
-    return _collisions(entries, remarks, lambda scan: scan.name, tell)
-
-
-def _same_file_twice(entries: list[_Entry], remarks: Remarks) -> set[int]:
-    def tell(group: list[_Entry]) -> InputError:
-        return one_file(_where(group), [entry.scan for entry in group])
-
-    return _collisions(entries, remarks, lambda scan: file_identity(scan.image), tell)
-
-
-def _contradictory_patients(entries: list[_Entry], remarks: Remarks) -> set[int]:
-    """Rows of one patient that name different stages or sexes. Ages may differ between exams; splits are told by
-    `cirrnb.data.splits`."""
-
-    def tell(name: str) -> Callable[[list[_Entry]], InputError | None]:
-        def told(group: list[_Entry]) -> InputError | None:
-            values = sorted({getattr(entry.scan, name) for entry in group} - {None})
-            if len(values) < 2:
-                return None
-            found = f"patient {group[0].scan.patient} with the {name}s {' and '.join(values)}"
-            return InputError(_where(group), found, f"one {name} per patient", "Keep the one that is right.")
-
-        return told
-
-    def subject(scan: Scan) -> str:
-        return scan.subject
-
-    return _collisions(entries, remarks, subject, tell("stage")) | _collisions(entries, remarks, subject, tell("sex"))
-
-
-def _collisions(
+def _without_collisions(
     entries: list[_Entry],
     remarks: Remarks,
     key: Callable[[Scan], str],
-    tell: Callable[[list[_Entry]], InputError | None],
-) -> set[int]:
-    """Places of all rows that share a key and of which `tell` has something to tell."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for place, entry in enumerate(entries):
-        groups[key(entry.scan)].append(place)
-    dropped: set[int] = set()
-    for places in groups.values():
-        problem = tell([entries[place] for place in places]) if len(places) > 1 else None
-        if problem is not None:
-            subjects = dict.fromkeys(entries[place].scan.subject for place in places)
-            remarks.problems.append(problem.about(*subjects))
-            dropped.update(places)
-    return dropped
+    problems_of: Callable[[str, list[Scan]], list[InputError]],
+) -> list[_Entry]:
+    """The rows without all groups that share a key and in which `problems_of` (where, scans) finds a problem."""
+    groups: dict[str, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[key(entry.scan)].append(entry)
+    refused: set[str] = set()
+    for name, group in groups.items():
+        scans = [entry.scan for entry in group]
+        where = f"{group[0].row.path}, lines {listed(entry.row.line for entry in group)}"
+        problems = problems_of(where, scans) if len(group) > 1 else []
+        if problems:
+            refused.add(name)
+        subjects = dict.fromkeys(scan.subject for scan in scans)
+        remarks.problems.extend(problem.about(*subjects) for problem in problems)
+    return [entry for entry in entries if key(entry.scan) not in refused]
 
 
-def _where(group: list[_Entry]) -> str:
-    return f"{group[0].row.path}, lines {listed(entry.row.line for entry in group)}"
+def _same_scan(where: str, scans: list[Scan]) -> list[InputError]:
+    found = f"the {scans[0].sequence} scan of patient {scans[0].patient} {len(scans)} times, differently"
+    remedy = "Keep the row that is right, or give the patients ids of their own."
+    return [InputError(where, found, "one row for each patient and sequence", remedy)]
 
 
-def _completed(scans: Iterable[Scan]) -> list[Scan]:
-    """Stage and sex belong to the patient: what one row tells holds for the patient's other rows too."""
-    scans = list(scans)
+def _same_file(where: str, scans: list[Scan]) -> list[InputError]:
+    return [shared_file(where, scans)]
+
+
+def _contradictions(where: str, scans: list[Scan]) -> list[InputError]:
+    """Different stages or sexes of one patient. Ages may differ between exams; `cirrnb.data.splits` judges splits."""
+    problems = []
+    for name in ("stage", "sex"):
+        values = sorted({getattr(scan, name) for scan in scans} - {None})
+        if len(values) > 1:
+            found = f"patient {scans[0].patient} with the {name}s {' and '.join(values)}"
+            problems.append(InputError(where, found, f"one {name} per patient", "Keep the one that is right."))
+    return problems
+
+
+def _completed(scans: list[Scan]) -> list[Scan]:
+    """Stage and sex belong to the patient: a value in one row holds for the patient's other rows too."""
     known: dict[tuple[str, str], str] = {}
     for scan in scans:
         for name in ("stage", "sex"):
@@ -224,16 +201,16 @@ def _completed(scans: Iterable[Scan]) -> list[Scan]:
 
 
 def file_identity(path: Path) -> str:
-    """The same text for the same file under whatever name, also for hard links."""
+    """An identifier of the file itself, equal for all its names, hard links included."""
     try:
         status = path.stat()
-    except OSError:  # told where the file is opened
+    except OSError:  # reported where the file is opened
         return str(path.resolve())
     return f"{status.st_dev} {status.st_ino}" if status.st_ino else str(path.resolve())
 
 
-def one_file(where: object, scans: Sequence[Scan]) -> InputError:
-    """What is wrong with scans that are one file."""
+def shared_file(where: object, scans: Sequence[Scan]) -> InputError:
+    """The problem of several scans that are one file."""
     return InputError(
         where,
         f"one file for {listed(scan.name for scan in scans)}: {scans[0].image}",
@@ -243,12 +220,12 @@ def one_file(where: object, scans: Sequence[Scan]) -> InputError:
 
 
 def without_repeated(scans: Sequence[Scan], remarks: Remarks) -> list[Scan]:
-    """The scans that are files of their own; those that share one are problems and left out."""
+    """The scans whose file no other scan has; those that share a file are problems and excluded."""
     groups: dict[str, list[Scan]] = defaultdict(list)
     for scan in scans:
         groups[file_identity(scan.image)].append(scan)
     for group in groups.values():
         if len(group) > 1:
             subjects = dict.fromkeys(scan.subject for scan in group)
-            remarks.problems.append(one_file(group[0].image, group).about(*subjects))
+            remarks.problems.append(shared_file(group[0].image, group).about(*subjects))
     return [scan for scan in scans if len(groups[file_identity(scan.image)]) == 1]

@@ -1,1 +1,1 @@
-"""Opening NIfTI files that come from anywhere: bytes, header, voxels."""
+"""Reading and writing NIfTI files; files from any source are read safely."""

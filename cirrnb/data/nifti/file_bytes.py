@@ -27,7 +27,7 @@ _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
 
 
 def kind_of(start: bytes) -> str | None:
-    """What begins with these bytes, as "a JPEG picture", or None where nobody knows."""
+    """The kind of a file that begins with these bytes, as "a JPEG picture", or None if it is unknown."""
     return next((kind for place, mark, kind, _ in _KINDS if start[place : place + len(mark)] == mark), None)
 
 
@@ -53,7 +53,7 @@ SAVE_AGAIN = "Copy or download the file again, or export it again from its sourc
 
 
 class ByteStream:
-    """A file's bytes in order, unpacked if it is gzip, whatever its name.
+    """A file's bytes in order, unpacked if it is gzip, under any name.
 
     zlib itself verifies gzip's checksum once the end is reached, and is faster than the gzip module, which
     passes small pieces through Python.
@@ -88,7 +88,7 @@ class ByteStream:
         return data
 
     def finish(self) -> None:
-        """Read on to gzip's checksum, so that damaged voxels are told; a long tail is left alone."""
+        """Read on to gzip's checksum, so that damaged voxels are detected; a long tail is not read."""
         if self.compressed and not self._unpacker.eof and len(self.read(BLOCK)) < BLOCK and not self._unpacker.eof:
             raise InputError(self._path, "gzip data that is cut short", "gzip data up to its checksum", SAVE_AGAIN)
 

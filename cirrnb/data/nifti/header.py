@@ -88,7 +88,7 @@ class VolumeHeader:
 
     Attributes
     ----------
-    grid : shape and affine of the array as the file stores it, in mm whatever the file's unit of length.
+    grid : shape and affine of the array as the file stores it, in mm for any unit of the file.
     dtype : type of the stored numbers, with the file's byte order.
     slope, intercept : a voxel's value is slope * stored + intercept; (1, 0) where the file names none.
     offset : byte at which the voxels begin.
@@ -220,7 +220,7 @@ def _placement(path: Path, fields: nib.Nifti1Header) -> Placement:
         raise InputError(
             path,
             "no orientation (sform_code and qform_code are 0)",
-            "a header that tells where the voxels lie in the patient",
+            "a header with the position of the voxels in the patient",
             "Convert the scan again with a tool that keeps the orientation, for example dcm2niix.",
         )
     try:
@@ -257,10 +257,10 @@ def _grid(path: Path, placement: Placement, shape: tuple[int, int, int]) -> Grid
         grid = Grid(shape, affine)
     except ValueError as error:
         raise _damaged(path, error) from error
-    if found := implausible(grid):
+    if fault := implausible(grid):
         raise InputError(
             path,
-            found,
+            fault,
             f"a scan with voxels of {SPACING[0]:g} to {SPACING[1]:g} mm, in the scanner",
             "Convert the scan again with a tool that keeps the geometry, for example dcm2niix.",
         )

@@ -28,7 +28,7 @@ def read_header(path: Path | str) -> VolumeHeader:
     InputError
         If the file cannot be read, is not single-file NIfTI, is not three-dimensional (trailing axes of length 1
         are forgiven), holds numbers that are not integers or real, claims more than `MAX_VOXELS` voxels or more
-        than the file can hold, or does not tell where its voxels lie in the patient.
+        than the file can hold, or has no position in the patient.
     """
     path = Path(path)
     with ByteStream(path) as stream:
@@ -85,11 +85,12 @@ def read_mask(path: Path | str, grid: Grid) -> NDArray[np.bool_]:
         zero, or is empty.
     """
     path = Path(path)
-    own = read_header(path).grid
-    if not own.matches(grid):
+    mask_grid = read_header(path).grid
+    if not mask_grid.matches(grid):
         raise InputError(
             path,
-            f"a mask {_describe(own)}" + ("" if own.shape != grid.shape else ", placed elsewhere in the patient"),
+            f"a mask {_describe(mask_grid)}"
+            + ("" if mask_grid.shape != grid.shape else ", placed elsewhere in the patient"),
             f"the scan's own grid, {_describe(grid)}",
             "Resample the mask to its scan (nearest neighbour), or find the mask that belongs to the scan.",
         )
@@ -115,8 +116,8 @@ def as_mask(path: Path, values: NDArray) -> NDArray[np.bool_]:
     inside = values != 0
     # A tool that resamples may leave 0.99999994 for 1.
     if low < 0 or np.count_nonzero(values >= high * (1 - ROUNDING)) < np.count_nonzero(inside):
-        some = np.unique(values[inside][:: max(1, int(inside.sum()) // 100_000)])
-        shown = ", ".join(f"{value:.9g}" for value in some[:6]) + (", ..." if some.size > 6 else "")
+        sample = np.unique(values[inside][:: max(1, int(inside.sum()) // 100_000)])
+        shown = ", ".join(f"{value:.9g}" for value in sample[:6]) + (", ..." if sample.size > 6 else "")
         raise InputError(
             path,
             f"a mask with the values {shown} beside 0",

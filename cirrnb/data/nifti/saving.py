@@ -28,7 +28,7 @@ def save_volume(path: Path, values: NDArray, grid: Grid, *, scan: Path | None = 
     grid : of the scan.
     scan : the scan's own file. Forms, their codes and the unit of length are copied from it, so that every program lays
         both over one another. Without it, or where it lies elsewhere than `grid`, they are scanner coordinates in mm.
-    description : for the header, at most 79 bytes; nothing that names anybody.
+    description : for the header, at most 79 bytes; no personal data.
 
     Returns the path.
 
@@ -38,10 +38,10 @@ def save_volume(path: Path, values: NDArray, grid: Grid, *, scan: Path | None = 
         If a file of another scan stands there: it may be another patient's of the same name.
     """
     owner = _owner(scan)
-    if path.exists() and (found := _written_for(path)) != owner:
+    if path.exists() and (stored_owner := _written_for(path)) != owner:
         raise InputError(
             path,
-            f"a file of another scan{'' if found else ', or of another program'}",
+            f"a file of another scan{'' if stored_owner else ', or of another program'}",
             "nothing there, or a file of the same scan",
             "Choose another folder, or move that file away.",
         )
@@ -50,8 +50,8 @@ def save_volume(path: Path, values: NDArray, grid: Grid, *, scan: Path | None = 
     image.header["descrip"] = description.encode()[:79]
     image.header["db_name"] = owner.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as beside:
-        nib.save(image, beside)
+    with atomic_file(path) as partial:
+        nib.save(image, partial)
     return path
 
 
@@ -59,8 +59,8 @@ def _header(grid: Grid, scan: Path | None) -> nib.Nifti1Header:
     placement = Placement.of(grid)
     if scan is not None:
         try:
-            own = read_header(scan)
-            placement = own.placement if own.grid.matches(grid) else placement
+            scan_header = read_header(scan)
+            placement = scan_header.placement if scan_header.grid.matches(grid) else placement
         except InputError:  # the scan has gone meanwhile; the grid is known all the same
             pass
     return placement.header(grid.shape)

@@ -14,24 +14,24 @@ from toy_patients import LARGE, toy_cohort
 import cirrnb
 from cirrnb.explorer.upload import LARGEST, ReceivedFile, Receiver, ScanUpload
 
-PIECE = 1000
+CHUNK = 1000
 
 
 class Browser:
-    """Plays the browser: sends a file in pieces as upload.js does, and keeps what the kernel answered."""
+    """Plays the browser: sends a file in chunks as upload.js does, and keeps what the kernel answered."""
 
     def __init__(self, receiver: Receiver):
         self.receiver, self.answers = receiver, []  # type: Receiver, list[dict[str, Any]]
         receiver.send = lambda content, buffers=None: self.answers.append(content)
 
     def drop(self, name: str, data: bytes, size: int | None = None) -> str:
-        self.tell({"kind": "begin", "name": name, "size": len(data) if size is None else size})
+        self.send({"kind": "begin", "name": name, "size": len(data) if size is None else size})
         while self.answers[-1]["kind"] == "more":
             start = self.answers[-1]["from"]
-            self.tell({"kind": "chunk", "from": start}, [memoryview(data[start : start + PIECE])])
+            self.send({"kind": "chunk", "from": start}, [memoryview(data[start : start + CHUNK])])
         return self.answers[-1]["kind"]
 
-    def tell(self, content: dict[str, Any], buffers: list[Any] | None = None) -> None:
+    def send(self, content: dict[str, Any], buffers: list[Any] | None = None) -> None:
         self.receiver._handle_custom_msg(content, buffers or [])
 
 
@@ -51,14 +51,14 @@ def scan(path: Path) -> bytes:
 
 
 def test_dropped_scans_are_opened_as_one_patient(explorer: cirrnb.SliceExplorer, tmp_path: Path) -> None:
-    dropping, data = explorer.dropping, scan(tmp_path / "a.nii.gz")
-    browser = Browser(dropping.receiver)
+    upload, data = explorer.upload, scan(tmp_path / "a.nii.gz")
+    browser = Browser(upload.receiver)
     assert browser.drop("Muster_T1W.nii.gz", data) == "done" and browser.drop("unnamed.nii.gz", data + b"") == "done"
-    assert [kind.value for kind in dropping._kinds] == ["T1W", "what is it?"]
-    dropping.opener.click()
+    assert [kind.value for kind in upload._kinds] == ["T1W", "what is it?"]
+    upload.opener.click()
     assert "Say for each file what it is" in explorer.message.value
-    dropping._kinds[1].value = "T2W"
-    dropping.opener.click()
+    upload._kinds[1].value = "T2W"
+    upload.opener.click()
     assert explorer.wait(60), explorer.message.value
     assert explorer.case.value == "dropped/case-1" and explorer._bag.subject == "dropped/case-1", explorer.message.value
     assert not explorer._simulated(explorer._bag) and len(explorer.case.options) == 2
@@ -75,9 +75,9 @@ def test_dropped_scans_are_opened_as_one_patient(explorer: cirrnb.SliceExplorer,
 def test_what_cannot_be_taken_is_refused_at_once(
     name: str, size: int | None, told: str, explorer: cirrnb.SliceExplorer
 ) -> None:
-    browser = Browser(explorer.dropping.receiver)
+    browser = Browser(explorer.upload.receiver)
     assert browser.drop(name, b"x" * 10, size) == "refused" and told in explorer.message.value
-    assert not list(explorer.dropping.receiver.folder.iterdir())
+    assert not list(explorer.upload.receiver.folder.iterdir())
 
 
 def test_a_browser_that_sends_otherwise_than_told_is_stopped(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_browser_that_sends_otherwise_than_told_is_stopped(tmp_path: Path) -> 
     receiver = Receiver(lambda file: pytest.fail("nothing whole came"), told.append)
     browser = Browser(receiver)
     for start, data in ((5, b"x"), (0, b"x" * 11), (0, b"")):
-        browser.tell({"kind": "begin", "name": "a_T1W.nii", "size": 10})
-        browser.tell({"kind": "chunk", "from": start}, [data])
+        browser.send({"kind": "begin", "name": "a_T1W.nii", "size": 10})
+        browser.send({"kind": "chunk", "from": start}, [data])
         assert browser.answers[-1]["kind"] == "refused"
     assert len(told) == 3 and not list(receiver.folder.iterdir())
 
@@ -99,18 +99,18 @@ def test_a_name_never_becomes_a_path(tmp_path: Path) -> None:
 
 
 def test_a_picture_renamed_is_told_by_the_readers_own_name(explorer: cirrnb.SliceExplorer, tmp_path: Path) -> None:
-    browser = Browser(explorer.dropping.receiver)
+    browser = Browser(explorer.upload.receiver)
     browser.drop("holiday_T1W.nii.gz", b"\xff\xd8\xff\xe0" + bytes(3000))
-    explorer.dropping.opener.click()
+    explorer.upload.opener.click()
     explorer.wait(60)
     assert "holiday_T1W.nii.gz: found a JPEG picture" in explorer.message.value
     browser.drop("A_T1W.nii.gz", scan(tmp_path / "a.nii.gz"))
     assert "JPEG" not in explorer.message.value
-    explorer.dropping.opener.click()
+    explorer.upload.opener.click()
     assert explorer.wait(60) and explorer.case.value == "dropped/case-1"
 
 
 def test_a_file_name_is_shown_as_text(explorer: cirrnb.SliceExplorer) -> None:
-    dropping: ScanUpload = explorer.dropping
-    Browser(dropping.receiver).drop("<b>x</b>_T2W.nii", b"x" * 10)
-    assert type(dropping.list.children[0].children[1]).__name__ == "Label"  # a Label escapes; HTML would not
+    upload: ScanUpload = explorer.upload
+    Browser(upload.receiver).drop("<b>x</b>_T2W.nii", b"x" * 10)
+    assert type(upload.list.children[0].children[1]).__name__ == "Label"  # a Label escapes; HTML would not
