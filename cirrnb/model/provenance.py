@@ -11,13 +11,9 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cirrnb
 from cirrnb.data.bag import Bag
-
-if TYPE_CHECKING:
-    pass
 
 PACKAGES = ("torch", "timm", "accelerate", "numpy", "safetensors")
 
