@@ -160,6 +160,8 @@ def _frame(
     first, last = body.slices
     if liver is not None:
         extra = int(margin / grid.spacing[0] + 1e-6)
+        if view is not None and view.margin > settings.margin:  # a program may have missed the end: whole slices of it
+            extra = int(np.ceil(view.margin / grid.spacing[0] - 1e-6))
         first, last = max(0, liver.slices[0] - extra), min(grid.shape[0], liver.slices[1] + extra)
     centre = liver.centre if liver is not None and settings.view == "liver" else body.centre
     rows, columns = (

@@ -20,6 +20,9 @@ from scipy import ndimage
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.grid import Grid, Orientation
 from cirrnb.data.nifti.reading import read_volume
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.scan import Cohort, Scan
+from cirrnb.preparation.cohort import prepare
 from cirrnb.segmentation.checks import Check, Checker, worst
 from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.pairs import Labelled, compare
@@ -198,3 +201,31 @@ def test_patients_of_another_simulator(segmenter: Segmenter, checker: Checker) -
                 failed[check.name, check.outcome] = failed.get((check.name, check.outcome), 0) + 1
     count = {outcome: outcomes.count(outcome) for outcome in ("refused", "doubtful", "passed")}
     print(f"\npatients of another simulator, n = {len(outcomes)}: {count}; by check {failed}")
+
+
+LABELLED = (
+    *((f"chaos_t2/image_{number}.nii.gz", f"chaos_t2/label_{number}.nii.gz", 1, "T2W") for number in (1, 2, 3)),
+    ("totalsegmentator_mr/example_mr_sm.nii.gz", "totalsegmentator_mr/example_seg_mr.nii.gz", 5, "T1W"),
+)
+"""Image, labels, the label of the liver, sequence."""
+
+
+def test_the_view_holds_the_whole_liver(data: Path, tmp_path: Path) -> None:
+    """Share of the true liver outside the view that the program's mask gives, and how much larger the view is."""
+    ratios = []
+    print("\nview on the liver, masks by the program; the box is that of the true liver")
+    for name, labels, number, sequence in LABELLED:
+        scan = Scan(Path(name).name, sequence, data / name)
+        (found,) = prepare(Cohort((scan,)), tmp_path, PreparationSettings(view="liver"), force=True, workers=1).scans
+        truth, grid = read_volume(data / labels)
+        places = grid.to_patient(np.argwhere(truth == number))
+        index = np.linalg.solve(found.grid.affine, np.c_[places, np.ones(len(places))].T)[:3].T
+        inside = ((index > -0.5) & (index < np.array(found.grid.shape) - 0.5)).all(axis=1)
+        box = (index.max(axis=0) - index.min(axis=0) + 1) * found.grid.spacing
+        view = np.array(found.grid.shape) * found.grid.spacing
+        ratios.append(float(np.prod(view) / np.prod(box)))
+        print(
+            f"  {name}: {100 * (1 - inside.mean()):.2f} % outside; view {view.round()} mm, box {box.round()} mm, "
+            f"{ratios[-1]:.2f} times its volume, {np.prod(view[1:]) / np.prod(box[1:]):.2f} times its area"
+        )
+    print(f"  median ratio of volumes {np.median(ratios):.2f}, n = {len(ratios)}")

@@ -233,6 +233,26 @@ def _colours(series: Series) -> tuple[str, str] | None:
     return "colour pictures (a screenshot or a fused map)", "Choose the series that the scanner acquired."
 
 
+def _inverted(series: Series) -> tuple[str, str] | None:
+    """MR is stored with its largest values brightest; converters do not turn the others round."""
+    dark = sum(one.tags.get("PhotometricInterpretation") == "MONOCHROME1" for one in series.instances)
+    if not dark:
+        return None
+    return f"{dark} of {len(series.instances)} files in which large values are dark (MONOCHROME1)", _ACQUIRED
+
+
+_ECHOES = 1.2  # by which echo times of one volume may differ; scanners round them for each slice
+
+
+def _several_echoes(series: Series) -> tuple[str, str] | None:
+    told = [one.tags.get("EchoTime") for one in series.instances]
+    times = [float(time) for time in told if isinstance(time, int | float) and time > 0]
+    if not times or max(times) <= _ECHOES * min(times):
+        return None
+    remedy = "Export the one echo to be staged as a series of its own."
+    return f"pictures of several echo times ({min(times):g} to {max(times):g} ms) in one series", remedy
+
+
 def _packed(series: Series) -> tuple[str, str] | None:
     for instance in series.instances:
         if instance.syntax in _CANNOT:
@@ -346,5 +366,5 @@ def _no_patient(series: Series) -> tuple[str, str] | None:
 
 _CHECKS = (
     *(_truncated, _colours, _packed, _shared_names, _unplaced, _impossible, _several_directions, _several_spacings),
-    *(_several_places, _several_sizes, _few, _stacked, _gap, _no_patient),
+    *(_several_places, _several_sizes, _few, _stacked, _gap, _no_patient, _inverted, _several_echoes),
 )
