@@ -102,7 +102,7 @@ class DrawnBag:
     slices : (slices, 1, rows, columns) float32, about 0 to 1.
     sequence : (slices,) int64 index into `sequences`.
     position : (slices,) float32, mm along the head axis (RAS+ z) of the patient's first sequence; a patient breathes
-        otherwise in the others, whose slices stand where the first shows the same (see `alignment`).
+        otherwise in the others, whose slices are moved by the shift between them (`cirrnb.data.bag.estimate_shift`).
     person : (4,) float32: age as (years - 60) / 15, whether it is known, 1 for female, whether the sex is known; 0
         where unknown.
     stage : index into the stage scale, or `UNSTAGED`.
