@@ -15,6 +15,9 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
+UNSTAGED = -100
+"""The stage of an unstaged patient: the index that torch's cross-entropy ignores."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -88,10 +91,6 @@ def move(slices: torch.Tensor, angle: float, down: float, right: float) -> torch
     )
     grid = torch.nn.functional.affine_grid(matrix.expand(len(slices), 2, 3), list(slices.shape), align_corners=False)
     return torch.nn.functional.grid_sample(slices, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-UNSTAGED = -100
-"""The stage of an unstaged patient: the index that torch's cross-entropy ignores."""
 
 
 @dataclass(frozen=True)
