@@ -185,7 +185,7 @@ class Entry:
 
 
 class FaithfulnessStore:
-    """A folder of what explanations are worth, as `faithfulness` measured; None keeps nothing."""
+    """A folder of `faithfulness` tables; None keeps nothing."""
 
     def __init__(self, folder: Path | str | None):
         self.folder = None if folder is None else Path(folder)

@@ -1,4 +1,4 @@
-"""`faithfulness`: what an explanation is worth, each measure beside control maps that know nothing of the model."""
+"""`faithfulness`: how far an answer hangs on what a map names, beside control maps that know nothing of the model."""
 
 from __future__ import annotations
 

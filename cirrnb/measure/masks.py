@@ -1,4 +1,4 @@
-"""What a mask is worth before anything is measured in it: how large, in how many pieces, cut off or not."""
+"""Checks of a mask before anything is measured in it: how large, in how many pieces, cut off or not."""
 
 from __future__ import annotations
 

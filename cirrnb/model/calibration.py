@@ -114,8 +114,8 @@ def fit(
 ) -> Calibration:
     """Learn temperature and sets from patients whom the stager, or the fold's stager, was not trained on.
 
-    The sets cover exactly as `stage_sets` says but for one thing: the same patients give the temperature, one number.
-    With a hundred or more of them that is lost in the noise. With out-of-fold calibrators, and a stager
+    The sets cover exactly as `prediction_sets` says but for one thing: the same patients give the temperature, one
+    number. With a hundred or more of them that is lost in the noise. With out-of-fold calibrators, and a stager
     trained on all of them, coverage rests on the folds' stagers being about as good as that one.
 
     Parameters
