@@ -34,7 +34,7 @@ def opened(browser: Any, folder: Path, html: str, height: int) -> Any:
     file = folder / "page.html"
     file.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><body>{html}', encoding="utf-8")
     page = browser.new_page(viewport={"width": 1000, "height": height})
-    page.goto(file.as_uri())
+    page.goto(file.as_uri(), timeout=PATIENCE)
     return page
 
 

@@ -19,7 +19,13 @@ from cirrnb.data.atomic_files import atomic_file, file_stem
 from cirrnb.data.workers import Job
 from cirrnb.model.prediction import Prediction
 from cirrnb.reports import pages
-from cirrnb.reports.patient_report import PatientReport, Reasons, ScanFacts, SequenceShapleyValues, TrainingComparison
+from cirrnb.reports.patient_report import (
+    ExplanationSummary,
+    PatientReport,
+    ScanFacts,
+    SequenceShapleyValues,
+    TrainingComparison,
+)
 
 
 def make_report(
@@ -43,7 +49,9 @@ def make_report(
         coverage=0.9,
         key_slices={},
         slices_that_mattered={},
-        reasons=Reasons("grad_cam", "Grad-CAM", "severity", "", share, SequenceShapleyValues(weights, 0.0), None, ()),
+        reasons=ExplanationSummary(
+            "grad_cam", "Grad-CAM", "severity", "", share, SequenceShapleyValues(weights, 0.0), None, ()
+        ),
         map_tests=(),
         verdict="both",
         measurements={},

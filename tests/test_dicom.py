@@ -112,10 +112,10 @@ def test_several_phases_are_asked_for_and_the_portal_venous_one_is_suggested(tmp
     [
         (T1, "T1W", True, "gradient echo"),
         (T2, "T2W", True, "TE 92 ms"),
-        ({**T1, "SeriesDescription": "t2 haste"}, None, False, "speaks for T1W, but it is named T2W"),
+        ({**T1, "SeriesDescription": "t2 haste"}, None, False, "speaks for T1W, but its name says T2W"),
         ({**T2, "SeriesDescription": "T2 MRCP rad"}, "T2W", False, "fluid only"),
         ({**T2, "BodyPartExamined": "BRAIN"}, "T2W", False, "another part of the body (brain)"),
-        ({"SeriesDescription": "t1"}, "T1W", False, "no timing that tells"),
+        ({"SeriesDescription": "t1"}, "T1W", False, "no conclusive timing"),
         ({**T1, "SeriesDescription": "t2* gre", "RepetitionTime": 200, "EchoTime": 25}, None, False, "neither"),
         ({**T2, "DiffusionBValue": 800.0}, None, True, "diffusion"),
         ({**T2, "SeriesDescription": "ep2d_diff_b50_400"}, None, True, "diffusion"),

@@ -29,6 +29,8 @@ STRAY = {
     "FrameOfReferenceUID": "1.2.3.10",
     "Rows": 12,
     "SamplesPerPixel": 3,
+    "PhotometricInterpretation": "MONOCHROME1",
+    "EchoTime": 30.0,
 }
 
 
@@ -65,9 +67,7 @@ def test_a_series_that_lacks_what_geometry_rests_on_is_refused_alone(
 
 @pytest.mark.parametrize("among", [(0,), (6,), (10,)], ids=["first", "middle", "last"])
 @pytest.mark.parametrize("keyword", STRAY)
-def test_a_series_whose_files_differ_in_their_geometry_is_refused_alone(
-    keyword: str, among: Collection[int], tmp_path: Path
-) -> None:
+def test_a_series_whose_files_differ_is_refused_alone(keyword: str, among: Collection[int], tmp_path: Path) -> None:
     write_series(tmp_path / "dicom", T1, number=3)
     files = write_series(tmp_path / "dicom", T2, number=5)
     changed(files, lambda data: setattr(data, keyword, STRAY[keyword]), among)
@@ -208,3 +208,14 @@ def test_fewer_than_no_frames_are_damage(tmp_path: Path, frames: int) -> None:
     paths = write_series(tmp_path / "dicom", T1, number=3)
     changed(paths, lambda data: setattr(data, "NumberOfFrames", frames), (0,))
     assert [read_instance(path) for path in paths].count("damaged DICOM") == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [("045Y", "45"), ("095Y", "90"), ("999Y", None), ("000Y", None), ("006M", None)]
+)
+def test_an_age_that_nobody_has_is_unknown(told: str, kept: str | None, tmp_path: Path) -> None:
+    write_series(tmp_path / "dicom", {**T1, "PatientAge": told}, number=3)
+    scans = import_dicom(tmp_path / "dicom", tmp_path / "own").scans
+    assert set(scans) == {"T1W"}
+    age = cirrnb.read_cohort(tmp_path / "own").scans[0].age
+    assert age == (float(kept) if kept else None)

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from toy_patients import LARGE, toy_cohort
@@ -204,6 +205,21 @@ def test_an_explanation_is_kept_and_found_again(bags, model, tmp_path):
     assert other.score != first.score
     kept.write_bytes(kept.read_bytes()[:100])
     assert cirrnb.explain(model, bags[0], "grad_cam", store=tmp_path, permutations=4).score == first.score
+
+
+def test_a_patient_of_a_cohort_is_explained(model, tmp_path):
+    prepared = toy_cohort(tmp_path, {"test": 2}, settings=LARGE)
+    first, second = prepared.bags()
+    whole = cirrnb.explain(model, prepared, "grad_cam", permutations=4)
+    assert whole.subject == first.subject
+    told = cirrnb.explain(model, prepared, "grad_cam", subject=second.subject, permutations=4)
+    alone = cirrnb.explain(model, second, "grad_cam", permutations=4)
+    assert told.subject == second.subject and told.score == alone.score
+    np.testing.assert_array_equal(told.maps["T1W"], alone.maps["T1W"])
+    tested = [cirrnb.faithfulness(model, one, told, steps=2, samples=0) for one in (prepared, second)]
+    pd.testing.assert_frame_equal(*tested)
+    with pytest.raises(InputError, match="nobody"):
+        cirrnb.explain(model, prepared, subject="nobody")
 
 
 def test_a_cancelled_explanation_leaves_nothing(bags, model, tmp_path):

@@ -27,7 +27,7 @@ import cirrnb
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[1]
 OVERLAY = "() => document.querySelector('.cn-viewer')?.viewer?.state.overlay"
-PATIENCE = 60_000
+PATIENCE = 300_000  # ms; only a page that does not come needs as long
 
 LAB_CELL = """
 import sys
@@ -75,7 +75,7 @@ def serving(command: list[str], folder: Path, url: str) -> Generator[subprocess.
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log)
     children: list[psutil.Process] = []
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + PATIENCE / 1000
         while not answers(url):
             assert process.poll() is None and time.monotonic() < until, (folder / "server.log").read_text()
             time.sleep(0.3)

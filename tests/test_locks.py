@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
 import pytest
 from other_processes import held_by_another
 
@@ -18,7 +20,9 @@ from cirrnb.data.locks import at_work, claimed, is_held, locked
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.segmentation.cohort import add_masks
+from cirrnb.segmentation.check_fitting import fit_checks
+from cirrnb.segmentation.cohort import add_masks, segment_one
+from cirrnb.segmentation.training import train_segmenter
 
 
 @pytest.mark.parametrize(("how", "take"), [("locked", locked), ("claimed", claimed)])
@@ -64,12 +68,25 @@ def _train(out: Path) -> None:
     cirrnb.train(SimpleNamespace(settings=PreparationSettings(), bags=list, stages=CIRRHOSIS), out)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("how", "command"), [("claimed", _segment), ("locked", _download), ("claimed", _train)])
+def _segment_file(out: Path) -> None:
+    image = out.with_name("1.nii.gz")
+    nib.save(nib.Nifti1Image(np.ones((7, 8, 9), np.int16), np.diag([4.0, 4, 4, 1])), image)
+    segment_one(image, out)
+
+
+COMMANDS = [
+    *(("claimed", _segment), ("locked", _segment_file), ("locked", train_segmenter), ("locked", fit_checks)),
+    *(("locked", _download), ("claimed", _train)),
+]
+
+
+@pytest.mark.parametrize(("how", "command"), COMMANDS)
 def test_commands_claim_what_they_write(
     how: str, command: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cirrnb.segmentation.cohort.read_cohort", lambda cohort: cohort)
     monkeypatch.setattr("cirrnb.model.training.staged_patients", lambda *_: {})
+    monkeypatch.setattr("cirrnb.segmentation.cohort._TURN", 0.3)
     out, began = tmp_path / "own", time.monotonic()
     with held_by_another(how, out), pytest.raises(InputError) as told:
         command(out)
@@ -80,3 +97,24 @@ def test_commands_claim_what_they_write(
 def test_a_folder_with_the_longest_name_that_is_legal_can_be_claimed(tmp_path: Path, name: str) -> None:
     with claimed(tmp_path / name):
         assert [path.name.endswith(".lock") for path in tmp_path.iterdir()] == [True]
+
+
+@pytest.mark.parametrize("take", [locked, claimed])
+@pytest.mark.parametrize("kind", ["below a file", "a link to itself", "a planted link", "a name that is too long"])
+def test_a_folder_that_cannot_be_written_is_refused_and_no_link_followed(
+    kind: str, take: Callable, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("kept", encoding="utf-8")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "own").mkdir()
+    for planted in (".own.lock", "own/.lock"):
+        (tmp_path / planted).symlink_to(tmp_path / "file")
+    places = {
+        "below a file": tmp_path / "file/own",
+        "a link to itself": tmp_path / "loop/own",
+        "a planted link": tmp_path / "own",
+        "a name that is too long": tmp_path / ("x" * 300) / "own",
+    }
+    with pytest.raises(InputError) as told, take(places[kind]):
+        pass
+    assert told.value.where == str(places[kind]) and (tmp_path / "file").read_text(encoding="utf-8") == "kept"

@@ -294,6 +294,21 @@ def test_gallery_sets_slices_upright(root):
         assert columns.mean() < panel.mask.shape[1] / 2  # the liver on the viewer's left
 
 
+@pytest.mark.parametrize("change", [Path.unlink, lambda mask: nib.save(_empty(mask), mask)], ids=["gone", "empty"])
+def test_a_gallery_needs_masks(change, tmp_path):
+    simulate_cohort(tmp_path / "own", patients=1, seed=4, scale="tiny", healthy=0, workers=1, progress=False)
+    mask = next(scan.mask for scan in read_cohort(tmp_path / "own").scans)
+    change(mask)
+    with pytest.raises(InputError) as raised:
+        simulated_panels(tmp_path / "own", shares=(0.5,))
+    assert mask.name in raised.value.where
+
+
+def _empty(mask):
+    drawn = nib.load(mask)
+    return nib.Nifti1Image(np.zeros(drawn.shape, np.uint8), drawn.affine)
+
+
 def real_folder():
     folder = os.environ.get("CIRRNB_EXTERNAL_DATA")
     if not folder:

@@ -156,6 +156,15 @@ def test_scans_prepared_otherwise_are_refused_before_training(prepared, tmp_path
     assert list(tmp_path.iterdir()) == [tmp_path / "prepared"]
 
 
+def test_the_commit_is_that_of_the_package_also_within_a_hook_of_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = provenance.commit()
+    for name, value in (("GIT_DIR", str(tmp_path)), ("GIT_WORK_TREE", str(tmp_path)), ("GIT_INDEX_FILE", "none")):
+        monkeypatch.setenv(name, value)
+    assert provenance.commit() == before
+
+
 def test_the_commit_is_told_only_in_a_checkout_of_ours(tmp_path, monkeypatch):
     found = provenance.commit()
     assert found is None or len(found.rstrip("+")) == 40

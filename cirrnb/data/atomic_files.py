@@ -16,6 +16,15 @@ from pathlib import Path
 WRITING = ".writing-"
 """Prefix of temporary names. Such files of a killed run may be removed when no process writes in the folder."""
 
+_SUBJECT = re.compile(r"[a-z0-9]+/[a-z0-9]+(-[a-z0-9]+)*")  # up to the first hyphen is the source
+_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_PART = re.compile(r"[A-Za-z0-9_. -]+")
+_LONGEST = 60
+_SHOWN = 40  # characters of an unusual id that stay readable before its hash
+_DIGITS = 24  # of the hash, 96 bits: collisions cannot be constructed
+_RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")  # devices on Windows
+_HASHED = re.compile(rf"(.*-)?[0-9a-f]{{{_DIGITS}}}")
+
 
 def atomic_write(path: Path, text: str) -> None:
     """Write a text file (UTF-8) atomically."""
@@ -76,16 +85,6 @@ def remove_unfinished(folder: Path) -> None:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{WRITING}{secrets.token_hex(8)}-{path.name[-100:]}")
-
-
-_SUBJECT = re.compile(r"[a-z0-9]+/[a-z0-9]+(-[a-z0-9]+)*")  # up to the first hyphen is the source
-_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_PART = re.compile(r"[A-Za-z0-9_. -]+")
-_LONGEST = 60
-_SHOWN = 40  # characters of an unusual id that stay readable before its hash
-_DIGITS = 24  # of the hash, 96 bits: collisions cannot be constructed
-_RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")  # devices on Windows
-_HASHED = re.compile(rf"(.*-)?[0-9a-f]{{{_DIGITS}}}")
 
 
 def file_stem(subject: str, *parts: str) -> str:

@@ -5,7 +5,9 @@ Each scan is held in a breath of its own, so that organs lie higher or lower in 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError, raise_if_any
+from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import T1W_T2W
@@ -27,6 +31,9 @@ REACH = 40.0
 STEP = 0.5
 PIXEL = 8.0
 BINS = 24
+SHIFT_VERSION = 1
+"""Raise it when the same pair gets another estimate than before."""
+
 
 Profile = NDArray[np.float64]
 
@@ -77,9 +84,9 @@ class Bag:
     @cached_property
     def shifts(self) -> Mapping[str, float]:
         """sequence -> mm by which organs lie further to the head there than in the first sequence, as estimated from
-        the images; 0 for the first one."""
+        the images; 0 for the first one. An estimate is stored with the prepared scans and read the next time."""
         first, *others = self.scans
-        return {first: 0.0} | {name: estimate_shift(self.scans[first], self.scans[name]) for name in others}
+        return {first: 0.0} | {name: _stored_shift(self.scans[first], self.scans[name]) for name in others}
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -169,6 +176,25 @@ def _conflict(bag: Bag) -> InputError:
         "all of a patient's scans on one side",
         "Split the cohort by patient first, for example cirrnb.data.splits.official(cohort, conflicts='t2').",
     )
+
+
+def _stored_shift(first: PreparedScan, second: PreparedScan) -> float:
+    """The shift of a pair from the folder of the second scan, estimated and stored there if it is new.
+
+    The folders' names are keys of the scans' content and settings, so that another pair never finds this estimate.
+    """
+    path = second.folder / f"shift-{first.folder.name}.json"
+    try:
+        stored = read_object(path, "a whole file", "Delete it.")
+        if stored["version"] == SHIFT_VERSION and abs(stored["shift"]) <= REACH:
+            return float(stored["shift"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # absent or damaged
+    shift = estimate_shift(first, second)
+    if (second.folder / "prepared.json").is_file():
+        with suppress(OSError):  # a folder that cannot be written costs time, nothing else
+            atomic_write(path, json.dumps({"version": SHIFT_VERSION, "shift": shift}) + "\n")
+    return shift
 
 
 def estimate_shift(first: PreparedScan, second: PreparedScan) -> float:

@@ -37,6 +37,12 @@ _BARE = re.compile(rf"\A{_FIRST}|{_FURTHER.format('')}")
 _GUARD = re.compile(rf"\A'{_FIRST}|{_FURTHER.format(chr(39))}")
 
 
+MAX_BYTES, MAX_COLUMNS, MAX_ROWS = 2**26, 1000, 200_000
+"""What a table may have; a cohort of ten thousand scans has some megabytes."""
+
+_SAVE_AS = "Save the table as CSV in UTF-8 (in a spreadsheet: Save as, CSV UTF-8)."
+
+
 def guarded(text: str) -> str:
     """The text with an apostrophe wherever a spreadsheet program would begin to compute."""
     return _BARE.sub("'", text)
@@ -123,12 +129,6 @@ def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table
 
 def _cell(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value  # NaN alone is not itself
-
-
-MAX_BYTES, MAX_COLUMNS, MAX_ROWS = 2**26, 1000, 200_000
-"""What a table may have; a cohort of ten thousand scans has some megabytes."""
-
-_SAVE_AS = "Save the table as CSV in UTF-8 (in a spreadsheet: Save as, CSV UTF-8)."
 
 
 @dataclass(frozen=True)

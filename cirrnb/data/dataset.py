@@ -15,6 +15,9 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
+UNSTAGED = -100
+"""The stage of an unstaged patient: the index that torch's cross-entropy ignores."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -90,10 +93,6 @@ def move(slices: torch.Tensor, angle: float, down: float, right: float) -> torch
     return torch.nn.functional.grid_sample(slices, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-UNSTAGED = -100
-"""The stage of an unstaged patient: the index that torch's cross-entropy ignores."""
-
-
 @dataclass(frozen=True)
 class DrawnBag:
     """The slices of one patient that are looked at together, the sequences one after the other.
@@ -103,7 +102,7 @@ class DrawnBag:
     slices : (slices, 1, rows, columns) float32, about 0 to 1.
     sequence : (slices,) int64 index into `sequences`.
     position : (slices,) float32, mm along the head axis (RAS+ z) of the patient's first sequence; a patient breathes
-        otherwise in the others, whose slices stand where the first shows the same (see `alignment`).
+        otherwise in the others, whose slices are moved by the shift between them (`cirrnb.data.bag.estimate_shift`).
     person : (4,) float32: age as (years - 60) / 15, whether it is known, 1 for female, whether the sex is known; 0
         where unknown.
     stage : index into the stage scale, or `UNSTAGED`.

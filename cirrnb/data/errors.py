@@ -47,7 +47,17 @@ class InputErrors(ValueError):
     def __str__(self) -> str:
         if len(self.errors) == 1:
             return str(self.errors[0])
-        return f"{len(self.errors)} problems:\n" + "\n".join(f"  - {error}" for error in self.errors)
+        return f"{len(self.errors)} problems:\n" + "\n".join(f"  - {text}" for text in self._grouped())
+
+    def _grouped(self) -> list[str]:
+        """One text for each kind of problem: what is equal but for its place is told once, with a count."""
+        groups: dict[tuple[str, str, str], list[InputError]] = {}
+        for error in self.errors:
+            groups.setdefault((error.found, error.expected, error.remedy), []).append(error)
+        return [
+            str(InputError(f"{same[0].where} and {len(same) - 1} more" if len(same) > 1 else same[0].where, *told))
+            for told, same in groups.items()
+        ]
 
 
 def raise_if_any(errors: Iterable[InputError]) -> None:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from cirrnb.data.atomic_files import move_into_place
 from cirrnb.data.errors import InputError
-from cirrnb.data.failure_kinds import printable
+from cirrnb.data.failure_kinds import is_full, printable
 
 PATIENCE = 5.0
 """Seconds to wait for a run that is just ending."""
@@ -44,9 +44,10 @@ def locked(folder: Path, patience: float = PATIENCE, waiting: Callable[[], None]
     patience : seconds to wait for another command that holds the folder.
     waiting : called once when there is something to wait for.
 
-    Raises InputError if another command holds the folder for longer.
+    Raises InputError if another command holds the folder for longer, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with _telling(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with _held(folder / ".lock", folder, patience, waiting):
         yield
 
@@ -57,7 +58,8 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
 
     The lock is held on `.<name>.lock` beside it. Raises InputError as `locked`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # A name may have 255 bytes, and letters up to four.
     lock = path.with_name(f".{path.name.encode()[:100].decode(errors='ignore')}.lock")
     with _held(lock, path, patience, lambda: None):
@@ -134,7 +136,8 @@ def _left_behind(folder: Path, changed: float) -> bool:
 def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None]) -> Iterator[None]:
     held = _lock(lock)
     try:
-        held.acquire(timeout=0)
+        with _telling(where):
+            held.acquire(timeout=0)
     except Timeout:
         waiting()
         try:
@@ -148,6 +151,20 @@ def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None])
         yield
     finally:
         _release(held, lock)
+
+
+@contextmanager
+def _telling(where: Path) -> Iterator[None]:
+    """Raise InputError for a folder in which nothing can be written; a full disk stays the OSError that it is."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as error:
+        if is_full(error):
+            raise
+        found, expected = f"no way to write there ({error.strerror or error})", "a folder that can be written"
+        raise InputError(where, found, expected, "Choose another folder.") from error
 
 
 def _lock(lock: Path) -> FileLock:

@@ -19,6 +19,18 @@ RIGHT = 0.5
 
 _EDGE = 0.02  # share of the liver's largest cross-section in the first or last slice from which it counts as cut off
 
+DISTANCES = (15.0, 30.0, 45.0)
+"""mm by which a mask is moved, in eight directions."""
+
+LEAST_INSIDE = 0.97
+"""Share of a moved mask that has to lie in the body: air is even too."""
+
+LEAST_VOXELS, MOST_VOXELS = 50, 4000
+"""Voxels of a mask below which nothing is said, and beyond which only some are looked at."""
+
+_DIRECTIONS = [(np.cos(turn), np.sin(turn)) for turn in np.arange(8) * np.pi / 4]
+Move = tuple[int, int, int]
+
 
 def doubts(mask: NDArray[np.bool_], grid: Grid) -> tuple[str, ...]:
     """What speaks against a mask (the file's order of axes), in words; nothing for one that looks like a liver."""
@@ -61,17 +73,6 @@ def edge_doubts(mask: NDArray[np.bool_], grid: Grid) -> tuple[str, ...]:
 def _extent(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
     """Indices of slices, rows and columns that hold any of a mask."""
     return tuple(np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
-
-
-DISTANCES = (15.0, 30.0, 45.0)
-"""mm by which a mask is moved, in eight directions."""
-LEAST_INSIDE = 0.97
-"""Share of a moved mask that has to lie in the body: air is even too."""
-LEAST_VOXELS, MOST_VOXELS = 50, 4000
-"""Voxels of a mask below which nothing is said, and beyond which only some are looked at."""
-_DIRECTIONS = [(np.cos(turn), np.sin(turn)) for turn in np.arange(8) * np.pi / 4]
-
-Move = tuple[int, int, int]
 
 
 def better_place(

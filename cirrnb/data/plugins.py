@@ -13,8 +13,16 @@ from typing import Generic, TypeVar
 from cirrnb.data.errors import InputError
 
 Part = TypeVar("Part")
-
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
+
+
+_loaded: dict[str, str] = {}
+
+_FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError),
+    *(RuntimeError, SyntaxError, TypeError, ValueError),
+)
+"""What another person's file may raise while it runs."""
 
 
 class Registry(Generic[Part]):
@@ -63,15 +71,6 @@ class Registry(Generic[Part]):
     def names(self) -> tuple[str, ...]:
         """All names, in the order of registration."""
         return tuple(self._parts)
-
-
-_loaded: dict[str, str] = {}
-
-_FAULTS = (
-    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError),
-    *(RuntimeError, SyntaxError, TypeError, ValueError),
-)
-"""What another person's file may raise while it runs."""
 
 
 def load_plugins(files: str | Path | Sequence[str | Path] | None) -> dict[str, str]:

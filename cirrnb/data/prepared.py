@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from cirrnb.data.errors import check_number
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import read_object
 from cirrnb.data.scan import Scan
-
-if TYPE_CHECKING:
-    pass
 
 FIELD_OF_VIEW = {"abdomen": (288.0, 384.0), "liver": (224.0, 256.0)}
 """Default field of view in mm, rows (front to back) x columns (right to left)."""

@@ -16,6 +16,7 @@ T1W_T2W = ("T1W", "T2W")
 
 _SEQUENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,30}[A-Za-z0-9])?")
 MOST_SEQUENCES = 8
+_SPELLING = re.compile(r"t([12])[ _-]?(w|wi|weighted)?", re.IGNORECASE)
 
 
 def check_sequence(name: Any) -> None:
@@ -42,9 +43,6 @@ def sequence_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
         expected = f"1 to {MOST_SEQUENCES} different names"
         raise InputError("sequences", str(error), expected, "Give them as T1W, T2W, DWI.") from error
     return names
-
-
-_SPELLING = re.compile(r"t([12])[ _-]?(w|wi|weighted)?", re.IGNORECASE)
 
 
 def parse_sequence(text: str | None, sequences: Sequence[str] = T1W_T2W) -> str:

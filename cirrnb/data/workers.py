@@ -30,21 +30,8 @@ if TYPE_CHECKING:
 
 Job = dict[str, Any]
 Outcome = dict[str, Any]
-
-
-def python_command(*arguments: str) -> list[str]:
-    """The command that starts the interpreter of this process with `arguments`.
-
-    Python puts the present folder (for `-c` and `-m`) or a script's folder first on its search path. There, a file
-    named like a module, such as `random.py`, would be imported instead of it; `-P` keeps the folder off the path.
-    """
-    return [sys.executable, "-P", *arguments]
-
-
 _ROOT = str(Path(__file__).resolve().parents[2])
 _SERVE = "import sys; sys.path.append(sys.argv[1]); from cirrnb.data.workers import serve; serve(sys.argv[2])"
-COMMAND = tuple(python_command("-c", _SERVE, _ROOT))
-"""Starts a worker; the module whose `run_job` does the work comes last."""
 
 _PATIENCE = 3.0
 """Seconds in which a worker that is ended may tidy."""
@@ -56,6 +43,19 @@ _SCHEDULER_PATIENCE = 10
 """Seconds a Dask scheduler has to answer."""
 
 _READY = "ready\n"
+
+
+def python_command(*arguments: str) -> list[str]:
+    """The command that starts the interpreter of this process with `arguments`.
+
+    Python puts the present folder (for `-c` and `-m`) or a script's folder first on its search path. There, a file
+    named like a module, such as `random.py`, would be imported instead of it; `-P` keeps the folder off the path.
+    """
+    return [sys.executable, "-P", *arguments]
+
+
+COMMAND = tuple(python_command("-c", _SERVE, _ROOT))
+"""Starts a worker; the module whose `run_job` does the work comes last."""
 
 
 class WorkerDied(RuntimeError):

@@ -63,7 +63,8 @@ def compare(
     truth, said_a, said_b, left_out = _paired(a, b, split, names, stages)
     count = len(stages)
     resampling = resample(truth, resamples, seed)
-    only_a, only_b = (int(((one == truth) & (other != truth)).sum()) for one, other in _both_ways(said_a, said_b))
+    right_a, right_b = said_a == truth, said_b == truth
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     rows = []
     for metric in (metric for metric in metrics_of(stages) if metric.name in COMPARED):
         values = [metric.value(confusion_matrix(truth, said, count)) for said in (said_a, said_b)]
@@ -170,10 +171,6 @@ def _exchanged(
     if not np.isfinite(found) or not np.isfinite(differences).all():
         return float("nan")
     return float((1 + (np.abs(differences) >= abs(found) - 1e-12).sum()) / (1 + times))
-
-
-def _both_ways(one: Stages, other: Stages) -> tuple[tuple[Stages, Stages], tuple[Stages, Stages]]:
-    return (one, other), (other, one)
 
 
 def _paired(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
+from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.evaluation.bootstrap import Interval, Weighted, resample, weighted_bootstrap, wilson
 from cirrnb.evaluation.coverage import set_coverage
@@ -30,13 +32,17 @@ from cirrnb.evaluation.tables import (
     training_shares,
 )
 
+if TYPE_CHECKING:
+    from cirrnb.model.checkpoint import TrainedStager
+    from cirrnb.model.trained_model import TrainedModel
+
 COLUMNS = ("metric", "value", "low", "high", "method", "chance", "majority", "ceiling", "higher_is_better", "n")
 """Of `Evaluation.table`."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the predictions for some patients are worth.
+    """How good the predictions for some patients are.
 
     Attributes
     ----------
@@ -80,29 +86,33 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: pd.DataFrame,
+    predictions: pd.DataFrame | TrainedModel | TrainedStager | Path | str,
+    patients: PreparedCohort | Cohort | Iterable[Bag] | None = None,
     *,
+    prepared: Path | str | None = None,
     split: str | None = "test",
     ceiling: float | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-    stages: StageScale = CIRRHOSIS,
+    stages: StageScale | None = None,
 ) -> Evaluation:
-    """Judge predictions by patient.
+    """Judge predictions, or a model on a cohort, by patient: `evaluate(predictions)` or `evaluate("shipped", cohort)`.
 
     Parameters
     ----------
     predictions : as `cirrnb.predict` returns and a run's predictions.csv holds: one row a patient with subject, split,
         stage and predicted, and simulated if it is known. With a column for each stage the probabilities are judged
-        too, and with set ("mild|moderate") the sets of stages.
+        too, and with set ("mild|moderate") the prediction sets. Or a model, as `cirrnb.predict` takes it.
+    patients, prepared : as for `cirrnb.predict`, where a model is given.
     split : whom to count; None counts every patient with a stage. Training patients are no test, so that None is
-        for predictions that were made out of fold.
+        for predictions that were made out of fold. Where a model is given and no patient has a split, all are
+        counted.
     ceiling : the best accuracy anybody could reach, 0 to 1, where it is known: for a simulated cohort from
         `cirrnb.simulation.ceiling`.
     confidence, resamples, seed : of the intervals: Wilson's for proportions, else a BCa bootstrap over patients
         stratified by stage.
-    stages : the scale of the table; that of the model, `model.stages`, where one made it.
+    stages : the scale of the table, by default mild, moderate, severe; a model's own is always taken.
 
     Returns
     -------
@@ -120,26 +130,32 @@ def evaluate(
     """
     if ceiling is not None and not 0 <= ceiling <= 1:
         raise ValueError(f"ceiling is an accuracy from 0 to 1, not {ceiling}")
-    patients, notes = counted(predictions, split, stages=stages)
-    shares, majority = training_shares(predictions, patients, stages)
-    truth, predicted = stage_indices(patients["stage"], stages), stage_indices(patients["predicted"], stages)
+    if not isinstance(predictions, pd.DataFrame):
+        predictions, stages = _predicted(predictions, patients, prepared)
+        split = None if predictions["split"].isna().all() else split
+    elif patients is not None:
+        raise InputError("patients", "a cohort beside a table", "a model and a cohort, or a table", "Hand in one.")
+    stages = stages or CIRRHOSIS
+    rows, notes = counted(predictions, split, stages=stages)
+    shares, majority = training_shares(predictions, rows, stages)
+    truth, predicted = stage_indices(rows["stage"], stages), stage_indices(rows["predicted"], stages)
     names, sets = list(stages), None
     # The same draws serve every metric.
     bootstrap = partial(weighted_bootstrap, resampling=resample(truth, resamples, seed), confidence=confidence)
-    rows = answer_rows(truth, predicted, shares, bootstrap, confidence, stages)
-    if judged := has_probabilities(patients, stages):
-        probabilities = probabilities_of(patients, stages=stages)
-        rows += probability_rows(truth, probabilities, shares, bootstrap, stages)
+    metrics = answer_rows(truth, predicted, shares, bootstrap, confidence, stages)
+    if judged := has_probabilities(rows, stages):
+        probabilities = probabilities_of(rows, stages=stages)
+        metrics += probability_rows(truth, probabilities, shares, bootstrap, stages)
         notes += (_calibration_floor(probabilities),)
     reliability = reliability_table(predictions, split=split, confidence=confidence, stages=stages) if judged else None
     if SET in predictions:
         sets = set_coverage(predictions, split=split, confidence=confidence, stages=stages)
     return Evaluation(
-        table=_with_ceiling(pd.DataFrame(rows), ceiling),
+        table=_with_ceiling(pd.DataFrame(metrics), ceiling),
         confusion=pd.DataFrame(confusion_matrix(truth, predicted, len(names)).astype(int), names, names),
-        n=len(patients),
+        n=len(rows),
         split=split,
-        simulated=is_simulated(patients),
+        simulated=is_simulated(rows),
         notes=(*notes, majority),
         confidence=confidence,
         resamples=resamples,
@@ -148,6 +164,22 @@ def evaluate(
         coverage=sets,
         stages=stages,
     )
+
+
+def _predicted(
+    model: TrainedModel | TrainedStager | Path | str,
+    patients: PreparedCohort | Cohort | Iterable[Bag] | None,
+    prepared: Path | str | None,
+) -> tuple[pd.DataFrame, StageScale]:
+    """What a model predicts for patients, and its scale."""
+    from cirrnb.model.prediction import as_model, predict  # loads torch, which a table does not need
+
+    if patients is None:
+        raise InputError(
+            "patients", "none", "a cohort to evaluate the model on", 'Call cirrnb.evaluate("shipped", cohort).'
+        )
+    trained = as_model(model)
+    return predict(trained, patients, prepared=prepared), trained.stages
 
 
 def _with_ceiling(table: pd.DataFrame, ceiling: float | None) -> pd.DataFrame:
@@ -259,8 +291,8 @@ def by_group(
 ) -> pd.DataFrame:
     """`evaluate` for the patients of each value of a column.
 
-    Small groups have wide intervals, and among many groups one is bad by chance: a difference is worth a second look
-    and no finding. For a column that only the cohort knows, merge it in by subject first.
+    Small groups have wide intervals, and among many groups one is bad by chance: a difference is a reason for a second
+    look and no finding. For a column that only the cohort knows, merge it in by subject first.
 
     Parameters
     ----------

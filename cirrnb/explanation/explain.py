@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cirrnb.data.bag import Bag
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError, raise_if_any
+from cirrnb.data.scan import Cohort
 from cirrnb.explanation.baselines import baseline as baseline_slices
 from cirrnb.explanation.explanation import Explanation, ExplanationStore
 from cirrnb.explanation.methods import Method, Request, method_named
 from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore
 from cirrnb.explanation.shapley import PERMUTATIONS, shapley_values
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.prediction import as_model, patient_batch, prepared_otherwise, unusual, usable
+from cirrnb.model.prediction import as_model, bag_of, patient_batch, prepared_otherwise, unusual, usable
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel
 
@@ -35,10 +36,12 @@ TOLERATED = 0.1
 @isolated_torch()
 def explain(
     model: TrainedModel | TrainedStager | Path | str,
-    bag: Bag,
+    patients: Bag | PreparedCohort | Cohort,
     method: str = "integrated_gradients",
     target: str = SEVERITY,
     *,
+    subject: str | None = None,
+    prepared: Path | str | None = None,
     baseline: str = "blurred",
     settings: Mapping[str, Any] | None = None,
     references: Sequence[Bag] = (),
@@ -57,6 +60,9 @@ def explain(
     Parameters
     ----------
     model : as for `cirrnb.predict`.
+    patients : the bag of the patient, or a cohort, which is prepared as the model needs it.
+    subject : which patient of a cohort, "cirrhotic/12"; by default the first one.
+    prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
     method : a name among `cirrnb.explanation.methods.methods()`.
     target : "severity" (default), or another score of the model's head, see `cirrnb.explanation.score.targets`.
     baseline : what the patient is compared with, see `cirrnb.explanation.baselines.baseline`; `references` and
@@ -70,14 +76,15 @@ def explain(
     Raises
     ------
     InputError
-        If the target, method, setting or baseline does not exist, the network cannot take the method, or no sequence of
-        the patient can be used.
+        If the target, method, setting, baseline or patient does not exist, the network cannot take the method, or no
+        sequence of the patient can be used.
     InputErrors
         If the scans were prepared otherwise than for the model.
     Cancelled
         When `cancel` said so.
     """
     trained, how = as_model(model), method_named(method)
+    bag = bag_of(trained, patients, subject, prepared)
     raise_if_any(prepared_otherwise(bag, trained))
     used, notes = usable(trained, bag)
     notes += (unlike := unusual(trained, used))

@@ -17,8 +17,9 @@ from captum.metrics import infidelity, sensitivity_max
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from cirrnb.data.bag import Bag
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
+from cirrnb.data.scan import Cohort
 from cirrnb.explanation.baselines import baseline as baseline_slices
 from cirrnb.explanation.control_maps import CONTROL_MAPS, control_map
 from cirrnb.explanation.explain import explain, score_of_patient
@@ -28,7 +29,7 @@ from cirrnb.explanation.methods import Request, method_named
 from cirrnb.explanation.perturbation_curves import STEPS, Curve, Patches, deletion, insertion, slice_deletion
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.prediction import as_model, usable
+from cirrnb.model.prediction import as_model, bag_of, usable
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel
@@ -86,7 +87,7 @@ def case(model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str
 @isolated_torch()
 def faithfulness(
     model: TrainedModel | TrainedStager | Path | str,
-    bag: Bag,
+    patients: Bag | PreparedCohort | Cohort,
     explanation: Explanation,
     *,
     patch: float = PATCH,
@@ -100,7 +101,7 @@ def faithfulness(
 
     Parameters
     ----------
-    model, bag : those that the explanation was made of.
+    model, patients : those that the explanation was made of.
     patch : side in mm of the squares that are removed. steps : points of a curve less one.
     samples : removals at random for the infidelity; 0 leaves it out.
     store : folder in which the table is kept and found again, beside explanations.
@@ -122,6 +123,7 @@ def faithfulness(
         If the explanation is of another patient or model, or its map is constant.
     """
     trained = as_model(model)
+    bag = bag_of(trained, patients, explanation.subject)
     if (explanation.subject, explanation.fingerprint) != (bag.subject, trained.fingerprint):
         raise InputError(
             "explanation",

@@ -19,7 +19,6 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.checkpoint import save_stager
 from cirrnb.model.prediction import predict
 from cirrnb.model.trained_model import FOLDS, TrainedModel, load_model
-from cirrnb.preparation.cohort import prepare
 
 
 class Model(TrainedModel):
@@ -61,22 +60,9 @@ class Model(TrainedModel):
     ) -> Explanation:
         """As `cirrnb.explain`, for one patient of a cohort (`subject`, by default the first one) or for a bag.
 
-        Raises InputError if the cohort has no such patient, and as `cirrnb.explain`.
+        Raises as `cirrnb.explain`.
         """
-        if isinstance(patients, Cohort):
-            known = list(patients.patients.index)
-            subject = subject or known[0]
-            if subject not in known:
-                raise _unknown(subject, known)
-            chosen = patients.select(keep=[subject])
-            patients = prepare(chosen, Path("prepared") / patients.name, self.preparation, progress=False)
-        if isinstance(patients, Bag):
-            return explain(self, patients, *args, **options)
-        bags = {bag.subject: bag for bag in patients.bags()}
-        wanted = subject or next(iter(bags))
-        if wanted not in bags:
-            raise _unknown(wanted, list(bags))
-        return explain(self, bags[wanted], *args, **options)
+        return explain(self, patients, *args, subject=subject, **options)
 
     def save(self, folder: Path | str) -> Path:
         """Write the model into a new folder that `load` reads: JSON and safetensors. Returns the folder.
@@ -97,9 +83,3 @@ class Model(TrainedModel):
         if len(names) > 1:
             atomic_write(folder / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
         return folder
-
-
-def _unknown(subject: str, known: Sequence[str]) -> InputError:
-    return InputError(
-        "subject", repr(subject), f"one of {len(known)}, for example {', '.join(known[:3])}", "Correct it."
-    )

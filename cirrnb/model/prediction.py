@@ -120,9 +120,8 @@ def predict(
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
     trained = as_model(model)
-    if isinstance(patients, Cohort):
-        where = Path(prepared) if prepared is not None else Path("prepared") / patients.name
-        patients = prepare(patients, where, trained.preparation, progress=progress, force=force)
+    if isinstance(patients, Cohort | PreparedCohort):
+        patients = prepared_for(trained, patients, prepared, force=force, progress=progress)
     bags, computed = _bags(patients)
     simulated = trained.simulated or computed
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
@@ -141,6 +140,45 @@ def predict(
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
     return pd.DataFrame(rows, columns=[*columns(trained.stages), *(["set"] if trained.calibration else [])])
+
+
+def prepared_for(
+    trained: TrainedModel,
+    cohort: Cohort | PreparedCohort,
+    prepared: Path | str | None = None,
+    *,
+    force: bool = False,
+    progress: bool = False,
+) -> PreparedCohort:
+    """The cohort prepared as the model needs it, in `prepared` or prepared/ and its name; a prepared one as it is.
+
+    Raises InputError if a prepared cohort does not fit the model, and as `cirrnb.prepare`.
+    """
+    where = Path(prepared) if prepared is not None else Path("prepared") / cohort.name
+    return prepare(cohort, where, trained.preparation, progress=progress, force=force)
+
+
+def bag_of(
+    trained: TrainedModel,
+    patients: Cohort | PreparedCohort | Bag,
+    subject: str | None = None,
+    prepared: Path | str | None = None,
+) -> Bag:
+    """One patient's prepared scans: a bag as it is; of a cohort the `subject`, by default the first patient.
+
+    Of a cohort that is not prepared only this patient is prepared. Raises InputError if there is no such patient, and
+    as `prepared_for`.
+    """
+    if isinstance(patients, Bag):
+        return patients
+    whole = patients if isinstance(patients, Cohort) else patients.cohort
+    known = list(whole.patients.index)
+    chosen = subject or known[0]
+    if chosen not in known:
+        example = ", ".join(known[:3])
+        raise InputError("subject", repr(chosen), f"one of {len(known)}, for example {example}", "Correct it.")
+    one = patients.select(keep=[chosen]) if isinstance(patients, Cohort) else patients
+    return next(bag for bag in prepared_for(trained, one, prepared).bags() if bag.subject == chosen)
 
 
 def _bags(patients: PreparedCohort | Iterable[Bag]) -> tuple[list[Bag], bool]:
@@ -323,7 +361,7 @@ def prepared_otherwise(bag: Bag, trained: TrainedModel) -> list[InputError]:
             scan.scan.name,
             f"a scan prepared with {scan.settings}",
             f"{trained.preparation}, as the model of {trained.name} was trained",
-            "Prepare it with the settings in the run's config.json.",
+            "Hand in the cohort as cirrnb.read_cohort returned it: it is then prepared as the model needs it.",
         )
         for scan in bag.scans.values()
         if scan.settings != trained.preparation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -10,13 +11,9 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cirrnb
 from cirrnb.data.bag import Bag
-
-if TYPE_CHECKING:
-    pass
 
 PACKAGES = ("torch", "timm", "accelerate", "numpy", "safetensors")
 
@@ -63,7 +60,15 @@ def made_with() -> str:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            # A repository's settings may name a program that tells git which files changed.
+            ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments],
+            # Within a hook of git, variables name the repository that the hook is of.
+            env={name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

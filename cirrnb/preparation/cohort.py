@@ -27,7 +27,7 @@ SEGMENTED = "segmented"
 
 
 def prepare(
-    cohort: Cohort,
+    cohort: Cohort | PreparedCohort,
     out: Path | str,
     settings: PreparationSettings | None = None,
     *,
@@ -44,6 +44,7 @@ def prepare(
 
     Parameters
     ----------
+    cohort : a cohort that is prepared already is returned as it is.
     out : folder for prepared scans, made if need be; several cohorts and settings may share it, it is safe to
         delete, and a call that was interrupted is continued by the next.
     masks : "program" has the segmenter draw the liver of scans without a mask, and check all scans but simulated ones;
@@ -54,11 +55,15 @@ def prepare(
 
     Raises
     ------
+    InputError
+        If `cohort` is prepared already, with other settings than these.
     InputErrors
         If no scan at all could be prepared.
     StorageError
         If `out` cannot be written, for example because the disk is full. What is done by then is kept.
     """
+    if isinstance(cohort, PreparedCohort):
+        return _fitting(cohort, settings)
     settings = settings or PreparationSettings()
     if (masks or ("program" if settings.view == "liver" else "given")) == "program":
         cohort = with_masks(cohort, Path(out), workers, progress)
@@ -96,6 +101,18 @@ def prepare(
     scans = tuple(prepared[place] for place in sorted(prepared))
     failures = _failures(cohort, failed)
     return PreparedCohort(scans, failures, settings, cohort.name, cohort.simulated, cohort.stages, cohort.sequences)
+
+
+def _fitting(prepared: PreparedCohort, settings: PreparationSettings | None) -> PreparedCohort:
+    """The cohort itself, if it was prepared with these settings. Raises InputError otherwise."""
+    if settings is not None and prepared.settings != settings:
+        raise InputError(
+            prepared.name,
+            f"a cohort prepared with {prepared.settings}",
+            f"one prepared with {settings}",
+            "Hand in the cohort as cirrnb.read_cohort returned it: it is then prepared with these settings.",
+        )
+    return prepared
 
 
 def with_masks(cohort: Cohort, out: Path, workers: int | None = None, progress: bool = True) -> Cohort:

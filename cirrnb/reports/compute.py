@@ -29,9 +29,9 @@ from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.run_folder import read_training_answers
 from cirrnb.model.trained_model import TrainedModel, card, load_model
 from cirrnb.reports.patient_report import (
+    ExplanationSummary,
     MapTest,
     PatientReport,
-    Reasons,
     ScanFacts,
     SequenceShapleyValues,
     SlicePicture,
@@ -284,8 +284,8 @@ def _scan_facts(name: str, bag: Bag) -> ScanFacts:
     return ScanFacts(name, tuple(source.shape), prepared.grid.shape[0], max(source.spacing), prepared.mask is not None)
 
 
-def _reasons(explanation: Explanation) -> Reasons:
-    return Reasons(
+def _reasons(explanation: Explanation) -> ExplanationSummary:
+    return ExplanationSummary(
         method=explanation.method,
         label=explanation.label,
         target=explanation.target,

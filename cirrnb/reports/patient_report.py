@@ -58,7 +58,7 @@ class SequenceShapleyValues:
 
 
 @dataclass(frozen=True)
-class Reasons:
+class ExplanationSummary:
     """What drove the answer, as `Explanation` has it, without its maps."""
 
     method: str
@@ -136,7 +136,7 @@ class PatientReport:
     coverage: float | None
     key_slices: SliceRows
     slices_that_mattered: SliceRows
-    reasons: Reasons
+    reasons: ExplanationSummary
     map_tests: tuple[MapTest, ...]
     verdict: str
     measurements: Mapping[str, tuple[Measurement, ...]]

@@ -51,7 +51,8 @@ def export(
     Raises
     ------
     InputError
-        For a patient who is not there, a DICOM folder without the series, or a file of another scan in the way.
+        For a patient who is not there, a DICOM folder without the series, a file of another scan in the way, or a
+        folder that cannot be written.
     """
     model = load_model(run)
     people = cirrnb.read_cohort(cohort, **model.vocabulary())
@@ -59,13 +60,15 @@ def export(
     bag = _bag({one.subject: one for one in ready.bags()}, patient)
     looked = None if dicom is None else list_series(dicom)
     series = {} if looked is None else {name: _series_of(scan, looked) for name, scan in bag.scans.items()}
+    out = Path(out)
+    with locked(out):
+        pass  # whether it can be written is known before the wait, in which others may write there
     tell(f"Explaining {bag.subject}; this takes up to a minute.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # its notes are printed below, without lines of code
         explanation = cirrnb.explain(model, bag, method)
     for note in explanation.notes:
         tell(f"Note: {note}")
-    out = Path(out)
     with locked(out):
         written = explanation.to_nifti(out)
         for name, scan in bag.scans.items():

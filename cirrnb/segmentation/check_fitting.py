@@ -19,6 +19,7 @@ from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.locks import locked
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
 from cirrnb.segmentation.checks import OTHER, Checker, Linear, SequenceModel, expanded, save_checker
@@ -76,27 +77,29 @@ def fit_checks(
     Raises
     ------
     InputError
-        If the segmenter cannot be read or a worker ended.
+        If the segmenter cannot be read, a worker ended, or another fit is at work in `out`.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     loaded = Segmenter.load(segmenter)
     common = {"network": str(segmenter) if segmenter else "", "fingerprint": loaded.fingerprint, "out": str(out)}
-    simulate_cohort(out / "patients", patients=patients, seed=PAIR_SEED)
-    names = sorted({scan.subject for scan in read_cohort(out / "patients").scans})
-    jobs = [{**common, "body": number} for number in range(bodies)]
-    jobs += [{**common, "patient": name, "other": names[(place + 1) % len(names)]} for place, name in enumerate(names)]
-    rows: list[Rows] = [[] for _ in jobs]
-    for place, outcome in progress(in_parallel(jobs, min(processors(), len(jobs)), __name__), len(jobs)):
-        if isinstance(outcome, WorkerDied):
-            raise InputError(out, str(outcome), "room and memory for it", "Start it again; it resumes.")
-        rows[place] = outcome["rows"]
-    bodies_seen, pairs = (
-        [row for part in rows[:bodies] for row in part],
-        [row for part in rows[bodies:] for row in part],
-    )
-    checker = fit(bodies_seen, pairs, loaded.fingerprint)
-    save_checker(out / "checks.json", checker)
+    with locked(out):
+        simulate_cohort(out / "patients", patients=patients, seed=PAIR_SEED)
+        names = sorted({scan.subject for scan in read_cohort(out / "patients").scans})
+        jobs = [{**common, "body": number} for number in range(bodies)]
+        jobs += [
+            {**common, "patient": name, "other": names[(place + 1) % len(names)]} for place, name in enumerate(names)
+        ]
+        rows: list[Rows] = [[] for _ in jobs]
+        for place, outcome in progress(in_parallel(jobs, min(processors(), len(jobs)), __name__), len(jobs)):
+            if isinstance(outcome, WorkerDied):
+                raise InputError(out, str(outcome), "room and memory for it", "Start it again; it resumes.")
+            rows[place] = outcome["rows"]
+        bodies_seen, pairs = (
+            [row for part in rows[:bodies] for row in part],
+            [row for part in rows[bodies:] for row in part],
+        )
+        checker = fit(bodies_seen, pairs, loaded.fingerprint)
+        save_checker(out / "checks.json", checker)
     return checker
 
 

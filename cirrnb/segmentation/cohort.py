@@ -15,7 +15,7 @@ from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
-from cirrnb.data.locks import claimed
+from cirrnb.data.locks import claimed, locked
 from cirrnb.data.mask_checks import doubts
 from cirrnb.data.nifti.reading import read_header, read_volume
 from cirrnb.data.nifti.saving import save_volume
@@ -268,11 +268,17 @@ def _is_whole(note: Path, out: Path) -> bool:
     return all((out / stored[kind]).is_file() for kind in ("mask", "organs") if kind in stored)
 
 
+_TURN = 1800.0
+"""Seconds in which other files may be segmented into the folder before one's own."""
+
+
 def segment_one(image: Path, out: Path, network: Path | str | None = None) -> dict[str, Any]:
     """Segment one NIfTI file into a folder; returns what `segment_file` returns. Raises InputError for a bad file."""
     read_header(image)
     name = folder_name(image.name.removesuffix(".gz").removesuffix(".nii"))
-    return segment_file(Segmenter.load(network), image, out, name)
+    segmenter = Segmenter.load(network)
+    with locked(out, _TURN):  # a file of the same name from another folder may be segmented at the same time
+        return segment_file(segmenter, image, out, name)
 
 
 def content_key(image: Path, segmenter: Segmenter) -> str:

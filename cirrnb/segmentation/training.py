@@ -23,6 +23,7 @@ from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
+from cirrnb.data.locks import locked
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.segmentation.network import NetworkSettings, OrganNetwork
@@ -95,7 +96,7 @@ def train_segmenter(
     Raises
     ------
     InputError
-        If `out` holds a training with other settings, or a scan, a mask or the weights cannot be used.
+        If `out` holds a training with other settings or one at work, or a scan, a mask or the weights cannot be used.
     """
     settings, out = settings or TrainingSettings(), Path(out)
     scans = _masked(cohort) if cohort is not None else []
@@ -105,31 +106,35 @@ def train_segmenter(
         "start": str(Path(start).name) if start else None,
         "versions": {"anatomy": ANATOMY_VERSION, "rendering": RENDERING_VERSION},
     }
-    _claim(out, json.loads(json.dumps(request)))
-    files = build_anatomies(Path(anatomies) if anatomies else out / "anatomies", settings.anatomies, progress)
-    torch.manual_seed(settings.mixture.seed)
-    network = load_network(Path(start))[0] if start else OrganNetwork(settings.network)
-    training = _Training(network, settings, torch.device(device))
-    first = training.restore(out / STATE)
+    with locked(out):  # two trainings would take turns with one state
+        _claim(out, json.loads(json.dumps(request)))
+        files = build_anatomies(Path(anatomies) if anatomies else out / "anatomies", settings.anatomies, progress)
+        torch.manual_seed(settings.mixture.seed)
+        network = load_network(Path(start))[0] if start else OrganNetwork(settings.network)
+        training = _Training(network, settings, torch.device(device))
+        first = training.restore(out / STATE)
 
-    def described(done: int) -> SegmenterConfig:
-        return SegmenterConfig(network.settings, "own", {**request, "done": done})
+        def described(done: int) -> SegmenterConfig:
+            return SegmenterConfig(network.settings, "own", {**request, "done": done})
 
-    loader = DataLoader(
-        Slabs(files, scans, settings.mixture, first, settings.steps), batch_size=None, num_workers=1, prefetch_factor=6
-    )
-    written = time.monotonic()
-    steps = progress(iter(loader), settings.steps - first, "training")
-    for step, (inputs, labels) in enumerate(steps, start=first):
-        training.step(step, inputs, labels)
-        if settings.keep_every and (step + 1) % settings.keep_every == 0:
-            save_network(out / f"step-{step + 1}", training.mean, described(step + 1))
-        last = step + 1 == settings.steps
-        if last or time.monotonic() - written > 60 * minutes:
-            training.store(out / STATE, step + 1)
-            _add_history(out / HISTORY, training.losses)
-            written = time.monotonic()
-    save_network(out, training.mean, described(settings.steps))
+        loader = DataLoader(
+            Slabs(files, scans, settings.mixture, first, settings.steps),
+            batch_size=None,
+            num_workers=1,
+            prefetch_factor=6,
+        )
+        written = time.monotonic()
+        steps = progress(iter(loader), settings.steps - first, "training")
+        for step, (inputs, labels) in enumerate(steps, start=first):
+            training.step(step, inputs, labels)
+            if settings.keep_every and (step + 1) % settings.keep_every == 0:
+                save_network(out / f"step-{step + 1}", training.mean, described(step + 1))
+            last = step + 1 == settings.steps
+            if last or time.monotonic() - written > 60 * minutes:
+                training.store(out / STATE, step + 1)
+                _add_history(out / HISTORY, training.losses)
+                written = time.monotonic()
+        save_network(out, training.mean, described(settings.steps))
     return out
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
+from cirrnb.data.nifti.reading import read_mask, read_volume
 from cirrnb.data.scan import Scan
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS
@@ -53,11 +53,12 @@ def simulated_panels(root: Path | str, patients: int = 2, shares: Sequence[float
 
 
 def _panels(scan: Scan, shares: Sequence[float]) -> list[Panel]:
-    assert scan.mask is not None
-    stored, drawn = nib.Nifti1Image.from_filename(scan.image), nib.Nifti1Image.from_filename(scan.mask)
-    image, mask = np.asarray(stored.dataobj), np.asarray(drawn.dataobj) > 0
+    if scan.mask is None:
+        remedy = "Simulate the cohort again: cirrnb simulate."
+        raise InputError(scan.image, "a scan without a liver mask", "the mask that the simulator wrote", remedy)
+    image, grid = read_volume(scan.image)
+    mask, spacing = read_mask(scan.mask, grid), grid.spacing
     heights = np.flatnonzero(mask.any(axis=(0, 1)))
-    spacing = stored.header.get_zooms()
     panels = []
     for share in shares:
         place = int(heights[round(share * (len(heights) - 1))])

@@ -24,6 +24,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SEVERITIES = ("error", "warning", "note")
+"""An error makes results wrong or a file unusable; a warning asks for a look or a decision; a note is worth knowing."""
+
+MOST_OUTSIDE = 0.01
+"""Share of a liver mask outside the body from which it is called shifted: masks that fit have none, those that are
+50 mm off within the slice have 5 to 20 % (4 real slices, one real volume, 747 simulated scans)."""
+
+RIGHT, FRONT = (5.0, 120.0), (-25.0, 70.0)
+"""mm to the patient's right and to the front of the body's centre within which a liver's centre lies. Found were 18 to
+94 and 5 to 43 (in the same scans); beyond, a mask is shifted or mirrored."""
+
+WIDER = 1.8
+"""How many times wider the values spread under a mask than where it would fit better, from which it is called shifted.
+Masks that fit had 1.0 but for 11 of 1314 simulated ones, at most 1.5; 4 real slices and a real volume had 1.0. Of masks
+shifted by 30 mm within the slice nine in ten have more; of the real ones all."""
+
+POSSIBLE = (100.0, 6000.0)
+"""mL beyond which a mask is a warning and not only a note: one of a hundred livers lies outside the usual range."""
+
+TILTED = 5.0
+"""Degrees off the body's axes from which a scan is called oblique."""
+
+
 @dataclass(frozen=True, eq=False)
 class Audit:
     """What `audit` found.
@@ -158,29 +181,6 @@ def _stacked(table: pd.DataFrame) -> str:
         lines.append(f"{row['source']} {row['sequence']}, {row['scans']} scans")
         lines += [f"  {name}: {text}" for name, text in row.iloc[3:].items() if text]
     return "\n".join(lines)
-
-
-SEVERITIES = ("error", "warning", "note")
-"""An error makes results wrong or a file unusable; a warning asks for a look or a decision; a note is worth knowing."""
-
-MOST_OUTSIDE = 0.01
-"""Share of a liver mask outside the body from which it is called shifted: masks that fit have none, those that are
-50 mm off within the slice have 5 to 20 % (4 real slices, one real volume, 747 simulated scans)."""
-
-RIGHT, FRONT = (5.0, 120.0), (-25.0, 70.0)
-"""mm to the patient's right and to the front of the body's centre within which a liver's centre lies. Found were 18 to
-94 and 5 to 43 (in the same scans); beyond, a mask is shifted or mirrored."""
-
-WIDER = 1.8
-"""How many times wider the values spread under a mask than where it would fit better, from which it is called shifted.
-Masks that fit had 1.0 but for 11 of 1314 simulated ones, at most 1.5; 4 real slices and a real volume had 1.0. Of masks
-shifted by 30 mm within the slice nine in ten have more; of the real ones all."""
-
-POSSIBLE = (100.0, 6000.0)
-"""mL beyond which a mask is a warning and not only a note: one of a hundred livers lies outside the usual range."""
-
-TILTED = 5.0
-"""Degrees off the body's axes from which a scan is called oblique."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,22 @@ _FREE_TEXT = ((4, 10), (14, 18), (148, 80), (228, 24), (328, 16))
 """Offset and length of a NIfTI-1 header's texts (data_type, db_name, descrip, aux_file, intent_name): dcm2niix writes
 the time of day and comments there."""
 
+_COMPLAINT = re.compile(r"(?i)\b(error|unsupported|unable|fail\w*|cannot|corrupt\w*|not a valid)\b")
+_UNPACKING = re.compile(r"(?i)unsupported transfer syntax|unable to decode|decompress|decod|codec|jpe?g|j2k")
+
+SCHEME = "99CIRRNB"
+"""Coding scheme of what DICOM has no code for: maps of an explanation."""
+
+_WANTED = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
+    *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
+)
+"""What an object has to name, if only as unknown; series on people's discs lack some of it."""
+
+LIVER = ("liver", "10200004", "SCT", "Liver")
+SPEAKS_FOR = ("speaks for", "speaks-for", SCHEME, "Speaks for the score that is explained")
+SPEAKS_AGAINST = ("speaks against", "speaks-against", SCHEME, "Speaks against the score that is explained")
+
 
 def convert(series: Series, path: Path) -> None:
     """Convert a volume to `path` (.nii.gz).
@@ -97,10 +113,6 @@ def _where(series: Series) -> str:
     return f"series {series.number} ({series.description})"
 
 
-_COMPLAINT = re.compile(r"(?i)\b(error|unsupported|unable|fail\w*|cannot|corrupt\w*|not a valid)\b")
-_UNPACKING = re.compile(r"(?i)unsupported transfer syntax|unable to decode|decompress|decod|codec|jpe?g|j2k")
-
-
 def _last_error(output: str) -> str:
     """The last complaint of dcm2niix, or its last line: its first line names its codecs and is no complaint."""
     lines = [
@@ -160,20 +172,6 @@ def _pack(source: Path, target: Path) -> None:
         data[offset : offset + length] = bytes(length)
     with target.open("wb") as file, gzip.GzipFile("", "wb", PACKING, file, mtime=0) as packed:
         packed.write(data)
-
-
-SCHEME = "99CIRRNB"
-"""Coding scheme of what DICOM has no code for: maps of an explanation."""
-
-_WANTED = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
-    *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
-)
-"""What an object has to name, if only as unknown; series on people's discs lack some of it."""
-
-LIVER = ("liver", "10200004", "SCT", "Liver")
-SPEAKS_FOR = ("speaks for", "speaks-for", SCHEME, "Speaks for the score that is explained")
-SPEAKS_AGAINST = ("speaks against", "speaks-against", SCHEME, "Speaks against the score that is explained")
 
 
 @dataclass(frozen=True, eq=False)

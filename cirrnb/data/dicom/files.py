@@ -32,7 +32,7 @@ _PHYSICS = (
 _VOLUME = ("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames")
 _PICTURE = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns"),
-    *("BitsAllocated", "SamplesPerPixel", "BurnedInAnnotation"),
+    *("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation", "BurnedInAnnotation"),
 )
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _WANTED = [*_IDENTITY, *_PERSON, *_WHOSE, *_SAID, *_PHYSICS, *_VOLUME, *_PICTURE, *_GROUPS]

@@ -29,6 +29,8 @@ BURNED_IN = "text is part of the pictures (BurnedInAnnotation YES)"
 
 OLDEST = 90
 """Highest age in years that is written; older ages identify a person."""
+_NOBODY = 130
+"""Age in years that nobody reaches; programs write such an age for unknown."""
 
 _COLUMNS = ("patient", "sequence", "image", "mask", "stage", "age", "sex", "source")
 _OWN = ("manufacturer", "field_t", "tr_ms", "te_ms", "series", "chosen_because", IMPORT_DOUBTS)
@@ -258,7 +260,7 @@ def hash_of(series: Series) -> str:
 
 def _age(tags: Mapping[str, object]) -> str:
     digits = str(tags.get("PatientAge") or "")
-    if len(digits) != 4 or not digits[:3].isdigit() or digits[3] != "Y" or int(digits[:3]) == 0:
+    if len(digits) != 4 or not digits[:3].isdigit() or digits[3] != "Y" or not 0 < int(digits[:3]) < _NOBODY:
         return ""
     return str(min(int(digits[:3]), OLDEST))
 

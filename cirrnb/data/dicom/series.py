@@ -17,6 +17,37 @@ from cirrnb.data.grid import Grid, implausible
 APART = ("EchoTime", "ImageType", "DiffusionBValue", "TemporalPositionIdentifier", "AcquisitionNumber", "InversionTime")
 """Attributes that separate the volumes of one series, in the order in which they are tried."""
 
+_WORDS = {"EchoTime": "echo {} ms", "DiffusionBValue": "b {}", "TemporalPositionIdentifier": "phase {}"}
+
+FEWEST = 8
+"""Slices below which a series is taken for a localizer or a sample and not for a scan of the liver."""
+
+UNEVEN = 0.1
+"""Share of the usual distance by which slices may lie unevenly; scanners write positions with few digits."""
+
+_CANNOT = {
+    "1.2.840.10008.1.2.4.100": "MPEG2",
+    "1.2.840.10008.1.2.4.101": "MPEG2",
+    "1.2.840.10008.1.2.4.102": "MPEG-4",
+    "1.2.840.10008.1.2.4.103": "MPEG-4",
+    "1.2.840.10008.1.2.4.104": "MPEG-4",
+    "1.2.840.10008.1.2.4.201": "high-throughput JPEG 2000",
+    "1.2.840.10008.1.2.4.202": "high-throughput JPEG 2000",
+    "1.2.840.10008.1.2.4.203": "high-throughput JPEG 2000",
+}
+"""Transfer syntaxes that dcm2niix does not unpack and does not report itself."""
+
+_AGAIN = "Export the series again from the archive; if that changes nothing, choose another series."
+
+_PLACING = {
+    "ImagePositionPatient": "positions",
+    "ImageOrientationPatient": "orientations",
+    "PixelSpacing": "spacings",
+}
+
+_ACQUIRED = "Choose the series that the scanner acquired, or export it again from the archive."
+_TURNED = 0.01  # by which directions may differ from one another, from length 1 and from a right angle
+
 
 @dataclass(frozen=True, eq=False)
 class Series:
@@ -159,9 +190,6 @@ def _volumes(
     return [one for value, group in groups.items() for one in _volumes(group, keys[1:], named[value])]
 
 
-_WORDS = {"EchoTime": "echo {} ms", "DiffusionBValue": "b {}", "TemporalPositionIdentifier": "phase {}"}
-
-
 def _word(key: str, value: str) -> str:
     shown = "".join(letter for letter in value if letter.isprintable())[:40]
     return _WORDS.get(key, "{}" if key == "ImageType" else "acquisition {}").format(shown)
@@ -189,31 +217,9 @@ def _orientation(files: Sequence[Instance]) -> tuple[NDArray[np.float64], NDArra
     return None if directions is None else (directions[:3], directions[3:])
 
 
-FEWEST = 8
-"""Slices below which a series is taken for a localizer or a sample and not for a scan of the liver."""
-
-UNEVEN = 0.1
-"""Share of the usual distance by which slices may lie unevenly; scanners write positions with few digits."""
-
-_CANNOT = {
-    "1.2.840.10008.1.2.4.100": "MPEG2",
-    "1.2.840.10008.1.2.4.101": "MPEG2",
-    "1.2.840.10008.1.2.4.102": "MPEG-4",
-    "1.2.840.10008.1.2.4.103": "MPEG-4",
-    "1.2.840.10008.1.2.4.104": "MPEG-4",
-    "1.2.840.10008.1.2.4.201": "high-throughput JPEG 2000",
-    "1.2.840.10008.1.2.4.202": "high-throughput JPEG 2000",
-    "1.2.840.10008.1.2.4.203": "high-throughput JPEG 2000",
-}
-"""Transfer syntaxes that dcm2niix does not unpack and does not report itself."""
-
-
 def find_fault(series: Series) -> tuple[str, str] | None:
     """What keeps a volume from being used and what to do about it, or None."""
     return next(filter(None, (check(series) for check in _CHECKS)), None)
-
-
-_AGAIN = "Export the series again from the archive; if that changes nothing, choose another series."
 
 
 def _truncated(series: Series) -> tuple[str, str] | None:
@@ -227,19 +233,32 @@ def _colours(series: Series) -> tuple[str, str] | None:
     return "colour pictures (a screenshot or a fused map)", "Choose the series that the scanner acquired."
 
 
+def _inverted(series: Series) -> tuple[str, str] | None:
+    """MR is stored with its largest values brightest; converters do not turn the others round."""
+    dark = sum(one.tags.get("PhotometricInterpretation") == "MONOCHROME1" for one in series.instances)
+    if not dark:
+        return None
+    return f"{dark} of {len(series.instances)} files in which large values are dark (MONOCHROME1)", _ACQUIRED
+
+
+_ECHOES = 1.2  # by which echo times of one volume may differ; scanners round them for each slice
+
+
+def _several_echoes(series: Series) -> tuple[str, str] | None:
+    told = [one.tags.get("EchoTime") for one in series.instances]
+    times = [float(time) for time in told if isinstance(time, int | float) and time > 0]
+    if not times or max(times) <= _ECHOES * min(times):
+        return None
+    remedy = "Export the one echo to be staged as a series of its own."
+    return f"pictures of several echo times ({min(times):g} to {max(times):g} ms) in one series", remedy
+
+
 def _packed(series: Series) -> tuple[str, str] | None:
     for instance in series.instances:
         if instance.syntax in _CANNOT:
             remedy = "Export it uncompressed (Explicit VR Little Endian), or unpack it with gdcmconv --raw or dcmdjpeg."
             return f"pictures packed as {_CANNOT[instance.syntax]}, which cannot be unpacked here", remedy
     return None
-
-
-_PLACING = {
-    "ImagePositionPatient": "positions",
-    "ImageOrientationPatient": "orientations",
-    "PixelSpacing": "spacings",
-}
 
 
 def _unplaced(series: Series) -> tuple[str, str] | None:
@@ -255,9 +274,6 @@ def _unplaced(series: Series) -> tuple[str, str] | None:
     return None
 
 
-_ACQUIRED = "Choose the series that the scanner acquired, or export it again from the archive."
-
-
 def _impossible(series: Series) -> tuple[str, str] | None:
     turned = np.concatenate([instance.orientations for instance in series.instances])
     rows, columns = turned[:, :3], turned[:, 3:]
@@ -267,9 +283,6 @@ def _impossible(series: Series) -> tuple[str, str] | None:
     if (np.concatenate([instance.spacings for instance in series.instances]) <= 0).any():
         return "pictures whose PixelSpacing is not above 0 mm", _ACQUIRED
     return None
-
-
-_TURNED = 0.01  # by which directions may differ from one another, from length 1 and from a right angle
 
 
 def _several_directions(series: Series) -> tuple[str, str] | None:
@@ -353,5 +366,5 @@ def _no_patient(series: Series) -> tuple[str, str] | None:
 
 _CHECKS = (
     *(_truncated, _colours, _packed, _shared_names, _unplaced, _impossible, _several_directions, _several_spacings),
-    *(_several_places, _several_sizes, _few, _stacked, _gap, _no_patient),
+    *(_several_places, _several_sizes, _few, _stacked, _gap, _no_patient, _inverted, _several_echoes),
 )

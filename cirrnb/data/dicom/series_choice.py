@@ -48,6 +48,9 @@ PORTAL = re.compile(
 )
 """What names the portal venous phase, in which most published T1W scans were taken."""
 
+NONE = 0
+"""In place of a series' number: this patient has no such scan."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -169,9 +172,6 @@ def _number(tags: Mapping[str, Any], name: str) -> float | None:
     except (KeyError, TypeError, ValueError):
         return None
 
-
-NONE = 0
-"""In place of a series' number: this patient has no such scan."""
 
 Ask = Callable[[str, Sequence["Judged"]], int]
 """Called with a sequence and its candidates; returns a number of the listing or `NONE`."""

@@ -28,6 +28,16 @@ _GROWN = (
 )
 
 Tell = Callable[[str], None]
+MOST_FILES = 200_000
+
+MOST_TIMES = 30
+"""Times its own size to which an archive may unpack: scans are packed already, so that they hardly grow."""
+
+SLACK = 2**20
+"""Bytes to which anything may unpack."""
+
+_BLOCK = 2**20
+_LEFT_OUT = ("__MACOSX/", ".DS_Store")
 
 
 def data_set_named(name: str) -> DataSet:
@@ -142,17 +152,6 @@ def _done(out: Path) -> dict[str, str]:
         return {str(name): str(value) for name, value in stored.items()}
     except (OSError, ValueError, AttributeError):
         return {}
-
-
-MOST_FILES = 200_000
-MOST_TIMES = 30
-"""Times its own size to which an archive may unpack: scans are packed already, so that they hardly grow."""
-
-SLACK = 2**20
-"""Bytes to which anything may unpack."""
-
-_BLOCK = 2**20
-_LEFT_OUT = ("__MACOSX/", ".DS_Store")
 
 
 def judge_zip(path: Path) -> tuple[list[zipfile.ZipInfo], int]:

@@ -22,6 +22,9 @@ LISTINGS = 20
 MAX_LISTING, MAX_SECONDS, MAX_ARCHIVE = 2**22, 120, 10**12
 """Bytes and seconds of one page of a listing, and bytes of an archive, at most."""
 
+_BLOCK = 2**14  # what has come of a block is lost where the connection breaks within it
+Progress = Callable[[int], object]
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -147,10 +150,6 @@ def _changed(data_set: DataSet, found: str) -> InputError:
         "the archives as they were published",
         f"Look at the project's page ({data_set.citation.rsplit(' ', 1)[-1]}); a newer cirrnb may know the new files.",
     )
-
-
-_BLOCK = 2**14  # what has come of a block is lost where the connection breaks within it
-Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,12 @@ HEALTHY_FOLDER = "Healthy_subjects"
 SLICE_FOLDERS = ("Cirrhosis_T1_2D", "Cirrhosis_T2_2D")
 """Published PNG slices; they are not read."""
 SOURCES = ("cirrhotic", "healthy")
-
 _NIFTI = re.compile(r"(.*)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
+_ID = ("patient id", "id")
+
+_STAGE, _AGE, _SEX = "radiological evaluation", "age", "gender"
+
+_CORRECT = "Correct the cell, or leave it empty if the value is unknown."
 
 
 @dataclass(frozen=True)
@@ -171,11 +175,6 @@ def _note_gaps(
         ):
             if names:
                 remarks.notes.append(f"{words}: {len(names)} ({listed(names)})")
-
-
-_ID = ("patient id", "id")
-_STAGE, _AGE, _SEX = "radiological evaluation", "age", "gender"
-_CORRECT = "Correct the cell, or leave it empty if the value is unknown."
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,15 @@ _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
 )
 """Where, which bytes, what it is, what to do."""
 
+BLOCK = 2**20
+"""Bytes of a packed file taken at a time."""
+
+MAX_MEMBERS = 20_000
+"""Most gzip members of a file: bgzip begins one for each 64 kB, so that the largest scan has half as many."""
+
+SAVE_AGAIN = "Copy or download the file again, or export it again from its source."
+"""Remedy for a file that was damaged on its way."""
+
 
 def kind_of(start: bytes) -> str | None:
     """The kind of a file that begins with these bytes, as "a JPEG picture", or None if it is unknown."""
@@ -40,16 +49,6 @@ def not_nifti(path: Path, start: bytes) -> InputError:
         if start[place : place + len(mark)] == mark:
             return InputError(path, f"{kind}, not NIfTI", expected, remedy)
     return InputError(path, "a file that is not NIfTI", expected, _CONVERT)
-
-
-BLOCK = 2**20
-"""Bytes of a packed file taken at a time."""
-
-MAX_MEMBERS = 20_000
-"""Most gzip members of a file: bgzip begins one for each 64 kB, so that the largest scan has half as many."""
-
-SAVE_AGAIN = "Copy or download the file again, or export it again from its source."
-"""Remedy for a file that was damaged on its way."""
 
 
 class ByteStream:

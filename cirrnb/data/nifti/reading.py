@@ -20,6 +20,18 @@ ROUNDING = 1e-5
 _BLOCK = 2**20  # voxels converted at a time; keeps the temporary arrays small beside the scan
 
 
+AIR, SOFT = (-1100.0, -900.0), (-200.0, 300.0)
+"""Hounsfield units of air, and of fat, soft tissue and blood with contrast agent."""
+
+LEAST_AIR = 0.05
+"""Share of a CT's voxels that are air, or the padding below it that scanners put outside their circle."""
+
+LEAST_SOFT = 0.7
+"""Share of what is neither air nor lung that is fat or soft tissue; the rest is bone, table, gas and noise."""
+
+_SAMPLE = 200_000  # voxels looked at
+
+
 def read_header(path: Path | str) -> VolumeHeader:
     """Read and judge the header of a NIfTI file (.nii or .nii.gz), without its voxels.
 
@@ -147,18 +159,6 @@ def _blocks(path: Path, stream: ByteStream, header: VolumeHeader, count: int) ->
                 SAVE_AGAIN,
             )
         yield begin, np.frombuffer(data, dtype=header.dtype)
-
-
-AIR, SOFT = (-1100.0, -900.0), (-200.0, 300.0)
-"""Hounsfield units of air, and of fat, soft tissue and blood with contrast agent."""
-
-LEAST_AIR = 0.05
-"""Share of a CT's voxels that are air, or the padding below it that scanners put outside their circle."""
-
-LEAST_SOFT = 0.7
-"""Share of what is neither air nor lung that is fat or soft tissue; the rest is bone, table, gas and noise."""
-
-_SAMPLE = 200_000  # voxels looked at
 
 
 def refuse_ct(path: Path, values: NDArray) -> None:

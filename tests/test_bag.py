@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cirrnb
+from cirrnb.data import bag as module
 from cirrnb.data.bag import Bag, estimate_shift
 from cirrnb.data.grid import Grid
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
@@ -62,3 +65,32 @@ def test_nothing_is_claimed_where_nothing_can_be_told():
     assert estimate_shift(flat, scan("T2W", 23, 7.0, 5.0, False)) == 0
     assert estimate_shift(scan("T1W", 2, 4.0, 0.0, True), scan("T2W", 23, 7.0, 5.0, True)) == 0
     assert Bag({"T2W": scan("T2W", 23, 7.0, 5.0, True)}).shifts == {"T2W": 0}
+
+
+def test_a_shift_is_estimated_once_and_stored_for_these_very_scans(tmp_path, monkeypatch):
+    cohort = cirrnb.simulate_cohort(
+        tmp_path / "tiny", patients=3, seed=2, scale="tiny", healthy=0, workers=1, progress=False
+    )
+
+    def bag() -> Bag:
+        ready = cirrnb.prepare(cohort, tmp_path / "prepared", workers=1, masks="given", progress=False)
+        return next(bag for bag in ready.bags() if not bag.missing)
+
+    pairs = []
+
+    def counted(first: PreparedScan, second: PreparedScan) -> float:
+        pairs.append((first.folder, second.folder))
+        return estimate_shift(first, second)
+
+    monkeypatch.setattr(module, "estimate_shift", counted)
+    shifts = bag().shifts
+    assert len(pairs) == 1 and shifts["T2W"] != 0
+    assert bag().shifts == shifts and bag().only(["T1W", "T2W"]).shifts == shifts and len(pairs) == 1
+    # A damaged file, or another scan under the same name, has no stored estimate.
+    (stored,) = bag().scans["T2W"].folder.glob("shift-*.json")
+    stored.write_text("{")
+    assert bag().shifts == shifts and len(pairs) == 2
+    path = bag().scans["T1W"].scan.image
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 9, image.affine), path)
+    assert "T2W" in bag().shifts and len(pairs) == 3 and pairs[2] != pairs[0]
