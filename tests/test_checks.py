@@ -110,7 +110,7 @@ def test_presence_is_not_asked_where_a_person_drew_the_liver(checker: Checker) -
 def test_missing_organs_leave_the_rest_to_judge(checker: Checker) -> None:
     few = good() | dict.fromkeys(SEQUENCE[:6], NAN) | dict.fromkeys(UPSIDE_DOWN, NAN)
     assert outcomes(checker, few) == {"presence": "passed", "sequence": "passed", "side": "passed"}
-    nothing = dict.fromkeys(good(), NAN)
+    nothing = dict.fromkeys(good(), NAN) | dict.fromkeys(PRESENCE, -2.0)
     assert np.isnan(next(check.score for check in checker.check_scan(nothing, "T1W") if check.name == "sequence"))
     assert outcomes(checker, nothing)["presence"] == "refused"
 

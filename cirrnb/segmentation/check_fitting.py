@@ -23,7 +23,7 @@ from cirrnb.data.locks import locked
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
 from cirrnb.segmentation.checks import OTHER, Checker, Linear, SequenceModel, expanded, save_checker
-from cirrnb.segmentation.observations import PLACED, SIGNALS, numbers
+from cirrnb.segmentation.observations import CANAL, PLACED, SIGNALS, numbers
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.simulation.cohort import simulate_cohort
@@ -49,7 +49,7 @@ PRESENCE = (
     *("size of the liver", "probability", "largest part", "share of the slice", "compactness", "extent z"),
     *("liver x in the body", "organs found"),
 )
-SEQUENCE = tuple(f"signal {name}" for name in SIGNALS)
+SEQUENCE = (*CANAL, *(f"signal {name}" for name in SIGNALS if name != "ascites"))
 UPSIDE_DOWN = (
     *(f"{name} z from the liver" for name in PLACED if name not in ("vertebrae", "back muscle", "aorta")),
     "skewness of the liver z",
@@ -250,7 +250,7 @@ def _fit_sequence(rows: Rows) -> SequenceModel:
     weight = np.array([1 / kinds.count(kind) / (1 if kind in classes else len(OTHER_CONTRASTS)) for kind in kinds])
     model = LogisticRegression(C=1.0, max_iter=5000)
     model.fit(expanded(values, mean, scale), truth, sample_weight=weight * len(there) / weight.sum())
-    return SequenceModel(SEQUENCE, classes, mean, scale, model.coef_, model.intercept_)
+    return SequenceModel(SEQUENCE, classes, mean, scale, np.ascontiguousarray(model.coef_), model.intercept_)
 
 
 def _fit_upside_down(rows: Rows) -> Linear:

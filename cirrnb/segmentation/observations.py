@@ -14,12 +14,13 @@ from scipy import ndimage
 
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
-OBSERVATIONS_VERSION = 1
+OBSERVATIONS_VERSION = 2
 """Raised by hand when observations of an equal volume change."""
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
+VERTEBRAE = ORGANS.index("vertebrae") + 1
 _SURE = 0.7
 """Probability of a voxel's organ from which its signal counts."""
 _FEW = 12
@@ -29,6 +30,8 @@ _LEAST = {"spleen": 20.0, "kidneys": 20.0, "aorta": 2.0, "vertebrae": 20.0, "bac
 """mL from which an organ counts as found."""
 SIGNALS = (*_SOLID, "fat under the skin", "brightest", "middle of the body", "darkest")
 """Signals that are observed, each as the logarithm of its ratio to the liver's."""
+CANAL = ("spinal canal against vertebrae", "rank of the spinal canal")
+"""How bright the fluid of the spinal canal is: bright on T2W, dark on T1W, with and without fat suppression."""
 PLACED = ("spleen", "kidneys", "aorta", "gallbladder", "vertebrae", "back muscle")
 """Organs whose place relative to the liver is observed."""
 
@@ -153,6 +156,28 @@ def _signals(
         float(np.log((np.median(grain) + 1e-4 * span) / max(abs(mine), 1e-3 * span))) if len(grain) else float("nan")
     )
     return found
+
+
+def _canal(image: Array, labels: Labels, spacing: tuple[float, float, float]) -> dict[str, float]:
+    """The bright end of what lies behind the vertebrae, 38 mm deep and 22 mm wide: medians over the slices.
+
+    Its logarithm relative to the vertebrae's signal, and the share of the slice's body that is darker.
+    """
+    found = []
+    for one, label in zip(image, labels, strict=True):
+        rows, columns = np.nonzero(label == VERTEBRAE)
+        if len(rows) < _FEW:
+            continue
+        y, x = int(rows.mean()), columns.mean()
+        wide = slice(max(0, int(x - 11 / spacing[2])), int(x + 11 / spacing[2]) + 1)
+        behind = one[y : int(y + 38 / spacing[1]), wide]
+        if behind.size < _FEW:
+            continue
+        bright, vertebrae = float(np.quantile(behind, 0.93)), float(np.median(one[label == VERTEBRAE]))
+        found.append((_ratio(bright, vertebrae), float((one[label > 0] < bright).mean())))
+    if not found:
+        return dict.fromkeys(CANAL, float("nan"))
+    return dict(zip(CANAL, (float(value) for value in np.median(found, axis=0)), strict=True))
 
 
 def _median(image: Array, mask: NDArray) -> float:

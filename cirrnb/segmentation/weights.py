@@ -23,7 +23,7 @@ from cirrnb.simulation.tissue_shares import ORGANS
 
 CONFIG, WEIGHTS = "config.json", "segmenter.safetensors"
 FORMAT = 1
-CERTAIN = 0.98
+CERTAIN = 0.99
 """Probability from which a voxel of ascites is certain."""
 LARGEST = 64 << 20
 """Bytes a file of weights may have; the shipped one has about 3 MB."""
