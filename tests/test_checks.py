@@ -12,7 +12,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.segmentation.check_fitting import NOTHING, PRESENCE, SEQUENCE, UPSIDE_DOWN, fit, thresholds_of
 from cirrnb.segmentation.checks import Checker, load_checker, save_checker, worst
-from cirrnb.segmentation.observations import observe
+from cirrnb.segmentation.observations import CANAL, observe
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
 from cirrnb.simulation.tissue_shares import ORGANS
 
@@ -188,3 +188,17 @@ def test_a_breath_is_taken_out_of_a_pair() -> None:
     assert twice["shift"] == 0 and twice["likeness of the images"] == pytest.approx(14)
     empty = compare(_labelled(label, image), _labelled(np.minimum(label, 0), image))
     assert all(np.isnan(value) for value in empty.values())
+
+
+def test_the_fluid_of_the_spinal_canal_is_bright_on_t2w_and_dark_on_t1w() -> None:
+    label, image = abdomen()
+    canal = np.s_[:, 46:49, 38:42]
+    found = {}
+    for name, signal in (("T2W", 300.0), ("T1W", 5.0)):
+        scan = image.copy()
+        scan[canal] = signal
+        found[name] = observe(scan, label, np.ones(image.shape, np.float32), (6.0, 3.0, 3.0))
+        assert set(SEQUENCE) <= set(found[name])
+    against, rank = CANAL
+    assert found["T2W"][against] > np.log(3) and found["T2W"][rank] > 0.95
+    assert found["T1W"][against] < np.log(1.5) and found["T1W"][rank] < 0.9

@@ -152,7 +152,7 @@ def run_job(job: Job) -> Outcome:
     image, mask = Path(job["image"]), Path(job["mask"]) if job["mask"] else None
     try:
         store = Store(Path(job["store"]), job["run"])
-        view = View(tuple(job["view"]["field"]), job["view"]["margin"]) if job["view"] else None
+        view = View(tuple(job["view"]["field"]), job["view"]["margin"]) if job.get("view") else None
         return _prepare_scan(image, mask, PreparationSettings(**job["settings"]), view, store)
     except StorageError as error:
         return {"storage": error.args}

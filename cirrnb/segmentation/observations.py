@@ -65,7 +65,7 @@ def observe(
     found |= _shape(liver, body, label_probability, spacing)
     found |= _places(labels, liver, body, spacing)
     found |= _signals(image, labels, liver, body, label_probability, spacing)
-    return found
+    return found | _canal(image, labels, spacing)
 
 
 def _shape(
