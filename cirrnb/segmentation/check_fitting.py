@@ -1,7 +1,7 @@
 """Fitting of the four checks on simulated populations that no training has seen.
 
-Half of the bodies fit the scores, the other half set the thresholds. Negatives of presence are simulated too: slabs
-without a liver, other parts of a body, phantoms, noise. Real scans take no part.
+Thresholds stand on bodies and patients that took no part in the fit they are scored by. Negatives of presence are
+simulated too: slabs without a liver, other parts of a body, phantoms, noise. Real scans take no part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.locks import locked
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
-from cirrnb.segmentation.checks import OTHER, Checker, Linear, SequenceModel, expanded, save_checker
+from cirrnb.segmentation.checks import CHECKS, OTHER, Checker, Linear, SequenceModel, expanded, save_checker
 from cirrnb.segmentation.observations import CANAL, PLACED, SIGNALS, numbers
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
 from cirrnb.segmentation.segmenter import Segmenter
@@ -44,6 +44,10 @@ SOME, NONE = 300.0, 15.0
 """mL of liver in a volume from which it is there, and below which it is not."""
 REFUSED, DOUBTED = 0.0025, 0.01
 """Share of right input that each check refuses, and that it doubts or refuses."""
+
+DOUBTS_ONLY, NEVER = ("sequence",), -1e6
+"""Checks that refuse nothing by themselves, and a score that none has: real contrasts are more various than the
+simulated ones, and a T1W scan without fat suppression that was looked at would be refused."""
 
 PRESENCE = (
     *("size of the liver", "probability", "largest part", "share of the slice", "compactness", "extent z"),
@@ -173,35 +177,51 @@ def _of_patient(segmenter: Segmenter, job: Mapping[str, Any]) -> Iterator[dict[s
 
 
 def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
-    """The checks from observations: even bodies and patients fit, odd ones set the thresholds."""
+    """The checks from observations of bodies and patients.
+
+    They are fitted on all of them. Thresholds stand on scores of bodies and patients that took no part: those of even
+    number are scored by checks fitted on the odd ones, and the other way round.
+    """
     for place, row in enumerate(pairs):
         row.setdefault("place", place // 5)
-    first = [row for row in seen if row["body"] % 2 == 0]
-    second = [row for row in seen if row["body"] % 2]
-    scans = [row for row in pairs if row["kind"] in ("T1W", "T2W")]
-    first += [row for row in scans if row["place"] % 2 == 0]
-    second += [row for row in scans if row["place"] % 2]
-    compared = [row for row in pairs if row["kind"] in ("pair", "two patients", "twice")]
-    checker = Checker(
-        presence=_fit_presence(first),
-        sequence=_fit_sequence(first),
-        upside_down=_fit_upside_down(first),
-        turned=_fit_turned(first),
-        pair=_fit_pair([row for row in compared if row["place"] % 2 == 0]),
+    halves: list[tuple[Rows, Rows]] = []
+    for odd in (0, 1):
+        scans = [row for row in pairs if row["kind"] in ("T1W", "T2W") and row["place"] % 2 == odd]
+        compared = [
+            row for row in pairs if row["kind"] in ("pair", "two patients", "twice") and row["place"] % 2 == odd
+        ]
+        halves.append(([row for row in seen if row["body"] % 2 == odd] + scans, compared))
+    scores: dict[str, list[float]] = {name: [] for name in CHECKS}
+    for (fitted, pairs_fitted), (held, pairs_held) in (halves, halves[::-1]):
+        checker = _fitted(fitted, pairs_fitted, fingerprint)
+        right = [row for row in held if row["kind"] in ("T1W", "T2W") and row["liver"] >= SOME]
+        scores["presence"] += [checker.presence.score(row) for row in right]
+        scores["sequence"] += [checker.sequence.score(row, row["kind"]) for row in right]
+        scores["side"] += [checker.side_score(row) for row in right]
+        scores["pair"] += [checker.pair.score(row) for row in pairs_held if row["kind"] == "pair"]
+    thresholds = {name: thresholds_of(np.array(values)) for name, values in scores.items()}
+    thresholds |= {name: (thresholds[name][0], NEVER) for name in DOUBTS_ONLY}
+    whole = _fitted(halves[0][0] + halves[1][0], halves[0][1] + halves[1][1], fingerprint)
+    described = {
+        "volumes": len(seen),
+        "patients": len(pairs) // 5,
+        "right input behind each threshold": {name: len(values) for name, values in scores.items()},
+    }
+    return Checker(**{**whole.__dict__, "thresholds": thresholds, "fitted": described})
+
+
+def _fitted(seen: Rows, compared: Rows, fingerprint: str) -> Checker:
+    """The checks without thresholds."""
+    return Checker(
+        presence=_fit_presence(seen),
+        sequence=_fit_sequence(seen),
+        upside_down=_fit_upside_down(seen),
+        turned=_fit_turned(seen),
+        pair=_fit_pair(compared),
         thresholds={},
         fingerprint=fingerprint,
-        fitted={"volumes": len(seen), "patients": len(scans) // 2},
+        fitted={},
     )
-    right = [row for row in second if row["kind"] in ("T1W", "T2W") and row["liver"] >= SOME]
-    scores = {
-        "presence": [checker.presence.score(row) for row in right],
-        "sequence": [checker.sequence.score(row, row["kind"]) for row in right],
-        "side": [checker.side_score(row) for row in right],
-        "pair": [checker.pair.score(row) for row in compared if row["place"] % 2 and row["kind"] == "pair"],
-    }
-    thresholds = {name: thresholds_of(np.array(values)) for name, values in scores.items()}
-    fitted = {**checker.fitted, "right input behind each threshold": {name: len(v) for name, v in scores.items()}}
-    return Checker(**{**checker.__dict__, "thresholds": thresholds, "fitted": fitted})
 
 
 def thresholds_of(scores: Numbers) -> tuple[float, float]:
