@@ -10,7 +10,7 @@ import pytest
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.segmentation.check_fitting import NOTHING, PRESENCE, SEQUENCE, UPSIDE_DOWN, fit, thresholds_of
+from cirrnb.segmentation.check_fitting import AGAINST, NOTHING, PRESENCE, SEQUENCE, UPSIDE_DOWN, fit, thresholds_of
 from cirrnb.segmentation.checks import Checker, load_checker, save_checker, worst
 from cirrnb.segmentation.observations import CANAL, observe
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
@@ -125,10 +125,11 @@ def test_two_patients_and_one_image_twice_fail_the_pair(checker: Checker) -> Non
 
 def test_thresholds_hold_their_share_of_right_input() -> None:
     scores = 5 + np.random.default_rng(0).standard_normal(20_000)
-    doubt, refuse = thresholds_of(np.minimum(scores - 5, 3))
-    shares = [float((scores - 5 < threshold).mean()) for threshold in (doubt, refuse)]
+    lower = 2 * (scores - 5) - 3  # far enough below 0 that neither bound counts
+    doubt, refuse = thresholds_of(lower)
+    shares = [float((lower < threshold).mean()) for threshold in (doubt, refuse)]
     assert 0.003 < shares[0] < 0.02 and 0.0003 < shares[1] < 0.006 and refuse < doubt
-    assert thresholds_of(scores) == (0.0, 0.0), "right input is never refused for odds in its favour"
+    assert thresholds_of(scores) == (0.0, AGAINST), "right input is never refused for odds in its favour or a bit below"
 
 
 def test_stored_checks_judge_as_before(checker: Checker, tmp_path: Path) -> None:

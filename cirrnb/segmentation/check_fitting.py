@@ -45,6 +45,8 @@ SOME, NONE = 300.0, 15.0
 REFUSED, DOUBTED = 0.0025, 0.01
 """Share of right input that each check refuses, and that it doubts or refuses."""
 
+AGAINST = -3.0
+"""Nothing is refused for odds of less than 20 to 1 against it, however rare they are among simulated patients."""
 DOUBTS_ONLY, NEVER = ("sequence",), -1e6
 """Checks that refuse nothing by themselves, and a score that none has: real contrasts are more various than the
 simulated ones, and a T1W scan without fat suppression that was looked at would be refused."""
@@ -225,7 +227,7 @@ def _fitted(seen: Rows, compared: Rows, fingerprint: str) -> Checker:
 
 
 def thresholds_of(scores: Numbers) -> tuple[float, float]:
-    """Doubt and refuse: quantiles `DOUBTED` and `REFUSED` of right input, at most 0.
+    """Doubt and refuse: quantiles `DOUBTED` and `REFUSED` of right input, at most 0 and `AGAINST`.
 
     With fewer scores than a quantile needs, its tail is continued as a generalised Pareto's with an exponential tail:
     the mean excess below the 5th percentile.
@@ -235,7 +237,7 @@ def thresholds_of(scores: Numbers) -> tuple[float, float]:
     excess = base - scores[scores <= base]
     mean = max(float(excess.mean()), 1e-3)
     doubt, refuse = (base - mean * float(np.log(0.05 / share)) for share in (DOUBTED, REFUSED))
-    return min(doubt, 0.0), min(refuse, 0.0)
+    return min(doubt, 0.0), min(refuse, AGAINST)
 
 
 def _table(rows: Rows, names: Sequence[str]) -> Numbers:
