@@ -144,7 +144,7 @@ def test_mistakes_show_who_is_wrong_and_what_was_told():
     wrong = (GOOD["stage"] != GOOD["predicted"]).sum(), (POOR["stage"] != POOR["predicted"]).sum()
     assert shown.shape == (3, 60) and ((shown[:2] >= 0).sum(axis=1) == wrong).all() and (shown[2] == -2).sum() == 1
     assert list(figure.data[0].y[:2]) == [f"good ({wrong[0]} wrong)", f"poor ({wrong[1]} wrong)"]
-    severe = sum("severe: told mild" in text for text in figure.data[0].text[1])
+    severe = sum("severe: predicted mild" in text for text in figure.data[0].text[1])
     assert severe == ((POOR["stage"] == "severe") & (POOR["predicted"] == "mild")).sum() > 0
     with pytest.raises(ValueError, match="no patient of split valid"):
         comparison.mistakes({"good": GOOD}, split="valid", simulated=True)
