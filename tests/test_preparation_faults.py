@@ -278,7 +278,7 @@ def test_interrupting_ends_the_workers_and_keeps_what_is_done(
     scans: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     out = tmp_path / "out"
-    for number in range(40):  # enough work that it is not over before it is interrupted
+    for number in range(200):  # enough work that it is not over before it is interrupted
         (scans / f"again{number}.nii").write_bytes((scans / "0.nii").read_bytes() + bytes([number]))
     process = started(CALL, scans, out, 2)
     wait_for(lambda: finished(out) >= 3)

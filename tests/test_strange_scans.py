@@ -16,6 +16,7 @@ from cirrnb.data.auditing.audit import audit
 from cirrnb.data.dicom.importing import list_series
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.nifti.reading import is_hounsfield, read_volume, refuse_ct
+from cirrnb.data.status import Refused
 from cirrnb.model.prediction import predict_patient
 from cirrnb.model.trained_model import load_model
 
@@ -68,13 +69,17 @@ def test_real_mr_is_no_ct(external_data: Path) -> None:
 
 
 @pytest.mark.parametrize("weighting", ["T1W", "T2W"])
-def test_a_head_is_staged_but_told_to_be_unusual(weighting: str, tmp_path: Path) -> None:
-    """No header says that it is one; the model's own flag does, and what it says of its certainty is taken back."""
+def test_a_head_is_refused_and_unusual_where_it_is_forced(weighting: str, tmp_path: Path) -> None:
+    """No header says that it is one: no liver is found. The model's own flag takes back its certainty where forced."""
     write_head(tmp_path / f"A17_{weighting}.nii.gz", weighting=weighting)
     model = load_model("shipped")
     people = cirrnb.read_cohort(tmp_path)
     ready = cirrnb.prepare(people, tmp_path / "prepared", model.preparation, workers=1, progress=False)
+    with pytest.raises(Refused, match="presence"):
+        predict_patient(model, ready.bags()[0])
+    ready = cirrnb.prepare(people, tmp_path / "prepared", model.preparation, force=True, workers=1, progress=False)
     said = predict_patient(model, ready.bags()[0])
+    assert said.status == "doubtful" and "forced" in {reason.code for reason in said.reasons}
     assert not said.in_distribution and any(
         f"{weighting} looks unlike the training scans" in note for note in said.notes
     )

@@ -37,6 +37,7 @@ PREPARED = Annotated[
 PLUGIN = Annotated[
     list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
 ]
+FORCE = Annotated[bool, typer.Option("--force", help="Stage patients whose scans a check refuses; they are doubtful.")]
 PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
 BROWSER = Annotated[bool, typer.Option(help="Open a browser.")]
 OUT = Annotated[

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cirrnb.run.options import BROWSER, COHORT, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
+from cirrnb.run.options import BROWSER, COHORT, FORCE, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
 from cirrnb.run.process import require_home
 
 REPORT = Path("08_cohort_report")
@@ -42,6 +42,7 @@ def explore(
     prepared: PREPARED = None,
     sequences: MODEL_SEQUENCES = None,
     plugin: PLUGIN = None,
+    force: FORCE = False,
     port: PORT = 8866,
     browser: BROWSER = True,
 ) -> None:
@@ -51,6 +52,7 @@ def explore(
 
     given = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
     given |= {"sequences": sequences, "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None}
+    given |= {"force": force or None}
     chosen = {name: value for name, value in given.items() if value is not None}
     raise typer.Exit(serve(chosen, port=port, browser=browser, tell=typer.echo))
 
@@ -89,9 +91,7 @@ def report(
     single_file: Annotated[
         bool, typer.Option("--single-file", help="No page needs a file beside it; that of the cohort is 5 MB larger.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Stage patients whose scans a check refuses; they are doubtful.")
-    ] = False,
+    force: FORCE = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Tell what happens as JSON, an object a line.")] = False,
 ) -> None:
     """Report every patient of a cohort: a page each, an index, tables. Goes on where an earlier run stopped.

@@ -122,7 +122,8 @@ def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
         tell("No cohort given: a few simulated patients take their place.")
         people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)
     tell("Preparing scans; what is prepared already is kept.")
-    ready = cirrnb.prepare(people, values.get("prepared") or Path("prepared") / people.name, model.preparation)
+    folder = values.get("prepared") or Path("prepared") / people.name
+    ready = cirrnb.prepare(people, folder, model.preparation, force=bool(values.get("force")))
     for left_out in ready.failures.itertuples():
         tell(f"Left out: {left_out.subject} {left_out.sequence}: {left_out.reason}")
     known = [bag.subject for bag in ready.bags()]
