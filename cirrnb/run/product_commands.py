@@ -50,8 +50,13 @@ def explore(
     require_home()
     from cirrnb.run.serving import explore as serve
 
-    given = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared), "patient": patient, "run": run}
-    given |= {"sequences": sequences, "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None}
+    given: dict[str, Any] = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared)}
+    given |= {
+        "patient": patient,
+        "run": run,
+        "sequences": sequences,
+        "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None,
+    }
     given |= {"force": force or None}
     chosen = {name: value for name, value in given.items() if value is not None}
     raise typer.Exit(serve(chosen, port=port, browser=browser, tell=typer.echo))
