@@ -135,3 +135,12 @@ def test_a_link_to_nothing_is_told_in_the_published_layout(tmp_path: Path) -> No
     (place / "2.nii.gz").symlink_to(tmp_path / "gone")
     with pytest.raises(InputErrors, match=r"2\.nii\.gz.*link"):
         cirrnb.read_cohort(tmp_path)
+
+
+@pytest.mark.parametrize("output", ["prepared/own", "masks"])
+def test_what_cirrnb_wrote_into_the_folder_is_no_scan(output: str, tmp_path: Path) -> None:
+    _touch(tmp_path, "A17_T1W.nii.gz", f"{output}/organs/x-A17_T1W_123_organs.nii.gz", f"{output}/masks/x_liver.nii.gz")
+    _touch(tmp_path, f"{output}/organs/x-A17_T1W_123_organs.found.json")
+    assert _read(tmp_path) == [("A17", "T1W", None)]
+    _touch(tmp_path, "own/fingerprints.json", "own/segmented/masks/x-A17_T1W_123_liver.nii.gz")
+    assert _read(tmp_path) == [("A17", "T1W", None)]

@@ -56,7 +56,9 @@ def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
         folders.clear()
         for path in (place / entry for entry in below):
             back = path.is_symlink() and path.resolve() in (here, *here.parents)
-            if back or deep:
+            if _is_output(path):
+                skipped["folders that cirrnb wrote"].append(str(path.relative_to(root)))
+            elif back or deep:
                 skipped["links back to a folder above" if back else f"folders below {DEPTH} others"].append(
                     str(path.relative_to(root))
                 )
@@ -71,6 +73,11 @@ def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
                 skipped[what].append(str(path.relative_to(root)))
     remarks.notes += [f"{what}, not read: {len(names_of)} ({listed(names_of)})" for what, names_of in skipped.items()]
     return paths
+
+
+def _is_output(folder: Path) -> bool:
+    """True for a folder of prepared scans or of masks that the segmenter drew: their files are no scans."""
+    return (folder / "fingerprints.json").is_file() or any((folder / "organs").glob("*_organs.found.json"))
 
 
 def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
