@@ -12,8 +12,9 @@ import cirrnb
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.scan import Scan
 from cirrnb.data.status import Reason, Refused, forced, reasons_of, reasons_text, status_of_scans
-from cirrnb.model.prediction import predict_patient
+from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.trained_model import load_model
+from cirrnb.view.sentences import brief_html
 
 REASON = Reason("sequence", "declared as T1W; the signals are those of T2W", "Check which sequence this file is.")
 
@@ -90,3 +91,20 @@ def test_a_cohort_is_prepared_as_the_model_needs_it(
     table = cirrnb.predict("shipped", cohort)
     pd.testing.assert_frame_equal(table, cirrnb.predict("shipped", prepared))
     assert (tmp_path / "prepared" / cohort.name).is_dir()
+
+
+@pytest.mark.parametrize("status", ["answered", "doubtful"])
+def test_the_caveat_stands_where_the_stage_stands(status: str) -> None:
+    prediction = Prediction(
+        subject="1",
+        probabilities={"mild": 0.2, "moderate": 0.3, "severe": 0.5},
+        predicted="severe",
+        prediction_set=("severe",),
+        slice_weights={},
+        sequence_weights={"T2W": 1.0},
+        notes=(),
+        model="m",
+        simulated=True,
+        status=status,
+    )
+    assert ("doubtful" in brief_html(prediction)) is (status == "doubtful")

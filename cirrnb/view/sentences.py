@@ -87,9 +87,10 @@ def brief_html(prediction: Prediction) -> str:
     colour = prediction.stages.colour[prediction.predicted]
     others = [stage for stage in prediction.prediction_set or () if stage != prediction.predicted]
     possible = f", {' or '.join(others)} possible" if others else ""
+    doubtful = "" if prediction.status == ANSWERED else f" ({escape(prediction.status)})"
     return (
         f'<span role="status"><b style="border-color:{colour}">{escape(prediction.predicted)}</b> '
-        f"{prediction.probabilities[prediction.predicted]:.0%}{possible}</span>"
+        f"{prediction.probabilities[prediction.predicted]:.0%}{possible}{doubtful}</span>"
     )
 
 
