@@ -114,14 +114,14 @@ def wrong(data: Path) -> Iterator[Case]:
         yield Case("head, real", "negative", declared, *head, declared)
         for kind, name in (("phase map, real", "phase"), ("field map, real", "b0_map")):
             yield Case(kind, "never seen", declared, *read_volume(data / f"coronal_gre/{name}.nii.gz"), declared)
-        yield Case("ADC map, real", "never seen", declared, *adc(data), declared)
+        yield Case("ADC map, real", "negative", declared, *adc(data), declared)
         volume, grid = read_volume(data / "not_an_mr/ct_liver.nii.gz")
         for offset in (0.0, 1024.0, 5000.0):
-            yield Case("CT, real", "never seen", f"{declared}, offset {offset:.0f}", volume + offset, grid, declared)
+            yield Case("CT, real", "negative", f"{declared}, offset {offset:.0f}", volume + offset, grid, declared)
     for name, sequence in RIGHT[:5]:
         volume, grid = read_volume(data / name)
         other = "T1W" if sequence == "T2W" else "T2W"
-        yield Case("declared as the other sequence, real", "never seen", name, volume, grid, other)
+        yield Case("declared as the other sequence, real", "negative", name, volume, grid, other)
         for kind, axis in (("mirrored, real", 2), ("front to back, real", 1), ("upside down, real", 0)):
             yield Case(kind, "never seen", name, flipped(volume, grid, axis), grid, sequence)
         for kind, change in CORRUPTIONS.items():
