@@ -142,7 +142,7 @@ def sign_floors(latent: pd.DataFrame) -> pd.DataFrame:
         has = strength > PRESENT
         rank = float(spearmanr(severity[has], strength[has]).statistic) if has.sum() > 2 else np.nan
         rows.append((channel.name, _auroc(has, severity), rank, int(has.sum()), len(ill)))
-    none = (shown < NO_SIGN).all(axis=1)
+    none = np.asarray((shown < NO_SIGN).all(axis=1))
     rows.append(("no sign", _auroc(none, -severity), np.nan, int(none.sum()), len(ill)))
     return pd.DataFrame(rows, columns=["sign", "auroc", "rank", "present", "n"])
 

@@ -83,7 +83,7 @@ def simulate_cohort(
         If a patient could not be written, for example because the disk is full; what is done is kept.
     """
     out = Path(out)
-    request = {
+    request: dict[str, Any] = {
         "patients": patients,
         "seed": seed,
         "scale": scale,
