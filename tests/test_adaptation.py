@@ -1,13 +1,17 @@
 """Adaptation to a site: the map, what it assumes, its file, and the command that writes an adapted model."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from toy_patients import toy_cohort
 
+import cirrnb
+from cirrnb.cli import main
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.adaptation import (
@@ -17,6 +21,10 @@ from cirrnb.model.adaptation import (
     read_adaptation,
     severity_of,
 )
+from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION
+from cirrnb.model.settings import StagerSettings, TrainingSettings
+from cirrnb.model.trained_model import load_model
+from cirrnb.simulation.cohort import simulate_cohort
 
 STAGES = list(CIRRHOSIS)
 
@@ -173,3 +181,95 @@ def test_files_that_are_no_adaptation(tmp_path, field, value):
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
     with pytest.raises(InputError, match=ADAPTATION.replace(".", r"\.")):
         read_adaptation(tmp_path)
+
+
+QUICK = TrainingSettings(StagerSettings(width=16, pretrained=False), epochs=3, patients_per_step=6, slices=3, augmentation=None)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    home = toy_cohort(folder / "scans", {"train": 30, "valid": 33, "test": 3})
+    return cirrnb.train(home, folder / "run", QUICK, progress=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Scans of the same patients' kind that are brighter by as much as a stage."""
+    prepared = toy_cohort(tmp_path_factory.mktemp("site"), {"train": 33, "test": 9}, signal=1.0)
+    for scan in prepared.scans:
+        np.save(scan.folder / "image.npy", scan.image + np.float16(0.25))
+    return replace(prepared, name="St. Elsewhere")
+
+
+def test_an_adapted_model_is_a_model(run, site, tmp_path):
+    adapted = cirrnb.adapt(run, site, tmp_path / "adapted")
+    again = load_model(tmp_path / "adapted")
+    plain = load_model(run)
+    assert again.fingerprint == adapted.fingerprint != plain.fingerprint
+    assert again.without_adaptation.fingerprint == plain.fingerprint
+    assert again.adaptation.patients == 42 and again.adaptation.staged == 0
+    table = cirrnb.predict(tmp_path / "adapted", site)
+    assert table["notes"].str.contains("adapted to 42 patients of St. Elsewhere, without stages").all()
+    np.testing.assert_allclose(table[STAGES].sum(axis=1), 1)
+    before = cirrnb.predict(run, site)
+    assert not before["notes"].str.contains("adapted").any()
+    assert (before[STAGES].to_numpy() != table[STAGES].to_numpy()).any()
+    assert set(table["set"].str.split("|").explode()) <= set(STAGES)
+
+
+def test_scans_like_those_of_the_site_are_usual_for_the_adapted_model(run, site, tmp_path):
+    before = cirrnb.predict(run, site)
+    assert before["reasons"].str.contains("unusual").mean() > 0.9
+    cirrnb.adapt(run, site, tmp_path / "adapted")
+    after = cirrnb.predict(tmp_path / "adapted", site)
+    assert (after["status"] == "answered").mean() > 0.9
+
+
+def test_an_adapted_model_holds_no_patient(run, site, tmp_path):
+    cirrnb.adapt(run, site, tmp_path / "adapted")
+    files = {path.relative_to(tmp_path / "adapted").as_posix() for path in (tmp_path / "adapted").rglob("*.*")}
+    assert "predictions.csv" not in files and {"training.csv", "adaptation.json", "model.safetensors"} <= files
+    assert "cirrhotic/" not in (tmp_path / "adapted" / "training.csv").read_text()
+
+
+def test_an_adapted_model_is_adapted_anew_from_the_one_it_came_from(run, site, tmp_path):
+    first = cirrnb.adapt(run, site, tmp_path / "first")
+    second = cirrnb.adapt(tmp_path / "first", site, tmp_path / "second")
+    assert second.without_adaptation.fingerprint == first.without_adaptation.fingerprint
+    np.testing.assert_allclose(second.adaptation.reference_odds, first.adaptation.reference_odds, atol=0.01)
+
+
+def test_stages_that_may_be_used_are_used(run, site, tmp_path):
+    subjects = [bag.subject for bag in site.bags()]
+    adapted = cirrnb.adapt(run, site, tmp_path / "adapted", stages_of=subjects[:20])
+    assert adapted.adaptation.staged == 20
+    with pytest.raises(InputError, match="cirrhotic/999"):
+        cirrnb.adapt(run, site, tmp_path / "other", stages_of=["cirrhotic/999"])
+
+
+def test_nothing_is_replaced_and_the_wrong_model_is_noticed(run, site, tmp_path):
+    cirrnb.adapt(run, site, tmp_path / "adapted")
+    with pytest.raises(InputError, match="adapted"):
+        cirrnb.adapt(run, site, tmp_path / "adapted")
+    path = tmp_path / "adapted" / ADAPTATION
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model": "0" * 64}))
+    with pytest.raises(InputError, match="an adaptation of the model"):
+        load_model(tmp_path / "adapted")
+
+
+def test_out_of_distribution_files_of_before_are_read(run, tmp_path):
+    shutil.copytree(run, tmp_path / "old")
+    (tmp_path / "old" / OUT_OF_DISTRIBUTION).rename(tmp_path / "old" / "familiarity.json")
+    assert load_model(tmp_path / "old").fingerprint == load_model(run).fingerprint
+
+
+def test_the_command_adapts_the_model_of_the_package(tmp_path, capsys, monkeypatch):
+    """A small site is refused in words, before anything is written."""
+    simulate_cohort(tmp_path / "site", 4, 3, "tiny", healthy=0, workers=1, progress=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["cirrnb", "adapt", "site", "adapted"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "30 or more" in capsys.readouterr().err and not (tmp_path / "adapted").exists()
