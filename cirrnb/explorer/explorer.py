@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.explorer import panel
 from cirrnb.explorer.panel import FIRST, Panel
 from cirrnb.explorer.upload import SOURCE, ScanUpload
+from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view import sentences
+from cirrnb.view.measurements import measurements_html
 from cirrnb.view.theme import LABELS
 from cirrnb.viewer.background import Task, Worker
 from cirrnb.viewer.panes import first_height, panes, unopened
@@ -90,6 +93,7 @@ class SliceExplorer(Panel):
             go=self._go,
         )
         self._worker = Worker(self.show_progress, self._failed)
+        self._measuring = Worker(lambda share: None, lambda told: self.show_measured(f"<p>{escape(told)}</p>"))
         self.upload = ScanUpload(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
         self.own.children = (self.upload,)
         self.always.value = self.reveal.value = panel.answer_first() if answer_first is None else answer_first
@@ -118,7 +122,7 @@ class SliceExplorer(Panel):
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until nothing is under way; False if that took longer than `seconds`."""
-        return self._worker.wait(seconds)
+        return self._worker.wait(seconds) and self._measuring.wait(seconds)
 
     def snapshot(self) -> SliceBrowser:
         """The patient on show without a kernel: what is left of the explorer in a page made from the notebook."""
@@ -136,6 +140,7 @@ class SliceExplorer(Panel):
     def _listen(self) -> None:
         self.case.observe(lambda change: self._open(change["new"]), "value")
         self.reveal.observe(lambda change: self._revealed(), "value")
+        self.measure.observe(lambda change: self._measure(), "value")
         self.always.observe(lambda change: panel.remember_answer_first(change["new"]), "value")
         for choice in (self.method, self.target, self.scale):
             choice.observe(lambda change: self._explain(), "value")
@@ -166,6 +171,8 @@ class SliceExplorer(Panel):
         An answer that was open for the last patient says nothing of a wish for this one's: it is hidden again.
         """
         self._worker.cancel()  # what is under way speaks of the last patient
+        self._measuring.cancel()
+        self.show_measured("")
         self._bag = self._answer = self._explanation = None
         self.reveal.value = self.always.value
         self.say("")
@@ -184,6 +191,7 @@ class SliceExplorer(Panel):
             simulated = self._simulated(bag)
             self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=first_height(bag))
             self.say(sentences.mask_words(bag))
+            self._measure()
             if self.reveal.value:
                 self._answer_and_explain()
 
@@ -210,6 +218,16 @@ class SliceExplorer(Panel):
             self.canvas.lay_over(self._explanation)
         elif self._bag is not None:
             self._answer_and_explain()
+
+    def _measure(self) -> None:
+        """Measure the patient on show where the reader wants measurements; they need no answer."""
+        bag = self._bag
+        self._measuring.cancel()
+        self.show_measured("<p>Measuring ...</p>" if self.measure.value and bag is not None else "")
+        if self.measure.value and bag is not None:
+            self._measuring.start(
+                lambda task: measurements_of(bag), lambda found: self.show_measured(measurements_html(found))
+            )
 
     def _answer_and_explain(self) -> None:
         bag = self._bag

@@ -147,6 +147,9 @@ class Panel(widgets.VBox):
         of a bar of the chart that was clicked."""
         self.case = widgets.Dropdown(options=list(subjects), value=subject, description="Patient")
         self.reveal = widgets.ToggleButton(value=False, description="Show the answer", icon="eye")
+        self.measure = widgets.ToggleButton(value=False, description="Measurements", icon="list")
+        self.measured = widgets.HTML("")
+        self.measured.add_class("cn-words")
         self.always = widgets.Checkbox(value=False, description="always show it at once", indent=False)
         self.message = widgets.HTML("")
         self.message.add_class("cn-message")
@@ -164,11 +167,12 @@ class Panel(widgets.VBox):
         self.own = widgets.VBox()
         self.show_progress(None)
         self.show_answer(False)
+        self.show_measured("")
         # Brief answer and progress stand in the row of the button: what lies below does not jump when they come.
-        top = widgets.HBox([self.case, self.reveal, self.always, self.brief, self.waiting], layout=_row())
+        top = widgets.HBox([self.case, self.reveal, self.always, self.measure, self.brief, self.waiting], layout=_row())
         top.add_class("cn-top")
         style = widgets.HTML(f"<style>{asset('cirrnb.explorer', 'explorer.css')}</style>")
-        places = {"pictures": self.canvas, "hint": self.hint, **self.behind, "own": self.own}
+        places = {"pictures": self.canvas, "measured": self.measured, "hint": self.hint, **self.behind, "own": self.own}
         for name, one in places.items():
             one.add_class(f"cn-at-{name}")
         within = widgets.GridBox(list(places.values()))
@@ -206,6 +210,11 @@ class Panel(widgets.VBox):
         self.brief.layout.display = "" if shown else "none"
         self.reveal.description = "Hide the answer" if shown else "Show the answer"
         self.reveal.icon = "eye-slash" if shown else "eye"
+
+    def show_measured(self, html: str) -> None:
+        """Measurements below the pictures; nothing takes them away."""
+        self.measured.value = html
+        self.measured.layout.display = "" if html else "none"
 
     def show_map(self, there: bool) -> None:
         """Show the chart that belongs to the map, and let the map be tested and taken along; or none of it."""

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cirrnb.data.atomic_files import atomic_write
-from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid, Orientation
 from cirrnb.data.nifti.reading import read_mask, read_volume
@@ -124,6 +124,14 @@ def biomarkers_or_reasons(scan: Scan) -> list[Measurement]:
         alone = biomarkers_or_reasons(replace(scan, extra={}))
         return [replace(one, note=f"{UNUSABLE}: {told}") if one.note == NO_ORGANS else one for one in alone]
     return [Measurement(name, None, unit, told, SOURCES.get(name, "")) for name, unit in UNITS.items()]
+
+
+def measurements_of(bag: Bag) -> dict[str, tuple[Measurement, ...]]:
+    """Sequence -> what was measured on that scan; what needs other organs is told only where they are segmented."""
+    return {
+        name: tuple(one for one in biomarkers_or_reasons(prepared.scan) if one.note != NO_ORGANS)
+        for name, prepared in bag.scans.items()
+    }
 
 
 def _of_liver(image: NDArray, liver: NDArray[np.bool_] | None, grid: Grid) -> Found:

@@ -52,7 +52,21 @@ def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
     return {name: mask for name, mask in masks.items() if mask.any() or name == ASCITES}
 
 
+def drawn_by_program(path: Path) -> bool:
+    """Whether a segmentation is explained by a program's own table, so that a program drew it. Raises InputError."""
+    return isinstance(_explained(path), str)
+
+
 def _labels(path: Path) -> dict[str, list[int]]:
+    told = _explained(path)
+    if isinstance(told, str):
+        return TABLES[told]
+    pairs = told.items()
+    return {name: value if isinstance(value, list) else [value] for name, value in pairs}
+
+
+def _explained(path: Path) -> str | dict[str, int | list[int]]:
+    """What the file beside a segmentation says: the name of one of `TABLES`, or labels by organ. Raises InputError."""
     beside = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     names = " or ".join(TABLES)
     expected = f"{beside.name} beside it with numbers for any of {', '.join(ORGANS)}, or the name {names}"
@@ -62,10 +76,10 @@ def _labels(path: Path) -> dict[str, list[int]]:
     except OSError as error:
         raise InputError(path, "labels that nobody explains", expected, remedy) from error
     if isinstance(told, str) and told in TABLES:
-        return TABLES[told]
+        return told
     pairs = told.items() if isinstance(told, dict) else ()
     numbers: dict[str, list[int]] = {name: value if isinstance(value, list) else [value] for name, value in pairs}
     wrong = [name for name in numbers if name not in ORGANS]
     if not numbers or wrong or not all(type(one) is int and one > 0 for value in numbers.values() for one in value):
         raise InputError(beside, f"{str(told)[:80]!r}", expected, remedy)
-    return numbers
+    return dict(numbers)

@@ -23,8 +23,7 @@ from cirrnb.data.scan import Cohort
 from cirrnb.data.status import reasons_text, status_of_scans
 from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.measure.biomarkers import NO_ORGANS, biomarkers_or_reasons
-from cirrnb.measure.measurement import Measurement
+from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.run_folder import read_training_answers
 from cirrnb.model.trained_model import TrainedModel, card, load_model
@@ -41,18 +40,23 @@ from cirrnb.reports.patient_report import (
 from cirrnb.view.attribution import colours, slices_that_count
 from cirrnb.view.images import grey_picture, overlay_picture
 from cirrnb.view.slices import Slice
+from cirrnb.viewer.contours import Outline, organs_on, outlines_at
 from cirrnb.viewer.panes import white
 from cirrnb.viewer.slice_browser import slice_content
 
 
 def key_slices(bag: Bag, count: int = 3) -> SliceRows:
     """Slices at even heights through the liver (through the scan where it is not outlined), as acquired, from the head
-    down, a row a sequence."""
+    down, a row a sequence, with the outlines of organs."""
     windows = _windows(bag)
-    rows: dict[str, list[Slice | None]] = {}
+    rows = {}
     for name, prepared in bag.scans.items():
-        rows[name] = [_slice_at(prepared, index, windows[name]) for index in _heights(prepared, count)]
-    return _pictures(rows)
+        organs = organs_on(prepared)
+        rows[name] = tuple(
+            _picture(_slice_at(prepared, index, windows[name]), outlines_at(prepared, organs, index))
+            for index in _heights(prepared, count)
+        )
+    return rows
 
 
 def slices_that_mattered(bag: Bag, explanation: Explanation, count: int = 3) -> SliceRows:
@@ -86,7 +90,7 @@ def _pictures(rows: Mapping[str, Sequence[Slice | None]]) -> SliceRows:
     return {name: tuple(None if one is None else _picture(one) for one in slices) for name, slices in rows.items()}
 
 
-def _picture(shown: Slice) -> SlicePicture:
+def _picture(shown: Slice, outlines: tuple[Outline, ...] = ()) -> SlicePicture:
     height, width = (size * step for size, step in zip(shown.pixels.shape, shown.spacing, strict=True))
     return SlicePicture(
         image=grey_picture(shown.pixels, shown.window),
@@ -95,6 +99,8 @@ def _picture(shown: Slice) -> SlicePicture:
         width=width,
         height=height,
         caption=shown.caption,
+        outlines=outlines,
+        pixels=shown.pixels.shape,
     )
 
 
@@ -247,14 +253,6 @@ def identity(model: TrainedModel, bag: Bag, simulated: bool, plugins: Mapping[st
     status, reasons = status_of_scans([scan.scan for scan in bag.scans.values()])
     parts = [model.fingerprint, *known, bag.sequences, scans, simulated, used, status, reasons_text(reasons)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def measurements_of(bag: Bag) -> dict[str, tuple[Measurement, ...]]:
-    """Sequence -> what was measured on that scan; what needs other organs is told only where they are segmented."""
-    return {
-        name: tuple(one for one in biomarkers_or_reasons(prepared.scan) if one.note != NO_ORGANS)
-        for name, prepared in bag.scans.items()
-    }
 
 
 def expected_stage(probabilities: Mapping[str, float]) -> float:

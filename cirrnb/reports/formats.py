@@ -22,6 +22,7 @@ from cirrnb.reports.cohort_figures import CERTAINTY, counts
 from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.patient_report import MapTest, PatientReport
 from cirrnb.view import sentences
+from cirrnb.view.measurements import measurements_html
 from cirrnb.view.page import RESEARCH_ONLY, Fragment, Place, asset, banner, templates, write_page
 from cirrnb.viewer.slice_browser import browser_html
 
@@ -75,6 +76,7 @@ _SENTENCES = {
     "prediction": lambda *given, **named: Markup(sentences.prediction_html(*given, **named)),
     "reasons": lambda *given: Markup(sentences.reasons_html(*given)),
     "measures": _measures,
+    "measurements": lambda *given: Markup(measurements_html(*given)),
     "browser": lambda *given: Markup(browser_html(*given)),
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from cirrnb.measure.measurement import Measurement
 from cirrnb.model.prediction import Prediction
+from cirrnb.viewer.contours import Outline
 
 VERSION = 1
 """Raised by hand when the same patient gets another report; pages of another version are made anew."""
@@ -35,6 +36,7 @@ class SlicePicture:
     ----------
     image : PNG as a data URI. overlay : map to lie on it, likewise, or "".
     position : mm along the head axis (RAS+ z). width, height : mm. caption : the slice's share, or "".
+    outlines : of organs, in pixels of the slice, of which there are `pixels` (rows, columns).
     """
 
     image: str
@@ -43,6 +45,8 @@ class SlicePicture:
     height: float
     overlay: str = ""
     caption: str = ""
+    outlines: tuple[Outline, ...] = ()
+    pixels: tuple[int, ...] = ()
 
 
 SliceRows = Mapping[str, tuple[SlicePicture | None, ...]]

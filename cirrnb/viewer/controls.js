@@ -21,6 +21,7 @@ const CONTROLS = `
       <button type="button" data-do="reset" title="R">Reset view</button>
       <button type="button" data-do="save" disabled>Save picture</button>
       <label data-part="liver"><input type="checkbox" data-set="liver"> liver edge <kbd>L</kbd></label>
+      <label data-part="organs"><input type="checkbox" data-set="organs"> organs <kbd>O</kbd></label>
       <label data-part="evidence"><input type="checkbox" data-set="evidence"> planted signs <kbd>E</kbd></label>
     </div>
     <div class="cn-row" data-part="overlay">
@@ -29,13 +30,14 @@ const CONTROLS = `
       <label>Hide below <input type="range" data-set="threshold" min="0" max="0.9" step="0.05" value="0.1">
         <output data-output="threshold"></output></label>
     </div>
+    <p class="cn-signs" data-part="contours"></p>
     <p class="cn-signs" data-part="signs"></p>
     <details class="cn-help"><summary>Keys and mouse</summary>
       <p>Click the pictures first. Wheel or <kbd>&uarr;</kbd> <kbd>&darr;</kbd>: next slice towards head or feet;
       <kbd>Page up</kbd> <kbd>Page down</kbd>: five; <kbd>Home</kbd> <kbd>End</kbd>: lowest, highest. <kbd>+</kbd>
       <kbd>&minus;</kbd>, pinch, or wheel with <kbd>Ctrl</kbd>: zoom; drag: move. Right button and drag: brightness and
       contrast of that picture, as <kbd>B</kbd> <kbd>V</kbd> (brightness) and <kbd>C</kbd> <kbd>X</kbd> (contrast) do. <kbd>Space</kbd>:
-      play. <kbd>M</kbd>: map, <kbd>L</kbd>: liver edge, <kbd>E</kbd>: planted signs, <kbd>R</kbd>: reset. Click: what lies there.</p>
+      play. <kbd>M</kbd>: map, <kbd>L</kbd>: liver edge, <kbd>O</kbd>: other organs, <kbd>E</kbd>: planted signs, <kbd>R</kbd>: reset. Click: what lies there.</p>
     </details>
   </div>`;
 
@@ -60,6 +62,7 @@ function createControls(root, acts, settings) {
     find('[data-part="shift"]').hidden = !Math.max(...shifts);
     find('[data-output="shift"]').textContent = `(${Math.max(...shifts).toFixed(0)} mm)`;
     find('[data-part="liver"]').hidden = !panes.some((one) => one.mask);
+    find('[data-part="organs"]').hidden = !panes.some((one) => one.organs);
     find('[data-part="evidence"]').hidden = !panes.some((one) => one.evidence);
     find('[data-do="save"]').disabled = !panes.some((one) => one.image);
   }
@@ -97,20 +100,30 @@ function createControls(root, acts, settings) {
     }
   }
 
-  // Names of the planted signs in the slices on show, by number; null where they are not to be shown.
-  function showSigns(here, names) {
-    const legend = find('[data-part="signs"]');
+  // Outlines in the slices on show: {name, colour, dashed} each; null where none are to be shown.
+  function showContours(here) {
+    const words = here && here.some((one) => one.dashed) ? "Outlines (dashed: drawn by a program): " : "Outlines: ";
+    chips("contours", here, words, "No outlined organ in these slices.");
+  }
+
+  // Planted signs in the slices on show; null where they are not to be shown.
+  function showSigns(here) {
+    chips("signs", here, "Planted in these slices: ", "No sign is planted in these slices.");
+  }
+
+  function chips(part, here, words, nothing) {
+    const legend = find(`[data-part="${part}"]`);
     legend.hidden = !here;
-    if (!here) return;
-    const key = [...here].sort().join();
-    if (legend.dataset.key === key) return;
+    const key = here ? here.map((one) => one.name + (one.dashed ? " dashed" : "")).join() : null;
+    if (legend.dataset.key === String(key)) return;
     legend.dataset.key = key;
-    legend.replaceChildren(here.size ? "Planted in these slices: " : "No sign is planted in these slices.");
-    for (const number of [...here].sort()) {
+    legend.replaceChildren(here ? (here.length ? words : nothing) : "");
+    if (!here) return;
+    for (const { name, colour } of here) {
       const chip = document.createElement("span");
       chip.className = "cn-chip";
-      chip.style.setProperty("--colour", SIGN_COLOURS[(number - 1) % SIGN_COLOURS.length]);
-      chip.textContent = names[number - 1];
+      chip.style.setProperty("--colour", colour);
+      chip.textContent = name;
       legend.append(chip);
     }
   }
@@ -123,7 +136,7 @@ function createControls(root, acts, settings) {
 
   const showReadout = (words) => { find(".cn-readout").textContent = words || "Click a place to read what lies there."; };
 
-  return { offer, offered, showSettings, showPlace, showSigns, showPlaying, showReadout };
+  return { offer, offered, showSettings, showPlace, showContours, showSigns, showPlaying, showReadout };
 }
 
 function download(blob, name) {

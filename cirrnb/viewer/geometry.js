@@ -36,6 +36,7 @@ function described(pane, { slice, row, column, mm }, overlay, sign) {
   const where = mm.map((one, axis) => `${sides[axis][one >= 0 ? 0 : 1]} ${Math.abs(one).toFixed(0)}`).join("  ");
   const words = [`${pane.name} slice ${slice + 1}: ${where} mm; signal ${value.toFixed(2)} (0 is the body's darkest, 1 its brightest hundredth)`];
   if (pane.mask) words.push(pane.mask[place] ? "inside the liver mask" : "outside the liver mask");
+  if (pane.organs && pane.organs[place]) words.push(`${pane.organ_names[pane.organs[place] - 1]}, drawn by ${pane.organs_by_program ? "a program" : "a person"}`);
   if (pane.map) {
     const share = (pane.map[place] - 128) / 127;
     if (Math.abs(share) < 0.005) words.push("the map says nothing here");

@@ -65,7 +65,7 @@ function key(pane, event, acts) {
     b: () => setWindow(pane, pane.level - 0.05, pane.contrast), v: () => setWindow(pane, pane.level + 0.05, pane.contrast),
     c: () => setWindow(pane, pane.level, pane.contrast + 0.1), x: () => setWindow(pane, pane.level, pane.contrast - 0.1),
     " ": acts.play, r: acts.reset,
-    m: () => toggle("overlayOn"), l: () => toggle("liver"), e: () => toggle("evidence"),
+    m: () => toggle("overlayOn"), l: () => toggle("liver"), o: () => toggle("organs"), e: () => toggle("evidence"),
   };
   const act = known[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act) return;

@@ -38,10 +38,18 @@ function paint(context, pane, look, w, h, ratio) {
         context.stroke(path);
       }
     }
+    context.lineWidth = (1.5 * ratio) / scale;
+    const dashed = (byProgram) => context.setLineDash(byProgram ? [(5 * ratio) / scale, (4 * ratio) / scale] : []);
+    if (pane.organs && shown.organs) {
+      dashed(pane.organs_by_program);
+      for (const [number, path] of edges(pane, "organs", at.index)) {
+        context.strokeStyle = pane.organ_colours[number - 1];
+        context.stroke(path);
+      }
+    }
     if (pane.mask && shown.liver) {
-      context.lineWidth = (1.5 * ratio) / scale;
+      dashed(pane.drawn_by_program);
       context.strokeStyle = LIVER;
-      if (pane.drawn_by_program) context.setLineDash([(5 * ratio) / scale, (4 * ratio) / scale]);
       for (const [, path] of edges(pane, "mask", at.index)) context.stroke(path);
     }
     context.restore();

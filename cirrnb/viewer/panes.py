@@ -16,6 +16,7 @@ from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.localisation import FLESH
 from cirrnb.view.attribution import drawn
 from cirrnb.view.slices import widest_index
+from cirrnb.viewer.contours import COLOURS, organs_on
 
 BRIGHTEST = 99.95
 """Percentile of a scan that is still details apart from white: fluid on T2W lies far above the rest of the body."""
@@ -30,6 +31,7 @@ class Pane:
     name : of the sequence.
     image : (slices, rows, columns) uint8, evenly between the ends of `range`, which are prepared intensities.
     mask : liver mask, uint8 0 and 1, or None. evidence : label of the planted sign, uint8, or None.
+    organs : labels of other organs, uint8, or None; their names and colours stand in `details`.
     details : what else the viewer wants to know, ready for JSON.
     """
 
@@ -38,6 +40,13 @@ class Pane:
     mask: NDArray[np.uint8] | None
     evidence: NDArray[np.uint8] | None
     details: Mapping[str, Any]
+    organs: NDArray[np.uint8] | None = None
+
+    @property
+    def layers(self) -> dict[str, NDArray[np.uint8]]:
+        """Volumes that there are, by name."""
+        named = {"image": self.image, "mask": self.mask, "evidence": self.evidence, "organs": self.organs}
+        return {name: values for name, values in named.items() if values is not None}
 
 
 def panes(bag: Bag, evidence: Mapping[str, NDArray[np.uint8]] | None = None) -> list[Pane]:
@@ -68,7 +77,8 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
     high = float(np.clip(np.percentile(image, BRIGHTEST), 1.0, 2.0))
     slices, rows, columns = prepared.grid.shape
     mask = None if prepared.mask is None else np.asarray(prepared.mask, dtype=np.uint8)
-    details = {
+    organs = organs_on(prepared)
+    details: dict[str, Any] = {
         "name": name,
         "slices": slices,
         "rows": rows,
@@ -81,8 +91,12 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         "window": [0.0, white(image, mask)],
         "drawn_by_program": mask is not None and bool(prepared.scan.extra.get("mask_by")),
     }
+    if organs is not None:
+        details["organ_names"] = organs.names
+        details["organ_colours"] = [COLOURS[organ] for organ in organs.names]
+        details["organs_by_program"] = organs.by_program
     grey = np.round(255 * np.clip(image / high, 0, 1)).astype(np.uint8)
-    return Pane(name, grey, mask, evidence, details)
+    return Pane(name, grey, mask, evidence, details, None if organs is None else organs.labels)
 
 
 def white(image: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> float:

@@ -110,9 +110,7 @@ def slice_content(
 
 
 def _packed_pane(pane: Pane, quality: int) -> dict[str, Any]:
-    layers = {"image": pane.image, "mask": pane.mask, "evidence": pane.evidence}
-    there = {name: values for name, values in layers.items() if values is not None}
-    packed = {name: _packed(values, quality if name == "image" else None) for name, values in there.items()}
+    packed = {name: _packed(values, quality if name == "image" else None) for name, values in pane.layers.items()}
     return {**pane.details, "packed": packed}
 
 

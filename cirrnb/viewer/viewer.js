@@ -10,7 +10,7 @@ const USUAL = { zoom: 1, across: 0.5, down: 0.5, opacity: 0.7, threshold: 0.1, o
 
 function createViewer(root, hooks = {}) {
   root.classList.add("cn-viewer");
-  const shown = { position: 0, shiftOn: true, liver: false, evidence: false, ...USUAL };
+  const shown = { position: 0, shiftOn: true, liver: false, organs: false, evidence: false, ...USUAL };
   let data = null, overlay = null, panes = [], active = 0, picked = null, scheduled = false, playing = null, heights = [];
   let sharp = false, wanted = false, rest = null;
   const acts = { step, zoom, move, setWindow, pick, toggle, play, reset, activate };
@@ -226,7 +226,8 @@ function createViewer(root, hooks = {}) {
       sharp = wanted;
       for (const pane of panes) if (pane.image) drawPane(pane);
       controls.showPlace(heights, shown.position);
-      controls.showSigns(shown.evidence ? signsHere() : null, data.signs);
+      controls.showContours(shown.organs || shown.liver ? contoursHere() : null);
+      controls.showSigns(shown.evidence ? signsHere() : null);
     });
   }
 
@@ -254,13 +255,27 @@ function createViewer(root, hooks = {}) {
     if (canvas.getAttribute("aria-label") !== words) canvas.setAttribute("aria-label", words);
   }
 
-  function signsHere() {
-    const here = new Set();
+  // Numbers of the labels of a layer in the slices on show, with the pane that has them.
+  function* labelsHere(layer) {
     for (const pane of panes) {
-      if (!pane.evidence || nearest(pane).outside) continue;
-      for (const number of edges(pane, "evidence", nearest(pane).index).keys()) here.add(number);
+      if (!pane[layer] || nearest(pane).outside) continue;
+      for (const number of edges(pane, layer, nearest(pane).index).keys()) yield [number, pane];
     }
-    return here;
+  }
+
+  function contoursHere() {
+    const here = new Map();
+    const add = (name, colour, dashed) => here.set(name, { name, colour, dashed: dashed || (here.get(name) || {}).dashed });
+    if (shown.liver) for (const [, pane] of labelsHere("mask")) add("liver", LIVER, pane.drawn_by_program);
+    if (shown.organs) {
+      for (const [number, pane] of labelsHere("organs")) add(pane.organ_names[number - 1], pane.organ_colours[number - 1], pane.organs_by_program);
+    }
+    return [...here.values()];
+  }
+
+  function signsHere() {
+    const numbers = new Set([...labelsHere("evidence")].map(([number]) => number));
+    return [...numbers].sort().map((number) => ({ name: data.signs[number - 1], colour: SIGN_COLOURS[(number - 1) % SIGN_COLOURS.length] }));
   }
 
   function save() {

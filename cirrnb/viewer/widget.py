@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import anywidget
-from numpy.typing import NDArray
 
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.page import asset
@@ -62,11 +61,9 @@ class SliceCanvas(anywidget.AnyWidget):
         buffers: list[Any] = []
         for pane in panes:
             parts = {}
-            for name in ("image", "mask", "evidence"):
-                values: NDArray | None = getattr(pane, name)
-                if values is not None:
-                    parts[name] = len(buffers)
-                    buffers.append(memoryview(values.tobytes()))
+            for name, values in pane.layers.items():
+                parts[name] = len(buffers)
+                buffers.append(memoryview(values.tobytes()))
             sent.append({**pane.details, "parts": parts})
         content = {
             "kind": "case",
