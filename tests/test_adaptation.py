@@ -183,7 +183,9 @@ def test_files_that_are_no_adaptation(tmp_path, field, value):
         read_adaptation(tmp_path)
 
 
-QUICK = TrainingSettings(StagerSettings(width=16, pretrained=False), epochs=3, patients_per_step=6, slices=3, augmentation=None)
+QUICK = TrainingSettings(
+    StagerSettings(width=16, pretrained=False), epochs=3, patients_per_step=6, slices=3, augmentation=None
+)
 
 
 @pytest.fixture(scope="module")
