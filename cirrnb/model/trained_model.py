@@ -109,7 +109,7 @@ class TrainedModel:
         digest = hashlib.sha256()
         for member in self.members:
             stager = member.stager
-            settings = (asdict(stager.settings), asdict(member.preparation), stager.stages.stored())
+            settings = (stager.settings.stored(), asdict(member.preparation), stager.stages.stored())
             told = (*settings, stager.sequences, member.simulated)
             digest.update(json.dumps(told, sort_keys=True, default=str).encode())
             for name, tensor in sorted(stager.state_dict().items()):
