@@ -45,8 +45,8 @@ class Staging:
 
     def cpu(self) -> Staging:
         """The same on the CPU."""
-        tensors = (getattr(self, one.name) for one in fields(self))
-        return Staging(*(None if tensor is None else tensor.cpu() for tensor in tensors))
+        tensors = {one.name: getattr(self, one.name) for one in fields(self)}
+        return Staging(**{name: None if tensor is None else tensor.cpu() for name, tensor in tensors.items()})
 
 
 class Stager(nn.Module):

@@ -188,7 +188,7 @@ class _Training(AveragedTraining):
         self.device = device
         self.half = device.type != "cpu" or _has_bfloat16()
         super().__init__(
-            network.train().to(device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            network.train().to(device).to(memory_format=torch.channels_last),
             steps=settings.steps,
             rate=settings.rate,
             decay=settings.decay,
