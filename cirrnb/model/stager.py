@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ class Staging:
 
     def cpu(self) -> Staging:
         """The same on the CPU."""
-        tensors = {one.name: getattr(self, one.name) for one in fields(self)}
+        tensors: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
         return Staging(**{name: None if tensor is None else tensor.cpu() for name, tensor in tensors.items()})
 
 
