@@ -45,8 +45,9 @@ class Staging:
 
     def cpu(self) -> Staging:
         """The same on the CPU."""
-        tensors: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
-        return Staging(**{name: None if tensor is None else tensor.cpu() for name, tensor in tensors.items()})
+        tensors = {one.name: getattr(self, one.name) for one in fields(self)}
+        moved: dict[str, Any] = {name: None if one is None else one.cpu() for name, one in tensors.items()}
+        return Staging(**moved)
 
 
 class Stager(nn.Module):
