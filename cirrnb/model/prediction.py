@@ -24,6 +24,7 @@ from cirrnb.data.status import ANSWERED, DOUBTFUL, REFUSED, Reason, Refused, rea
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, load_model
@@ -60,6 +61,8 @@ class Prediction:
     status : "answered", or "doubtful" where a check of the scans doubts them, a refusal was overruled, or they look
         unlike the training scans. Scans that a check refuses are not staged (`cirrnb.data.status.Refused`).
     reasons : why it is doubtful.
+    signs : that the stager saw, in the order of its outputs; those that the sequences cannot show are absent.
+    stage_by_signs : stage -> probability from these strengths alone, not calibrated; None for a stager without signs.
     """
 
     subject: str
@@ -75,6 +78,13 @@ class Prediction:
     stages: StageScale = CIRRHOSIS
     status: str = ANSWERED
     reasons: tuple[Reason, ...] = ()
+    signs: tuple[SignReading, ...] = ()
+    stage_by_signs: Mapping[str, float] | None = None
+
+    @property
+    def no_sign(self) -> bool | None:
+        """True if every sign shows less than 0.1; None for a stager without signs."""
+        return no_sign(self.signs)
 
 
 @isolated_torch()
@@ -103,8 +113,9 @@ def predict(
     One row a patient: subject, patient, source, split, stage (the truth, or None), predicted, a probability in the
     column of each stage of the model (mild, moderate, severe), sequences ("T1W+T2W"), notes, simulated (True if the
     model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
-    column set tells the stages that are possible ("mild|moderate"). `status` is answered, doubtful or refused, and
-    `reasons` says why. A patient who is refused, by a check or without a usable sequence, has no predicted stage.
+    column set tells the stages that are possible ("mild|moderate"). A stager with sign outputs adds the strength of
+    each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. `status` is answered, doubtful or
+    refused, and `reasons` says why. A patient who is refused, by a check or without a usable sequence, has no predicted stage.
 
     Notes
     -----
@@ -139,7 +150,9 @@ def predict(
             rows.append(row | nothing | {"notes": f"not staged: {error.found}"})
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
-    return pd.DataFrame(rows, columns=[*columns(trained.stages), *(["set"] if trained.calibration else [])])
+    signs = trained.members[0].stager.settings.signs
+    further = [*(["set"] if trained.calibration else []), *(f"sign {name}" for name in signs)]
+    return pd.DataFrame(rows, columns=[*columns(trained.stages), *further, *(["no_sign"] if signs else [])])
 
 
 def prepared_for(
@@ -241,7 +254,27 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         stages=stages,
         status=DOUBTFUL if reasons else status,
         reasons=reasons,
+        **_signs(trained, said, tuple(used)),
     )
+
+
+def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...]) -> dict[str, Any]:
+    """What a model's members say of the signs, averaged."""
+    names = trained.members[0].stager.settings.signs
+    log_odds = [one.signs[0] for one in said if one.signs is not None]
+    alone = [one.signs_log_probabilities[0] for one in said if one.signs_log_probabilities is not None]
+    if not names or len(log_odds) < len(said):
+        return {}
+    strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0).tolist()
+    seen = visible(names, sequences)
+    intervals = trained.sign_intervals
+    readings = tuple(
+        intervals.reading(name, strength) if intervals else SignReading(name, strength)
+        for name, strength, there in zip(names, strengths, seen, strict=True)
+        if there
+    )
+    by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
+    return {"signs": readings, "stage_by_signs": dict(zip(trained.stages, by_signs, strict=True))}
 
 
 def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
@@ -346,6 +379,7 @@ def _odd(scan: PreparedScan) -> list[str]:
 def _told(said: Prediction) -> dict[str, Any]:
     told: dict[str, Any] = {"predicted": said.predicted, **said.probabilities, "notes": "; ".join(said.notes)}
     told |= {"status": said.status, "reasons": reasons_text(said.reasons)}
+    told |= {f"sign {sign.name}": sign.strength for sign in said.signs} | {"no_sign": said.no_sign}
     return told | {"sequences": "+".join(said.slice_weights), "set": set_text(said.prediction_set or ())}
 
 
