@@ -23,6 +23,7 @@ from cirrnb.model.signs import (
 )
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import TrainedModel, load_model
+from cirrnb.view.sentences import prediction_html, signs_html
 
 NAMES = ("nodularity", "nodules_t1w", "nodules_t2w", "ascites")
 SHIPPED = "668e9a60d4ce4330"
@@ -163,3 +164,17 @@ def test_members_are_averaged(trained, tmp_path):
 def test_the_model_of_the_package_keeps_its_fingerprint():
     """Fields that came later leave models of before as they were: caches and adaptations go by it."""
     assert load_model("shipped").fingerprint.startswith(SHIPPED)
+
+
+def test_the_answers_html_lists_signs_by_strength_and_what_was_not_seen(trained, tmp_path):
+    bag = toy_cohort(tmp_path, {"test": 1}).bags()[0]
+    said = predict_patient(trained, bag)
+    signs = (SignReading("ascites", 0.2, 0.05, 0.4), SignReading("spleen", 0.8), SignReading("lobes", 0.02))
+    text = signs_html(replace(said, signs=signs))
+    assert text.index("large spleen") < text.index("ascites") < text.index("Not seen: right lobe small")
+    assert "0.05 to 0.40" in text and "strong (0.80)" in text and "By these signs alone" in text
+    none = signs_html(replace(said, signs=(SignReading("<b>x</b>", 0.01),)))
+    assert "No sign of cirrhosis seen" in none and "<table" not in none
+    assert "<b>x" not in signs_html(replace(said, signs=(SignReading("<b>x</b>", 0.5),)))
+    assert signs_html(replace(said, signs=())) == ""
+    assert "Signs that the model saw" in prediction_html(said, recorded=None, coverage=None, simulated=True)

@@ -115,7 +115,8 @@ def predict(
     model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
     column set tells the stages that are possible ("mild|moderate"). A stager with sign outputs adds the strength of
     each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. `status` is answered, doubtful or
-    refused, and `reasons` says why. A patient who is refused, by a check or without a usable sequence, has no predicted stage.
+    refused, and `reasons` says why. A patient who is refused, by a check or without a usable sequence, has no
+    predicted stage.
 
     Notes
     -----
