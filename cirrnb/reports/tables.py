@@ -47,9 +47,9 @@ SUMMARY = {
     "finished": "when the page was made, UTC",
     "seconds": "how long that took",
 }
-"""Columns of summary.csv, a row a patient in the cohort's order, and what they mean. Behind them come, of a model with sign
-outputs, "sign NAME" (strength, 0 to 1; empty where no sequence shows it) and no_sign; then biomarkers, named with their
-unit."""
+"""Columns of summary.csv, a row a patient in the cohort's order, and what they mean. Behind them come, of a model with
+sign outputs, "sign NAME" (strength, 0 to 1; empty where no sequence shows it) and no_sign; then biomarkers, named with
+their unit."""
 
 
 def summary_columns(stages: StageScale, sequences: Sequence[str]) -> list[str]:
