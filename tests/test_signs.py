@@ -10,6 +10,8 @@ from toy_patients import SETTINGS, toy_cohort
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
+from cirrnb.explanation.explain import explain
+from cirrnb.explanation.score import targets
 from cirrnb.model.checkpoint import TrainedStager, save_stager
 from cirrnb.model.prediction import predict, predict_patient
 from cirrnb.model.settings import StagerSettings
@@ -23,7 +25,7 @@ from cirrnb.model.signs import (
 )
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import TrainedModel, load_model
-from cirrnb.view.sentences import prediction_html, signs_html
+from cirrnb.view.sentences import prediction_html, signs_html, target_words
 
 NAMES = ("nodularity", "nodules_t1w", "nodules_t2w", "ascites")
 SHIPPED = "668e9a60d4ce4330"
@@ -178,3 +180,16 @@ def test_the_answers_html_lists_signs_by_strength_and_what_was_not_seen(trained,
     assert "<b>x" not in signs_html(replace(said, signs=(SignReading("<b>x</b>", 0.5),)))
     assert signs_html(replace(said, signs=())) == ""
     assert "Signs that the model saw" in prediction_html(said, recorded=None, coverage=None, simulated=True)
+
+
+def test_a_sign_is_explained_like_a_stage(trained, tmp_path):
+    bag = toy_cohort(tmp_path, {"test": 1}).bags()[0]
+    assert targets(trained.stager)[-4:] == NAMES
+    explanation = explain(trained, bag, "integrated_gradients", target="ascites")
+    said = predict_patient(trained, bag)
+    strength = next(sign.strength for sign in said.signs if sign.name == "ascites")
+    assert explanation.score == pytest.approx(np.log(strength / (1 - strength)), rel=1e-3)
+    assert target_words("ascites") == "the sign: ascites"
+    plain = replace(trained, stager=Stager(replace(SIGNED, signs=()), fetch=False).eval())
+    with pytest.raises(InputError, match="ascites"):
+        explain(plain, bag, "integrated_gradients", target="ascites")

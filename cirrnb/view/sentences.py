@@ -15,7 +15,7 @@ from cirrnb.explanation.control_maps import beats_controls, best_control
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
-from cirrnb.model.signs import SignReading
+from cirrnb.model.signs import WORDS, SignReading
 from cirrnb.model.trained_model import TrainedModel
 
 METHODS = {
@@ -43,6 +43,8 @@ def target_words(target: str, stages: StageScale = CIRRHOSIS) -> str:
     if target in stages.thresholds:
         cut = stages.thresholds.index(target) + 1
         return f"{_either(stages.names[cut:])} rather than {_either(stages.names[:cut])}"
+    if target in WORDS:
+        return f"the sign: {WORDS[target]}"
     one, _, other = target.partition(" - ")
     return f"{one} rather than {other}" if other else one
 
