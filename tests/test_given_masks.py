@@ -10,14 +10,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 from test_contours import AFFINE, write
+from test_explanation import untrained
 from typer.testing import CliRunner
 
 import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.errors import InputError
-from cirrnb.data.given_masks import absolute, give_masks
+from cirrnb.data.given_masks import absolute, give_masks, reject_mask
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.status import status_of_scans
 from cirrnb.reports.report import _with_given
 
 SETTINGS = PreparationSettings(spacing=4.0, view="liver")
@@ -128,3 +130,70 @@ def test_commands_refuse_the_mask_of_another_scan(
     more = ["--no-browser", "--port=0"] if command == "explore" else ["--jobs=1"]
     result = CliRunner().invoke(app, [command, str(table), "--mask", str(other), *more])
     assert result.exit_code != 0 and "other.nii.gz" in f"{result.output}{result.exception}"
+
+
+# ------------------------------------------------------------------------------------------------ rejected
+
+
+def opened(scan: Scan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> cirrnb.SliceExplorer:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    ready = cirrnb.prepare(Cohort((scan,)), folder / "prepared", SETTINGS, masks="given", workers=1, progress=False)
+    shown = cirrnb.SliceExplorer(ready, untrained(), store=None)
+    assert shown.wait(60)
+    return shown
+
+
+def test_a_rejected_outline_makes_the_answer_doubtful_and_leaves_the_view_to_the_body(
+    scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = replace(scan, extra={"mask_by": "a program", "organs": "organs.nii.gz"})
+    shown = opened(scan, tmp_path, monkeypatch)
+    before = shown._bags["cirrhotic/1"].scans["T1W"]
+    shown.outlines.reject.click()
+    assert shown.wait(60)
+    after = shown._bags["cirrhotic/1"].scans["T1W"]
+    status, reasons = status_of_scans([after.scan])
+    assert after.mask is None and status == "doubtful" and [one.code for one in reasons] == ["mask rejected"]
+    assert "organs" not in after.scan.extra and any("centred on the body" in note for note in after.notes)
+    assert not np.allclose(after.grid.affine, before.grid.affine), "the view moves from the liver to the body"
+    assert shown.outlines.reject.disabled and shown.outlines.restore.layout.display == ""
+    shown.outlines.restore.click()
+    assert shown.wait(60)
+    assert shown._bags["cirrhotic/1"].scans["T1W"].mask is not None and not shown.outlines.reject.disabled
+
+
+def test_a_box_that_a_reader_draws_is_the_view(scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = opened(replace(scan, extra={"mask_by": "a program"}), tmp_path, monkeypatch)
+    sent: list = []
+    monkeypatch.setattr(shown.canvas, "send", lambda content, buffers=None: sent.append(content))
+    grid = shown._bags["cirrhotic/1"].scans["T1W"].grid
+    shown.canvas._hear(None, {"kind": "box", "name": "T1W", "rows": [10, 30], "columns": [12, 40]}, [])
+    box = shown.outlines.box_in_mm()
+    corners = np.sort([grid.to_patient(np.array([(0, r - 0.5, c - 0.5)]))[0] for r, c in ((10, 12), (30, 40))], axis=0)
+    np.testing.assert_allclose([box[0], box[1]], corners.T[:2], atol=0.6)
+    drawn = [one["box"] for one in sent if one["kind"] == "box" and one["box"]][-1]
+    np.testing.assert_allclose([drawn["rows"], drawn["columns"]], [[10, 30], [12, 40]], atol=0.2)
+    shown.outlines.use.click()
+    assert shown.wait(60)
+    after = shown._bags["cirrhotic/1"].scans["T1W"]
+    middle = (np.array(after.grid.shape) - 1) / 2
+    np.testing.assert_allclose(after.grid.to_patient(middle)[:2], [np.mean(box[0]), np.mean(box[1])], atol=4.1)
+    assert after.mask is None and any("box" in note for note in after.notes)
+    assert status_of_scans([after.scan])[0] == "doubtful"
+
+
+def test_a_box_on_slices_keeps_these_slices_and_is_found_again(scan: Scan, tmp_path: Path) -> None:
+    # Slices lie 6 mm apart from 0: heights of 9 to 33 mm are slices 2 to 5.
+    one = reject_mask(scan, ((40.0, 120.0), (80.0, 160.0), (9.0, 33.0)))
+    for _ in range(2):
+        (found,) = cirrnb.prepare(Cohort((one,)), tmp_path / "p", SETTINGS, masks="given", progress=False).scans
+        assert found.measured["slices"] == [2, 6] and found.mask is None
+    whole = reject_mask(scan)
+    (other,) = cirrnb.prepare(Cohort((whole,)), tmp_path / "p", SETTINGS, masks="given", progress=False).scans
+    assert other.folder != found.folder and other.measured["slices"] == [0, 9]
+
+
+def test_rejecting_twice_leaves_one_reason_and_other_reasons_stay(scan: Scan) -> None:
+    scan = replace(scan, extra={"checked": "doubtful", "check_reasons": "side: the organs lie on the wrong side"})
+    twice = reject_mask(reject_mask(scan), ((0.0, 1.0), (0.0, 1.0), (0.0, 1.0)))
+    assert [one.code for one in status_of_scans([twice])[1]] == ["side", "mask rejected"]

@@ -1,4 +1,4 @@
-"""A liver mask that a reader supplies for one patient; the cohort's own files stay as they are."""
+"""Liver masks that a reader supplies, or rejects, for one patient; the cohort's own files stay as they are."""
 
 from __future__ import annotations
 
@@ -9,10 +9,46 @@ from pathlib import Path
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.nifti.reading import read_header, read_mask
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.data.status import REASONS_COLUMN, STATUS_COLUMN
+from cirrnb.data.status import REASONS_COLUMN, STATUS_COLUMN, Reason, doubted, reasons_of
 
 OF_ANOTHER_MASK = ("mask_by", "mask_doubts", STATUS_COLUMN, REASONS_COLUMN)
 """Columns that speak of a mask that is replaced, or of checks that were made with it."""
+
+VIEW_BOX = "view_box"
+"""Column with the box that a reader drew where the view shall be: six numbers, mm in RAS+ (x, x, y, y, z, z)."""
+REJECTED = "mask rejected"
+"""Code of the reason that a reader rejected an outline."""
+
+Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+"""From and to in mm (RAS+) along x, y and z."""
+
+
+def reject_mask(scan: Scan, box: Box | None = None) -> Scan:
+    """The scan without its outline of the liver and the organs drawn with it, and doubtful for it.
+
+    `box` is where the view shall be instead; None leaves it to the middle of the body.
+    """
+    gone = ("mask_by", "mask_doubts", "organs", VIEW_BOX)
+    extra = {name: value for name, value in scan.extra.items() if name not in gone}
+    if box is not None:
+        extra[VIEW_BOX] = " ".join(f"{value:.2f}" for pair in box for value in pair)
+    text = "a reader rejected the outline of the liver" + ("" if box is None else " and drew a box for the view")
+    reason = Reason(REJECTED, text, "Draw the liver and hand the mask in.")
+    return doubted(replace(scan, mask=None, extra=extra), reason)
+
+
+def is_rejected(scan: Scan) -> bool:
+    """Whether a reader rejected the outline of a scan."""
+    return any(reason.code == REJECTED for reason in reasons_of(scan.extra.get(REASONS_COLUMN)))
+
+
+def box_of(scan: Scan) -> Box | None:
+    """The box that `reject_mask` put on a scan, or None."""
+    text = scan.extra.get(VIEW_BOX)
+    if not text:
+        return None
+    values = [float(word) for word in str(text).split()]
+    return (values[0], values[1]), (values[2], values[3]), (values[4], values[5])
 
 
 def give_masks(cohort: Cohort, masks: Sequence[str | Path] | str | Path, subject: str | None = None) -> Cohort:
