@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cirrnb.explanation.faithfulness import faithfulness
     from cirrnb.explanation.model import Model
     from cirrnb.explorer.explorer import SliceExplorer
+    from cirrnb.model.adapt import adapt
     from cirrnb.model.cross_validation import cross_validate
     from cirrnb.model.prediction import predict
     from cirrnb.model.training import train
@@ -29,6 +30,7 @@ _WHERE = {
     "simulate_cohort": "cirrnb.simulation.cohort",
     "prepare": "cirrnb.preparation.cohort",
     "train": "cirrnb.model.training",
+    "adapt": "cirrnb.model.adapt",
     "cross_validate": "cirrnb.model.cross_validation",
     "predict": "cirrnb.model.prediction",
     "evaluate": "cirrnb.evaluation.evaluation",
@@ -43,6 +45,7 @@ __all__ = [
     "Model",
     "SliceExplorer",
     "__version__",
+    "adapt",
     "cross_validate",
     "evaluate",
     "explain",

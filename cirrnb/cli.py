@@ -16,7 +16,7 @@ from typer.core import TyperCommand
 
 import cirrnb
 from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
-from cirrnb.run import cohort_commands, product_commands
+from cirrnb.run import cohort_commands, model_commands, product_commands
 from cirrnb.run.execution import find_notebook
 from cirrnb.run.options import OUT, TIMEOUT, notebook_command
 from cirrnb.run.parameters import convert, read_schema, require_text
@@ -155,6 +155,7 @@ for _command in (
     cohort_commands.import_dicom,
     cohort_commands.train_segmenter,
     cohort_commands.fit_checks,
+    model_commands.adapt,
     product_commands.report,
 ):
     app.command(_command.__name__.replace("_", "-"))(_command)

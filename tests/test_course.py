@@ -21,7 +21,8 @@ from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix
 from cirrnb.explanation.simulated_truth import SimulatedTruth, stages_told_by_signs, strengths
 from cirrnb.model.trained_model import load_model
-from cirrnb.simulation.signs import READER_NOISE, SIGNS, draw_channels, draw_latent, thresholds
+from cirrnb.simulation.populations import BENCHMARK
+from cirrnb.simulation.signs import READER_NOISE, SIGNS
 from cirrnb.view.theme import LABELS, SIGN_COLOURS
 from cirrnb.viewer.widget import SliceCanvas
 
@@ -104,8 +105,8 @@ def test_the_shares_that_the_ascites_exercise_names_are_the_simulators():
     random = np.random.default_rng(0)
     severity = random.standard_normal(100_000)
     seen = severity + READER_NOISE * random.standard_normal(severity.size)
-    stage = np.searchsorted(thresholds(), seen)
-    shown = draw_channels(random, severity)[:, 5] > 0.6
+    stage = np.searchsorted(BENCHMARK.thresholds, seen)
+    shown = BENCHMARK.draw_channels(random, severity)[:, 5] > 0.6
     without = [1 - shown[stage == one].mean() for one in range(3)]
     assert without[0] > 0.95 and abs(without[1] - 0.75) < 0.03 and abs(without[2] - 0.2) < 0.03
 
@@ -187,7 +188,7 @@ def test_a_result_counts_both_on_the_same_cases():
 
 def test_signs_tell_the_stage_as_well_as_the_ceiling_says():
     random = np.random.default_rng(3)
-    drawn = [draw_latent(random) for _ in range(400)]
+    drawn = [BENCHMARK.draw_latent(random) for _ in range(400)]
     told = [stages_told_by_signs(one) for one in drawn]
     assert all(abs(sum(one.values()) - 1) < 1e-6 for one in told)
     right = np.mean([max(one, key=one.get) == latent.stage for one, latent in zip(told, drawn, strict=True)])

@@ -17,11 +17,12 @@ from PIL import Image
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
 from cirrnb.explanation.simulated_truth import SimulatedTruth
-from cirrnb.simulation.cohort import SIMULATOR_VERSION, simulate_cohort
+from cirrnb.simulation.cohort import SIMULATOR_VERSION, simulate_cohort, stored_request
 from cirrnb.simulation.gallery import real_panels, simulated_panels
 from cirrnb.simulation.patients import draw_patient, plan
+from cirrnb.simulation.populations import INDEPENDENT
 from cirrnb.simulation.scans import scanner, simulate_scan
-from cirrnb.simulation.signs import SIGNS
+from cirrnb.simulation.signs import CHANNELS, SIGNS
 
 
 @pytest.fixture(scope="module")
@@ -356,3 +357,18 @@ def test_noise_within_the_liver_is_like_that_of_real_slices():
         middle = int(np.argmax(made.mask.sum(axis=(0, 1))))
         found.append(noise(made.image[:, :, middle].astype(float), made.mask[:, :, middle] > 0))
     assert 0.4 * min(real) < np.median(found) < 2 * max(real), (real, found)
+
+
+def test_signs_of_an_independent_population_do_not_follow_severity(tmp_path):
+    out = tmp_path / "cohort"
+    simulate_cohort(out, 3, 5, "tiny", healthy=0, workers=1, progress=False, population="independent")
+    again = simulate_cohort(out, 3, 5, "tiny", healthy=0, workers=1, progress=False, population="independent")
+    assert len(again.patients) == 3
+    request = stored_request(out)
+    assert request["population"]["name"] == "independent" and set(request["population"]["follows"].values()) == {0.0}
+    drawn = [draw_patient(one, 5, INDEPENDENT).latent for one in plan("small", 300, 0, 5)]
+    severity = [one.severity for one in drawn]
+    for channel in CHANNELS:
+        assert abs(np.corrcoef(severity, [one.channels[channel.name] for one in drawn])[0, 1]) < 0.2
+    with pytest.raises(InputError, match="cohort"):  # the benchmark's patients are others
+        simulate_cohort(out, 3, 5, "tiny", healthy=0, workers=1, progress=False)

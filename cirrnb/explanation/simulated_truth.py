@@ -19,9 +19,10 @@ from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.preparation.geometry import labels_like, resample_like
 from cirrnb.preparation.intensity import find_body, scale
-from cirrnb.simulation.ceiling import SEVERITIES, channel_likelihoods, stage_given_severity
+from cirrnb.simulation.ceiling import stage_posteriors
 from cirrnb.simulation.cohort import MARK, SIMULATOR_VERSION, stored_request
 from cirrnb.simulation.patients import Patient, Plan, draw_patient, plan
+from cirrnb.simulation.populations import BENCHMARK, Population, population_of
 from cirrnb.simulation.scans import SCANNERS, scanner, simulate_scan
 from cirrnb.simulation.signs import CHANNELS, SIGNS, Latent
 
@@ -123,7 +124,7 @@ class SimulatedTruth:
     def _patient(self, bag: Bag) -> Patient:
         if bag.subject not in self._plans:
             raise InputError(bag.subject, "nobody of that id", f"a patient of {self.root}", "Hand in its own cohort.")
-        return draw_patient(self._plans[bag.subject], self.request["seed"])
+        return draw_patient(self._plans[bag.subject], self.request["seed"], population_of(self.request))
 
     @cached_property
     def _plans(self) -> Mapping[str, Plan]:
@@ -132,16 +133,14 @@ class SimulatedTruth:
         return {f"{one.source}/{one.patient}": one for one in plans}
 
 
-def stages_told_by_signs(latent: Latent) -> dict[str, float]:
+def stages_told_by_signs(latent: Latent, population: Population = BENCHMARK) -> dict[str, float]:
     """Stage -> probability given all signs as they show, without an image in between; summing to one.
 
     Computed as the ceiling is (`cirrnb.simulation.ceiling`): a sign that is absent tells only that it is.
     """
     values = np.array([[latent.channels[channel.name] for channel in CHANNELS]])
-    logs = channel_likelihoods(values)[:, 0].sum(axis=0) - SEVERITIES**2 / 2
-    posterior = np.exp(logs - logs.max())
-    told = posterior @ stage_given_severity()
-    return dict(zip(CIRRHOSIS, (told / told.sum()).tolist(), strict=True))
+    told = stage_posteriors(values, range(len(CHANNELS)), population)[0]
+    return dict(zip(CIRRHOSIS, told.tolist(), strict=True))
 
 
 def strengths(latent: Latent) -> dict[str, float]:

@@ -27,7 +27,7 @@ from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.sequences import check_sequence
 
 OUT_OF_DISTRIBUTION = "out_of_distribution.json"
-EARLIER_NAME = "out_of_distribution.json"
+EARLIER_NAME = "familiarity.json"
 """What the file was called before; run folders with it load."""
 FORMAT = 1
 LEAST = 30

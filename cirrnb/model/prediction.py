@@ -234,6 +234,10 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     if trained.calibration:
         chances = trained.calibration.apply(logits_of(chances))
         possible = trained.calibration.agreed_sets(members[:, None])[0]
+    if trained.adaptation:
+        chances = trained.adaptation.apply(chances)[0]
+        possible = trained.calibration.prediction_set(chances) if trained.calibration else None
+        notes = [*notes, trained.adaptation.sentence]
     slices = np.mean([one.slice_weights.numpy() for one in said], axis=0)
     sequences = np.mean([one.sequence_weights[0].numpy() for one in said], axis=0)
     return Prediction(
@@ -336,8 +340,13 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
 
 
 def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> list[str]:
-    """A sentence for each scan that looks unlike those the model was trained on."""
-    return trained.out_of_distribution.remarks(used) if trained.out_of_distribution else []
+    """A sentence for each scan that looks unlike those the model was trained on, and unlike its site's."""
+    if trained.out_of_distribution is None:
+        return []
+    known = trained.site.distances(used) if trained.site else {}
+    return trained.out_of_distribution.remarks(
+        {name: scan for name, scan in used.items() if not known.get(name, np.inf) <= 1}
+    )
 
 
 def _odd(scan: PreparedScan) -> list[str]:

@@ -72,19 +72,42 @@ def read_training_answers(model: TrainedModel, run: Path | str) -> tuple[pd.Data
     Calibrated as the model's answers are. Columns stage and the probability of each stage; one row a patient with a
     stage. Of a cross-validation each patient was asked of the one stager that had not seen them.
     """
+    table, crossed = _answers(model, run, "train")
+    asked = "Each of them was staged by a stager that had not seen them."
+    seen = "The stager knew them already, so that they look easier than new patients are."
+    return _calibrated_answers(model, table), "" if table is None else asked if crossed else seen
+
+
+def read_unseen_answers(model: TrainedModel, run: Path | str) -> pd.DataFrame | None:
+    """What a model says of patients like those of training whom it had not seen; None where it keeps no answers.
+
+    As `read_training_answers`; of a single stager, its validation patients.
+    """
+    return _calibrated_answers(model, _answers(model, run, "valid")[0])
+
+
+def nameless_answers(model: TrainedModel, run: Path | str) -> pd.DataFrame | None:
+    """Those of `read_unseen_answers` uncalibrated, sorted, so that not even their order tells who they are."""
+    table = _answers(model, run, "valid")[0]
+    return None if table is None else table.round(4).sort_values(["stage", *model.stages])
+
+
+def _answers(model: TrainedModel, run: Path | str, split: str) -> tuple[pd.DataFrame | None, bool]:
+    """Uncalibrated answers of a split, and whether they are of a cross-validation, whose patients are all taken."""
     folder = model_folder(run)
     name = next((name for name in (TRAINING, "predictions.csv") if (folder / name).is_file()), None)
     if name is None:
-        return None, ""
-    told, stages = _read_table(folder, name), list(model.stages)
+        return None, False
+    table, stages = _read_table(folder, name), list(model.stages)
     crossed = name == TRAINING or (folder / FOLDS).is_file()
-    told = told if crossed else told[told["split"] == "train"]
-    told = told.dropna(subset=["stage", *stages])
-    if model.calibration and len(told):
-        told = model.calibration.calibrate(told)
-    asked = "Each of them was staged by a stager that had not seen them."
-    seen = "The stager knew them already, so that they look easier than new patients are."
-    return told[["stage", *stages]].reset_index(drop=True), asked if crossed else seen
+    table = table if crossed else table[table["split"] == split]
+    return table.dropna(subset=["stage", *stages])[["stage", *stages]].reset_index(drop=True), crossed
+
+
+def _calibrated_answers(model: TrainedModel, table: pd.DataFrame | None) -> pd.DataFrame | None:
+    if table is None or model.calibration is None or table.empty:
+        return table
+    return model.calibration.calibrate(table)[list(table)]
 
 
 PROVENANCE = "provenance.json"

@@ -12,8 +12,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.cohort_reading import SIMULATED
 from cirrnb.data.csv_file import write_csv
@@ -22,7 +20,7 @@ from cirrnb.data.json_file import parse_json, read_object, read_text
 from cirrnb.model.calibration import CALIBRATION, read_calibration
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION, out_of_distribution_file
-from cirrnb.model.run_folder import PROVENANCE, TRAINING, read_predictions
+from cirrnb.model.run_folder import PROVENANCE, TRAINING, nameless_answers
 from cirrnb.model.trained_model import FOLDS, SHIPPED, load_model
 
 LIMIT = 5_000_000
@@ -74,16 +72,12 @@ def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).p
         usual = out_of_distribution_file(run)
         if usual is not None:
             shutil.copyfile(usual, beside / OUT_OF_DISTRIBUTION)
-        write_csv(beside / TRAINING, _nameless(read_predictions(run), list(model.stages)))
+        answers = nameless_answers(model, run)
+        if answers is not None:
+            write_csv(beside / TRAINING, answers)
         (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
         (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
     return out
-
-
-def _nameless(predictions: pd.DataFrame, stages: list[str]) -> pd.DataFrame:
-    """Stage and answer of the training patients, sorted, so that not even their order tells who they are."""
-    told = predictions.dropna(subset=["stage", *stages])[["stage", *stages]].round(4)
-    return told.sort_values(["stage", *stages])
 
 
 def _size(folder: Path) -> int:

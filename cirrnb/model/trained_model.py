@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale, stage_scale
+from cirrnb.model.adaptation import ADAPTATION, Adaptation, read_adaptation
 from cirrnb.model.calibration import Calibration, read_calibration
 from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
@@ -74,6 +75,8 @@ def fetch_model(name: str) -> Path:
 FOLDS = "folds.json"
 MAX_FOLDS = 50
 _FOLD = re.compile(r"\w[\w.-]{0,99}")
+SITE = "site"
+"""Folder within an adapted model: what the site's scans look like."""
 SHIPPED = "shipped"
 """Stands for the model that comes with the package, wherever a run folder is asked for."""
 
@@ -88,21 +91,25 @@ class TrainedModel:
     name : of the run, as reports call it.
     calibration : learned from patients none of them had seen; None leaves the probabilities as they are, without sets.
     out_of_distribution : what training scans looked like; None where nothing is said about it.
+    adaptation : to a site, applied to calibrated probabilities; None for the model as it was trained.
+    site : what the scans of that site look like, which then count as usual too.
     """
 
     members: tuple[TrainedStager, ...]
     name: str
     calibration: Calibration | None = None
     out_of_distribution: OutOfDistribution | None = None
+    adaptation: Adaptation | None = None
+    site: OutOfDistribution | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that an answer depends on, 64 hex digits: weights, settings, preparation, stages, calibration,
-        and what scans are usual. Never of a name: a copied or renamed model keeps it."""
+        what scans are usual, and the adaptation. Never of a name: a copied or renamed model keeps it."""
         digest = hashlib.sha256()
         for member in self.members:
             stager = member.stager
-            settings = (asdict(stager.settings), asdict(member.preparation), stager.stages.stored())
+            settings = (stager.settings.stored(), asdict(member.preparation), stager.stages.stored())
             told = (*settings, stager.sequences, member.simulated)
             digest.update(json.dumps(told, sort_keys=True, default=str).encode())
             for name, tensor in sorted(stager.state_dict().items()):
@@ -111,7 +118,14 @@ class TrainedModel:
                 digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
         for part in (self.calibration, self.out_of_distribution):
             digest.update(_hashable(part))
+        if self.adaptation is not None:
+            digest.update(self.adaptation.fingerprint.encode() + _hashable(self.site))
         return digest.hexdigest()
+
+    @property
+    def without_adaptation(self) -> TrainedModel:
+        """The model as it was trained."""
+        return replace(self, adaptation=None, site=None)
 
     @property
     def preparation(self) -> PreparationSettings:
@@ -198,7 +212,18 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
         found = f"a calibration of the stages {', '.join(calibration.stages)}"
         raise InputError(folder, found, stages.listed, "Copy the whole run folder again, or train again.")
     name = str(run).removeprefix(HUB_PREFIX) if is_hub_name(run) else folder.resolve().name
-    return TrainedModel(members, name, calibration, read_out_of_distribution(folder))
+    model = TrainedModel(members, name, calibration, read_out_of_distribution(folder))
+    adaptation = read_adaptation(folder)
+    if adaptation is None:
+        return model
+    if adaptation.model != model.fingerprint or adaptation.stages != stages.names:
+        raise InputError(
+            folder / ADAPTATION,
+            f"an adaptation of the model {adaptation.model[:16]}",
+            f"one of the model beside it, {model.fingerprint[:16]}",
+            "Run cirrnb adapt again.",
+        )
+    return replace(model, adaptation=adaptation, site=read_out_of_distribution(folder / SITE))
 
 
 def _told_apart(stages: StageScale) -> str:
@@ -227,6 +252,7 @@ def card(model: TrainedModel) -> dict[str, str]:
         + f"; images {origin}",
         "Looks at": f"{looks.view}, {rows:g} x {columns:g} mm at {looks.spacing:g} mm",
         "Calibrated": model.calibration.how if model.calibration else "no: take percentages as a ranking only",
+        **({"Adapted": model.adaptation.sentence} if model.adaptation else {}),
         "Fingerprint": model.fingerprint[:16],
         "Versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }

@@ -47,11 +47,27 @@ def simulate(
     shortcut: Annotated[
         str | None, typer.Option(metavar="scanner", help="Tie the scanner to the stage in training patients.")
     ] = None,
+    population: Annotated[
+        str | None,
+        typer.Option(
+            metavar="independent|FILE",
+            help="How signs follow severity: not at all, or as a JSON file says. [default: as in the benchmark]",
+        ),
+    ] = None,
     workers: WORKERS = None,
 ) -> None:
     """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps beside it."""
     cohort = cirrnb.simulate_cohort(
-        out, patients, seed, scale, twins=twins, shortcut=shortcut, healthy=healthy, workers=workers, organs=organs
+        out,
+        patients,
+        seed,
+        scale,
+        twins=twins,
+        shortcut=shortcut,
+        healthy=healthy,
+        workers=workers,
+        organs=organs,
+        population=population,
     )
     typer.echo(f"{len(cohort.patients)} simulated subjects, {len(cohort)} scans, in {out}")
 

@@ -1,8 +1,8 @@
 """How well the stage can be told at all: Bayes accuracy given the latent signs, without any image.
 
 The posterior over severity is computed on a fine grid: a sign that shows gives its value, one that does not gives
-only that it lies below its onset. Accuracy is the mean of the largest stage probability, whose Monte Carlo error is
-smaller than that of counting hits.
+only that it lies below its onset. The same is computed for the very patients of a cohort, and beside it what severity
+alone, without any sign being read, would give for each sign.
 """
 
 from __future__ import annotations
@@ -13,24 +13,32 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import binomtest, norm, spearmanr
+from sklearn.metrics import roc_auc_score
 
-from cirrnb.simulation.signs import CHANNELS, READER_NOISE, SIGNS, draw_channels, thresholds
+from cirrnb.data.errors import InputError
+from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.simulation.populations import BENCHMARK, Population
+from cirrnb.simulation.signs import CHANNELS, SIGNS
 
 BLOCK = 5000
 SEVERITIES = np.linspace(-4.5, 4.5, 181)
+PRESENT = 0.15
+"""Strength from which a sign counts as present."""
+NO_SIGN = 0.1
+"""Strength below which every sign has to be where there is no sign of cirrhosis."""
 
 
-def stage_given_severity() -> NDArray[np.float64]:
+def stage_given_severity(population: Population = BENCHMARK) -> NDArray[np.float64]:
     """(severities, 3) probability of each stage at each value of `SEVERITIES`."""
-    cuts = norm.cdf((np.array(thresholds())[None, :] - SEVERITIES[:, None]) / READER_NOISE)
+    cuts = norm.cdf((np.array(population.thresholds)[None, :] - SEVERITIES[:, None]) / population.reader_noise)
     return np.diff(np.column_stack([np.zeros(len(cuts)), cuts, np.ones(len(cuts))]), axis=1)
 
 
-def channel_likelihoods(values: NDArray[np.float64]) -> NDArray[np.float32]:
+def channel_likelihoods(values: NDArray[np.float64], population: Population = BENCHMARK) -> NDArray[np.float32]:
     """(channels, patients, severities) log-likelihood of what each channel shows, from (patients, channels) values."""
-    result = np.empty((len(CHANNELS), len(values), len(SEVERITIES)), dtype=np.float32)
-    for index, channel in enumerate(CHANNELS):
+    result = np.empty((len(population.channels), len(values), len(SEVERITIES)), dtype=np.float32)
+    for index, channel in enumerate(population.channels):
         spread = np.sqrt(1 - channel.follows**2)
         expected = channel.follows * SEVERITIES
         density = norm.logpdf(values[:, index, None], expected, spread)
@@ -39,33 +47,108 @@ def channel_likelihoods(values: NDArray[np.float64]) -> NDArray[np.float32]:
     return result
 
 
-def ceiling_table(draws: int = 100_000, seed: int = 0) -> pd.DataFrame:
+def stage_posteriors(
+    values: NDArray[np.float64], channels: Iterable[int], population: Population = BENCHMARK
+) -> NDArray[np.float64]:
+    """(patients, 3) probability of each stage given some channels of (patients, channels) values."""
+    weights, prior = stage_given_severity(population), norm.logpdf(SEVERITIES).astype(np.float32)
+    parts = []
+    for start in range(0, len(values), BLOCK):
+        likelihoods = channel_likelihoods(values[start : start + BLOCK], population)
+        posterior = prior + sum((likelihoods[index] for index in channels), np.zeros((1, 1), np.float32))
+        posterior = np.exp(posterior - posterior.max(axis=1, keepdims=True))
+        stages = posterior @ weights.astype(np.float32)
+        parts.append(stages / stages.sum(axis=1, keepdims=True))
+    return np.concatenate(parts).astype(np.float64)
+
+
+def ceiling_table(draws: int = 100_000, seed: int = 0, population: Population = BENCHMARK) -> pd.DataFrame:
     """Bayes accuracy for every set of signs that matters.
+
+    Accuracy is the mean of the largest stage probability: its Monte Carlo error is smaller than that of counting hits.
 
     Returns
     -------
     One row a set: what ("all", "T1W", "T2W", "only ...", "pair ...", "without ..."), accuracy, low, high (95 % Monte
     Carlo interval), kappa is not given since the Bayes rule here maximises accuracy; loss (points below "all").
     """
-    subsets = _subsets()
-    weights = stage_given_severity()
-    prior = norm.logpdf(SEVERITIES).astype(np.float32)
     random = np.random.default_rng(seed)
-    best = {name: np.empty(draws) for name in subsets}
-    for start in range(0, draws, BLOCK):
-        count = min(BLOCK, draws - start)
-        likelihoods = channel_likelihoods(draw_channels(random, random.standard_normal(count)))
-        for name, channels in subsets.items():
-            posterior = prior + sum((likelihoods[index] for index in channels), np.zeros((1, 1), np.float32))
-            posterior = np.exp(posterior - posterior.max(axis=1, keepdims=True))
-            stages = posterior @ weights.astype(np.float32)
-            best[name][start : start + count] = (stages / stages.sum(axis=1, keepdims=True)).max(axis=1)
+    values = np.concatenate(
+        [
+            population.draw_channels(random, random.standard_normal(min(BLOCK, draws - start)))
+            for start in range(0, draws, BLOCK)
+        ]
+    )
+    best = {name: stage_posteriors(values, channels, population).max(axis=1) for name, channels in _subsets().items()}
     rows = []
     for name, chances in best.items():
         error = 1.96 * chances.std() / np.sqrt(draws)
         mean = chances.mean()
         rows.append((name, mean, mean - error, mean + error, best["all"].mean() - mean))
     return pd.DataFrame(rows, columns=["signs", "accuracy", "low", "high", "loss"])
+
+
+def cohort_ceilings(latent: pd.DataFrame, population: Population = BENCHMARK) -> pd.DataFrame:
+    """What Bayes' rule gets right among the very patients of a simulated cohort.
+
+    Parameters
+    ----------
+    latent : the cohort's latent.csv; healthy subjects, who have no stage, are not counted.
+    population : the one it was simulated with.
+
+    Returns
+    -------
+    One row each for the signs of "all", "T1W" and "T2W", and for "severity" (known without error): signs, accuracy (the
+    share of these patients whose most probable stage is theirs), low, high (Wilson, 95 %), expected (mean of the
+    largest probability), n.
+
+    Raises
+    ------
+    InputError
+        If the table has no patient with a stage.
+    """
+    ill = latent[latent["stage"].isin(CIRRHOSIS)]
+    if ill.empty:
+        raise InputError("latent", "nobody with a stage", "latent.csv of a simulated cohort", "Simulate patients.")
+    values = ill[[f"channel_{channel.name}" for channel in CHANNELS]].to_numpy(float)
+    truth = ill["stage"].map(CIRRHOSIS.index).to_numpy()
+    subsets = _subsets()
+    posteriors = {name: stage_posteriors(values, subsets[name], population) for name in ("all", "T1W", "T2W")}
+    severity = ill["severity"].to_numpy(float)
+    nearest = np.abs(severity[:, None] - SEVERITIES).argmin(axis=1)
+    posteriors["severity"] = stage_given_severity(population)[nearest]
+    rows = []
+    for name, chances in posteriors.items():
+        right = int((chances.argmax(axis=1) == truth).sum())
+        interval = binomtest(right, len(ill)).proportion_ci(method="wilson")
+        rows.append((name, right / len(ill), interval.low, interval.high, float(chances.max(axis=1).mean()), len(ill)))
+    return pd.DataFrame(rows, columns=["signs", "accuracy", "low", "high", "expected", "n"])
+
+
+def sign_floors(latent: pd.DataFrame) -> pd.DataFrame:
+    """How well severity alone tells each sign: what a model that reads no sign at all can reach on these patients.
+
+    Returns
+    -------
+    One row a channel, and "no sign" (every channel below `NO_SIGN`): sign, auroc (presence, from severity; NaN where
+    all or none have it), rank (Spearman's correlation of severity with the strength among those that show it),
+    present (patients), n.
+    """
+    ill = latent[latent["stage"].isin(CIRRHOSIS)]
+    severity = ill["severity"].to_numpy(float)
+    shown = ill[[f"shown_{channel.name}" for channel in CHANNELS]].to_numpy(float)
+    rows = []
+    for channel, strength in zip(CHANNELS, shown.T, strict=True):
+        has = strength > PRESENT
+        rank = float(spearmanr(severity[has], strength[has]).statistic) if has.sum() > 2 else np.nan
+        rows.append((channel.name, _auroc(has, severity), rank, int(has.sum()), len(ill)))
+    none = np.asarray((shown < NO_SIGN).all(axis=1))
+    rows.append(("no sign", _auroc(none, -severity), np.nan, int(none.sum()), len(ill)))
+    return pd.DataFrame(rows, columns=["sign", "auroc", "rank", "present", "n"])
+
+
+def _auroc(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
+    return float(roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
 
 
 def _subsets() -> dict[str, tuple[int, ...]]:

@@ -23,6 +23,7 @@ from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.simulation.patients import Plan, draw_patient, plan, plan_from, row
+from cirrnb.simulation.populations import BENCHMARK, population_of, read_population, stored_population
 from cirrnb.simulation.scans import scanner, simulate_scan, write
 from cirrnb.simulation.signs import SIGNS
 from cirrnb.simulation.tissue_shares import ORGANS
@@ -53,6 +54,7 @@ def simulate_cohort(
     workers: int | None = None,
     progress: bool = True,
     organs: bool = False,
+    population: str | None = None,
 ) -> Cohort:
     """Simulate a cohort and read it back.
 
@@ -69,6 +71,8 @@ def simulate_cohort(
     workers : processes, by default one a core; the bytes written do not depend on it.
     organs : also write organs/<source>/<sequence>: labels of liver lobes, spleen, ascites and others, see
         `cirrnb.simulation.tissue_shares.ORGANS`.
+    population : how signs follow severity: "independent", or a JSON file, see
+        `cirrnb.simulation.populations.read_population`; by default the benchmark's.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def simulate_cohort(
         If a patient could not be written, for example because the disk is full; what is done is kept.
     """
     out = Path(out)
-    request = {
+    request: dict[str, Any] = {
         "patients": patients,
         "seed": seed,
         "scale": scale,
@@ -90,6 +94,8 @@ def simulate_cohort(
     }
     if organs:  # not named otherwise, so that requests of cohorts simulated before stay the same
         request["organs"] = True
+    if population not in (None, BENCHMARK.name):
+        request["population"] = stored_population(read_population(str(population)))
     _judge(request)
     if not _is_complete(out, request):
         with claimed(out):
@@ -178,7 +184,7 @@ def simulate_patient(job: dict[str, Any]) -> None:
     seed = request["seed"]
     # One thread: several might add up in another order, and the last bit of a voxel would depend on the machine's load.
     with threadpool_limits(1):
-        patient = draw_patient(one, seed)
+        patient = draw_patient(one, seed, population_of(request))
         name = scanner(patient, seed, request["shortcut"])
         for sequence, split in one.splits.items():
             made = simulate_scan(

@@ -13,7 +13,8 @@ from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.simulation import liver, organs, published
 from cirrnb.simulation.body import HIDDEN, Body, draw_body
-from cirrnb.simulation.signs import Latent, draw_latent, thresholds
+from cirrnb.simulation.populations import BENCHMARK, Population
+from cirrnb.simulation.signs import Latent
 
 HEALTHY_STREAM = 1_000_000
 LOG_SIZE = (-0.13, 0.18)
@@ -86,7 +87,7 @@ class Patient:
         return self.latent.stage if self.latent else None
 
 
-def draw_patient(plan: Plan, seed: int) -> Patient:
+def draw_patient(plan: Plan, seed: int, population: Population = BENCHMARK) -> Patient:
     """One patient. Age, sex, body and scanner are drawn from streams that know nothing of the disease."""
     random = np.random.default_rng([seed, plan.index, 1])
     sex = "male" if random.random() < published.MALE_SHARE else "female"
@@ -95,7 +96,7 @@ def draw_patient(plan: Plan, seed: int) -> Patient:
     body = draw_body(random, int(random.integers(2**31)), sex, age)
     wide, plump = random.standard_normal(2)
     disease = np.random.default_rng([seed, plan.index, 2])
-    latent = draw_latent(disease, plan.stage) if plan.source == "cirrhotic" else None
+    latent = population.draw_latent(disease, plan.stage) if plan.source == "cirrhotic" else None
     severity = latent.severity if latent else -1.2
     if latent:
         body = replace(body, shown=latent.shown)
@@ -114,7 +115,7 @@ def _liver_volume(severity: float, own: float) -> float:
 
     Beyond mild the liver stays as it is; beyond severe it goes on shrinking, else the severe median would lie too high.
     """
-    first, second = thresholds()
+    first, second = BENCHMARK.thresholds
     cuts = (0.0, norm.cdf(first), norm.cdf(second), 1.0)
     middles = [norm.ppf((a + b) / 2) for a, b in pairwise(cuts)]
     medians = [np.log(published.LIVER_VOLUME[stage]) for stage in CIRRHOSIS]

@@ -1,0 +1,118 @@
+"""Adapting a model to a site: what `cirrnb adapt` does, into a folder that is a model itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+import pandas as pd
+
+from cirrnb.data.atomic_files import atomic_folder
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.csv_file import write_csv
+from cirrnb.data.errors import InputError
+from cirrnb.data.scan import Cohort
+from cirrnb.model.adaptation import fit_adaptation, site_of
+from cirrnb.model.calibration import CALIBRATION
+from cirrnb.model.checkpoint import CONFIG, WEIGHTS
+from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION, fit_out_of_distribution, out_of_distribution_file
+from cirrnb.model.prediction import predict, prepared_for
+from cirrnb.model.run_folder import TRAINING, nameless_answers, read_unseen_answers
+from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model, model_folder
+
+CARD = "card.md"
+
+
+def adapt(
+    model: Path | str,
+    cohort: Cohort | PreparedCohort,
+    out: Path | str,
+    *,
+    stages_of: Collection[str] = (),
+    prepared: Path | str | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> TrainedModel:
+    """Adapt a model to the scans of a site, without their stages, and write the adapted model's folder.
+
+    The site's distribution of severity is mapped to that of patients like those of training, see
+    `cirrnb.model.adaptation`. That assumes that both are equally ill. Scans that look like the site's count as usual.
+
+    Parameters
+    ----------
+    model : a run folder, "shipped", or hf:owner/name; an adapted model is adapted anew.
+    cohort : `LEAST_PATIENTS` or more patients of the site. None of them should be among those who are scored later.
+    out : folder to make; a model that can be named wherever one is asked for.
+    stages_of : subjects whose stage, as the cohort has it, may be used.
+    prepared : folder for prepared scans, as for `cirrnb.predict`.
+
+    Returns
+    -------
+    The adapted model.
+
+    Raises
+    ------
+    InputError
+        If there are too few patients, a stage is asked of a subject that has none, the model keeps no answers for
+        patients that it had not seen, or `out` exists.
+
+    Example::
+
+        adapted = cirrnb.adapt("shipped", cirrnb.read_cohort("site"), "models/site")
+        cirrnb.predict(adapted, cirrnb.read_cohort("others"))
+    """
+    out = Path(out)
+    if out.exists():
+        raise InputError(out, "something that exists", "a folder to be made", "Choose another name, or remove it.")
+    folder = model_folder(model)
+    trained = load_model(model).without_adaptation
+    reference, nameless = read_unseen_answers(trained, folder), nameless_answers(trained, folder)
+    if reference is None or nameless is None:
+        found, expected = "a model that keeps no answers", f"{TRAINING} or predictions.csv"
+        raise InputError(folder, found, expected, "Copy the whole run folder again, or train again.")
+    bags = prepared_for(trained, cohort, prepared, progress=progress).bags()
+    answers = predict(trained, bags, device=device, progress=progress).set_index("subject")
+    adaptation = fit_adaptation(
+        site_of(cohort.name, list(answers.index)),
+        trained.fingerprint,
+        answers,
+        reference,
+        trained.stages.names,
+        known=_known(answers, stages_of),
+    )
+    answered = set(answers.index[answers["predicted"].notna()])
+    usual = fit_out_of_distribution([bag for bag in bags if bag.subject in answered])
+    with atomic_folder(out) as beside:
+        _copy(folder, beside)
+        if not (beside / TRAINING).is_file():  # so that the adapted model can be adapted anew
+            write_csv(beside / TRAINING, nameless)
+        (beside / SITE).mkdir()
+        usual.save(beside / SITE)
+        adaptation.save(beside)
+    return load_model(out)
+
+
+def _known(answers: pd.DataFrame, subjects: Collection[str]) -> dict[str, str]:
+    """Subject -> stage of those whose stage may be used. Raises InputError for one that has none."""
+    known = {}
+    for subject in subjects:
+        stage = answers["stage"].get(subject)
+        if not isinstance(stage, str):
+            raise InputError(subject, "no stage, or nobody of that id", "a staged patient of the cohort", "Correct it.")
+        known[subject] = stage
+    return known
+
+
+def _copy(folder: Path, out: Path) -> None:
+    """The files of a model that answers need: weights, settings, calibration, and what training scans look like."""
+    for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, TRAINING, CARD):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, out / name)
+    usual = out_of_distribution_file(folder)
+    if usual is not None:
+        shutil.copyfile(usual, out / OUT_OF_DISTRIBUTION)
+    for fold in sorted(path for path in folder.iterdir() if (path / WEIGHTS).is_file()):
+        (out / fold.name).mkdir()
+        for name in (CONFIG, WEIGHTS):
+            shutil.copyfile(fold / name, out / fold.name / name)
