@@ -164,7 +164,7 @@ class Panel(widgets.VBox):
         self.brief.add_class("cn-brief")
         self.chart = SliceChart(go, sequences)
         self.behind = self._behind()
-        self.own = widgets.VBox()
+        self.own, self.outline_tools = widgets.VBox(), widgets.VBox()
         self.show_progress(None)
         self.show_answer(False)
         self.show_measured("")
@@ -172,7 +172,14 @@ class Panel(widgets.VBox):
         top = widgets.HBox([self.case, self.reveal, self.always, self.measure, self.brief, self.waiting], layout=_row())
         top.add_class("cn-top")
         style = widgets.HTML(f"<style>{asset('cirrnb.explorer', 'explorer.css')}</style>")
-        places = {"pictures": self.canvas, "measured": self.measured, "hint": self.hint, **self.behind, "own": self.own}
+        places = {
+            "pictures": self.canvas,
+            "measured": self.measured,
+            "hint": self.hint,
+            **self.behind,
+            "outline": self.outline_tools,
+            "own": self.own,
+        }
         for name, one in places.items():
             one.add_class(f"cn-at-{name}")
         within = widgets.GridBox(list(places.values()))

@@ -17,6 +17,7 @@ from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.cohort_reading import simulated_scans
 from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, listed, raise_if_any
+from cirrnb.data.given_masks import give_masks
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
@@ -93,6 +94,7 @@ def predict(
     patients: PreparedCohort | Cohort | Iterable[Bag],
     *,
     prepared: Path | str | None = None,
+    masks: Sequence[str | Path] | str | Path = (),
     force: bool = False,
     device: torch.device | str = "cpu",
     progress: bool = False,
@@ -106,6 +108,8 @@ def predict(
     patients : a prepared cohort, a cohort (which is prepared as the model needs it), or the bags of those patients who
         are wanted. Bags are simulated where their files lie in a simulated cohort.
     prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
+    masks : liver masks for the one patient of a cohort that is prepared here, as `cirrnb.data.given_masks.give_masks`
+        takes them.
     force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
 
     Returns
@@ -132,6 +136,15 @@ def predict(
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
     trained = as_model(model)
+    if masks:
+        if not isinstance(patients, Cohort):
+            raise InputError(
+                "masks",
+                "scans that are prepared already",
+                "a cohort",
+                "Hand in the cohort as cirrnb.read_cohort returned it.",
+            )
+        patients = give_masks(patients, masks)
     if isinstance(patients, Cohort | PreparedCohort):
         patients = prepared_for(trained, patients, prepared, force=force, progress=progress)
     bags, computed = _bags(patients)
