@@ -50,6 +50,9 @@ def train_simulated(
     bodies: Annotated[
         Path | None, typer.Option("--bodies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Begin with the weights of this stager; 'shipped' for ours.")
+    ] = None,
     rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 1e-3,
     keep_every: Annotated[
         int, typer.Option(min=0, help="Also keep the state of every so many steps, in OUT/step-NUMBER; 0 for none.")
@@ -68,6 +71,7 @@ def train_simulated(
         out,
         settings,
         bodies=bodies,
+        start=start,
         device=device,
         readers=readers,
         progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
