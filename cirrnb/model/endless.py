@@ -193,15 +193,15 @@ def train_endless(
     ----------
     out : folder for config.json, model.safetensors and history.csv; and until it is done for the training's state.
     bodies : folder in which training patients are kept and looked for; by default `out`/bodies.
-    start : run folder of a stager, or "shipped", whose weights the training begins with; parts that only one of the two
-        has begin at random.
+    start : run folder of a stager with the same backbone, or "shipped", whose weights the training begins with; parts
+        that only one of the two has begin at random.
     minutes : between two stored states.
     readers : processes that draw visits; what they draw does not depend on their number.
 
     Raises
     ------
     InputError
-        If `out` holds a training with other settings, or one at work, or `start` cannot be read or shares no part.
+        If `out` holds a training with other settings, or one at work, or `start` has another backbone.
     """
     settings, out = settings or EndlessSettings(), Path(out)
     begin = load_model(start) if start is not None else None
@@ -243,10 +243,10 @@ def train_endless(
 
 
 def _begin_with(stager: Stager, other: Stager, name: str) -> None:
-    """Take over the weights that both have. Raises InputError if they have none in common."""
+    """Take over the weights that both have. Raises InputError if their backbones differ."""
     own, given = stager.state_dict(), other.state_dict()
     common = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
-    if not any(".backbone." in key for key in common):
+    if not all(key in common for key in own if ".backbone." in key):
         remedy = "Begin with a stager of the same backbone and width, or with none."
         raise InputError(name, "a stager of another architecture", "the same encoder", remedy)
     stager.load_state_dict({**own, **common})
