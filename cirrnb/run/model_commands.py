@@ -27,8 +27,8 @@ def adapt(
 ) -> None:
     """Adapt a trained stager to the scans of a site; 30 patients or more, stages are not needed.
 
-    The result is a model: name its folder where one is asked for. It assumes that the site's patients are as ill as those the
-    stager was trained on. Do not score it on the patients it was adapted to if their stages were used.
+    The result is a model: name its folder where one is asked for. It assumes that the site's patients are as ill as
+    those the stager was trained on. Do not score it on the patients it was adapted to if their stages were used.
     """
     require_home()
     from cirrnb.model.trained_model import load_model
