@@ -1,4 +1,4 @@
-"""Commands that make models: train a stager on endless simulated patients, adapt one to a site.
+"""Commands that make models: train a stager on endless simulated patients, calibrate it, adapt one to a site.
 
 They are registered in `cirrnb.cli`; nothing heavy is imported before a command needs it.
 """
@@ -76,4 +76,23 @@ def train_simulated(
         readers=readers,
         progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
     )
-    typer.echo(f"Written: {made}. It is not calibrated: its percentages rank patients and no more.")
+    typer.echo(f"Written: {made}. Its percentages rank patients and no more until it is calibrated: cirrnb calibrate")
+
+
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="Folder of a stager; calibration is written into it.")],
+    cohort: Annotated[Path, typer.Argument(help="Patients with stages that the stager has not seen.")],
+    prepared: PREPARED = None,
+) -> None:
+    """Learn from patients with stages how sure a stager may be; of a simulated cohort also how sure of each sign."""
+    require_home()
+    from cirrnb.model.calibrate import LATENT
+    from cirrnb.model.calibrate import calibrate as learn
+    from cirrnb.model.trained_model import load_model
+
+    patients = cirrnb.read_cohort(cohort, **load_model(run).vocabulary())
+    truth = cohort / LATENT if patients.simulated and (cohort / LATENT).is_file() else None
+    model = learn(run, patients, truth=truth, prepared=prepared, progress=True)
+    assert model.calibration is not None
+    signs = ", and intervals of its signs" if model.sign_intervals else ""
+    typer.echo(f"{run}: temperature {model.calibration.temperature:.2f}, sets of stages{signs}")
