@@ -56,7 +56,7 @@ def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, own: 
     with torch.no_grad():
         embedded = stager.embed(score.batch, score.chunk)
     embedded.requires_grad_()
-    said = score_of(stager.head, stager.stage_embedded(embedded, score.batch).scores, score.target, stager.stages)
+    said = score_of(stager, stager.stage_embedded(embedded, score.batch), score.target)
     gradient = torch.autograd.grad(said.sum(), embedded)[0]
     cam = LayerGradCam(_Toward(encoder), encoder.maps)
     parts = []

@@ -13,7 +13,7 @@ from cirrnb.data.stage_scale import StageScale
 from cirrnb.model.batch import Batch
 from cirrnb.model.encoder import SliceEncoder, folded
 from cirrnb.model.heads_and_losses import StageHead
-from cirrnb.model.stager import Stager
+from cirrnb.model.stager import Stager, Staging
 
 SEVERITY = "severity"
 """Default target of every head: how much speaks for a later stage rather than an earlier one."""
@@ -29,31 +29,48 @@ class Cancelled(RuntimeError):
     """Somebody asked for the explanation to be stopped; nothing of it is kept."""
 
 
-def targets(head: StageHead, stages: StageScale) -> tuple[str, ...]:
-    """The scores of a head that can be explained, by name, the default first.
+def targets(stager: Stager) -> tuple[str, ...]:
+    """The scores of a stager that can be explained, by name, the default first.
 
     Ordered heads: "severity", the sum of the cumulative log-odds ("above mild", "above moderate"), or one of these.
     Heads that score each stage: "severity", which is the last less the first ("severe - mild"), the logit of a stage,
-    or the difference of two.
+    or the difference of two. Of a stager with sign outputs also each sign, whose score is the log-odds of its strength.
     """
-    if head.ordered:
-        return SEVERITY, *stages.thresholds
-    return SEVERITY, *stages, *(f"{one} - {other}" for one in stages for other in stages if one != other)
+    stages = stager.stages
+    if stager.head.ordered:
+        own: tuple[str, ...] = (SEVERITY, *stages.thresholds)
+    else:
+        own = (SEVERITY, *stages, *(f"{one} - {other}" for one in stages for other in stages if one != other))
+    return own + tuple(sign for sign in _signs(stager) if sign not in own)
 
 
-def require_target(head: StageHead, target: str, stages: StageScale) -> None:
-    """Raise InputError for a target that the head does not have."""
-    known = targets(head, stages)
+def _signs(stager: Stager) -> tuple[str, ...]:
+    """Names of the signs that a stager puts out; a network of one's own that only embeds has no settings."""
+    settings = getattr(stager, "settings", None)
+    return settings.signs if settings is not None else ()
+
+
+def require_target(stager: Stager, target: str) -> None:
+    """Raise InputError for a target that the stager does not have."""
+    known = targets(stager)
     if target not in known:
         raise InputError("target", repr(target), f"one of {', '.join(map(repr, known))}", "Choose one of these.")
 
 
-def score_of(head: StageHead, scores: torch.Tensor, target: str, stages: StageScale) -> torch.Tensor:
-    """(patients,) raw score named `target` of a head's raw scores (patients, outputs).
+def score_of(stager: Stager, said: Staging, target: str) -> torch.Tensor:
+    """(patients,) raw score named `target` of what a stager says.
 
-    Raises InputError for a target that the head does not have.
+    Raises InputError for a target that the stager does not have.
     """
-    require_target(head, target, stages)
+    require_target(stager, target)
+    names, signs = _signs(stager), said.signs
+    if signs is not None and target in names and target not in (SEVERITY, *stager.stages, *stager.stages.thresholds):
+        return signs[:, names.index(target)]
+    return score_of_stage(stager.head, said.scores, target, stager.stages)
+
+
+def score_of_stage(head: StageHead, scores: torch.Tensor, target: str, stages: StageScale) -> torch.Tensor:
+    """(patients,) score named `target` of a head's raw scores (patients, outputs)."""
     if not head.ordered:
         one, _, other = (f"{stages[-1]} - {stages[0]}" if target == SEVERITY else target).partition(" - ")
         value = scores[:, stages.index(one)]
@@ -86,7 +103,7 @@ class PatientScore(nn.Module):
         self._embedded: list[torch.Tensor] | None = None
         self._others: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._quick: list[list[SliceEncoder]] = []  # a plain list: these are no parts of the score
-        require_target(stagers[0].head, target, stagers[0].stages)
+        require_target(stagers[0], target)
 
     @property
     def members(self) -> list[Stager]:
@@ -109,7 +126,7 @@ class PatientScore(nn.Module):
             embedded = self._embed_changed(slices)
         return torch.stack(
             [
-                score_of(stager.head, stager.stage_embedded(one, batch).scores, self.target, stager.stages)
+                score_of(stager, stager.stage_embedded(one, batch), self.target)
                 for stager, one in zip(self.members, embedded, strict=True)
             ]
         ).mean(dim=0)
@@ -149,7 +166,7 @@ class PatientScore(nn.Module):
         batch = self.batch.taking(index, subset, len(kept))
         return torch.stack(
             [
-                score_of(stager.head, stager.stage_embedded(one[index], batch).scores, self.target, stager.stages)
+                score_of(stager, stager.stage_embedded(one[index], batch), self.target)
                 for stager, one in zip(self.members, self.embeddings(), strict=True)
             ]
         ).mean(dim=0)

@@ -14,11 +14,13 @@ from IPython.display import HTML, display
 import cirrnb
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
+from cirrnb.data.given_masks import Box
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import targets
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.explorer import panel
+from cirrnb.explorer.outline import OutlineTools, rejections, without_outline
 from cirrnb.explorer.panel import FIRST, Panel
 from cirrnb.explorer.upload import SOURCE, ScanUpload
 from cirrnb.measure.biomarkers import measurements_of
@@ -77,6 +79,7 @@ class SliceExplorer(Panel):
         self.truth, self.store = truth, store
         self._bags = {bag.subject: bag for bag in bags}
         self._sequences = tuple(dict.fromkeys(name for bag in bags for name in bag.sequences))
+        self._whole: dict[str, Bag] = {}  # as they came, of those patients whose outlines were rejected
         self._bag: Bag | None = None
         self._answer: Prediction | None = None
         self._explanation: Explanation | None = None
@@ -96,6 +99,8 @@ class SliceExplorer(Panel):
         self._measuring = Worker(lambda share: None, lambda told: self.show_measured(f"<p>{escape(told)}</p>"))
         self.upload = ScanUpload(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
         self.own.children = (self.upload,)
+        self.outlines = OutlineTools(self.canvas, self._reject, self._restore)
+        self.outline_tools.children = (self.outlines,)
         self.always.value = self.reveal.value = panel.answer_first() if answer_first is None else answer_first
         self.show_answer(self.reveal.value)
         self._listen()
@@ -158,7 +163,7 @@ class SliceExplorer(Panel):
 
     def _target(self, target: str | None) -> str:
         stager = self.model.members[0].stager
-        known = targets(stager.head, stager.stages)
+        known = targets(stager)
         if target is not None and target not in known:
             raise InputError("target", repr(target), f"one of {known}", "Choose one of these.")
         return target or known[0]
@@ -173,6 +178,7 @@ class SliceExplorer(Panel):
         self._worker.cancel()  # what is under way speaks of the last patient
         self._measuring.cancel()
         self.show_measured("")
+        self.outlines.show(None, frozenset())
         self._bag = self._answer = self._explanation = None
         self.reveal.value = self.always.value
         self.say("")
@@ -191,12 +197,34 @@ class SliceExplorer(Panel):
             simulated = self._simulated(bag)
             self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=first_height(bag))
             self.say(sentences.mask_words(bag))
+            self.outlines.show(bag, rejections(bag))
             self._measure()
             if self.reveal.value:
                 self._answer_and_explain()
 
         self.show_task("Opening")
         self._worker.start(pictures, show)
+
+    def _reject(self, name: str, box: Box | None) -> None:
+        """Show the patient without the outline of a scan; the view is the box, or the middle of the body."""
+        bag = self._bag
+        if bag is None:
+            return
+
+        def show(without: Bag) -> None:
+            self._whole.setdefault(bag.subject, bag)
+            self._bags[bag.subject] = without
+            self._open(bag.subject)
+
+        self.show_task("Preparing without the outline")
+        self._worker.start(lambda task: without_outline(bag, name, box, self.model.stages), show)
+
+    def _restore(self, name: str) -> None:
+        """Take back the rejections of the patient on show."""
+        subject = self.case.value
+        if subject in self._whole:
+            self._bags[subject] = self._whole.pop(subject)
+            self._open(subject)
 
     def _simulated(self, bag: Bag) -> bool:
         """Scans that a reader dropped in are theirs, whatever cohort was open."""

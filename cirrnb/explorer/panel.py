@@ -164,7 +164,7 @@ class Panel(widgets.VBox):
         self.brief.add_class("cn-brief")
         self.chart = SliceChart(go, sequences)
         self.behind = self._behind()
-        self.own = widgets.VBox()
+        self.own, self.outline_tools = widgets.VBox(), widgets.VBox()
         self.show_progress(None)
         self.show_answer(False)
         self.show_measured("")
@@ -172,7 +172,14 @@ class Panel(widgets.VBox):
         top = widgets.HBox([self.case, self.reveal, self.always, self.measure, self.brief, self.waiting], layout=_row())
         top.add_class("cn-top")
         style = widgets.HTML(f"<style>{asset('cirrnb.explorer', 'explorer.css')}</style>")
-        places = {"pictures": self.canvas, "measured": self.measured, "hint": self.hint, **self.behind, "own": self.own}
+        places = {
+            "pictures": self.canvas,
+            "measured": self.measured,
+            "hint": self.hint,
+            **self.behind,
+            "outline": self.outline_tools,
+            "own": self.own,
+        }
         for name, one in places.items():
             one.add_class(f"cn-at-{name}")
         within = widgets.GridBox(list(places.values()))
@@ -184,7 +191,7 @@ class Panel(widgets.VBox):
         known = {method_named(name).label: name for name in OFFERED if name in methods()}
         known |= {how.label: name for name, how in methods().items() if name not in known.values()}
         self.method = widgets.Dropdown(options=list(known.items()), value=method, description="Map")
-        scores = [(sentences.target_words(one, stager.stages), one) for one in targets(stager.head, stager.stages)]
+        scores = [(sentences.target_words(one, stager.stages), one) for one in targets(stager)]
         wide = {"width": "400px"}
         self.target = widgets.Dropdown(options=scores, value=target, description="Speaks for", layout=wide)
         numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.scales + 1)]

@@ -19,6 +19,7 @@ from cirrnb.model.checkpoint import CONFIG, WEIGHTS
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION, fit_out_of_distribution, out_of_distribution_file
 from cirrnb.model.prediction import predict, prepared_for
 from cirrnb.model.run_folder import TRAINING, nameless_answers, read_unseen_answers
+from cirrnb.model.signs import SIGNS_FILE
 from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model, model_folder
 
 CARD = "card.md"
@@ -106,7 +107,7 @@ def _known(answers: pd.DataFrame, subjects: Collection[str]) -> dict[str, str]:
 
 def _copy(folder: Path, out: Path) -> None:
     """The files of a model that answers need: weights, settings, calibration, and what training scans look like."""
-    for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, TRAINING, CARD):
+    for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, SIGNS_FILE, TRAINING, CARD):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
     usual = out_of_distribution_file(folder)

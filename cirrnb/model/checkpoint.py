@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def save_stager(folder: Path, stager: Stager, config: Mapping[str, Any]) -> None
         "format": FORMAT,
         "stages": stager.stages.stored(),
         "sequences": stager.sequences,
-        "stager": asdict(stager.settings),
+        "stager": stager.settings.stored(),
         "backbone_weights": stager.backbone_weights,
         **config,
     }

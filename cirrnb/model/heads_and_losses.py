@@ -10,14 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 
 from cirrnb.data.plugins import Registry
 
+if TYPE_CHECKING:
+    from cirrnb.model.settings import StagerSettings
+
 SCALE = 10.0
+SIGN_WIDTH = 32
+"""Width of the layer between strengths of signs and the stage that rests on them alone."""
 
 
 class StageHead(nn.Module):
@@ -142,6 +148,33 @@ class CrossEntropyHead(StageHead):
     def log_probabilities(scores: torch.Tensor) -> torch.Tensor:
         """(patients, stages) of scores (patients, stages)."""
         return scores.log_softmax(dim=1)
+
+
+class SignOutputs(nn.Module):
+    """Strength of each sign from a patient's vector, what they add to the vector of the stage, and the stage from the
+    strengths alone."""
+
+    def __init__(self, width: int, settings: StagerSettings, stages: int):
+        super().__init__()
+        count = len(settings.signs)
+        self.strength = nn.Linear(width, count)
+        self.for_the_stage = nn.Linear(count, width, bias=False)
+        self.hidden, self.relu = nn.Linear(count, SIGN_WIDTH), nn.ReLU()
+        self.head: StageHead = HEADS[settings.head](SIGN_WIDTH, stages)
+
+    def forward(self, fused: torch.Tensor) -> torch.Tensor:
+        """(patients, signs) log-odds of the strengths from vectors (patients, width)."""
+        return self.strength(fused)
+
+    def stage_alone(self, strengths: torch.Tensor) -> torch.Tensor:
+        """(patients, stages) log-probabilities from strengths (patients, signs), 0 to 1."""
+        return self.head.log_probabilities(self.head(self.relu(self.hidden(strengths))))
+
+
+def sign_loss(log_odds: torch.Tensor, shown: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """(patients,) mean cross-entropy of strengths (patients, signs), 0 to 1, over the signs that are `known`."""
+    values = binary_cross_entropy_with_logits(log_odds, shown, reduction="none") * known
+    return values.sum(dim=1) / known.sum(dim=1).clamp_min(1)
 
 
 def _both(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

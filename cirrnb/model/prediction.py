@@ -17,6 +17,7 @@ from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.cohort_reading import simulated_scans
 from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, listed, raise_if_any
+from cirrnb.data.given_masks import give_masks
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
@@ -24,6 +25,7 @@ from cirrnb.data.status import ANSWERED, DOUBTFUL, REFUSED, Reason, Refused, rea
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, load_model
@@ -60,6 +62,8 @@ class Prediction:
     status : "answered", or "doubtful" where a check of the scans doubts them, a refusal was overruled, or they look
         unlike the training scans. Scans that a check refuses are not staged (`cirrnb.data.status.Refused`).
     reasons : why it is doubtful.
+    signs : that the stager saw, in the order of its outputs; those that the sequences cannot show are absent.
+    stage_by_signs : stage -> probability from these strengths alone, not calibrated; None for a stager without signs.
     """
 
     subject: str
@@ -75,6 +79,13 @@ class Prediction:
     stages: StageScale = CIRRHOSIS
     status: str = ANSWERED
     reasons: tuple[Reason, ...] = ()
+    signs: tuple[SignReading, ...] = ()
+    stage_by_signs: Mapping[str, float] | None = None
+
+    @property
+    def no_sign(self) -> bool | None:
+        """True if every sign shows less than 0.1; None for a stager without signs."""
+        return no_sign(self.signs)
 
 
 @isolated_torch()
@@ -83,6 +94,7 @@ def predict(
     patients: PreparedCohort | Cohort | Iterable[Bag],
     *,
     prepared: Path | str | None = None,
+    masks: Sequence[str | Path] | str | Path = (),
     force: bool = False,
     device: torch.device | str = "cpu",
     progress: bool = False,
@@ -96,6 +108,8 @@ def predict(
     patients : a prepared cohort, a cohort (which is prepared as the model needs it), or the bags of those patients who
         are wanted. Bags are simulated where their files lie in a simulated cohort.
     prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
+    masks : liver masks for the one patient of a cohort that is prepared here, as `cirrnb.data.given_masks.give_masks`
+        takes them.
     force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
 
     Returns
@@ -103,8 +117,10 @@ def predict(
     One row a patient: subject, patient, source, split, stage (the truth, or None), predicted, a probability in the
     column of each stage of the model (mild, moderate, severe), sequences ("T1W+T2W"), notes, simulated (True if the
     model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
-    column set tells the stages that are possible ("mild|moderate"). `status` is answered, doubtful or refused, and
-    `reasons` says why. A patient who is refused, by a check or without a usable sequence, has no predicted stage.
+    column set tells the stages that are possible ("mild|moderate"). A stager with sign outputs adds the strength of
+    each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. `status` is answered, doubtful or
+    refused, and `reasons` says why. A patient who is refused, by a check or without a usable sequence, has no
+    predicted stage.
 
     Notes
     -----
@@ -120,6 +136,15 @@ def predict(
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
     trained = as_model(model)
+    if masks:
+        if not isinstance(patients, Cohort):
+            raise InputError(
+                "masks",
+                "scans that are prepared already",
+                "a cohort",
+                "Hand in the cohort as cirrnb.read_cohort returned it.",
+            )
+        patients = give_masks(patients, masks)
     if isinstance(patients, Cohort | PreparedCohort):
         patients = prepared_for(trained, patients, prepared, force=force, progress=progress)
     bags, computed = _bags(patients)
@@ -139,7 +164,9 @@ def predict(
             rows.append(row | nothing | {"notes": f"not staged: {error.found}"})
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
-    return pd.DataFrame(rows, columns=[*columns(trained.stages), *(["set"] if trained.calibration else [])])
+    signs = trained.members[0].stager.settings.signs
+    further = [*(["set"] if trained.calibration else []), *(f"sign {name}" for name in signs)]
+    return pd.DataFrame(rows, columns=[*columns(trained.stages), *further, *(["no_sign"] if signs else [])])
 
 
 def prepared_for(
@@ -241,7 +268,27 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         stages=stages,
         status=DOUBTFUL if reasons else status,
         reasons=reasons,
+        **_signs(trained, said, tuple(used)),
     )
+
+
+def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...]) -> dict[str, Any]:
+    """What a model's members say of the signs, averaged."""
+    names = trained.members[0].stager.settings.signs
+    log_odds = [one.signs[0] for one in said if one.signs is not None]
+    alone = [one.signs_log_probabilities[0] for one in said if one.signs_log_probabilities is not None]
+    if not names or len(log_odds) < len(said):
+        return {}
+    strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0).tolist()
+    seen = visible(names, sequences)
+    intervals = trained.sign_intervals
+    readings = tuple(
+        intervals.reading(name, strength) if intervals else SignReading(name, strength)
+        for name, strength, there in zip(names, strengths, seen, strict=True)
+        if there
+    )
+    by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
+    return {"signs": readings, "stage_by_signs": dict(zip(trained.stages, by_signs, strict=True))}
 
 
 def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
@@ -346,6 +393,7 @@ def _odd(scan: PreparedScan) -> list[str]:
 def _told(said: Prediction) -> dict[str, Any]:
     told: dict[str, Any] = {"predicted": said.predicted, **said.probabilities, "notes": "; ".join(said.notes)}
     told |= {"status": said.status, "reasons": reasons_text(said.reasons)}
+    told |= {f"sign {sign.name}": sign.strength for sign in said.signs} | {"no_sign": said.no_sign}
     return told | {"sequences": "+".join(said.slice_weights), "set": set_text(said.prediction_set or ())}
 
 

@@ -35,8 +35,14 @@ _WHOLE_NUMBERS = {
     "patience": (1, 100_000),
     "chunk": (1, 100_000),
 }
+_SIGN = re.compile(r"[a-z][a-z0-9_]{0,39}")
+MOST_SIGNS = 64
 _BACKBONE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}(\.[A-Za-z0-9_]{1,99})?")
 """Name of a timm model and, after a dot, of its weights: neither a path nor an address."""
+
+
+def _is_sign(name: object) -> bool:
+    return isinstance(name, str) and _SIGN.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class StagerSettings:
         "cross_entropy" does not; or the name of a plug-in's head.
     demographics : also use age and sex, where known.
     dropout : share of the embedding switched off in training, before the last layer.
+    signs : names of signs whose strengths are outputs, on which the stage rests beside a free residual (a concept
+        bottleneck: Koh et al., ICML 2020; the residual: Yuksekgonul et al., ICLR 2023); none by default.
     """
 
     backbone: str = "test_resnet"
@@ -76,6 +84,7 @@ class StagerSettings:
     head: str = "corn"
     demographics: bool = False
     dropout: float = 0.3
+    signs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.sequences, list | tuple):
@@ -92,6 +101,18 @@ class StagerSettings:
         check_number("width", self.width, 1, 4096, whole=True)
         check_number("scales", self.scales, 1, 4, whole=True)
         check_number("dropout", self.dropout, 0, 0.99)
+        if not isinstance(self.signs, list | tuple) or not all(_is_sign(name) for name in self.signs):
+            raise ValueError(f"signs are names, not {self.signs!r:.80}")
+        object.__setattr__(self, "signs", tuple(self.signs))
+        if len(set(self.signs)) < len(self.signs) or (self.signs and self.pooling == "slice"):
+            raise ValueError("signs are named once, and are outputs of stagers of whole patients")
+
+    def stored(self) -> dict[str, Any]:
+        """The fields as files and fingerprints hold them. Later additions are absent at their default."""
+        fields_ = asdict(self)
+        if not self.signs:
+            del fields_["signs"]
+        return fields_
 
 
 @dataclass(frozen=True)
@@ -155,7 +176,7 @@ class TrainingSettings:
     def stored(self) -> dict[str, Any]:
         """The fields as files of a run hold them. Later additions are absent at their default, so that trainings begun
         before can be resumed."""
-        told = asdict(self)
+        told = {**asdict(self), "stager": self.stager.stored()}
         if self.loss == "likelihood":
             del told["loss"]
         return told

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, fields
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model.batch import Batch
 from cirrnb.model.encoder import SliceEncoder
 from cirrnb.model.fusion import CrossSequenceAttention, GatedAttentionPooling, SequenceFusion, present
-from cirrnb.model.heads_and_losses import HEADS, StageHead, stage_loss
+from cirrnb.model.heads_and_losses import HEADS, SignOutputs, StageHead, stage_loss
 from cirrnb.model.settings import StagerSettings
 
 
@@ -31,6 +31,8 @@ class Staging:
     sequence_weights : (patients, sequences) share of each sequence in its patient; rows sum to one. A missing sequence
         has 0, or the share of the learned missing-sequence token that takes its place.
     slice_log_probabilities : (slices, stages) where every slice is staged by itself, else None.
+    signs : (patients, signs) log-odds of the strength of each sign, 0 (absent) to 1; None for a stager without.
+    signs_log_probabilities : (patients, stages) from the strengths alone; None for a stager without.
     """
 
     scores: torch.Tensor
@@ -38,17 +40,14 @@ class Staging:
     slice_weights: torch.Tensor
     sequence_weights: torch.Tensor
     slice_log_probabilities: torch.Tensor | None = None
+    signs: torch.Tensor | None = None
+    signs_log_probabilities: torch.Tensor | None = None
 
     def cpu(self) -> Staging:
         """The same on the CPU."""
-        slices = self.slice_log_probabilities
-        return Staging(
-            self.scores.cpu(),
-            self.log_probabilities.cpu(),
-            self.slice_weights.cpu(),
-            self.sequence_weights.cpu(),
-            None if slices is None else slices.cpu(),
-        )
+        tensors = {one.name: getattr(self, one.name) for one in fields(self)}
+        moved: dict[str, Any] = {name: None if one is None else one.cpu() for name, one in tensors.items()}
+        return Staging(**moved)
 
 
 class Stager(nn.Module):
@@ -93,6 +92,7 @@ class Stager(nn.Module):
         self.person = nn.Linear(4, width, bias=False) if settings.demographics else None
         self.dropout = nn.Dropout(settings.dropout)
         self.head: StageHead = HEADS[settings.head](width, len(stages))
+        self.signs = SignOutputs(width, settings, len(stages)) if settings.signs else None
 
     @property
     def scales(self) -> int:
@@ -133,8 +133,19 @@ class Stager(nn.Module):
             embedded, _ = self.crossing(embedded, batch, self.stand_in)
         pooled, groups, slice_weights = self.pooling(embedded, batch.group)
         fused, sequence_weights = self.fusion(pooled, groups, there, self.stand_in)
-        scores = self._score(fused, batch.person)
-        return Staging(scores, self.head.log_probabilities(scores), slice_weights, sequence_weights)
+        if self.signs is None:
+            scores = self._score(fused, batch.person)
+            return Staging(scores, self.head.log_probabilities(scores), slice_weights, sequence_weights)
+        strengths = self.signs(fused)
+        scores = self._score(fused + self.signs.for_the_stage(strengths.sigmoid()), batch.person)
+        return Staging(
+            scores,
+            self.head.log_probabilities(scores),
+            slice_weights,
+            sequence_weights,
+            signs=strengths,
+            signs_log_probabilities=self.signs.stage_alone(strengths.sigmoid().detach()),
+        )
 
     def loss(
         self,

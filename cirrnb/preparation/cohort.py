@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from cirrnb.data.prepared import PreparationSettings, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.status import STATUS_COLUMN, forced
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
-from cirrnb.preparation.extents import Extents, views_of
+from cirrnb.preparation.extents import Extents, view_of, views_of
 from cirrnb.preparation.fingerprints import Fingerprints, fingerprint, look
 from cirrnb.preparation.standardisation import View
 from cirrnb.preparation.store import StorageError, Store, content_key
@@ -77,10 +77,10 @@ def prepare(
     prepared = {
         place: found
         for place, scan in enumerate(cohort.scans)
-        if (found := _known(scan, settings, views.get(scan.subject), store, fingerprints)) is not None
+        if (found := _known(scan, settings, view_of(scan, settings, views), store, fingerprints)) is not None
     }
     jobs = {
-        place: _job(scan, settings, views.get(scan.subject), store)
+        place: _job(scan, settings, view_of(scan, settings, views), store)
         for place, scan in enumerate(cohort.scans)
         if place not in prepared
     }
@@ -152,7 +152,7 @@ def run_job(job: Job) -> Outcome:
     image, mask = Path(job["image"]), Path(job["mask"]) if job["mask"] else None
     try:
         store = Store(Path(job["store"]), job["run"])
-        view = View(tuple(job["view"]["field"]), job["view"]["margin"]) if job.get("view") else None
+        view = _view(job.get("view"))
         return _prepare_scan(image, mask, PreparationSettings(**job["settings"]), view, store)
     except StorageError as error:
         return {"storage": error.args}
@@ -183,7 +183,18 @@ def _prepare_scan(
 
 
 def _stored(view: View | None) -> dict[str, Any] | None:
-    return None if view is None else {"field": list(view.field), "margin": view.margin}
+    if view is None:
+        return None
+    box = {} if view.box is None else {"box": [list(pair) for pair in view.box]}
+    return {"field": list(view.field), "margin": view.margin, **box}
+
+
+def _view(stored: Mapping[str, Any] | None) -> View | None:
+    """What `_stored` made of a view."""
+    if not stored:
+        return None
+    x, y, z = (tuple(pair) for pair in stored["box"]) if "box" in stored else ((), (), ())
+    return View(tuple(stored["field"]), stored["margin"], (x, y, z) if x else None)
 
 
 def _known(

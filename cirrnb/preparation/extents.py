@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError
+from cirrnb.data.given_masks import box_of
 from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import MAX_FIELD_OF_VIEW, PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
@@ -79,7 +81,8 @@ def views_of(cohort: Cohort, settings: PreparationSettings, extents: Extents) ->
     assert settings.field_of_view is not None
     wanted: dict[str, View] = {}
     for scan in cohort.scans:
-        extent = extents.of(scan)
+        box = box_of(scan) if scan.mask is None else None
+        extent = extents.of(scan) if box is None else (abs(box[1][1] - box[1][0]), abs(box[0][1] - box[0][0]))
         if extent is None:
             continue
         by_program = bool(scan.extra.get("mask_by"))
@@ -93,6 +96,16 @@ def views_of(cohort: Cohort, settings: PreparationSettings, extents: Extents) ->
     extents.save()
     usual = View(settings.field_of_view, settings.margin)
     return {subject: view for subject, view in wanted.items() if view != usual}
+
+
+def view_of(scan: Scan, settings: PreparationSettings, views: Mapping[str, View]) -> View | None:
+    """The view of one scan: its patient's, and the box that a reader drew on it."""
+    view = views.get(scan.subject)
+    box = box_of(scan) if scan.mask is None and settings.view == "liver" else None
+    if box is None:
+        return view
+    assert settings.field_of_view is not None
+    return replace(view or View(settings.field_of_view, settings.margin), box=box)
 
 
 def _grown(field: float, wanted: float, step: float) -> float:

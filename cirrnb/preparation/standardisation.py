@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.given_masks import Box
 from cirrnb.data.grid import Grid, Orientation
 from cirrnb.data.mask_checks import shape_doubts
 from cirrnb.data.nifti.reading import read_header, read_mask, read_volume, refuse_ct
@@ -43,19 +45,43 @@ class View:
     ----------
     field : (rows, columns) in mm.
     margin : mm of slices above and below the liver.
+    box : of a scan without a mask, where the view shall be: from and to in mm (RAS+) along x, y, z; None for the body.
     """
 
     field: tuple[float, float]
     margin: float
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
-class _Liver:
-    """Extent of a liver mask (slices, rows, columns), in voxels; `area` the most voxels of one slice."""
+class _Region:
+    """Where the view shall be (slices, rows, columns), in voxels, from the first to one past the last."""
 
     slices: tuple[int, int]
     rows: tuple[int, int]
     columns: tuple[int, int]
+
+    @classmethod
+    def of_box(cls, box: Box, grid: Grid) -> _Region | None:
+        """A box on the oriented grid of a scan; None where it lies beside the scan."""
+        corners = np.array([(*corner, 1.0) for corner in product(*box)])
+        places = (corners @ np.linalg.inv(grid.affine).T)[:, :3]
+        first = np.maximum(np.floor(places.min(axis=0) + 0.5), 0).astype(int)
+        last = np.minimum(np.ceil(places.max(axis=0) + 0.5), grid.shape).astype(int)
+        if (first >= last).any():
+            return None
+        slices, rows, columns = zip(first.tolist(), last.tolist(), strict=True)
+        return cls(slices, rows, columns)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return (self.rows[0] + self.rows[1] - 1) / 2, (self.columns[0] + self.columns[1] - 1) / 2
+
+
+@dataclass(frozen=True)
+class _Liver(_Region):
+    """Extent of a liver mask; `area` the most voxels of one slice."""
+
     voxels: int
     ends: tuple[int, int]
     area: int
@@ -66,10 +92,6 @@ class _Liver:
         slices, rows, columns = ((int(line[0]), int(line[-1]) + 1) for line in lines)
         areas = np.count_nonzero(mask, axis=(1, 2))
         return cls(slices, rows, columns, int(areas.sum()), (int(areas[0]), int(areas[-1])), int(areas.max()))
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        return (self.rows[0] + self.rows[1] - 1) / 2, (self.columns[0] + self.columns[1] - 1) / 2
 
     def cut_off(self, shape: tuple[int, int, int]) -> list[str]:
         """Borders of the scan at which the liver ends, as it does where the scan shows only a part of it."""
@@ -121,14 +143,16 @@ def standardise(
         raise InputError(image, str(error), "an abdominal scan", "Look at the file; leave it out.") from error
     marked = None if mask is None else orientation.apply(read_mask(mask, source))
     liver = None if marked is None else _Liver.of(marked)
-    frame = _frame(source, orientation, body, liver, settings, view)
+    drawn = _Region.of_box(view.box, grid) if view is not None and view.box is not None and liver is None else None
+    frame = _frame(source, orientation, body, liver or drawn, settings, view)
     prepared = _scaled(frame.crop(volume), frame, body)
     prepared_mask = None if marked is None else _resampled_mask(frame.crop(marked), frame)
     notes = [*read_header(image).notes, *orientation.notes(source)]
     measured = _measured(frame, body)
     if liver is None or marked is None:
         if settings.view == "liver":
-            notes.append("no liver mask; the view is centred on the body")
+            middle = "the body" if drawn is None else "a box that a reader drew"
+            notes.append(f"no liver mask; the view is centred on {middle}")
     else:
         assert mask is not None
         notes += [f"liver mask: {note}" for note in read_header(mask).notes]
@@ -148,7 +172,7 @@ def _frame(
     source: Grid,
     orientation: Orientation,
     body: Body,
-    liver: _Liver | None,
+    region: _Region | None,
     settings: PreparationSettings,
     view: View | None,
 ) -> Frame:
@@ -158,12 +182,12 @@ def _frame(
         margin = max(margin, view.margin)
         sizes = size_of(view.field, settings.spacing)
     first, last = body.slices
-    if liver is not None:
+    if region is not None:
         extra = int(margin / grid.spacing[0] + 1e-6)
         if view is not None and view.margin > settings.margin:  # a program may have missed the end: whole slices of it
             extra = int(np.ceil(view.margin / grid.spacing[0] - 1e-6))
-        first, last = max(0, liver.slices[0] - extra), min(grid.shape[0], liver.slices[1] + extra)
-    centre = liver.centre if liver is not None and settings.view == "liver" else body.centre
+        first, last = max(0, region.slices[0] - extra), min(grid.shape[0], region.slices[1] + extra)
+    centre = region.centre if region is not None and settings.view == "liver" else body.centre
     rows, columns = (
         _sampling(middle, settings.spacing / spacing, size, source_size)
         for middle, spacing, size, source_size in zip(centre, grid.spacing[1:], sizes, grid.shape[1:], strict=True)

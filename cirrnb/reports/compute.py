@@ -16,6 +16,7 @@ import pandas as pd
 import cirrnb
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
+from cirrnb.data.given_masks import give_masks
 from cirrnb.data.nifti.saving import description_of
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import PreparedScan
@@ -210,15 +211,17 @@ def prepare_patient(
     prepared: Path | str | None,
     model: TrainedModel,
     *,
+    masks: Sequence[str] = (),
     force: bool = False,
 ) -> Bag:
     """The prepared scans of one patient; None for `prepared` takes prepared/ and the cohort's name.
 
-    `force` has scans answered for that a check refuses; they are doubtful.
+    `masks` are files as `cirrnb.data.given_masks.give_masks` takes them. `force` has scans answered for that a check
+    refuses; they are doubtful.
 
     Raises InputError where there is no such patient or a scan cannot be read.
     """
-    scans = find_patient(people, subject)
+    scans = give_masks(find_patient(people, subject), masks)
     folder = prepared or Path("prepared") / people.name
     ready = cirrnb.prepare(scans, folder, model.preparation, workers=1, progress=False, force=force)
     if len(ready.failures):

@@ -50,6 +50,7 @@ class PageJob:
     claim : folder of the report and word: results are thrown away where the folder no longer belongs to that run.
     sequences : names in the cohort's table; None takes the model's.
     plugin : files that register heads, backbones or methods.
+    masks : liver masks that the reader supplied for this patient.
     force : answer for scans that a check refuses; they are doubtful.
     """
 
@@ -62,6 +63,7 @@ class PageJob:
     claim: tuple[Path, str] | None = None
     sequences: str | None = None
     plugin: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
     force: bool = False
 
     @property
@@ -100,6 +102,7 @@ class PageJob:
             "claim": [str(self.claim[0].absolute()), self.claim[1]] if self.claim else None,
             "sequences": self.sequences,
             "plugin": list(self.plugin),
+            "masks": list(self.masks),
             "force": self.force,
             **self.places,
         }
@@ -219,7 +222,8 @@ def read_patient(job: Job) -> tuple[ReportModel, Bag, bool]:
     """Model, prepared scans, and whether they are simulated. Raises Changed as `compute_report`."""
     load_plugins(job["plugin"])
     model, people = _model(job["run"]), _cohort(job["cohort"], job["run"], job["sequences"])
-    bag = prepare_patient(people, job["subject"], job["prepared"], model.model, force=job["force"])
+    given = {"masks": job["masks"], "force": job["force"]}
+    bag = prepare_patient(people, job["subject"], job["prepared"], model.model, **given)
     if identity(model.model, bag, people.simulated) != job["identity"]:
         raise Changed("the scan or the model changed while it was read")
     return model, bag, people.simulated

@@ -12,7 +12,9 @@ from typing import Any
 from cirrnb.data import failure_kinds
 from cirrnb.data.atomic_files import atomic_write, file_stem
 from cirrnb.data.bag import Bag
+from cirrnb.data.errors import InputError
 from cirrnb.data.failure_kinds import printable, without_folders, without_names
+from cirrnb.data.given_masks import absolute, give_masks
 from cirrnb.data.locks import locked
 from cirrnb.data.plugins import load_plugins
 from cirrnb.data.scan import Cohort
@@ -48,6 +50,7 @@ class ReportRequest:
     limit : seconds that one patient may take.
     sequences : names in the cohort's table; None takes the model's.
     plugin : files that register heads, backbones or methods.
+    masks : liver masks of the one patient who is asked for, as `cirrnb.data.given_masks.give_masks` takes them.
     force : answer for patients whose scans a check refuses; they are doubtful.
     """
 
@@ -64,6 +67,7 @@ class ReportRequest:
     limit: float = LIMIT
     sequences: str | None = None
     plugin: tuple[Path, ...] = ()
+    masks: tuple[str, ...] = ()
     force: bool = False
 
 
@@ -218,6 +222,7 @@ class _Run:
         model = ReportModel.load(request.model)
         cohort, failures = read_patients(request.cohort, model.model, request.sequences)
         wanted = choose(cohort, failures, request.patients)
+        cohort = _with_given(cohort, request.masks, wanted)
         if request.fresh:
             report.forget()
         elsewhere = [] if not request.patients else self._others(cohort, {*wanted, *failures})
@@ -230,7 +235,11 @@ class _Run:
         failures |= {subject: failure for subject, failure in ready.failures.items() if subject in wanted}
         for failure in failures.values():
             self._log_failure(failure)
-        jobs = {subject: self._job(bag, model, cohort, folder) for subject, bag in ready.bags.items()}
+        masks = absolute(request.masks)
+        jobs = {
+            subject: self._job(bag, model, cohort, folder, masks if subject in wanted else ())
+            for subject, bag in ready.bags.items()
+        }
         todo = {subject: job for subject, job in jobs.items() if subject in wanted or job.record() is not None}
         made = self._make_pages(todo, failures)
         reported = {subject: ready.bags[subject] for subject in made}
@@ -245,7 +254,9 @@ class _Run:
         subjects = dict.fromkeys(scan.subject for scan in cohort.scans)
         return [subject for subject in subjects if subject not in wanted and self.report.known(file_stem(subject))]
 
-    def _job(self, bag: Bag, model: ReportModel, cohort: Cohort, prepared: Path) -> PageJob:
+    def _job(
+        self, bag: Bag, model: ReportModel, cohort: Cohort, prepared: Path, masks: tuple[str, ...] = ()
+    ) -> PageJob:
         request, name = self.request, file_stem(bag.subject)
         overlays = self.report.overlays / name
         places = {
@@ -265,6 +276,7 @@ class _Run:
             claim=(self.report.path, self.claim),
             sequences=request.sequences,
             plugin=tuple(str(Path(file).absolute()) for file in request.plugin),
+            masks=masks,
             force=request.force,
         )
 
@@ -303,6 +315,14 @@ class _Run:
         words = f"{failure.subject or 'a row of the cohort'}: failed ({failure.kind}): {failure.reason}"
         facts = {"subject": failure.subject, "state": "failed", "kind": failure.kind, "reason": failure.reason}
         self.progress.event("patient", words, **facts, **{"try": failure.tries})
+
+
+def _with_given(cohort: Cohort, masks: Sequence[str], wanted: Sequence[str]) -> Cohort:
+    """The cohort with the masks that the reader supplied. Raises InputError unless one patient is asked for."""
+    if masks and len(wanted) != 1:
+        found = f"a mask for one of {len(wanted)} patients"
+        raise InputError("mask", found, "one patient", "Name the patient with --patients.")
+    return give_masks(cohort, masks, wanted[0]) if masks else cohort
 
 
 class _PatientLog:

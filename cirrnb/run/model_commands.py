@@ -1,4 +1,4 @@
-"""Commands on trained models: adapt one to a site.
+"""Commands that make models: train a stager on endless simulated patients, adapt one to a site.
 
 They are registered in `cirrnb.cli`; nothing heavy is imported before a command needs it.
 """
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import cirrnb
-from cirrnb.run.options import COHORT, MODEL, MODEL_SEQUENCES, PREPARED
+from cirrnb.run.options import COHORT, MODEL, MODEL_SEQUENCES, PREPARED, SEED
 from cirrnb.run.process import require_home
 
 
@@ -41,3 +41,35 @@ def adapt(
     adapted = cirrnb.adapt(run, site, out, stages_of=staged if use_stages else (), prepared=prepared, progress=True)
     assert adapted.adaptation is not None
     typer.echo(f"{adapted.name}: {adapted.adaptation.sentence}. The model: {out}")
+
+
+def train_simulated(
+    out: Annotated[Path, typer.Argument(help="Folder for the stager; a stopped training resumes there.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 6000,
+    patients: Annotated[int, typer.Option(min=4, help="Simulated bodies.")] = 600,
+    bodies: Annotated[
+        Path | None, typer.Option("--bodies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 1e-3,
+    keep_every: Annotated[
+        int, typer.Option(min=0, help="Also keep the state of every so many steps, in OUT/step-NUMBER; 0 for none.")
+    ] = 0,
+    seed: SEED = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    readers: Annotated[int, typer.Option(min=0, max=256, help="Processes that draw patients.")] = 2,
+) -> None:
+    """Train a stager with sign outputs on simulated patients, each drawn anew at every visit."""
+    from tqdm.auto import tqdm
+
+    from cirrnb.model.endless import EndlessSettings, train_endless
+
+    settings = EndlessSettings(steps=steps, patients=patients, rate=rate, keep_every=keep_every, seed=seed)
+    made = train_endless(
+        out,
+        settings,
+        bodies=bodies,
+        device=device,
+        readers=readers,
+        progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
+    )
+    typer.echo(f"Written: {made}. It is not calibrated: its percentages rank patients and no more.")

@@ -38,6 +38,13 @@ PLUGIN = Annotated[
     list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
 ]
 FORCE = Annotated[bool, typer.Option("--force", help="Stage patients whose scans a check refuses; they are doubtful.")]
+MASK = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[SEQUENCE=]FILE",
+        help="Liver mask for one patient, in place of the cohort's or the program's; repeatable.",
+    ),
+]
 PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
 BROWSER = Annotated[bool, typer.Option(help="Open a browser.")]
 OUT = Annotated[

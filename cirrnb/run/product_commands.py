@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cirrnb.run.options import BROWSER, COHORT, FORCE, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
+from cirrnb.run.options import BROWSER, COHORT, FORCE, MASK, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
 from cirrnb.run.process import require_home
 
 REPORT = Path("08_cohort_report")
@@ -42,6 +42,7 @@ def explore(
     prepared: PREPARED = None,
     sequences: MODEL_SEQUENCES = None,
     plugin: PLUGIN = None,
+    mask: MASK = None,
     force: FORCE = False,
     port: PORT = 8866,
     browser: BROWSER = True,
@@ -57,7 +58,7 @@ def explore(
         "sequences": sequences,
         "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None,
     }
-    given |= {"force": force or None}
+    given |= {"mask": mask or None, "force": force or None}
     chosen = {name: value for name, value in given.items() if value is not None}
     raise typer.Exit(serve(chosen, port=port, browser=browser, tell=typer.echo))
 
@@ -96,6 +97,7 @@ def report(
     single_file: Annotated[
         bool, typer.Option("--single-file", help="No page needs a file beside it; that of the cohort is 5 MB larger.")
     ] = False,
+    mask: MASK = None,
     force: FORCE = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Tell what happens as JSON, an object a line.")] = False,
 ) -> None:
@@ -118,6 +120,7 @@ def report(
         "cluster": cluster,
         "limit": limit,
         "fresh": fresh,
+        "mask": mask or [],
         "force": force,
         "json_lines": json_lines,
     }

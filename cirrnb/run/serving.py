@@ -111,6 +111,7 @@ def _environment(private: Path, token: str) -> dict[str, str]:
 
 def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
     tell("Reading the model.")
+    from cirrnb.data.given_masks import give_masks
     from cirrnb.data.plugins import load_plugins
     from cirrnb.model.trained_model import load_model  # which takes some seconds
 
@@ -121,6 +122,7 @@ def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
     else:
         tell("No cohort given: a few simulated patients take their place.")
         people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)
+    people = give_masks(people, values.get("mask") or (), values.get("patient"))
     tell("Preparing scans; what is prepared already is kept.")
     folder = values.get("prepared") or Path("prepared") / people.name
     ready = cirrnb.prepare(people, folder, model.preparation, force=bool(values.get("force")))

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cirrnb.data.atomic_files import atomic_file, atomic_write
+from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.averaged_training import AveragedTraining
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
@@ -182,71 +181,24 @@ def _claim(out: Path, request: dict[str, Any]) -> None:
         )
 
 
-class _Training:
-    """Network, running mean of its weights, and optimiser."""
+class _Training(AveragedTraining):
+    """The network on slabs."""
 
     def __init__(self, network: OrganNetwork, settings: TrainingSettings, device: torch.device) -> None:
-        self.settings, self.device = settings, device
-        self.network = network.train().to(device).to(memory_format=torch.channels_last)
-        self.mean = {name: value.detach().clone().float() for name, value in network.state_dict().items()}
-        kernels = [p for p in network.parameters() if p.ndim > 1]
-        others = [p for p in network.parameters() if p.ndim <= 1]
-        groups = [{"params": kernels, "weight_decay": settings.decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=settings.rate)
+        self.device = device
         self.half = device.type != "cpu" or _has_bfloat16()
-        self.losses: list[tuple[int, float]] = []
+        super().__init__(
+            network.train().to(device).to(memory_format=torch.channels_last),
+            steps=settings.steps,
+            rate=settings.rate,
+            decay=settings.decay,
+            averaging=settings.averaging,
+        )
 
     def step(self, step: int, inputs: Tensor, labels: Tensor) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.rate * schedule(step, self.settings.steps)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             logits = self.network(inputs.to(self.device))
-        loss = loss_of(logits, labels.to(self.device))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        keep = min(self.settings.averaging, (step + 1) / (step + 20))
-        with torch.no_grad():
-            for name, value in self.network.state_dict().items():
-                self.mean[name].lerp_(value.float(), 1 - keep)
-        self.losses.append((step, float(loss.detach())))
-
-    def store(self, path: Path, step: int) -> None:
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"mean.{name}": value for name, value in self.mean.items()}
-        names = {id(p): name for name, p in self.network.named_parameters()}
-        for p, state in self.optimiser.state.items():
-            tensors |= {f"optimiser.{key}.{names[id(p)]}": value for key, value in state.items()}
-        stored = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        with atomic_file(path) as partial:
-            save_file(stored, partial, metadata={"step": str(step)})
-
-    def restore(self, path: Path) -> int:
-        """The step to go on with; 0 if nothing was stored."""
-        if not path.is_file():
-            return 0
-        try:
-            tensors = load_file(path, device=str(self.device))
-            with safe_open(path, "pt") as file:
-                step = int((file.metadata() or {})["step"])
-            self.network.load_state_dict(_part(tensors, "network."))
-            self.mean = _part(tensors, "mean.")
-            for name, p in self.network.named_parameters():
-                keys = ("step", "exp_avg", "exp_avg_sq")
-                self.optimiser.state[p] = {key: tensors[f"optimiser.{key}.{name}"] for key in keys}
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise InputError(path, f"no usable state ({error})", "what a training stored", "Remove it.") from error
-        return step
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def schedule(step: int, steps: int) -> float:
-    """Share of the rate: rises over the first 3 % of the steps."""
-    return min(1.0, (step + 1) / (0.03 * steps))
+        self.update(step, loss_of(logits, labels.to(self.device)))
 
 
 def _has_bfloat16() -> bool:

@@ -67,15 +67,15 @@ def render(anatomy: Anatomy, random: np.random.Generator, slices: int, contrast:
     several = int(np.clip(round(thickness / 2.5), 1, 4))
     where = _sampling(anatomy, random, slices, spacing, thickness, several)
     centres = where[:, several // 2] if several % 2 else (where[:, several // 2 - 1] + where[:, several // 2]) / 2
-    low, high = _planes(anatomy, where)
+    low, high = planes_of(anatomy, where)
     clean = torch.from_numpy(anatomy.image(signals, sequence, slice(low, high)))
     if random.random() < 0.5:
-        clean = _packed(random, anatomy, clean, signals, slice(low, high))
-    image = _sample(clean, anatomy, where, low, "bilinear").mean(dim=1).abs_()
-    label = _sample(
+        clean = with_bowel(random, anatomy, clean, signals, slice(low, high))
+    image = sample_at(clean, anatomy, where, low, "bilinear").mean(dim=1).abs_()
+    label = sample_at(
         torch.from_numpy(anatomy.label[low:high].astype(np.float32)), anatomy, centres[:, None], low, "nearest"
     )[:, 0].to(torch.uint8)
-    image = _lesions(random, image, label, centres)
+    image = with_lesions(random, image, label, centres)
     image = acquire_slab(random, image, label, plane, usual=usual)
     return within(Slab(image, label, spacing), _field(random, plane))
 
@@ -135,13 +135,13 @@ def _sampling(
         ),
         dim=-1,
     )
-    grid = grid @ torch.from_numpy((_rotation(tilt) * step).astype(np.float32))
-    grid = grid + _elastic(random, grid)
+    grid = grid @ torch.from_numpy((rotation(tilt) * step).astype(np.float32))
+    grid = grid + displacement(random, grid)
     grid += torch.from_numpy(centre.astype(np.float32))
     return grid.reshape(slices, several, rows, columns, 3)
 
 
-def _rotation(angles: np.ndarray) -> np.ndarray:
+def rotation(angles: np.ndarray) -> np.ndarray:
     """Rotation about the three axes, row vectors from the right."""
     result = np.eye(3)
     for axis, angle in enumerate(angles):
@@ -153,7 +153,7 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
     return result
 
 
-def _packed(
+def with_bowel(
     random: np.random.Generator, anatomy: Anatomy, image: Tensor, signals: dict[str, float], planes: slice
 ) -> Tensor:
     """Bowel in the place of the fat between the organs, as in lean people: loops side by side, of any content.
@@ -183,7 +183,7 @@ def _packed(
     return image + torch.from_numpy(amount) * (1 - keep) * (content - signals["stranded fat"])
 
 
-def _elastic(random: np.random.Generator, grid: Tensor) -> Tensor:
+def displacement(random: np.random.Generator, grid: Tensor) -> Tensor:
     """Smooth displacement in mm: humps of 30 to 90 mm by up to 9 mm, and of more than 110 mm by up to 20 mm.
 
     The broad ones move organs against each other, so that no organ is known by its place alone.
@@ -201,7 +201,7 @@ def _elastic(random: np.random.Generator, grid: Tensor) -> Tensor:
     return found
 
 
-def _planes(anatomy: Anatomy, where: Tensor) -> tuple[int, int]:
+def planes_of(anatomy: Anatomy, where: Tensor) -> tuple[int, int]:
     """First and one past the last plane of the anatomy that some places touch."""
     z = (where[..., 0] - anatomy.origin[0]) / anatomy.spacing[0]
     count = anatomy.label.shape[0]
@@ -209,7 +209,7 @@ def _planes(anatomy: Anatomy, where: Tensor) -> tuple[int, int]:
     return low, int(np.clip(np.ceil(float(z.max())) + 2, low + 2, count))
 
 
-def _sample(volume: Tensor, anatomy: Anatomy, where: Tensor, low: int, mode: str) -> Tensor:
+def sample_at(volume: Tensor, anatomy: Anatomy, where: Tensor, low: int, mode: str) -> Tensor:
     """Values of planes from `low` on at places in mm, 0 outside; the places' shape without the last axis."""
     sizes = torch.tensor(volume.shape, dtype=torch.float32)
     origin = torch.tensor(anatomy.origin) + torch.tensor([low * anatomy.spacing[0], 0.0, 0.0])
@@ -220,7 +220,7 @@ def _sample(volume: Tensor, anatomy: Anatomy, where: Tensor, low: int, mode: str
     return found.reshape(where.shape[:-1])
 
 
-def _lesions(random: np.random.Generator, image: Tensor, label: Tensor, centres: Tensor) -> Tensor:
+def with_lesions(random: np.random.Generator, image: Tensor, label: Tensor, centres: Tensor) -> Tensor:
     """Cysts and tumours in the liver, whose labels stay liver; rarely the void of a metal clip."""
     inside = (label >= LIVER[0]) & (label <= LIVER[-1])
     if random.random() < 0.25 and bool(inside.any()):

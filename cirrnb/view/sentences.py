@@ -15,6 +15,7 @@ from cirrnb.explanation.control_maps import beats_controls, best_control
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
+from cirrnb.model.signs import WORDS, SignReading
 from cirrnb.model.trained_model import TrainedModel
 
 METHODS = {
@@ -42,6 +43,8 @@ def target_words(target: str, stages: StageScale = CIRRHOSIS) -> str:
     if target in stages.thresholds:
         cut = stages.thresholds.index(target) + 1
         return f"{_either(stages.names[cut:])} rather than {_either(stages.names[:cut])}"
+    if target in WORDS:
+        return f"the sign: {WORDS[target]}"
     one, _, other = target.partition(" - ")
     return f"{one} rather than {other}" if other else one
 
@@ -76,10 +79,38 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     return (
         f'<div class="cn-answer"><h3>Most likely: {escape(prediction.predicted)}{doubtful}</h3>{doubts}{bars}'
         f"<p>{_possible(prediction, coverage)}</p>"
-        f"<p>{_recorded(recorded)} Attention: {weights}.</p>{unusual}"
+        f"<p>{_recorded(recorded)} Attention: {weights}.</p>{signs_html(prediction)}{unusual}"
         f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
         f"{' The patient is simulated.' if simulated else ''} Research and education only.</p></div>"
     )
+
+
+def signs_html(prediction: Prediction) -> str:
+    """The signs that the stager saw, the strongest first, with their intervals; nothing for a stager without signs."""
+    if not prediction.signs:
+        return ""
+    ordered = sorted(prediction.signs, key=lambda sign: -sign.strength)
+    rows = "".join(_sign_row(sign) for sign in ordered if sign.degree != "absent")
+    absent = ", ".join(escape(sign.words) for sign in ordered if sign.degree == "absent")
+    none = "<p><b>No sign of cirrhosis seen.</b> The stage above is computed all the same.</p>" if not rows else ""
+    head = "<tr><th scope='col'>sign</th><th scope='col'>how strong</th><th scope='col'>90 % interval</th></tr>"
+    table = f"<table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table>" if rows else ""
+    missing = f"<p>Not seen: {absent}.</p>" if rows and absent else ""
+    alone = ""
+    if prediction.stage_by_signs:
+        listed = ", ".join(f"{escape(stage)} {share:.0%}" for stage, share in prediction.stage_by_signs.items())
+        alone = f"<p>By these signs alone: {listed}.</p>"
+    return (
+        f"<h4>Signs that the model saw</h4>{none}{table}{missing}{alone}<p class='cn-small'>Strength from 0 (absent) "
+        "to 1 (as strong as in any simulated patient). Intervals hold for patients like the simulated ones.</p>"
+    )
+
+
+def _sign_row(sign: SignReading) -> str:
+    interval = "" if sign.low is None or sign.high is None else f"{sign.low:.2f} to {sign.high:.2f}"
+    track = f'<span class="cn-track"><span style="width:{100 * sign.strength:.0f}%"></span></span>'
+    strength = f'<span class="cn-strength-of-sign">{track} {escape(sign.degree)} ({sign.strength:.2f})</span>'
+    return f'<tr><th scope="row">{escape(sign.words)}</th><td>{strength}</td><td>{interval}</td></tr>'
 
 
 def brief_html(prediction: Prediction) -> str:

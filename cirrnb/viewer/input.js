@@ -20,7 +20,7 @@ function listen(pane, acts) {
     box.focus();
     try { box.setPointerCapture(event.pointerId); } catch { /* a made-up pointer has no capture */ }
     touching.set(event.pointerId, [event.clientX, event.clientY]);
-    drag = { x: event.clientX, y: event.clientY, button: event.button, moved: false };
+    drag = { x: event.clientX, y: event.clientY, button: event.button, moved: false, from: event.shiftKey ? event : null };
   });
   box.addEventListener("pointermove", (event) => {
     if (!drag || !touching.has(event.pointerId)) return;
@@ -35,7 +35,9 @@ function listen(pane, acts) {
     const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
     if (!drag.moved && Math.hypot(dx, dy) < 4) return;
     Object.assign(drag, { moved: true, x: event.clientX, y: event.clientY });
-    if (drag.button === 2) {
+    if (drag.from) {
+      acts.drawBox(pane, drag.from, event, false);
+    } else if (drag.button === 2) {
       acts.setWindow(pane, pane.level - dy / 300, pane.contrast + dx / 150);
     } else {
       acts.move(dx / (pane.view.scale * pane.columns), dy / (pane.view.down * pane.rows));
@@ -43,6 +45,7 @@ function listen(pane, acts) {
   });
   const release = (event) => {
     touching.delete(event.pointerId);
+    if (drag && drag.from && drag.moved && event.type === "pointerup") acts.drawBox(pane, drag.from, event, true);
     if (drag && !drag.moved && drag.button === 0 && event.type === "pointerup") acts.pick(pane, event);
     if (!touching.size) drag = null;
   };

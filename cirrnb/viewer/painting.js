@@ -52,6 +52,15 @@ function paint(context, pane, look, w, h, ratio) {
       context.strokeStyle = LIVER;
       for (const [, path] of edges(pane, "mask", at.index)) context.stroke(path);
     }
+    if (pane.drawnBox && at.index >= pane.drawnBox.slices[0] && at.index < pane.drawnBox.slices[1]) {
+      const { rows: [above, below], columns: [first, last] } = pane.drawnBox;
+      context.setLineDash([]);
+      for (const [colour, width] of [["rgba(0,0,0,0.8)", 4], ["#fff", 1.8]]) {
+        context.strokeStyle = colour;
+        context.lineWidth = (width * ratio) / scale;
+        context.strokeRect(first, above, last - first, below - above);
+      }
+    }
     context.restore();
     if (picked) drawCross(context, pane, picked, left, top, scale, down, ratio);
   }

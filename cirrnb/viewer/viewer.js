@@ -13,7 +13,7 @@ function createViewer(root, hooks = {}) {
   const shown = { position: 0, shiftOn: true, liver: false, organs: false, evidence: false, ...USUAL };
   let data = null, overlay = null, panes = [], active = 0, picked = null, scheduled = false, playing = null, heights = [];
   let sharp = false, wanted = false, rest = null;
-  const acts = { step, zoom, move, setWindow, pick, toggle, play, reset, activate };
+  const acts = { step, zoom, move, setWindow, pick, toggle, play, reset, activate, drawBox };
   const controls = createControls(root, { play, reset, save, in: () => zoom(1.25), out: () => zoom(0.8) }, changed);
   const resized = new ResizeObserver(() => draw());
   window.addEventListener("resize", draw); // a window that is only lower now
@@ -118,14 +118,33 @@ function createViewer(root, hooks = {}) {
     controls.showPlaying(false);
   }
 
+  // Row and column of a pane, not rounded, at which an event lies.
+  function placeOf(pane, event) {
+    const box = pane.canvas.getBoundingClientRect();
+    return [(event.clientY - box.top - pane.view.top) / pane.view.down, (event.clientX - box.left - pane.view.left) / pane.view.scale];
+  }
+
   function pick(pane, event) {
     const at = nearest(pane);
-    const box = pane.canvas.getBoundingClientRect();
-    const column = Math.floor((event.clientX - box.left - pane.view.left) / pane.view.scale);
-    const row = Math.floor((event.clientY - box.top - pane.view.top) / pane.view.down);
+    const [row, column] = placeOf(pane, event).map(Math.floor);
     if (at.outside || row < 0 || column < 0 || row >= pane.rows || column >= pane.columns) return;
     picked = { pane: pane.index, slice: at.index, row, column, mm: toPatient(pane, at.index, row, column) };
     showPicked();
+    draw();
+  }
+
+  // A box that the reader draws, where somebody wants one: rows and columns from and to, at all heights.
+  function drawBox(pane, from, to, done) {
+    if (!hooks.onBox) return;
+    const ends = [placeOf(pane, from), placeOf(pane, to)];
+    const [rows, columns] = [pane.rows, pane.columns].map((size, axis) => ends.map((one) => Math.min(size, Math.max(0, one[axis]))).sort((a, b) => a - b));
+    setBox(pane.name, { rows, columns, slices: pane.drawnBox ? pane.drawnBox.slices : [0, pane.slices] });
+    if (done) hooks.onBox(pane.name, rows, columns);
+  }
+
+  // Show a box on a pane, or take all boxes away (none).
+  function setBox(name, box) {
+    for (const pane of panes) pane.drawnBox = pane.name === name ? box : null;
     draw();
   }
 
@@ -285,7 +304,7 @@ function createViewer(root, hooks = {}) {
   }
 
   return {
-    setCase, setOverlay, goTo, follow, showReadout: controls.showReadout,
+    setCase, setOverlay, setBox, goTo, follow, showReadout: controls.showReadout,
     get state() { return { ...shown, active, picked, sharp, playing: Boolean(playing), overlay: Boolean(overlay) }; },
     destroy() { stop(); clearTimeout(rest); resized.disconnect(); window.removeEventListener("resize", draw); },
   };

@@ -51,6 +51,7 @@ function render({ model, el }) {
       clearTimeout(later);
       later = setTimeout(() => send({ kind: "place", position, window: self }), 150);
     },
+    onBox: (name, rows, columns) => send({ kind: "box", name, rows, columns }),
   });
   root.viewer = viewer; // for those who look from the browser's console, and for the tests
 
@@ -69,6 +70,8 @@ function render({ model, el }) {
       viewer.setCase(unpackCase(content, buffers));
     } else if (content.kind === "overlay" && content.case === caseKey) {
       viewer.setOverlay(unpackOverlay(content, buffers));
+    } else if (content.kind === "box" && content.case === caseKey) {
+      viewer.setBox(content.name, content.box);
     } else if (content.kind === "go" && content.by !== self) {
       viewer.follow(content.position);
     } else if (content.kind === "used") {

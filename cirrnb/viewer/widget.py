@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anywidget
@@ -24,8 +24,9 @@ class SliceCanvas(anywidget.AnyWidget):
     """The image panes of the explorer.
 
     What is shown is not part of the widget's state, which notebooks save: a browser that opens (or a second one) asks
-    for it and gets it. `on_place` is called with the height in mm to which the reader scrolled. Several windows on one
-    kernel stand at the same height, since they share the chart that marks it; a file goes to the one used last.
+    for it and gets it. `on_place` is called with the height in mm to which the reader scrolled, `on_box` with the
+    sequence, rows and columns of a box that was drawn. Several windows on one kernel stand at the same height, since
+    they share the chart that marks it; a file goes to the one used last.
     """
 
     _esm = viewer_script() + asset("cirrnb.viewer", "widget.js")
@@ -33,6 +34,7 @@ class SliceCanvas(anywidget.AnyWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self.on_box: Callable[[str, tuple[float, float], tuple[float, float]], None] = lambda name, rows, columns: None
         self.on_place: Callable[[float], None] = lambda position: None
         self._numbers = itertools.count(1)
         self._case: tuple[dict[str, Any], list[Any]] | None = None
@@ -92,6 +94,11 @@ class SliceCanvas(anywidget.AnyWidget):
         self._overlay = (content, buffers)
         self.send(content, buffers)
 
+    def show_box(self, name: str, box: Mapping[str, Sequence[float]] | None) -> None:
+        """Draw a box on the pane of a sequence: "rows", "columns" and "slices", from and to; None takes it away."""
+        if self._case is not None:
+            self.send({"kind": "box", "case": self._case[0]["key"], "name": name, "box": box and dict(box)})
+
     def go_to(self, position: float) -> None:
         """Scroll to a height in mm, in the frame of the first sequence."""
         self._position = float(position)
@@ -113,6 +120,9 @@ class SliceCanvas(anywidget.AnyWidget):
             self._position = float(content["position"])
             self.send({"kind": "go", "position": self._position, "by": content.get("window")})
             self.on_place(self._position)
+        elif kind == "box":
+            rows, columns = ((float(one[0]), float(one[1])) for one in (content["rows"], content["columns"]))
+            self.on_box(str(content["name"]), rows, columns)
         elif kind == "used":
             self._window = str(content.get("window"))
             self.send({"kind": "used", "window": self._window})

@@ -1,0 +1,301 @@
+"""Training a stager on endless simulated patients: at each visit a new contrast, acquisition and view.
+
+Bodies are built once (`cirrnb.simulation.training_patients`); their slices are drawn anew at every step. The target is
+not one reader's stage but what the signs that the drawn sequences can show say of it, by the benchmark's law: the
+network learns to weigh signs as Bayes' rule does, whatever population a body came from. Strengths of the signs are
+targets as well.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, IterableDataset
+
+from cirrnb.data.atomic_files import atomic_folder, atomic_write
+from cirrnb.data.averaged_training import AveragedTraining
+from cirrnb.data.csv_file import read_csv, write_csv
+from cirrnb.data.dataset import UNSTAGED, DrawnBag
+from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
+from cirrnb.data.locks import locked
+from cirrnb.data.prepared import PreparationSettings
+from cirrnb.data.sequences import T1W_T2W
+from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
+from cirrnb.model.batch import Batch, collate
+from cirrnb.model.checkpoint import save_stager
+from cirrnb.model.heads_and_losses import sign_loss
+from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager, Staging
+from cirrnb.model.torch_context import isolated_torch
+from cirrnb.simulation.ceiling import stage_posteriors
+from cirrnb.simulation.signs import CHANNELS
+from cirrnb.simulation.training_patients import (
+    TRAINING_VERSION,
+    files_of,
+    read_training_patient,
+    write_training_patient,
+)
+from cirrnb.simulation.views import VIEWS_VERSION, draw_view
+
+STATE, HISTORY, REQUEST = "state.safetensors", "history.csv", "request.json"
+REPORT_STEPS = 50
+CHANNEL_NAMES = tuple(channel.name for channel in CHANNELS)
+PREPARATION = PreparationSettings(view="liver", spacing=2.0, field_of_view=(224.0, 256.0))
+"""How scans are prepared that such a stager reads."""
+Progress = Callable[[Iterator[Any], int, str], Iterator[Any]]
+"""Wraps an iterator, given how many items it has in all and what they are."""
+
+
+@dataclass(frozen=True)
+class EndlessSettings:
+    """How such a training goes; stored with the weights.
+
+    Attributes
+    ----------
+    stager : what is trained.
+    steps : of the optimiser. rate, decay : of AdamW. averaging : of the weights.
+    patients : bodies, numbered from 0, that are visited.
+    patients_per_step, slices : patients of a step, and slices of each of their sequences.
+    sequence_dropout : share of visits in which one of the sequences is not drawn.
+    sign_weight : of the loss of the signs' strengths against that of the stage.
+    keep_every : steps after which the mean is also kept in a folder of its own, step-NUMBER; 0 for never.
+    seed : of first weights and of what the steps see.
+    """
+
+    stager: StagerSettings = field(
+        default_factory=lambda: StagerSettings(pretrained=False, signs=CHANNEL_NAMES, dropout=0.1)
+    )
+    steps: int = 6000
+    rate: float = 1e-3
+    decay: float = 0.05
+    averaging: float = 0.998
+    patients: int = 600
+    patients_per_step: int = 4
+    slices: int = 6
+    sequence_dropout: float = 0.25
+    sign_weight: float = 1.0
+    keep_every: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A step's patients and what is true of them.
+
+    Attributes
+    ----------
+    batch : their slices.
+    stage : (patients, 3) probability of each stage given the signs that the drawn sequences can show.
+    shown, known : (patients, channels) strengths 0 to 1, and 1 where the drawn sequences can show the sign.
+    """
+
+    batch: Batch
+    stage: torch.Tensor
+    shown: torch.Tensor
+    known: torch.Tensor
+
+
+class Visits(IterableDataset[Visit]):
+    """The steps from `first` on; what a step holds depends on its number alone."""
+
+    def __init__(self, folder: Path, settings: EndlessSettings, first: int) -> None:
+        self.folder, self.settings, self.first = folder, settings, first
+
+    def __iter__(self) -> Iterator[Visit]:
+        torch.set_num_threads(1)
+        worker = torch.utils.data.get_worker_info()
+        start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for step in range(self.first + start, self.settings.steps, stride):
+            yield visit(self.folder, self.settings, step)
+
+
+def visit(folder: Path, settings: EndlessSettings, step: int) -> Visit:
+    """The patients of one step."""
+    random = np.random.default_rng([settings.seed, 2, step])
+    chosen = random.choice(settings.patients, settings.patients_per_step, replace=False)
+    drawn, shown, sequences = [], [], []
+    for number in chosen:
+        patient, anatomy = read_training_patient(folder, int(number))
+        wanted = list(T1W_T2W)
+        if random.random() < settings.sequence_dropout:
+            wanted.remove(str(random.choice(T1W_T2W)))
+        views = {name: draw_view(anatomy, random, name, settings.slices) for name in wanted}
+        drawn.append(
+            DrawnBag(
+                slices=torch.cat([view.image for view in views.values()])[:, None],
+                sequence=torch.cat(
+                    [torch.full((len(view.image),), T1W_T2W.index(name)) for name, view in views.items()]
+                ),
+                position=torch.cat([view.position for view in views.values()]),
+                person=torch.zeros(4),
+                stage=UNSTAGED,
+            )
+        )
+        shown.append([patient.shown[name] for name in CHANNEL_NAMES])
+        sequences.append(wanted)
+    strengths = np.array(shown)
+    known = np.array([[bool(set(one.sequences) & set(there)) for one in CHANNELS] for there in sequences])
+    return Visit(
+        collate(drawn),
+        torch.from_numpy(stage_by_signs(strengths, known)).float(),
+        torch.from_numpy(strengths).float(),
+        torch.from_numpy(known).float(),
+    )
+
+
+def stage_by_signs(shown: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(patients, 3) probability of each stage given strengths (patients, channels) of known signs, by the benchmark's
+    law: strengths become values of its channels, an absent sign lies below the onset."""
+    onset = np.array([channel.onset for channel in CHANNELS])
+    values = np.where(shown > 0, onset + shown * (2.4 - onset), onset - 1e-9)
+    return np.concatenate(
+        [stage_posteriors(value[None], np.flatnonzero(there)) for value, there in zip(values, known, strict=True)]
+    )
+
+
+def loss_of(said: Staging, seen: Visit, sign_weight: float) -> torch.Tensor:
+    """Cross-entropy of the stage, of the strengths of the signs, and of the stage by the signs alone."""
+    assert said.signs is not None and said.signs_log_probabilities is not None
+    stage = -(seen.stage * said.log_probabilities).sum(dim=1)
+    alone = -(seen.stage * said.signs_log_probabilities).sum(dim=1)
+    return (stage + alone + sign_weight * sign_loss(said.signs, seen.shown, seen.known)).mean()
+
+
+def _unwatched(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:
+    return items
+
+
+@isolated_torch()
+def train_endless(
+    out: Path | str,
+    settings: EndlessSettings | None = None,
+    *,
+    bodies: Path | str | None = None,
+    device: str = "cpu",
+    minutes: float = 5.0,
+    readers: int = 1,
+    progress: Progress = _unwatched,
+) -> Path:
+    """Train a stager with sign outputs; called again with the same arguments it resumes where it stopped.
+
+    Parameters
+    ----------
+    out : folder for config.json, model.safetensors and history.csv; and until it is done for the training's state.
+    bodies : folder in which training patients are kept and looked for; by default `out`/bodies.
+    minutes : between two stored states.
+    readers : processes that draw visits; what they draw does not depend on their number.
+
+    Raises
+    ------
+    InputError
+        If `out` holds a training with other settings, or one at work.
+    """
+    settings, out = settings or EndlessSettings(), Path(out)
+    request = json.loads(json.dumps(_described(settings)))
+    with locked(out):
+        _claim(out, request)
+        folder = Path(bodies) if bodies else out / "bodies"
+        build_training_patients(folder, settings.patients, progress)
+        torch.manual_seed(settings.seed)
+        stager = Stager(settings.stager, fetch=False).train().to(device)
+        training = AveragedTraining(
+            stager, steps=settings.steps, rate=settings.rate, decay=settings.decay, averaging=settings.averaging
+        )
+        first = training.restore(out / STATE)
+        loader = DataLoader(
+            Visits(folder, settings, first),
+            batch_size=None,
+            num_workers=readers,
+            prefetch_factor=8 if readers else None,
+        )
+        written = time.monotonic()
+        for step, seen in enumerate(progress(iter(loader), settings.steps - first, "training"), start=first):
+            torch.manual_seed(settings.seed * 1_000_003 + step)  # of dropout, so that a resumed training draws alike
+            said = stager.stage(seen.batch.to(device))
+            seen = Visit(seen.batch, seen.stage.to(device), seen.shown.to(device), seen.known.to(device))
+            training.update(step, loss_of(said, seen, settings.sign_weight))
+            if settings.keep_every and (step + 1) % settings.keep_every == 0:
+                _save(out / f"step-{step + 1}", training, settings, request, step + 1)
+            if step + 1 == settings.steps or time.monotonic() - written > 60 * minutes:
+                training.store(out / STATE, step + 1)
+                _add_history(out / HISTORY, training.losses)
+                written = time.monotonic()
+        _save(out, training, settings, request, settings.steps)
+    return out
+
+
+def build_training_patients(folder: Path, count: int, progress: Progress = _unwatched) -> None:
+    """Training patients 0 to `count` - 1 in a folder, those that are missing built now, in parallel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [number for number in range(count) if not files_of(folder, number)[1].is_file()]
+    jobs = [{"folder": str(folder), "number": number} for number in missing]
+    if jobs:
+        outcomes = in_parallel(jobs, min(processors(), len(jobs)), __name__)
+        for _, outcome in progress(outcomes, len(jobs), "building patients"):
+            if isinstance(outcome, WorkerDied):
+                raise InputError(folder, str(outcome), "room and memory for it", "Start it again; it resumes.")
+
+
+def run_job(job: dict[str, Any]) -> Outcome:
+    """Build one patient, for `cirrnb.data.workers`."""
+    write_training_patient(Path(job["folder"]), int(job["number"]))
+    return {}
+
+
+def _described(settings: EndlessSettings) -> dict[str, Any]:
+    versions = {"training patients": TRAINING_VERSION, "views": VIEWS_VERSION}
+    return {**asdict(settings), "stager": settings.stager.stored(), "versions": versions}
+
+
+def _claim(out: Path, request: dict[str, Any]) -> None:
+    """Write what is asked for into the folder, or see that it is what the folder was begun with."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / REQUEST
+    if not path.is_file():
+        atomic_write(path, json.dumps(request, indent=1) + "\n")
+        return
+    stored = read_object(path, "what a training was begun with", "Choose another folder.")
+    if stored != request:
+        differs = ", ".join(name for name in request if stored.get(name) != request[name])
+        raise InputError(out, f"a training with other settings ({differs})", "the same ones", "Choose another folder.")
+
+
+def _save(
+    folder: Path, training: AveragedTraining, settings: EndlessSettings, request: dict[str, Any], done: int
+) -> None:
+    """The stager with the mean of the weights, as a run folder without calibration."""
+    stager = Stager(settings.stager, fetch=False)
+    like = stager.state_dict()
+    stager.load_state_dict({name: value.cpu().to(like[name].dtype) for name, value in training.mean.items()})
+    config = {
+        "training": {**request, "done": done},
+        "preparation": asdict(PREPARATION),
+        "cohort": "endless simulated patients",
+        "simulated": True,
+        "splits": {},
+    }
+    if folder.exists():
+        save_stager(folder, stager.eval(), config)
+        return
+    with atomic_folder(folder) as beside:
+        save_stager(beside, stager.eval(), config)
+
+
+def _add_history(path: Path, losses: list[tuple[int, float]]) -> None:
+    """Mean loss of every 50 steps; the last ones wait until they are 50."""
+    rows: list[dict[Any, Any]] = []
+    if path.is_file():
+        rows = read_csv(path, remedy="Remove it.").to_dict("records")
+    while len(losses) >= REPORT_STEPS:
+        part, losses[:] = losses[:REPORT_STEPS], losses[REPORT_STEPS:]
+        rows.append({"step": part[-1][0] + 1, "loss": round(sum(value for _, value in part) / REPORT_STEPS, 4)})
+    write_csv(path, rows, ["step", "loss"])
