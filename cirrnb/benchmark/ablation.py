@@ -307,8 +307,8 @@ def _differences(name: str, comparisons: pd.DataFrame) -> dict[str, str]:
     texts = {f"{BASELINE} less it, kappa": "", "p (Holm)": ""}
     if comparisons.empty:
         return texts
-    found = comparisons[(comparisons["baseline"] == name) & (comparisons["metric"] == _KAPPA)]
-    for row in found.to_dict(orient="records"):
+    rows = comparisons[(comparisons["baseline"] == name) & (comparisons["metric"] == _KAPPA)]
+    for row in rows.to_dict(orient="records"):
         interval = interval_text(row["difference"], row["low"], row["high"], signed=True)
         texts = {f"{BASELINE} less it, kappa": interval, "p (Holm)": f"{row['p_holm']:.3f}"}
     return texts

@@ -55,8 +55,8 @@ class InputErrors(ValueError):
         for error in self.errors:
             groups.setdefault((error.found, error.expected, error.remedy), []).append(error)
         return [
-            str(InputError(f"{same[0].where} and {len(same) - 1} more" if len(same) > 1 else same[0].where, *told))
-            for told, same in groups.items()
+            str(InputError(f"{same[0].where} and {len(same) - 1} more" if len(same) > 1 else same[0].where, *content))
+            for content, same in groups.items()
         ]
 
 

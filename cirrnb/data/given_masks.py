@@ -83,12 +83,12 @@ def give_masks(cohort: Cohort, masks: Sequence[str | Path] | str | Path, subject
 
 def absolute(masks: Sequence[str | Path]) -> tuple[str, ...]:
     """Masks as a reader wrote them, with paths that hold in any folder."""
-    found = []
+    paths = []
     for text in map(str, masks):
         before, sign, after = text.partition("=")
         named = bool(sign) and not Path(text).exists()
-        found.append(f"{before}={Path(after).absolute()}" if named else str(Path(text).absolute()))
-    return tuple(found)
+        paths.append(f"{before}={Path(after).absolute()}" if named else str(Path(text).absolute()))
+    return tuple(paths)
 
 
 def _of_patient(cohort: Cohort, subject: str | None) -> dict[str, Scan]:

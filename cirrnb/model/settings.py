@@ -176,10 +176,10 @@ class TrainingSettings:
     def stored(self) -> dict[str, Any]:
         """The fields as files of a run hold them. Later additions are absent at their default, so that trainings begun
         before can be resumed."""
-        told = {**asdict(self), "stager": self.stager.stored()}
+        stored = {**asdict(self), "stager": self.stager.stored()}
         if self.loss == "likelihood":
-            del told["loss"]
-        return told
+            del stored["loss"]
+        return stored
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TrainingSettings:
@@ -192,11 +192,11 @@ class TrainingSettings:
         """
         if name not in PRESETS:
             raise InputError("preset", repr(name), f"one of {sorted(PRESETS)}", "Choose one and change single fields.")
-        own, stagers = ({part.name for part in fields(kind)} for kind in (cls, StagerSettings))
-        unknown = sorted(set(changes) - own - stagers)
+        names, stagers = ({part.name for part in fields(kind)} for kind in (cls, StagerSettings))
+        unknown = sorted(set(changes) - names - stagers)
         if unknown:
             raise InputError(
-                "preset", f"unknown {unknown}", f"fields among {sorted(own | stagers)}", "Correct the name."
+                "preset", f"unknown {unknown}", f"fields among {sorted(names | stagers)}", "Correct the name."
             )
         values = {**PRESETS[name], **changes}
         stager = {key: values.pop(key) for key in list(values) if key in stagers}

@@ -161,8 +161,8 @@ def run_job(job: Job) -> Outcome:
     except MemoryError:
         return {"failure": [job["image"], "too little memory for it", "a scan that fits", "Use fewer workers."]}
     except (OSError, ArithmeticError, ValueError) as error:  # unusual values of one scan do not stop the others
-        told = f"{type(error).__name__}: {error}"
-        return {"failure": [job["image"], told, "a scan that can be prepared", "Please report this, with the file."]}
+        reason = f"{type(error).__name__}: {error}"
+        return {"failure": [job["image"], reason, "a scan that can be prepared", "Please report this, with the file."]}
 
 
 def _prepare_scan(

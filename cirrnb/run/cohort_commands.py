@@ -121,9 +121,9 @@ def audit(
             warnings.simplefilter("ignore")  # the problems stand among the findings
             people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
         people = with_masks(people, checks, workers)
-    found = audit_cohort(people, workers=workers, stages=stages, sequences=sequences)
-    typer.echo(found.report())
-    if found.has_errors:
+    findings = audit_cohort(people, workers=workers, stages=stages, sequences=sequences)
+    typer.echo(findings.report())
+    if findings.has_errors:
         raise typer.Exit(1)
 
 
@@ -187,12 +187,12 @@ def segment(
     from cirrnb.segmentation.cohort import add_masks, segment_one
 
     if cohort.is_file() and cohort.name.lower().endswith((".nii", ".nii.gz")):
-        found = segment_one(cohort, out, network)
-        if "failure" in found:
-            typer.echo(f"{cohort.name}: no mask, {found['failure']}", err=True)
+        segmented = segment_one(cohort, out, network)
+        if "failure" in segmented:
+            typer.echo(f"{cohort.name}: no mask, {segmented['failure']}", err=True)
             raise typer.Exit(SOME_SKIPPED)
-        typer.echo("\n".join(f"{organ}: {volume:.0f} mL" for organ, volume in found["volumes"].items()))
-        typer.echo(f"Written: {found['mask']}\nWritten: {found['organs']}")
+        typer.echo("\n".join(f"{organ}: {volume:.0f} mL" for organ, volume in segmented["volumes"].items()))
+        typer.echo(f"Written: {segmented['mask']}\nWritten: {segmented['organs']}")
         return
     made = add_masks(
         read_cohort(cohort, stages=stages, sequences=sequences),

@@ -32,9 +32,9 @@ def packaged_notebooks() -> dict[str, Path]:
     """
     package = Path(cirrnb.__file__).resolve().parent
     for folder in (package / "notebooks", package.parent / "notebooks"):
-        found = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
-        if found:
-            return found
+        notebooks = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+        if notebooks:
+            return notebooks
     return {}
 
 

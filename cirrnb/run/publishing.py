@@ -251,7 +251,7 @@ def colophon(*notebooks: NotebookNode) -> str:
     if not stamps:
         return ""
     last = max(stamps, key=lambda one: str(one["finished"]))
-    found = last["versions"]
-    source = f"cirrnb {found['cirrnb']}" + (f", commit {last['commit'][:10]}" if last["commit"] else "")
+    versions = last["versions"]
+    source = f"cirrnb {versions['cirrnb']}" + (f", commit {last['commit'][:10]}" if last["commit"] else "")
     day = str(last["finished"]).replace("T", " ").removesuffix("+00:00")
-    return f"Made with {source}, Python {found['python']}, torch {found['torch']}, on {day} UTC."
+    return f"Made with {source}, Python {versions['python']}, torch {versions['torch']}, on {day} UTC."
