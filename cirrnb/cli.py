@@ -157,6 +157,7 @@ for _command in (
     cohort_commands.fit_checks,
     model_commands.adapt,
     model_commands.train_simulated,
+    model_commands.calibrate,
     product_commands.report,
 ):
     app.command(_command.__name__.replace("_", "-"))(_command)

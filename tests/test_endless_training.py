@@ -219,3 +219,17 @@ def test_another_training_in_the_same_folder_is_refused(bodies, tmp_path):
     train_endless(tmp_path / "run", QUICK, bodies=bodies, readers=0)
     with pytest.raises(InputError, match="rate"):
         train_endless(tmp_path / "run", replace(QUICK, rate=0.5), bodies=bodies, readers=0)
+
+
+def test_a_training_begins_with_the_weights_that_both_have(bodies, tmp_path):
+    first = train_endless(tmp_path / "first", QUICK, bodies=bodies, readers=0)
+    settings = replace(QUICK, rate=1e-9, steps=1)
+    second = train_endless(tmp_path / "second", settings, bodies=bodies, start=first, readers=0)
+    own, given = (load_file(folder / "model.safetensors") for folder in (second, first))
+    name = "encoders.shared.join.weight"
+    torch.testing.assert_close(own[name], given[name], atol=1e-5, rtol=0)
+    stored = json.loads((second / "request.json").read_text())
+    assert len(stored["start"]) == 64
+    other = replace(QUICK, stager=replace(TINY, backbone="test_efficientnet"))
+    with pytest.raises(InputError, match="another architecture"):
+        train_endless(tmp_path / "third", other, bodies=bodies, start=first, readers=0)

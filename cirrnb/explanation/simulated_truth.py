@@ -122,9 +122,14 @@ class SimulatedTruth:
         return tuple(sign for sign, names in parts.items() if any(shown[name] > 0 for name in names))
 
     def _patient(self, bag: Bag) -> Patient:
-        if bag.subject not in self._plans:
-            raise InputError(bag.subject, "nobody of that id", f"a patient of {self.root}", "Hand in its own cohort.")
-        return draw_patient(self._plans[bag.subject], self.request["seed"], population_of(self.request))
+        return self.patient(bag.subject)
+
+    def patient(self, subject: str) -> Patient:
+        """What is true of a subject of the cohort. Raises InputError if there is none of that id."""
+        if subject not in self._plans:
+            raise InputError(subject, "nobody of that id", f"a patient of {self.root}", "Hand in its own cohort.")
+        law = self.request.get("healthy_law", 1)
+        return draw_patient(self._plans[subject], self.request["seed"], population_of(self.request), law)
 
     @cached_property
     def _plans(self) -> Mapping[str, Plan]:

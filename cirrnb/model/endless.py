@@ -36,6 +36,7 @@ from cirrnb.model.heads_and_losses import sign_loss
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.stager import Stager, Staging
 from cirrnb.model.torch_context import isolated_torch
+from cirrnb.model.trained_model import load_model
 from cirrnb.simulation.ceiling import stage_posteriors
 from cirrnb.simulation.signs import CHANNELS
 from cirrnb.simulation.training_patients import (
@@ -180,6 +181,7 @@ def train_endless(
     settings: EndlessSettings | None = None,
     *,
     bodies: Path | str | None = None,
+    start: Path | str | None = None,
     device: str = "cpu",
     minutes: float = 5.0,
     readers: int = 1,
@@ -191,22 +193,29 @@ def train_endless(
     ----------
     out : folder for config.json, model.safetensors and history.csv; and until it is done for the training's state.
     bodies : folder in which training patients are kept and looked for; by default `out`/bodies.
+    start : run folder of a stager with the same backbone, or "shipped", whose weights the training begins with; parts
+        that only one of the two has begin at random.
     minutes : between two stored states.
     readers : processes that draw visits; what they draw does not depend on their number.
 
     Raises
     ------
     InputError
-        If `out` holds a training with other settings, or one at work.
+        If `out` holds a training with other settings, or one at work, or `start` has another backbone.
     """
     settings, out = settings or EndlessSettings(), Path(out)
+    begin = load_model(start) if start is not None else None
     request = json.loads(json.dumps(_described(settings)))
+    if begin is not None:
+        request["start"] = begin.fingerprint
     with locked(out):
         _claim(out, request)
         folder = Path(bodies) if bodies else out / "bodies"
         build_training_patients(folder, settings.patients, progress)
         torch.manual_seed(settings.seed)
         stager = Stager(settings.stager, fetch=False).train().to(device)
+        if begin is not None:
+            _begin_with(stager, begin.members[0].stager, begin.name)
         training = AveragedTraining(
             stager, steps=settings.steps, rate=settings.rate, decay=settings.decay, averaging=settings.averaging
         )
@@ -231,6 +240,16 @@ def train_endless(
                 written = time.monotonic()
         _save(out, training, settings, request, settings.steps)
     return out
+
+
+def _begin_with(stager: Stager, other: Stager, name: str) -> None:
+    """Take over the weights that both have. Raises InputError if their backbones differ."""
+    own, given = stager.state_dict(), other.state_dict()
+    common = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not all(key in common for key in own if ".backbone." in key):
+        remedy = "Begin with a stager of the same backbone and width, or with none."
+        raise InputError(name, "a stager of another architecture", "the same encoder", remedy)
+    stager.load_state_dict({**own, **common})
 
 
 def build_training_patients(folder: Path, count: int, progress: Progress = _unwatched) -> None:

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import is_format, read_object
-from cirrnb.simulation.ceiling import NO_SIGN
-from cirrnb.simulation.signs import CHANNELS
+from cirrnb.simulation.signs import CHANNELS, NO_SIGN
 
 SIGNS_FILE = "signs.json"
 FORMAT = 1

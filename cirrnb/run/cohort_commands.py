@@ -45,7 +45,11 @@ def simulate(
         bool, typer.Option("--organs", help="Also write labels of the liver's lobes and other organs.")
     ] = False,
     shortcut: Annotated[
-        str | None, typer.Option(metavar="scanner", help="Tie the scanner to the stage in training patients.")
+        str | None,
+        typer.Option(
+            metavar="scanner|healthy-a|healthy-b",
+            help="Tie the scanner to the stage in training patients, or give healthy subjects a scanner of their own.",
+        ),
     ] = None,
     population: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""Commands that make models: train a stager on endless simulated patients, adapt one to a site.
+"""Commands that make models: train a stager on endless simulated patients, calibrate it, adapt one to a site.
 
 They are registered in `cirrnb.cli`; nothing heavy is imported before a command needs it.
 """
@@ -18,7 +18,7 @@ from cirrnb.run.process import require_home
 def adapt(
     cohort: COHORT,
     out: Annotated[Path, typer.Argument(help="Folder of the adapted model, to be made.")],
-    run: MODEL = "shipped",
+    model: MODEL = "shipped",
     use_stages: Annotated[
         bool, typer.Option("--use-stages", help="Also fit thresholds to the stages that the cohort has.")
     ] = False,
@@ -27,18 +27,18 @@ def adapt(
 ) -> None:
     """Adapt a trained stager to the scans of a site; 30 patients or more, stages are not needed.
 
-    The result is a model: name its folder with --run. It assumes that the site's patients are as ill as those the
-    stager was trained on. Do not score it on the patients it was adapted to if their stages were used.
+    The result is a model: name its folder where one is asked for. It assumes that the site's patients are as ill as
+    those the stager was trained on. Do not score it on the patients it was adapted to if their stages were used.
     """
     require_home()
     from cirrnb.model.trained_model import load_model
 
-    vocabulary = load_model(run).vocabulary(sequences)
+    vocabulary = load_model(model).vocabulary(sequences)
     site = cirrnb.read_cohort(cohort, on_problem="skip", **vocabulary)
     for problem in site.problems:
         typer.echo(f"skipped: {problem}", err=True)
     staged = [str(subject) for subject in site.patients.index[site.patients["stage"].notna()]]
-    adapted = cirrnb.adapt(run, site, out, stages_of=staged if use_stages else (), prepared=prepared, progress=True)
+    adapted = cirrnb.adapt(model, site, out, stages_of=staged if use_stages else (), prepared=prepared, progress=True)
     assert adapted.adaptation is not None
     typer.echo(f"{adapted.name}: {adapted.adaptation.sentence}. The model: {out}")
 
@@ -49,6 +49,9 @@ def train_simulated(
     patients: Annotated[int, typer.Option(min=4, help="Simulated bodies.")] = 600,
     bodies: Annotated[
         Path | None, typer.Option("--bodies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Begin with the weights of this stager; 'shipped' for ours.")
     ] = None,
     rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 1e-3,
     keep_every: Annotated[
@@ -68,8 +71,28 @@ def train_simulated(
         out,
         settings,
         bodies=bodies,
+        start=start,
         device=device,
         readers=readers,
         progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
     )
-    typer.echo(f"Written: {made}. It is not calibrated: its percentages rank patients and no more.")
+    typer.echo(f"Written: {made}. Its percentages rank patients and no more until it is calibrated: cirrnb calibrate")
+
+
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="Folder of a stager; calibration is written into it.")],
+    cohort: Annotated[Path, typer.Argument(help="Patients with stages that the stager has not seen.")],
+    prepared: PREPARED = None,
+) -> None:
+    """Learn from patients with stages how sure a stager may be; of a simulated cohort also how sure of each sign."""
+    require_home()
+    from cirrnb.model.calibrate import LATENT
+    from cirrnb.model.calibrate import calibrate as learn
+    from cirrnb.model.trained_model import load_model
+
+    patients = cirrnb.read_cohort(cohort, **load_model(run).vocabulary())
+    truth = cohort / LATENT if patients.simulated and (cohort / LATENT).is_file() else None
+    model = learn(run, patients, truth=truth, prepared=prepared, progress=True)
+    assert model.calibration is not None
+    signs = ", and intervals of its signs" if model.sign_intervals else ""
+    typer.echo(f"{run}: temperature {model.calibration.temperature:.2f}, sets of stages{signs}")
