@@ -169,11 +169,11 @@ class Record:
         if step.folder and created and entry and entry["key"] != step.key:
             for name in ("{}", "{}.unfinished", ".{}.unfinished"):
                 shutil.rmtree(step.folder.with_name(name.format(step.folder.name)), ignore_errors=True)
-        self._write(step, own=created, done=False)
+        self._write(step, created=created, done=False)
 
     def finish(self, step: Step) -> None:
         """Write down that a step is done."""
-        self._write(step, own=self._begun[step.name]["own"], done=True)
+        self._write(step, created=self._begun[step.name]["own"], done=True)
 
     def _write(self, step: Step, *, created: bool, done: bool) -> None:
         self._begun[step.name] = {"key": step.key, "own": created, "done": done}
