@@ -36,7 +36,6 @@ _WHOLE_NUMBERS = {
     "chunk": (1, 100_000),
 }
 _SIGN = re.compile(r"[a-z][a-z0-9_]{0,39}")
-MOST_SIGNS = 64
 _BACKBONE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}(\.[A-Za-z0-9_]{1,99})?")
 """Name of a timm model and, after a dot, of its weights: neither a path nor an address."""
 
