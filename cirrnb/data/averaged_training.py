@@ -26,12 +26,12 @@ WARM_UP = 0.03
 
 
 def claim_request(out: Path, request: dict[str, Any]) -> None:
-    """Write what is asked for into the folder of a training, as it comes back from JSON.
+    """Write what is asked for into the folder of a training.
 
     Raises InputError if the folder was begun with another request.
     """
     out.mkdir(parents=True, exist_ok=True)
-    path = out / REQUEST
+    path, request = out / REQUEST, json.loads(json.dumps(request))
     if not path.is_file():
         atomic_write(path, json.dumps(request, indent=1) + "\n")
         return

@@ -5,7 +5,6 @@ A killed training resumes: state is stored every few minutes, and what a step se
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -104,7 +103,7 @@ def train_segmenter(
         "versions": {"anatomy": ANATOMY_VERSION, "rendering": RENDERING_VERSION},
     }
     with locked(out):  # two trainings would take turns with one state
-        claim_request(out, json.loads(json.dumps(request)))
+        claim_request(out, request)
         files = build_anatomies(Path(anatomies) if anatomies else out / "anatomies", settings.anatomies, progress)
         torch.manual_seed(settings.mixture.seed)
         network = load_network(Path(start))[0] if start else OrganNetwork(settings.network)
