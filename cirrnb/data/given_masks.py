@@ -63,8 +63,8 @@ def give_masks(cohort: Cohort, masks: Sequence[str | Path] | str | Path, subject
     Raises
     ------
     InputError
-        If the patient is not told or not there, a mask lies on the grid of no scan or of several, is empty or not
-        binary, or a scan gets two.
+        If the patient is not named or not in the cohort, a mask lies on the grid of no scan or of several, is empty or
+        not binary, or a scan gets two.
     """
     files = [masks] if isinstance(masks, str | Path) else list(masks)
     if not files:

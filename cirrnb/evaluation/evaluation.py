@@ -272,7 +272,7 @@ def probability_rows(
 
 
 def _rounded(value: float) -> float:
-    """So that what is 0 is told as 0 and not as -2e-16."""
+    """Rounded, so that 0 is shown as 0 and not as -2e-16."""
     return round(value, 12) + 0.0
 
 

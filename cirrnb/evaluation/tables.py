@@ -1,4 +1,4 @@
-"""Tables of predictions, one row a patient: what has to stand in them, and who of them is counted."""
+"""Tables of predictions, one row a patient: the columns they need, and the patients that count."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def probabilities_of(
 
 
 def is_simulated(predictions: pd.DataFrame) -> bool:
-    """True if the table says of any patient that model or patient is simulated."""
+    """True if the model or any patient of the table is simulated."""
     return bool("simulated" in predictions and predictions["simulated"].any())
 
 
@@ -116,7 +116,7 @@ def training_shares(
 ) -> tuple[NDArray[np.float64], str]:
     """Share (stages,) of each stage among the training patients, and a note which is commonest (the milder of two).
 
-    Where the table holds no training patients, those counted stand in for them, and the note says so.
+    Where the table holds no training patients, the counted patients are used instead, with a note.
     """
     training = predictions[predictions["split"] == "train"] if "split" in predictions else predictions.iloc[:0]
     known = training["stage"].notna().any()

@@ -52,7 +52,7 @@ def explain(
     progress: bool | Callable[[int, int], None] = False,
     cancel: Callable[[], bool] = lambda: False,
 ) -> Explanation:
-    """Why a model says what it says of one patient: all slices of all sequences at once.
+    """Explain a model's answer for one patient: all slices of all sequences at once.
 
     What is explained is always a raw score (log-odds), since a probability near 0 or 1 hides what led there. For a
     model of several stagers it is the mean of their scores.
@@ -81,7 +81,7 @@ def explain(
     InputErrors
         If the scans were prepared otherwise than for the model.
     Cancelled
-        When `cancel` said so.
+        When `cancel` returned True.
     """
     trained, how = as_model(model), method_named(method)
     bag = bag_of(trained, patients, subject, prepared)

@@ -165,7 +165,7 @@ class Entry:
             return None
 
     def write(self, explanation: Explanation) -> Explanation:
-        """Keep an explanation, beside first and then renamed; returns it."""
+        """Write an explanation atomically; returns it."""
         if self.path is None:
             return explanation
         described: dict[str, Any] = {
@@ -237,7 +237,7 @@ class FaithfulnessEntry:
             return None
 
     def write(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Keep a table, beside first and then renamed; returns it."""
+        """Write a table atomically; returns it."""
         if self.path is not None:
             rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""`faithfulness`: how far an answer hangs on what a map names, beside control maps that know nothing of the model."""
+"""`faithfulness`: how much an answer depends on the pixels that a map marks, compared with control maps that do not use
+the model."""
 
 from __future__ import annotations
 

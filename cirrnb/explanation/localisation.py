@@ -142,7 +142,7 @@ def signs_by_stage(
 ) -> pd.DataFrame:
     """What a model uses of each sign, by stage: means over the patients of a stage who show the sign.
 
-    Beside the signs stands `SCANNER`: what the other scanner does to the same patient's score. Where the scanner told
+    The row `SCANNER` gives what the other scanner does to the same patient's score. Where the scanner told
     the stage in training, a model may use it as it uses a sign.
 
     Returns one row for each stage and sign: stage, sign, patients, effect (of the sign, or of the scanner), attributed

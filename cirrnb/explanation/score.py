@@ -58,7 +58,7 @@ def require_target(stager: Stager, target: str) -> None:
 
 
 def score_of(stager: Stager, said: Staging, target: str) -> torch.Tensor:
-    """(patients,) raw score named `target` of what a stager says.
+    """(patients,) the raw score `target` of a stager's answer.
 
     Raises InputError for a target that the stager does not have.
     """

@@ -118,7 +118,7 @@ def _staged(
 
 
 def together(stager: pd.DataFrame, baseline: pd.DataFrame, stages: StageScale = CIRRHOSIS) -> pd.DataFrame:
-    """The mean of two tables' probabilities for the patients of the first; where the second says nothing, the first.
+    """The mean of two tables' probabilities for the patients of the first; where the second has none, the first.
 
     Nothing is fitted, so that what the second adds is seen on every patient.
     """

@@ -1,4 +1,4 @@
-"""Classifiers in scikit-learn pipelines: whatever they learn, they learn from training patients."""
+"""Classifiers in scikit-learn pipelines, fitted on training patients alone."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _rounded(value: float) -> str:
 
 
 def result_path(folder: Path, request: dict[str, Any]) -> str:
-    """Where the measurement lies that depends on all that is `said`."""
+    """File of the measurement that a request asks for; another request has another file."""
     key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
     return str(folder / f"{key}.json")
 

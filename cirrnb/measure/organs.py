@@ -1,4 +1,4 @@
-"""Other organs, where a segmentation names them: a NIfTI file with a number a label, and beside it what they mean.
+"""Other organs from a segmentation: a NIfTI file with a number for each label, and a JSON file with their meaning.
 
 The file stands in the column `organs` of a cohort's table. `spleens.nii.gz` is explained by `spleens.json`: either
 {"spleen": 1, "muscle": [46, 47], "caudate": 3, "right lobe": 4}, any of them, or the name of a known
@@ -37,7 +37,7 @@ def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
     Raises
     ------
     InputError
-        If the segmentation cannot be read, lies on another grid than the scan, or nobody says what its labels mean.
+        If the segmentation cannot be read, lies on another grid than the scan, or its labels have no stated meaning.
     """
     labels = _labels(path)
     values, labels_grid = read_volume(path)
@@ -66,7 +66,7 @@ def _labels(path: Path) -> dict[str, list[int]]:
 
 
 def _explained(path: Path) -> str | dict[str, int | list[int]]:
-    """What the file beside a segmentation says: the name of one of `TABLES`, or labels by organ. Raises InputError."""
+    """Content of a segmentation's JSON file: the name of one of `TABLES`, or labels by organ. Raises InputError."""
     json_path = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     names = " or ".join(TABLES)
     expected = f"{json_path.name} beside it with numbers for any of {', '.join(ORGANS)}, or the name {names}"

@@ -260,7 +260,7 @@ def build_training_patients(folder: Path, count: int, progress: Progress = _unwa
         outcomes = in_parallel(jobs, min(processors(), len(jobs)), __name__)
         for _, outcome in progress(outcomes, len(jobs), "building patients"):
             if isinstance(outcome, WorkerDied):
-                raise InputError(folder, str(outcome), "room and memory for it", "Start it again; it resumes.")
+                raise InputError(folder, str(outcome), "free space and memory for it", "Start it again; it resumes.")
 
 
 def run_job(job: dict[str, Any]) -> Outcome:

@@ -14,7 +14,7 @@ from cirrnb.data.prepared import PreparationSettings, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.status import STATUS_COLUMN, forced
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
-from cirrnb.preparation.extents import Extents, view_of, views_of
+from cirrnb.preparation.field_of_view import Extents, view_of, views_of
 from cirrnb.preparation.fingerprints import Fingerprints, fingerprint, look
 from cirrnb.preparation.standardisation import View
 from cirrnb.preparation.store import StorageError, Store, content_key

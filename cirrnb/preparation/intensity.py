@@ -45,7 +45,7 @@ class Body:
 
 
 class NoBody(ValueError):
-    """Nothing in the volume looks like a body; the message says what was found."""
+    """No body in the volume; the message gives what was found instead."""
 
 
 def find_body(

@@ -54,7 +54,7 @@ def content_key(
 class Store:
     """Prepared scans in a folder, one sub-folder each, named by its key.
 
-    A sub-folder is written beside, as `.writing-<key>-<run>-<token>`, and renamed. Several processes may do so at once:
+    A sub-folder is written as `.writing-<key>-<run>-<token>`, then renamed. Several processes may do so at once:
     the first to finish wins, and what they wrote is the same. A run holds the lock `.running-<run>` while it lives, so
     that others see what was left behind; process numbers would not tell between containers.
 
@@ -101,7 +101,7 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _place(self, partial: Path, target: Path) -> None:
-        """Rename into place. A damaged folder that stands there is moved away first; a good one stays."""
+        """Rename into place. A damaged folder there is moved away first; an undamaged one stays."""
         try:
             move_into_place(partial, target)
         except OSError:
@@ -121,7 +121,7 @@ class Store:
         return StorageError(
             self.folder,
             f"{error.strerror or error} ({free})",
-            f"room and the right to write prepared scans ({wanted / 1e6:,.0f} MB for this one)",
+            f"free space and the right to write prepared scans ({wanted / 1e6:,.0f} MB for this one)",
             "Free some space or choose another folder and call again: what is prepared already is kept.",
         )
 

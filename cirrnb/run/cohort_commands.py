@@ -60,7 +60,7 @@ def simulate(
     ] = None,
     workers: WORKERS = None,
 ) -> None:
-    """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps beside it."""
+    """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps."""
     cohort = cirrnb.simulate_cohort(
         out,
         patients,
@@ -346,7 +346,7 @@ def import_dicom(
     """Turn a DICOM folder into a cohort of NIfTI files, without anybody's name (needs the extra [dicom]).
 
     Series are listed with what each is taken for and why; where it is not clear which is T1W or T2W you are asked.
-    Exit code 3 says that something was imported and nothing of it can be staged.
+    Exit code 3: scans were imported, but none can be staged.
     """
     from cirrnb.run.dicom import import_folder
 

@@ -100,7 +100,7 @@ def fit_checks(
         rows: list[Rows] = [[] for _ in jobs]
         for place, outcome in progress(in_parallel(jobs, min(processors(), len(jobs)), __name__), len(jobs)):
             if isinstance(outcome, WorkerDied):
-                raise InputError(out, str(outcome), "room and memory for it", "Start it again; it resumes.")
+                raise InputError(out, str(outcome), "free space and memory for it", "Start it again; it resumes.")
             rows[place] = outcome["rows"]
         bodies_seen, pairs = (
             [row for part in rows[:bodies] for row in part],

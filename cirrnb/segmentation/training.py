@@ -143,7 +143,7 @@ def build_anatomies(folder: Path, count: int, progress: Progress = _unwatched) -
         outcomes = in_parallel(jobs, min(processors(), len(jobs)), __name__)
         for _, outcome in progress(outcomes, len(jobs), "building anatomies"):
             if isinstance(outcome, WorkerDied):
-                raise InputError(folder, str(outcome), "room and memory for it", "Start it again; it resumes.")
+                raise InputError(folder, str(outcome), "free space and memory for it", "Start it again; it resumes.")
     return files
 
 

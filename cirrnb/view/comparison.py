@@ -71,7 +71,7 @@ def difference_forest(
 
 
 def _marks(row: pd.Series) -> dict[float, list[str]]:
-    """Where chance, majority and ceiling stand; those that cannot be told apart share one line."""
+    """Where chance, majority and ceiling stand; equal ones share one line."""
     marks: dict[float, list[str]] = {}
     for name in ("chance", "majority", "ceiling"):
         if name in row and pd.notna(row[name]):
