@@ -31,6 +31,12 @@ STRAY = {
     "SamplesPerPixel": 3,
     "PhotometricInterpretation": "MONOCHROME1",
     "EchoTime": 30.0,
+    "BitsAllocated": 12,
+    "BitsStored": 12,
+    "PixelRepresentation": 0,
+    "RescaleSlope": 0.0,
+    "StudyDate": "19990101",
+    "StudyInstanceUID": "1.2.3.99",
 }
 
 
@@ -71,6 +77,18 @@ def test_a_series_whose_files_differ_is_refused_alone(keyword: str, among: Colle
     write_series(tmp_path / "dicom", T1, number=3)
     files = write_series(tmp_path / "dicom", T2, number=5)
     changed(files, lambda data: setattr(data, keyword, STRAY[keyword]), among)
+    fault_beside_a_sound_series(tmp_path / "dicom")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("Columns", 19), ("Rows", 23), ("BitsAllocated", 12), ("RescaleSlope", 0.0), ("RescaleIntercept", 1e30)],
+)
+def test_a_series_whose_header_does_not_fit_its_pictures_is_refused_alone(
+    keyword: str, value: object, tmp_path: Path
+) -> None:
+    write_series(tmp_path / "dicom", T1, number=3)
+    changed(write_series(tmp_path / "dicom", T2, number=5), lambda data: setattr(data, keyword, value), range(11))
     fault_beside_a_sound_series(tmp_path / "dicom")
 
 

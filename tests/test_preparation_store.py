@@ -269,5 +269,5 @@ def test_progress_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InputError, match=r"out: found .*expected room and the right to write prepared scans"):
+    with pytest.raises(InputError, match=r"out: found .*expected free space and the right to write prepared scans"):
         prepare(cohort_of(tmp_path, 1), tmp_path / "out", progress=False)

@@ -52,7 +52,7 @@ _REASON = re.compile(r"(?P<code>[a-z ]+): (?P<text>.*?)(?: \((?P<remedy>[^()]*)\
 
 
 def reasons_of(text: str | None) -> tuple[Reason, ...]:
-    """Reasons from a cell that `reasons_text` wrote; what is not understood becomes a reason as it stands."""
+    """Reasons from a cell that `reasons_text` wrote; text of another form becomes a reason unchanged."""
     reasons = []
     for part in filter(None, (text or "").split(" | ")):
         match = _REASON.fullmatch(part)

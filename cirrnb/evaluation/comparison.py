@@ -67,7 +67,7 @@ def compare(
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     rows = []
     for metric in (metric for metric in metrics_of(stages) if metric.name in COMPARED):
-        values = [metric.value(confusion_matrix(truth, said, count)) for said in (said_a, said_b)]
+        values = [metric.value(confusion_matrix(truth, predicted, count)) for predicted in (said_a, said_b)]
         interval = weighted_bootstrap(_difference(metric, truth, said_a, said_b, count), resampling, confidence)
         exact = metric.name == "accuracy"
         p = mcnemar(only_a, only_b) if exact else _exchanged(metric, truth, said_a, said_b, count, resamples, seed)
@@ -167,10 +167,12 @@ def _exchanged(
     keep = np.random.default_rng(seed).integers(0, 2, (times, len(truth))).astype(float)
     # The two answers of a patient stand one behind the other, and a weight of 1 or 0 picks one of them.
     differences = value(np.hstack([keep, 1 - keep])) - value(np.hstack([1 - keep, keep]))
-    found = metric.value(confusion_matrix(truth, said_a, count)) - metric.value(confusion_matrix(truth, said_b, count))
-    if not np.isfinite(found) or not np.isfinite(differences).all():
+    difference = metric.value(confusion_matrix(truth, said_a, count)) - metric.value(
+        confusion_matrix(truth, said_b, count)
+    )
+    if not np.isfinite(difference) or not np.isfinite(differences).all():
         return float("nan")
-    return float((1 + (np.abs(differences) >= abs(found) - 1e-12).sum()) / (1 + times))
+    return float((1 + (np.abs(differences) >= abs(difference) - 1e-12).sum()) / (1 + times))
 
 
 def _paired(

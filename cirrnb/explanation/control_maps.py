@@ -89,14 +89,14 @@ def advantages(row: Row) -> dict[str, float]:
 def beats_controls(row: Row) -> bool | None:
     """True if the map is better than every control in one measure; a tie is not better. None where nothing can be
     compared: the map or all controls have no value."""
-    found = advantages(row)
-    return all(value > 0 for value in found.values()) if found else None
+    differences = advantages(row)
+    return all(value > 0 for value in differences.values()) if differences else None
 
 
 def best_control(row: Row) -> float:
     """Value of the control that comes closest to the map, or beats it by most; NaN where nothing can be compared."""
-    found = advantages(row)
-    return float(row[min(found, key=lambda name: found[name])]) if found else math.nan
+    differences = advantages(row)
+    return float(row[min(differences, key=lambda name: differences[name])]) if differences else math.nan
 
 
 def map_verdict(rows: Iterable[Row]) -> str:

@@ -1,4 +1,5 @@
-"""`faithfulness`: how far an answer hangs on what a map names, beside control maps that know nothing of the model."""
+"""`faithfulness`: how much an answer depends on the pixels that a map marks, compared with control maps that do not use
+the model."""
 
 from __future__ import annotations
 
@@ -134,8 +135,8 @@ def faithfulness(
     known = case(trained, bag, explanation.target)
     asked = {"patch": patch, "steps": steps, "samples": samples, "seed": seed}
     kept = FaithfulnessStore(store).entry(trained, known.bag.scans, known.empty, explanation, asked)
-    if (found := kept.read()) is not None:
-        return found
+    if (stored := kept.read()) is not None:
+        return stored
     # Two curves and the infidelity for the map and its control maps; the slices' removal costs next to nothing.
     passes = itertools.count(1)
     total = (
@@ -181,14 +182,16 @@ def directed(explanation: Explanation, known: Case) -> NDArray[np.float32]:
 
 def _of_slices(known: Case, explanation: Explanation, steps: int, seed: int) -> dict[str, float]:
     shares = explanation.shapley
-    told = {part: np.concatenate([getattr(shares, part)[n] for n in known.bag.scans]) for part in ("slices", "weights")}
+    values = {
+        part: np.concatenate([getattr(shares, part)[n] for n in known.bag.scans]) for part in ("slices", "weights")
+    }
     with torch.no_grad():
         whole = float(known.score(known.score.slices)[0])
     way = 1.0 if whole >= shares.nothing else -1.0
     orders = {
-        "value": way * told["slices"],
-        "random": np.random.default_rng(seed).random(len(told["slices"])),
-        "attention": told["weights"],
+        "value": way * values["slices"],
+        "random": np.random.default_rng(seed).random(len(values["slices"])),
+        "attention": values["weights"],
     }
     return {name: slice_deletion(known.score, one, shares.nothing, steps).area for name, one in orders.items()}
 
@@ -251,10 +254,10 @@ def maximum_sensitivity(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # Captum perturbs the whole example; one example at a time.
-        found = sensitivity_max(
+        sensitivity = sensitivity_max(
             attribute, known.score.slices, perturb_radius=radius, n_perturb_samples=samples, max_examples_per_batch=1
         )
-    return float(found.max())
+    return float(sensitivity.max())
 
 
 @isolated_torch()
@@ -274,12 +277,12 @@ def after_randomisation(
     """
     trained = as_model(model)
     known = case(trained, bag, explanation.target)
-    own = known.stacked(magnitude(explanation.maps, known.spacing))[known.flesh]
+    original = known.stacked(magnitude(explanation.maps, known.spacing))[known.flesh]
     rows = []
     for part, changed in randomised(trained, seed):
         other = again(changed) if again else _explained_quickly(changed, bag, explanation, seed)
         values = known.stacked(magnitude(other.maps, known.spacing))[known.flesh]
-        same = float(spearmanr(own, values).statistic) if np.ptp(values) > 0 else 0.0
+        same = float(spearmanr(original, values).statistic) if np.ptp(values) > 0 else 0.0
         rows.append({"randomised": part, "correlation": same})
     return pd.DataFrame(rows)
 

@@ -76,9 +76,16 @@ def localisation(maps: Maps, bag: Bag, truth: SimulatedTruth) -> pd.DataFrame:
     free = value[label == 0]
     rows = []
     for number, sign in [*enumerate(SIGNS, start=1), (0, "any")]:
-        own = value[label == number] if number else value[label > 0]
-        if len(own):
-            rows.append({"sign": sign, "auroc": auroc(own, free), "voxels": len(own), "share": len(own) / len(value)})
+        inside_values = value[label == number] if number else value[label > 0]
+        if len(inside_values):
+            rows.append(
+                {
+                    "sign": sign,
+                    "auroc": auroc(inside_values, free),
+                    "voxels": len(inside_values),
+                    "share": len(inside_values) / len(value),
+                }
+            )
     return pd.DataFrame(rows, columns=["sign", "auroc", "voxels", "share"])
 
 
@@ -108,12 +115,12 @@ def sign_effects(score: PatientScore, bag: Bag, truth: SimulatedTruth, signs: Se
     # A model of one sequence sees nothing of the other, nor of a scan that cannot be used.
     seen = bag.only([score.batch.sequences[index] for index in score.batch.sequence.unique()])
     assert seen is not None
-    own = float(score(score.slices)[0])
-    total = own - float(score(as_slices(truth.without(seen)))[0])
+    patient_score = float(score(score.slices)[0])
+    total = patient_score - float(score(as_slices(truth.without(seen)))[0])
     rows = []
     for sign in truth.bears(bag):
         if sign in signs:
-            effect = own - float(score(as_slices(truth.without(seen, sign)))[0])
+            effect = patient_score - float(score(as_slices(truth.without(seen, sign)))[0])
             used = bool(effect * np.sign(total) >= USED * abs(total)) and total != 0
             rows.append({"sign": sign, "effect": effect, "total": total, "used": used})
     return pd.DataFrame(rows, columns=["sign", "effect", "total", "used"])
@@ -135,7 +142,7 @@ def signs_by_stage(
 ) -> pd.DataFrame:
     """What a model uses of each sign, by stage: means over the patients of a stage who show the sign.
 
-    Beside the signs stands `SCANNER`: what the other scanner does to the same patient's score. Where the scanner told
+    The row `SCANNER` gives what the other scanner does to the same patient's score. Where the scanner told
     the stage in training, a model may use it as it uses a sign.
 
     Returns one row for each stage and sign: stage, sign, patients, effect (of the sign, or of the scanner), attributed
@@ -144,9 +151,9 @@ def signs_by_stage(
     """
     rows = []
     for bag in bags:
-        told = explain(model, bag, method, permutations=4)
+        explanation = explain(model, bag, method, permutations=4)
         score = score_of_patient(model, bag)
-        both = sign_effects(score, bag, truth).merge(attributed_to_signs(told, bag, truth), on="sign")
+        both = sign_effects(score, bag, truth).merge(attributed_to_signs(explanation, bag, truth), on="sign")
         rows.append(both.assign(stage=bag.stage))
         rows.append(pd.DataFrame([{"stage": bag.stage, "sign": SCANNER, "effect": scanner_effect(score, bag, truth)}]))
     groups = pd.concat(rows).groupby(["stage", "sign"], sort=False)
@@ -186,6 +193,6 @@ def scanner_swap(
         images = {name: as_slices(truth.on_scanner(bag, name)) for name in SCANNERS}
         for name, model in models.items():
             score = score_of_patient(model, bag)
-            told = {scanner: float(score(one)[0]) for scanner, one in images.items()}
-            rows.append({"model": name, "subject": bag.subject, "stage": bag.stage, **told})
+            scores = {scanner: float(score(one)[0]) for scanner, one in images.items()}
+            rows.append({"model": name, "subject": bag.subject, "stage": bag.stage, **scores})
     return pd.DataFrame(rows, columns=list(SWAP_COLUMNS))

@@ -75,15 +75,15 @@ def _find_layout(backbone: nn.Module) -> tuple[tuple[float, float], ...]:
     layers' own windows are.
     """
     plain = _made_plain(copy.deepcopy(backbone)).eval()
-    found = []
+    layouts = []
     pixels = torch.zeros(1, 1, PROBE, PROBE, requires_grad=True)
     for one in plain(pixels):
         step = PROBE / one.shape[2]
         middle = one.shape[2] // 2
         (gradient,) = torch.autograd.grad(one[0, :, middle, middle].sum(), pixels, retain_graph=True)
         centre = _centre_of_symmetry(gradient[0, 0].double().sum(dim=1).numpy(), step * middle, step)
-        found.append((centre - step * middle, step))
-    return tuple(found)
+        layouts.append((centre - step * middle, step))
+    return tuple(layouts)
 
 
 def _centre_of_symmetry(profile: NDArray[np.float64], start: float, step: float) -> float:

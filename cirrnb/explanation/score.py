@@ -58,7 +58,7 @@ def require_target(stager: Stager, target: str) -> None:
 
 
 def score_of(stager: Stager, said: Staging, target: str) -> torch.Tensor:
-    """(patients,) raw score named `target` of what a stager says.
+    """(patients,) the raw score `target` of a stager's answer.
 
     Raises InputError for a target that the stager does not have.
     """
@@ -172,20 +172,21 @@ class PatientScore(nn.Module):
         ).mean(dim=0)
 
     def _embed_changed(self, slices: torch.Tensor) -> list[torch.Tensor]:
-        own, given = self.batch.slices[:, 0], slices.flatten(0, 1)
-        changed = (slices != own).flatten(2).any(dim=2).flatten()
+        original, given = self.batch.slices[:, 0], slices.flatten(0, 1)
+        changed = (slices != original).flatten(2).any(dim=2).flatten()
         known = [one.repeat(len(slices), 1) for one in self.embeddings()]
         if self._others is not None:
             others, embedded = self._others
             equal = changed & (slices == others).flatten(2).all(dim=2).flatten()
             places = torch.nonzero(equal)[:, 0]
             known = [
-                one.index_copy(0, places, kept[places % len(own)]) for one, kept in zip(known, embedded, strict=True)
+                one.index_copy(0, places, kept[places % len(original)])
+                for one, kept in zip(known, embedded, strict=True)
             ]
             changed &= ~equal
         places = torch.nonzero(changed)[:, 0]
         if len(places):
-            part = self.batch.taking(places % len(own), torch.zeros_like(places), 1)
+            part = self.batch.taking(places % len(original), torch.zeros_like(places), 1)
             part = part.replace_slices(given[places][:, None])
             known = [one.index_copy(0, places, new) for one, new in zip(known, self._embed(part), strict=True)]
         return known

@@ -144,8 +144,8 @@ def stages_told_by_signs(latent: Latent, population: Population = BENCHMARK) -> 
     Computed as the ceiling is (`cirrnb.simulation.ceiling`): a sign that is absent tells only that it is.
     """
     values = np.array([[latent.channels[channel.name] for channel in CHANNELS]])
-    told = stage_posteriors(values, range(len(CHANNELS)), population)[0]
-    return dict(zip(CIRRHOSIS, told.tolist(), strict=True))
+    posteriors = stage_posteriors(values, range(len(CHANNELS)), population)[0]
+    return dict(zip(CIRRHOSIS, posteriors.tolist(), strict=True))
 
 
 def strengths(latent: Latent) -> dict[str, float]:

@@ -263,12 +263,12 @@ def cohort_radiomics(
     measure_all(jobs, run_job, workers, progress, "Radiomics")
     rows, gaps = [], []
     for one, job in zip(prepared.scans, jobs, strict=True):
-        found = read_result(job) or {
+        result = read_result(job) or {
             "reasons": dict.fromkeys(("shape", "intensity and texture"), "could not be computed")
         }
         named = {"subject": one.scan.subject, "sequence": one.scan.sequence}
-        rows.append({**named, **found.get("values", {})})
-        gaps += [{**named, "part": part, "reason": reason} for part, reason in found["reasons"].items()]
+        rows.append({**named, **result.get("values", {})})
+        gaps += [{**named, "part": part, "reason": reason} for part, reason in result["reasons"].items()]
     return pd.DataFrame(rows), pd.DataFrame(gaps, columns=["subject", "sequence", "part", "reason"])
 
 
@@ -276,16 +276,16 @@ def run_job(job: Job) -> Outcome:
     """The features of one scan into its file: what a worker does."""
     folder = Path(job["scan"])
     if not (folder / "mask.npy").exists():
-        told: dict[str, Any] = {"reasons": dict.fromkeys(("shape", "intensity and texture"), "no liver mask")}
+        result: dict[str, Any] = {"reasons": dict.fromkeys(("shape", "intensity and texture"), "no liver mask")}
     else:
         image, mask = np.load(folder / "image.npy"), np.load(folder / "mask.npy").astype(bool)
         mask = _changed(mask, job["change"])
         try:
-            told = asdict(radiomics(image, mask, job["spacing"], RadiomicsSettings(**job["settings"])))
+            result = asdict(radiomics(image, mask, job["spacing"], RadiomicsSettings(**job["settings"])))
         except (OSError, ArithmeticError, IndexError, RuntimeError, ValueError) as error:  # a mask that MIRP cannot use
             reason = f"MIRP stopped: {type(error).__name__}: {error}"
-            told = {"reasons": dict.fromkeys(("shape", "intensity and texture"), reason)}
-    atomic_write(Path(job["file"]), json.dumps(told))
+            result = {"reasons": dict.fromkeys(("shape", "intensity and texture"), reason)}
+    atomic_write(Path(job["file"]), json.dumps(result))
     return {}
 
 
@@ -301,11 +301,11 @@ def _changed(mask: np.ndarray, change: str) -> np.ndarray:
 
 
 def _job(one: PreparedScan, settings: RadiomicsSettings, change: str, folder: Path) -> Job:
-    said = {"scan": one.folder.name, "settings": recorded(settings), "change": change}
+    request = {"scan": one.folder.name, "settings": recorded(settings), "change": change}
     return {
         "scan": str(one.folder),
         "spacing": list(one.grid.spacing),
         "settings": asdict(settings),
         "change": change,
-        "file": result_path(folder, said),
+        "file": result_path(folder, request),
     }

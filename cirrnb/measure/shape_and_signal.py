@@ -92,8 +92,8 @@ def nodularity(mask: NDArray[np.bool_], grid: Grid) -> float | None:
     distances = [part for one in mask for part in _distances(one, grid.spacing[1:])]
     if not distances:
         return None
-    found = np.concatenate(distances)
-    return float(found[found <= NOTCH].mean()) if (found <= NOTCH).any() else None
+    residuals = np.concatenate(distances)
+    return float(residuals[residuals <= NOTCH].mean()) if (residuals <= NOTCH).any() else None
 
 
 def _distances(mask: NDArray[np.bool_], spacing: tuple[float, ...]) -> Iterator[NDArray[np.float64]]:

@@ -84,13 +84,13 @@ def adapt(
     )
     answered = set(answers.index[answers["predicted"].notna()])
     usual = fit_out_of_distribution([bag for bag in bags if bag.subject in answered])
-    with atomic_folder(out) as beside:
-        _copy(folder, beside)
-        if not (beside / TRAINING).is_file():  # so that the adapted model can be adapted anew
-            write_csv(beside / TRAINING, nameless)
-        (beside / SITE).mkdir()
-        usual.save(beside / SITE)
-        adaptation.save(beside)
+    with atomic_folder(out) as partial:
+        _copy(folder, partial)
+        if not (partial / TRAINING).is_file():  # so that the adapted model can be adapted anew
+            write_csv(partial / TRAINING, nameless)
+        (partial / SITE).mkdir()
+        usual.save(partial / SITE)
+        adaptation.save(partial)
     return load_model(out)
 
 

@@ -20,12 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
-from cirrnb.data.atomic_files import atomic_folder, atomic_write
-from cirrnb.data.averaged_training import AveragedTraining
+from cirrnb.data.atomic_files import atomic_folder
+from cirrnb.data.averaged_training import AveragedTraining, claim_request
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.dataset import UNSTAGED, DrawnBag
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
 from cirrnb.data.locks import locked
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.sequences import T1W_T2W
@@ -47,7 +46,7 @@ from cirrnb.simulation.training_patients import (
 )
 from cirrnb.simulation.views import VIEWS_VERSION, draw_view
 
-STATE, HISTORY, REQUEST = "state.safetensors", "history.csv", "request.json"
+STATE, HISTORY = "state.safetensors", "history.csv"
 REPORT_STEPS = 50
 CHANNEL_NAMES = tuple(channel.name for channel in CHANNELS)
 PREPARATION = PreparationSettings(view="liver", spacing=2.0, field_of_view=(224.0, 256.0))
@@ -209,7 +208,7 @@ def train_endless(
     if begin is not None:
         request["start"] = begin.fingerprint
     with locked(out):
-        _claim(out, request)
+        claim_request(out, request)
         folder = Path(bodies) if bodies else out / "bodies"
         build_training_patients(folder, settings.patients, progress)
         torch.manual_seed(settings.seed)
@@ -261,7 +260,7 @@ def build_training_patients(folder: Path, count: int, progress: Progress = _unwa
         outcomes = in_parallel(jobs, min(processors(), len(jobs)), __name__)
         for _, outcome in progress(outcomes, len(jobs), "building patients"):
             if isinstance(outcome, WorkerDied):
-                raise InputError(folder, str(outcome), "room and memory for it", "Start it again; it resumes.")
+                raise InputError(folder, str(outcome), "free space and memory for it", "Start it again; it resumes.")
 
 
 def run_job(job: dict[str, Any]) -> Outcome:
@@ -273,19 +272,6 @@ def run_job(job: dict[str, Any]) -> Outcome:
 def _described(settings: EndlessSettings) -> dict[str, Any]:
     versions = {"training patients": TRAINING_VERSION, "views": VIEWS_VERSION}
     return {**asdict(settings), "stager": settings.stager.stored(), "versions": versions}
-
-
-def _claim(out: Path, request: dict[str, Any]) -> None:
-    """Write what is asked for into the folder, or see that it is what the folder was begun with."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / REQUEST
-    if not path.is_file():
-        atomic_write(path, json.dumps(request, indent=1) + "\n")
-        return
-    stored = read_object(path, "what a training was begun with", "Choose another folder.")
-    if stored != request:
-        differs = ", ".join(name for name in request if stored.get(name) != request[name])
-        raise InputError(out, f"a training with other settings ({differs})", "the same ones", "Choose another folder.")
 
 
 def _save(

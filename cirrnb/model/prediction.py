@@ -241,9 +241,9 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     reasons += tuple(Reason("unusual", remark) for remark in unlike)
     reasons += tuple(incomplete(used))
     stages, batch = trained.stages, patient_batch(trained, used)
-    said = [_ask(member, batch) for member in trained.members]
+    answers = [_ask(member, batch) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
-    members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in said])
+    members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
     chances, possible = members.mean(axis=0), None
     if trained.calibration:
         chances = trained.calibration.apply(logits_of(chances))
@@ -252,8 +252,8 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         chances = trained.adaptation.apply(chances)[0]
         possible = trained.calibration.prediction_set(chances) if trained.calibration else None
         notes = [*notes, trained.adaptation.sentence]
-    slices = np.mean([one.slice_weights.numpy() for one in said], axis=0)
-    sequences = np.mean([one.sequence_weights[0].numpy() for one in said], axis=0)
+    slices = np.mean([one.slice_weights.numpy() for one in answers], axis=0)
+    sequences = np.mean([one.sequence_weights[0].numpy() for one in answers], axis=0)
     return Prediction(
         subject=bag.subject,
         probabilities=dict(zip(stages, chances.tolist(), strict=True)),
@@ -268,7 +268,7 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         stages=stages,
         status=DOUBTFUL if reasons else status,
         reasons=reasons,
-        **_signs(trained, said, tuple(used)),
+        **_signs(trained, answers, tuple(used)),
     )
 
 
@@ -313,11 +313,11 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
         except InputError:
             continue
         batch = patient_batch(model, used)
-        said = _ask(trained, batch).slice_log_probabilities
-        if said is None:
+        log_probabilities = _ask(trained, batch).slice_log_probabilities
+        if log_probabilities is None:
             raise ValueError("this stager sees all slices of a patient together")
-        table = pd.DataFrame(said.double().softmax(dim=1).numpy(), columns=list(stages))
-        table.insert(0, "predicted", [stages[index] for index in said.argmax(dim=1)])
+        table = pd.DataFrame(log_probabilities.double().softmax(dim=1).numpy(), columns=list(stages))
+        table.insert(0, "predicted", [stages[index] for index in log_probabilities.argmax(dim=1)])
         table.insert(0, "position", batch.position.numpy())
         table.insert(0, "sequence", [batch.sequences[index] for index in batch.sequence])
         tables.append(pd.DataFrame({"subject": bag.subject, "split": bag.split, "stage": bag.stage}, index=table.index))
@@ -349,11 +349,11 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
     Raises InputError where none can be, and Refused, which is one, where a check refused a scan.
     """
     wanted = trained.sequences
-    own = {name: scan for name, scan in bag.scans.items() if name in wanted}
-    unusable = {name: reason for name, scan in own.items() if (reason := _unusable(scan))}
+    known_scans = {name: scan for name, scan in bag.scans.items() if name in wanted}
+    unusable = {name: reason for name, scan in known_scans.items() if (reason := _unusable(scan))}
     notes = [f"{name} left out: {reason}" for name, reason in unusable.items()]
-    used = {name: scan for name, scan in own.items() if name not in unusable}
-    notes += [f"{name} missing" for name in wanted if name not in own]
+    used = {name: scan for name, scan in known_scans.items() if name not in unusable}
+    notes += [f"{name} missing" for name in wanted if name not in known_scans]
     if not used:
         raise InputError(
             bag.subject,
@@ -390,11 +390,15 @@ def _odd(scan: PreparedScan) -> list[str]:
     return [*scan.notes, *([f"doubtful liver mask ({further})"] if further else [])]
 
 
-def _told(said: Prediction) -> dict[str, Any]:
-    told: dict[str, Any] = {"predicted": said.predicted, **said.probabilities, "notes": "; ".join(said.notes)}
-    told |= {"status": said.status, "reasons": reasons_text(said.reasons)}
-    told |= {f"sign {sign.name}": sign.strength for sign in said.signs} | {"no_sign": said.no_sign}
-    return told | {"sequences": "+".join(said.slice_weights), "set": set_text(said.prediction_set or ())}
+def _told(prediction: Prediction) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "predicted": prediction.predicted,
+        **prediction.probabilities,
+        "notes": "; ".join(prediction.notes),
+    }
+    row |= {"status": prediction.status, "reasons": reasons_text(prediction.reasons)}
+    row |= {f"sign {sign.name}": sign.strength for sign in prediction.signs} | {"no_sign": prediction.no_sign}
+    return row | {"sequences": "+".join(prediction.slice_weights), "set": set_text(prediction.prediction_set or ())}
 
 
 def _unusable(scan: PreparedScan) -> str | None:

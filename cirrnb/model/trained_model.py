@@ -113,8 +113,8 @@ class TrainedModel:
         for member in self.members:
             stager = member.stager
             settings = (stager.settings.stored(), asdict(member.preparation), stager.stages.stored())
-            told = (*settings, stager.sequences, member.simulated)
-            digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+            described = (*settings, stager.sequences, member.simulated)
+            digest.update(json.dumps(described, sort_keys=True, default=str).encode())
             for name, tensor in sorted(stager.state_dict().items()):
                 values = tensor.detach().cpu().contiguous()
                 digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())

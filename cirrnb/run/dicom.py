@@ -26,8 +26,8 @@ def import_folder(
 ) -> bool:
     """List a DICOM folder and, where `out` is given, import it; False where nothing of it can be staged.
 
-    Raises InputError as `cirrnb.data.dicom.importing.import_dicom` does. Questions are asked where somebody sits at the
-    terminal.
+    Raises InputError as `cirrnb.data.dicom.importing.import_dicom` does. Questions are asked at a
+    terminal only.
     """
     looked = list_series(folder)
     for line in listing(looked):

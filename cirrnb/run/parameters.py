@@ -113,7 +113,7 @@ def fits(value: Any, kind: Kind) -> bool:
 
 
 def from_text(text: str, kind: Kind) -> Any:
-    """The value that a text from the command line stands for. Raises ValueError quoting the text where it is none.
+    """The value of a text from the command line. Raises ValueError that quotes a text without one.
 
     A list is written `a,b,c`, or as JSON where an element holds a comma; None is written `none`. Text stays what it is,
     with its quotes, braces and line ends.

@@ -197,13 +197,13 @@ def stage_signs_figure(
         subplot_titles=[f"{stage} patients" for stage in shown],
     )
     for place, stage in enumerate(shown, start=1):
-        own = table[table["stage"] == stage].sort_values("effect")
-        names = [f"{row.sign} ({row.patients})" for row in own.itertuples()]
+        of_stage = table[table["stage"] == stage].sort_values("effect")
+        names = [f"{row.sign} ({row.patients})" for row in of_stage.itertuples()]
         for column, name, colour in (
             ("effect", "effect on the score", INK),
             ("attributed", f"attributed by {method}", ACCENT),
         ):
-            bars = {"y": names, "x": own[column], "name": name, "orientation": "h", "marker": {"color": colour}}
+            bars = {"y": names, "x": of_stage[column], "name": name, "orientation": "h", "marker": {"color": colour}}
             figure.add_bar(**bars, legendgroup=name, showlegend=place == 1, row=1, col=place)
     figure.update_xaxes(title_text="log-odds", matches="x")
     rows = int(table.groupby("stage").size().max())

@@ -33,10 +33,10 @@ class Slice:
     pixels : (rows, columns), rows from front to back, columns from the patient's right to the left; 0 black, 1 white.
     spacing : mm between rows and between columns.
     position : mm along the head axis (RAS+ z).
-    label : what stands above it.
+    label : title above it.
     mask : (rows, columns) bool liver mask, or None.
     overlay : (rows, columns) map to lie on the slice, -1 to 1, or None.
-    caption : what stands in its upper left corner.
+    caption : text in its upper left corner.
     window : intensities that become black and white.
     """
 

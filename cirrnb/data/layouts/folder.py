@@ -127,15 +127,15 @@ def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
     stem, above = (name[1] if name else path.stem), list(reversed(path.relative_to(root).parent.parts))
     mask = bool(_MASK.search(stem)) or any(_MASK.fullmatch(folder) for folder in above)
     stem = _MASK.sub("", stem).strip(" _-.")
-    said = [(place, found) for place in (stem, *above) for found in _SEQUENCE.finditer(place)]
-    told = {found[1] for _, found in said}
-    if len(told) != 1:
-        found = "a name with neither T1W nor T2W" if not told else "a name with both T1W and T2W"
+    matches = [(place, found) for place in (stem, *above) for found in _SEQUENCE.finditer(place)]
+    sequences_named = {found[1] for _, found in matches}
+    if len(sequences_named) != 1:
+        found = "a name with neither T1W nor T2W" if not sequences_named else "a name with both T1W and T2W"
         remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence in its name", _RENAME))
         return None
-    own = next((found for place, found in said if place == stem), None)
-    if own is not None:
-        before, after = stem[: own.start()].strip(" _-."), stem[own.end() :].strip(" _-.")
+    in_stem = next((found for place, found in matches if place == stem), None)
+    if in_stem is not None:
+        before, after = stem[: in_stem.start()].strip(" _-."), stem[in_stem.end() :].strip(" _-.")
         if before and after:
             found = f"a name with more than patient and sequence ({path.name!r:.80})"
             remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence alone", _RENAME))
@@ -143,7 +143,7 @@ def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
         stem = before or after
     patient = _patient([stem, *above, root.resolve().name])
     try:
-        return _File(path, fields.patient_id(patient), f"T{told.pop()}W", mask)
+        return _File(path, fields.patient_id(patient), f"T{sequences_named.pop()}W", mask)
     except ValueError as error:
         remarks.problems.append(InputError(_shown(root, path), repr(patient)[:80], str(error), _RENAME))
         return None

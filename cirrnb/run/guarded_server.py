@@ -1,10 +1,10 @@
-"""The server behind `cirrnb explore` and `cirrnb learn`: Voila that answers only whoever has the token.
+"""The server behind `cirrnb explore` and `cirrnb learn`: Voila that answers only requests with the token.
 
 A server on 127.0.0.1 is within reach of every page that the browser shows (a name may be made to point to 127.0.0.1)
 and of every account of the computer. So each request, those of the WebSocket included, has to name this machine as
 its host, come from a page of this server, and carry the token or the cookie that is given for it.
 
-Started as a process of its own: python -P -c "from cirrnb.run.server import main; main()" NOTEBOOK OPTIONS...
+Started as a process of its own: python -P -c "from cirrnb.run.guarded_server import main; main()" NOTEBOOK OPTIONS...
 """
 
 from __future__ import annotations
