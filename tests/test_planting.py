@@ -1,12 +1,20 @@
 """Signs planted into a scan of a healthy liver: each grows with its strength, and nothing else changes."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from cirrnb.cli import main
+from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.nifti.reading import read_mask, read_volume
+from cirrnb.data.nifti.saving import save_volume
 from cirrnb.measure.shape_and_signal import heterogeneity, nodularity
+from cirrnb.segmentation.planted_scans import plant_file
+from cirrnb.simulation.cohort import simulate_cohort
 from cirrnb.simulation.planting import PLANTED, plant
 from cirrnb.simulation.signs import SIGNS
 
@@ -128,3 +136,43 @@ def test_wrong_requests(scan, change, words):
         plant(image, liver & False, spleen, body, SPACING, "T1W", {})
     with pytest.raises(InputError, match="other shapes"):
         plant(image, liver[1:], spleen, body, SPACING, "T1W", {})
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cohort") / "home"
+    simulate_cohort(out, 1, 2, "small", workers=1, progress=False)
+    return next(out.rglob("Cirrhosis_T2_3D/*images/*.nii.gz"))
+
+
+def test_a_planted_file_is_a_cohort_that_says_what_it_is(home, tmp_path):
+    table = plant_file(home, tmp_path / "out", "T2W", {"nodules": 0.7, "ascites": 1.0})
+    cohort = read_cohort(table)
+    assert cohort.simulated and [scan.sequence for scan in cohort.scans] == ["T2W"]
+    (before, grid), (after, same) = read_volume(home), read_volume(cohort.scans[0].image)
+    assert same == grid and not np.array_equal(before, after)
+    evidence, _ = read_volume(table.parent / "planted_T2W_evidence.nii.gz")
+    assert set(np.unique(evidence)) <= {0, SIGNS.index("nodules") + 1, SIGNS.index("ascites") + 1}
+    unchanged = evidence == 0
+    level = np.median(before[read_mask(cohort.scans[0].mask, grid)])
+    assert np.abs(after - before)[unchanged].max() < 0.13 * level, "two signs, each too weak to be seen"
+    stored = json.loads((table.parent / "strengths.json").read_text())
+    assert stored["strengths"]["ascites"] == 1.0 and stored["strengths"]["spleen"] == 0.0
+    assert "/" not in json.dumps(stored["segmented by"]) and str(home) not in (table.read_text())
+
+
+def test_a_scan_without_a_liver_is_refused(home, tmp_path):
+    volume, grid = read_volume(home)
+    path = save_volume(tmp_path / "noise.nii.gz", np.random.default_rng(0).random(volume.shape, np.float32), grid)
+    with pytest.raises(InputError, match="mL of liver"):
+        plant_file(path, tmp_path / "out", "T2W", {"ascites": 1.0})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("signs", ["ascites", "ascites=much", "fossa=0.5", "ascites=2"])
+def test_the_command_refuses_what_is_no_strength(home, monkeypatch, capsys, tmp_path, signs):
+    out = tmp_path / "out"
+    monkeypatch.setattr("sys.argv", ["cirrnb", "plant", str(home), str(out), "--sequence", "T2W", "--signs", signs])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and signs[:4] in capsys.readouterr().err and not out.exists()

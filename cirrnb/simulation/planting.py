@@ -6,8 +6,9 @@ outputs and maps follow what is there, within one person, where everything else 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,8 @@ RIGHT_SHRINKS, LEFT_GROWS = 0.28, 0.34
 """Relative change of the lobes' width at full strength, beside the falciform ligament."""
 SPLEEN_GROWS = 1.25
 """Logarithm of the factor on the spleen's volume at full strength, as in simulated patients."""
-FLUID_DEPTH = 26.0
-"""mm of fluid around liver and spleen at full strength."""
+FLUID_DEPTH = 20.0
+"""mm of fluid to the right of the liver at full strength; less in front, behind and around the spleen."""
 WALL = 22.0
 """mm from the skin to the peritoneal cavity, within which there is no fluid."""
 VISIBLE_CHANGE = 0.06
@@ -64,6 +65,7 @@ def plant(
     sequence: str,
     strengths: Mapping[str, float],
     seed: int = 0,
+    others: Mask | None = None,
 ) -> Planted:
     """Plant signs into a scan.
 
@@ -76,13 +78,16 @@ def plant(
     sequence : "T1W" or "T2W": fluid and septa are dark on one and bright on the other.
     strengths : sign -> 0 (as it is) to 1, any of `PLANTED`.
     seed : of the places of nodules; the same places at every strength.
+    others : organs that no fluid replaces (kidneys, vessels, muscles, bones); None where nobody outlined them.
 
     Raises
     ------
     InputError
         If a sign or sequence is not known, a strength is not between 0 and 1, shapes differ, or there is no liver.
     """
-    _judge(image, liver, spleen, body, sequence, strengths)
+    require_request(sequence, strengths)
+    others = np.zeros(liver.shape, bool) if others is None else others
+    _judge(image, liver, spleen, body, others)
     now = np.asarray(image, np.float32)
     unit = float(np.median(now[liver]))
     evidence = np.zeros(now.shape, np.uint8)
@@ -95,7 +100,7 @@ def plant(
         if sign == "nodules":
             now = _textured(now, liver, spacing, sequence, strength, random)
         elif sign == "ascites":
-            now = _with_fluid(now, liver, spleen, body, spacing, sequence, strength, random)
+            now = _with_fluid(now, liver, spleen, body & ~others, body, spacing, sequence, strength, random)
         else:
             shift = _displacement(sign, liver, spleen, spacing, strength, random)
             if shift is None:
@@ -106,16 +111,18 @@ def plant(
     return Planted(now, liver, spleen, evidence, {sign: float(strengths.get(sign, 0.0)) for sign in PLANTED})
 
 
-def _judge(
-    image: NDArray, liver: Mask, spleen: Mask, body: Mask, sequence: str, strengths: Mapping[str, float]
-) -> None:
+def require_request(sequence: str, strengths: Mapping[str, float]) -> None:
+    """Raise InputError for a sign or sequence that is not known, or a strength that is not between 0 and 1."""
     if unknown := [sign for sign in strengths if sign not in PLANTED]:
         raise InputError("signs", repr(unknown[0]), f"any of {', '.join(PLANTED)}", "Correct the name.")
-    if wrong := [value for value in strengths.values() if not 0 <= value <= 1]:
-        raise InputError("strength", repr(wrong[0]), "a number from 0 to 1", "Correct it.")
+    if wrong := [(sign, value) for sign, value in strengths.items() if not 0 <= value <= 1]:
+        raise InputError(f"strength of {wrong[0][0]}", repr(wrong[0][1]), "a number from 0 to 1", "Correct it.")
     if sequence not in ("T1W", "T2W"):
         raise InputError("sequence", repr(sequence), "T1W or T2W", "Correct it.")
-    if not image.shape == liver.shape == spleen.shape == body.shape or image.ndim != 3:
+
+
+def _judge(image: NDArray, liver: Mask, spleen: Mask, body: Mask, others: Mask) -> None:
+    if len({image.shape, liver.shape, spleen.shape, body.shape, others.shape}) > 1 or image.ndim != 3:
         raise InputError("masks", "arrays of other shapes than the image", "one grid", "Resample the masks.")
     if not liver.any():
         raise InputError("liver", "an empty mask", "a liver", "Segment the scan first.")
@@ -167,9 +174,7 @@ def _displacement(
     return _lobes(liver, spacing, strength, places)
 
 
-def _lobes(
-    liver: Mask, spacing: tuple[float, float, float], strength: float, places: list[NDArray[np.float32]]
-) -> Array:
+def _lobes(liver: Mask, spacing: tuple[float, float, float], strength: float, places: Sequence[NDArray[Any]]) -> Array:
     """The right lobe drawn together towards the hilum and the left one spread away from it, along the columns."""
     x = places[2]
     across = x[liver]
@@ -218,19 +223,27 @@ def _with_fluid(
     image: Array,
     liver: Mask,
     spleen: Mask,
+    free: Mask,
     body: Mask,
     spacing: tuple[float, float, float],
     sequence: str,
     strength: float,
     random: np.random.Generator,
 ) -> Array:
-    """Fluid around liver and spleen within the cavity, with the noise of the scan."""
+    """Fluid around liver and spleen within the cavity, most of it to the right, with the noise of the scan.
+
+    It takes the place of what is `free`, fat and bowel.
+    """
     organs = liver | spleen
     inside = np.stack([binary_fill_holes(one) for one in body])
     deep = np.stack([distance_transform_edt(one, sampling=spacing[1:]) for one in inside]) > WALL
     away = distance_transform_edt(~organs, sampling=spacing)
-    depth = FLUID_DEPTH * strength * np.clip(1 + 0.3 * _noise(random, liver.shape, spacing, 45.0), 0.2, 2)
-    there = deep & ~organs & (away < depth)
+    columns = np.arange(liver.shape[2], dtype=np.float32) * spacing[2]
+    middle = float(columns[np.flatnonzero(inside.any(axis=(0, 1)))].mean()) if inside.any() else float(columns.mean())
+    side = np.clip((middle - columns) / 110.0, -1, 1)  # 1 on the patient's right
+    place = np.where(side > 0, 0.42 + 0.58 * side, 0.42)
+    depth = FLUID_DEPTH * strength * place * np.clip(1 + 0.35 * _noise(random, liver.shape, spacing, 45.0), 0.2, 2)
+    there = deep & free & ~organs & (away < depth)
     share = gaussian_filter(there.astype(np.float32), [0, 0.5, 0.5]) * ~organs
     level, spread = float(np.median(image[liver])), _grain(image, liver)
     bright = float(np.quantile(image[inside], 0.985)) if inside.any() else level
