@@ -83,7 +83,7 @@ def status_of_scans(scans: Sequence[Scan]) -> tuple[str, tuple[Reason, ...]]:
 def doubted(scan: Scan, reason: Reason) -> Scan:
     """The scan, at least doubtful, with one more reason; one of the same code is replaced."""
     before = str(scan.extra.get(STATUS_COLUMN) or ANSWERED)
-    kept = [one for one in reasons_of(scan.extra.get(REASONS_COLUMN)) if one.code != reason.code]
+    kept = [earlier for earlier in reasons_of(scan.extra.get(REASONS_COLUMN)) if earlier.code != reason.code]
     status = max(before, DOUBTFUL, key=STATUSES.index)
     return replace(scan, extra={**scan.extra, STATUS_COLUMN: status, REASONS_COLUMN: reasons_text([*kept, reason])})
 

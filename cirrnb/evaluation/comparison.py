@@ -184,8 +184,8 @@ def _paired(
         require_table(table, ["split"] if split else [], name, stages)
         chosen = table if split is None else table[table["split"] == split]
         staged.append(chosen[chosen["stage"].notna()].set_index("subject"))
-    one, other = staged
-    odd = sorted(set(one.index) ^ set(other.index))
+    first, other = staged
+    odd = sorted(set(first.index) ^ set(other.index))
     if odd:
         raise InputError(
             " and ".join(names),
@@ -193,8 +193,8 @@ def _paired(
             "the same patients in both",
             "Predict the same cohort with both stagers, and name the same split.",
         )
-    other = other.loc[one.index]
-    wrong = one.index[one["stage"] != other["stage"]]
+    other = other.loc[first.index]
+    wrong = first.index[first["stage"] != other["stage"]]
     if len(wrong):
         raise InputError(
             " and ".join(names),
@@ -202,9 +202,9 @@ def _paired(
             "one truth for each patient",
             "Predict the same cohort with both stagers.",
         )
-    known = (one["predicted"].notna() & other["predicted"].notna()).to_numpy()
-    one, _ = counted(one[known].reset_index(), None, names[0], stages)
-    truth, said_a = stage_indices(one["stage"], stages), stage_indices(one["predicted"], stages)
+    known = (first["predicted"].notna() & other["predicted"].notna()).to_numpy()
+    first, _ = counted(first[known].reset_index(), None, names[0], stages)
+    truth, said_a = stage_indices(first["stage"], stages), stage_indices(first["predicted"], stages)
     return truth, said_a, stage_indices(other.loc[known, "predicted"], stages), int((~known).sum())
 
 

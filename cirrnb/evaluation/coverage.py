@@ -78,7 +78,7 @@ def prediction_sets_of(predictions: pd.DataFrame, stages: StageScale = CIRRHOSIS
     parts = [names[start:end] for start in range(count) for end in range(start + 1, count + 1)]
     runs = {"|".join(run): run for run in parts}
     sets = predictions[SET].astype(object).tolist()
-    wrong = sorted({str(one) for one in sets if one not in runs})
+    wrong = sorted({str(text) for text in sets if text not in runs})
     if wrong:
         raise InputError(
             "predictions",
@@ -86,4 +86,4 @@ def prediction_sets_of(predictions: pd.DataFrame, stages: StageScale = CIRRHOSIS
             f'neighbouring stages joined by "|", such as {"|".join(names[:2])}',
             "Use cirrnb.predict with a calibrated run.",
         )
-    return [runs[one] for one in sets]
+    return [runs[text] for text in sets]

@@ -48,7 +48,7 @@ def _cam(stager: Stager, score: PatientScore, scale: int | str) -> torch.Tensor:
 def _whole(stager: Stager, score: PatientScore, encoder: SliceEncoder) -> list[torch.Tensor]:
     alone = PatientScore([stager], score.batch, score.target, score.tick, chunk=None)
     cams = LayerGradCam(alone, encoder.maps).attribute(score.slices)
-    return [one[:, 0].detach().float() for one in (cams if isinstance(cams, tuple) else (cams,))]
+    return [cam_of_scale[:, 0].detach().float() for cam_of_scale in (cams if isinstance(cams, tuple) else (cams,))]
 
 
 def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, numbers: torch.Tensor) -> list[torch.Tensor]:
@@ -65,7 +65,7 @@ def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, numbe
         maps = cam.attribute(
             score.batch.slices[chosen], additional_forward_args=(score.batch.sequence[chosen], gradient[chosen])
         )
-        parts.append([one[:, 0].detach().float() for one in (maps if isinstance(maps, tuple) else (maps,))])
+        parts.append([array[:, 0].detach().float() for array in (maps if isinstance(maps, tuple) else (maps,))])
     return [torch.cat(scale) for scale in zip(*parts, strict=True)]
 
 
@@ -104,7 +104,7 @@ def _attention(stager: Stager, score: PatientScore, scale: int | str) -> torch.T
     wanted = scales_named(scale, stager)
     scales = stager.attention_maps(batch, score.chunk)
     size = (score.slices.shape[2], score.slices.shape[3])
-    places = torch.stack([to_pixels(scales[one], stager, one, size) for one in wanted]).mean(dim=0)
+    places = torch.stack([to_pixels(scales[chosen], stager, chosen, size) for chosen in wanted]).mean(dim=0)
     staging = stager.stage_embedded(stager.embed(batch, score.chunk), batch)
     weights = staging.slice_weights * staging.sequence_weights[0, batch.sequence]
     return places * weights[:, None, None]

@@ -111,7 +111,7 @@ def explain(
         attributed = how.run(Request(score, compared if how.compares else None, chosen, seed))
         with torch.no_grad():
             patient_score = float(score(score.slices)[0])
-            nothing = float(np.mean([float(score(one[None])[0]) for one in compared]))
+            nothing = float(np.mean([float(score(volume[None])[0]) for volume in compared]))
         shapley = shapley_values(score, nothing, permutations, seed, way.shared)
     places = {name: score.batch.sequence == score.batch.sequences.index(name) for name in used}
     explanation = Explanation(

@@ -71,7 +71,7 @@ class Explanation:
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        scans = ", ".join(f"{name} {one.shape}" for name, one in self.maps.items())
+        scans = ", ".join(f"{name} {array.shape}" for name, array in self.maps.items())
         asked = f"{self.method!r} of {self.target!r} {self.score:+.2f}"
         return f"Explanation({self.subject!r}, {asked} by {self.model!r}; {scans})"
 
@@ -176,7 +176,7 @@ class Entry:
         described["grids"] = {name: _told(grid) for name, grid in explanation.grids.items()}
         described["source_grids"] = {name: _told(grid) for name, grid in explanation.source_grids.items()}
         described |= {"sequences": dict(explanation.shapley.sequences), "nothing": explanation.shapley.nothing}
-        arrays = {f"map {name}": np.ascontiguousarray(one) for name, one in explanation.maps.items()}
+        arrays = {f"map {name}": np.ascontiguousarray(array) for name, array in explanation.maps.items()}
         for part in _SHAPLEY_PARTS:
             arrays |= {f"{part} {n}": np.ascontiguousarray(v) for n, v in getattr(explanation.shapley, part).items()}
         arrays["told"] = np.frombuffer(json.dumps(described).encode(), dtype=np.uint8)

@@ -193,7 +193,7 @@ def _of_slices(known: Case, explanation: Explanation, steps: int, seed: int) -> 
         "random": np.random.default_rng(seed).random(len(values["slices"])),
         "attention": values["weights"],
     }
-    return {name: slice_deletion(known.score, one, shares.nothing, steps).area for name, one in orders.items()}
+    return {name: slice_deletion(known.score, order, shares.nothing, steps).area for name, order in orders.items()}
 
 
 def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed: int, samples: int) -> float:
@@ -290,12 +290,16 @@ def after_randomisation(
 def agreement(explanations: Mapping[str, Explanation], bag: Bag) -> pd.DataFrame:
     """Rank correlation (Spearman's, smoothed size over the body) between explanations of one patient, by name: of one
     method with several baselines, or of several methods."""
-    scans = {name: scan for name, scan in bag.scans.items() if all(name in one.maps for one in explanations.values())}
+    scans = {
+        name: scan
+        for name, scan in bag.scans.items()
+        if all(name in explanation.maps for explanation in explanations.values())
+    }
     flesh = np.concatenate([body(scan) for scan in scans.values()])
     spacing = next(iter(scans.values())).settings.spacing
     sizes = {}
-    for label, one in explanations.items():
-        size = magnitude(one.maps, spacing)
+    for label, explanation in explanations.items():
+        size = magnitude(explanation.maps, spacing)
         sizes[label] = np.concatenate([size[name] for name in scans])[flesh]
     return pd.DataFrame(sizes).corr(method="spearman")
 
@@ -330,7 +334,7 @@ def randomised(model: TrainedModel, seed: int = 0) -> Iterator[tuple[str, Traine
             known = new.state_dict()
             with torch.no_grad():
                 for name, values in stager.named_parameters():
-                    if any(name.startswith(one) or (one.startswith(".") and one in name) for one in names):
+                    if any(name.startswith(module) or (module.startswith(".") and module in name) for module in names):
                         values.copy_(known[name])
         kept = [replace(m, stager=copy.deepcopy(s)) for m, s in zip(model.members, members, strict=True)]
         yield part, replace(model, members=tuple(kept))

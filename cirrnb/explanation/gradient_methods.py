@@ -33,7 +33,7 @@ from cirrnb.model.stager import Stager
 def _integrated_gradients(request: Request) -> Attributed:
     score, baseline = request.score, request.baseline
     assert baseline is not None
-    integrals = [_integrate(score, one[None], int(request.settings["steps"])) for one in baseline]
+    integrals = [_integrate(score, volume[None], int(request.settings["steps"])) for volume in baseline]
     return Attributed(
         torch.stack([maps for maps, _ in integrals]).mean(dim=0), sum(delta for _, delta in integrals) / len(integrals)
     )

@@ -40,7 +40,7 @@ def targets(stager: Stager) -> tuple[str, ...]:
     if stager.head.ordered:
         own: tuple[str, ...] = (SEVERITY, *stages.thresholds)
     else:
-        own = (SEVERITY, *stages, *(f"{one} - {other}" for one in stages for other in stages if one != other))
+        own = (SEVERITY, *stages, *(f"{stage} - {other}" for stage in stages for other in stages if stage != other))
     return own + tuple(sign for sign in _signs(stager) if sign not in own)
 
 
@@ -72,8 +72,8 @@ def score_of(stager: Stager, said: Staging, target: str) -> torch.Tensor:
 def score_of_stage(head: StageHead, scores: torch.Tensor, target: str, stages: StageScale) -> torch.Tensor:
     """(patients,) score named `target` of a head's raw scores (patients, outputs)."""
     if not head.ordered:
-        one, _, other = (f"{stages[-1]} - {stages[0]}" if target == SEVERITY else target).partition(" - ")
-        value = scores[:, stages.index(one)]
+        upper, _, other = (f"{stages[-1]} - {stages[0]}" if target == SEVERITY else target).partition(" - ")
+        value = scores[:, stages.index(upper)]
         return value - scores[:, stages.index(other)] if other else value
     first, *others = above = head.log_odds_above(scores).unbind(dim=1)
     return sum(others, start=first) if target == SEVERITY else above[stages.thresholds.index(target)]
@@ -145,13 +145,15 @@ class PatientScore(nn.Module):
 
     def _embed(self, batch: Batch) -> list[torch.Tensor]:
         """For each stager, embeddings (slices, width) without gradients, from encoders made quicker for it."""
-        if not all(isinstance(one, Stager) for one in self.members):  # a network of one's own, which only embeds
-            return [one.embed(batch, self.chunk) for one in self.members]
+        if not all(isinstance(member, Stager) for member in self.members):  # a network of one's own, which only embeds
+            return [member.embed(batch, self.chunk) for member in self.members]
         if not self._quick:
             # Two slices show whether an encoder made quicker still says the same.
             few = slice(len(self.batch.sequence) // 2, len(self.batch.sequence) // 2 + 2)
             example = self.batch.slices[few], self.batch.sequence[few]
-            self._quick = [[folded(encoder, *example) for encoder, _ in one.readers(batch)] for one in self.members]
+            self._quick = [
+                [folded(encoder, *example) for encoder, _ in member.readers(batch)] for member in self.members
+            ]
         chunk = None if self.chunk is None else min(self.chunk, QUICK_CHUNK)
         return [
             stager.embed(batch, chunk, encoders) for stager, encoders in zip(self.members, self._quick, strict=True)
@@ -166,8 +168,8 @@ class PatientScore(nn.Module):
         batch = self.batch.taking(index, subset, len(kept))
         return torch.stack(
             [
-                score_of(stager, stager.stage_embedded(one[index], batch), self.target)
-                for stager, one in zip(self.members, self.embeddings(), strict=True)
+                score_of(stager, stager.stage_embedded(embedding[index], batch), self.target)
+                for stager, embedding in zip(self.members, self.embeddings(), strict=True)
             ]
         ).mean(dim=0)
 

@@ -151,7 +151,7 @@ def anatomy(sequence: str, height: float = -22.0, seed: int = SEED, least: float
     places = {}
     for name, tissues in TISSUES.items():
         # The scene painted with one tissue alone says how much of each pixel is that tissue.
-        alone = {one: float(one in tissues) for one in scan.signals}
+        alone = {tissue: float(tissue in tissues) for tissue in scan.signals}
         share = sample(scan.body, rough, alone, sequence, with_counterfactual=False).signal[:, :, 0].T
         part = _widest(share > 0.5, least / np.prod(rough.spacing[:2]))
         if part is not None:

@@ -151,4 +151,4 @@ def stages_told_by_signs(latent: Latent, population: Population = BENCHMARK) -> 
 def strengths(latent: Latent) -> dict[str, float]:
     """Sign -> how strongly it shows in the sequence that shows it best, 0 (absent) to 1, in the order of `SIGNS`."""
     shown = latent.shown
-    return {sign: max(shown[one.name] for one in CHANNELS if one.sign == sign) for sign in SIGNS}
+    return {sign: max(shown[channel.name] for channel in CHANNELS if channel.sign == sign) for sign in SIGNS}

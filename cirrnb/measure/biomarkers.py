@@ -122,14 +122,17 @@ def biomarkers_or_reasons(scan: Scan) -> list[Measurement]:
         reason = error.found
     if scan.extra.get("organs"):
         alone = biomarkers_or_reasons(replace(scan, extra={}))
-        return [replace(one, note=f"{UNUSABLE}: {reason}") if one.note == NO_ORGANS else one for one in alone]
+        return [
+            replace(measurement, note=f"{UNUSABLE}: {reason}") if measurement.note == NO_ORGANS else measurement
+            for measurement in alone
+        ]
     return [Measurement(name, None, unit, reason, SOURCES.get(name, "")) for name, unit in UNITS.items()]
 
 
 def measurements_of(bag: Bag) -> dict[str, tuple[Measurement, ...]]:
     """Sequence -> what was measured on that scan; what needs other organs is told only where they are segmented."""
     return {
-        name: tuple(one for one in biomarkers_or_reasons(prepared.scan) if one.note != NO_ORGANS)
+        name: tuple(reason for reason in biomarkers_or_reasons(prepared.scan) if reason.note != NO_ORGANS)
         for name, prepared in bag.scans.items()
     }
 
@@ -226,11 +229,11 @@ def cohort_biomarkers(
     """
     folder = Path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [_job(one, folder) for one in prepared.scans]
+    jobs = [_job(scan, folder) for scan in prepared.scans]
     measure_all(jobs, run_job, workers, progress, "Biomarkers")
     rows, gaps = [], []
-    for one, job in zip(prepared.scans, jobs, strict=True):
-        named = {"subject": one.scan.subject, "sequence": one.scan.sequence}
+    for scan, job in zip(prepared.scans, jobs, strict=True):
+        named = {"subject": scan.scan.subject, "sequence": scan.scan.sequence}
         found = (read_result(job) or {}).get("found") or _none("could not be measured")
         rows.append({**named, **{each["name"]: each["value"] for each in found}})
         gaps += [{**named, "part": each["name"], "reason": each["note"]} for each in found if each["value"] is None]
@@ -245,7 +248,7 @@ def run_job(job: Job) -> Outcome:
     mask = Path(job["mask"]) if job["mask"] else None
     scan = Scan(patient="one", sequence="T1W", image=Path(job["image"]), mask=mask, extra={"organs": job["organs"]})
     try:
-        rows: list[dict[str, Any]] = [asdict(one) for one in biomarkers_or_reasons(scan)]
+        rows: list[dict[str, Any]] = [asdict(reason) for reason in biomarkers_or_reasons(scan)]
     except MemoryError:
         rows = _none("too little memory for it")
     atomic_write(Path(job["file"]), json.dumps({"found": rows}))
@@ -256,17 +259,17 @@ def _none(reason: str) -> list[dict[str, Any]]:
     return [{"name": name, "value": None, "note": reason} for name in UNITS]
 
 
-def _job(one: PreparedScan, folder: Path) -> Job:
-    organs = one.scan.extra.get("organs")
+def _job(scan: PreparedScan, folder: Path) -> Job:
+    organs = scan.scan.extra.get("organs")
     organs = organs if isinstance(organs, str) and organs else None
-    request: dict[str, Any] = {"scan": one.folder.name, "version": VERSION, "organs": organs}
+    request: dict[str, Any] = {"scan": scan.folder.name, "version": VERSION, "organs": organs}
     if organs:
-        path = one.scan.image.parent / organs  # an absolute path stays as it is
+        path = scan.scan.image.parent / organs  # an absolute path stays as it is
         organs = str(path)
         request["look"] = [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
     return {
-        "image": str(one.scan.image.absolute()),
-        "mask": str(one.scan.mask.absolute()) if one.scan.mask else None,
+        "image": str(scan.scan.image.absolute()),
+        "mask": str(scan.scan.mask.absolute()) if scan.scan.mask else None,
         "organs": organs,
         "file": result_path(folder, request),
     }

@@ -80,6 +80,10 @@ def _explained(path: Path) -> str | dict[str, int | list[int]]:
     pairs = stored.items() if isinstance(stored, dict) else ()
     numbers: dict[str, list[int]] = {name: value if isinstance(value, list) else [value] for name, value in pairs}
     wrong = [name for name in numbers if name not in ORGANS]
-    if not numbers or wrong or not all(type(one) is int and one > 0 for value in numbers.values() for one in value):
+    if (
+        not numbers
+        or wrong
+        or not all(type(label) is int and label > 0 for value in numbers.values() for label in value)
+    ):
         raise InputError(json_path, f"{str(stored)[:80]!r}", expected, remedy)
     return dict(numbers)

@@ -259,14 +259,14 @@ def cohort_radiomics(
     folder = Path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings or RadiomicsSettings()
-    jobs = [_job(one, settings, change, folder) for one in prepared.scans]
+    jobs = [_job(scan, settings, change, folder) for scan in prepared.scans]
     measure_all(jobs, run_job, workers, progress, "Radiomics")
     rows, gaps = [], []
-    for one, job in zip(prepared.scans, jobs, strict=True):
+    for scan, job in zip(prepared.scans, jobs, strict=True):
         result = read_result(job) or {
             "reasons": dict.fromkeys(("shape", "intensity and texture"), "could not be computed")
         }
-        named = {"subject": one.scan.subject, "sequence": one.scan.sequence}
+        named = {"subject": scan.scan.subject, "sequence": scan.scan.sequence}
         rows.append({**named, **result.get("values", {})})
         gaps += [{**named, "part": part, "reason": reason} for part, reason in result["reasons"].items()]
     return pd.DataFrame(rows), pd.DataFrame(gaps, columns=["subject", "sequence", "part", "reason"])
@@ -300,11 +300,11 @@ def _changed(mask: np.ndarray, change: str) -> np.ndarray:
     return moved(mask, np.eye(4), np.array([0.0, 1.0, 1.0])) if change == "moved" else mask
 
 
-def _job(one: PreparedScan, settings: RadiomicsSettings, change: str, folder: Path) -> Job:
-    request = {"scan": one.folder.name, "settings": recorded(settings), "change": change}
+def _job(scan: PreparedScan, settings: RadiomicsSettings, change: str, folder: Path) -> Job:
+    request = {"scan": scan.folder.name, "settings": recorded(settings), "change": change}
     return {
-        "scan": str(one.folder),
-        "spacing": list(one.grid.spacing),
+        "scan": str(scan.folder),
+        "spacing": list(scan.grid.spacing),
         "settings": asdict(settings),
         "change": change,
         "file": result_path(folder, request),

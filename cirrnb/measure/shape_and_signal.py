@@ -89,7 +89,7 @@ def nodularity(mask: NDArray[np.bool_], grid: Grid) -> float | None:
     Outlines of the axial slices, weighted by their length; None where none is longer than `SHORTEST`. Pixels alone
     make a smooth shape come out at about a tenth of their size.
     """
-    distances = [part for one in mask for part in _distances(one, grid.spacing[1:])]
+    distances = [part for slice_ in mask for part in _distances(slice_, grid.spacing[1:])]
     if not distances:
         return None
     residuals = np.concatenate(distances)

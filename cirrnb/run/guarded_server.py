@@ -152,7 +152,7 @@ class Server(Voila):
 
     def init_handlers(self) -> list[Any]:
         # Nobody logs in or out here: the token is all.
-        needed = [one for one in super().init_handlers() if not one[1].__name__.startswith(("Login", "Logout"))]
+        needed = [entry for entry in super().init_handlers() if not entry[1].__name__.startswith(("Login", "Logout"))]
         return [(pattern, _guarded(handler), *rest) for pattern, handler, *rest in needed]
 
     def launch_browser(self) -> None:

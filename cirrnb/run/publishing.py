@@ -46,13 +46,13 @@ def tagged(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
 def banner_of(notebook: NotebookNode) -> str:
     """What a notice in the notebook wants on top of its page, the first where there are several; or nothing."""
     data = (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
-    return next((str(one[NOTICE]["banner"]) for one in data if NOTICE in one and one[NOTICE]["banner"]), "")
+    return next((str(part[NOTICE]["banner"]) for part in data if NOTICE in part and part[NOTICE]["banner"]), "")
 
 
 def summary_of(notebook: NotebookNode) -> dict[str, Any] | None:
     """The summary that a notebook leaves (`cirrnb.view.page.Summary`), the last where there are several, or None."""
     data = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    summaries = [one[SUMMARY] for one in data if SUMMARY in one]
+    summaries = [part[SUMMARY] for part in data if SUMMARY in part]
     return json.loads(json.dumps(summaries[-1])) if summaries else None
 
 

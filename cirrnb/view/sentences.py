@@ -45,8 +45,8 @@ def target_words(target: str, stages: StageScale = CIRRHOSIS) -> str:
         return f"{_either(stages.names[cut:])} rather than {_either(stages.names[:cut])}"
     if target in WORDS:
         return f"the sign: {WORDS[target]}"
-    one, _, other = target.partition(" - ")
-    return f"{one} rather than {other}" if other else one
+    upper, _, other = target.partition(" - ")
+    return f"{upper} rather than {other}" if other else upper
 
 
 def _either(names: Sequence[str]) -> str:
@@ -72,7 +72,9 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     weights = ", ".join(f"{name} {weight:.0%}" for name, weight in prediction.sequence_weights.items())
     trained = "simulated patients" if prediction.simulated else "patients"
     doubtful = "" if prediction.status == ANSWERED else f" ({escape(prediction.status)})"
-    listed = "".join(f"<li>{escape(one.text)}</li>" for one in prediction.reasons if one.text not in prediction.notes)
+    listed = "".join(
+        f"<li>{escape(reason.text)}</li>" for reason in prediction.reasons if reason.text not in prediction.notes
+    )
     doubts = (
         f"<p>{escape(prediction.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
     )

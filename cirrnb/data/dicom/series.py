@@ -162,10 +162,10 @@ def _torn(series: Series, other: Series) -> bool:
     if series is other or series.uid != other.uid or not (len(series.positions) and len(other.positions)):
         return False
     heads = [
-        (one.patient, one.study, _series_number(one.instances[0]), one.instances[0].tags.get("Rows"))
-        for one in (series, other)
+        (part.patient, part.study, _series_number(part.instances[0]), part.instances[0].tags.get("Rows"))
+        for part in (series, other)
     ]
-    places = [{tuple(place) for place in np.round(one.positions, 2).tolist()} for one in (series, other)]
+    places = [{tuple(place) for place in np.round(part.positions, 2).tolist()} for part in (series, other)]
     return heads[0] != heads[1] and not places[0] & places[1]
 
 
@@ -195,15 +195,15 @@ def _volumes(
     if not keys or not _repeated(files):
         return [(part, list(files))]
     groups: dict[str, list[Instance]] = defaultdict(list)
-    for one in files:
-        value = one.tags.get(keys[0], "")
+    for instance in files:
+        value = instance.tags.get(keys[0], "")
         groups[
             "/".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
-        ].append(one)
+        ].append(instance)
     if len(groups) == 1:
         return _volumes(files, keys[1:], part)
     named = {value: f"{part}, {_word(keys[0], value)}".strip(", ") for value in groups}
-    return [one for value, group in groups.items() for one in _volumes(group, keys[1:], named[value])]
+    return [instance for value, group in groups.items() for instance in _volumes(group, keys[1:], named[value])]
 
 
 def _word(key: str, value: str) -> str:
@@ -256,7 +256,7 @@ def _colours(series: Series) -> tuple[str, str] | None:
 
 def _inverted(series: Series) -> tuple[str, str] | None:
     """MR is stored with its largest values brightest; converters do not turn the others round."""
-    dark = sum(one.tags.get("PhotometricInterpretation") == "MONOCHROME1" for one in series.instances)
+    dark = sum(instance.tags.get("PhotometricInterpretation") == "MONOCHROME1" for instance in series.instances)
     if not dark:
         return None
     return f"{dark} of {len(series.instances)} files in which large values are dark (MONOCHROME1)", _ACQUIRED
@@ -293,7 +293,7 @@ _ECHOES = 1.2  # by which echo times of one volume may differ; scanners round th
 
 
 def _several_echoes(series: Series) -> tuple[str, str] | None:
-    stored = [one.tags.get("EchoTime") for one in series.instances]
+    stored = [instance.tags.get("EchoTime") for instance in series.instances]
     times = [float(time) for time in stored if isinstance(time, int | float) and time > 0]
     if not times or max(times) <= _ECHOES * min(times):
         return None

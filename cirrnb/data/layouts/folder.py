@@ -87,12 +87,12 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
     masks that add mask, seg or label to the scan's name or lie in a folder named so. Nothing is guessed: a name that
     holds more than patient and sequence, or less, is a problem.
     """
-    files = [one for path in paths if (one := _understood(root, path, remarks)) is not None]
+    files = [file for path in paths if (file := _understood(root, path, remarks)) is not None]
     groups: dict[tuple[str, str], list[_File]] = defaultdict(list)
     masks: dict[tuple[str, str], list[_File]] = defaultdict(list)
-    for one in files:
-        if one.sequence is not None:
-            (masks if one.mask else groups)[one.patient, one.sequence].append(one)
+    for file in files:
+        if file.sequence is not None:
+            (masks if file.mask else groups)[file.patient, file.sequence].append(file)
     source = fields.source_of(root.resolve().name, "folder")
     scans = []
     for (patient, sequence), images in groups.items():
@@ -109,7 +109,7 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
                 source=source,
             )
         )
-    for lone in (one for left in masks.values() for one in left):
+    for lone in (file for left in masks.values() for file in left):
         found = f"a mask without its {lone.sequence} scan of {lone.patient}"
         remarks.problems.append(InputError(_shown(root, lone.path), found, "a scan of the same name", _RENAME))
     remarks.notes.append(
