@@ -293,7 +293,8 @@ class SliceExplorer(Panel):
         def show(found: Explanation) -> None:
             self._explanation = found
             self.canvas.lay_over(found)
-            self.why.value = sentences.reasons_html(found, self._answer)
+            why = sentences.reasons_html(found, self._answer)
+            self.why.value = sentences.asked_html(why, self._answer, "what drove it") if self._answer else why
             self.chart.show(bag, found)
             self.show_map(True)
 
