@@ -74,12 +74,18 @@ def drawn(random: np.random.Generator, count: int, moved: float = 0.0) -> np.nda
 @pytest.fixture(scope="module")
 def usual() -> Usual:
     random = np.random.default_rng(0)
-    return fit_usual(drawn(random, 300), drawn(random, 400))
+    return fit_usual(drawn(random, 300), [drawn(random, 400)])
 
 
 def test_about_one_in_a_hundred_unseen_patients_is_unusual_and_hardly_any_far(usual: Usual) -> None:
     distances = np.array([usual.distance(row) for row in drawn(np.random.default_rng(5), 4000)])
     assert 0.002 < (distances > 1).mean() < 0.03 and (distances > usual.far).mean() < 0.002
+
+
+def test_what_is_usual_in_one_population_is_usual(usual: Usual) -> None:
+    random = np.random.default_rng(0)
+    fitted, narrow, wide = drawn(random, 300), drawn(random, 400), drawn(random, 100, moved=0.2)
+    assert fit_usual(fitted, [narrow, wide]).limit > 1.2 * fit_usual(fitted, [narrow]).limit
 
 
 def test_what_lies_beside_all_simulated_patients_is_far(usual: Usual) -> None:
@@ -107,9 +113,9 @@ def test_grades_follow_the_distance_and_unknown_scans_have_none(usual: Usual) ->
 def test_few_scans_are_refused() -> None:
     random = np.random.default_rng(0)
     with pytest.raises(ValueError, match="too few"):
-        fit_usual(drawn(random, 20), drawn(random, 100))
+        fit_usual(drawn(random, 20), [drawn(random, 100)])
     with pytest.raises(ValueError, match="too few"):
-        fit_usual(drawn(random, 200), drawn(random, 5))
+        fit_usual(drawn(random, 200), [drawn(random, 100), drawn(random, 5)])
 
 
 def test_what_is_usual_is_stored_and_read_for_the_same_weights_alone(usual: Usual, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ COMPONENTS = 24
 """Directions in which simulated patients vary; along all others they spread alike."""
 RARE, RAREST = 0.01, 0.0001
 """Share of unseen simulated patients beyond the limits of unusual and of far."""
+FEWEST = 20
+"""Scans of a population below which nothing is said of its tail."""
 LARGEST = 8 << 20
 """Bytes a file may have."""
 
@@ -84,13 +86,14 @@ class Familiarity:
         return distance, USUAL if distance <= 1 else UNUSUAL if distance <= usual.far else FAR
 
 
-def fit_usual(features: NDArray, held: NDArray) -> Usual:
-    """What is usual, from features (scans, features) of simulated patients, and limits from others, `held`.
+def fit_usual(features: NDArray, held: Sequence[NDArray]) -> Usual:
+    """What is usual, from features (scans, features) of simulated patients, and limits from others.
 
-    Raises ValueError for fewer than `COMPONENTS` + 2 scans or 20 held ones.
+    `held` are populations of these, (scans, features) each: what is usual in one of them is usual, so that the widest
+    limits count. Raises ValueError for fewer than `COMPONENTS` + 2 scans or 20 held ones of a population.
     """
-    if len(features) < COMPONENTS + 2 or len(held) < 20:
-        raise ValueError(f"{len(features)} scans and {len(held)} held out are too few")
+    if len(features) < COMPONENTS + 2 or not held or min(len(one) for one in held) < FEWEST:
+        raise ValueError(f"{len(features)} scans and {[len(one) for one in held]} held out are too few")
     rooted = np.sqrt(np.maximum(np.asarray(features, np.float64), 0))
     mean, scale = rooted.mean(axis=0), np.maximum(rooted.std(axis=0), 1e-3)
     z = (rooted - mean) / scale
@@ -99,7 +102,8 @@ def fit_usual(features: NDArray, held: NDArray) -> Usual:
     rest = float(variance[COMPONENTS:].sum() / (z.shape[1] - COMPONENTS))
     spread = np.sqrt(np.maximum(variance[:COMPONENTS], rest))
     raw = Usual(mean, scale, components[:COMPONENTS], spread, math.sqrt(max(rest, 1e-6)))
-    limit, far = limits(np.array([raw.distance(row) for row in held]))
+    found = [limits(np.array([raw.distance(row) for row in population])) for population in held]
+    limit, far = (max(pair) for pair in zip(*found, strict=True))
     return Usual(mean, scale, components[:COMPONENTS], spread, raw.rest, limit, far / limit)
 
 

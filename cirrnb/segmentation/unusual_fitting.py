@@ -44,7 +44,7 @@ def fit_familiarity(
     segmenter: Path | str | None = None,
     *,
     bodies: int = 140,
-    unseen: int = 10,
+    unseen: int = 15,
     anatomies: Path | str | None = None,
     progress: Progress = lambda items, total: items,
 ) -> Familiarity:
@@ -74,15 +74,14 @@ def fit_familiarity(
         for scan in read_cohort(patients).scans
     ]
     with locked(out):
-        found: dict[str, dict[str, list[NDArray]]] = {"fit": {}, "held": {}}
+        found: dict[str, dict[str, list[NDArray]]] = {"fit": {}, "held": {}, "patients": {}}
         for place, outcome in progress(in_parallel(jobs, min(processors(), len(jobs)), __name__), len(jobs)):
             if isinstance(outcome, WorkerDied):
                 raise InputError(out, str(outcome), "room and memory for it", "Start it again; it resumes.")
-            group = "fit" if jobs[place]["kind"] == "fit" else "held"
             for path in outcome["files"]:
                 with np.load(path) as kept:
                     if len(kept["features"]):
-                        found[group].setdefault(str(kept["sequence"]), []).append(kept["features"])
+                        found[jobs[place]["kind"]].setdefault(str(kept["sequence"]), []).append(kept["features"])
         usual = {name: fit_usual(np.array(found["fit"][name]), np.array(found["held"][name])) for name in T1W_T2W}
         counts = {
             group: {name: len(rows) for name, rows in sorted(by_name.items())} for group, by_name in found.items()
