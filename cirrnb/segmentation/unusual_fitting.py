@@ -82,7 +82,10 @@ def fit_familiarity(
                 with np.load(path) as kept:
                     if len(kept["features"]):
                         found[jobs[place]["kind"]].setdefault(str(kept["sequence"]), []).append(kept["features"])
-        usual = {name: fit_usual(np.array(found["fit"][name]), np.array(found["held"][name])) for name in T1W_T2W}
+        usual = {
+            name: fit_usual(np.array(found["fit"][name]), [np.array(found[one][name]) for one in ("held", "patients")])
+            for name in T1W_T2W
+        }
         counts = {
             group: {name: len(rows) for name, rows in sorted(by_name.items())} for group, by_name in found.items()
         }
