@@ -16,6 +16,7 @@ from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.trained_model import TrainedModel
+from cirrnb.view.page import REAL_PEOPLE
 
 METHODS = {
     "integrated_gradients": "adds up how the score changes on the way from the same slices without detail to these. On "
@@ -81,7 +82,7 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
         f'<div class="cn-answer"><h3>{likely}</h3>{doubts}{said}'
         f"<p>{_recorded(recorded)} Attention: {weights}.</p>{unusual}"
         f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
-        f"{' The patient is simulated.' if simulated else ''} Research and education only.</p></div>"
+        f"{' The patient is simulated.' if simulated else f' {REAL_PEOPLE}' if prediction.simulated else ''} Research and education only.</p></div>"
     )
 
 
