@@ -1,6 +1,6 @@
 """Simulated patients, those of another simulator and real scans on the axis of the out-of-distribution score.
 
-`python docs/likeness.py FEATURES` draws docs/likeness.png, with the extra [test] and chromium. FEATURES is a folder
+`python docs/likeness.py FEATURES` draws docs/likeness.png. FEATURES is a folder
 that `cirrnb fit-checks OUT` left in OUT/features; what is shown beyond it is kept there too. CIRRNB_EXTERNAL_DATA names
 real scans, those that may be developed on; CIRRNB_FOREIGN a cohort of another simulator. Nothing here sets a limit.
 """
@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
-from playwright.sync_api import sync_playwright
-from plotly.subplots import make_subplots
-from screenshots import HERE, PATIENCE
+from PIL import Image, ImageDraw, ImageFont
 
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.segmentation.segmenter import Segmenter
-from cirrnb.segmentation.unusual import Familiarity, read_familiarity
+from cirrnb.segmentation.unusual import Familiarity, Usual, read_familiarity
+from cirrnb.segmentation.unusual_fitting import LEAST
 from cirrnb.segmentation.weights import shipped_folder
-from cirrnb.view.theme import ACCENT, MUTED, finish
+from cirrnb.view.theme import ACCENT, INK
+
+HERE = Path(__file__).resolve().parent
 
 REAL = (
     ("T2W", "CHAOS 1", "chaos_t2/image_1.nii.gz"),
@@ -60,16 +59,7 @@ def main() -> None:
     familiarity = read_familiarity(shipped_folder(), segmenter.fingerprint)
     assert familiarity is not None, "nothing fitted for this segmenter"
     _complete(folder, segmenter)
-    figure = drawn(familiarity, folder)
-    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
-        page = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"]).new_page(
-            viewport={"width": 1080, "height": 760}
-        )
-        file = Path(place) / "page.html"
-        file.write_text(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8")
-        page.goto(file.as_uri(), timeout=PATIENCE)
-        page.locator(".main-svg .scatterlayer").first.wait_for(timeout=PATIENCE)
-        page.locator(".js-plotly-plot").screenshot(path=HERE / "likeness.png")
+    drawn(familiarity, folder).save(HERE / "likeness.png", optimize=True)
 
 
 def _complete(folder: Path, segmenter: Segmenter) -> None:
@@ -96,53 +86,68 @@ def features(folder: Path, kind: str, sequence: str) -> Iterator[tuple[str, NDAr
     """Name and features of the scans of a kind in which a liver was found."""
     for path in sorted(folder.glob(f"{kind}-*.npz")):
         with np.load(path) as kept:
-            if str(kept["sequence"]) == sequence and len(kept["features"]):
+            enough = kind not in ("fit", "held") or kept["found"] >= LEAST  # as for fitting
+            if str(kept["sequence"]) == sequence and len(kept["features"]) and enough:
                 yield path.stem.partition("-")[2], kept["features"]
 
 
-def drawn(familiarity: Familiarity, folder: Path) -> go.Figure:
+WIDTH, ROW, LEFT, TOP, RANGE, FINER = 1120, 92, 190, 96, (0.3, 3.7), 3
+"""Pixels of the picture, of a row, of the words left of the panels and above them; distances shown; supersampling."""
+
+
+def drawn(familiarity: Familiarity, folder: Path) -> Image.Image:
     """A row a group, a dot a scan, the limits as lines; a panel for each sequence."""
-    figure = make_subplots(rows=1, cols=2, subplot_titles=T1W_T2W, shared_yaxes=True, horizontal_spacing=0.03)
+    height = TOP + ROW * len(GROUPS) + 60
+    picture = Image.new("RGB", (WIDTH * FINER, height * FINER), "white")
+    pen = ImageDraw.Draw(picture)
+    _words(pen, 16, 12, "How far scans lie from simulated ones: a dot a scan, 1 is the limit of usual", INK, 17)
+    for row, (words, *_) in enumerate(GROUPS):
+        _words(pen, 16, TOP + ROW * (row + 0.5) - 8, words, INK)
+    panel = (WIDTH - LEFT - 20) // 2
+    for column, sequence in enumerate(T1W_T2W):
+        _panel(pen, LEFT + column * (panel + 10), panel, familiarity.usual[sequence], folder, sequence)
+    return picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
+
+
+def _panel(pen: ImageDraw.ImageDraw, left: float, width: float, usual: Usual, folder: Path, sequence: str) -> None:
+    def across(distance: float) -> float:
+        low, high = (np.log(one) for one in RANGE)
+        return left + 10 + (width - 20) * float(np.clip((np.log(distance) - low) / (high - low), 0, 1))
+
+    bottom = TOP + ROW * len(GROUPS)
+    _words(pen, left + 10, 46, sequence, INK, 15)
+    for at, words in ((1.0, "unusual"), (usual.far, "far")):
+        _line(pen, across(at), TOP - 8, across(at), bottom, "#5B6770")
+        _words(pen, across(at) + 3, TOP - (26 if words == "far" else 44), f"{words} from {at:.2g}", "#5B6770")
+    for tick in (0.5, 1.0, 2.0, 3.0):
+        _words(pen, across(tick) - 8, bottom + 10, f"{tick:g}", "#5B6770")
     random = np.random.default_rng(0)
-    for column, sequence in enumerate(T1W_T2W, start=1):
-        usual = familiarity.usual[sequence]
-        for row, (words, kind, colour) in enumerate(GROUPS):
-            found = list(features(folder, kind, sequence))
-            distances = [usual.distance(one) for _, one in found]
-            beyond, far = (sum(one > limit for one in distances) for limit in (1.0, usual.far))
-            print(f"{sequence} {words}: n {len(found)}, {beyond} beyond usual, of them {far} far")
-            print(
-                "   ", ", ".join(f"{name} {distance:.2f}" for (name, _), distance in zip(found, distances, strict=True))
-            )
-            few = len(found) <= 12
-            spread = (
-                np.linspace(-0.36, 0.36, len(found))
-                if few and len(found) > 1
-                else random.uniform(-0.3, 0.3, len(found))
-            )
-            figure.add_scatter(
-                x=distances, y=row + spread, mode="markers+text" if few else "markers", showlegend=False,
-                text=[f" {name}" for name, _ in found] if few else None, textposition="middle right",
-                textfont={"size": 10, "color": MUTED},
-                marker={"color": colour, "size": 7 if few else 4, "opacity": 0.9 if few else 0.6},
-                row=1, col=column,
-            )  # fmt: skip
-            figure.add_annotation(
-                x=0, y=row, xref=f"x{column if column > 1 else ''} domain", yref="y", text=f"n {len(found)}",
-                showarrow=False, xanchor="left", font={"size": 11, "color": MUTED},
-            )  # fmt: skip
-        for at, words in ((1.0, "unusual"), (usual.far, "far")):
-            figure.add_vline(x=at, line={"color": MUTED, "dash": "dot"}, row=1, col=column)
-            figure.add_annotation(
-                x=at, y=len(GROUPS) - 0.5, xref=f"x{column if column > 1 else ''}", yref="y", text=f"{words} ▸",
-                showarrow=False, xanchor="left", font={"size": 11, "color": MUTED},
-            )  # fmt: skip
-        figure.update_xaxes(title_text="distance (1: limit of usual)", range=[0.3, 2.6], row=1, col=column)
-    figure.update_yaxes(
-        tickvals=list(range(len(GROUPS))), ticktext=[words for words, *_ in GROUPS], autorange="reversed"
-    )
-    figure = finish(figure, "How far scans lie from simulated ones", simulated=False, height=720)
-    return figure.update_layout(width=1060, margin_t=80)
+    for row, (words, kind, colour) in enumerate(GROUPS):
+        found = list(features(folder, kind, sequence))
+        distances = [usual.distance(one) for _, one in found]
+        beyond, far = (sum(one > limit for one in distances) for limit in (1.0, usual.far))
+        print(f"{sequence} {words}: n {len(found)}, {beyond} beyond usual, of them {far} far")
+        middle = TOP + ROW * (row + 0.5)
+        _line(pen, left, TOP + ROW * row, left + width, TOP + ROW * row, "#E4E7EB")
+        _words(pen, left + 10, TOP + ROW * row + 4, f"n {len(found)}", "#5B6770", 11)
+        for place, ((name, _), distance) in enumerate(
+            sorted(zip(found, distances, strict=True), key=lambda one: one[1])
+        ):
+            named = len(found) <= 12
+            y = middle + (ROW * 0.8 * ((place + 0.5) / len(found) - 0.5) if named else random.uniform(-26, 26))
+            x, size = across(distance), 4 if named else 2.5
+            pen.ellipse([FINER * one for one in (x - size, y - size, x + size, y + size)], fill=colour)
+            if named:
+                print(f"    {name} {distance:.2f}")
+                _words(pen, x + 8, y - 7, name, "#1F2933", 11)
+
+
+def _line(pen: ImageDraw.ImageDraw, x0: float, y0: float, x1: float, y1: float, colour: str) -> None:
+    pen.line([FINER * one for one in (x0, y0, x1, y1)], fill=colour, width=FINER)
+
+
+def _words(pen: ImageDraw.ImageDraw, x: float, y: float, words: str, colour: str, size: int = 13) -> None:
+    pen.text((x * FINER, y * FINER), words, fill=colour, font=ImageFont.load_default(size * FINER))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,15 @@ from cirrnb.data.scan import Scan
 from cirrnb.data.status import FAR, UNUSUAL, USUAL, distance_of, grade_of, likeness_reasons
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.segmentation.surroundings import LEVELS, pooled, regions
-from cirrnb.segmentation.unusual import Familiarity, Usual, fit_usual, limits, read_familiarity, save_familiarity
+from cirrnb.segmentation.unusual import (
+    FEWEST,
+    Familiarity,
+    Usual,
+    fit_usual,
+    limits,
+    read_familiarity,
+    save_familiarity,
+)
 from cirrnb.view import sentences
 
 # ------------------------------------------------------------------------------------------------ features
@@ -226,3 +234,13 @@ def test_an_index_hides_the_stage_until_asked(tmp_path: Path) -> None:
         first.locator("summary").focus()
         browser.page.keyboard.press("Enter")
         assert "severe" in first.inner_text() and browser.complaints == []
+
+
+def test_what_ships_was_fitted_for_the_segmenter_that_ships() -> None:
+    from cirrnb.segmentation.segmenter import Segmenter
+    from cirrnb.segmentation.weights import shipped_folder
+
+    found = read_familiarity(shipped_folder(), Segmenter.load().fingerprint)
+    assert found is not None and set(found.usual) == {"T1W", "T2W"}
+    assert all(usual.far > 1 for usual in found.usual.values())
+    assert min(found.fitted["held"].values()) >= FEWEST and min(found.fitted["patients"].values()) >= FEWEST

@@ -253,8 +253,9 @@ class SliceExplorer(Panel):
         self._measuring.cancel()
         self.show_measured("<p>Measuring ...</p>" if self.measure.value and bag is not None else "")
         if self.measure.value and bag is not None:
+            drawn = f"<p class='cn-small'>{escape(sentences.mask_words(bag))}</p>"
             self._measuring.start(
-                lambda task: measurements_of(bag), lambda found: self.show_measured(measurements_html(found))
+                lambda task: measurements_of(bag), lambda found: self.show_measured(measurements_html(found) + drawn)
             )
 
     def _answer_and_explain(self) -> None:

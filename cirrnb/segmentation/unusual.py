@@ -33,7 +33,7 @@ COMPONENTS = 24
 """Directions in which simulated patients vary; along all others they spread alike."""
 RARE, RAREST = 0.01, 0.0001
 """Share of unseen simulated patients beyond the limits of unusual and of far."""
-FEWEST = 20
+FEWEST = 15
 """Scans of a population below which nothing is said of its tail."""
 LARGEST = 8 << 20
 """Bytes a file may have."""
@@ -90,7 +90,7 @@ def fit_usual(features: NDArray, held: Sequence[NDArray]) -> Usual:
     """What is usual, from features (scans, features) of simulated patients, and limits from others.
 
     `held` are populations of these, (scans, features) each: what is usual in one of them is usual, so that the widest
-    limits count. Raises ValueError for fewer than `COMPONENTS` + 2 scans or 20 held ones of a population.
+    limits count. Raises ValueError for fewer than `COMPONENTS` + 2 scans or `FEWEST` held ones of a population.
     """
     if len(features) < COMPONENTS + 2 or not held or min(len(one) for one in held) < FEWEST:
         raise ValueError(f"{len(features)} scans and {[len(one) for one in held]} held out are too few")

@@ -1,7 +1,8 @@
 """Learning what is usual for a segmenter (`cirrnb.segmentation.unusual`): simulated bodies and patients, no real scan.
 
 The features' mean and spread come from bodies like those of the segmenter's training. Limits come from bodies and
-patients that no training has seen.
+patients that no training has seen. Volumes with less than `LEAST` of liver in them take no part: of those the check of
+presence speaks.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ TRAINED_BODIES = 600
 """Seeds of training's bodies run from 0 up to here; those that are fitted on are chosen among them."""
 UNSEEN = 50_500
 """Seed of the first body that no training and no check has seen."""
+LEAST = 150.0
+"""mL of liver found in a volume, below which its features are means over too few voxels to say what is usual."""
 FITTED_VOLUMES, HELD_VOLUMES = 2, 4
 """Volumes of each body, T1W and T2W in turn."""
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
@@ -80,7 +83,7 @@ def fit_familiarity(
                 raise InputError(out, str(outcome), "room and memory for it", "Start it again; it resumes.")
             for path in outcome["files"]:
                 with np.load(path) as kept:
-                    if len(kept["features"]):
+                    if len(kept["features"]) and kept["found"] >= LEAST:
                         found[jobs[place]["kind"]].setdefault(str(kept["sequence"]), []).append(kept["features"])
         usual = {
             name: fit_usual(np.array(found["fit"][name]), [np.array(found[one][name]) for one in ("held", "patients")])
@@ -132,7 +135,8 @@ def _draw(path: Path, body: int, drawing: int, segmenter: Segmenter, anatomy: An
 
 def _kept(path: Path, sequence: str, segmenter: Segmenter, *volume: Any) -> str:
     if not path.is_file():
-        features = segmenter.segment(*volume).features
+        found = segmenter.segment(*volume)
+        features = np.zeros(0, np.float32) if found.features is None else found.features
         with atomic_file(path) as partial, partial.open("wb") as file:
-            np.savez(file, features=np.zeros(0, np.float32) if features is None else features, sequence=sequence)
+            np.savez(file, features=features, sequence=sequence, found=found.volumes["liver"])
     return str(path)

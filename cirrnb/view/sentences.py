@@ -74,6 +74,7 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     doubts = (
         f"<p>{escape(prediction.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
     )
+    about = " The patient is simulated." if simulated else f" {REAL_PEOPLE}" if prediction.simulated else ""
     likely = f"Most likely: {escape(prediction.predicted)}{doubtful}"
     said = f"{bars}<p>{_possible(prediction, coverage)}</p>"
     if prediction.hidden:
@@ -82,7 +83,7 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
         f'<div class="cn-answer"><h3>{likely}</h3>{doubts}{said}'
         f"<p>{_recorded(recorded)} Attention: {weights}.</p>{unusual}"
         f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
-        f"{' The patient is simulated.' if simulated else f' {REAL_PEOPLE}' if prediction.simulated else ''} Research and education only.</p></div>"
+        f"{about} Research and education only.</p></div>"
     )
 
 
