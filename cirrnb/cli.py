@@ -158,6 +158,7 @@ for _command in (
     model_commands.adapt,
     model_commands.train_simulated,
     model_commands.calibrate,
+    model_commands.plant,
     product_commands.report,
 ):
     app.command(_command.__name__.replace("_", "-"))(_command)

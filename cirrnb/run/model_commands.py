@@ -1,4 +1,5 @@
-"""Commands that make models: train a stager on endless simulated patients, calibrate it, adapt one to a site.
+"""Commands around models: train a stager on endless simulated patients, calibrate it, adapt one to a site, test it on
+scans with planted signs.
 
 They are registered in `cirrnb.cli`; nothing heavy is imported before a command needs it.
 """
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 import cirrnb
+from cirrnb.data.errors import InputError
 from cirrnb.run.options import COHORT, MODEL, MODEL_SEQUENCES, PREPARED, SEED
 from cirrnb.run.process import require_home
 
@@ -96,3 +98,33 @@ def calibrate(
     assert model.calibration is not None
     signs = ", and intervals of its signs" if model.sign_intervals else ""
     typer.echo(f"{run}: temperature {model.calibration.temperature:.2f}, sets of stages{signs}")
+
+
+def plant(
+    scan: Annotated[Path, typer.Argument(help="NIfTI file of a liver without signs of disease.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the changed scan, a cohort of its own.")],
+    sequence: Annotated[str, typer.Option(metavar="T1W|T2W", help="What the scan is.")],
+    signs: Annotated[
+        str, typer.Option(metavar="NAME=STRENGTH,...", help="nodularity, nodules, lobes, spleen, ascites; 0 to 1.")
+    ] = "nodularity=0.6,nodules=0.6,lobes=0.6,spleen=0.6,ascites=0.6",
+    seed: SEED = 0,
+) -> None:
+    """Plant signs of known strength into a scan, to see whether a model notices. The result is nobody's scan."""
+    from cirrnb.segmentation.planted_scans import plant_file
+
+    table = plant_file(scan, out, sequence, _strengths(signs), seed=seed)
+    typer.echo(f"The changed scan: {table}. Look at it: cirrnb explore {table.parent}")
+
+
+def _strengths(text: str) -> dict[str, float]:
+    """Signs and strengths of "nodularity=0.5,ascites=1"."""
+    found = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        name, given, value = pair.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            given = ""
+        if not given:
+            raise InputError("--signs", repr(pair), "NAME=STRENGTH, as ascites=0.5", "Correct it.")
+    return found
