@@ -156,6 +156,9 @@ for _command in (
     cohort_commands.train_segmenter,
     cohort_commands.fit_checks,
     model_commands.adapt,
+    model_commands.train_simulated,
+    model_commands.calibrate,
+    model_commands.plant,
     product_commands.report,
 ):
     app.command(_command.__name__.replace("_", "-"))(_command)

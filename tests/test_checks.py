@@ -141,22 +141,37 @@ def test_stored_checks_judge_as_before(checker: Checker, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("change", "value"),
+    ("path", "value"),
     [
-        ("format", 99),
-        ("turned", [1.0, "much"]),
-        ("thresholds", {"presence": [0, 0]}),
-        ("presence", {"names": ["a"], "weights": [1, 2], "mean": [0], "scale": [1], "absent": [0], "intercept": 0}),
-        ("sequence", None),
+        *[(("format",), value) for value in (99, 2.0, "2")],
+        *[(("observations",), value) for value in (2.0, None)],
+        *[(("turned",), value) for value in ([1.0, "much"], ["1", "2"], "12", [1.0], [True, 1.0])],
+        (("thresholds",), {"presence": [0, 0]}),
+        *[(("thresholds", "side"), value) for value in ([-3.0, 0.0], ["nan", "nan"], [1e300, 0.0], [None, 0.0])],
+        (("presence",), {"names": ["a"], "weights": [1], "mean": [0], "scale": [1], "absent": [0], "intercept": 0}),
+        *[(("presence", "intercept"), value) for value in ("nan", True, None, [0.0])],
+        *[(("presence", "names", 0), value) for value in ("size of the lever", 5, None)],
+        *[(("presence", "scale", 0), value) for value in (0, -1.0, "1")],
+        *[(("pair", "weights", 0), value) for value in ("nan", False, [1.0], 1e300)],
+        (("sequence",), None),
+        *[(("sequence", "classes"), value) for value in (["other"], ["T1W", "T1W", "other"], "T1W")],
+        (("sequence", "classes"), ["T1W", "T2W", "x"]),
+        *[(("sequence", "weights", 0, 0), value) for value in ("1", None, [1.0])],
+        (("sequence", "names", 0), "signal of nothing"),
     ],
+    ids=lambda one: str(one)[:40],
 )
-def test_damaged_checks_are_refused(checker: Checker, tmp_path: Path, change: str, value: object) -> None:
-    path = tmp_path / "checks.json"
-    save_checker(path, checker)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {change: value}))
+def test_damaged_checks_are_refused(checker: Checker, tmp_path: Path, path: tuple, value: object) -> None:
+    file = tmp_path / "checks.json"
+    save_checker(file, checker)
+    stored = inner = json.loads(file.read_text())
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    file.write_text(json.dumps(stored))
     with pytest.raises(InputError) as caught:
-        load_checker(path)
-    assert str(path) in str(caught.value)
+        load_checker(file)
+    assert caught.value.where == str(file)
 
 
 def test_observations_of_a_known_abdomen() -> None:

@@ -11,7 +11,7 @@ from toy_networks import Attending, Linear, batch_of
 
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.methods import Request, method_named, methods
-from cirrnb.explanation.score import PatientScore, score_of
+from cirrnb.explanation.score import PatientScore, score_of_stage
 from cirrnb.explanation.shapley import shapley_values
 from cirrnb.model.heads_and_losses import CornHead, CrossEntropyHead
 
@@ -98,16 +98,16 @@ def test_the_cumulative_log_odds_of_a_conditional_head():
     chances = CornHead.log_probabilities(scores).exp()
     above_moderate = (chances[:, 2] / (1 - chances[:, 2])).log()
     head = CornHead(4, 3)
-    torch.testing.assert_close(score_of(head, scores, "above moderate", CIRRHOSIS), above_moderate)
-    torch.testing.assert_close(score_of(head, scores, "severity", CIRRHOSIS), scores[:, 0] + above_moderate)
+    torch.testing.assert_close(score_of_stage(head, scores, "above moderate", CIRRHOSIS), above_moderate)
+    torch.testing.assert_close(score_of_stage(head, scores, "severity", CIRRHOSIS), scores[:, 0] + above_moderate)
 
 
 def test_differences_of_logits():
     scores = torch.tensor([[1.0, 2.0, 5.0]])
     head = CrossEntropyHead(4, 3)
-    assert score_of(head, scores, "severity", CIRRHOSIS).tolist() == [4.0]
-    assert score_of(head, scores, "moderate", CIRRHOSIS).tolist() == [2.0]
-    assert score_of(head, scores, "mild - moderate", CIRRHOSIS).tolist() == [-1.0]
+    assert score_of_stage(head, scores, "severity", CIRRHOSIS).tolist() == [4.0]
+    assert score_of_stage(head, scores, "moderate", CIRRHOSIS).tolist() == [2.0]
+    assert score_of_stage(head, scores, "mild - moderate", CIRRHOSIS).tolist() == [-1.0]
 
 
 def test_every_file_of_the_registry_is_a_method():

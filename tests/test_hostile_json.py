@@ -157,6 +157,9 @@ WRONG_TYPES = [
     ],
     *[(("preparation", "percentiles"), value) for value in (None, [0, 1e-9], [99, 1], [0, 1000], "ab", [True, 99])],
     *[(("preparation", "view"), value) for value in (None, [], {}, "head")],
+    *[(("splits",), value) for value in (None, [], "x", {"train": []}, {"train": {"splits": -1}})],
+    *[(("splits", "train"), value) for value in (None, {"mild, train": "3"}, {"mild, train": True})],
+    *[(("cohort",), value) for value in (5, None, [])],
     (("backbone_weights",), 5),
     (("stager",), None),
     (("preparation",), []),
@@ -204,6 +207,29 @@ def test_a_part_of_a_model_with_wrong_values_is_refused(tmp_path: Path, name: st
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
     with pytest.raises(InputError) as raised:
         load_model(tmp_path / "model")
+    assert raised.value.where == str(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "place", "value"),
+    [
+        *[("mean", (0,), value) for value in ("0.1", None, True, [0.1], 1e300)],
+        *[("precision", (0, 0), value) for value in ("1", None, True, -1e6, 1e300)],
+        ("precision", (0, 1), 1e9),
+        *[("limit", (), value) for value in ("1", None, True, 0, -1, 1e300)],
+    ],
+)
+def test_numbers_that_describe_no_training_scans_are_refused(
+    tmp_path: Path, field: str, place: tuple[int, ...], value: Any
+) -> None:
+    stored = json.loads((SHIPPED / "out_of_distribution.json").read_text())
+    inner, keys = stored["usual"]["T1W"], (field, *place)
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path = write(tmp_path / "out_of_distribution.json", json.dumps(stored))
+    with pytest.raises(InputError) as raised:
+        read_out_of_distribution(tmp_path)
     assert raised.value.where == str(path)
 
 

@@ -146,3 +146,6 @@ def test_the_body_is_found_whatever_the_unit_of_the_signal(factor: float) -> Non
         found = find_body(plain * np.float32(factor), SPACING, (1.0, 99.0))
     assert found.slices == find_body(plain, SPACING, (1.0, 99.0)).slices
     assert found.litres == pytest.approx(find_body(plain, SPACING, (1.0, 99.0)).litres, rel=0.05)
+    scaled = scale(plain * np.float32(factor), found.low, found.high)
+    body = find_body(plain, SPACING, (1.0, 99.0))
+    assert np.allclose(scaled, scale(plain, body.low, body.high), atol=0.1 if factor < 1e-38 else 0.01)

@@ -153,7 +153,7 @@ def test_figures_and_words_follow_the_scale(staged: Trained) -> None:
 def test_explanation_and_explorer_follow_the_scale(staged: Trained, tmp_path: Path) -> None:
     stages, model = staged.cohort.stages, load_model(staged.run)
     stager = model.members[0].stager
-    assert targets(stager.head, stages) == ("severity", *stages.thresholds)
+    assert targets(stager) == ("severity", *stages.thresholds)
     bag = staged.ready.bags()[0]
     told = cirrnb.explain(model, bag, "grad_cam", stages.thresholds[-1], permutations=4)
     rest = ", ".join(stages.names[:-2]) + " or " * (len(stages) > 2) + stages[-2]

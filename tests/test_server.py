@@ -21,7 +21,7 @@ from offline_browser import CHROMIUM, FLAGS
 from stub_modules import stub_folder
 
 from cirrnb.data.workers import python_command
-from cirrnb.run.server import HEADERS
+from cirrnb.run.guarded_server import HEADERS
 
 SERVE = """
 import sys

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from other_processes import held_by_another
 from PIL import Image
+from scipy.stats import mannwhitneyu
 
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import InputError
@@ -22,7 +23,7 @@ from cirrnb.simulation.gallery import real_panels, simulated_panels
 from cirrnb.simulation.patients import draw_patient, plan
 from cirrnb.simulation.populations import INDEPENDENT
 from cirrnb.simulation.scans import scanner, simulate_scan
-from cirrnb.simulation.signs import CHANNELS, SIGNS
+from cirrnb.simulation.signs import CHANNELS, NO_SIGN, SIGNS
 
 
 @pytest.fixture(scope="module")
@@ -223,9 +224,9 @@ def test_a_simulation_under_way_is_refused_and_its_result_returned(tmp_path, mon
     from cirrnb.simulation import cohort
 
     out = tmp_path / "cohort"
-    with held_by_another("claimed", out), pytest.raises(InputError) as told:
+    with held_by_another("claimed", out), pytest.raises(InputError) as raised:
         simulate_cohort(out, patients=1, scale="tiny", healthy=0, workers=1, progress=False)
-    assert told.value.where == str(out) and not list(tmp_path.glob("cohort*"))
+    assert raised.value.where == str(out) and not list(tmp_path.glob("cohort*"))
     request = {"patients": 1, "scale": "tiny", "healthy": 0, "workers": 1, "progress": False}
     simulate_cohort(tmp_path / "other", **request)
 
@@ -241,9 +242,9 @@ def test_a_simulation_under_way_is_refused_and_its_result_returned(tmp_path, mon
 
 def test_a_file_is_no_simulated_cohort(tmp_path):
     (tmp_path / "scans.csv").write_text("patient,sequence,image\n")
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         simulate_cohort(tmp_path / "scans.csv", patients=1, progress=False)
-    assert told.value.where == str(tmp_path / "scans.csv")
+    assert raised.value.where == str(tmp_path / "scans.csv")
 
 
 @pytest.mark.parametrize("wrong", [{"scale": "huge"}, {"shortcut": "age"}, {"patients": 0}, {"healthy": -1}])
@@ -372,3 +373,41 @@ def test_signs_of_an_independent_population_do_not_follow_severity(tmp_path):
         assert abs(np.corrcoef(severity, [one.channels[channel.name] for one in drawn])[0, 1]) < 0.2
     with pytest.raises(InputError, match="cohort"):  # the benchmark's patients are others
         simulate_cohort(out, 3, 5, "tiny", healthy=0, workers=1, progress=False)
+
+
+def test_healthy_subjects_have_the_volumes_of_patients_without_signs():
+    """Else a liver's size alone would tell the healthy from the mild."""
+    places = plan("small", 600, 55, 3)
+    drawn = [draw_patient(one, 3) for one in places]
+    plain = [one for one in drawn if one.latent and max(one.latent.shown.values()) < NO_SIGN]
+    well = [one for one in drawn if one.plan.source == "healthy"]
+    assert len(plain) > 30 and len(well) == 55
+    for volume in ("liver_volume", "spleen_volume"):
+        apart = mannwhitneyu([getattr(one, volume) for one in plain], [getattr(one, volume) for one in well])
+        assert apart.pvalue > 0.01, volume
+    before = [draw_patient(one.plan, 3, healthy_law=1) for one in well]
+    assert [one.liver_volume for one in before] != [one.liver_volume for one in well]
+    assert not any(value for one in well for value in one.body.shown.values())
+
+
+def test_cohorts_with_healthy_subjects_of_before_keep_their_law(tmp_path):
+    """The file of their request names none; the subjects that are drawn again from it are the same."""
+    healthy = next(one for one in plan("tiny", 1, 1, 0) if one.source == "healthy")
+    laws = ((seed, draw_patient(healthy, seed, healthy_law=1), draw_patient(healthy, seed)) for seed in range(100))
+    seed, first, second = next(one for one in laws if one[1].liver_volume != one[2].liver_volume)
+    out = tmp_path / "cohort"
+    simulate_cohort(out, 1, seed, "tiny", healthy=1, workers=1, progress=False)
+    subject = f"healthy/{healthy.patient}"
+    assert stored_request(out)["healthy_law"] == 2
+    assert SimulatedTruth(out).patient(subject).liver_volume == second.liver_volume
+    mark = out / "SIMULATED.txt"
+    mark.write_text(mark.read_text().replace(' "healthy_law": 2,\n', ""))
+    assert "healthy_law" not in stored_request(out)
+    assert SimulatedTruth(out).patient(subject).liver_volume == first.liver_volume
+
+
+@pytest.mark.parametrize(("shortcut", "healthy", "ill"), [("healthy-a", "A", "B"), ("healthy-b", "B", "A")])
+def test_healthy_subjects_may_come_from_a_scanner_of_their_own(shortcut, healthy, ill):
+    drawn = [draw_patient(one, 3) for one in plan("small", 6, 4, 3)]
+    for patient in drawn:
+        assert scanner(patient, 3, shortcut) == (healthy if patient.plan.source == "healthy" else ill)

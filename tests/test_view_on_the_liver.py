@@ -12,7 +12,7 @@ from preparation_phantoms import write
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.preparation.cohort import prepare
-from cirrnb.preparation.extents import PROGRAM_MARGIN
+from cirrnb.preparation.field_of_view import PROGRAM_MARGIN
 
 SMALL = PreparationSettings(view="liver", spacing=2.0, field_of_view=(40.0, 48.0))
 """Smaller than the phantoms' liver, a ball of 48 mm."""

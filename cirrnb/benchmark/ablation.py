@@ -204,7 +204,7 @@ def _tested(run: Path, entry: Entry, cohort: Cohort, prepared: Path | str) -> pd
 def predict_without(
     run: Path, predictions: pd.DataFrame, cohort: Cohort, prepared: Path | str, shown: Sequence[str] = T1W_T2W
 ) -> pd.DataFrame:
-    """What a stager says when it is shown some sequences only.
+    """A stager's answers from some of the sequences.
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ def entry_table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def architecture_table(sweep: Sweep, entries: Sequence[Entry], seed: int) -> pd.DataFrame:
-    """One row an architecture: its name in timm, parameters, seconds an epoch, and where it stands: not run here.
+    """One row an architecture: its name in timm, parameters, seconds an epoch, and its status: not run here.
 
     After an epoch or two on random first weights a figure of merit would say nothing, so that none is given.
     """
@@ -307,8 +307,8 @@ def _differences(name: str, comparisons: pd.DataFrame) -> dict[str, str]:
     texts = {f"{BASELINE} less it, kappa": "", "p (Holm)": ""}
     if comparisons.empty:
         return texts
-    found = comparisons[(comparisons["baseline"] == name) & (comparisons["metric"] == _KAPPA)]
-    for row in found.to_dict(orient="records"):
+    rows = comparisons[(comparisons["baseline"] == name) & (comparisons["metric"] == _KAPPA)]
+    for row in rows.to_dict(orient="records"):
         interval = interval_text(row["difference"], row["low"], row["high"], signed=True)
         texts = {f"{BASELINE} less it, kappa": interval, "p (Holm)": f"{row['p_holm']:.3f}"}
     return texts

@@ -39,9 +39,9 @@ class Measured:
 
     def gaps(self) -> pd.DataFrame:
         """Why numbers are missing: one row a reason, with what is missing and of how many scans."""
-        found = self.reasons.assign(scan=self.reasons["subject"] + " " + self.reasons["sequence"]).groupby("reason")
-        missing = found["part"].agg(lambda parts: ", ".join(dict.fromkeys(parts)))
-        return pd.DataFrame({"what is missing": missing, "scans": found["scan"].nunique()})
+        scans = self.reasons.assign(scan=self.reasons["subject"] + " " + self.reasons["sequence"]).groupby("reason")
+        missing = scans["part"].agg(lambda parts: ", ".join(dict.fromkeys(parts)))
+        return pd.DataFrame({"what is missing": missing, "scans": scans["scan"].nunique()})
 
 
 def measure(

@@ -6,18 +6,39 @@ would have given.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cirrnb.data.atomic_files import atomic_file
+from cirrnb.data.atomic_files import atomic_file, atomic_write
 from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import read_object
 
+REQUEST = "request.json"
+"""What a training was begun with."""
 WARM_UP = 0.03
 """Share of the steps over which the rate rises."""
+
+
+def claim_request(out: Path, request: dict[str, Any]) -> None:
+    """Write what is asked for into the folder of a training.
+
+    Raises InputError if the folder was begun with another request.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path, request = out / REQUEST, json.loads(json.dumps(request))
+    if not path.is_file():
+        atomic_write(path, json.dumps(request, indent=1) + "\n")
+        return
+    stored = read_object(path, "what a training was begun with", "Choose another folder.")
+    if stored != request:
+        differs = ", ".join(name for name in request if stored.get(name) != request[name])
+        raise InputError(out, f"a training with other settings ({differs})", "the same ones", "Choose another folder.")
 
 
 class AveragedTraining:

@@ -50,13 +50,13 @@ class InputErrors(ValueError):
         return f"{len(self.errors)} problems:\n" + "\n".join(f"  - {text}" for text in self._grouped())
 
     def _grouped(self) -> list[str]:
-        """One text for each kind of problem: what is equal but for its place is told once, with a count."""
+        """One text for each kind of problem, with the number of places where it occurs."""
         groups: dict[tuple[str, str, str], list[InputError]] = {}
         for error in self.errors:
             groups.setdefault((error.found, error.expected, error.remedy), []).append(error)
         return [
-            str(InputError(f"{same[0].where} and {len(same) - 1} more" if len(same) > 1 else same[0].where, *told))
-            for told, same in groups.items()
+            str(InputError(f"{same[0].where} and {len(same) - 1} more" if len(same) > 1 else same[0].where, *content))
+            for content, same in groups.items()
         ]
 
 

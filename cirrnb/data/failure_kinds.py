@@ -27,7 +27,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def is_full(error: object) -> bool:
-    """True if an error, or the words of one, say that there is no room left where something was to be written."""
+    """True if an error, or the words of one, say that there is no space left where something was to be written."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return any(words in str(error) for words in _FULL)

@@ -63,8 +63,8 @@ def give_masks(cohort: Cohort, masks: Sequence[str | Path] | str | Path, subject
     Raises
     ------
     InputError
-        If the patient is not told or not there, a mask lies on the grid of no scan or of several, is empty or not
-        binary, or a scan gets two.
+        If the patient is not named or not in the cohort, a mask lies on the grid of no scan or of several, is empty or
+        not binary, or a scan gets two.
     """
     files = [masks] if isinstance(masks, str | Path) else list(masks)
     if not files:
@@ -83,12 +83,12 @@ def give_masks(cohort: Cohort, masks: Sequence[str | Path] | str | Path, subject
 
 def absolute(masks: Sequence[str | Path]) -> tuple[str, ...]:
     """Masks as a reader wrote them, with paths that hold in any folder."""
-    found = []
+    paths = []
     for text in map(str, masks):
         before, sign, after = text.partition("=")
         named = bool(sign) and not Path(text).exists()
-        found.append(f"{before}={Path(after).absolute()}" if named else str(Path(text).absolute()))
-    return tuple(found)
+        paths.append(f"{before}={Path(after).absolute()}" if named else str(Path(text).absolute()))
+    return tuple(paths)
 
 
 def _of_patient(cohort: Cohort, subject: str | None) -> dict[str, Scan]:

@@ -6,10 +6,14 @@ Python's own reader takes NaN and infinities, the last of repeated keys, and nes
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cirrnb.data.errors import InputError
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.errors import InputError, check_number
 
 MAX_BYTES = 2**24
 """Largest file read: sixteen megabytes, eighty times the largest that the package writes for a model."""
@@ -73,9 +77,28 @@ def is_format(stored: Any, known: int) -> bool:
     return type(stored) is int and stored == known
 
 
+def number_array(name: str, value: Any, shape: tuple[int, ...], largest: float = 1e15) -> NDArray[np.float64]:
+    """Nested lists of numbers from -largest to `largest`, as an array of this shape. Raises ValueError for any other
+    shape, and for what NumPy would take for a number: "1.5", "nan", true, null."""
+    for item in _items(value):
+        check_number(name, item, -largest, largest)
+    array = np.array(value, np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
+    return array
+
+
 def has_surrogates(text: str) -> bool:
     """Whether a text holds half of a character, which no file, page or table can be written with."""
     return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _items(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _items(item)
+    else:
+        yield value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A folder that one command at a time writes in, and temporary folders that do not outlive their process.
 
 The locks are the system's own, taken by filelock: they end with their process, however that ends, also where process
-numbers are used anew or belong to another container. They hold on one machine, containers included, and on network file
+numbers are reused or belong to another container. They hold on one machine, containers included, and on network file
 systems that hand locks on.
 """
 

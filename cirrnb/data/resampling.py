@@ -59,14 +59,14 @@ class Sampling:
     def blocks(self) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:
         """The matrix cut into blocks of samples: (samples, source voxels they see, weights). It is a band along
         the diagonal, so that this saves most of the work; samples outside the source are omitted."""
-        found = []
+        blocks = []
         for begin in range(0, self.size, _BLOCK):
             weights = self.matrix[begin : begin + _BLOCK]
             used = np.flatnonzero(weights.any(axis=0))
             if used.size:
                 seen = slice(int(used[0]), int(used[-1]) + 1)
-                found.append((slice(begin, begin + len(weights)), seen, np.ascontiguousarray(weights[:, seen])))
-        return tuple(found)
+                blocks.append((slice(begin, begin + len(weights)), seen, np.ascontiguousarray(weights[:, seen])))
+        return tuple(blocks)
 
     def nearest(self) -> NDArray[np.intp]:
         """(size,) index of the source voxel nearest to each sample; meaningful where `inside`."""

@@ -20,7 +20,7 @@ def official(cohort: Cohort, conflicts: str | None = None) -> Cohort:
     """The split that the cohort's own folders or table give, one per patient.
 
     The published T1W and T2W splits disagree for seven patients, so that a model of both sequences would test on
-    patients it was trained on. What to do with such patients has to be said:
+    patients it was trained on. Choose what happens to such patients:
 
     - "t2": the patient stands where the T2W scan stands. The reference paper's policy (Zeng et al., arXiv
       2502.18225), which moreover used patients with both sequences only (234 / 28 / 29): for those,

@@ -61,7 +61,7 @@ _REASON = re.compile(r"(?P<code>[a-z ]+): (?P<text>.*?)(?: \((?P<remedy>[^()]*)\
 
 
 def reasons_of(text: str | None) -> tuple[Reason, ...]:
-    """Reasons from a cell that `reasons_text` wrote; what is not understood becomes a reason as it stands."""
+    """Reasons from a cell that `reasons_text` wrote; text of another form becomes a reason unchanged."""
     reasons = []
     for part in filter(None, (text or "").split(" | ")):
         match = _REASON.fullmatch(part)
@@ -120,7 +120,7 @@ def likeness_reasons(scans: Iterable[Scan]) -> tuple[Reason, ...]:
 def doubted(scan: Scan, reason: Reason) -> Scan:
     """The scan, at least doubtful, with one more reason; one of the same code is replaced."""
     before = str(scan.extra.get(STATUS_COLUMN) or ANSWERED)
-    kept = [one for one in reasons_of(scan.extra.get(REASONS_COLUMN)) if one.code != reason.code]
+    kept = [earlier for earlier in reasons_of(scan.extra.get(REASONS_COLUMN)) if earlier.code != reason.code]
     status = max(before, DOUBTFUL, key=STATUSES.index)
     return replace(scan, extra={**scan.extra, STATUS_COLUMN: status, REASONS_COLUMN: reasons_text([*kept, reason])})
 

@@ -59,7 +59,7 @@ COMMAND = tuple(python_command("-c", _SERVE, _ROOT))
 
 
 class WorkerDied(RuntimeError):
-    """A worker ended in the middle of a job; the message says how."""
+    """A worker ended during a job; the message gives the cause."""
 
 
 class TookTooLong(WorkerDied):

@@ -22,7 +22,7 @@ _BLOCK = 4_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """Two limits and how they were found; NaN limits where no interval can be given, and the method says why."""
+    """Two limits and the method that gave them; NaN where there is no interval, with the reason as method."""
 
     low: float
     high: float
@@ -48,7 +48,7 @@ def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interva
 
 @dataclass(frozen=True)
 class Resampling:
-    """Patients drawn anew within their stratum, many times; the same draws may serve every statistic.
+    """Patients resampled within their stratum, many times; all statistics may share the same draws.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def bootstrap(
 
 
 def weighted_bootstrap(statistic: Weighted, resampling: Resampling, confidence: float = 0.95) -> Interval:
-    """Bias-corrected and accelerated interval, patients drawn anew within their stratum.
+    """Bias-corrected and accelerated interval; patients are resampled within their stratum.
 
     Efron, *Better bootstrap confidence intervals*, JASA 1987;82:171; acceleration for several samples after Davison
     and Hinkley, *Bootstrap Methods and their Application*, 1997, section 5.3. With the true stage as stratum every

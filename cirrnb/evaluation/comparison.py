@@ -67,7 +67,7 @@ def compare(
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     rows = []
     for metric in (metric for metric in metrics_of(stages) if metric.name in COMPARED):
-        values = [metric.value(confusion_matrix(truth, said, count)) for said in (said_a, said_b)]
+        values = [metric.value(confusion_matrix(truth, predicted, count)) for predicted in (said_a, said_b)]
         interval = weighted_bootstrap(_difference(metric, truth, said_a, said_b, count), resampling, confidence)
         exact = metric.name == "accuracy"
         p = mcnemar(only_a, only_b) if exact else _exchanged(metric, truth, said_a, said_b, count, resamples, seed)
@@ -167,10 +167,12 @@ def _exchanged(
     keep = np.random.default_rng(seed).integers(0, 2, (times, len(truth))).astype(float)
     # The two answers of a patient stand one behind the other, and a weight of 1 or 0 picks one of them.
     differences = value(np.hstack([keep, 1 - keep])) - value(np.hstack([1 - keep, keep]))
-    found = metric.value(confusion_matrix(truth, said_a, count)) - metric.value(confusion_matrix(truth, said_b, count))
-    if not np.isfinite(found) or not np.isfinite(differences).all():
+    difference = metric.value(confusion_matrix(truth, said_a, count)) - metric.value(
+        confusion_matrix(truth, said_b, count)
+    )
+    if not np.isfinite(difference) or not np.isfinite(differences).all():
         return float("nan")
-    return float((1 + (np.abs(differences) >= abs(found) - 1e-12).sum()) / (1 + times))
+    return float((1 + (np.abs(differences) >= abs(difference) - 1e-12).sum()) / (1 + times))
 
 
 def _paired(
@@ -182,8 +184,8 @@ def _paired(
         require_table(table, ["split"] if split else [], name, stages)
         chosen = table if split is None else table[table["split"] == split]
         staged.append(chosen[chosen["stage"].notna()].set_index("subject"))
-    one, other = staged
-    odd = sorted(set(one.index) ^ set(other.index))
+    first, other = staged
+    odd = sorted(set(first.index) ^ set(other.index))
     if odd:
         raise InputError(
             " and ".join(names),
@@ -191,8 +193,8 @@ def _paired(
             "the same patients in both",
             "Predict the same cohort with both stagers, and name the same split.",
         )
-    other = other.loc[one.index]
-    wrong = one.index[one["stage"] != other["stage"]]
+    other = other.loc[first.index]
+    wrong = first.index[first["stage"] != other["stage"]]
     if len(wrong):
         raise InputError(
             " and ".join(names),
@@ -200,9 +202,9 @@ def _paired(
             "one truth for each patient",
             "Predict the same cohort with both stagers.",
         )
-    known = (one["predicted"].notna() & other["predicted"].notna()).to_numpy()
-    one, _ = counted(one[known].reset_index(), None, names[0], stages)
-    truth, said_a = stage_indices(one["stage"], stages), stage_indices(one["predicted"], stages)
+    known = (first["predicted"].notna() & other["predicted"].notna()).to_numpy()
+    first, _ = counted(first[known].reset_index(), None, names[0], stages)
+    truth, said_a = stage_indices(first["stage"], stages), stage_indices(first["predicted"], stages)
     return truth, said_a, stage_indices(other.loc[known, "predicted"], stages), int((~known).sum())
 
 

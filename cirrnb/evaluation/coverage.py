@@ -62,10 +62,10 @@ def set_coverage(
         here = np.ones(len(patients), dtype=bool) if group == EVERYBODY else (patients["stage"] == group).to_numpy()
         n, covered = int(here.sum()), int(hit[here].sum())
         interval = wilson(covered, n, confidence)
-        told = [np.nan] * (len(stages) + 1)
+        values = [np.nan] * (len(stages) + 1)
         if n:
-            told = [sizes[here].mean(), *((sizes[here] == size).mean() for size in numbers)]
-        rows.append((group, n, covered, covered / n if n else np.nan, interval.low, interval.high, *told))
+            values = [sizes[here].mean(), *((sizes[here] == size).mean() for size in numbers)]
+        rows.append((group, n, covered, covered / n if n else np.nan, interval.low, interval.high, *values))
     columns = ["stage", "n", "covered", "coverage", "low", "high", "mean_size", *size_columns(stages)]
     return pd.DataFrame(rows, columns=columns)
 
@@ -77,8 +77,8 @@ def prediction_sets_of(predictions: pd.DataFrame, stages: StageScale = CIRRHOSIS
     count, names = len(stages), stages.names
     parts = [names[start:end] for start in range(count) for end in range(start + 1, count + 1)]
     runs = {"|".join(run): run for run in parts}
-    told = predictions[SET].astype(object).tolist()
-    wrong = sorted({str(one) for one in told if one not in runs})
+    sets = predictions[SET].astype(object).tolist()
+    wrong = sorted({str(text) for text in sets if text not in runs})
     if wrong:
         raise InputError(
             "predictions",
@@ -86,4 +86,4 @@ def prediction_sets_of(predictions: pd.DataFrame, stages: StageScale = CIRRHOSIS
             f'neighbouring stages joined by "|", such as {"|".join(names[:2])}',
             "Use cirrnb.predict with a calibrated run.",
         )
-    return [runs[one] for one in told]
+    return [runs[text] for text in sets]

@@ -76,12 +76,12 @@ class Evaluation:
         """Write `metrics.json` into a run folder, or to a file whose name ends in .json."""
         path = Path(run)
         path = path if path.suffix == ".json" else path / "metrics.json"
-        told = {name: getattr(self, name) for name in ("split", "n", "simulated", "notes", "confidence")}
-        told |= {"resamples": self.resamples, "seed": self.seed, "stages": self.stages.names}
-        told |= {"confusion": self.confusion.to_numpy().tolist(), "metrics": _without_nan(self.table)}
+        stored = {name: getattr(self, name) for name in ("split", "n", "simulated", "notes", "confidence")}
+        stored |= {"resamples": self.resamples, "seed": self.seed, "stages": self.stages.names}
+        stored |= {"confusion": self.confusion.to_numpy().tolist(), "metrics": _without_nan(self.table)}
         for name, part in (("reliability", self.reliability), ("coverage", self.coverage)):
-            told |= {} if part is None else {name: _without_nan(part)}
-        atomic_write(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
+            stored |= {} if part is None else {name: _without_nan(part)}
+        atomic_write(path, json.dumps(stored, indent=2, allow_nan=False) + "\n")
         return path
 
 
@@ -272,7 +272,7 @@ def probability_rows(
 
 
 def _rounded(value: float) -> float:
-    """So that what is 0 is told as 0 and not as -2e-16."""
+    """Rounded, so that 0 is shown as 0 and not as -2e-16."""
     return round(value, 12) + 0.0
 
 
@@ -324,8 +324,8 @@ def by_group(
             continue
         # Training patients stay: the majority is theirs, whichever group is counted.
         others = predictions["split"] != split if split else pd.Series(False, index=predictions.index)
-        told = predictions[others | (groups == name)]
-        table = evaluate(told, split=split, confidence=confidence, resamples=resamples, seed=seed, stages=stages).table
+        rows = predictions[others | (groups == name)]
+        table = evaluate(rows, split=split, confidence=confidence, resamples=resamples, seed=seed, stages=stages).table
         table.insert(0, "group", str(name))
         tables.append(table)
     result = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["group", *COLUMNS])

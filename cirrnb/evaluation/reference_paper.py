@@ -1,4 +1,4 @@
-"""The reference paper's figures, accuracy by slice as it counts, and what stands in the way of a comparison.
+"""The reference paper's figures, accuracy by slice as it counts, and the obstacles to a comparison.
 
 Zeng et al., *Liver cirrhosis stage estimation from MRI with deep learning*, arXiv 2502.18225, 2025, report the share of
 slices that got their patient's stage. Slices of one patient are right or wrong together, a patient with many slices
@@ -117,7 +117,7 @@ def beside_published(own: Evaluation, slices: pd.DataFrame | None = None) -> pd.
 
     Returns
     -------
-    One row a figure: who, accuracy, low, high (NaN where nobody gave an interval), counted ("slice" or "patient"),
+    One row a figure: who, accuracy, low, high (NaN without a published interval), counted ("slice" or "patient"),
     patients ("real" or "simulated"), comparable (with the paper, in words).
     """
     rows: list[dict[str, Any]] = [

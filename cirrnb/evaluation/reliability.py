@@ -1,4 +1,4 @@
-"""Whether a stager is as often right as it says: confidence against accuracy, in bins of confidence.
+"""Reliability of a stager: accuracy against confidence, in bins of confidence.
 
 Confidence is the probability of the most probable stage. The bins are ten of equal width from 0 to 1, closed above, as
 in Guo et al., *On calibration of modern neural networks*, ICML 2017 (who take fifteen, for test sets of thousands);
@@ -33,7 +33,7 @@ def reliability_table(
     Returns
     -------
     One row a bin: from, to (edges of the bin), n (patients in it), confidence (their mean), accuracy (share staged
-    right), low, high (Wilson's interval). Empty bins are told with n = 0 and NaN.
+    right), low, high (Wilson's interval). Empty bins have n = 0 and NaN.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tables of predictions, one row a patient: what has to stand in them, and who of them is counted."""
+"""Tables of predictions, one row a patient: the columns they need, and the patients that count."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def counted(
     require_table(predictions, ["split"] if split else [], where, stages)
     chosen = predictions if split is None else predictions[predictions["split"] == split]
     staged = chosen[chosen["stage"].notna()]
-    found = staged[staged["predicted"].notna()]
-    if len(found) < 2:
+    answered = staged[staged["predicted"].notna()]
+    if len(answered) < 2:
         raise InputError(
             f"{where} of split {split}" if split else where,
-            f"{len(found)} patients with a stage and a prediction among {len(chosen)}",
+            f"{len(answered)} patients with a stage and a prediction among {len(chosen)}",
             "at least two",
             "Choose a split that holds patients with a stage, or split=None for all.",
         )
     notes = []
-    if len(staged) > len(found):
-        notes.append(f"{len(staged) - len(found)} patients could not be staged and are not counted")
+    if len(staged) > len(answered):
+        notes.append(f"{len(staged) - len(answered)} patients could not be staged and are not counted")
     if len(chosen) > len(staged):
         notes.append(f"{len(chosen) - len(staged)} patients have no known stage and are not counted")
-    return found, tuple(notes)
+    return answered, tuple(notes)
 
 
 def stage_indices(names: pd.Series, stages: StageScale = CIRRHOSIS) -> NDArray[np.int64]:
@@ -107,7 +107,7 @@ def probabilities_of(
 
 
 def is_simulated(predictions: pd.DataFrame) -> bool:
-    """True if the table says of any patient that model or patient is simulated."""
+    """True if the model or any patient of the table is simulated."""
     return bool("simulated" in predictions and predictions["simulated"].any())
 
 
@@ -116,11 +116,11 @@ def training_shares(
 ) -> tuple[NDArray[np.float64], str]:
     """Share (stages,) of each stage among the training patients, and a note which is commonest (the milder of two).
 
-    Where the table holds no training patients, those counted stand in for them, and the note says so.
+    Where the table holds no training patients, the counted patients are used instead, with a note.
     """
     training = predictions[predictions["split"] == "train"] if "split" in predictions else predictions.iloc[:0]
     known = training["stage"].notna().any()
-    found = stage_indices((training if known else counted_rows)["stage"].dropna(), stages)
-    shares = np.bincount(found, minlength=len(stages)) / len(found)
+    stages_seen = stage_indices((training if known else counted_rows)["stage"].dropna(), stages)
+    shares = np.bincount(stages_seen, minlength=len(stages)) / len(stages_seen)
     of = "training patients" if known else "very patients counted, as no training patients are in the table"
     return shares, f"majority is {stages[int(shares.argmax())]}, the commonest stage of the {of}"

@@ -36,36 +36,36 @@ def _cam(stager: Stager, score: PatientScore, scale: int | str) -> torch.Tensor:
     size = (score.slices.shape[2], score.slices.shape[3])
     result = torch.zeros_like(score.slices[0])
     whole = len(score.batch.slices) <= SLICES_PER_PASS
-    for encoder, own in stager.readers(score.batch):
-        if not len(own):
+    for encoder, numbers in stager.readers(score.batch):
+        if not len(numbers):
             continue
-        scales = _whole(stager, score, encoder) if whole else _in_chunks(stager, score, encoder, own)
+        scales = _whole(stager, score, encoder) if whole else _in_chunks(stager, score, encoder, numbers)
         for place in wanted:
-            result[own] += to_pixels(scales[place], stager, place, size)
+            result[numbers] += to_pixels(scales[place], stager, place, size)
     return result
 
 
 def _whole(stager: Stager, score: PatientScore, encoder: SliceEncoder) -> list[torch.Tensor]:
     alone = PatientScore([stager], score.batch, score.target, score.tick, chunk=None)
     cams = LayerGradCam(alone, encoder.maps).attribute(score.slices)
-    return [one[:, 0].detach().float() for one in (cams if isinstance(cams, tuple) else (cams,))]
+    return [cam_of_scale[:, 0].detach().float() for cam_of_scale in (cams if isinstance(cams, tuple) else (cams,))]
 
 
-def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, own: torch.Tensor) -> list[torch.Tensor]:
+def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, numbers: torch.Tensor) -> list[torch.Tensor]:
     """The same by the chain rule: the score's gradient for each embedding first, then each embedding's for its maps."""
     with torch.no_grad():
         embedded = stager.embed(score.batch, score.chunk)
     embedded.requires_grad_()
-    said = score_of(stager.head, stager.stage_embedded(embedded, score.batch).scores, score.target, stager.stages)
-    gradient = torch.autograd.grad(said.sum(), embedded)[0]
+    scores = score_of(stager, stager.stage_embedded(embedded, score.batch), score.target)
+    gradient = torch.autograd.grad(scores.sum(), embedded)[0]
     cam = LayerGradCam(_Toward(encoder), encoder.maps)
     parts = []
-    for chosen in own.split(score.chunk or len(own)):
+    for chosen in numbers.split(score.chunk or len(numbers)):
         score.tick()
-        found = cam.attribute(
+        maps = cam.attribute(
             score.batch.slices[chosen], additional_forward_args=(score.batch.sequence[chosen], gradient[chosen])
         )
-        parts.append([one[:, 0].detach().float() for one in (found if isinstance(found, tuple) else (found,))])
+        parts.append([array[:, 0].detach().float() for array in (maps if isinstance(maps, tuple) else (maps,))])
     return [torch.cat(scale) for scale in zip(*parts, strict=True)]
 
 
@@ -104,7 +104,7 @@ def _attention(stager: Stager, score: PatientScore, scale: int | str) -> torch.T
     wanted = scales_named(scale, stager)
     scales = stager.attention_maps(batch, score.chunk)
     size = (score.slices.shape[2], score.slices.shape[3])
-    places = torch.stack([to_pixels(scales[one], stager, one, size) for one in wanted]).mean(dim=0)
-    said = stager.stage_embedded(stager.embed(batch, score.chunk), batch)
-    weights = said.slice_weights * said.sequence_weights[0, batch.sequence]
+    places = torch.stack([to_pixels(scales[chosen], stager, chosen, size) for chosen in wanted]).mean(dim=0)
+    staging = stager.stage_embedded(stager.embed(batch, score.chunk), batch)
+    weights = staging.slice_weights * staging.sequence_weights[0, batch.sequence]
     return places * weights[:, None, None]

@@ -50,7 +50,7 @@ def control_map(name: str, values: Map, image: Map, flesh: NDArray[np.bool_], sp
         moved = (round(SHIFT / spacing * math.sin(angle)), round(SHIFT / spacing * math.cos(angle)))
         made = np.roll(values, moved, axis=(1, 2))
     elif name == "edges":
-        made = np.stack([gaussian_gradient_magnitude(one, EDGE / spacing) for one in image])
+        made = np.stack([gaussian_gradient_magnitude(slice_, EDGE / spacing) for slice_ in image])
     else:
         raise ValueError(f"a control map is one of {CONTROL_MAPS}, not {name!r}")
     return np.where(flesh, made, 0).astype(np.float32)
@@ -64,9 +64,9 @@ def smoothness(values: Map) -> float:
     apart = 2
     pairs = [(values[:, apart:], values[:, :-apart]), (values[:, :, apart:], values[:, :, :-apart])]
     found = []
-    for one, other in pairs:
-        if one.std() > 0 and other.std() > 0:
-            found.append(float(np.corrcoef(one.ravel(), other.ravel())[0, 1]))
+    for first, other in pairs:
+        if first.std() > 0 and other.std() > 0:
+            found.append(float(np.corrcoef(first.ravel(), other.ravel())[0, 1]))
     correlation = min(max(float(np.mean(found)) if found else 0.0, 1e-6), 0.9999)
     return float(np.clip(apart / math.sqrt(-4 * math.log(correlation)), 0.3, 32))
 
@@ -89,14 +89,14 @@ def advantages(row: Row) -> dict[str, float]:
 def beats_controls(row: Row) -> bool | None:
     """True if the map is better than every control in one measure; a tie is not better. None where nothing can be
     compared: the map or all controls have no value."""
-    found = advantages(row)
-    return all(value > 0 for value in found.values()) if found else None
+    differences = advantages(row)
+    return all(value > 0 for value in differences.values()) if differences else None
 
 
 def best_control(row: Row) -> float:
     """Value of the control that comes closest to the map, or beats it by most; NaN where nothing can be compared."""
-    found = advantages(row)
-    return float(row[min(found, key=lambda name: found[name])]) if found else math.nan
+    differences = advantages(row)
+    return float(row[min(differences, key=lambda name: differences[name])]) if differences else math.nan
 
 
 def map_verdict(rows: Iterable[Row]) -> str:

@@ -52,7 +52,7 @@ def explain(
     progress: bool | Callable[[int, int], None] = False,
     cancel: Callable[[], bool] = lambda: False,
 ) -> Explanation:
-    """Why a model says what it says of one patient: all slices of all sequences at once.
+    """Explain a model's answer for one patient: all slices of all sequences at once.
 
     What is explained is always a raw score (log-odds), since a probability near 0 or 1 hides what led there. For a
     model of several stagers it is the mean of their scores.
@@ -81,7 +81,7 @@ def explain(
     InputErrors
         If the scans were prepared otherwise than for the model.
     Cancelled
-        When `cancel` said so.
+        When `cancel` returned True.
     """
     trained, how = as_model(model), method_named(method)
     bag = bag_of(trained, patients, subject, prepared)
@@ -106,13 +106,13 @@ def explain(
         asked = {"method": method, "target": target, "baseline": baseline, "settings": chosen, "seed": seed}
         kept = ExplanationStore(store).entry(trained, used, compared, {**asked, "permutations": permutations})
         files = {name: scan.scan.image for name, scan in used.items()}
-        if (found := kept.read()) is not None:
-            return replace(found, files=files, model=trained.name)
+        if (stored := kept.read()) is not None:
+            return replace(stored, files=files, model=trained.name)
         attributed = how.run(Request(score, compared if how.compares else None, chosen, seed))
         with torch.no_grad():
-            own = float(score(score.slices)[0])
-            nothing = float(np.mean([float(score(one[None])[0]) for one in compared]))
-        told = shapley_values(score, nothing, permutations, seed, way.shared)
+            patient_score = float(score(score.slices)[0])
+            nothing = float(np.mean([float(score(volume[None])[0]) for volume in compared]))
+        shapley = shapley_values(score, nothing, permutations, seed, way.shared)
     places = {name: score.batch.sequence == score.batch.sequences.index(name) for name in used}
     explanation = Explanation(
         subject=bag.subject,
@@ -122,13 +122,13 @@ def explain(
         label=how.label,
         signed=how.signed,
         target=target,
-        score=own,
+        score=patient_score,
         baseline_score=nothing,
         baseline=baseline if how.compares else None,
         maps={name: attributed.maps[place].detach().numpy() for name, place in places.items()},
         grids={name: scan.grid for name, scan in used.items()},
         source_grids={name: scan.source_grid for name, scan in used.items()},
-        shapley=told,
+        shapley=shapley,
         delta=attributed.delta,
         simulated=trained.simulated,
         settings=chosen,

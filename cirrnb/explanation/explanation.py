@@ -71,7 +71,7 @@ class Explanation:
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        scans = ", ".join(f"{name} {one.shape}" for name, one in self.maps.items())
+        scans = ", ".join(f"{name} {array.shape}" for name, array in self.maps.items())
         asked = f"{self.method!r} of {self.target!r} {self.score:+.2f}"
         return f"Explanation({self.subject!r}, {asked} by {self.model!r}; {scans})"
 
@@ -105,9 +105,9 @@ class Explanation:
         written = []
         for sequence in self.maps:
             path = folder / f"{file_stem(self.subject, sequence, self.method)}.nii.gz"
-            told = f"{self.method}: {self.target}{' (simulated)' * self.simulated}"
+            description = f"{self.method}: {self.target}{' (simulated)' * self.simulated}"
             values, scan = self.to_source(sequence), self.files.get(sequence)
-            written.append(save_volume(path, values, self.source_grids[sequence], scan=scan, description=told))
+            written.append(save_volume(path, values, self.source_grids[sequence], scan=scan, description=description))
         return written
 
 
@@ -152,35 +152,37 @@ class Entry:
             return None
         try:
             arrays = load_file(self.path)
-            told = parse_json(arrays.pop("told").tobytes().decode("utf-8"), finite=False)
-            maps = {name: arrays[f"map {name}"] for name in told["grids"]}
-            parts = {part: {name: arrays[f"{part} {name}"] for name in told["grids"]} for part in _SHAPLEY_PARTS}
-            grids, source_grids = ({n: _grid(g) for n, g in told.pop(key).items()} for key in ("grids", "source_grids"))
-            shares = ShapleyValues(sequences=told.pop("sequences"), nothing=told.pop("nothing"), **parts)
-            told["notes"] = tuple(told["notes"])
-            return Explanation(maps=maps, grids=grids, source_grids=source_grids, shapley=shares, **told)
+            stored = parse_json(arrays.pop("told").tobytes().decode("utf-8"), finite=False)
+            maps = {name: arrays[f"map {name}"] for name in stored["grids"]}
+            parts = {part: {name: arrays[f"{part} {name}"] for name in stored["grids"]} for part in _SHAPLEY_PARTS}
+            grids, source_grids = (
+                {n: _grid(g) for n, g in stored.pop(key).items()} for key in ("grids", "source_grids")
+            )
+            shares = ShapleyValues(sequences=stored.pop("sequences"), nothing=stored.pop("nothing"), **parts)
+            stored["notes"] = tuple(stored["notes"])
+            return Explanation(maps=maps, grids=grids, source_grids=source_grids, shapley=shares, **stored)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, explanation: Explanation) -> Explanation:
-        """Keep an explanation, beside first and then renamed; returns it."""
+        """Write an explanation atomically; returns it."""
         if self.path is None:
             return explanation
-        told: dict[str, Any] = {
+        described: dict[str, Any] = {
             name: getattr(explanation, name)
             for name in explanation.__dataclass_fields__
             if name not in ("maps", "grids", "source_grids", "shapley", "files")
         }
-        told["grids"] = {name: _told(grid) for name, grid in explanation.grids.items()}
-        told["source_grids"] = {name: _told(grid) for name, grid in explanation.source_grids.items()}
-        told |= {"sequences": dict(explanation.shapley.sequences), "nothing": explanation.shapley.nothing}
-        arrays = {f"map {name}": np.ascontiguousarray(one) for name, one in explanation.maps.items()}
+        described["grids"] = {name: _told(grid) for name, grid in explanation.grids.items()}
+        described["source_grids"] = {name: _told(grid) for name, grid in explanation.source_grids.items()}
+        described |= {"sequences": dict(explanation.shapley.sequences), "nothing": explanation.shapley.nothing}
+        arrays = {f"map {name}": np.ascontiguousarray(array) for name, array in explanation.maps.items()}
         for part in _SHAPLEY_PARTS:
             arrays |= {f"{part} {n}": np.ascontiguousarray(v) for n, v in getattr(explanation.shapley, part).items()}
-        arrays["told"] = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
+        arrays["told"] = np.frombuffer(json.dumps(described).encode(), dtype=np.uint8)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self.path) as beside:
-            save_file(arrays, beside)
+        with atomic_file(self.path) as partial:
+            save_file(arrays, partial)
         return explanation
 
 
@@ -205,13 +207,13 @@ class FaithfulnessStore:
         for part in (explanation.maps, explanation.shapley.slices, explanation.shapley.weights):
             for name, values in part.items():
                 digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
-        told = {
+        described = {
             **asked,
             "faithfulness of": digest.hexdigest(),
             "target": explanation.target,
             "signed": explanation.signed,
         }
-        place = ExplanationStore(self.folder).entry(model, scans, empty, told).path
+        place = ExplanationStore(self.folder).entry(model, scans, empty, described).path
         assert place is not None
         return FaithfulnessEntry(place.with_suffix(".json"))
 
@@ -227,15 +229,15 @@ class FaithfulnessEntry:
         if self.path is None or not self.path.is_file():
             return None
         try:
-            told = read_object(self.path, "a whole file", "Delete it.", finite=False)
-            table = pd.DataFrame(told["rows"], columns=told["columns"])
+            stored = read_object(self.path, "a whole file", "Delete it.", finite=False)
+            table = pd.DataFrame(stored["rows"], columns=stored["columns"])
             numbers = [name for name in table if name not in ("measure", "better")]
             return table.astype(dict.fromkeys(numbers, float))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Keep a table, beside first and then renamed; returns it."""
+        """Write a table atomically; returns it."""
         if self.path is not None:
             rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,5 +249,5 @@ def _told(grid: Grid) -> dict[str, Any]:
     return {"shape": grid.shape, "affine": grid.affine.tolist()}
 
 
-def _grid(told: dict[str, Any]) -> Grid:
-    return Grid(tuple(told["shape"]), np.array(told["affine"]))
+def _grid(stored: dict[str, Any]) -> Grid:
+    return Grid(tuple(stored["shape"]), np.array(stored["affine"]))

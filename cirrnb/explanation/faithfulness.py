@@ -1,4 +1,5 @@
-"""`faithfulness`: how far an answer hangs on what a map names, beside control maps that know nothing of the model."""
+"""`faithfulness`: how much an answer depends on the pixels that a map marks, compared with control maps that do not use
+the model."""
 
 from __future__ import annotations
 
@@ -134,8 +135,8 @@ def faithfulness(
     known = case(trained, bag, explanation.target)
     asked = {"patch": patch, "steps": steps, "samples": samples, "seed": seed}
     kept = FaithfulnessStore(store).entry(trained, known.bag.scans, known.empty, explanation, asked)
-    if (found := kept.read()) is not None:
-        return found
+    if (stored := kept.read()) is not None:
+        return stored
     # Two curves and the infidelity for the map and its control maps; the slices' removal costs next to nothing.
     passes = itertools.count(1)
     total = (
@@ -181,16 +182,18 @@ def directed(explanation: Explanation, known: Case) -> NDArray[np.float32]:
 
 def _of_slices(known: Case, explanation: Explanation, steps: int, seed: int) -> dict[str, float]:
     shares = explanation.shapley
-    told = {part: np.concatenate([getattr(shares, part)[n] for n in known.bag.scans]) for part in ("slices", "weights")}
+    values = {
+        part: np.concatenate([getattr(shares, part)[n] for n in known.bag.scans]) for part in ("slices", "weights")
+    }
     with torch.no_grad():
         whole = float(known.score(known.score.slices)[0])
     way = 1.0 if whole >= shares.nothing else -1.0
     orders = {
-        "value": way * told["slices"],
-        "random": np.random.default_rng(seed).random(len(told["slices"])),
-        "attention": told["weights"],
+        "value": way * values["slices"],
+        "random": np.random.default_rng(seed).random(len(values["slices"])),
+        "attention": values["weights"],
     }
-    return {name: slice_deletion(known.score, one, shares.nothing, steps).area for name, one in orders.items()}
+    return {name: slice_deletion(known.score, order, shares.nothing, steps).area for name, order in orders.items()}
 
 
 def _infidelity(known: Case, patches: Patches, values: NDArray[np.float32], seed: int, samples: int) -> float:
@@ -251,10 +254,10 @@ def maximum_sensitivity(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # Captum perturbs the whole example; one example at a time.
-        found = sensitivity_max(
+        sensitivity = sensitivity_max(
             attribute, known.score.slices, perturb_radius=radius, n_perturb_samples=samples, max_examples_per_batch=1
         )
-    return float(found.max())
+    return float(sensitivity.max())
 
 
 @isolated_torch()
@@ -274,12 +277,12 @@ def after_randomisation(
     """
     trained = as_model(model)
     known = case(trained, bag, explanation.target)
-    own = known.stacked(magnitude(explanation.maps, known.spacing))[known.flesh]
+    original = known.stacked(magnitude(explanation.maps, known.spacing))[known.flesh]
     rows = []
     for part, changed in randomised(trained, seed):
         other = again(changed) if again else _explained_quickly(changed, bag, explanation, seed)
         values = known.stacked(magnitude(other.maps, known.spacing))[known.flesh]
-        same = float(spearmanr(own, values).statistic) if np.ptp(values) > 0 else 0.0
+        same = float(spearmanr(original, values).statistic) if np.ptp(values) > 0 else 0.0
         rows.append({"randomised": part, "correlation": same})
     return pd.DataFrame(rows)
 
@@ -287,12 +290,16 @@ def after_randomisation(
 def agreement(explanations: Mapping[str, Explanation], bag: Bag) -> pd.DataFrame:
     """Rank correlation (Spearman's, smoothed size over the body) between explanations of one patient, by name: of one
     method with several baselines, or of several methods."""
-    scans = {name: scan for name, scan in bag.scans.items() if all(name in one.maps for one in explanations.values())}
+    scans = {
+        name: scan
+        for name, scan in bag.scans.items()
+        if all(name in explanation.maps for explanation in explanations.values())
+    }
     flesh = np.concatenate([body(scan) for scan in scans.values()])
     spacing = next(iter(scans.values())).settings.spacing
     sizes = {}
-    for label, one in explanations.items():
-        size = magnitude(one.maps, spacing)
+    for label, explanation in explanations.items():
+        size = magnitude(explanation.maps, spacing)
         sizes[label] = np.concatenate([size[name] for name in scans])[flesh]
     return pd.DataFrame(sizes).corr(method="spearman")
 
@@ -327,7 +334,7 @@ def randomised(model: TrainedModel, seed: int = 0) -> Iterator[tuple[str, Traine
             known = new.state_dict()
             with torch.no_grad():
                 for name, values in stager.named_parameters():
-                    if any(name.startswith(one) or (one.startswith(".") and one in name) for one in names):
+                    if any(name.startswith(module) or (module.startswith(".") and module in name) for module in names):
                         values.copy_(known[name])
         kept = [replace(m, stager=copy.deepcopy(s)) for m, s in zip(model.members, members, strict=True)]
         yield part, replace(model, members=tuple(kept))

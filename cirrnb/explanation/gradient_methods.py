@@ -33,9 +33,9 @@ from cirrnb.model.stager import Stager
 def _integrated_gradients(request: Request) -> Attributed:
     score, baseline = request.score, request.baseline
     assert baseline is not None
-    found = [_integrate(score, one[None], int(request.settings["steps"])) for one in baseline]
+    integrals = [_integrate(score, volume[None], int(request.settings["steps"])) for volume in baseline]
     return Attributed(
-        torch.stack([maps for maps, _ in found]).mean(dim=0), sum(delta for _, delta in found) / len(found)
+        torch.stack([maps for maps, _ in integrals]).mean(dim=0), sum(delta for _, delta in integrals) / len(integrals)
     )
 
 
@@ -132,8 +132,8 @@ DEEP_LIFT_TOLERANCE = 0.05
 def _deep_lift(request: Request) -> Attributed:
     baseline = request.baseline
     assert baseline is not None
-    found = [_lift(request.score, stager, baseline[:1]) for stager in request.score.members]
-    maps, delta = torch.stack([one for one, _ in found]).mean(dim=0), sum(one for _, one in found) / len(found)
+    members = [_lift(request.score, stager, baseline[:1]) for stager in request.score.members]
+    maps, delta = torch.stack([one for one, _ in members]).mean(dim=0), sum(one for _, one in members) / len(members)
     with torch.no_grad():
         apart = float(request.score(request.score.slices)[0] - request.score(baseline[:1])[0])
     if not abs(delta) <= DEEP_LIFT_TOLERANCE * abs(apart):  # a sum that is no number misses too

@@ -44,12 +44,12 @@ Maps = Mapping[str, NDArray]
 def magnitude(maps: Maps, spacing: float, smoothing: float = SMOOTHING) -> dict[str, NDArray[np.float32]]:
     """Sequence -> (slices, rows, columns): the size of a map's values, smoothed within the slice by `smoothing` mm."""
     width = smoothing / spacing
-    return {name: gaussian_filter(np.abs(one).astype(np.float32), (0, width, width)) for name, one in maps.items()}
+    return {name: gaussian_filter(np.abs(array).astype(np.float32), (0, width, width)) for name, array in maps.items()}
 
 
 def body(prepared: PreparedScan) -> NDArray[np.bool_]:
     """(slices, rows, columns) what is not air around the patient."""
-    return np.stack([binary_fill_holes(one > FLESH) for one in np.asarray(prepared.image, dtype=np.float32)])
+    return np.stack([binary_fill_holes(slice_ > FLESH) for slice_ in np.asarray(prepared.image, dtype=np.float32)])
 
 
 def auroc(inside: NDArray, outside: NDArray) -> float:
@@ -67,30 +67,37 @@ def localisation(maps: Maps, bag: Bag, truth: SimulatedTruth) -> pd.DataFrame:
     sign's voxels against body voxels without evidence, both sequences together), voxels, share (of the body's voxels).
     """
     values, labels = [], []
-    for name, one in maps.items():
+    for name, array in maps.items():
         prepared = bag.scans[name]
         flesh = body(prepared)
-        values.append(one[flesh])
+        values.append(array[flesh])
         labels.append(truth.evidence(prepared)[flesh])
     value, label = np.concatenate(values), np.concatenate(labels)
     free = value[label == 0]
     rows = []
     for number, sign in [*enumerate(SIGNS, start=1), (0, "any")]:
-        own = value[label == number] if number else value[label > 0]
-        if len(own):
-            rows.append({"sign": sign, "auroc": auroc(own, free), "voxels": len(own), "share": len(own) / len(value)})
+        inside_values = value[label == number] if number else value[label > 0]
+        if len(inside_values):
+            rows.append(
+                {
+                    "sign": sign,
+                    "auroc": auroc(inside_values, free),
+                    "voxels": len(inside_values),
+                    "share": len(inside_values) / len(value),
+                }
+            )
     return pd.DataFrame(rows, columns=["sign", "auroc", "voxels", "share"])
 
 
 def liver_share(maps: Maps, bag: Bag) -> tuple[float, float]:
     """Share of a map's total size that lies in the liver, and the liver's share of the body; NaN without a mask."""
     total = inside = flesh_count = liver_count = 0.0
-    for name, one in maps.items():
+    for name, array in maps.items():
         prepared = bag.scans[name]
         if prepared.mask is None:
             return float("nan"), float("nan")
         flesh, liver = body(prepared), np.asarray(prepared.mask)
-        size = np.abs(one)
+        size = np.abs(array)
         total, inside = total + float(size[flesh].sum()), inside + float(size[flesh & liver].sum())
         flesh_count, liver_count = flesh_count + flesh.sum(), liver_count + (flesh & liver).sum()
     return inside / max(total, 1e-12), liver_count / max(flesh_count, 1)
@@ -108,12 +115,12 @@ def sign_effects(score: PatientScore, bag: Bag, truth: SimulatedTruth, signs: Se
     # A model of one sequence sees nothing of the other, nor of a scan that cannot be used.
     seen = bag.only([score.batch.sequences[index] for index in score.batch.sequence.unique()])
     assert seen is not None
-    own = float(score(score.slices)[0])
-    total = own - float(score(as_slices(truth.without(seen)))[0])
+    patient_score = float(score(score.slices)[0])
+    total = patient_score - float(score(as_slices(truth.without(seen)))[0])
     rows = []
     for sign in truth.bears(bag):
         if sign in signs:
-            effect = own - float(score(as_slices(truth.without(seen, sign)))[0])
+            effect = patient_score - float(score(as_slices(truth.without(seen, sign)))[0])
             used = bool(effect * np.sign(total) >= USED * abs(total)) and total != 0
             rows.append({"sign": sign, "effect": effect, "total": total, "used": used})
     return pd.DataFrame(rows, columns=["sign", "effect", "total", "used"])
@@ -122,10 +129,10 @@ def sign_effects(score: PatientScore, bag: Bag, truth: SimulatedTruth, signs: Se
 def attributed_to_signs(explanation: Explanation, bag: Bag, truth: SimulatedTruth) -> pd.DataFrame:
     """What a signed map gives to each sign: sign, attributed (sum over the sign's voxels, in units of the score)."""
     sums = dict.fromkeys(SIGNS, 0.0)
-    for name, one in explanation.maps.items():
+    for name, array in explanation.maps.items():
         labels = truth.evidence(bag.scans[name])
         for number, sign in enumerate(SIGNS, start=1):
-            sums[sign] += float(one[labels == number].sum())
+            sums[sign] += float(array[labels == number].sum())
     return pd.DataFrame({"sign": list(sums), "attributed": list(sums.values())})
 
 
@@ -135,7 +142,7 @@ def signs_by_stage(
 ) -> pd.DataFrame:
     """What a model uses of each sign, by stage: means over the patients of a stage who show the sign.
 
-    Beside the signs stands `SCANNER`: what the other scanner does to the same patient's score. Where the scanner told
+    The row `SCANNER` gives what the other scanner does to the same patient's score. Where the scanner told
     the stage in training, a model may use it as it uses a sign.
 
     Returns one row for each stage and sign: stage, sign, patients, effect (of the sign, or of the scanner), attributed
@@ -144,9 +151,9 @@ def signs_by_stage(
     """
     rows = []
     for bag in bags:
-        told = explain(model, bag, method, permutations=4)
+        explanation = explain(model, bag, method, permutations=4)
         score = score_of_patient(model, bag)
-        both = sign_effects(score, bag, truth).merge(attributed_to_signs(told, bag, truth), on="sign")
+        both = sign_effects(score, bag, truth).merge(attributed_to_signs(explanation, bag, truth), on="sign")
         rows.append(both.assign(stage=bag.stage))
         rows.append(pd.DataFrame([{"stage": bag.stage, "sign": SCANNER, "effect": scanner_effect(score, bag, truth)}]))
     groups = pd.concat(rows).groupby(["stage", "sign"], sort=False)
@@ -166,7 +173,7 @@ def scanner_effect(score: PatientScore, bag: Bag, truth: SimulatedTruth) -> floa
 
 def as_slices(images: Maps) -> torch.Tensor:
     """(1, slices, rows, columns) of images by sequence, in the order of the patient's own."""
-    return torch.from_numpy(np.concatenate([np.asarray(one, dtype=np.float32) for one in images.values()]))[None]
+    return torch.from_numpy(np.concatenate([np.asarray(image, dtype=np.float32) for image in images.values()]))[None]
 
 
 SWAP_COLUMNS = ("model", "subject", "stage", *SCANNERS)
@@ -186,6 +193,6 @@ def scanner_swap(
         images = {name: as_slices(truth.on_scanner(bag, name)) for name in SCANNERS}
         for name, model in models.items():
             score = score_of_patient(model, bag)
-            told = {scanner: float(score(one)[0]) for scanner, one in images.items()}
-            rows.append({"model": name, "subject": bag.subject, "stage": bag.stage, **told})
+            scores = {scanner: float(score(image)[0]) for scanner, image in images.items()}
+            rows.append({"model": name, "subject": bag.subject, "stage": bag.stage, **scores})
     return pd.DataFrame(rows, columns=list(SWAP_COLUMNS))

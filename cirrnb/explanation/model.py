@@ -37,8 +37,8 @@ class Model(TrainedModel):
 
         Raises InputError where something is missing or damaged.
         """
-        found = load_model(run)
-        return cls(found.members, found.name, found.calibration, found.out_of_distribution).to(device)
+        trained = load_model(run)
+        return cls(trained.members, trained.name, trained.calibration, trained.out_of_distribution).to(device)
 
     @property
     def device(self) -> torch.device:

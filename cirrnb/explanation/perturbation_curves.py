@@ -63,11 +63,11 @@ class Patches:
         """(patches,) flat places of the used patches, those with the largest mean of a map first; a map that says the
         same of all of them has no order: ValueError."""
         means = _means(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), self.size)
-        told = means[self.used]
-        if float(told.max() - told.min()) < 1e-12:
+        patch_means = means[self.used]
+        if float(patch_means.max() - patch_means.min()) < 1e-12:
             raise ValueError("a constant map ranks nothing")
         places = torch.nonzero(self.used.flatten())[:, 0]
-        return places[torch.argsort(told, descending=True, stable=True)]
+        return places[torch.argsort(patch_means, descending=True, stable=True)]
 
     def spread(self, places: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """(slices, rows, columns) bool: the pixels of some patches."""
@@ -121,15 +121,15 @@ def _curve(
     inserting: bool,
 ) -> Curve:
     shape = (start.shape[1], start.shape[2])
-    found = []
+    scores = []
     for step in range(steps + 1):
         if like is not None and step in (0, steps):
-            found.append(float(like.scores[0 if step == 0 else -1]))
+            scores.append(float(like.scores[0 if step == 0 else -1]))
             continue
         taken = patches.spread(order[: round(step * len(order) / steps)], shape)
-        found.append(float(score(torch.where(taken, end, start)[None])[0]))
-    first, last = found[0], found[-1]
-    return Curve(np.array(found), *((last, first) if inserting else (first, last)))
+        scores.append(float(score(torch.where(taken, end, start)[None])[0]))
+    first, last = scores[0], scores[-1]
+    return Curve(np.array(scores), *((last, first) if inserting else (first, last)))
 
 
 @isolated_torch()

@@ -75,15 +75,15 @@ def _find_layout(backbone: nn.Module) -> tuple[tuple[float, float], ...]:
     layers' own windows are.
     """
     plain = _made_plain(copy.deepcopy(backbone)).eval()
-    found = []
+    layouts = []
     pixels = torch.zeros(1, 1, PROBE, PROBE, requires_grad=True)
-    for one in plain(pixels):
-        step = PROBE / one.shape[2]
-        middle = one.shape[2] // 2
-        (gradient,) = torch.autograd.grad(one[0, :, middle, middle].sum(), pixels, retain_graph=True)
+    for layer in plain(pixels):
+        step = PROBE / layer.shape[2]
+        middle = layer.shape[2] // 2
+        (gradient,) = torch.autograd.grad(layer[0, :, middle, middle].sum(), pixels, retain_graph=True)
         centre = _centre_of_symmetry(gradient[0, 0].double().sum(dim=1).numpy(), step * middle, step)
-        found.append((centre - step * middle, step))
-    return tuple(found)
+        layouts.append((centre - step * middle, step))
+    return tuple(layouts)
 
 
 def _centre_of_symmetry(profile: NDArray[np.float64], start: float, step: float) -> float:
@@ -94,7 +94,7 @@ def _centre_of_symmetry(profile: NDArray[np.float64], start: float, step: float)
     away = np.arange(0.5, 2 * step)
     pixels = np.arange(len(profile))
     sides = [(np.interp(place + away, pixels, profile), np.interp(place - away, pixels, profile)) for place in places]
-    return float(places[int(np.argmin([np.square(one - other).sum() for one, other in sides]))])
+    return float(places[int(np.argmin([np.square(side - other).sum() for side, other in sides]))])
 
 
 def _made_plain(module: nn.Module) -> nn.Module:

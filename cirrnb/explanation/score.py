@@ -13,7 +13,7 @@ from cirrnb.data.stage_scale import StageScale
 from cirrnb.model.batch import Batch
 from cirrnb.model.encoder import SliceEncoder, folded
 from cirrnb.model.heads_and_losses import StageHead
-from cirrnb.model.stager import Stager
+from cirrnb.model.stager import Stager, Staging
 
 SEVERITY = "severity"
 """Default target of every head: how much speaks for a later stage rather than an earlier one."""
@@ -29,34 +29,51 @@ class Cancelled(RuntimeError):
     """Somebody asked for the explanation to be stopped; nothing of it is kept."""
 
 
-def targets(head: StageHead, stages: StageScale) -> tuple[str, ...]:
-    """The scores of a head that can be explained, by name, the default first.
+def targets(stager: Stager) -> tuple[str, ...]:
+    """The scores of a stager that can be explained, by name, the default first.
 
     Ordered heads: "severity", the sum of the cumulative log-odds ("above mild", "above moderate"), or one of these.
     Heads that score each stage: "severity", which is the last less the first ("severe - mild"), the logit of a stage,
-    or the difference of two.
+    or the difference of two. Of a stager with sign outputs also each sign, whose score is the log-odds of its strength.
     """
-    if head.ordered:
-        return SEVERITY, *stages.thresholds
-    return SEVERITY, *stages, *(f"{one} - {other}" for one in stages for other in stages if one != other)
+    stages = stager.stages
+    if stager.head.ordered:
+        own: tuple[str, ...] = (SEVERITY, *stages.thresholds)
+    else:
+        own = (SEVERITY, *stages, *(f"{stage} - {other}" for stage in stages for other in stages if stage != other))
+    return own + tuple(sign for sign in _signs(stager) if sign not in own)
 
 
-def require_target(head: StageHead, target: str, stages: StageScale) -> None:
-    """Raise InputError for a target that the head does not have."""
-    known = targets(head, stages)
+def _signs(stager: Stager) -> tuple[str, ...]:
+    """Names of the signs that a stager puts out; a network of one's own that only embeds has no settings."""
+    settings = getattr(stager, "settings", None)
+    return settings.signs if settings is not None else ()
+
+
+def require_target(stager: Stager, target: str) -> None:
+    """Raise InputError for a target that the stager does not have."""
+    known = targets(stager)
     if target not in known:
         raise InputError("target", repr(target), f"one of {', '.join(map(repr, known))}", "Choose one of these.")
 
 
-def score_of(head: StageHead, scores: torch.Tensor, target: str, stages: StageScale) -> torch.Tensor:
-    """(patients,) raw score named `target` of a head's raw scores (patients, outputs).
+def score_of(stager: Stager, said: Staging, target: str) -> torch.Tensor:
+    """(patients,) the raw score `target` of a stager's answer.
 
-    Raises InputError for a target that the head does not have.
+    Raises InputError for a target that the stager does not have.
     """
-    require_target(head, target, stages)
+    require_target(stager, target)
+    names, signs = _signs(stager), said.signs
+    if signs is not None and target in names and target not in (SEVERITY, *stager.stages, *stager.stages.thresholds):
+        return signs[:, names.index(target)]
+    return score_of_stage(stager.head, said.scores, target, stager.stages)
+
+
+def score_of_stage(head: StageHead, scores: torch.Tensor, target: str, stages: StageScale) -> torch.Tensor:
+    """(patients,) score named `target` of a head's raw scores (patients, outputs)."""
     if not head.ordered:
-        one, _, other = (f"{stages[-1]} - {stages[0]}" if target == SEVERITY else target).partition(" - ")
-        value = scores[:, stages.index(one)]
+        upper, _, other = (f"{stages[-1]} - {stages[0]}" if target == SEVERITY else target).partition(" - ")
+        value = scores[:, stages.index(upper)]
         return value - scores[:, stages.index(other)] if other else value
     first, *others = above = head.log_odds_above(scores).unbind(dim=1)
     return sum(others, start=first) if target == SEVERITY else above[stages.thresholds.index(target)]
@@ -86,7 +103,7 @@ class PatientScore(nn.Module):
         self._embedded: list[torch.Tensor] | None = None
         self._others: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._quick: list[list[SliceEncoder]] = []  # a plain list: these are no parts of the score
-        require_target(stagers[0].head, target, stagers[0].stages)
+        require_target(stagers[0], target)
 
     @property
     def members(self) -> list[Stager]:
@@ -109,7 +126,7 @@ class PatientScore(nn.Module):
             embedded = self._embed_changed(slices)
         return torch.stack(
             [
-                score_of(stager.head, stager.stage_embedded(one, batch).scores, self.target, stager.stages)
+                score_of(stager, stager.stage_embedded(one, batch), self.target)
                 for stager, one in zip(self.members, embedded, strict=True)
             ]
         ).mean(dim=0)
@@ -128,13 +145,15 @@ class PatientScore(nn.Module):
 
     def _embed(self, batch: Batch) -> list[torch.Tensor]:
         """For each stager, embeddings (slices, width) without gradients, from encoders made quicker for it."""
-        if not all(isinstance(one, Stager) for one in self.members):  # a network of one's own, which only embeds
-            return [one.embed(batch, self.chunk) for one in self.members]
+        if not all(isinstance(member, Stager) for member in self.members):  # a network of one's own, which only embeds
+            return [member.embed(batch, self.chunk) for member in self.members]
         if not self._quick:
             # Two slices show whether an encoder made quicker still says the same.
             few = slice(len(self.batch.sequence) // 2, len(self.batch.sequence) // 2 + 2)
             example = self.batch.slices[few], self.batch.sequence[few]
-            self._quick = [[folded(encoder, *example) for encoder, _ in one.readers(batch)] for one in self.members]
+            self._quick = [
+                [folded(encoder, *example) for encoder, _ in member.readers(batch)] for member in self.members
+            ]
         chunk = None if self.chunk is None else min(self.chunk, QUICK_CHUNK)
         return [
             stager.embed(batch, chunk, encoders) for stager, encoders in zip(self.members, self._quick, strict=True)
@@ -149,26 +168,27 @@ class PatientScore(nn.Module):
         batch = self.batch.taking(index, subset, len(kept))
         return torch.stack(
             [
-                score_of(stager.head, stager.stage_embedded(one[index], batch).scores, self.target, stager.stages)
-                for stager, one in zip(self.members, self.embeddings(), strict=True)
+                score_of(stager, stager.stage_embedded(embedding[index], batch), self.target)
+                for stager, embedding in zip(self.members, self.embeddings(), strict=True)
             ]
         ).mean(dim=0)
 
     def _embed_changed(self, slices: torch.Tensor) -> list[torch.Tensor]:
-        own, given = self.batch.slices[:, 0], slices.flatten(0, 1)
-        changed = (slices != own).flatten(2).any(dim=2).flatten()
+        original, given = self.batch.slices[:, 0], slices.flatten(0, 1)
+        changed = (slices != original).flatten(2).any(dim=2).flatten()
         known = [one.repeat(len(slices), 1) for one in self.embeddings()]
         if self._others is not None:
             others, embedded = self._others
             equal = changed & (slices == others).flatten(2).all(dim=2).flatten()
             places = torch.nonzero(equal)[:, 0]
             known = [
-                one.index_copy(0, places, kept[places % len(own)]) for one, kept in zip(known, embedded, strict=True)
+                one.index_copy(0, places, kept[places % len(original)])
+                for one, kept in zip(known, embedded, strict=True)
             ]
             changed &= ~equal
         places = torch.nonzero(changed)[:, 0]
         if len(places):
-            part = self.batch.taking(places % len(own), torch.zeros_like(places), 1)
+            part = self.batch.taking(places % len(original), torch.zeros_like(places), 1)
             part = part.replace_slices(given[places][:, None])
             known = [one.index_copy(0, places, new) for one, new in zip(known, self._embed(part), strict=True)]
         return known

@@ -99,12 +99,12 @@ def _of_slices(
 ) -> tuple[NDArray, NDArray]:
     random = np.random.default_rng(seed)
     count = len(score.batch.sequence)
-    found = np.empty((pairs, count))
+    values = np.empty((pairs, count))
     for pair in range(pairs):
         order = random.permutation(count)
-        found[pair] = (_added(score, nothing, order) + _added(score, nothing, order[::-1])) / 2
+        values[pair] = (_added(score, nothing, order) + _added(score, nothing, order[::-1])) / 2
         progress(pair + 1, pairs)
-    return found.mean(axis=0), found.std(axis=0, ddof=1) / np.sqrt(pairs)
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(pairs)
 
 
 def _added(score: PatientScore, nothing: float, order: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -122,8 +122,8 @@ def _added(score: PatientScore, nothing: float, order: NDArray[np.int64]) -> NDA
 
 @torch.no_grad()
 def _attention(score: PatientScore) -> NDArray[np.float64]:
-    found = []
+    weights = []
     for stager, embedded in zip(score.members, score.embeddings(), strict=True):
-        said = stager.stage_embedded(embedded, score.batch)
-        found.append((said.slice_weights * said.sequence_weights[0, score.batch.sequence]).double().numpy())
-    return np.mean(found, axis=0)
+        staging = stager.stage_embedded(embedded, score.batch)
+        weights.append((staging.slice_weights * staging.sequence_weights[0, score.batch.sequence]).double().numpy())
+    return np.mean(weights, axis=0)

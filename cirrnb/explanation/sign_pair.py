@@ -151,11 +151,11 @@ def anatomy(sequence: str, height: float = -22.0, seed: int = SEED, least: float
     places = {}
     for name, tissues in TISSUES.items():
         # The scene painted with one tissue alone says how much of each pixel is that tissue.
-        alone = {one: float(one in tissues) for one in scan.signals}
+        alone = {tissue: float(tissue in tissues) for tissue in scan.signals}
         share = sample(scan.body, rough, alone, sequence, with_counterfactual=False).signal[:, :, 0].T
-        found = _widest(share > 0.5, least / np.prod(rough.spacing[:2]))
-        if found is not None:
-            row, column = ((place + 0.5) * step - side.start for place, side in zip(found, frame, strict=True))
+        part = _widest(share > 0.5, least / np.prod(rough.spacing[:2]))
+        if part is not None:
+            row, column = ((place + 0.5) * step - side.start for place, side in zip(part, frame, strict=True))
             places[name] = (row, column)
     shown = np.clip(image[frame] / scan.white(image, clean), 0, 1)
     return Anatomy(sequence, shown, scan.spacing, places)
@@ -241,9 +241,9 @@ def _with(body: Body, sign: str, strength: float) -> Body:
 
 
 def _judge(sign: str, sequence: str, strength: float) -> None:
-    for where, found, known in (("sign", sign, SIGNS), ("sequence", sequence, T1W_T2W)):
-        if found not in known:
-            raise InputError(where, repr(found), f"one of {known}", "Choose one of these.")
+    for where, given, known in (("sign", sign, SIGNS), ("sequence", sequence, T1W_T2W)):
+        if given not in known:
+            raise InputError(where, repr(given), f"one of {known}", "Choose one of these.")
     if not 0 <= strength <= 1:
         raise InputError(
             "strength", f"{strength:g}", "a number from 0 (absent) to 1 (as strong as it gets)", "Mend it."

@@ -122,9 +122,14 @@ class SimulatedTruth:
         return tuple(sign for sign, names in parts.items() if any(shown[name] > 0 for name in names))
 
     def _patient(self, bag: Bag) -> Patient:
-        if bag.subject not in self._plans:
-            raise InputError(bag.subject, "nobody of that id", f"a patient of {self.root}", "Hand in its own cohort.")
-        return draw_patient(self._plans[bag.subject], self.request["seed"], population_of(self.request))
+        return self.patient(bag.subject)
+
+    def patient(self, subject: str) -> Patient:
+        """What is true of a subject of the cohort. Raises InputError if there is none of that id."""
+        if subject not in self._plans:
+            raise InputError(subject, "nobody of that id", f"a patient of {self.root}", "Hand in its own cohort.")
+        law = self.request.get("healthy_law", 1)
+        return draw_patient(self._plans[subject], self.request["seed"], population_of(self.request), law)
 
     @cached_property
     def _plans(self) -> Mapping[str, Plan]:
@@ -139,11 +144,11 @@ def stages_told_by_signs(latent: Latent, population: Population = BENCHMARK) -> 
     Computed as the ceiling is (`cirrnb.simulation.ceiling`): a sign that is absent tells only that it is.
     """
     values = np.array([[latent.channels[channel.name] for channel in CHANNELS]])
-    told = stage_posteriors(values, range(len(CHANNELS)), population)[0]
-    return dict(zip(CIRRHOSIS, told.tolist(), strict=True))
+    posteriors = stage_posteriors(values, range(len(CHANNELS)), population)[0]
+    return dict(zip(CIRRHOSIS, posteriors.tolist(), strict=True))
 
 
 def strengths(latent: Latent) -> dict[str, float]:
     """Sign -> how strongly it shows in the sequence that shows it best, 0 (absent) to 1, in the order of `SIGNS`."""
     shown = latent.shown
-    return {sign: max(shown[one.name] for one in CHANNELS if one.sign == sign) for sign in SIGNS}
+    return {sign: max(shown[channel.name] for channel in CHANNELS if channel.sign == sign) for sign in SIGNS}

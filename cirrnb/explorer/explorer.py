@@ -163,7 +163,7 @@ class SliceExplorer(Panel):
 
     def _target(self, target: str | None) -> str:
         stager = self.model.members[0].stager
-        known = targets(stager.head, stager.stages)
+        known = targets(stager)
         if target is not None and target not in known:
             raise InputError("target", repr(target), f"one of {known}", "Choose one of these.")
         return target or known[0]

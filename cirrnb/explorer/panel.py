@@ -191,7 +191,7 @@ class Panel(widgets.VBox):
         known = {method_named(name).label: name for name in OFFERED if name in methods()}
         known |= {how.label: name for name, how in methods().items() if name not in known.values()}
         self.method = widgets.Dropdown(options=list(known.items()), value=method, description="Map")
-        scores = [(sentences.target_words(one, stager.stages), one) for one in targets(stager.head, stager.stages)]
+        scores = [(sentences.target_words(one, stager.stages), one) for one in targets(stager)]
         wide = {"width": "400px"}
         self.target = widgets.Dropdown(options=scores, value=target, description="Speaks for", layout=wide)
         numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.scales + 1)]

@@ -94,24 +94,31 @@ def _staged(
     simulated: bool,
     stages: StageScale,
 ) -> Baseline:
-    told = features.reindex(people.index)
-    has = told.notna().any(axis=1) if told.shape[1] else pd.Series(True, index=people.index)
+    known_features = features.reindex(people.index)
+    has = known_features.notna().any(axis=1) if known_features.shape[1] else pd.Series(True, index=people.index)
     training = has & (people["split"] == "train")
     found, reason, fitted = np.full((len(people), len(stages)), np.nan), "", None
     try:
         fitted = fit(
-            classifier, told[training], people.loc[training, "stage"], seed=seed, changed=changed, scale=stages
+            classifier,
+            known_features[training],
+            people.loc[training, "stage"],
+            seed=seed,
+            changed=changed,
+            scale=stages,
         )
-        found[has] = probabilities(fitted, told[has], stages)
+        found[has] = probabilities(fitted, known_features[has], stages)
     except InputError as error:
         reason, has = str(error), has & False
     table = people.reset_index().assign(simulated=simulated, **dict(zip(stages, found.T, strict=True)))
-    said = [stages[int(row.argmax())] if known else None for row, known in zip(np.nan_to_num(found), has, strict=True)]
-    return Baseline(fitted, told, table.assign(predicted=pd.Series(said, dtype=object)), reason, stages)
+    predicted = [
+        stages[int(row.argmax())] if known else None for row, known in zip(np.nan_to_num(found), has, strict=True)
+    ]
+    return Baseline(fitted, known_features, table.assign(predicted=pd.Series(predicted, dtype=object)), reason, stages)
 
 
 def together(stager: pd.DataFrame, baseline: pd.DataFrame, stages: StageScale = CIRRHOSIS) -> pd.DataFrame:
-    """The mean of two tables' probabilities for the patients of the first; where the second says nothing, the first.
+    """The mean of two tables' probabilities for the patients of the first; where the second has none, the first.
 
     Nothing is fitted, so that what the second adds is seen on every patient.
     """
@@ -119,9 +126,9 @@ def together(stager: pd.DataFrame, baseline: pd.DataFrame, stages: StageScale = 
     other = baseline.set_index("subject").reindex(mine.index)[list(stages)]
     mean = ((mine[list(stages)] + other) / 2).where(other.notna(), mine[list(stages)])
     known = mean.notna().all(axis=1)
-    said = mean.fillna(0).idxmax(axis=1).where(known, None)
+    predicted = mean.fillna(0).idxmax(axis=1).where(known, None)
     drop = [name for name in ("set", "notes") if name in mine]
-    return mine.drop(columns=drop).assign(**{stage: mean[stage] for stage in stages}, predicted=said).reset_index()
+    return mine.drop(columns=drop).assign(**{stage: mean[stage] for stage in stages}, predicted=predicted).reset_index()
 
 
 FAMILIES = {
@@ -186,8 +193,8 @@ def importance(baseline: Baseline, *, split: str = "test", repeats: int = 20, se
     One row a group, the largest first: group, features (how many), loss (mean rise of the log loss on the patients of
     the split, in nats), sd (over the exchanges). At or below 0: it does without.
     """
-    told = baseline.predictions.set_index("subject")
-    asked = told[(told["split"] == split) & told["predicted"].notna()]
+    predictions = baseline.predictions.set_index("subject")
+    asked = predictions[(predictions["split"] == split) & predictions["predicted"].notna()]
     features, truth = baseline.features.loc[asked.index], asked["stage"].map(baseline.stages.index)
     random, scale = np.random.default_rng(seed), baseline.stages
 

@@ -106,9 +106,9 @@ def biomarkers(scan: Scan) -> list[Measurement]:
     grid, image = orientation.grid(source), orientation.apply(image)
     liver = orientation.apply(read_mask(scan.mask, source)) if scan.mask else None
     organs, missing = _organs(scan, source, orientation)
-    found = _of_liver(image, liver, grid) | _of_organs(image, liver, organs, missing, grid)
+    values = _of_liver(image, liver, grid) | _of_organs(image, liver, organs, missing, grid)
     return [
-        Measurement(name, found[name][0], unit, found[name][1], SOURCES.get(name, ""), REFERENCES.get(name, ""))
+        Measurement(name, values[name][0], unit, values[name][1], SOURCES.get(name, ""), REFERENCES.get(name, ""))
         for name, unit in UNITS.items()
     ]
 
@@ -119,17 +119,20 @@ def biomarkers_or_reasons(scan: Scan) -> list[Measurement]:
     try:
         return biomarkers(scan)
     except InputError as error:
-        told = error.found
+        reason = error.found
     if scan.extra.get("organs"):
         alone = biomarkers_or_reasons(replace(scan, extra={}))
-        return [replace(one, note=f"{UNUSABLE}: {told}") if one.note == NO_ORGANS else one for one in alone]
-    return [Measurement(name, None, unit, told, SOURCES.get(name, "")) for name, unit in UNITS.items()]
+        return [
+            replace(measurement, note=f"{UNUSABLE}: {reason}") if measurement.note == NO_ORGANS else measurement
+            for measurement in alone
+        ]
+    return [Measurement(name, None, unit, reason, SOURCES.get(name, "")) for name, unit in UNITS.items()]
 
 
 def measurements_of(bag: Bag) -> dict[str, tuple[Measurement, ...]]:
     """Sequence -> what was measured on that scan; what needs other organs is told only where they are segmented."""
     return {
-        name: tuple(one for one in biomarkers_or_reasons(prepared.scan) if one.note != NO_ORGANS)
+        name: tuple(reason for reason in biomarkers_or_reasons(prepared.scan) if reason.note != NO_ORGANS)
         for name, prepared in bag.scans.items()
     }
 
@@ -141,14 +144,14 @@ def _of_liver(image: NDArray, liver: NDArray[np.bool_] | None, grid: Grid) -> Fo
     checked = check_mask(liver)
     if checked.too_small:
         return dict.fromkeys(names, (None, checked.too_small))
-    found: Found = {"liver volume": (volume(liver, grid), checked.remark)}
+    values: Found = {"liver volume": (volume(liver, grid), checked.remark)}
     uneven = nodularity(liver, grid)
-    found["surface nodularity"] = (uneven, "" if uneven is not None else f"no outline longer than {SHORTEST:.0f} mm")
+    values["surface nodularity"] = (uneven, "" if uneven is not None else f"no outline longer than {SHORTEST:.0f} mm")
     round_ = None if checked.flat else sphericity(liver, grid)
-    found["sphericity"] = (round_, checked.flat or checked.remark)
+    values["sphericity"] = (round_, checked.flat or checked.remark)
     varied = heterogeneity(image, liver, grid)
-    found["signal heterogeneity"] = (varied, "" if varied is not None else "no signal inside the liver's rim")
-    return found
+    values["signal heterogeneity"] = (varied, "" if varied is not None else "no signal inside the liver's rim")
+    return values
 
 
 def _of_organs(
@@ -159,32 +162,35 @@ def _of_organs(
     grid: Grid,
 ) -> Found:
     spleen, muscle = organs.get("spleen"), organs.get("muscle")
-    found: Found = dict.fromkeys(("spleen volume", "spleen length"), _absent("spleen", organs, missing))
+    values: Found = dict.fromkeys(("spleen volume", "spleen length"), _absent("spleen", organs, missing))
     if spleen is not None:
-        found["spleen volume"] = (volume(spleen, grid), check_mask(spleen).remark)
-        found["spleen length"] = (length(spleen, grid), check_mask(spleen).remark)
+        values["spleen volume"] = (volume(spleen, grid), check_mask(spleen).remark)
+        values["spleen length"] = (length(spleen, grid), check_mask(spleen).remark)
     ascites = organs.get("ascites")
-    found["ascites volume"] = (
+    values["ascites volume"] = (
         _absent("ascites", organs, missing) if ascites is None else (volume(ascites, grid), ASCITES_NOTE)
     )
     inside = None if liver is None else inner(liver, grid)
     for name, other in (("spleen", spleen), ("muscle", muscle)):
         if other is None or inside is None:
-            found[f"liver-to-{name} signal"] = _absent(name, organs, missing) if inside is not None else NO_LIVER
+            values[f"liver-to-{name} signal"] = _absent(name, organs, missing) if inside is not None else NO_LIVER
         else:
             ratio = signal_ratio(image, inside, inner(other, grid))
-            found[f"liver-to-{name} signal"] = (ratio, "" if ratio is not None else f"no signal inside liver or {name}")
+            values[f"liver-to-{name} signal"] = (
+                ratio,
+                "" if ratio is not None else f"no signal inside liver or {name}",
+            )
     if spleen is None or liver is None:
-        found["liver-to-spleen volume"] = _absent("spleen", organs, missing) if liver is not None else NO_LIVER
+        values["liver-to-spleen volume"] = _absent("spleen", organs, missing) if liver is not None else NO_LIVER
     else:
-        found["liver-to-spleen volume"] = (volume(liver, grid) / volume(spleen, grid), "")
+        values["liver-to-spleen volume"] = (volume(liver, grid) / volume(spleen, grid), "")
     lobes = [organs.get(name) for name in ("caudate", "right lobe")]
     if lobes[0] is None or lobes[1] is None:
         absent = "caudate" if lobes[0] is None else "right lobe"
-        found["caudate-to-right-lobe volume"] = _absent(absent, organs, missing)
+        values["caudate-to-right-lobe volume"] = _absent(absent, organs, missing)
     else:
-        found["caudate-to-right-lobe volume"] = (volume(lobes[0], grid) / volume(lobes[1], grid), "")
-    return found
+        values["caudate-to-right-lobe volume"] = (volume(lobes[0], grid) / volume(lobes[1], grid), "")
+    return values
 
 
 def _absent(organ: str, organs: dict[str, NDArray[np.bool_]], missing: str) -> tuple[None, str]:
@@ -223,11 +229,11 @@ def cohort_biomarkers(
     """
     folder = Path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [_job(one, folder) for one in prepared.scans]
+    jobs = [_job(scan, folder) for scan in prepared.scans]
     measure_all(jobs, run_job, workers, progress, "Biomarkers")
     rows, gaps = [], []
-    for one, job in zip(prepared.scans, jobs, strict=True):
-        named = {"subject": one.scan.subject, "sequence": one.scan.sequence}
+    for scan, job in zip(prepared.scans, jobs, strict=True):
+        named = {"subject": scan.scan.subject, "sequence": scan.scan.sequence}
         found = (read_result(job) or {}).get("found") or _none("could not be measured")
         rows.append({**named, **{each["name"]: each["value"] for each in found}})
         gaps += [{**named, "part": each["name"], "reason": each["note"]} for each in found if each["value"] is None]
@@ -242,7 +248,7 @@ def run_job(job: Job) -> Outcome:
     mask = Path(job["mask"]) if job["mask"] else None
     scan = Scan(patient="one", sequence="T1W", image=Path(job["image"]), mask=mask, extra={"organs": job["organs"]})
     try:
-        rows: list[dict[str, Any]] = [asdict(one) for one in biomarkers_or_reasons(scan)]
+        rows: list[dict[str, Any]] = [asdict(reason) for reason in biomarkers_or_reasons(scan)]
     except MemoryError:
         rows = _none("too little memory for it")
     atomic_write(Path(job["file"]), json.dumps({"found": rows}))
@@ -253,17 +259,17 @@ def _none(reason: str) -> list[dict[str, Any]]:
     return [{"name": name, "value": None, "note": reason} for name in UNITS]
 
 
-def _job(one: PreparedScan, folder: Path) -> Job:
-    organs = one.scan.extra.get("organs")
+def _job(scan: PreparedScan, folder: Path) -> Job:
+    organs = scan.scan.extra.get("organs")
     organs = organs if isinstance(organs, str) and organs else None
-    said: dict[str, Any] = {"scan": one.folder.name, "version": VERSION, "organs": organs}
+    request: dict[str, Any] = {"scan": scan.folder.name, "version": VERSION, "organs": organs}
     if organs:
-        path = one.scan.image.parent / organs  # an absolute path stays as it is
+        path = scan.scan.image.parent / organs  # an absolute path stays as it is
         organs = str(path)
-        said["look"] = [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
+        request["look"] = [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
     return {
-        "image": str(one.scan.image.absolute()),
-        "mask": str(one.scan.mask.absolute()) if one.scan.mask else None,
+        "image": str(scan.scan.image.absolute()),
+        "mask": str(scan.scan.mask.absolute()) if scan.scan.mask else None,
         "organs": organs,
-        "file": result_path(folder, said),
+        "file": result_path(folder, request),
     }

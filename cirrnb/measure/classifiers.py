@@ -1,4 +1,4 @@
-"""Classifiers in scikit-learn pipelines: whatever they learn, they learn from training patients."""
+"""Classifiers in scikit-learn pipelines, fitted on training patients alone."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def fit(
 
 def probabilities(fitted: Any, features: pd.DataFrame, scale: StageScale = CIRRHOSIS) -> NDArray[np.float64]:
     """Stage probabilities (patients, stages), in the order of the scale."""
-    found = fitted.predict_proba(features if features.shape[1] else np.zeros((len(features), 1)))
-    return np.column_stack([found[:, list(fitted.classes_).index(stage)] for stage in scale])
+    predicted = fitted.predict_proba(features if features.shape[1] else np.zeros((len(features), 1)))
+    return np.column_stack([predicted[:, list(fitted.classes_).index(stage)] for stage in scale])
 
 
 def repeated(features: pd.DataFrame, stages: pd.Series, *, folds: int = 5, repeats: int = 20, seed: int = 0) -> NDArray:
@@ -191,9 +191,9 @@ class StableFeatures(TransformerMixin, BaseEstimator):
             self.kept_ = list(x.columns)
             return self
         stack = np.stack([table.loc[known].to_numpy(dtype=float) for table in (x, *tables)], axis=-1)
-        told = [self._agreement(stack[:, column]) for column in range(stack.shape[1])]
+        agreements = [self._agreement(stack[:, column]) for column in range(stack.shape[1])]
         # What was not measured again cannot be called upset by it.
-        self.kept_ = [name for name, value in zip(x.columns, told, strict=True) if not value < self.least]
+        self.kept_ = [name for name, value in zip(x.columns, agreements, strict=True) if not value < self.least]
         return self
 
     @staticmethod

@@ -47,12 +47,12 @@ class MaskCheck:
     @property
     def remark(self) -> str:
         """What a reader of a measurement has to know, or nothing."""
-        told = []
+        remarks = []
         if self.pieces > 1 and self.largest < WHOLE:
-            told.append(f"the mask is in {self.pieces} pieces, the largest {self.largest:.0%} of it")
+            remarks.append(f"the mask is in {self.pieces} pieces, the largest {self.largest:.0%} of it")
         if self.cut:
-            told.append(f"the mask is cut off at the {' and the '.join(self.cut)}")
-        return "; ".join(told)
+            remarks.append(f"the mask is cut off at the {' and the '.join(self.cut)}")
+        return "; ".join(remarks)
 
 
 def check_mask(mask: NDArray[np.bool_]) -> MaskCheck:

@@ -54,9 +54,9 @@ def _rounded(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def result_path(folder: Path, said: dict[str, Any]) -> str:
-    """Where the measurement lies that depends on all that is `said`."""
-    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+def result_path(folder: Path, request: dict[str, Any]) -> str:
+    """File of the measurement that a request asks for; another request has another file."""
+    key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
     return str(folder / f"{key}.json")
 
 

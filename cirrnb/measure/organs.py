@@ -1,4 +1,4 @@
-"""Other organs, where a segmentation names them: a NIfTI file with a number a label, and beside it what they mean.
+"""Other organs from a segmentation: a NIfTI file with a number for each label, and a JSON file with their meaning.
 
 The file stands in the column `organs` of a cohort's table. `spleens.nii.gz` is explained by `spleens.json`: either
 {"spleen": 1, "muscle": [46, 47], "caudate": 3, "right lobe": 4}, any of them, or the name of a known
@@ -37,11 +37,11 @@ def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
     Raises
     ------
     InputError
-        If the segmentation cannot be read, lies on another grid than the scan, or nobody says what its labels mean.
+        If the segmentation cannot be read, lies on another grid than the scan, or its labels have no stated meaning.
     """
     labels = _labels(path)
-    values, own = read_volume(path)
-    if not own.matches(grid):
+    values, labels_grid = read_volume(path)
+    if not labels_grid.matches(grid):
         raise InputError(
             path,
             "a segmentation on another grid than its scan",
@@ -58,28 +58,32 @@ def drawn_by_program(path: Path) -> bool:
 
 
 def _labels(path: Path) -> dict[str, list[int]]:
-    told = _explained(path)
-    if isinstance(told, str):
-        return TABLES[told]
-    pairs = told.items()
+    stored = _explained(path)
+    if isinstance(stored, str):
+        return TABLES[stored]
+    pairs = stored.items()
     return {name: value if isinstance(value, list) else [value] for name, value in pairs}
 
 
 def _explained(path: Path) -> str | dict[str, int | list[int]]:
-    """What the file beside a segmentation says: the name of one of `TABLES`, or labels by organ. Raises InputError."""
-    beside = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    """Content of a segmentation's JSON file: the name of one of `TABLES`, or labels by organ. Raises InputError."""
+    json_path = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     names = " or ".join(TABLES)
-    expected = f"{beside.name} beside it with numbers for any of {', '.join(ORGANS)}, or the name {names}"
+    expected = f"{json_path.name} beside it with numbers for any of {', '.join(ORGANS)}, or the name {names}"
     remedy = "Write what the labels mean into that file."
     try:
-        told = read_json(beside, expected, remedy)
+        stored = read_json(json_path, expected, remedy)
     except OSError as error:
         raise InputError(path, "labels that nobody explains", expected, remedy) from error
-    if isinstance(told, str) and told in TABLES:
-        return told
-    pairs = told.items() if isinstance(told, dict) else ()
+    if isinstance(stored, str) and stored in TABLES:
+        return stored
+    pairs = stored.items() if isinstance(stored, dict) else ()
     numbers: dict[str, list[int]] = {name: value if isinstance(value, list) else [value] for name, value in pairs}
     wrong = [name for name in numbers if name not in ORGANS]
-    if not numbers or wrong or not all(type(one) is int and one > 0 for value in numbers.values() for one in value):
-        raise InputError(beside, f"{str(told)[:80]!r}", expected, remedy)
+    if (
+        not numbers
+        or wrong
+        or not all(type(label) is int and label > 0 for value in numbers.values() for label in value)
+    ):
+        raise InputError(json_path, f"{str(stored)[:80]!r}", expected, remedy)
     return dict(numbers)

@@ -259,16 +259,16 @@ def cohort_radiomics(
     folder = Path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings or RadiomicsSettings()
-    jobs = [_job(one, settings, change, folder) for one in prepared.scans]
+    jobs = [_job(scan, settings, change, folder) for scan in prepared.scans]
     measure_all(jobs, run_job, workers, progress, "Radiomics")
     rows, gaps = [], []
-    for one, job in zip(prepared.scans, jobs, strict=True):
-        found = read_result(job) or {
+    for scan, job in zip(prepared.scans, jobs, strict=True):
+        result = read_result(job) or {
             "reasons": dict.fromkeys(("shape", "intensity and texture"), "could not be computed")
         }
-        named = {"subject": one.scan.subject, "sequence": one.scan.sequence}
-        rows.append({**named, **found.get("values", {})})
-        gaps += [{**named, "part": part, "reason": reason} for part, reason in found["reasons"].items()]
+        named = {"subject": scan.scan.subject, "sequence": scan.scan.sequence}
+        rows.append({**named, **result.get("values", {})})
+        gaps += [{**named, "part": part, "reason": reason} for part, reason in result["reasons"].items()]
     return pd.DataFrame(rows), pd.DataFrame(gaps, columns=["subject", "sequence", "part", "reason"])
 
 
@@ -276,16 +276,16 @@ def run_job(job: Job) -> Outcome:
     """The features of one scan into its file: what a worker does."""
     folder = Path(job["scan"])
     if not (folder / "mask.npy").exists():
-        told: dict[str, Any] = {"reasons": dict.fromkeys(("shape", "intensity and texture"), "no liver mask")}
+        result: dict[str, Any] = {"reasons": dict.fromkeys(("shape", "intensity and texture"), "no liver mask")}
     else:
         image, mask = np.load(folder / "image.npy"), np.load(folder / "mask.npy").astype(bool)
         mask = _changed(mask, job["change"])
         try:
-            told = asdict(radiomics(image, mask, job["spacing"], RadiomicsSettings(**job["settings"])))
+            result = asdict(radiomics(image, mask, job["spacing"], RadiomicsSettings(**job["settings"])))
         except (OSError, ArithmeticError, IndexError, RuntimeError, ValueError) as error:  # a mask that MIRP cannot use
             reason = f"MIRP stopped: {type(error).__name__}: {error}"
-            told = {"reasons": dict.fromkeys(("shape", "intensity and texture"), reason)}
-    atomic_write(Path(job["file"]), json.dumps(told))
+            result = {"reasons": dict.fromkeys(("shape", "intensity and texture"), reason)}
+    atomic_write(Path(job["file"]), json.dumps(result))
     return {}
 
 
@@ -300,12 +300,12 @@ def _changed(mask: np.ndarray, change: str) -> np.ndarray:
     return moved(mask, np.eye(4), np.array([0.0, 1.0, 1.0])) if change == "moved" else mask
 
 
-def _job(one: PreparedScan, settings: RadiomicsSettings, change: str, folder: Path) -> Job:
-    said = {"scan": one.folder.name, "settings": recorded(settings), "change": change}
+def _job(scan: PreparedScan, settings: RadiomicsSettings, change: str, folder: Path) -> Job:
+    request = {"scan": scan.folder.name, "settings": recorded(settings), "change": change}
     return {
-        "scan": str(one.folder),
-        "spacing": list(one.grid.spacing),
+        "scan": str(scan.folder),
+        "spacing": list(scan.grid.spacing),
         "settings": asdict(settings),
         "change": change,
-        "file": result_path(folder, said),
+        "file": result_path(folder, request),
     }

@@ -89,11 +89,11 @@ def nodularity(mask: NDArray[np.bool_], grid: Grid) -> float | None:
     Outlines of the axial slices, weighted by their length; None where none is longer than `SHORTEST`. Pixels alone
     make a smooth shape come out at about a tenth of their size.
     """
-    distances = [part for one in mask for part in _distances(one, grid.spacing[1:])]
+    distances = [part for slice_ in mask for part in _distances(slice_, grid.spacing[1:])]
     if not distances:
         return None
-    found = np.concatenate(distances)
-    return float(found[found <= NOTCH].mean()) if (found <= NOTCH).any() else None
+    residuals = np.concatenate(distances)
+    return float(residuals[residuals <= NOTCH].mean()) if (residuals <= NOTCH).any() else None
 
 
 def _distances(mask: NDArray[np.bool_], spacing: tuple[float, ...]) -> Iterator[NDArray[np.float64]]:

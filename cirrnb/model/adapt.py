@@ -19,6 +19,7 @@ from cirrnb.model.checkpoint import CONFIG, WEIGHTS
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION, fit_out_of_distribution, out_of_distribution_file
 from cirrnb.model.prediction import predict, prepared_for
 from cirrnb.model.run_folder import TRAINING, nameless_answers, read_unseen_answers
+from cirrnb.model.signs import SIGNS_FILE
 from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model, model_folder
 
 CARD = "card.md"
@@ -83,13 +84,13 @@ def adapt(
     )
     answered = set(answers.index[answers["predicted"].notna()])
     usual = fit_out_of_distribution([bag for bag in bags if bag.subject in answered])
-    with atomic_folder(out) as beside:
-        _copy(folder, beside)
-        if not (beside / TRAINING).is_file():  # so that the adapted model can be adapted anew
-            write_csv(beside / TRAINING, nameless)
-        (beside / SITE).mkdir()
-        usual.save(beside / SITE)
-        adaptation.save(beside)
+    with atomic_folder(out) as partial:
+        _copy(folder, partial)
+        if not (partial / TRAINING).is_file():  # so that the adapted model can be adapted anew
+            write_csv(partial / TRAINING, nameless)
+        (partial / SITE).mkdir()
+        usual.save(partial / SITE)
+        adaptation.save(partial)
     return load_model(out)
 
 
@@ -106,7 +107,7 @@ def _known(answers: pd.DataFrame, subjects: Collection[str]) -> dict[str, str]:
 
 def _copy(folder: Path, out: Path) -> None:
     """The files of a model that answers need: weights, settings, calibration, and what training scans look like."""
-    for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, TRAINING, CARD):
+    for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, SIGNS_FILE, TRAINING, CARD):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
     usual = out_of_distribution_file(folder)

@@ -52,10 +52,10 @@ def build_backbone(name: str, pretrained: bool, scales: int = 4) -> tuple[Backbo
     Raises InputError if neither a plug-in nor timm knows such a model, or it gives no feature maps.
     """
     if name in BACKBONES:
-        own = BACKBONES[name]()
-        channels = [int(count) for count in own.channels]  # type: ignore[union-attr]
-        _forbid_in_place(own)
-        plugged = Backbone(own, channels, min(scales, len(channels)))
+        registered = BACKBONES[name]()
+        channels = [int(count) for count in registered.channels]  # type: ignore[union-attr]
+        _forbid_in_place(registered)
+        plugged = Backbone(registered, channels, min(scales, len(channels)))
         return plugged, plugged.channels, "random: a plug-in's backbone"
     if not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=3) or ["resnet10t", "resnet18"]

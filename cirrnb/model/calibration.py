@@ -79,10 +79,10 @@ class Calibration:
         sets cover as promised; their mean is better than they are, and its sets would be wider than need be. Majority
         votes: Gasparin and Ramdas, *Merging uncertainty sets via majority vote*, arXiv 2401.09379.
         """
-        said = np.asarray(members, dtype=float)
-        chosen = np.array([in_set(self.apply(logits_of(one)), self.threshold) for one in said])
+        probabilities = np.asarray(members, dtype=float)
+        chosen = np.array([in_set(self.apply(logits_of(one)), self.threshold) for one in probabilities])
         inside = chosen.mean(axis=0) > 0.5
-        inside[np.arange(said.shape[1]), said.mean(axis=0).argmax(axis=1)] = True
+        inside[np.arange(probabilities.shape[1]), probabilities.mean(axis=0).argmax(axis=1)] = True
         # Between the first and the last stage inside, everything is.
         inside = np.logical_or.accumulate(inside, axis=1) & np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
         return [tuple(stage for stage, member in zip(self.stages, row, strict=True) if member) for row in inside]
@@ -97,15 +97,15 @@ class Calibration:
         known = predictions[names].notna().all(axis=1).to_numpy()
         probabilities = self.apply(logits_of(predictions.loc[known, names]))
         result.loc[known, names] = probabilities
-        told = np.full(len(result), None, dtype=object)
-        told[known] = [set_text(stages) for stages in self.prediction_sets(probabilities)]
-        return result.assign(set=pd.Series(told, index=result.index, dtype=object))
+        sets = np.full(len(result), None, dtype=object)
+        sets[known] = [set_text(stages) for stages in self.prediction_sets(probabilities)]
+        return result.assign(set=pd.Series(sets, index=result.index, dtype=object))
 
     def save(self, run: Path | str) -> Path:
         """Write `calibration.json` into a run folder."""
         path = Path(run) / CALIBRATION
-        told = {"format": FORMAT, **asdict(self)}
-        atomic_write(path, json.dumps(told, indent=2, allow_nan=False) + "\n")
+        stored = {"format": FORMAT, **asdict(self)}
+        atomic_write(path, json.dumps(stored, indent=2, allow_nan=False) + "\n")
         return path
 
 
@@ -181,11 +181,11 @@ def read_calibration(run: Path | str) -> Calibration | None:
     if not path.is_file():
         return None
     try:
-        told = read_object(path, f"format {FORMAT} as this version writes it", "Copy the whole run folder again.")
-        if not is_format(told["format"], FORMAT):
-            raise ValueError(f"format {told['format']}")
-        values = {field.name: told[field.name] for field in fields(Calibration)}
-        return _checked({**values, "stages": StageScale(told["stages"]).names})
+        stored = read_object(path, f"format {FORMAT} as this version writes it", "Copy the whole run folder again.")
+        if not is_format(stored["format"], FORMAT):
+            raise ValueError(f"format {stored['format']}")
+        values = {field.name: stored[field.name] for field in fields(Calibration)}
+        return _checked({**values, "stages": StageScale(stored["stages"]).names})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             path,
@@ -195,8 +195,8 @@ def read_calibration(run: Path | str) -> Calibration | None:
         ) from error
 
 
-def _checked(told: dict[str, Any]) -> Calibration:
-    calibration = Calibration(**told)
+def _checked(stored: dict[str, Any]) -> Calibration:
+    calibration = Calibration(**stored)
     check_number("temperature", calibration.temperature, *TEMPERATURES)
     check_number("threshold", calibration.threshold, 0, 1)
     check_number("coverage", calibration.coverage, 0.01, 0.999)

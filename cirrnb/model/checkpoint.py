@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from cirrnb.data.errors import InputError, check_flag
+from cirrnb.data.errors import InputError, check_flag, check_number
 from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.sequences import sequence_names
@@ -104,8 +104,7 @@ def load_stager(run: Path | str) -> TrainedStager:
         preparation = PreparationSettings(**config["preparation"])
         simulated = config["simulated"]
         check_flag("simulated", simulated)
-        if not isinstance(config.get("backbone_weights", ""), str):
-            raise ValueError("backbone_weights is no text")
+        _check_origin(config)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             run / CONFIG, f"settings that do not fit ({error})", "those cirrnb.train writes", "Train again."
@@ -124,8 +123,8 @@ def fill(stager: Stager, weights: Mapping[str, torch.Tensor], where: Path) -> No
     Raises InputError if they belong to another architecture, have another type than the stager's own, or hold numbers
     that no training leaves: NaN, beyond `MAX_WEIGHT`, a negative variance.
     """
-    own = stager.state_dict()
-    _require_same(stager.settings, _forms(own), _forms(weights), where)
+    state = stager.state_dict()
+    _require_same(stager.settings, _forms(state), _forms(weights), where)
     for name, tensor in weights.items():
         # Also False for NaN.
         bounded = bool((tensor.abs() <= MAX_WEIGHT).all())
@@ -141,11 +140,11 @@ def require_weights_of(settings: StagerSettings, path: Path, stages: StageScale,
     Raises InputError as `fill` and `read_tensors` do.
     """
     with torch.device("meta"):  # tensors with a shape and no content
-        own = _forms(Stager(settings, False, stages, sequences).state_dict())
+        expected = _forms(Stager(settings, False, stages, sequences).state_dict())
     with _telling(path), safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
         stored = {name: (_TYPES.get(one.get_dtype()), tuple(one.get_shape())) for name, one in slices.items()}
-    _require_same(settings, own, stored, path)
+    _require_same(settings, expected, stored, path)
 
 
 Form = tuple[torch.dtype | None, tuple[int, ...]]
@@ -155,17 +154,19 @@ def _forms(tensors: Mapping[str, torch.Tensor]) -> dict[str, Form]:
     return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
-def _require_same(settings: StagerSettings, own: Mapping[str, Form], found: Mapping[str, Form], where: Path) -> None:
-    wrong = [f"{name} missing" for name in own if name not in found]
-    wrong += [f"{name:.80} unknown" for name in found if name not in own]
+def _require_same(
+    settings: StagerSettings, expected: Mapping[str, Form], found: Mapping[str, Form], where: Path
+) -> None:
+    wrong = [f"{name} missing" for name in expected if name not in found]
+    wrong += [f"{name:.80} unknown" for name in found if name not in expected]
     wrong += [
         f"{name} {found[name][1]} instead of {form[1]}"
-        for name, form in own.items()
+        for name, form in expected.items()
         if name in found and found[name][1] != form[1]
     ]
     wrong += [
         f"{name} of type {found[name][0]} instead of {form[0]}"
-        for name, form in own.items()
+        for name, form in expected.items()
         if name in found and found[name][0] != form[0]
     ]
     if wrong:
@@ -225,6 +226,19 @@ def _vocabulary(config: Mapping[str, Any]) -> tuple[StageScale, tuple[str, ...]]
         return stage_scale(stages), sequence_names(sequences)
     except InputError as error:
         raise ValueError(f"{error.where}: {error.found}") from error
+
+
+def _check_origin(config: Mapping[str, Any]) -> None:
+    """Raise ValueError unless what a config says of its training, for cards and pages alone, can be shown."""
+    for name in ("backbone_weights", "cohort"):
+        if not isinstance(config.get(name, ""), str):
+            raise ValueError(f"{name} is no text")
+    splits = config.get("splits", {})
+    if not isinstance(splits, dict) or not all(isinstance(counts, dict) for counts in splits.values()):
+        raise ValueError("splits are no counts of patients by split and stage")
+    for counts in splits.values():
+        for stage, count in counts.items():
+            check_number(f"splits: {stage:.80}", count, 0, 10**9, whole=True)
 
 
 def _pickle(path: Path) -> InputError:

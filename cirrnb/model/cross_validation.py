@@ -57,8 +57,8 @@ def mean_of(tables: Sequence[pd.DataFrame], stages: Sequence[str] = CIRRHOSIS.na
     mean = np.divide(summed, votes[:, None], out=np.full(summed.shape, np.nan), where=votes[:, None] > 0)
     result = first.drop(columns="set", errors="ignore")
     result[list(stages)] = mean
-    told = [stages[int(row.argmax())] if vote else None for row, vote in zip(mean, votes, strict=True)]
-    result["predicted"] = pd.Series(told, dtype=object)
+    predicted = [stages[int(row.argmax())] if vote else None for row, vote in zip(mean, votes, strict=True)]
+    result["predicted"] = pd.Series(predicted, dtype=object)
     if all("simulated" in table for table in aligned):
         result["simulated"] = np.any([table["simulated"].to_numpy(dtype=bool) for table in aligned], axis=0)
     return result
@@ -73,9 +73,9 @@ def calibrated_mean(tables: Sequence[pd.DataFrame], calibration: Calibration) ->
     aligned = [table.set_index("subject").loc[mean["subject"], names].to_numpy(dtype=float) for table in tables]
     stacked = np.array(aligned)
     known = np.flatnonzero(~np.isnan(stacked).any(axis=(0, 2)))
-    told = result["set"].to_numpy(dtype=object, copy=True)
-    told[known] = [set_text(stages) for stages in calibration.agreed_sets(stacked[:, known])]
-    return result.assign(set=told)
+    sets = result["set"].to_numpy(dtype=object, copy=True)
+    sets[known] = [set_text(stages) for stages in calibration.agreed_sets(stacked[:, known])]
+    return result.assign(set=sets)
 
 
 def out_of_fold(tables: Sequence[pd.DataFrame], split: str = "test") -> pd.DataFrame:

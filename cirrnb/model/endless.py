@@ -20,12 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
-from cirrnb.data.atomic_files import atomic_folder, atomic_write
-from cirrnb.data.averaged_training import AveragedTraining
+from cirrnb.data.atomic_files import atomic_folder
+from cirrnb.data.averaged_training import AveragedTraining, claim_request
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.dataset import UNSTAGED, DrawnBag
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
 from cirrnb.data.locks import locked
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.sequences import T1W_T2W
@@ -36,6 +35,7 @@ from cirrnb.model.heads_and_losses import sign_loss
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.stager import Stager, Staging
 from cirrnb.model.torch_context import isolated_torch
+from cirrnb.model.trained_model import load_model
 from cirrnb.simulation.ceiling import stage_posteriors
 from cirrnb.simulation.signs import CHANNELS
 from cirrnb.simulation.training_patients import (
@@ -46,7 +46,7 @@ from cirrnb.simulation.training_patients import (
 )
 from cirrnb.simulation.views import VIEWS_VERSION, draw_view
 
-STATE, HISTORY, REQUEST = "state.safetensors", "history.csv", "request.json"
+STATE, HISTORY = "state.safetensors", "history.csv"
 REPORT_STEPS = 50
 CHANNEL_NAMES = tuple(channel.name for channel in CHANNELS)
 PREPARATION = PreparationSettings(view="liver", spacing=2.0, field_of_view=(224.0, 256.0))
@@ -180,6 +180,7 @@ def train_endless(
     settings: EndlessSettings | None = None,
     *,
     bodies: Path | str | None = None,
+    start: Path | str | None = None,
     device: str = "cpu",
     minutes: float = 5.0,
     readers: int = 1,
@@ -191,22 +192,29 @@ def train_endless(
     ----------
     out : folder for config.json, model.safetensors and history.csv; and until it is done for the training's state.
     bodies : folder in which training patients are kept and looked for; by default `out`/bodies.
+    start : run folder of a stager with the same backbone, or "shipped", whose weights the training begins with; parts
+        that only one of the two has begin at random.
     minutes : between two stored states.
     readers : processes that draw visits; what they draw does not depend on their number.
 
     Raises
     ------
     InputError
-        If `out` holds a training with other settings, or one at work.
+        If `out` holds a training with other settings, or one at work, or `start` has another backbone.
     """
     settings, out = settings or EndlessSettings(), Path(out)
+    begin = load_model(start) if start is not None else None
     request = json.loads(json.dumps(_described(settings)))
+    if begin is not None:
+        request["start"] = begin.fingerprint
     with locked(out):
-        _claim(out, request)
+        claim_request(out, request)
         folder = Path(bodies) if bodies else out / "bodies"
         build_training_patients(folder, settings.patients, progress)
         torch.manual_seed(settings.seed)
         stager = Stager(settings.stager, fetch=False).train().to(device)
+        if begin is not None:
+            _begin_with(stager, begin.members[0].stager, begin.name)
         training = AveragedTraining(
             stager, steps=settings.steps, rate=settings.rate, decay=settings.decay, averaging=settings.averaging
         )
@@ -233,6 +241,16 @@ def train_endless(
     return out
 
 
+def _begin_with(stager: Stager, other: Stager, name: str) -> None:
+    """Take over the weights that both have. Raises InputError if their backbones differ."""
+    own, given = stager.state_dict(), other.state_dict()
+    common = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not all(key in common for key in own if ".backbone." in key):
+        remedy = "Begin with a stager of the same backbone and width, or with none."
+        raise InputError(name, "a stager of another architecture", "the same encoder", remedy)
+    stager.load_state_dict({**own, **common})
+
+
 def build_training_patients(folder: Path, count: int, progress: Progress = _unwatched) -> None:
     """Training patients 0 to `count` - 1 in a folder, those that are missing built now, in parallel."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -242,7 +260,7 @@ def build_training_patients(folder: Path, count: int, progress: Progress = _unwa
         outcomes = in_parallel(jobs, min(processors(), len(jobs)), __name__)
         for _, outcome in progress(outcomes, len(jobs), "building patients"):
             if isinstance(outcome, WorkerDied):
-                raise InputError(folder, str(outcome), "room and memory for it", "Start it again; it resumes.")
+                raise InputError(folder, str(outcome), "free space and memory for it", "Start it again; it resumes.")
 
 
 def run_job(job: dict[str, Any]) -> Outcome:
@@ -254,19 +272,6 @@ def run_job(job: dict[str, Any]) -> Outcome:
 def _described(settings: EndlessSettings) -> dict[str, Any]:
     versions = {"training patients": TRAINING_VERSION, "views": VIEWS_VERSION}
     return {**asdict(settings), "stager": settings.stager.stored(), "versions": versions}
-
-
-def _claim(out: Path, request: dict[str, Any]) -> None:
-    """Write what is asked for into the folder, or see that it is what the folder was begun with."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / REQUEST
-    if not path.is_file():
-        atomic_write(path, json.dumps(request, indent=1) + "\n")
-        return
-    stored = read_object(path, "what a training was begun with", "Choose another folder.")
-    if stored != request:
-        differs = ", ".join(name for name in request if stored.get(name) != request[name])
-        raise InputError(out, f"a training with other settings ({differs})", "the same ones", "Choose another folder.")
 
 
 def _save(

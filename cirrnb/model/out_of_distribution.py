@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from sklearn.model_selection import KFold
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError, check_number
-from cirrnb.data.json_file import is_format, read_object
+from cirrnb.data.json_file import is_format, number_array, read_object
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.sequences import check_sequence
 
@@ -74,7 +75,7 @@ class OutOfDistribution:
 
     def remarks(self, scans: Mapping[str, PreparedScan]) -> list[str]:
         """A sentence for each scan that looks unlike the training scans of its sequence."""
-        told = []
+        remarks = []
         for name, scan in scans.items():
             if name not in self.usual:
                 continue
@@ -82,22 +83,22 @@ class OutOfDistribution:
             far = {one: usual.distance(described) / usual.limit for one, usual in self.usual.items()}
             likest = min(far, key=lambda one: far[one])
             if likest != name and (far[likest] <= 1 or far[name] > CLEARLY * far[likest]):
-                told.append(f"{name} looks more like the training scans of {likest}: are the two exchanged?")
+                remarks.append(f"{name} looks more like the training scans of {likest}: are the two exchanged?")
             elif far[name] > 1:
-                told.append(
+                remarks.append(
                     f"{name} looks unlike the training scans ({far[name]:.1f} times the usual distance): another "
                     "sequence, organ or contrast?"
                 )
-        return told
+        return remarks
 
     def save(self, run: Path | str) -> Path:
         """Write `out_of_distribution.json` into a run folder."""
         path = Path(run) / OUT_OF_DISTRIBUTION
-        told = {
+        stored = {
             name: {"mean": usual.mean.tolist(), "precision": usual.precision.tolist(), "limit": usual.limit}
             for name, usual in self.usual.items()
         }
-        atomic_write(path, json.dumps({"format": FORMAT, "usual": told}, allow_nan=False) + "\n")
+        atomic_write(path, json.dumps({"format": FORMAT, "usual": stored}, allow_nan=False) + "\n")
         return path
 
 
@@ -121,12 +122,12 @@ def read_out_of_distribution(run: Path | str) -> OutOfDistribution | None:
     if path is None:
         return None
     try:
-        told = read_object(path, f"format {FORMAT}", "Copy the run again.")
-        if not is_format(told["format"], FORMAT):
-            raise ValueError(f"format {told['format']}")
-        for name in told["usual"]:
+        stored = read_object(path, f"format {FORMAT}", "Copy the run again.")
+        if not is_format(stored["format"], FORMAT):
+            raise ValueError(f"format {stored['format']}")
+        for name in stored["usual"]:
             check_sequence(name)
-        return OutOfDistribution({name: _checked(one) for name, one in told["usual"].items()})
+        return OutOfDistribution({name: _checked(one) for name, one in stored["usual"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"no readable file ({error})", f"format {FORMAT}", "Copy the run again.") from error
 
@@ -163,13 +164,12 @@ def _scale(rows: Numbers) -> Numbers:
     return np.maximum(rows.std(axis=0), 1e-6)
 
 
-def _checked(told: Mapping[str, object]) -> Usual:
-    check_number("limit", told["limit"], 1e-6, 1e6)
-    usual = Usual(np.array(told["mean"], float), np.array(told["precision"], float), float(told["limit"]))  # type: ignore[arg-type]
+def _checked(stored: Mapping[str, Any]) -> Usual:
+    check_number("limit", stored["limit"], 1e-6, 1e6)
     count = 7 + 2 * int(np.prod(TILES))
-    if usual.mean.shape != (count,) or usual.precision.shape != (count, count) or not usual.limit > 0:
-        raise ValueError("numbers of another shape")
     # Prepared brightness lies between -0.5 and 2; a feature's spread is taken for at least 1e-6.
-    if not (np.abs(usual.mean).max() <= 10 and np.abs(usual.precision).max() <= 1e15):
-        raise ValueError("numbers that no prepared scan has")
-    return usual
+    mean = number_array("mean", stored["mean"], (count,), 10)
+    precision = number_array("precision", stored["precision"], (count, count))
+    if not np.allclose(precision, precision.T) or np.linalg.eigvalsh(precision)[0] <= 0:
+        raise ValueError("a precision that belongs to no distances: it is not symmetric and positive definite")
+    return Usual(mean, precision, float(stored["limit"]))

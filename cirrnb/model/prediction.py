@@ -37,6 +37,7 @@ from cirrnb.data.status import (
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, load_model
@@ -73,6 +74,8 @@ class Prediction:
     status : "answered", or "doubtful" where a check of the scans doubts them, a refusal was overruled, or they look
         unlike the training scans. Scans that a check refuses are not staged (`cirrnb.data.status.Refused`).
     reasons : why it is doubtful.
+    signs : that the stager saw, in the order of its outputs; those that the sequences cannot show are absent.
+    stage_by_signs : stage -> probability from these strengths alone, not calibrated; None for a stager without signs.
     """
 
     subject: str
@@ -88,6 +91,13 @@ class Prediction:
     stages: StageScale = CIRRHOSIS
     status: str = ANSWERED
     reasons: tuple[Reason, ...] = ()
+    signs: tuple[SignReading, ...] = ()
+    stage_by_signs: Mapping[str, float] | None = None
+
+    @property
+    def no_sign(self) -> bool | None:
+        """True if every sign shows less than 0.1; None for a stager without signs."""
+        return no_sign(self.signs)
 
     @property
     def hidden(self) -> bool:
@@ -124,9 +134,10 @@ def predict(
     One row a patient: subject, patient, source, split, stage (the truth, or None), predicted, a probability in the
     column of each stage of the model (mild, moderate, severe), sequences ("T1W+T2W"), notes, simulated (True if the
     model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
-    column set tells the stages that are possible ("mild|moderate"). `status` is answered, doubtful or refused, and
-    `reasons` says why; `hidden` is True where a screen hides the stage at first (`Prediction.hidden`). A patient who is
-    refused, by a check or without a usable sequence, has no predicted stage.
+    column set tells the stages that are possible ("mild|moderate"). A stager with sign outputs adds the strength of
+    each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. `status` is answered, doubtful or
+    refused, and `reasons` says why; `hidden` is True where a screen hides the stage at first (`Prediction.hidden`). A
+    patient who is refused, by a check or without a usable sequence, has no predicted stage.
 
     Notes
     -----
@@ -170,7 +181,9 @@ def predict(
             rows.append(row | nothing | {"notes": f"not staged: {error.found}"})
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
-    return pd.DataFrame(rows, columns=[*columns(trained.stages), *(["set"] if trained.calibration else [])])
+    signs = trained.members[0].stager.settings.signs
+    further = [*(["set"] if trained.calibration else []), *(f"sign {name}" for name in signs)]
+    return pd.DataFrame(rows, columns=[*columns(trained.stages), *further, *(["no_sign"] if signs else [])])
 
 
 def prepared_for(
@@ -244,9 +257,9 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     status, reasons = status_of_scans([scan.scan for scan in used.values()])
     reasons += (*unlike, *incomplete(used))
     stages, batch = trained.stages, patient_batch(trained, used)
-    said = [_ask(member, batch) for member in trained.members]
+    answers = [_ask(member, batch) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
-    members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in said])
+    members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
     chances, possible = members.mean(axis=0), None
     if trained.calibration:
         chances = trained.calibration.apply(logits_of(chances))
@@ -255,8 +268,8 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         chances = trained.adaptation.apply(chances)[0]
         possible = trained.calibration.prediction_set(chances) if trained.calibration else None
         notes = [*notes, trained.adaptation.sentence]
-    slices = np.mean([one.slice_weights.numpy() for one in said], axis=0)
-    sequences = np.mean([one.sequence_weights[0].numpy() for one in said], axis=0)
+    slices = np.mean([one.slice_weights.numpy() for one in answers], axis=0)
+    sequences = np.mean([one.sequence_weights[0].numpy() for one in answers], axis=0)
     return Prediction(
         subject=bag.subject,
         probabilities=dict(zip(stages, chances.tolist(), strict=True)),
@@ -271,7 +284,27 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         stages=stages,
         status=DOUBTFUL if reasons else status,
         reasons=reasons,
+        **_signs(trained, answers, tuple(used)),
     )
+
+
+def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...]) -> dict[str, Any]:
+    """What a model's members say of the signs, averaged."""
+    names = trained.members[0].stager.settings.signs
+    log_odds = [one.signs[0] for one in said if one.signs is not None]
+    alone = [one.signs_log_probabilities[0] for one in said if one.signs_log_probabilities is not None]
+    if not names or len(log_odds) < len(said):
+        return {}
+    strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0).tolist()
+    seen = visible(names, sequences)
+    intervals = trained.sign_intervals
+    readings = tuple(
+        intervals.reading(name, strength) if intervals else SignReading(name, strength)
+        for name, strength, there in zip(names, strengths, seen, strict=True)
+        if there
+    )
+    by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
+    return {"signs": readings, "stage_by_signs": dict(zip(trained.stages, by_signs, strict=True))}
 
 
 def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
@@ -296,11 +329,11 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
         except InputError:
             continue
         batch = patient_batch(model, used)
-        said = _ask(trained, batch).slice_log_probabilities
-        if said is None:
+        log_probabilities = _ask(trained, batch).slice_log_probabilities
+        if log_probabilities is None:
             raise ValueError("this stager sees all slices of a patient together")
-        table = pd.DataFrame(said.double().softmax(dim=1).numpy(), columns=list(stages))
-        table.insert(0, "predicted", [stages[index] for index in said.argmax(dim=1)])
+        table = pd.DataFrame(log_probabilities.double().softmax(dim=1).numpy(), columns=list(stages))
+        table.insert(0, "predicted", [stages[index] for index in log_probabilities.argmax(dim=1)])
         table.insert(0, "position", batch.position.numpy())
         table.insert(0, "sequence", [batch.sequences[index] for index in batch.sequence])
         tables.append(pd.DataFrame({"subject": bag.subject, "split": bag.split, "stage": bag.stage}, index=table.index))
@@ -332,11 +365,11 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
     Raises InputError where none can be, and Refused, which is one, where a check refused a scan.
     """
     wanted = trained.sequences
-    own = {name: scan for name, scan in bag.scans.items() if name in wanted}
-    unusable = {name: reason for name, scan in own.items() if (reason := _unusable(scan))}
+    known_scans = {name: scan for name, scan in bag.scans.items() if name in wanted}
+    unusable = {name: reason for name, scan in known_scans.items() if (reason := _unusable(scan))}
     notes = [f"{name} left out: {reason}" for name, reason in unusable.items()]
-    used = {name: scan for name, scan in own.items() if name not in unusable}
-    notes += [f"{name} missing" for name in wanted if name not in own]
+    used = {name: scan for name, scan in known_scans.items() if name not in unusable}
+    notes += [f"{name} missing" for name in wanted if name not in known_scans]
     if not used:
         raise InputError(
             bag.subject,
@@ -379,10 +412,16 @@ def _odd(scan: PreparedScan) -> list[str]:
     return [*scan.notes, *([f"doubtful liver mask ({further})"] if further else [])]
 
 
-def _told(said: Prediction) -> dict[str, Any]:
-    told: dict[str, Any] = {"predicted": said.predicted, **said.probabilities, "notes": "; ".join(said.notes)}
-    told |= {"status": said.status, "reasons": reasons_text(said.reasons), "hidden": said.hidden}
-    return told | {"sequences": "+".join(said.slice_weights), "set": set_text(said.prediction_set or ())}
+def _told(prediction: Prediction) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "predicted": prediction.predicted,
+        **prediction.probabilities,
+        "notes": "; ".join(prediction.notes),
+    }
+    row |= {"status": prediction.status, "reasons": reasons_text(prediction.reasons)}
+    row |= {"hidden": prediction.hidden}
+    row |= {f"sign {sign.name}": sign.strength for sign in prediction.signs} | {"no_sign": prediction.no_sign}
+    return row | {"sequences": "+".join(prediction.slice_weights), "set": set_text(prediction.prediction_set or ())}
 
 
 def _unusable(scan: PreparedScan) -> str | None:

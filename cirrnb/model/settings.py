@@ -36,7 +36,6 @@ _WHOLE_NUMBERS = {
     "chunk": (1, 100_000),
 }
 _SIGN = re.compile(r"[a-z][a-z0-9_]{0,39}")
-MOST_SIGNS = 64
 _BACKBONE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}(\.[A-Za-z0-9_]{1,99})?")
 """Name of a timm model and, after a dot, of its weights: neither a path nor an address."""
 
@@ -176,10 +175,10 @@ class TrainingSettings:
     def stored(self) -> dict[str, Any]:
         """The fields as files of a run hold them. Later additions are absent at their default, so that trainings begun
         before can be resumed."""
-        told = {**asdict(self), "stager": self.stager.stored()}
+        stored = {**asdict(self), "stager": self.stager.stored()}
         if self.loss == "likelihood":
-            del told["loss"]
-        return told
+            del stored["loss"]
+        return stored
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TrainingSettings:
@@ -192,11 +191,11 @@ class TrainingSettings:
         """
         if name not in PRESETS:
             raise InputError("preset", repr(name), f"one of {sorted(PRESETS)}", "Choose one and change single fields.")
-        own, stagers = ({part.name for part in fields(kind)} for kind in (cls, StagerSettings))
-        unknown = sorted(set(changes) - own - stagers)
+        names, stagers = ({part.name for part in fields(kind)} for kind in (cls, StagerSettings))
+        unknown = sorted(set(changes) - names - stagers)
         if unknown:
             raise InputError(
-                "preset", f"unknown {unknown}", f"fields among {sorted(own | stagers)}", "Correct the name."
+                "preset", f"unknown {unknown}", f"fields among {sorted(names | stagers)}", "Correct the name."
             )
         values = {**PRESETS[name], **changes}
         stager = {key: values.pop(key) for key in list(values) if key in stagers}

@@ -63,20 +63,20 @@ def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).p
         names.append(member.name)
     if not names:
         raise InputError(run, f"a first fold of {_size(run / model.members[0].name)} bytes", f"{LIMIT}", "Ship less.")
-    with atomic_folder(out) as beside:
+    with atomic_folder(out) as partial:
         for name in names:
-            (beside / name).mkdir()
+            (partial / name).mkdir()
             for file in (CONFIG, WEIGHTS):
-                shutil.copyfile(run / name / file, beside / name / file)
-        shutil.copyfile(run / CALIBRATION, beside / CALIBRATION)
+                shutil.copyfile(run / name / file, partial / name / file)
+        shutil.copyfile(run / CALIBRATION, partial / CALIBRATION)
         usual = out_of_distribution_file(run)
         if usual is not None:
-            shutil.copyfile(usual, beside / OUT_OF_DISTRIBUTION)
+            shutil.copyfile(usual, partial / OUT_OF_DISTRIBUTION)
         answers = nameless_answers(model, run)
         if answers is not None:
-            write_csv(beside / TRAINING, answers)
-        (beside / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
-        (beside / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
+            write_csv(partial / TRAINING, answers)
+        (partial / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
+        (partial / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
     return out
 
 
@@ -87,8 +87,8 @@ def _size(folder: Path) -> int:
 def _simulator(mark: Path) -> str:
     """Version and source hash of the simulator that drew a cohort."""
     try:
-        told = read_text(mark)
-        request = parse_json(told[told.index("{") :])
+        text = read_text(mark)
+        request = parse_json(text[text.index("{") :])
         return f"version {request['version']} of the simulator (source hash {request['source']})"
     except (OSError, ValueError, KeyError) as error:
         raise InputError(mark, "no word of who drew the cohort", "what cirrnb simulate leaves", "Name it.") from error
@@ -97,10 +97,10 @@ def _simulator(mark: Path) -> str:
 def _card(run: Path, first: TrainedStager, names: list[str], folds: int, drawn: str) -> str:
     calibration = read_calibration(run)
     assert calibration is not None
-    told = read_object(run / names[0] / PROVENANCE, "a whole file", "Train again.")
+    provenance = read_object(run / names[0] / PROVENANCE, "a whole file", "Train again.")
     origin = "**simulated** patients: its answers mean nothing for a patient" if first.simulated else "real patients"
     patients = sum(first.config["splits"]["train"].values())
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
     settings = json.dumps(first.config["training"], indent=1)
     sequences = " and ".join(first.stager.settings.sequences)
     return f"""\

@@ -114,14 +114,15 @@ class Stager(nn.Module):
         the order of `readers`."""
         readers = self.readers(batch)
         pairs = [
-            (encoder, own) for encoder, (_, own) in zip(encoders or [one for one, _ in readers], readers, strict=True)
+            (encoder, numbers)
+            for encoder, (_, numbers) in zip(encoders or [one for one, _ in readers], readers, strict=True)
         ]
-        parts = [(encoder, own) for encoder, own in pairs if len(own)]
+        parts = [(encoder, numbers) for encoder, numbers in pairs if len(numbers)]
         if len(parts) == 1:  # without a copy of the slices
             embedded = parts[0][0].embed(batch.slices, batch.sequence, chunk)
         else:
-            apart = [encoder.embed(batch.slices[own], batch.sequence[own], chunk) for encoder, own in parts]
-            embedded = torch.cat(apart)[torch.cat([own for _, own in parts]).argsort()]
+            apart = [encoder.embed(batch.slices[numbers], batch.sequence[numbers], chunk) for encoder, numbers in parts]
+            embedded = torch.cat(apart)[torch.cat([numbers for _, numbers in parts]).argsort()]
         return embedded + self.sequence_embedding(batch.sequence)
 
     def stage_embedded(self, embedded: torch.Tensor, batch: Batch) -> Staging:

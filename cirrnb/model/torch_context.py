@@ -77,10 +77,10 @@ def _require_whole_launch() -> None:
     missing = [name for name in LAUNCH if name not in os.environ]
     if alone or (not missing and numbers == there):
         return
-    told = ", ".join(f"{name}={value:.40}" for name, value in there.items())
+    listing = ", ".join(f"{name}={value:.40}" for name, value in there.items())
     raise InputError(
         "environment",
-        f"{told}{f' without {chr(44).join(missing)}' if missing else ''}",
+        f"{listing}{f' without {chr(44).join(missing)}' if missing else ''}",
         f"all of {', '.join(LAUNCH)}, as a launcher sets them, or none",
         f"For a training in one process: unset {' '.join(there)}",
     )

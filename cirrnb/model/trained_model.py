@@ -23,6 +23,7 @@ from cirrnb.model.calibration import Calibration, read_calibration
 from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
 from cirrnb.model.provenance import versions
+from cirrnb.model.signs import SignIntervals, read_sign_intervals
 
 HUB_PREFIX = "hf:"
 HUB_FILES = ("*.json", "*.safetensors", "*.csv", "*.md")
@@ -93,6 +94,7 @@ class TrainedModel:
     out_of_distribution : what training scans looked like; None where nothing is said about it.
     adaptation : to a site, applied to calibrated probabilities; None for the model as it was trained.
     site : what the scans of that site look like, which then count as usual too.
+    sign_intervals : how far strengths of signs lie from the truth; None where it was not learned.
     """
 
     members: tuple[TrainedStager, ...]
@@ -101,6 +103,7 @@ class TrainedModel:
     out_of_distribution: OutOfDistribution | None = None
     adaptation: Adaptation | None = None
     site: OutOfDistribution | None = None
+    sign_intervals: SignIntervals | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -110,14 +113,16 @@ class TrainedModel:
         for member in self.members:
             stager = member.stager
             settings = (stager.settings.stored(), asdict(member.preparation), stager.stages.stored())
-            told = (*settings, stager.sequences, member.simulated)
-            digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+            described = (*settings, stager.sequences, member.simulated)
+            digest.update(json.dumps(described, sort_keys=True, default=str).encode())
             for name, tensor in sorted(stager.state_dict().items()):
                 values = tensor.detach().cpu().contiguous()
                 digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
                 digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
         for part in (self.calibration, self.out_of_distribution):
             digest.update(_hashable(part))
+        if self.sign_intervals is not None:
+            digest.update(json.dumps(asdict(self.sign_intervals), sort_keys=True).encode())
         if self.adaptation is not None:
             digest.update(self.adaptation.fingerprint.encode() + _hashable(self.site))
         return digest.hexdigest()
@@ -212,7 +217,9 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
         found = f"a calibration of the stages {', '.join(calibration.stages)}"
         raise InputError(folder, found, stages.listed, "Copy the whole run folder again, or train again.")
     name = str(run).removeprefix(HUB_PREFIX) if is_hub_name(run) else folder.resolve().name
-    model = TrainedModel(members, name, calibration, read_out_of_distribution(folder))
+    model = TrainedModel(
+        members, name, calibration, read_out_of_distribution(folder), sign_intervals=read_sign_intervals(folder)
+    )
     adaptation = read_adaptation(folder)
     if adaptation is None:
         return model

@@ -107,7 +107,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         stager, history = _fit(bags, prepared.stages, settings, state, accelerator, progress)
     if accelerator.is_main_process:
-        told = {
+        record = {
             "versions": provenance.versions(),
             "commit": provenance.commit(),
             "started": started.isoformat(timespec="seconds"),
@@ -118,7 +118,7 @@ def _train(
             **state.identity,
         }
         complete = state.folder / "complete"
-        write_run(complete, out.name, stager, prepared, history, told, accelerator.device)
+        write_run(complete, out.name, stager, prepared, history, record, accelerator.device)
         state.finish(complete)
     accelerator.wait_for_everyone()
     return out
@@ -204,8 +204,8 @@ class _Scored(torch.nn.Module):
 
     def forward(self, batch: Batch, weights: torch.Tensor | None, focus: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Losses (patients,) and predicted stages (patients,)."""
-        said = self.stager.stage(batch, self.chunk)
-        return self.stager.loss(said, batch, weights, focus, self.named), said.log_probabilities.argmax(dim=1)
+        staging = self.stager.stage(batch, self.chunk)
+        return self.stager.loss(staging, batch, weights, focus, self.named), staging.log_probabilities.argmax(dim=1)
 
 
 @dataclass
@@ -235,8 +235,8 @@ class _Epoch:
         self.network.train()
         for number, (batch, step) in enumerate(zip(loader, steps, strict=True)):
             rate = self._rate(epoch * len(steps) + number, settings.epochs * len(steps), history)
-            own = len(step[rank::world])
-            seen += self._step(batch.to(accelerator.device), own, world / len(step), rate)
+            patients = len(step[rank::world])
+            seen += self._step(batch.to(accelerator.device), patients, world / len(step), rate)
         return {"learning_rate": rate, **_summary("train", gather_object(seen), self.stages)}
 
     def _rate(self, step: int, steps: int, history: Sequence[dict[str, Any]]) -> float:
@@ -244,18 +244,18 @@ class _Epoch:
             return one_cycle(step, steps, self.settings.learning_rate)
         return plateau([row["valid_loss"] for row in history], self.settings.learning_rate)
 
-    def _step(self, batch: Batch, own: int, share: float, rate: float) -> Seen:
+    def _step(self, batch: Batch, patients: int, share: float, rate: float) -> Seen:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         device = self.accelerator.device.type
         focus = 2.0 if self.settings.balance == "focal" else 0.0
         with torch.autocast(device, torch.bfloat16, enabled=_in_bf16(self.settings.precision, device)):
-            losses, said = self.network(batch, self.weights, focus)
+            losses, predicted = self.network(batch, self.weights, focus)
         # Devices average their gradients: weighted so that every patient of the step counts alike.
-        self.accelerator.backward(losses[:own].sum() * share)
+        self.accelerator.backward(losses[:patients].sum() * share)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return _told(losses[:own], batch, said)
+        return _told(losses[:patients], batch, predicted)
 
 
 def _in_bf16(precision: str, device: str) -> bool:
@@ -272,27 +272,31 @@ def _validate(
     for start in range(0, len(bags), settings.patients_per_step):
         part = bags[start : start + settings.patients_per_step]
         batch = collate([draw(bag, settings.slices, stager.sequences, stager.stages) for bag in part]).to(device)
-        said = stager.stage(batch, settings.chunk)
-        seen += _told(stager.loss(said, batch, loss=settings.loss), batch, said.log_probabilities.argmax(dim=1))
+        staging = stager.stage(batch, settings.chunk)
+        seen += _told(stager.loss(staging, batch, loss=settings.loss), batch, staging.log_probabilities.argmax(dim=1))
     return _summary("valid", seen, len(stager.stages))
 
 
-def _told(losses: torch.Tensor, batch: Batch, said: torch.Tensor) -> Seen:
-    return list(zip(losses.tolist(), batch.stage.tolist(), said.tolist(), strict=False))
+def _told(losses: torch.Tensor, batch: Batch, predicted: torch.Tensor) -> Seen:
+    return list(zip(losses.tolist(), batch.stage.tolist(), predicted.tolist(), strict=False))
 
 
 def _summary(split: str, seen: Seen, stages: int) -> dict[str, float]:
     if not seen:
         return {f"{split}_{name}": float("nan") for name in ("loss", "accuracy", "kappa")}
-    losses, truth, said = (np.array(part) for part in zip(*seen, strict=True))
+    losses, truth, predicted = (np.array(part) for part in zip(*seen, strict=True))
     if not np.isfinite(losses).all():
         raise InputError(
             f"{split} loss", "a value that is not finite", "a training that converges", "Lower learning_rate."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kappa is undefined, NaN, where all truths and all answers are one stage
-        kappa = cohen_kappa_score(truth, said, labels=range(stages), weights="quadratic")
-    return {f"{split}_loss": losses.mean(), f"{split}_accuracy": float((truth == said).mean()), f"{split}_kappa": kappa}
+        kappa = cohen_kappa_score(truth, predicted, labels=range(stages), weights="quadratic")
+    return {
+        f"{split}_loss": losses.mean(),
+        f"{split}_accuracy": float((truth == predicted).mean()),
+        f"{split}_kappa": kappa,
+    }
 
 
 def steps_of_epoch(patients: int, per_step: int, seed: int, epoch: int) -> list[list[int]]:

@@ -137,7 +137,7 @@ def writing(folder: Path) -> Iterator[None]:
         raise InputError(
             folder,
             f"a training that cannot be written ({error})",
-            "room and the right to write",
+            "free space and the right to write",
             "Free some space or choose another folder and call again: whole epochs are kept and not trained again.",
         ) from error
 

@@ -14,7 +14,7 @@ from cirrnb.data.prepared import PreparationSettings, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.status import STATUS_COLUMN, forced
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
-from cirrnb.preparation.extents import Extents, view_of, views_of
+from cirrnb.preparation.field_of_view import Extents, view_of, views_of
 from cirrnb.preparation.fingerprints import Fingerprints, fingerprint, look
 from cirrnb.preparation.standardisation import View
 from cirrnb.preparation.store import StorageError, Store, content_key
@@ -161,8 +161,8 @@ def run_job(job: Job) -> Outcome:
     except MemoryError:
         return {"failure": [job["image"], "too little memory for it", "a scan that fits", "Use fewer workers."]}
     except (OSError, ArithmeticError, ValueError) as error:  # unusual values of one scan do not stop the others
-        told = f"{type(error).__name__}: {error}"
-        return {"failure": [job["image"], told, "a scan that can be prepared", "Please report this, with the file."]}
+        reason = f"{type(error).__name__}: {error}"
+        return {"failure": [job["image"], reason, "a scan that can be prepared", "Please report this, with the file."]}
 
 
 def _prepare_scan(

@@ -55,8 +55,9 @@ class Fingerprints:
         self._new[_name(path)] = entry
 
     def save(self) -> None:
-        """Write what was learnt, beside and renamed, together with what others wrote meanwhile. It is a convenience:
-        where it cannot be written, files are hashed again next time."""
+        """Write the new fingerprints atomically, together with those that other processes wrote meanwhile.
+
+        It is a convenience: where it cannot be written, files are hashed again next time."""
         if not self._new:
             return
         with suppress(OSError):

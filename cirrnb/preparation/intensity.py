@@ -45,7 +45,7 @@ class Body:
 
 
 class NoBody(ValueError):
-    """Nothing in the volume looks like a body; the message says what was found."""
+    """No body in the volume; the message gives what was found instead."""
 
 
 def find_body(
@@ -81,7 +81,10 @@ def find_body(
 def scale(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float16]:
     """Bring `low` to 0 and `high` to 1, clip to `CLIP`; works in `values` itself and returns float16."""
     values -= np.float32(low)
-    values *= np.float32(1 / (high - low))
+    if (factor := 1 / (high - low)) < float(np.finfo(np.float32).max):
+        values *= np.float32(factor)
+    else:  # a signal in so small a unit that its inverse is too large for single precision
+        values /= np.float32(high - low)
     np.clip(values, *CLIP, out=values)
     return to_half(values)
 

@@ -21,7 +21,7 @@ from cirrnb.data.atomic_files import WRITING, move_into_place
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.locks import at_work, is_held
-from cirrnb.data.prepared import PreparationSettings, PreparedScan
+from cirrnb.data.prepared import PreparationSettings, PreparedScan, read_description
 from cirrnb.data.scan import Scan
 
 VERSION = 1
@@ -54,7 +54,7 @@ def content_key(
 class Store:
     """Prepared scans in a folder, one sub-folder each, named by its key.
 
-    A sub-folder is written beside, as `.writing-<key>-<run>-<token>`, and renamed. Several processes may do so at once:
+    A sub-folder is written as `.writing-<key>-<run>-<token>`, then renamed. Several processes may do so at once:
     the first to finish wins, and what they wrote is the same. A run holds the lock `.running-<run>` while it lives, so
     that others see what was left behind; process numbers would not tell between containers.
 
@@ -88,29 +88,29 @@ class Store:
         StorageError
             If the folder cannot be written.
         """
-        beside = self.folder / f"{WRITING}{key}-{self.run}-{secrets.token_hex(4)}"
+        partial = self.folder / f"{WRITING}{key}-{self.run}-{secrets.token_hex(4)}"
         try:
-            beside.mkdir(parents=True)
-            files = {f"{name}.npy": _save(beside / f"{name}.npy", array) for name, array in arrays.items()}
-            told = {**description, "version": VERSION, "judged": JUDGED, "files": files}
-            (beside / "prepared.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
-            self._place(beside, self.folder / key)
+            partial.mkdir(parents=True)
+            files = {f"{name}.npy": _save(partial / f"{name}.npy", array) for name, array in arrays.items()}
+            stored = {**description, "version": VERSION, "judged": JUDGED, "files": files}
+            (partial / "prepared.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
+            self._place(partial, self.folder / key)
         except OSError as error:
             raise self._trouble(error, sum(array.nbytes for array in arrays.values())) from error
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
-    def _place(self, beside: Path, target: Path) -> None:
-        """Rename into place. A damaged folder that stands there is moved away first; a good one stays."""
+    def _place(self, partial: Path, target: Path) -> None:
+        """Rename into place. A damaged folder there is moved away first; an undamaged one stays."""
         try:
-            move_into_place(beside, target)
+            move_into_place(partial, target)
         except OSError:
             if not target.exists():
                 raise
             if not _whole(target):
-                damaged = beside.with_name(beside.name + "-damaged")
+                damaged = partial.with_name(partial.name + "-damaged")
                 move_into_place(target, damaged)
-                move_into_place(beside, target)
+                move_into_place(partial, target)
                 _remove(damaged)
 
     def _trouble(self, error: OSError, wanted: int) -> StorageError:
@@ -121,7 +121,7 @@ class Store:
         return StorageError(
             self.folder,
             f"{error.strerror or error} ({free})",
-            f"room and the right to write prepared scans ({wanted / 1e6:,.0f} MB for this one)",
+            f"free space and the right to write prepared scans ({wanted / 1e6:,.0f} MB for this one)",
             "Free some space or choose another folder and call again: what is prepared already is kept.",
         )
 
@@ -150,8 +150,9 @@ class Store:
 def _whole(folder: Path) -> bool:
     """True if the description can be read, tells all that is judged today, and every file has the size it names."""
     try:
-        told = read_object(folder / "prepared.json", "a whole file", "Prepare it again.")
-        files, judged = told["files"], int(told.get("judged", 0))
+        stored = read_object(folder / "prepared.json", "a whole file", "Prepare it again.")
+        files, judged = stored["files"], int(stored.get("judged", 0))
+        read_description(folder)
         return judged >= JUDGED and all((folder / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

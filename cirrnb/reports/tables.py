@@ -48,7 +48,8 @@ SUMMARY = {
     "finished": "when the page was made, UTC",
     "seconds": "how long that took",
 }
-"""Columns of summary.csv, a row a patient in the cohort's order, and what they mean. Biomarkers come behind, named with
+"""Columns of summary.csv, a row a patient in the cohort's order, and what they mean. Behind them come, of a model with
+sign outputs, "sign NAME" (strength, 0 to 1; empty where no sequence shows it) and no_sign; then biomarkers, named with
 their unit."""
 
 
@@ -115,7 +116,10 @@ def summary_row(report: PatientReport, overlays: str) -> dict[str, Any]:
         for sequence, rows in report.measurements.items()
         for one in rows
     }
-    return {**row, **{column: _number(value) for column, value in measured.items()}}
+    signs: dict[str, Any] = {f"sign {sign.name}": sign.strength for sign in prediction.signs}
+    if prediction.signs:
+        signs["no_sign"] = prediction.no_sign
+    return {**row, **signs, **{column: _number(value) for column, value in measured.items()}}
 
 
 def _number(value: Any) -> float | None:

@@ -46,7 +46,11 @@ def simulate(
         bool, typer.Option("--organs", help="Also write labels of the liver's lobes and other organs.")
     ] = False,
     shortcut: Annotated[
-        str | None, typer.Option(metavar="scanner", help="Tie the scanner to the stage in training patients.")
+        str | None,
+        typer.Option(
+            metavar="scanner|healthy-a|healthy-b",
+            help="Tie the scanner to the stage in training patients, or give healthy subjects a scanner of their own.",
+        ),
     ] = None,
     population: Annotated[
         str | None,
@@ -57,7 +61,7 @@ def simulate(
     ] = None,
     workers: WORKERS = None,
 ) -> None:
-    """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps beside it."""
+    """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps."""
     cohort = cirrnb.simulate_cohort(
         out,
         patients,
@@ -122,9 +126,9 @@ def audit(
             warnings.simplefilter("ignore")  # the problems stand among the findings
             people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
         people = with_masks(people, checks, workers)
-    found = audit_cohort(people, workers=workers, stages=stages, sequences=sequences)
-    typer.echo(found.report())
-    if found.has_errors:
+    findings = audit_cohort(people, workers=workers, stages=stages, sequences=sequences)
+    typer.echo(findings.report())
+    if findings.has_errors:
         raise typer.Exit(1)
 
 
@@ -188,12 +192,12 @@ def segment(
     from cirrnb.segmentation.cohort import add_masks, segment_one
 
     if cohort.is_file() and cohort.name.lower().endswith((".nii", ".nii.gz")):
-        found = segment_one(cohort, out, network)
-        if "failure" in found:
-            typer.echo(f"{cohort.name}: no mask, {found['failure']}", err=True)
+        segmented = segment_one(cohort, out, network)
+        if "failure" in segmented:
+            typer.echo(f"{cohort.name}: no mask, {segmented['failure']}", err=True)
             raise typer.Exit(SOME_SKIPPED)
-        typer.echo("\n".join(f"{organ}: {volume:.0f} mL" for organ, volume in found["volumes"].items()))
-        typer.echo(f"Written: {found['mask']}\nWritten: {found['organs']}")
+        typer.echo("\n".join(f"{organ}: {volume:.0f} mL" for organ, volume in segmented["volumes"].items()))
+        typer.echo(f"Written: {segmented['mask']}\nWritten: {segmented['organs']}")
         return
     made = add_masks(
         read_cohort(cohort, stages=stages, sequences=sequences),
@@ -348,7 +352,7 @@ def import_dicom(
     """Turn a DICOM folder into a cohort of NIfTI files, without anybody's name (needs the extra [dicom]).
 
     Series are listed with what each is taken for and why; where it is not clear which is T1W or T2W you are asked.
-    Exit code 3 says that something was imported and nothing of it can be staged.
+    Exit code 3: scans were imported, but none can be staged.
     """
     from cirrnb.run.dicom import import_folder
 

@@ -165,16 +165,16 @@ class Record:
         A folder that stood there before any demo is left alone; the step itself refuses to write over it.
         """
         entry = self._begun.get(step.name, {})
-        own = bool(entry.get("own")) or step.folder is None or not step.folder.exists()
-        if step.folder and own and entry and entry["key"] != step.key:
+        created = bool(entry.get("own")) or step.folder is None or not step.folder.exists()
+        if step.folder and created and entry and entry["key"] != step.key:
             for name in ("{}", "{}.unfinished", ".{}.unfinished"):
                 shutil.rmtree(step.folder.with_name(name.format(step.folder.name)), ignore_errors=True)
-        self._write(step, own=own, done=False)
+        self._write(step, created=created, done=False)
 
     def finish(self, step: Step) -> None:
         """Write down that a step is done."""
-        self._write(step, own=self._begun[step.name]["own"], done=True)
+        self._write(step, created=self._begun[step.name]["own"], done=True)
 
-    def _write(self, step: Step, *, own: bool, done: bool) -> None:
-        self._begun[step.name] = {"key": step.key, "own": own, "done": done}
+    def _write(self, step: Step, *, created: bool, done: bool) -> None:
+        self._begun[step.name] = {"key": step.key, "own": created, "done": done}
         atomic_write(self._file, json.dumps(self._begun, indent=2) + "\n")

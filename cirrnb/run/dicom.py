@@ -26,8 +26,8 @@ def import_folder(
 ) -> bool:
     """List a DICOM folder and, where `out` is given, import it; False where nothing of it can be staged.
 
-    Raises InputError as `cirrnb.data.dicom.importing.import_dicom` does. Questions are asked where somebody sits at the
-    terminal.
+    Raises InputError as `cirrnb.data.dicom.importing.import_dicom` does. Questions are asked at a
+    terminal only.
     """
     looked = list_series(folder)
     for line in listing(looked):
@@ -47,20 +47,20 @@ def import_folder(
 def listing(looked: DicomFolder) -> list[str]:
     """One line a volume: number, description, size, and what it is taken for and why."""
     lines, heading = [], None
-    for one in looked.judged:
-        series = one.series
+    for volume in looked.judged:
+        series = volume.series
         if (series.patient, series.study) != heading:
             heading = series.patient, series.study
             lines.append(f"Patient {series.patient}, study {series.study}")
         size = f"{series.tags['Columns']} x {series.tags['Rows']} x {series.slices}"
-        lines.append(f"  {series.number:3d}  {series.description:32}  {size:15}  {_taken_for(one)}")
+        lines.append(f"  {series.number:3d}  {series.description:32}  {size:15}  {_taken_for(volume)}")
     lines += _burned_in(looked.judged)
     lines += [f"Skipped: {len(paths)} {reason}" for reason, paths in looked.files.skipped.items()]
     return lines
 
 
-def _taken_for(one: Judged) -> str:
-    verdict = one.verdict
+def _taken_for(volume: Judged) -> str:
+    verdict = volume.verdict
     if verdict.sequence is None:
         return f"{'not staged' if verdict.never else 'unclear'}: {verdict.why}"
     return f"{verdict.sequence}{'' if verdict.sure else ' perhaps'}: {verdict.why}"
@@ -68,7 +68,7 @@ def _taken_for(one: Judged) -> str:
 
 def _burned_in(judged: Sequence[Judged]) -> list[str]:
     """A warning about series whose pictures hold text."""
-    numbers = listed(one.number for one in judged if one.series.burned_in)
+    numbers = listed(volume.number for volume in judged if volume.series.burned_in)
     warning = f"Careful: {BURNED_IN}, series {numbers}. It may be a person's name; look before you pass them on."
     return [warning] if numbers else []
 
@@ -76,9 +76,9 @@ def _burned_in(judged: Sequence[Judged]) -> list[str]:
 def _asking(tell: Tell) -> Ask:
     def ask(sequence: str, open_ones: Sequence[Judged]) -> int:
         tell(f"Which series is the {sequence} scan?")
-        for one in open_ones:
-            tell(f"  {one.number:3d}  {one.series.description}: {one.verdict.why}")
-        known = {one.number for one in open_ones} | {NONE}
+        for volume in open_ones:
+            tell(f"  {volume.number:3d}  {volume.series.description}: {volume.verdict.why}")
+        known = {volume.number for volume in open_ones} | {NONE}
         while True:
             answer = input(f"Number, or {NONE} if there is none: ").strip()
             if answer.isdigit() and int(answer) in known:
@@ -89,15 +89,15 @@ def _asking(tell: Tell) -> Ask:
 
 
 def _outcome_lines(made: Imported, out: Path) -> list[str]:
-    lines = [f"{sequence}: series {one.number}, since: {why}" for sequence, (one, why) in made.scans.items()]
+    lines = [f"{sequence}: series {volume.number}, since: {why}" for sequence, (volume, why) in made.scans.items()]
     if made.scans:
         missing = [sequence for sequence in ("T1W", "T2W") if sequence not in made.scans]
         lines += [f"No {sequence} scan: the stager works with the other one alone." for sequence in missing]
-        burned = _burned_in([one for one, _ in made.scans.values()])
+        burned = _burned_in([volume for volume, _ in made.scans.values()])
         where = "in the files' headers" if burned else ""
         kept = " ".join(filter(None, (f"Imported as {made.name}, without names, dates or free text", where)))
         lines += [f"{kept}. Open it: cirrnb explore {out}", *burned]
     else:
-        reasons = [f"series {one.number}, {one.verdict.why}" for one in made.others]
+        reasons = [f"series {volume.number}, {volume.verdict.why}" for volume in made.others]
         lines.append(f"Converted as {made.name}, but nothing of it can be staged: {'; '.join(reasons)}")
     return lines

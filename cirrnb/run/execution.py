@@ -32,9 +32,9 @@ def packaged_notebooks() -> dict[str, Path]:
     """
     package = Path(cirrnb.__file__).resolve().parent
     for folder in (package / "notebooks", package.parent / "notebooks"):
-        found = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
-        if found:
-            return found
+        notebooks = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+        if notebooks:
+            return notebooks
     return {}
 
 
@@ -121,7 +121,7 @@ def run_notebook(
     Parameters
     ----------
     notebook : path, or name of one that comes with the package ("02_train").
-    out : file of the executed notebook, written beside and renamed. A run that fails leaves `<name>.failed.ipynb`.
+    out : file of the executed notebook, written atomically. A run that fails leaves `<name>.failed.ipynb`.
     parameters : values for its `parameters` cell; the others keep the notebook's own defaults.
     timeout : seconds that one cell may take, None for any.
     cwd : folder that relative paths in the notebook start from, default the present one.

@@ -57,7 +57,7 @@ def export(
     model = load_model(run)
     people = cirrnb.read_cohort(cohort, **model.vocabulary())
     ready = cirrnb.prepare(people, prepared or Path("prepared") / people.name, model.preparation, progress=False)
-    bag = _bag({one.subject: one for one in ready.bags()}, patient)
+    bag = _bag({prepared_bag.subject: prepared_bag for prepared_bag in ready.bags()}, patient)
     looked = None if dicom is None else list_series(dicom)
     series = {} if looked is None else {name: _series_of(scan, looked) for name, scan in bag.scans.items()}
     out = Path(out)
@@ -92,9 +92,9 @@ def _bag(bags: dict[str, Bag], patient: str | None) -> Bag:
 def _series_of(prepared: PreparedScan, looked: DicomFolder) -> Series:
     """The volume from which a scan was imported: by the hash that the import left."""
     known = prepared.scan.extra.get("series")
-    for one in looked.judged:
-        if known and hash_of(one.series) == known:
-            return one.series
+    for volume in looked.judged:
+        if known and hash_of(volume.series) == known:
+            return volume.series
     raise InputError(
         looked.path,
         f"no series of the {prepared.scan.sequence} scan of {prepared.scan.subject}",

@@ -48,7 +48,7 @@ class NotebookJob:
 
     @property
     def executed(self) -> Path:
-        """The executed notebook; its page is beside it."""
+        """The executed notebook; its page lies in the same folder."""
         return self.out / f"{Path(self.notebook).stem}.ipynb"
 
     @property

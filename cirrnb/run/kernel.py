@@ -73,9 +73,9 @@ class OwnKernelManager(AsyncKernelManager):
         # With sockets, "ip" is what their paths begin with: <ip>-<number>.
         if self.transport == "tcp":
             return "127.0.0.1"
-        beside = str(Path(self.connection_file).with_suffix("")) + "-ipc"
-        if len(beside) < MAX_SOCKET_PATH:
-            return beside
+        socket_path = str(Path(self.connection_file).with_suffix("")) + "-ipc"
+        if len(socket_path) < MAX_SOCKET_PATH:
+            return socket_path
         folder = ExitStack()
         short = folder.enter_context(scratch_folder("/tmp"))
         self._remove_short = weakref.finalize(self, folder.close)

@@ -1,4 +1,5 @@
-"""Commands on trained models: adapt one to a site.
+"""Commands around models: train a stager on endless simulated patients, calibrate it, adapt one to a site, test it on
+scans with planted signs.
 
 They are registered in `cirrnb.cli`; nothing heavy is imported before a command needs it.
 """
@@ -11,14 +12,15 @@ from typing import Annotated
 import typer
 
 import cirrnb
-from cirrnb.run.options import COHORT, MODEL, MODEL_SEQUENCES, PREPARED
+from cirrnb.data.errors import InputError
+from cirrnb.run.options import COHORT, MODEL, MODEL_SEQUENCES, PREPARED, SEED
 from cirrnb.run.process import require_home
 
 
 def adapt(
     cohort: COHORT,
     out: Annotated[Path, typer.Argument(help="Folder of the adapted model, to be made.")],
-    run: MODEL = "shipped",
+    model: MODEL = "shipped",
     use_stages: Annotated[
         bool, typer.Option("--use-stages", help="Also fit thresholds to the stages that the cohort has.")
     ] = False,
@@ -27,17 +29,102 @@ def adapt(
 ) -> None:
     """Adapt a trained stager to the scans of a site; 30 patients or more, stages are not needed.
 
-    The result is a model: name its folder with --run. It assumes that the site's patients are as ill as those the
-    stager was trained on. Do not score it on the patients it was adapted to if their stages were used.
+    The result is a model: name its folder where one is asked for. It assumes that the site's patients are as ill as
+    those the stager was trained on. Do not score it on the patients it was adapted to if their stages were used.
     """
     require_home()
     from cirrnb.model.trained_model import load_model
 
-    vocabulary = load_model(run).vocabulary(sequences)
+    vocabulary = load_model(model).vocabulary(sequences)
     site = cirrnb.read_cohort(cohort, on_problem="skip", **vocabulary)
     for problem in site.problems:
         typer.echo(f"skipped: {problem}", err=True)
     staged = [str(subject) for subject in site.patients.index[site.patients["stage"].notna()]]
-    adapted = cirrnb.adapt(run, site, out, stages_of=staged if use_stages else (), prepared=prepared, progress=True)
+    adapted = cirrnb.adapt(model, site, out, stages_of=staged if use_stages else (), prepared=prepared, progress=True)
     assert adapted.adaptation is not None
     typer.echo(f"{adapted.name}: {adapted.adaptation.sentence}. The model: {out}")
+
+
+def train_simulated(
+    out: Annotated[Path, typer.Argument(help="Folder for the stager; a stopped training resumes there.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 6000,
+    patients: Annotated[int, typer.Option(min=4, help="Simulated bodies.")] = 600,
+    bodies: Annotated[
+        Path | None, typer.Option("--bodies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Begin with the weights of this stager; 'shipped' for ours.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 1e-3,
+    keep_every: Annotated[
+        int, typer.Option(min=0, help="Also keep the state of every so many steps, in OUT/step-NUMBER; 0 for none.")
+    ] = 0,
+    seed: SEED = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    readers: Annotated[int, typer.Option(min=0, max=256, help="Processes that draw patients.")] = 2,
+) -> None:
+    """Train a stager with sign outputs on simulated patients, each drawn anew at every visit."""
+    from tqdm.auto import tqdm
+
+    from cirrnb.model.endless import EndlessSettings, train_endless
+
+    settings = EndlessSettings(steps=steps, patients=patients, rate=rate, keep_every=keep_every, seed=seed)
+    made = train_endless(
+        out,
+        settings,
+        bodies=bodies,
+        start=start,
+        device=device,
+        readers=readers,
+        progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
+    )
+    typer.echo(f"Written: {made}. Its percentages rank patients and no more until it is calibrated: cirrnb calibrate")
+
+
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="Folder of a stager; calibration is written into it.")],
+    cohort: Annotated[Path, typer.Argument(help="Patients with stages that the stager has not seen.")],
+    prepared: PREPARED = None,
+) -> None:
+    """Learn from patients with stages how sure a stager may be; of a simulated cohort also how sure of each sign."""
+    require_home()
+    from cirrnb.model.calibrate import LATENT
+    from cirrnb.model.calibrate import calibrate as learn
+    from cirrnb.model.trained_model import load_model
+
+    patients = cirrnb.read_cohort(cohort, **load_model(run).vocabulary())
+    truth = cohort / LATENT if patients.simulated and (cohort / LATENT).is_file() else None
+    model = learn(run, patients, truth=truth, prepared=prepared, progress=True)
+    assert model.calibration is not None
+    signs = ", and intervals of its signs" if model.sign_intervals else ""
+    typer.echo(f"{run}: temperature {model.calibration.temperature:.2f}, sets of stages{signs}")
+
+
+def plant(
+    scan: Annotated[Path, typer.Argument(help="NIfTI file of a liver without signs of disease.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the changed scan, a cohort of its own.")],
+    sequence: Annotated[str, typer.Option(metavar="T1W|T2W", help="What the scan is.")],
+    signs: Annotated[
+        str, typer.Option(metavar="NAME=STRENGTH,...", help="nodularity, nodules, lobes, spleen, ascites; 0 to 1.")
+    ] = "nodularity=0.6,nodules=0.6,lobes=0.6,spleen=0.6,ascites=0.6",
+    seed: SEED = 0,
+) -> None:
+    """Plant signs of known strength into a scan, to see whether a model notices. The result is nobody's scan."""
+    from cirrnb.segmentation.planted_scans import plant_file
+
+    table = plant_file(scan, out, sequence, _strengths(signs), seed=seed)
+    typer.echo(f"The changed scan: {table}. Look at it: cirrnb explore {table.parent}")
+
+
+def _strengths(text: str) -> dict[str, float]:
+    """Signs and strengths of "nodularity=0.5,ascites=1"."""
+    found = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        name, given, value = pair.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            given = ""
+        if not given:
+            raise InputError("--signs", repr(pair), "NAME=STRENGTH, as ascites=0.5", "Correct it.")
+    return found

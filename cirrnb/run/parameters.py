@@ -46,8 +46,8 @@ class Kind:
     @property
     def words(self) -> str:
         """What messages call such a value."""
-        one = f"one of {', '.join(map(str, self.choices))}" if self.choices else _NOUNS[self.name]
-        listed = f"a list, each {one}" if self.many else one
+        noun = f"one of {', '.join(map(str, self.choices))}" if self.choices else _NOUNS[self.name]
+        listed = f"a list, each {noun}" if self.many else noun
         return f"{listed}, or none" if self.optional else listed
 
     @classmethod
@@ -101,7 +101,7 @@ def fits(value: Any, kind: Kind) -> bool:
     if value is None:
         return kind.optional
     if kind.many:
-        return isinstance(value, list) and all(fits(one, replace(kind, many=False, optional=False)) for one in value)
+        return isinstance(value, list) and all(fits(item, replace(kind, many=False, optional=False)) for item in value)
     if isinstance(value, bool) != (kind.name == "bool"):
         return False
     wanted = (int, float) if kind.name == "float" else _TYPES[kind.name]
@@ -113,7 +113,7 @@ def fits(value: Any, kind: Kind) -> bool:
 
 
 def from_text(text: str, kind: Kind) -> Any:
-    """The value that a text from the command line stands for. Raises ValueError quoting the text where it is none.
+    """The value of a text from the command line. Raises ValueError that quotes a text without one.
 
     A list is written `a,b,c`, or as JSON where an element holds a comma; None is written `none`. Text stays what it is,
     with its quotes, braces and line ends.
@@ -129,9 +129,9 @@ def from_text(text: str, kind: Kind) -> Any:
 
 
 def _list_from_text(text: str, kind: Kind) -> list[Any]:
-    one = replace(kind, many=False, optional=False)
+    item_kind = replace(kind, many=False, optional=False)
     if not text.lstrip().startswith("["):
-        return [from_text(part.strip(), one) for part in text.split(",")] if text.strip() else []
+        return [from_text(part.strip(), item_kind) for part in text.split(",")] if text.strip() else []
     try:
         values = parse_json(text)
     except ValueError:

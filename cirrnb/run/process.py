@@ -41,8 +41,8 @@ def raise_on_signals() -> None:
     numbers = [signal.SIGINT, signal.SIGTERM]
 
     def stop(number: int, frame: Any) -> None:
-        for one in numbers:
-            signal.signal(one, signal.SIG_IGN)
+        for signum in numbers:
+            signal.signal(signum, signal.SIG_IGN)
         raise Stopped(number)
 
     for number in numbers:

@@ -46,13 +46,13 @@ def tagged(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
 def banner_of(notebook: NotebookNode) -> str:
     """What a notice in the notebook wants on top of its page, the first where there are several; or nothing."""
     data = (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
-    return next((str(one[NOTICE]["banner"]) for one in data if NOTICE in one and one[NOTICE]["banner"]), "")
+    return next((str(part[NOTICE]["banner"]) for part in data if NOTICE in part and part[NOTICE]["banner"]), "")
 
 
 def summary_of(notebook: NotebookNode) -> dict[str, Any] | None:
     """The summary that a notebook leaves (`cirrnb.view.page.Summary`), the last where there are several, or None."""
     data = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    summaries = [one[SUMMARY] for one in data if SUMMARY in one]
+    summaries = [part[SUMMARY] for part in data if SUMMARY in part]
     return json.loads(json.dumps(summaries[-1])) if summaries else None
 
 
@@ -148,7 +148,7 @@ def render_figure(figure: Mapping[str, Any]) -> str:
 
 
 def script_safe(value: Any) -> str:
-    """JSON that can stand inside a <script> element whatever text it holds."""
+    """JSON that is safe inside a <script> element for any text."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -186,13 +186,13 @@ def run_and_publish(
     cwd: Path | None = None,
     links: Links = (),
 ) -> Path:
-    """Execute a notebook into `folder` and write its page beside it; the page's path. Raises as `run_notebook`."""
+    """Execute a notebook into `folder` and write its page there; returns the page's path. Raises as `run_notebook`."""
     out = folder / f"{Path(notebook).stem}.ipynb"
     return publish(run_notebook(notebook, out, parameters, timeout=timeout, cwd=cwd), links)
 
 
 def publish(executed: Path, links: Links = (), place: Place | None = None, out: Path | None = None) -> Path:
-    """Write the page of an executed notebook to `out`, by default beside it, `<name>.html`.
+    """Write the page of an executed notebook to `out`, by default `<name>.html` in the notebook's folder.
 
     `links` are the pages it belongs with; `place` tells more than these, and then in their stead.
     """
@@ -251,7 +251,7 @@ def colophon(*notebooks: NotebookNode) -> str:
     if not stamps:
         return ""
     last = max(stamps, key=lambda one: str(one["finished"]))
-    found = last["versions"]
-    source = f"cirrnb {found['cirrnb']}" + (f", commit {last['commit'][:10]}" if last["commit"] else "")
+    versions = last["versions"]
+    source = f"cirrnb {versions['cirrnb']}" + (f", commit {last['commit'][:10]}" if last["commit"] else "")
     day = str(last["finished"]).replace("T", " ").removesuffix("+00:00")
-    return f"Made with {source}, Python {found['python']}, torch {found['torch']}, on {day} UTC."
+    return f"Made with {source}, Python {versions['python']}, torch {versions['torch']}, on {day} UTC."

@@ -36,7 +36,7 @@ def explore(
 ) -> int:
     """Serve the explorer until it is interrupted; Voila's exit code.
 
-    Cohort and model are read, and scans prepared, before anything is served: what is wrong with them is told here and
+    Cohort and model are read, and scans prepared, before anything is served: errors appear here and
     not in the browser.
 
     Parameters
@@ -57,7 +57,7 @@ def serve(
 ) -> int:
     """Serve a notebook with its parameters to this machine alone until it is interrupted; Voila's exit code.
 
-    `name` says what it is, on the terminal and as the page's title.
+    `name` is shown on the terminal and as the page's title.
     """
     port = _free(port)
     with _served(source, values, f"cirrnb: {name[0].lower()}{name[1:]}") as (notebook, private):
@@ -88,7 +88,7 @@ def serve(
 
 
 _ROOT = str(Path(cirrnb.__file__).resolve().parents[1])
-_SERVE = "import sys; sys.path.append(sys.argv.pop(1)); from cirrnb.run.server import main; main()"
+_SERVE = "import sys; sys.path.append(sys.argv.pop(1)); from cirrnb.run.guarded_server import main; main()"
 
 
 def _environment(private: Path, token: str) -> dict[str, str]:

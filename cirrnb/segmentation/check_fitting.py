@@ -22,8 +22,19 @@ from cirrnb.data.grid import Grid
 from cirrnb.data.locks import locked
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
-from cirrnb.segmentation.checks import CHECKS, OTHER, Checker, Linear, SequenceModel, expanded, save_checker
-from cirrnb.segmentation.observations import CANAL, PLACED, SIGNALS, numbers
+from cirrnb.segmentation.checks import (
+    CHECKS,
+    OTHER,
+    PRESENCE,
+    SEQUENCE,
+    UPSIDE_DOWN,
+    Checker,
+    Linear,
+    SequenceModel,
+    expanded,
+    save_checker,
+)
+from cirrnb.segmentation.observations import numbers
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.simulation.cohort import simulate_cohort
@@ -51,15 +62,6 @@ DOUBTS_ONLY, NEVER = ("sequence",), -1e6
 """Checks that refuse nothing by themselves, and a score that none has: real contrasts are more various than the
 simulated ones, and a T1W scan without fat suppression that was looked at would be refused."""
 
-PRESENCE = (
-    *("size of the liver", "probability", "largest part", "share of the slice", "compactness", "extent z"),
-    *("liver x in the body", "organs found"),
-)
-SEQUENCE = (*CANAL, *(f"signal {name}" for name in SIGNALS if name != "ascites"))
-UPSIDE_DOWN = (
-    *(f"{name} z from the liver" for name in PLACED if name not in ("vertebrae", "back muscle", "aorta")),
-    "skewness of the liver z",
-)
 Rows = list[dict[str, Any]]
 Numbers = NDArray[np.float64]
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
@@ -98,7 +100,7 @@ def fit_checks(
         rows: list[Rows] = [[] for _ in jobs]
         for place, outcome in progress(in_parallel(jobs, min(processors(), len(jobs)), __name__), len(jobs)):
             if isinstance(outcome, WorkerDied):
-                raise InputError(out, str(outcome), "room and memory for it", "Start it again; it resumes.")
+                raise InputError(out, str(outcome), "free space and memory for it", "Start it again; it resumes.")
             rows[place] = outcome["rows"]
         bodies_seen, pairs = (
             [row for part in rows[:bodies] for row in part],

@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.atomic_files import atomic_write
-from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
+from cirrnb.data.errors import InputError, check_number
+from cirrnb.data.json_file import is_format, number_array, read_object
+from cirrnb.data.sequences import sequence_names
 from cirrnb.data.status import DOUBTFUL, REFUSED
-from cirrnb.segmentation.observations import OBSERVATIONS_VERSION, numbers
+from cirrnb.segmentation.observations import CANAL, OBSERVATIONS_VERSION, PLACED, SIGNALS, numbers
+from cirrnb.segmentation.pairs import PAIR
 
 OTHER = "other"
 """Class of contrasts that are no known sequence."""
@@ -30,6 +32,16 @@ FEWEST = 3
 SEQUENCE_NUMBERS = ("mean", "scale", "weights", "intercepts")
 CHECKS = ("presence", "sequence", "side", "pair")
 FORMAT = 2
+PRESENCE = (
+    *("size of the liver", "probability", "largest part", "share of the slice", "compactness", "extent z"),
+    *("liver x in the body", "organs found"),
+)
+SEQUENCE = (*CANAL, *(f"signal {name}" for name in SIGNALS if name != "ascites"))
+UPSIDE_DOWN = (
+    *(f"{name} z from the liver" for name in PLACED if name not in ("vertebrae", "back muscle", "aorta")),
+    "skewness of the liver z",
+)
+"""Observations that the checks of a scan use; `PAIR` are those of a pair."""
 PASSED = "passed"
 """Outcome of a check; the others are DOUBTFUL and REFUSED, as the status of an answer."""
 
@@ -218,15 +230,17 @@ def load_checker(path: Path) -> Checker:
     remedy = "Install the package again, or fit them: cirrnb fit-checks."
     stored = read_object(path, "the checks of a segmenter", remedy)
     try:
-        if stored["format"] != FORMAT or stored["observations"] != OBSERVATIONS_VERSION:
+        if not is_format(stored["format"], FORMAT) or not is_format(stored["observations"], OBSERVATIONS_VERSION):
             raise ValueError("another format or other observations")
-        thresholds = {name: _two(stored["thresholds"][name]) for name in CHECKS}
+        thresholds = {name: _two(name, stored["thresholds"][name]) for name in CHECKS}
+        if any(doubt < refuse for doubt, refuse in thresholds.values()):
+            raise ValueError("a threshold of refusal above that of doubt")
         return Checker(
-            presence=_linear_in(stored["presence"]),
+            presence=_linear_in(stored["presence"], PRESENCE),
             sequence=_sequence_in(stored["sequence"]),
-            upside_down=_linear_in(stored["upside_down"]),
-            turned=_two(stored["turned"]),
-            pair=_linear_in(stored["pair"]),
+            upside_down=_linear_in(stored["upside_down"], UPSIDE_DOWN),
+            turned=_two("turned", stored["turned"]),
+            pair=_linear_in(stored["pair"], PAIR),
             thresholds=thresholds,
             fingerprint=str(stored["fingerprint"]),
             fitted=dict(stored["fitted"]),
@@ -235,10 +249,8 @@ def load_checker(path: Path) -> Checker:
         raise InputError(path, f"no usable checks ({error})", "what cirrnb fit-checks writes", remedy) from error
 
 
-def _two(values: Any) -> tuple[float, float]:
-    first, second = (float(value) for value in values)
-    if not np.isfinite([first, second]).all():
-        raise ValueError("numbers that are not finite")
+def _two(name: str, stored: Any) -> tuple[float, float]:
+    first, second = number_array(name, stored, (2,)).tolist()
     return first, second
 
 
@@ -247,23 +259,29 @@ def _linear_out(one: Linear) -> dict[str, Any]:
     return {"names": one.names, "intercept": one.intercept, **arrays}
 
 
-def _linear_in(stored: Mapping[str, Any]) -> Linear:
-    names = tuple(str(name) for name in stored["names"])
-    arrays = [np.array(stored[key], np.float64) for key in ("weights", "mean", "scale", "absent")]
-    if (
-        any(array.shape != (len(names),) or not np.isfinite(array).all() for array in arrays)
-        or not (arrays[2] > 0).all()
-    ):
-        raise ValueError("numbers of another shape")
-    return Linear(names, arrays[0], arrays[1], arrays[2], arrays[3], float(stored["intercept"]))
+def _linear_in(stored: Mapping[str, Any], names: tuple[str, ...]) -> Linear:
+    _require_names(stored["names"], names)
+    keys = ("weights", "mean", "scale", "absent")
+    weights, mean, scale, absent = (number_array(key, stored[key], (len(names),)) for key in keys)
+    check_number("intercept", stored["intercept"], -1e15, 1e15)
+    if scale.min() <= 0:
+        raise ValueError("a scale that is not above 0")
+    return Linear(names, weights, mean, scale, absent, float(stored["intercept"]))
 
 
 def _sequence_in(stored: Mapping[str, Any]) -> SequenceModel:
-    names, classes = (tuple(str(name) for name in stored[key]) for key in ("names", "classes"))
-    arrays = [np.array(stored[key], np.float64) for key in SEQUENCE_NUMBERS]
-    shapes = [(len(names),), (len(names),), (len(classes), 3 * len(names)), (len(classes),)]
-    if [array.shape for array in arrays] != shapes or not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("numbers of another shape")
-    if classes[-1:] != (OTHER,) or len(classes) < 2 or not (arrays[1] > 0).all():
-        raise ValueError("classes or scales that do not fit")
-    return SequenceModel(names, classes, *arrays)
+    _require_names(stored["names"], SEQUENCE)
+    classes = sequence_names(stored["classes"][:-1])
+    if stored["classes"][-1] != OTHER:
+        raise ValueError(f"classes without {OTHER!r} at the end")
+    shapes = ((len(SEQUENCE),),) * 2 + ((len(classes) + 1, 3 * len(SEQUENCE)), (len(classes) + 1,))
+    arrays = [number_array(key, stored[key], shape) for key, shape in zip(SEQUENCE_NUMBERS, shapes, strict=True)]
+    if arrays[1].min() <= 0:
+        raise ValueError("a scale that is not above 0")
+    return SequenceModel(SEQUENCE, (*classes, OTHER), *arrays)
+
+
+def _require_names(stored: Any, expected: tuple[str, ...]) -> None:
+    """An observation of another name would be missing in every scan, and the check pass without a word."""
+    if stored != list(expected):
+        raise ValueError(f"observations other than {expected[0]}, {expected[1]}, ...")

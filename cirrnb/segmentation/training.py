@@ -5,7 +5,6 @@ A killed training resumes: state is stored every few minutes, and what a step se
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,12 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cirrnb.data.atomic_files import atomic_write
-from cirrnb.data.averaged_training import AveragedTraining
+from cirrnb.data.averaged_training import AveragedTraining, claim_request
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
 from cirrnb.data.locks import locked
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
@@ -32,7 +29,7 @@ from cirrnb.simulation.anatomy import ANATOMY_VERSION, save_anatomy
 from cirrnb.simulation.rendering import RENDERING_VERSION
 from cirrnb.simulation.wide import build_wide
 
-STATE, HISTORY, REQUEST = "state.safetensors", "history.csv", "request.json"
+STATE, HISTORY = "state.safetensors", "history.csv"
 REPORT_STEPS = 50
 Progress = Callable[[Iterator[Any], int, str], Iterator[Any]]
 """Wraps an iterator, given how many items it has in all and what they are."""
@@ -106,7 +103,7 @@ def train_segmenter(
         "versions": {"anatomy": ANATOMY_VERSION, "rendering": RENDERING_VERSION},
     }
     with locked(out):  # two trainings would take turns with one state
-        _claim(out, json.loads(json.dumps(request)))
+        claim_request(out, request)
         files = build_anatomies(Path(anatomies) if anatomies else out / "anatomies", settings.anatomies, progress)
         torch.manual_seed(settings.mixture.seed)
         network = load_network(Path(start))[0] if start else OrganNetwork(settings.network)
@@ -146,7 +143,7 @@ def build_anatomies(folder: Path, count: int, progress: Progress = _unwatched) -
         outcomes = in_parallel(jobs, min(processors(), len(jobs)), __name__)
         for _, outcome in progress(outcomes, len(jobs), "building anatomies"):
             if isinstance(outcome, WorkerDied):
-                raise InputError(folder, str(outcome), "room and memory for it", "Start it again; it resumes.")
+                raise InputError(folder, str(outcome), "free space and memory for it", "Start it again; it resumes.")
     return files
 
 
@@ -164,21 +161,6 @@ def _masked(cohort: Cohort | Path | str) -> list[Scan]:
     if not scans:
         raise InputError(people.name, "no scan with a mask to train on", "scans with liver masks", "Name their masks.")
     return list(scans)
-
-
-def _claim(out: Path, request: dict[str, Any]) -> None:
-    """Write what is asked for into the folder, or see that it is what the folder was begun with."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / REQUEST
-    if not path.is_file():
-        atomic_write(path, json.dumps(request, indent=1) + "\n")
-        return
-    stored = read_object(path, "what a training was begun with", "Choose another folder.")
-    if stored != request:
-        differs = [name for name in request if stored.get(name) != request[name]]
-        raise InputError(
-            out, f"a training with other settings ({', '.join(differs)})", "the same ones", "Choose another folder."
-        )
 
 
 class _Training(AveragedTraining):

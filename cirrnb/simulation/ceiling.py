@@ -19,14 +19,12 @@ from sklearn.metrics import roc_auc_score
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.simulation.populations import BENCHMARK, Population
-from cirrnb.simulation.signs import CHANNELS, SIGNS
+from cirrnb.simulation.signs import CHANNELS, NO_SIGN, SIGNS
 
 BLOCK = 5000
 SEVERITIES = np.linspace(-4.5, 4.5, 181)
 PRESENT = 0.15
 """Strength from which a sign counts as present."""
-NO_SIGN = 0.1
-"""Strength below which every sign has to be where there is no sign of cirrhosis."""
 
 
 def stage_given_severity(population: Population = BENCHMARK) -> NDArray[np.float64]:

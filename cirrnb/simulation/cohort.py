@@ -22,7 +22,7 @@ from cirrnb.data.locks import claimed
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
-from cirrnb.simulation.patients import Plan, draw_patient, plan, plan_from, row
+from cirrnb.simulation.patients import HEALTHY_LAW, Plan, draw_patient, plan, plan_from, row
 from cirrnb.simulation.populations import BENCHMARK, population_of, read_population, stored_population
 from cirrnb.simulation.scans import scanner, simulate_scan, write
 from cirrnb.simulation.signs import SIGNS
@@ -32,7 +32,7 @@ SIMULATOR_VERSION = "1.1"
 """Version of what is simulated: raised by hand when an equal request gives other scans, masks or truth. A test on the
 content of two patients guards it; changes of the source that leave the content alone need no new version."""
 SCALES = ("tiny", "small", "full")
-SHORTCUTS = (None, "scanner")
+SHORTCUTS = (None, "scanner", "healthy-a", "healthy-b")
 MARK = "SIMULATED.txt"
 _ROWS = "unfinished"
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -66,7 +66,9 @@ def simulate_cohort(
     scale : "tiny" and "full" have the published ids, counts and splits, "full" the published matrices and spacings;
         "small" has about 2 mm in plane and draws ids, splits and stages.
     twins : also write twins/severity_zero and twins/without_<sign> with the scan's own noise.
-    shortcut : "scanner" ties the scanner to the stage in training patients only; latent.csv names the scanner.
+    shortcut : "scanner" ties the scanner to the stage in training patients only; "healthy-a" and "healthy-b" scan
+        healthy subjects on one scanner and patients on the other, as where they come from two sources; latent.csv
+        names the scanner.
     healthy : healthy subjects, by default none for "small" and the published 55 otherwise.
     workers : processes, by default one a core; the bytes written do not depend on it.
     organs : also write organs/<source>/<sequence>: labels of liver lobes, spleen, ascites and others, see
@@ -96,6 +98,8 @@ def simulate_cohort(
         request["organs"] = True
     if population not in (None, BENCHMARK.name):
         request["population"] = stored_population(read_population(str(population)))
+    if healthy or (healthy is None and scale != "small"):  # cohorts without healthy subjects are as they were
+        request["healthy_law"] = HEALTHY_LAW
     _judge(request)
     if not _is_complete(out, request):
         with claimed(out):
@@ -184,7 +188,7 @@ def simulate_patient(job: dict[str, Any]) -> None:
     seed = request["seed"]
     # One thread: several might add up in another order, and the last bit of a voxel would depend on the machine's load.
     with threadpool_limits(1):
-        patient = draw_patient(one, seed, population_of(request))
+        patient = draw_patient(one, seed, population_of(request), request.get("healthy_law", 1))
         name = scanner(patient, seed, request["shortcut"])
         for sequence, split in one.splits.items():
             made = simulate_scan(

@@ -14,7 +14,7 @@ from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.simulation import liver, organs, published
 from cirrnb.simulation.body import HIDDEN, Body, draw_body
 from cirrnb.simulation.populations import BENCHMARK, Population
-from cirrnb.simulation.signs import Latent
+from cirrnb.simulation.signs import NO_SIGN, Latent
 
 HEALTHY_STREAM = 1_000_000
 LOG_SIZE = (-0.13, 0.18)
@@ -87,8 +87,16 @@ class Patient:
         return self.latent.stage if self.latent else None
 
 
-def draw_patient(plan: Plan, seed: int, population: Population = BENCHMARK) -> Patient:
-    """One patient. Age, sex, body and scanner are drawn from streams that know nothing of the disease."""
+HEALTHY_LAW = 2
+"""Law of the volumes of healthy subjects: 1 gave all of them those of one fixed severity, 2 those of patients without a
+sign, so that no volume tells who is healthy from who is ill without showing it."""
+
+
+def draw_patient(plan: Plan, seed: int, population: Population = BENCHMARK, healthy_law: int = HEALTHY_LAW) -> Patient:
+    """One patient. Age, sex, body and scanner are drawn from streams that know nothing of the disease.
+
+    `healthy_law` 1 gives healthy subjects of cohorts that were simulated before there was another.
+    """
     random = np.random.default_rng([seed, plan.index, 1])
     sex = "male" if random.random() < published.MALE_SHARE else "female"
     shares, ages = zip(*published.AGE_QUANTILES, strict=True)
@@ -97,7 +105,7 @@ def draw_patient(plan: Plan, seed: int, population: Population = BENCHMARK) -> P
     wide, plump = random.standard_normal(2)
     disease = np.random.default_rng([seed, plan.index, 2])
     latent = population.draw_latent(disease, plan.stage) if plan.source == "cirrhotic" else None
-    severity = latent.severity if latent else -1.2
+    severity = latent.severity if latent else _severity_without_signs(disease, population, healthy_law)
     if latent:
         body = replace(body, shown=latent.shown)
     size = float((np.log(np.prod(body.scale)) - LOG_SIZE[0]) / LOG_SIZE[1])
@@ -108,6 +116,16 @@ def draw_patient(plan: Plan, seed: int, population: Population = BENCHMARK) -> P
     grown = min(1500.0, spleen * float(np.exp(1.25 * body.shown["spleen"])))
     body = replace(organs.solve_spleen(body, grown), plain_spleen=plain)
     return Patient(plan, age, sex, latent, body, liver.volume(body), organs.spleen_volume(body))
+
+
+def _severity_without_signs(random: np.random.Generator, population: Population, law: int) -> float:
+    """A severity at which a patient of the population shows no sign."""
+    if law == 1:
+        return -1.2
+    while True:
+        drawn = population.draw_latent(random)
+        if max(drawn.shown.values()) < NO_SIGN:
+            return drawn.severity
 
 
 def _liver_volume(severity: float, own: float) -> float:

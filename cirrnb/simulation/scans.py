@@ -40,7 +40,11 @@ class Simulated:
 
 
 def scanner(patient: Patient, seed: int, shortcut: str | None) -> str:
-    """The patient's scanner: drawn without regard to the stage, unless the shortcut ties it in training patients."""
+    """The patient's scanner: drawn without regard to the stage, unless the shortcut ties it in training patients, or to
+    whether somebody is healthy."""
+    if shortcut in ("healthy-a", "healthy-b"):
+        own = shortcut[-1].upper()
+        return own if patient.plan.source == "healthy" else "B" if own == "A" else "A"
     random = np.random.default_rng([seed, patient.plan.index, 3])
     chance = 0.5
     if shortcut == "scanner" and "train" in patient.plan.splits.values() and patient.stage:

@@ -19,6 +19,10 @@ STAGE_COUNTS = {"mild": 131, "moderate": 114, "severe": 73}
 """T2W patients of each stage: CirrMRI600+, Sci Data 12:896 (2025)."""
 
 
+NO_SIGN = 0.1
+"""Strength below which every sign has to be where there is no sign of cirrhosis."""
+
+
 @dataclass(frozen=True)
 class Sign:
     """How one channel of a sign follows severity.

@@ -83,14 +83,14 @@ class Drawn:
 def drawn(explanation: Explanation) -> Drawn:
     """The maps smoothed, the strongest half percent of pixels at -1 or 1; those without signs from their median up."""
     smooth = {}
-    for name, one in explanation.maps.items():
+    for name, array in explanation.maps.items():
         width = SMOOTHING / explanation.grids[name].spacing[1]
-        smooth[name] = gaussian_filter(np.asarray(one, dtype=np.float32), (0, width, width))
-    every = np.concatenate([one.ravel() for one in smooth.values()])
+        smooth[name] = gaussian_filter(np.asarray(array, dtype=np.float32), (0, width, width))
+    every = np.concatenate([array.ravel() for array in smooth.values()])
     ground = 0.0 if explanation.signed else float(np.median(every))
     limit = max(float(np.percentile(np.abs(every - ground), STRONGEST)), 1e-12)
     least = -1.0 if explanation.signed else 0.0
-    return Drawn({name: np.clip((one - ground) / limit, least, 1) for name, one in smooth.items()}, limit)
+    return Drawn({name: np.clip((array - ground) / limit, least, 1) for name, array in smooth.items()}, limit)
 
 
 def share_profile(bag: Bag, explanation: Explanation) -> go.Figure:
@@ -146,14 +146,16 @@ def _faithfulness_cell(row: dict[Hashable, Any]) -> str:
 def sum_table(explanations: Mapping[str, Explanation]) -> pd.DataFrame:
     """Whether the maps add up to what they explain: score, that of the baseline, the map's sum, and what it misses."""
     rows = []
-    for name, one in explanations.items():
-        missed = one.relative_delta
+    for name, explanation in explanations.items():
+        missed = explanation.relative_delta
         rows.append(
             {
                 "method": name,
-                "score": one.score,
-                "baseline": one.baseline_score if one.baseline else np.nan,
-                "sum of the map": sum(float(part.sum()) for part in one.maps.values()) if one.signed else np.nan,
+                "score": explanation.score,
+                "baseline": explanation.baseline_score if explanation.baseline else np.nan,
+                "sum of the map": sum(float(part.sum()) for part in explanation.maps.values())
+                if explanation.signed
+                else np.nan,
                 "missed": "no sum promised" if missed is None else f"{missed:.1%}",
             }
         )
@@ -197,13 +199,13 @@ def stage_signs_figure(
         subplot_titles=[f"{stage} patients" for stage in shown],
     )
     for place, stage in enumerate(shown, start=1):
-        own = table[table["stage"] == stage].sort_values("effect")
-        names = [f"{row.sign} ({row.patients})" for row in own.itertuples()]
+        of_stage = table[table["stage"] == stage].sort_values("effect")
+        names = [f"{row.sign} ({row.patients})" for row in of_stage.itertuples()]
         for column, name, colour in (
             ("effect", "effect on the score", INK),
             ("attributed", f"attributed by {method}", ACCENT),
         ):
-            bars = {"y": names, "x": own[column], "name": name, "orientation": "h", "marker": {"color": colour}}
+            bars = {"y": names, "x": of_stage[column], "name": name, "orientation": "h", "marker": {"color": colour}}
             figure.add_bar(**bars, legendgroup=name, showlegend=place == 1, row=1, col=place)
     figure.update_xaxes(title_text="log-odds", matches="x")
     rows = int(table.groupby("stage").size().max())

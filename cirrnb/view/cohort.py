@@ -133,12 +133,12 @@ def _boxes(figure: go.Figure, table: pd.DataFrame, values: str, hover: str, scal
     """A box with its points for each stage, the mildest on top; the axis tells how many there are."""
     labels = []
     for stage in scale:
-        found = table.loc[(table["stage"] == stage) & table[values].notna()]
-        labels.append(_label(stage, len(found)))
+        rows = table.loc[(table["stage"] == stage) & table[values].notna()]
+        labels.append(_label(stage, len(rows)))
         figure.add_box(
-            x=found[values],
-            y=[stage] * len(found),
-            text=_names(found),
+            x=rows[values],
+            y=[stage] * len(rows),
+            text=_names(rows),
             orientation="h",
             name=stage,
             showlegend=False,

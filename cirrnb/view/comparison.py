@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.view.forest import WIDTH, finish_forest, forest, interval_text, vertical_line
+from cirrnb.view.forest import WIDTH, finish_forest, forest, vertical_line
 from cirrnb.view.theme import ACCENT, INK, MUTED, finish
 
 
@@ -70,23 +70,8 @@ def difference_forest(
     return finish_forest(figure, title, len(table), simulated=simulated)
 
 
-def difference_table(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """All paired differences as a table to read; `comparisons` as `compare_all` returns."""
-    limits = comparisons[["difference", "low", "high"]].to_numpy(dtype=float)
-    return pd.DataFrame(
-        {
-            "metric": comparisons["metric"],
-            "difference (95 % interval)": [interval_text(*row, signed=True) for row in limits],
-            "p": comparisons["p"].map(_p),
-            "p (Holm)": comparisons["p_holm"].map(_p),
-            "test": comparisons["test"],
-            "patients": comparisons["n"],
-        }
-    ).set_index(pd.Index(comparisons["baseline"].to_list()))
-
-
 def _marks(row: pd.Series) -> dict[float, list[str]]:
-    """Where chance, majority and ceiling stand; those that cannot be told apart share one line."""
+    """Where chance, majority and ceiling stand; equal ones share one line."""
     marks: dict[float, list[str]] = {}
     for name in ("chance", "majority", "ceiling"):
         if name in row and pd.notna(row[name]):

@@ -20,7 +20,7 @@ def learning_curve(history: pd.DataFrame, *, simulated: bool) -> go.Figure:
     """Loss and quadratic weighted kappa after each epoch.
 
     `history` has one row an epoch with the columns epoch, train_loss, valid_loss, train_kappa and valid_kappa, as
-    history.csv of a run; a column without a number in it (nobody validates) is left out.
+    history.csv of a run; columns without numbers (no validation patients) are excluded.
     """
     figure = make_subplots(rows=1, cols=len(_PANELS), horizontal_spacing=0.1)
     for column, (measure, words) in enumerate(_PANELS, start=1):

@@ -1,4 +1,4 @@
-"""Marks with intervals, one row each, their numbers in a column of their own beside the plot."""
+"""Marks with intervals, one row each, their numbers in a column to the right of the plot."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def vertical_line(figure: go.Figure, x: float, name: str | None, dash: str) -> N
 
 
 def finish_forest(figure: go.Figure, title: str, rows: int, *, simulated: bool) -> go.Figure:
-    """The forest in the house's style, with room for its rows and numbers."""
+    """The forest in the package's style, with room for its rows and numbers."""
     figure.update_yaxes(range=[rows - 0.5, -0.5], showgrid=False)
     named = any(trace.showlegend for trace in figure.data)
     figure.update_layout(yaxis2=BEHIND, width=WIDTH, margin_r=NUMBERS, margin_t=82 if named else 56)

@@ -98,8 +98,8 @@ def draw_gallery(rows: Sequence[Sequence[Panel]], out: Path | str, width: int = 
             sheet.paste(tile, (place * (width + EDGE), top))
         top += height
     path = Path(out)
-    with atomic_file(path) as beside:
-        sheet.save(beside, format="PNG")
+    with atomic_file(path) as partial:
+        sheet.save(partial, format="PNG")
     return path
 
 

@@ -17,16 +17,18 @@ def measurements_html(measurements: Mapping[str, Sequence[Measurement]]) -> str:
     ----------
     measurements : sequence -> its measurements.
     """
-    rows = {one.name: one for found in measurements.values() for one in found}
+    rows = {measurement.name: measurement for found in measurements.values() for measurement in found}
     if not rows:
         return f"<p class='small cn-small'>{NOTHING}</p>"
-    by_name = {sequence: {one.name: one for one in found} for sequence, found in measurements.items()}
+    by_name = {
+        sequence: {measurement.name: measurement for measurement in found} for sequence, found in measurements.items()
+    }
     heads = "".join(f"<th scope='col'>{escape(sequence)}</th>" for sequence in by_name)
     body = "".join(
         f"<tr><th scope='row'>{escape(name)}</th>"
         + "".join(f"<td>{_cell(found.get(name))}</td>" for found in by_name.values())
-        + f"<td class='small cn-small'>{escape(one.reference)}</td></tr>"
-        for name, one in rows.items()
+        + f"<td class='small cn-small'>{escape(measurement.reference)}</td></tr>"
+        for name, measurement in rows.items()
     )
     return (
         f"<table class='cn-measured'><thead><tr><th scope='col'>Biomarker</th>{heads}"
@@ -34,10 +36,10 @@ def measurements_html(measurements: Mapping[str, Sequence[Measurement]]) -> str:
     )
 
 
-def _cell(one: Measurement | None) -> str:
-    if one is None:
+def _cell(measurement: Measurement | None) -> str:
+    if measurement is None:
         return ""
-    if one.value is None or one.value != one.value:
-        return f"<span class='small cn-small'>not measured: {escape(one.note)}</span>"
-    note = f" <span class='small cn-small'>{escape(one.note)}</span>" if one.note else ""
-    return f"{escape(one.amount)}{note}"
+    if measurement.value is None or measurement.value != measurement.value:
+        return f"<span class='small cn-small'>not measured: {escape(measurement.note)}</span>"
+    note = f" <span class='small cn-small'>{escape(measurement.note)}</span>" if measurement.note else ""
+    return f"{escape(measurement.amount)}{note}"

@@ -47,7 +47,7 @@ class Notice:
 
 
 class Summary:
-    """What a notebook tells of itself to whoever runs many of it; nothing of it is shown on a page.
+    """What a notebook reports about itself to a caller that runs many; pages do not show it.
 
     `Summary(figures)` as the last line of a cell; `figures` is ready for JSON.
     """
@@ -116,7 +116,7 @@ def write_page(
     colophon: str = "",
     script: str = "",
 ) -> Path:
-    """Write a page beside and rename it; where it holds figures, plotly comes to lie in its folder, once.
+    """Write a page atomically; a page with figures gets one copy of plotly in its folder.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from cirrnb.explanation.control_maps import beats_controls, best_control
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
+from cirrnb.model.signs import WORDS, SignReading
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.page import REAL_PEOPLE
 
@@ -43,8 +44,10 @@ def target_words(target: str, stages: StageScale = CIRRHOSIS) -> str:
     if target in stages.thresholds:
         cut = stages.thresholds.index(target) + 1
         return f"{_either(stages.names[cut:])} rather than {_either(stages.names[:cut])}"
-    one, _, other = target.partition(" - ")
-    return f"{one} rather than {other}" if other else one
+    if target in WORDS:
+        return f"the sign: {WORDS[target]}"
+    upper, _, other = target.partition(" - ")
+    return f"{upper} rather than {other}" if other else upper
 
 
 def _either(names: Sequence[str]) -> str:
@@ -70,13 +73,15 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     weights = ", ".join(f"{name} {weight:.0%}" for name, weight in prediction.sequence_weights.items())
     trained = "simulated patients" if prediction.simulated else "patients"
     doubtful = "" if prediction.status == ANSWERED else f" ({escape(prediction.status)})"
-    listed = "".join(f"<li>{escape(one.text)}</li>" for one in prediction.reasons if one.text not in prediction.notes)
+    listed = "".join(
+        f"<li>{escape(reason.text)}</li>" for reason in prediction.reasons if reason.text not in prediction.notes
+    )
     doubts = (
         f"<p>{escape(prediction.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
     )
     about = " The patient is simulated." if simulated else f" {REAL_PEOPLE}" if prediction.simulated else ""
     likely = f"Most likely: {escape(prediction.predicted)}{doubtful}"
-    said = f"{bars}<p>{_possible(prediction, coverage)}</p>"
+    said = f"{bars}<p>{_possible(prediction, coverage)}</p>{signs_html(prediction)}"
     if prediction.hidden:
         likely, said = f"Stage hidden{doubtful}", asked_html(f"<p><b>{likely}</b></p>{said}", prediction)
     return (
@@ -92,6 +97,34 @@ def asked_html(body: str, prediction: Prediction, what: str = "the stage") -> st
     if not prediction.hidden:
         return body
     return f'<details class="cn-asked"><summary>Show {escape(what)} all the same</summary>{body}</details>'
+
+
+def signs_html(prediction: Prediction) -> str:
+    """The signs that the stager saw, the strongest first, with their intervals; nothing for a stager without signs."""
+    if not prediction.signs:
+        return ""
+    ordered = sorted(prediction.signs, key=lambda sign: -sign.strength)
+    rows = "".join(_sign_row(sign) for sign in ordered if sign.degree != "absent")
+    absent = ", ".join(escape(sign.words) for sign in ordered if sign.degree == "absent")
+    none = "<p><b>No sign of cirrhosis seen.</b> The stage above is computed all the same.</p>" if not rows else ""
+    head = "<tr><th scope='col'>sign</th><th scope='col'>how strong</th><th scope='col'>90 % interval</th></tr>"
+    table = f"<table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table>" if rows else ""
+    missing = f"<p>Not seen: {absent}.</p>" if rows and absent else ""
+    alone = ""
+    if prediction.stage_by_signs:
+        listed = ", ".join(f"{escape(stage)} {share:.0%}" for stage, share in prediction.stage_by_signs.items())
+        alone = f"<p>By these signs alone: {listed}.</p>"
+    return (
+        f"<h4>Signs that the model saw</h4>{none}{table}{missing}{alone}<p class='cn-small'>Strength from 0 (absent) "
+        "to 1 (as strong as in any simulated patient). Intervals hold for patients like the simulated ones.</p>"
+    )
+
+
+def _sign_row(sign: SignReading) -> str:
+    interval = "" if sign.low is None or sign.high is None else f"{sign.low:.2f} to {sign.high:.2f}"
+    track = f'<span class="cn-track"><span style="width:{100 * sign.strength:.0f}%"></span></span>'
+    strength = f'<span class="cn-strength-of-sign">{track} {escape(sign.degree)} ({sign.strength:.2f})</span>'
+    return f'<tr><th scope="row">{escape(sign.words)}</th><td>{strength}</td><td>{interval}</td></tr>'
 
 
 def brief_html(prediction: Prediction) -> str:

@@ -33,10 +33,10 @@ class Slice:
     pixels : (rows, columns), rows from front to back, columns from the patient's right to the left; 0 black, 1 white.
     spacing : mm between rows and between columns.
     position : mm along the head axis (RAS+ z).
-    label : what stands above it.
+    label : title above it.
     mask : (rows, columns) bool liver mask, or None.
     overlay : (rows, columns) map to lie on the slice, -1 to 1, or None.
-    caption : what stands in its upper left corner.
+    caption : text in its upper left corner.
     window : intensities that become black and white.
     """
 
@@ -115,10 +115,10 @@ def montage(
     figure.update_annotations(font={"size": 13, "color": INK}, yshift=4)
     tallest = 0.0
     for row, (name, slices) in enumerate(rows.items(), start=1):
-        for column, one in enumerate(slices, start=1):
-            _add_slice(figure, one, row, column, outline=outline, scale_bar=column == 1)
+        for column, shown in enumerate(slices, start=1):
+            _add_slice(figure, shown, row, column, outline=outline, scale_bar=column == 1)
         figure.update_yaxes(title={"text": name, "standoff": 4, "font": {"size": 14, "color": INK}}, row=row, col=1)
-        tallest = max([tallest, *(_height_to_width(one) for one in slices if one is not None)])
+        tallest = max([tallest, *(_height_to_width(shown) for shown in slices if shown is not None)])
     # Pictures fill their cells at about 960 pixels of page; narrower pages only leave white above and below them.
     height = round(len(rows) * (tallest or 1) * 900 / max(count, _FULL_WIDTH)) + 100
     figure.update_layout(margin={"l": 34, "r": 4, "t": 80, "b": 12})
@@ -127,48 +127,52 @@ def montage(
     return finish(figure, title, simulated=simulated, height=height)
 
 
-def _height_to_width(one: Slice) -> float:
-    return one.pixels.shape[0] * one.spacing[0] / (one.pixels.shape[1] * one.spacing[1])
+def _height_to_width(shown: Slice) -> float:
+    return shown.pixels.shape[0] * shown.spacing[0] / (shown.pixels.shape[1] * shown.spacing[1])
 
 
-def _add_slice(figure: go.Figure, one: Slice | None, row: int, column: int, *, outline: bool, scale_bar: bool) -> None:
+def _add_slice(
+    figure: go.Figure, shown: Slice | None, row: int, column: int, *, outline: bool, scale_bar: bool
+) -> None:
     hidden = {"visible": True, "showgrid": False, "showticklabels": False, "ticks": "", "showline": False}
     place = {"row": row, "col": column}
-    if one is None:
+    if shown is None:
         figure.update_xaxes(**hidden, range=[0, 1], **place)
         figure.update_yaxes(**hidden, range=[0, 1], **place)
         figure.add_annotation(text="no such scan", x=0.5, y=0.5, showarrow=False, font={"color": MUTED}, **place)
         return
-    height, width = one.pixels.shape[0] * one.spacing[0], one.pixels.shape[1] * one.spacing[1]
+    height, width = shown.pixels.shape[0] * shown.spacing[0], shown.pixels.shape[1] * shown.spacing[1]
     figure.update_xaxes(**hidden, range=[0, width], constrain="domain", **place)
     axis = next(figure.select_xaxes(**place)).plotly_name.replace("axis", "")
     # Falling, since rows run from front to back; anchored, so that a millimetre is as long upwards as sideways.
     figure.update_yaxes(**hidden, range=[height, 0], scaleanchor=axis, constrain="domain", **place)
     # In one layer, plotly takes two pictures of the same place for the same picture.
-    layers = {"below": grey_picture(one.pixels, one.window)}
-    if outline and one.mask is not None:
-        layers["above"] = outline_picture(one.mask, LIVER_COLOUR)
-    elif one.overlay is not None:
-        layers["above"] = overlay_picture(one.overlay, 1.0)
+    layers = {"below": grey_picture(shown.pixels, shown.window)}
+    if outline and shown.mask is not None:
+        layers["above"] = outline_picture(shown.mask, LIVER_COLOUR)
+    elif shown.overlay is not None:
+        layers["above"] = overlay_picture(shown.overlay, 1.0)
     for layer, picture in layers.items():
         figure.add_layout_image(
             source=picture, x=0, y=0, sizex=width, sizey=height, sizing="stretch", layer=layer, **place
         )
     # An invisible point keeps the axes: plotly drops a panel that holds pictures only.
     figure.add_scatter(x=[width / 2], y=[height / 2], mode="none", showlegend=False, hoverinfo="skip", **place)
-    _mark(figure, one, width, height, place, scale_bar=scale_bar)
+    _mark(figure, shown, width, height, place, scale_bar=scale_bar)
 
 
 def _mark(
-    figure: go.Figure, one: Slice, width: float, height: float, place: dict[str, int], *, scale_bar: bool
+    figure: go.Figure, image: Slice, width: float, height: float, place: dict[str, int], *, scale_bar: bool
 ) -> None:
     letters = {"color": "white", "size": 12}
     shown = {"showarrow": False, "font": letters, **place}
     figure.add_annotation(text="<b>R</b>", x=0, y=height / 2, xanchor="left", xshift=2, **shown)
     figure.add_annotation(text="<b>L</b>", x=width, y=height / 2, xanchor="right", xshift=-2, **shown)
-    figure.add_annotation(text=f"{one.position:+.0f} mm", x=width, y=height, xanchor="right", yanchor="bottom", **shown)
-    if one.caption:
-        figure.add_annotation(text=one.caption, x=0, y=0, xanchor="left", xshift=4, yanchor="top", yshift=-2, **shown)
+    figure.add_annotation(
+        text=f"{image.position:+.0f} mm", x=width, y=height, xanchor="right", yanchor="bottom", **shown
+    )
+    if image.caption:
+        figure.add_annotation(text=image.caption, x=0, y=0, xanchor="left", xshift=4, yanchor="top", yshift=-2, **shown)
     if scale_bar:
         figure.add_shape(
             type="line", x0=12, x1=12 + _SCALE_BAR, y0=height - 10, y1=height - 10, line={"color": "white"}, **place

@@ -82,9 +82,9 @@ def on_colour(colour: str) -> str:
 
 
 def finish(figure: go.Figure, title: str, *, simulated: bool, height: int) -> go.Figure:
-    """The figure in the house's style, with its title, its height in pixels and, where simulated, the word for it.
+    """The figure in the package's style, with its title, its height in pixels and, where simulated, the word for it.
 
-    `simulated` has no default, so that nobody forgets to say.
+    `simulated` has no default, so that no caller forgets it.
     """
     has_legend = sum(trace.showlegend is not False and trace.name is not None for trace in figure.data) > 1
     top = figure.layout.margin.t or TEMPLATE.layout.margin.t + _LEGEND_HEIGHT * has_legend

@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from report_runs import finish, start
@@ -26,6 +27,7 @@ from cirrnb.reports.tables import read_summary
 pytestmark = pytest.mark.benchmark
 COUNTS = [int(one) for one in os.environ.get("CIRRNB_REPORT_PATIENTS", "25,50,100").split(",")]
 PAGES = 4
+SMALL = int(os.environ.get("CIRRNB_REPORT_SMALL", "8"))
 BEFORE = os.environ.get("CIRRNB_REPORT_BEFORE")
 """A checkout of an earlier commit, to be measured in the same run."""
 
@@ -54,10 +56,10 @@ def measured(people: Path, out: Path, jobs: int) -> tuple[float, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    code, said = finish(run, 24 * 3600)
+    code, output = finish(run, 24 * 3600)
     done.set()
     watcher.join()
-    assert code == 0, said
+    assert code == 0, output
     return time.monotonic() - began, peak
 
 
@@ -79,6 +81,33 @@ def test_one_worker_two_workers_and_more_patients(tmp_path: Path) -> None:
     rise = seconds[last, 2] / last / (seconds[first, 2] / first)
     print(f"\na patient among {last} costs {rise:.2f} of one among {first}")
     assert rise < 1.2, "the cost grows with the number of patients alone"
+
+
+def test_two_workers_against_one_on_a_small_cohort(tmp_path: Path) -> None:
+    """The same report with one worker and with two. The number of busy workers and the processor time hold on a machine
+    that does other work meanwhile; the ratio of seconds holds on an idle one only."""
+    people = tmp_path / "small"
+    cirrnb.simulate_cohort(people, SMALL, seed=5, scale="tiny", healthy=0, progress=False)
+    seconds, busy, spent_by = {}, {}, {}
+    for jobs in (1, 2):
+        before, out = processor_seconds(), tmp_path / str(jobs) / "report"
+        seconds[jobs], _ = measured(people, out, jobs)
+        spent_by[jobs] = processor_seconds() - before
+        busy[jobs] = busy_workers(read_summary(out))
+    print(
+        f"\n{SMALL} small patients: two workers {seconds[1] / seconds[2]:.2f} times as fast as one ({seconds[1]:.0f} s"
+    )
+    print(f"and {seconds[2]:.0f} s), {busy[2]:.2f} workers busy during the pages ({busy[1]:.2f} where there is one), ")
+    print(f"processor time {spent_by[2] / spent_by[1]:.2f} of that with one; load {os.getloadavg()[0]:.1f}")
+    assert busy[2] >= 1.5 and busy[1] <= 1.1, "two workers work at the same time"
+    assert spent_by[2] <= 1.3 * spent_by[1], "a second worker costs its start alone"
+
+
+def busy_workers(summary: pd.DataFrame) -> float:
+    """Seconds of all pages over the seconds from the first page's start to the last one's end."""
+    ends = pd.to_datetime(summary["finished"])
+    starts = ends - pd.to_timedelta(summary["seconds"], unit="s")
+    return float(summary["seconds"].sum() / max((ends.max() - starts.min()).total_seconds(), 1.0))
 
 
 def test_processor_time_of_a_page(tmp_path: Path) -> None:

@@ -300,11 +300,11 @@ def _checks(scans: pd.DataFrame) -> Iterator[Finding]:
     if STATUS_COLUMN not in scans or REASONS_COLUMN not in scans:
         return
     for status, severity in ((REFUSED, "warning"), (DOUBTFUL, "note")):
-        found: dict[str, list[str]] = {}
+        scans_by_reason: dict[str, list[str]] = {}
         for scan in scans[scans[STATUS_COLUMN] == status].to_dict("records"):
             for reason in reasons_of(scan[REASONS_COLUMN] or ""):
-                found.setdefault(str(reason), []).append(str(scan["name"]))
-        for text, names in found.items():
+                scans_by_reason.setdefault(str(reason), []).append(str(scan["name"]))
+        for text, names in scans_by_reason.items():
             yield Finding(severity, "checks", f"{status}: {text}", tuple(names))
 
 

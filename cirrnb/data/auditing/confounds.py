@@ -1,4 +1,4 @@
-"""Confounds: acquisition traits associated with stage or source, with which both could be told without the liver.
+"""Confounds: acquisition traits associated with stage or source, which would predict both without the liver.
 
 A model that is trained where healthy subjects are uint16 and patients int16, or where severe patients lay in another
 scanner, can learn the file instead of the disease.

@@ -59,8 +59,8 @@ def convert(series: Series, path: Path) -> None:
     Raises
     ------
     InputError
-        If dcm2niix fails, makes anything but one volume of them, or one that does not lie where DICOM says. The message
-        quotes the program's last error and its exit code.
+        If dcm2niix fails, makes anything but one volume of them, or a scan at another place than the DICOM files say.
+        The message quotes the program's last error and its exit code.
     """
     with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
         source, target = Path(private) / "dicom", Path(private) / "nifti"
@@ -77,7 +77,7 @@ def convert(series: Series, path: Path) -> None:
 
 
 def _run(series: Series, source: Path, target: Path) -> tuple[int, str]:
-    """Exit code of dcm2niix and all that it said."""
+    """Exit code and output of dcm2niix."""
     # Of the program: no sidecar, no compression, no cropping, merge what was gathered here, and ignore a user's own
     # defaults file.
     options = ["-b", "n", "-z", "n", "-x", "i", "-m", "y", "-c", "", "-f", "scan", "-g", "i"]

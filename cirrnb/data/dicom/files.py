@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ _PHYSICS = (
 _VOLUME = ("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames")
 _PICTURE = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns"),
-    *("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation", "BurnedInAnnotation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("RescaleSlope", "RescaleIntercept", "BurnedInAnnotation"),
 )
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _WANTED = [*_IDENTITY, *_PERSON, *_WHOSE, *_SAID, *_PHYSICS, *_VOLUME, *_PICTURE, *_GROUPS]
@@ -61,6 +62,7 @@ class Instance:
     begin : byte at which the pictures begin, after the header.
     syntax : UID of the transfer syntax.
     short : bytes by which the file is too small for the pictures that it claims; 0 where it is large enough or packed.
+    excess : bytes of pictures beyond those that it claims, likewise.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class Instance:
     syntax: str
     begin: int
     short: int = 0
+    excess: int = 0
 
     @property
     def person(self) -> tuple[str, ...]:
@@ -178,7 +181,8 @@ def read_instance(path: Path) -> Instance | str:
             file.seek(0)
             warnings.simplefilter("ignore")  # a value that breaks its format's rules is common and does no harm
             dataset = dcmread(file, stop_before_pixels=True, force=not headed, specific_tags=_WANTED)
-            return _reduced(path, dataset, file.tell())
+            begin = file.tell()
+            return _reduced(path, dataset, begin, file.read(12))
     except OSError as error:  # pydicom raises one without a number where a tag is cut short
         return "cannot be opened" if error.errno else "damaged DICOM"
     except (BytesLengthException, InvalidDicomError, NotImplementedError, RecursionError, struct.error, zlib.error):
@@ -187,8 +191,8 @@ def read_instance(path: Path) -> Instance | str:
         return "damaged DICOM"
 
 
-def _reduced(path: Path, dataset: Dataset, begin: int) -> Instance | str:
-    """`begin` is the byte after the header."""
+def _reduced(path: Path, dataset: Dataset, begin: int, head: bytes) -> Instance | str:
+    """`begin` is the byte after the header, `head` the twelve bytes there, which begin the pictures."""
     tags = {
         element.keyword: element.value for element in dataset if element.VR != "SQ" and element.value not in (None, "")
     }
@@ -211,8 +215,11 @@ def _reduced(path: Path, dataset: Dataset, begin: int) -> Instance | str:
         for name, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
     ]
     syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or "")
-    short = _short(tags, syntax, path.stat().st_size - begin - _ELEMENT)
-    return Instance(path, tags, placed[0], placed[1], placed[2], syntax, begin, short)
+    claimed = _claimed(tags, syntax)
+    short = max(0, claimed - (path.stat().st_size - begin - _ELEMENT)) if claimed else 0
+    held = _length(head, dataset.original_encoding[1] is not False)
+    excess = max(0, held - claimed) if claimed and held is not None else 0
+    return Instance(path, tags, placed[0], placed[1], placed[2], syntax, begin, short, excess)
 
 
 def _each(frames: Sequence[Mapping[str, Any]], name: str, size: int) -> NDArray[np.float64]:
@@ -232,12 +239,21 @@ def _flat(group: Dataset) -> dict[str, Any]:
     return flat
 
 
-def _short(tags: Mapping[str, Any], syntax: str, available: int) -> int:
-    """Bytes that are missing for the pictures that an unpacked file claims."""
+def _claimed(tags: Mapping[str, Any], syntax: str) -> int:
+    """Bytes of the pictures that a file claims, with the byte that makes them even; 0 if they are packed."""
     from pydicom.uid import UID
 
     if syntax and (UID(syntax).is_compressed or syntax.endswith(".99")):
         return 0
     pixels = int(tags["Rows"]) * int(tags["Columns"]) * int(tags.get("NumberOfFrames") or 1)
     claimed = pixels * int(tags.get("SamplesPerPixel") or 1) * int(tags.get("BitsAllocated") or 16) // 8
-    return max(0, claimed - available)
+    return claimed + claimed % 2
+
+
+def _length(head: bytes, little: bool) -> int | None:
+    """Bytes of the pictures as their element says; None where they have no element, or one of unknown length."""
+    order: Literal["little", "big"] = "little" if little else "big"
+    if len(head) < 12 or int.from_bytes(head[:2], order) != 0x7FE0:
+        return None
+    length = int.from_bytes(head[8:12] if head[4:6] in (b"OB", b"OW") else head[4:8], order)
+    return None if length == 0xFFFFFFFF else length

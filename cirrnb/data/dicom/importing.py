@@ -153,19 +153,19 @@ def _add_patient(
     """Convert the chosen volumes and add their rows. The caller holds the lock of `out`."""
     rows = _rows(out / TABLE)
     hashes = {row.get("series") for row in rows} | {row.get("series") for row in _rows(out / OTHERS)}
-    for one in (*(one for one, _ in chosen.values()), *(extra if not chosen else ())):
-        if hash_of(one.series) in hashes:
-            where = f"series {one.number} ({one.series.description})"
+    for volume in (*(volume for volume, _ in chosen.values()), *(extra if not chosen else ())):
+        if hash_of(volume.series) in hashes:
+            where = f"series {volume.number} ({volume.series.description})"
             raise InputError(where, "in this cohort already", "a new series", "Nothing needs to be done.")
     patient = _name(out, name, rows)
-    scans = {sequence: one for sequence, (one, _) in chosen.items()}
-    _convert(out, patient, {**{name: one.series for name, one in scans.items()}, **_files(extra)})
+    scans = {sequence: volume for sequence, (volume, _) in chosen.items()}
+    _convert(out, patient, {**{name: volume.series for name, volume in scans.items()}, **_files(extra)})
     table = None
     if chosen:
-        added = [_row(patient, sequence, one, why) for sequence, (one, why) in chosen.items()]
+        added = [_row(patient, sequence, volume, why) for sequence, (volume, why) in chosen.items()]
         table = _add(out / TABLE, rows, added, (*_COLUMNS, *_OWN))
     if extra:
-        other_rows = [_other_row(patient, stem, one) for stem, one in zip(_files(extra), extra, strict=True)]
+        other_rows = [_other_row(patient, stem, volume) for stem, volume in zip(_files(extra), extra, strict=True)]
         _add(out / OTHERS, _rows(out / OTHERS), other_rows, ("patient", "image", "reason", "series"))
     return Imported(patient, table, chosen, tuple(extra))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class Series:
     number : in the listing, from 1. patient, study : likewise, in the order in which they were found.
     instances : its files, from feet to head (along the slices' normal).
     part : the attribute value that separates this volume from others of its series, or "".
+    fragment : whether other files of the same SeriesInstanceUID, at other places, name another patient, study, date or
+        series number.
     """
 
     number: int
@@ -65,6 +68,7 @@ class Series:
     study: int
     instances: tuple[Instance, ...]
     part: str = ""
+    fragment: bool = False
 
     @property
     def tags(self) -> Any:
@@ -150,7 +154,19 @@ def gather(instances: Iterable[Instance]) -> list[Series]:
             ):
                 for part, volume in _volumes(files):
                     volumes.append(Series(len(volumes) + 1, patient, study, _ordered(volume), part))
-    return volumes
+    return [replace(series, fragment=any(_torn(series, other) for other in volumes)) for series in volumes]
+
+
+def _torn(series: Series, other: Series) -> bool:
+    """Whether two volumes are parts of one series. Echoes and phases of one series lie at the same places."""
+    if series is other or series.uid != other.uid or not (len(series.positions) and len(other.positions)):
+        return False
+    heads = [
+        (part.patient, part.study, _series_number(part.instances[0]), part.instances[0].tags.get("Rows"))
+        for part in (series, other)
+    ]
+    places = [{tuple(place) for place in np.round(part.positions, 2).tolist()} for part in (series, other)]
+    return heads[0] != heads[1] and not places[0] & places[1]
 
 
 def _numbered(instances: Iterable[Instance], key: Any) -> list[list[Instance]]:
@@ -179,15 +195,15 @@ def _volumes(
     if not keys or not _repeated(files):
         return [(part, list(files))]
     groups: dict[str, list[Instance]] = defaultdict(list)
-    for one in files:
-        value = one.tags.get(keys[0], "")
+    for instance in files:
+        value = instance.tags.get(keys[0], "")
         groups[
             "/".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
-        ].append(one)
+        ].append(instance)
     if len(groups) == 1:
         return _volumes(files, keys[1:], part)
     named = {value: f"{part}, {_word(keys[0], value)}".strip(", ") for value in groups}
-    return [one for value, group in groups.items() for one in _volumes(group, keys[1:], named[value])]
+    return [instance for value, group in groups.items() for instance in _volumes(group, keys[1:], named[value])]
 
 
 def _word(key: str, value: str) -> str:
@@ -223,8 +239,13 @@ def find_fault(series: Series) -> tuple[str, str] | None:
 
 
 def _truncated(series: Series) -> tuple[str, str] | None:
-    cut = [instance for instance in series.instances if instance.short]
-    return (f"{len(cut)} of {len(series.instances)} files cut short", _AGAIN) if cut else None
+    files = series.instances
+    if cut := [instance for instance in files if instance.short]:
+        return f"{len(cut)} of {len(files)} files cut short", _AGAIN
+    if long := [instance for instance in files if instance.excess]:
+        found = f"{len(long)} of {len(files)} files with larger pictures than their Rows, Columns and BitsAllocated say"
+        return found, _AGAIN
+    return None
 
 
 def _colours(series: Series) -> tuple[str, str] | None:
@@ -235,18 +256,45 @@ def _colours(series: Series) -> tuple[str, str] | None:
 
 def _inverted(series: Series) -> tuple[str, str] | None:
     """MR is stored with its largest values brightest; converters do not turn the others round."""
-    dark = sum(one.tags.get("PhotometricInterpretation") == "MONOCHROME1" for one in series.instances)
+    dark = sum(instance.tags.get("PhotometricInterpretation") == "MONOCHROME1" for instance in series.instances)
     if not dark:
         return None
     return f"{dark} of {len(series.instances)} files in which large values are dark (MONOCHROME1)", _ACQUIRED
+
+
+_LARGEST = 1e9  # RescaleSlope and RescaleIntercept that are taken for real
+_FORMAT = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+
+
+def _several_formats(series: Series) -> tuple[str, str] | None:
+    """Pictures are unpacked as the first file says; one that is stored otherwise would come out as noise."""
+    for keyword in _FORMAT:
+        values = {str(instance.tags.get(keyword)) for instance in series.instances}
+        if len(values) > 1:
+            return f"pictures stored in several formats ({keyword} {' and '.join(sorted(values))})", _AGAIN
+    allocated, stored = (series.instances[0].tags.get(keyword) for keyword in _FORMAT[:2])
+    if allocated not in (8, 16, 32, None) or (stored and allocated and stored > allocated):
+        return f"pictures of {stored} bits in {allocated}", _AGAIN
+    for keyword, usual in (("RescaleSlope", 1), ("RescaleIntercept", 0)):
+        for value in (instance.tags.get(keyword, usual) for instance in series.instances):
+            if not isinstance(value, Real) or not abs(float(value)) <= _LARGEST or (value == 0 and usual):
+                return f"pictures whose {keyword} is {str(value)[:20]!r}", _AGAIN
+    return None
+
+
+def _torn_apart(series: Series) -> tuple[str, str] | None:
+    if not series.fragment:
+        return None
+    found = "a part of a series: other files of its SeriesInstanceUID name another patient, study, date or number"
+    return found, "Export the whole series again, or name its files alike."
 
 
 _ECHOES = 1.2  # by which echo times of one volume may differ; scanners round them for each slice
 
 
 def _several_echoes(series: Series) -> tuple[str, str] | None:
-    told = [one.tags.get("EchoTime") for one in series.instances]
-    times = [float(time) for time in told if isinstance(time, int | float) and time > 0]
+    stored = [instance.tags.get("EchoTime") for instance in series.instances]
+    times = [float(time) for time in stored if isinstance(time, int | float) and time > 0]
     if not times or max(times) <= _ECHOES * min(times):
         return None
     remedy = "Export the one echo to be staged as a series of its own."
@@ -365,6 +413,17 @@ def _no_patient(series: Series) -> tuple[str, str] | None:
 
 
 _CHECKS = (
-    *(_truncated, _colours, _packed, _shared_names, _unplaced, _impossible, _several_directions, _several_spacings),
+    *(
+        _truncated,
+        _torn_apart,
+        _colours,
+        _several_formats,
+        _packed,
+        _shared_names,
+        _unplaced,
+        _impossible,
+        _several_directions,
+        _several_spacings,
+    ),
     *(_several_places, _several_sizes, _few, _stacked, _gap, _no_patient, _inverted, _several_echoes),
 )

@@ -76,7 +76,7 @@ def download(
     Raises
     ------
     InputError
-        Without agreement, for an unknown archive, too little room, or a file that is not the published one.
+        Without agreement, for an unknown archive, too little space, or a file that is not the published one.
     """
     if not agreed:
         raise InputError("licence", "no agreement", "agreement of the user", "Read it, then give --agree.")
@@ -129,7 +129,7 @@ def _fetch_archive(
         raise InputError(
             out / archive.folder,
             "a folder that this command did not unpack",
-            "room for a verified copy",
+            "free space for a verified copy",
             "Move it away, or give another folder.",
         )
     begun = part_of(out, archive)
@@ -201,7 +201,7 @@ def unpack(path: Path, target: Path) -> None:
     Raises
     ------
     InputError
-        Whatever `judge_zip` raises, and if a file is damaged (CRC), longer than it says, or there is too little room.
+        Whatever `judge_zip` raises, and if a file is damaged (CRC), longer than it says, or there is too little space.
     """
     entries, total = judge_zip(path)
     need_room(target.parent, total, path.name)

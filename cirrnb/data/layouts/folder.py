@@ -87,12 +87,12 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
     masks that add mask, seg or label to the scan's name or lie in a folder named so. Nothing is guessed: a name that
     holds more than patient and sequence, or less, is a problem.
     """
-    files = [one for path in paths if (one := _understood(root, path, remarks)) is not None]
+    files = [file for path in paths if (file := _understood(root, path, remarks)) is not None]
     groups: dict[tuple[str, str], list[_File]] = defaultdict(list)
     masks: dict[tuple[str, str], list[_File]] = defaultdict(list)
-    for one in files:
-        if one.sequence is not None:
-            (masks if one.mask else groups)[one.patient, one.sequence].append(one)
+    for file in files:
+        if file.sequence is not None:
+            (masks if file.mask else groups)[file.patient, file.sequence].append(file)
     source = fields.source_of(root.resolve().name, "folder")
     scans = []
     for (patient, sequence), images in groups.items():
@@ -109,7 +109,7 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
                 source=source,
             )
         )
-    for lone in (one for left in masks.values() for one in left):
+    for lone in (file for left in masks.values() for file in left):
         found = f"a mask without its {lone.sequence} scan of {lone.patient}"
         remarks.problems.append(InputError(_shown(root, lone.path), found, "a scan of the same name", _RENAME))
     remarks.notes.append(
@@ -127,15 +127,15 @@ def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
     stem, above = (name[1] if name else path.stem), list(reversed(path.relative_to(root).parent.parts))
     mask = bool(_MASK.search(stem)) or any(_MASK.fullmatch(folder) for folder in above)
     stem = _MASK.sub("", stem).strip(" _-.")
-    said = [(place, found) for place in (stem, *above) for found in _SEQUENCE.finditer(place)]
-    told = {found[1] for _, found in said}
-    if len(told) != 1:
-        found = "a name with neither T1W nor T2W" if not told else "a name with both T1W and T2W"
+    matches = [(place, found) for place in (stem, *above) for found in _SEQUENCE.finditer(place)]
+    sequences_named = {found[1] for _, found in matches}
+    if len(sequences_named) != 1:
+        found = "a name with neither T1W nor T2W" if not sequences_named else "a name with both T1W and T2W"
         remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence in its name", _RENAME))
         return None
-    own = next((found for place, found in said if place == stem), None)
-    if own is not None:
-        before, after = stem[: own.start()].strip(" _-."), stem[own.end() :].strip(" _-.")
+    in_stem = next((found for place, found in matches if place == stem), None)
+    if in_stem is not None:
+        before, after = stem[: in_stem.start()].strip(" _-."), stem[in_stem.end() :].strip(" _-.")
         if before and after:
             found = f"a name with more than patient and sequence ({path.name!r:.80})"
             remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence alone", _RENAME))
@@ -143,7 +143,7 @@ def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
         stem = before or after
     patient = _patient([stem, *above, root.resolve().name])
     try:
-        return _File(path, fields.patient_id(patient), f"T{told.pop()}W", mask)
+        return _File(path, fields.patient_id(patient), f"T{sequences_named.pop()}W", mask)
     except ValueError as error:
         remarks.problems.append(InputError(_shown(root, path), repr(patient)[:80], str(error), _RENAME))
         return None

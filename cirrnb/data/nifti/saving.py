@@ -35,7 +35,7 @@ def save_volume(path: Path, values: NDArray, grid: Grid, *, scan: Path | None = 
     Raises
     ------
     InputError
-        If a file of another scan stands there: it may be another patient's of the same name.
+        If `path` holds a file of another scan, which may be another patient's with the same name.
     """
     owner = _owner(scan)
     if path.exists() and (stored_owner := _written_for(path)) != owner:

@@ -1,4 +1,4 @@
-"""How large a patient's liver is on each scan, so that one view contains it on all of them."""
+"""Where the field of view is chosen: large enough for a patient's liver on each scan, and one for all of them."""
 
 from __future__ import annotations
 

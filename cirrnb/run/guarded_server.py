@@ -1,10 +1,10 @@
-"""The server behind `cirrnb explore` and `cirrnb learn`: Voila that answers only whoever has the token.
+"""The server behind `cirrnb explore` and `cirrnb learn`: Voila that answers only requests with the token.
 
 A server on 127.0.0.1 is within reach of every page that the browser shows (a name may be made to point to 127.0.0.1)
 and of every account of the computer. So each request, those of the WebSocket included, has to name this machine as
 its host, come from a page of this server, and carry the token or the cookie that is given for it.
 
-Started as a process of its own: python -P -c "from cirrnb.run.server import main; main()" NOTEBOOK OPTIONS...
+Started as a process of its own: python -P -c "from cirrnb.run.guarded_server import main; main()" NOTEBOOK OPTIONS...
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Server(Voila):
 
     def init_handlers(self) -> list[Any]:
         # Nobody logs in or out here: the token is all.
-        needed = [one for one in super().init_handlers() if not one[1].__name__.startswith(("Login", "Logout"))]
+        needed = [entry for entry in super().init_handlers() if not entry[1].__name__.startswith(("Login", "Logout"))]
         return [(pattern, _guarded(handler), *rest) for pattern, handler, *rest in needed]
 
     def launch_browser(self) -> None:

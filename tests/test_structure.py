@@ -1,4 +1,4 @@
-"""The house stands: floors, quick doors, verbs that stay functions, functions short enough to be read."""
+"""Structure of the package: layers of imports, quick start of commands, names, length of files and functions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_command_has_its_line_of_help() -> None:
         assert len(lines.get(command, [])) > 2, command
 
 
-def test_no_room_hides_a_verb() -> None:
+def test_no_package_hides_a_public_function() -> None:
     """A sub-package named like a function would take its place in the package once imported."""
     for module in pkgutil.walk_packages([str(PACKAGE)], "cirrnb."):
         import_module(module.name)
@@ -89,14 +89,14 @@ def test_no_room_hides_a_verb() -> None:
         _ = cirrnb.no_such_verb
 
 
-def test_imports_go_down_the_floors() -> None:
+def test_imports_follow_the_layers() -> None:
     program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_and_functions_can_be_read_in_one_sitting(path: Path) -> None:
+def test_files_and_functions_are_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 400
     assert ast.get_docstring(ast.parse(text)), "the first line of a file says what it is for"

@@ -1,0 +1,90 @@
+"""Calibrating a stager that was trained on endless patients: from patients of a cohort that it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.csv_file import read_csv, write_csv
+from cirrnb.data.errors import InputError
+from cirrnb.data.scan import Cohort
+from cirrnb.model.calibration import fit_predictions
+from cirrnb.model.out_of_distribution import fit_out_of_distribution
+from cirrnb.model.prediction import predict, prepared_for
+from cirrnb.model.run_folder import TRAINING
+from cirrnb.model.signs import SignIntervals, fit_sign_intervals
+from cirrnb.model.trained_model import FOLDS, TrainedModel, load_model
+
+LATENT = "latent.csv"
+LEAST_PATIENTS = 30
+"""Patients with a stage below which nothing is calibrated."""
+
+
+def calibrate(
+    run: Path | str,
+    cohort: Cohort | PreparedCohort,
+    *,
+    truth: Path | str | None = None,
+    prepared: Path | str | None = None,
+    progress: bool = False,
+) -> TrainedModel:
+    """Learn how sure a stager may be, and write it into its folder.
+
+    Writes calibration.json (temperature and prediction sets), out_of_distribution.json (what scans are usual),
+    training.csv (answers without names, to which sites are adapted), and signs.json where the signs' truth is known.
+
+    Parameters
+    ----------
+    run : folder of a stager that has seen none of the patients, such as `cirrnb.model.endless.train_endless` leaves.
+    cohort : patients with stages.
+    truth : latent.csv of a simulated cohort.
+
+    Returns
+    -------
+    The calibrated model.
+
+    Raises
+    ------
+    InputError
+        If the run is a cross-validation, whose own patients calibrate it, fewer than `LEAST_PATIENTS` patients with a
+        stage can be staged, or the truth is of other patients.
+    """
+    folder = Path(run)
+    if (folder / FOLDS).is_file():
+        remedy = "It is calibrated by its own patients already."
+        raise InputError(folder, "a cross-validation", "a single stager", remedy)
+    plain = TrainedModel(load_model(folder).members, folder.name)
+    bags = prepared_for(plain, cohort, prepared, progress=progress).bags(staged=True)
+    answers = predict(plain, bags, progress=progress)
+    known = answers.dropna(subset=["stage", "predicted"])
+    if len(known) < LEAST_PATIENTS:
+        found = f"{len(known)} patients with a stage"
+        raise InputError(cohort.name, found, f"{LEAST_PATIENTS} or more", "Use a larger cohort.")
+    intervals = _sign_intervals(plain, known, Path(truth)) if truth is not None else None
+    fit_predictions(known, stages=plain.stages.names).save(folder)
+    fit_out_of_distribution(bags).save(folder)
+    nameless = known[["stage", *plain.stages]].round(4).sort_values(["stage", *plain.stages])
+    write_csv(folder / TRAINING, nameless)
+    if intervals is not None:
+        intervals.save(folder)
+    return load_model(folder)
+
+
+def _sign_intervals(model: TrainedModel, answers: pd.DataFrame, path: Path) -> SignIntervals:
+    """From the strengths that latent.csv has."""
+    names = model.members[0].stager.settings.signs
+    columns = [f"shown_{name}" for name in names]
+    expected, remedy = f"the columns subject, {', '.join(columns)}", "Name latent.csv of the cohort."
+    table = read_csv(path, ("subject",), expected=expected, remedy=remedy)
+    missing = [name for name in ("subject", *columns) if name not in table]
+    if missing or not names:
+        found = f"no column {', '.join(missing[:3])}" if missing else "a stager without sign outputs"
+        raise InputError(path, found, expected, remedy)
+    truth = table.set_index("subject").reindex(answers["subject"])[columns].to_numpy(float)
+    if np.isnan(truth).any():
+        raise InputError(path, "patients without a truth", "every patient of the cohort", remedy)
+    seen = answers[[f"sign {name}" for name in names]].to_numpy(float)
+    return fit_sign_intervals(names, seen, truth)

@@ -1,0 +1,180 @@
+"""Signs that a stager saw: their strengths with intervals, and whether there is no sign of cirrhosis.
+
+Intervals are conformal: of simulated patients given about this strength, the true one lay so far below or above it
+(Vovk et al., *Algorithmic Learning in a Random World*, 2005; split by strength as Mondrian prediction is). They hold
+for patients like those simulated ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.errors import InputError
+from cirrnb.data.json_file import is_format, read_object
+from cirrnb.simulation.signs import CHANNELS, NO_SIGN
+
+SIGNS_FILE = "signs.json"
+FORMAT = 1
+COVERAGE = 0.90
+BANDS = 5
+"""Bands of strength in which intervals are learned apart, with as many patients in each."""
+LEAST_IN_BAND = 20
+SLIGHT, CLEAR, STRONG = NO_SIGN, 0.25, 0.55
+"""Strengths from which a sign is called slight, clear and strong; below it is absent."""
+
+WORDS = {
+    "nodularity": "nodular surface",
+    "nodules_t1w": "nodules and septa on T1W",
+    "nodules_t2w": "nodules and septa on T2W",
+    "lobes": "right lobe small, left lobe and caudate large",
+    "spleen": "large spleen",
+    "ascites": "ascites",
+    "portal": "wide portal vein and extra vessels",
+    "fossa": "wide gallbladder fossa and posterior notch",
+}
+"""What a radiologist calls each sign."""
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SignReading:
+    """One sign as a stager saw it.
+
+    Attributes
+    ----------
+    name : of the sign. strength : 0 (absent) to 1.
+    low, high : 5 to 95 % interval of the strength; None where intervals were not learned.
+    """
+
+    name: str
+    strength: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def words(self) -> str:
+        """What a radiologist calls it."""
+        return WORDS.get(self.name, self.name.replace("_", " "))
+
+    @property
+    def degree(self) -> str:
+        """absent, slight, clear or strong."""
+        steps = ((STRONG, "strong"), (CLEAR, "clear"), (SLIGHT, "slight"))
+        return next((word for least, word in steps if self.strength >= least), "absent")
+
+
+def no_sign(signs: Collection[SignReading]) -> bool | None:
+    """True if every sign shows less than 0.1: a statement beside the stage, not a stage. None without signs."""
+    return all(sign.strength < NO_SIGN for sign in signs) if signs else None
+
+
+def visible(names: Sequence[str], sequences: Collection[str]) -> list[bool]:
+    """Which signs can be seen on some of the given sequences; signs that the package does not know, on any."""
+    where = {channel.name: set(channel.sequences) for channel in CHANNELS}
+    return [name not in where or bool(where[name] & set(sequences)) for name in names]
+
+
+@dataclass(frozen=True)
+class SignIntervals:
+    """How far strengths lie from the truth, by sign and band of strength.
+
+    Attributes
+    ----------
+    edges : sign -> strengths that part the bands, rising. below, above : sign -> for each band, how far below and
+        above the strength the interval reaches.
+    n : patients they were learned from.
+    """
+
+    edges: Mapping[str, tuple[float, ...]]
+    below: Mapping[str, tuple[float, ...]]
+    above: Mapping[str, tuple[float, ...]]
+    n: int
+
+    def reading(self, name: str, strength: float) -> SignReading:
+        """A sign with its interval, if one was learned."""
+        if name not in self.edges:
+            return SignReading(name, strength)
+        band = int(np.searchsorted(self.edges[name], strength, side="right"))
+        low, high = strength - self.below[name][band], strength + self.above[name][band]
+        return SignReading(name, strength, float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1)))
+
+    def save(self, folder: Path | str) -> Path:
+        """Write `signs.json` into a model's folder."""
+        path = Path(folder) / SIGNS_FILE
+        stored = {"format": FORMAT, "edges": self.edges, "below": self.below, "above": self.above, "n": self.n}
+        atomic_write(path, json.dumps(stored, indent=1, allow_nan=False) + "\n")
+        return path
+
+
+def fit_sign_intervals(names: Sequence[str], seen: Numbers, truth: Numbers) -> SignIntervals:
+    """Learn intervals from patients whom the stager was not trained on.
+
+    Parameters
+    ----------
+    seen, truth : (patients, signs) strengths, 0 to 1; NaN where a sign could not be seen.
+
+    Raises ValueError if shapes do not fit. A sign with fewer than `BANDS` times `LEAST_IN_BAND` patients gets none.
+    """
+    if seen.shape != truth.shape or seen.shape[1:] != (len(names),):
+        raise ValueError(f"strengths are (patients, {len(names)}), not {seen.shape} and {truth.shape}")
+    edges, below, above = {}, {}, {}
+    for name, mine, true in zip(names, seen.T, truth.T, strict=True):
+        known = np.isfinite(mine) & np.isfinite(true)
+        if known.sum() < BANDS * LEAST_IN_BAND:
+            continue
+        cuts = np.quantile(mine[known], np.linspace(0, 1, BANDS + 1)[1:-1])
+        band = np.searchsorted(cuts, mine[known], side="right")
+        apart = true[known] - mine[known]
+        low, high = zip(*(_reach(apart[band == number]) for number in range(BANDS)), strict=True)
+        edges[name], below[name], above[name] = tuple(cuts.tolist()), low, high
+    return SignIntervals(edges, below, above, len(seen))
+
+
+def _reach(apart: Numbers) -> tuple[float, float]:
+    """How far below and above zero the interval reaches that covers a new difference, each tail with half the error."""
+    tail = (1 - COVERAGE) / 2
+    rank = int(np.ceil((1 - tail) * (len(apart) + 1)))
+    if rank > len(apart):
+        return 1.0, 1.0
+    ordered = np.sort(apart)
+    return float(max(0.0, -ordered[len(apart) - rank])), float(max(0.0, ordered[rank - 1]))
+
+
+def read_sign_intervals(folder: Path | str) -> SignIntervals | None:
+    """The intervals in a model's folder, None where there are none. Raises InputError if the file is damaged."""
+    path = Path(folder) / SIGNS_FILE
+    if not path.is_file():
+        return None
+    expected, remedy = f"format {FORMAT}", "Copy the whole run folder again."
+    try:
+        stored: dict[str, Any] = read_object(path, expected, remedy)
+        if not is_format(stored["format"], FORMAT):
+            raise ValueError("another format")
+        edges = {str(name): _band("edges", one) for name, one in stored["edges"].items()}
+        below = {name: _band("below", stored["below"][name]) for name in edges}
+        above = {name: _band("above", stored["above"][name]) for name in edges}
+        for name, cuts in edges.items():
+            if not len(cuts) + 1 == len(below[name]) == len(above[name]) or list(cuts) != sorted(cuts):
+                raise ValueError(f"bands of {name!r:.40} that do not fit")
+        count = stored["n"]
+        if type(count) is not int or count < 0:
+            raise ValueError("n is no count")
+        return SignIntervals(edges, below, above, count)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"no readable intervals ({error})", expected, remedy) from error
+
+
+def _band(name: str, values: object) -> tuple[float, ...]:
+    numbers = np.array(values, dtype=float)
+    if numbers.ndim != 1 or len(numbers) > 100 or not ((numbers >= 0) & (numbers <= 1)).all():
+        raise ValueError(f"{name} are not numbers from 0 to 1")
+    return tuple(numbers.tolist())

@@ -1,0 +1,154 @@
+"""What adaptation to a site gains, and where its assumption fails: the table of docs/stager.md.
+
+python docs/site_adaptation.py SITE HOME OUT [--model RUN]: SITE is a cohort of another style with stages, HOME a
+simulated cohort on which the baseline is trained. Half of the site's patients, drawn 20 times, are adapted to; the
+others are scored. Masks are those of the cohorts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import cirrnb
+from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.measure.baselines import patient_features
+from cirrnb.measure.biomarkers import cohort_biomarkers
+from cirrnb.measure.site_adaptation import on_the_scale_of
+from cirrnb.model.adaptation import fit_adaptation
+from cirrnb.model.run_folder import read_unseen_answers
+from cirrnb.model.trained_model import TrainedModel, load_model, model_folder
+
+REPEATS = 20
+STAGES = list(CIRRHOSIS)
+
+
+def main() -> None:
+    """Prepare, measure, stage, and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("site", type=Path)
+    parser.add_argument("home", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", default="shipped")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    model = load_model(given.model)
+    site, home = (_prepared(folder, given.out, model) for folder in (given.site, given.home))
+    answers = _cached(given.out / f"{given.site.name}.csv", lambda: cirrnb.predict(model, site)).set_index("subject")
+    answers = answers.dropna(subset=["stage", "predicted"])
+    reference = read_unseen_answers(model, model_folder(given.model))
+    assert reference is not None
+    measured = {one.name: _measured(one, given.out) for one in (site, home)}
+    table = _table(model, answers, reference, measured[site.name], measured[home.name], _stages(home))
+    print(f"{len(answers)} patients of {site.name}; accuracy, mean of {REPEATS} halves (5 to 95 % of halves)")
+    print(table.to_string())
+
+
+def _prepared(folder: Path, out: Path, model: TrainedModel) -> PreparedCohort:
+    cohort = cirrnb.read_cohort(folder)
+    return cirrnb.prepare(cohort, out / f"prepared-{folder.name}", model.preparation, masks="given", force=True)
+
+
+def _cached(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    if not path.is_file():
+        make().to_csv(path, index=False)
+    return pd.read_csv(path)
+
+
+def _measured(prepared: PreparedCohort, out: Path) -> pd.DataFrame:
+    values, _ = cohort_biomarkers(prepared, out / f"measured-{prepared.name}")
+    return patient_features(values)
+
+
+def _stages(prepared: PreparedCohort) -> pd.Series:
+    return pd.Series({bag.subject: bag.stage for bag in prepared.bags(staged=True)})
+
+
+def _table(
+    model: TrainedModel,
+    answers: pd.DataFrame,
+    reference: pd.DataFrame,
+    site: pd.DataFrame,
+    home: pd.DataFrame,
+    home_stages: pd.Series,
+) -> pd.DataFrame:
+    columns = [name for name in home if name in site]
+    baseline = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=2000))
+    baseline.fit(home.loc[home_stages.index, columns], home_stages)
+    rows: dict[str, list[float]] = {}
+    random = np.random.default_rng(0)
+    for _ in range(REPEATS):
+        order = list(random.permutation(answers.index))
+        adapt, score = order[: len(order) // 2], order[len(order) // 2 :]
+        _stager(rows, "stager", model, answers, reference, adapt, score)
+        truth = answers.loc[score, "stage"]
+        ways = {
+            "as it is": site.loc[score, columns],
+            "standardised at the site": (site.loc[score, columns] - site.loc[adapt, columns].mean())
+            / site.loc[adapt, columns].std()
+            * home[columns].std()
+            + home[columns].mean(),
+            "quantile map": on_the_scale_of(site.loc[score, columns], site.loc[adapt, columns], home[columns]),
+        }
+        for way, values in ways.items():
+            right = float((baseline.predict(values) == truth).mean())
+            rows.setdefault(f"measurements, logistic regression, {way}", []).append(right)
+        for name, share in (("half as many severe", 0.5), ("twice as many severe", 2.0)):
+            other = _with_severe(random, answers, order, share)
+            middle = len(other) // 2
+            _stager(rows, f"stager, {name}", model, answers, reference, other[:middle], other[middle:], few=())
+    found = {name: (np.mean(values), *np.quantile(values, (0.05, 0.95))) for name, values in rows.items()}
+    return pd.DataFrame.from_dict(found, orient="index", columns=["mean", "low", "high"]).round(3)
+
+
+def _stager(
+    rows: dict[str, list[float]],
+    name: str,
+    model: TrainedModel,
+    answers: pd.DataFrame,
+    reference: pd.DataFrame,
+    adapt: list[str],
+    score: list[str],
+    few: tuple[int, ...] = (5, 20, 50),
+) -> None:
+    """Accuracy on some patients: as it is, adapted to others without their stages, and with a few."""
+    truth = answers.loc[score, "stage"].to_numpy()
+
+    def right(probabilities: np.ndarray) -> float:
+        return float((np.array(STAGES)[probabilities.argmax(axis=1)] == truth).mean())
+
+    rows.setdefault(f"{name}, as it is", []).append(right(answers.loc[score, STAGES].to_numpy()))
+    for count in (0, *few):
+        if len(adapt) < max(30, count):
+            continue
+        known = dict(answers.loc[adapt[:count], "stage"])
+        fitted = fit_adaptation("site", model.fingerprint, answers.loc[adapt], reference, STAGES, known=known)
+        what = f"{count} stages" if count else "no stages"
+        rows.setdefault(f"{name}, adapted, {what}", []).append(right(fitted.apply(answers.loc[score, STAGES])))
+
+
+def _with_severe(random: np.random.Generator, answers: pd.DataFrame, order: list[str], share: float) -> list[str]:
+    """The patients with so many times the share of severe ones, by leaving out severe or other ones."""
+    severe = [subject for subject in order if answers.loc[subject, "stage"] == "severe"]
+    others = [subject for subject in order if answers.loc[subject, "stage"] != "severe"]
+    wanted = share * len(severe) / len(order)
+    if share < 1:
+        severe = severe[: round(wanted * len(others) / (1 - wanted))]
+    else:
+        others = others[: round(len(severe) * (1 - wanted) / wanted)]
+    chosen = severe + others
+    return [chosen[place] for place in random.permutation(len(chosen))]
+
+
+if __name__ == "__main__":
+    main()
