@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE = 180_000
+"""ms that a page may take on a machine that does other work meanwhile."""
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -37,6 +39,7 @@ def opened(path: Path, width: int = 1100) -> Generator[Opened]:
         try:
             context = browser.new_context(viewport={"width": width, "height": 900})
             context.set_offline(True)
+            context.set_default_timeout(PATIENCE)
             result = Opened(context.new_page())
             result.page.on("request", lambda request: result.requests.append(request.url))
             result.page.on("requestfailed", lambda request: result.complaints.append(f"failed: {request.url}"))

@@ -98,8 +98,8 @@ def start(
 
 def finish(run: subprocess.Popen[str], seconds: float = 900) -> tuple[int, str]:
     """Exit code and what was said."""
-    said, _ = run.communicate(timeout=seconds)
-    return run.returncode, said
+    output, _ = run.communicate(timeout=seconds)
+    return run.returncode, output
 
 
 def kill(number: int) -> None:

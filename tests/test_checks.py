@@ -12,6 +12,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.segmentation.check_fitting import AGAINST, NOTHING, PRESENCE, SEQUENCE, UPSIDE_DOWN, fit, thresholds_of
 from cirrnb.segmentation.checks import Checker, load_checker, save_checker, worst
+from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.observations import CANAL, observe
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
 from cirrnb.simulation.tissue_shares import ORGANS
@@ -172,6 +173,16 @@ def test_damaged_checks_are_refused(checker: Checker, tmp_path: Path, path: tupl
     with pytest.raises(InputError) as caught:
         load_checker(file)
     assert caught.value.where == str(file)
+
+
+def test_checks_of_other_weights_are_refused_and_not_skipped(checker: Checker, tmp_path: Path) -> None:
+    assert checker_of(tmp_path, checker.fingerprint) is None
+    save_checker(tmp_path / "checks.json", checker)
+    found = checker_of(tmp_path, checker.fingerprint)
+    assert found is not None and found.fingerprint == checker.fingerprint
+    with pytest.raises(InputError) as caught:
+        checker_of(tmp_path, "0" * 64)
+    assert caught.value.where == str(tmp_path / "checks.json")
 
 
 def test_observations_of_a_known_abdomen() -> None:

@@ -22,7 +22,8 @@ from cirrnb.data.scan import Cohort, Scan
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.reports.compute import key_slices
 from cirrnb.view.measurements import measurements_html
-from cirrnb.viewer.contours import LIVER_COLOUR, organs_on, outlines_at
+from cirrnb.view.slices import LIVER_COLOUR
+from cirrnb.viewer.contours import organs_on, outlines_at
 from cirrnb.viewer.panes import panes
 from cirrnb.viewer.slice_browser import slice_browser
 

@@ -87,9 +87,9 @@ def test_a_fold_that_another_process_trains_is_refused_and_the_others_are_kept(p
     out = tmp_path / "crossed"
     held = tmp_path / ".crossed.unfinished" / "fold-2"
     with held_by_another("claimed", held), held_by_another("claimed", tmp_path / "other"):
-        with pytest.raises(InputError) as told:
+        with pytest.raises(InputError) as raised:
             cross_validate(prepared, out, QUICK, folds=3, progress=False)
-        assert told.value.where == str(held)
+        assert raised.value.where == str(held)
         assert (held.with_name("fold-1") / "predictions.csv").is_file() and not held.exists()
     first = (held.with_name("fold-1") / "model.safetensors").stat().st_mtime_ns
     cross_validate(prepared, out, QUICK, folds=3, progress=False)

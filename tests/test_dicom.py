@@ -89,9 +89,9 @@ def test_two_patients_in_one_folder_are_named_by_number(exam: Path, tmp_path: Pa
     write_series(exam, T1, number=9, PatientID="PID-2", PatientName="Beispiel^Max", study="1.2.3.2")
     with pytest.raises(
         InputError, match=r"2 patients: patient 1 with series 1; patient 2 with series 2, 3, 4.*--patient"
-    ) as told:
+    ) as raised:
         import_dicom(exam, tmp_path / "own")
-    assert "Muster" not in str(told.value) and "Beispiel" not in str(told.value)
+    assert "Muster" not in str(raised.value) and "Beispiel" not in str(raised.value)
     assert set(import_dicom(exam, tmp_path / "own", patient=2).scans) == {"T1W", "T2W"}
 
 

@@ -54,10 +54,10 @@ def fault_beside_a_sound_series(folder: Path) -> str:
     judged = {one.series.tags["SeriesNumber"]: one for one in list_series(folder).judged}
     assert judged[3].verdict.sequence == "T1W" and judged[5].verdict.never
     assert set(import_dicom(folder, folder.with_name("own")).scans) == {"T1W"}
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         import_dicom(folder, folder.with_name("again"), t2w=judged[5].number)
-    assert judged[5].verdict.why == told.value.found
-    return told.value.found
+    assert judged[5].verdict.why == raised.value.found
+    return raised.value.found
 
 
 @pytest.mark.parametrize("among", [range(11), (0,), (6,), (10,)], ids=["all", "first", "middle", "last"])
@@ -152,9 +152,9 @@ def test_links_are_told_as_links(what: str, tmp_path: Path) -> None:
     folder.mkdir()
     for path in paths if what == "files" else [tmp_path / "elsewhere" if what == "folder" else tmp_path / "gone"]:
         (folder / path.name).symlink_to(path)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         list_series(folder)
-    assert "links" in told.value.found and "empty" not in told.value.found
+    assert "links" in raised.value.found and "empty" not in raised.value.found
     write_series(folder / "own", T2)
     result = CliRunner().invoke(app, ["import-dicom", str(folder), "--list"])
     assert result.exit_code == 0 and f"{11 if what == 'files' else 1} links" in result.output
@@ -181,9 +181,9 @@ def test_what_the_converter_itself_said_is_told(
     program.write_text("\n".join(["#!/bin/sh", *(f'echo "{line}"' for line in said), "exit 8"]))
     program.chmod(0o755)
     monkeypatch.setattr("cirrnb.data.dicom.conversion._program", lambda: str(program))
-    with pytest.raises(InputError, match=r"exit code 8.*Error: Missing images") as told:
+    with pytest.raises(InputError, match=r"exit code 8.*Error: Missing images") as raised:
         import_dicom(tmp_path / "dicom", tmp_path / "own")
-    assert "unpack" not in str(told.value) and "JPEG" not in str(told.value)
+    assert "unpack" not in str(raised.value) and "JPEG" not in str(raised.value)
 
 
 def test_imports_at_once_keep_patients_apart(tmp_path: Path) -> None:

@@ -152,9 +152,9 @@ def test_an_object_of_another_series_is_never_replaced(tmp_path: Path) -> None:
     write(0)
     write(0)
     before = path.read_bytes()
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         write(1)
-    assert told.value.where == str(path) and path.read_bytes() == before
+    assert raised.value.where == str(path) and path.read_bytes() == before
     mine.write_text("mine")
     mine.replace(path)
     with pytest.raises(InputError):

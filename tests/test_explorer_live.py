@@ -283,5 +283,5 @@ def refused(folder: Path, *arguments: str) -> tuple[int, str]:
 )
 def test_what_cannot_be_shown_is_told_before_anything_is_served(served, arguments: Callable[[int], list[str]]):
     url, folder = served
-    code, said = refused(folder, *arguments(urlsplit(url).port or 0))
-    assert code == 2 and "Traceback" not in said and "found" in said
+    code, output = refused(folder, *arguments(urlsplit(url).port or 0))
+    assert code == 2 and "Traceback" not in output and "found" in output

@@ -29,9 +29,9 @@ from cirrnb.segmentation.training import train_segmenter
 def test_a_folder_that_is_held_is_refused_and_free_after_a_kill(how: str, take: Callable, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     with held_by_another(how, folder) as process:
-        with pytest.raises(InputError) as told, take(folder, patience=0.3):
+        with pytest.raises(InputError) as raised, take(folder, patience=0.3):
             pass
-        assert told.value.where == str(folder) and f"process {process.pid} on" in told.value.found
+        assert raised.value.where == str(folder) and f"process {process.pid} on" in raised.value.found
         process.kill()
         process.wait()
         with take(folder, patience=5):
@@ -88,9 +88,9 @@ def test_commands_claim_what_they_write(
     monkeypatch.setattr("cirrnb.model.training.staged_patients", lambda *_: {})
     monkeypatch.setattr("cirrnb.segmentation.cohort._TURN", 0.3)
     out, began = tmp_path / "own", time.monotonic()
-    with held_by_another(how, out), pytest.raises(InputError) as told:
+    with held_by_another(how, out), pytest.raises(InputError) as raised:
         command(out)
-    assert told.value.where == str(out) and "at work" in told.value.found and time.monotonic() - began < 60
+    assert raised.value.where == str(out) and "at work" in raised.value.found and time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("name", ["患" * 84, "x" * 250, "é" * 127])
@@ -115,6 +115,6 @@ def test_a_folder_that_cannot_be_written_is_refused_and_no_link_followed(
         "a planted link": tmp_path / "own",
         "a name that is too long": tmp_path / ("x" * 300) / "own",
     }
-    with pytest.raises(InputError) as told, take(places[kind]):
+    with pytest.raises(InputError) as raised, take(places[kind]):
         pass
-    assert told.value.where == str(places[kind]) and (tmp_path / "file").read_text(encoding="utf-8") == "kept"
+    assert raised.value.where == str(places[kind]) and (tmp_path / "file").read_text(encoding="utf-8") == "kept"

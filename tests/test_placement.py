@@ -101,9 +101,9 @@ def test_a_file_of_another_scan_is_never_replaced(there: str, tmp_path: Path) ->
     else:
         path.write_text("mine")
     before = path.read_bytes()
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         save_volume(path, np.ones(SHAPE, np.uint8), grid, scan=scan)
-    assert told.value.where == str(path) and path.read_bytes() == before
+    assert raised.value.where == str(path) and path.read_bytes() == before
     path.unlink()
     for value in (1, 2):
         save_volume(path, np.full(SHAPE, value, np.uint8), grid, scan=scan)

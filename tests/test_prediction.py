@@ -140,11 +140,11 @@ def test_scans_prepared_otherwise_are_refused(trained, tmp_path):
     prepared = toy_cohort(tmp_path, {"test": 2}, settings=LARGE)
     with pytest.raises(InputError, match="512"):
         predict(trained, prepared)
-    with pytest.raises(InputErrors) as told:
+    with pytest.raises(InputErrors) as raised:
         predict(trained, prepared.bags())
     # What is equal but for the scan is told once.
-    assert len(told.value.errors) == 4 and "and 3 more" in str(told.value)
-    assert str(told.value).count("512") == str(told.value).count("toy run") == 1
+    assert len(raised.value.errors) == 4 and "and 3 more" in str(raised.value)
+    assert str(raised.value).count("512") == str(raised.value).count("toy run") == 1
 
 
 def test_a_prepared_cohort_is_prepared(tmp_path):
@@ -203,6 +203,6 @@ WRONG_PATIENTS: dict[str, Callable[[PreparedCohort], Any]] = {
 
 @pytest.mark.parametrize("make", WRONG_PATIENTS.values(), ids=WRONG_PATIENTS)
 def test_what_are_no_prepared_patients_is_one_clear_error(trained, tmp_path, make):
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         predict(trained, make(toy_cohort(tmp_path, {"test": 2})))
-    assert told.value.where in ("patients", "bags")
+    assert raised.value.where in ("patients", "bags")

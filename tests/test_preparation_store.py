@@ -165,6 +165,27 @@ def test_damage_in_the_folder_is_mended(tmp_path: Path, damage: str) -> None:
     assert contents(out) == sound
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("grid", value) for value in (None, [], {"shape": [1, 2, 3]}, {"shape": ["1", 2, 3], "affine": []})],
+        *[("source_grid", value) for value in (5, {"shape": [7, 8, 9], "affine": [["nan"] * 4] * 4})],
+        *[("settings", value) for value in (None, [], {"unknown": 1}, {"spacing": "2"})],
+        *[("notes", value) for value in (None, 5, [5])],
+        *[("measured", value) for value in (None, [])],
+        *[("files", value) for value in (None, [], {"image.npy": 5})],
+    ],
+    ids=lambda one: str(one)[:30],
+)
+def test_a_description_with_wrong_values_is_made_anew(tmp_path: Path, field: str, value: object) -> None:
+    scan, out = write(tmp_path, "1"), tmp_path / "out"
+    path = prepare_one(scan, out).folder / "prepared.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {field: value}))
+    prepare_one(scan, out)
+    assert json.loads(path.read_text()) == stored
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"a": [1, 2, 3]}', "\0\xff"])
 def test_a_damaged_memory_of_files_is_forgotten(tmp_path: Path, text: str) -> None:
     scan, out = write(tmp_path, "1"), tmp_path / "out"

@@ -66,10 +66,10 @@ class Place:
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Generator[None]:
     """The worker asks the model and the prepared scans, and takes its time."""
-    told = {"STAND_IN_NAP": NAP, "STAND_IN_ASKS": "yes"}
-    os.environ.update(told)
+    variables = {"STAND_IN_NAP": NAP, "STAND_IN_ASKS": "yes"}
+    os.environ.update(variables)
     yield
-    for name in told:
+    for name in variables:
         os.environ.pop(name)
 
 
@@ -107,16 +107,16 @@ def out(place: Place, tmp_path: Path) -> Path:
 
 
 def workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [one for one in psutil.Process(run.pid).children(recursive=True) if STAND_IN in one.cmdline()]
+    return [process for process in psutil.Process(run.pid).children(recursive=True) if STAND_IN in process.cmdline()]
 
 
 def kernels(run: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [one for one in psutil.Process(run.pid).children() if "ipykernel_launcher" in one.cmdline()]
+    return [process for process in psutil.Process(run.pid).children() if "ipykernel_launcher" in process.cmdline()]
 
 
-def told(out: Path, moment: float, said: str) -> None:
-    last = said.strip().splitlines()[-1] if said.strip() else ""
-    print(f"\nat {moment:.2f}: {said.splitlines()[0][:60] if said else ''} ... {last[:150]}", end="")
+def print_outcome(out: Path, moment: float, output: str) -> None:
+    last = output.strip().splitlines()[-1] if output.strip() else ""
+    print(f"\nat {moment:.2f}: {output.splitlines()[0][:60] if output else ''} ... {last[:150]}", end="")
 
 
 @faults("parent")
@@ -124,12 +124,14 @@ def test_the_run_itself_is_killed(place: Place, whole: dict[str, Any], out: Path
     run = place.caught(out, moment)
     below = psutil.Process(run.pid).children(recursive=True)
     kill(run.pid)
-    _, said = finish(run)
+    _, output = finish(run)
     written = (out / "summary.csv").exists()
-    told(out, moment, f"summary written: {written}, {said}")
+    print_outcome(out, moment, f"summary written: {written}, {output}")
     assert place.run(out) == 0
     assert contents(out) == whole
-    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below), "nobody is left behind"
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in below), (
+        "nobody is left behind"
+    )
 
 
 @pytest.mark.parametrize("victims", [workers, kernels], ids=["worker", "kernel"])
@@ -142,16 +144,16 @@ def test_a_worker_or_a_kernel_is_killed(
     struck = False
     while run.poll() is None and not struck:
         try:
-            found = victims(run)
-            if found:
-                kill(random.Random(moment).choice(found).pid)
+            processes = victims(run)
+            if processes:
+                kill(random.Random(moment).choice(processes).pid)
                 struck = True
         except psutil.NoSuchProcess:
             continue
         time.sleep(0.05)
-    code, said = finish(run)
-    told(out, moment, said)
-    assert struck and code == 0, said
+    code, output = finish(run)
+    print_outcome(out, moment, output)
+    assert struck and code == 0, output
     assert contents(out) == whole
     assert place.run(out) == 0 and contents(out) == whole
 
@@ -172,11 +174,11 @@ def test_the_disk_is_full_for_a_while(place: Place, whole: dict[str, Any], tmp_p
                     filler.flush()
             except OSError:
                 pass
-        code, said = finish(run)
-        told(disk / "report", moment, f"exit code {code}, {said}")
+        code, output = finish(run)
+        print_outcome(disk / "report", moment, f"exit code {code}, {output}")
         (disk / "filler").unlink()
         half = [path for path in (disk / "report").rglob("*.csv") if not path.read_text().endswith("\n")]
-        assert half == [] and code in (0, 1, SOME_FAILED, NONE_MADE), said
+        assert half == [] and code in (0, 1, SOME_FAILED, NONE_MADE), output
         if code in (SOME_FAILED, NONE_MADE):
             assert set(read_failures(disk / "report")["kind"]) <= {"disk full", "error"}
         assert place.run(disk / "report") == 0
@@ -188,26 +190,26 @@ def test_the_disk_is_full_for_a_while(place: Place, whole: dict[str, Any], tmp_p
 @faults("scan")
 def test_a_scan_is_replaced_while_it_is_read(place: Place, out: Path, tmp_path: Path, moment: float) -> None:
     shutil.copytree(place.cohort, tmp_path / "cohort")
-    own = Place(place.home, tmp_path / "cohort", place.notebook, place.model)
+    changing = Place(place.home, tmp_path / "cohort", place.notebook, place.model)
     victim = sorted((tmp_path / "cohort" / "Cirrhosis_T1_3D").rglob("*_images/*.nii.gz"))[0]
     image = nib.load(victim)
     other = nib.Nifti1Image(np.asarray(image.dataobj)[:, ::-1].copy(), image.affine)
     nib.save(other, tmp_path / "other.nii.gz")
-    run = place.caught(out, moment, own)
-    held = (tmp_path / "other.nii.gz").read_bytes()
+    run = place.caught(out, moment, changing)
+    content = (tmp_path / "other.nii.gz").read_bytes()
     with victim.open("r+b") as file:  # in place and slowly, as a copy over a network does it
-        for start_at in range(0, len(held), 4096):
-            file.write(held[start_at : start_at + 4096])
+        for start_at in range(0, len(content), 4096):
+            file.write(content[start_at : start_at + 4096])
             file.flush()
             time.sleep(0.02)
         file.truncate()
-    code, said = finish(run)
-    told(out, moment, f"exit code {code}, {said}")
+    code, output = finish(run)
+    print_outcome(out, moment, f"exit code {code}, {output}")
     assert code in (0, SOME_FAILED)
-    assert own.run(out) == 0
+    assert changing.run(out) == 0
     fresh = tmp_path / "fresh" / "report"
     fresh.parent.mkdir()
-    assert own.run(fresh) == 0
+    assert changing.run(fresh) == 0
     assert contents(out) == contents(fresh)
 
 
@@ -216,16 +218,16 @@ def test_the_folder_of_the_model_is_removed(
     place: Place, whole: dict[str, Any], out: Path, tmp_path: Path, moment: float
 ) -> None:
     shutil.copytree(place.model, tmp_path / "model")
-    own = Place(place.home, place.cohort, place.notebook, tmp_path / "model")
-    run = place.caught(out, moment, own)
+    moving = Place(place.home, place.cohort, place.notebook, tmp_path / "model")
+    run = place.caught(out, moment, moving)
     (tmp_path / "model").rename(tmp_path / "gone")
-    code, said = finish(run)
-    told(out, moment, f"exit code {code}, {said}")
+    code, output = finish(run)
+    print_outcome(out, moment, f"exit code {code}, {output}")
     (tmp_path / "gone").rename(tmp_path / "model")
-    assert code in (0, WRONG_INPUT, SOME_FAILED, NONE_MADE), said
+    assert code in (0, WRONG_INPUT, SOME_FAILED, NONE_MADE), output
     if (out / "summary.csv").exists():
         assert len(read_summary(out)) + len(read_failures(out)) == 3
-    assert own.run(out) == 0
+    assert moving.run(out) == 0
     assert contents(out) == whole
 
 
@@ -234,9 +236,9 @@ def test_two_runs_at_once(place: Place, whole: dict[str, Any], out: Path, moment
     first = place.caught(out, moment / 2)
     second = place.start(out)
     ended = [finish(first), finish(second)]
-    told(out, moment, f"{[code for code, _ in ended]}, {ended[1][1]}")
+    print_outcome(out, moment, f"{[code for code, _ in ended]}, {ended[1][1]}")
     codes = [code for code, _ in ended]
     assert 0 in codes
-    for code, said in ended:
-        assert code == 0 or "another run at work" in said
+    for code, output in ended:
+        assert code == 0 or "another run at work" in output
     assert contents(out) == whole

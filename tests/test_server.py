@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from nbformat import v4, write
-from offline_browser import CHROMIUM, FLAGS
+from offline_browser import CHROMIUM, FLAGS, PATIENCE
 from stub_modules import stub_folder
 
 from cirrnb.data.workers import python_command
@@ -202,6 +202,7 @@ def test_a_name_that_is_pointed_to_this_machine_shows_nothing(site: Site) -> Non
         rebound = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS, rebound])
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
         # Even where the browser has been given the cookie, and where the token is known.
         page.goto(f"http://127.0.0.1:{site.port}/?token={site.token}")
         assert "told by the kernel" in page.content() and page.url == f"http://127.0.0.1:{site.port}/"

@@ -224,9 +224,9 @@ def test_a_simulation_under_way_is_refused_and_its_result_returned(tmp_path, mon
     from cirrnb.simulation import cohort
 
     out = tmp_path / "cohort"
-    with held_by_another("claimed", out), pytest.raises(InputError) as told:
+    with held_by_another("claimed", out), pytest.raises(InputError) as raised:
         simulate_cohort(out, patients=1, scale="tiny", healthy=0, workers=1, progress=False)
-    assert told.value.where == str(out) and not list(tmp_path.glob("cohort*"))
+    assert raised.value.where == str(out) and not list(tmp_path.glob("cohort*"))
     request = {"patients": 1, "scale": "tiny", "healthy": 0, "workers": 1, "progress": False}
     simulate_cohort(tmp_path / "other", **request)
 
@@ -242,9 +242,9 @@ def test_a_simulation_under_way_is_refused_and_its_result_returned(tmp_path, mon
 
 def test_a_file_is_no_simulated_cohort(tmp_path):
     (tmp_path / "scans.csv").write_text("patient,sequence,image\n")
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         simulate_cohort(tmp_path / "scans.csv", patients=1, progress=False)
-    assert told.value.where == str(tmp_path / "scans.csv")
+    assert raised.value.where == str(tmp_path / "scans.csv")
 
 
 @pytest.mark.parametrize("wrong", [{"scale": "huge"}, {"shortcut": "age"}, {"patients": 0}, {"healthy": -1}])

@@ -65,8 +65,8 @@ def stop(
         time.sleep(0.2)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    _, said = process.communicate(timeout=90)
-    return process.returncode, said, psutil.wait_procs(children, timeout=20)[1]
+    _, output = process.communicate(timeout=90)
+    return process.returncode, output, psutil.wait_procs(children, timeout=20)[1]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

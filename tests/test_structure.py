@@ -70,6 +70,7 @@ def test_no_package_hides_a_public_function() -> None:
     verbs = [name for name in cirrnb.__all__ if not name.startswith("_")]
     assert set(verbs) == {
         "Model",
+        "adapt",
         "read_cohort",
         "simulate_cohort",
         "prepare",

@@ -77,21 +77,21 @@ def sign_switch(pairs: Sequence[SignPair]) -> SwitchFigure:
     )
     panels = "".join(_pair(pair, name) for pair in pairs)
     words = f"{SIMULATED} The same slice of the same patient; nothing differs but the sign."
-    return _figure(f"{name}, with and without", controls, panels, words)
+    return switch_figure(f"{name}, with and without", controls, panels, words)
 
 
 def named_organs(slices: Sequence[Anatomy]) -> SwitchFigure:
     """The same height in each sequence that is handed in, with the names of the organs, which can be hidden."""
     controls = '<fieldset><label><input type="checkbox" value="names" checked> names of the organs</label></fieldset>'
     panels = "".join(_anatomy(one) for one in slices)
-    return _figure("organs of the upper abdomen, named", controls, panels, SIMULATED)
+    return switch_figure("organs of the upper abdomen, named", controls, panels, SIMULATED)
 
 
 def riddle(pair: SignPair, *, named: bool = True) -> SwitchFigure:
     """A slice with a sign that is not told, for an exercise; without `named` its sequence is not told either."""
     name = f"{pair.sequence} slice" if named else "a slice"
-    panel = _panel(pair.sequence if named else "", f'<img alt="{name} to be judged" src="{grey_picture(pair.shown)}">')
-    return _figure("a slice to be judged", "", panel, SIMULATED, "cn-riddle")
+    shown = panel(pair.sequence if named else "", f'<img alt="{name} to be judged" src="{grey_picture(pair.shown)}">')
+    return switch_figure("a slice to be judged", "", shown, SIMULATED, "cn-riddle")
 
 
 def _pair(pair: SignPair, name: str) -> str:
@@ -99,7 +99,7 @@ def _pair(pair: SignPair, name: str) -> str:
     reach = np.ones([2 * round(CLOSED / 2 / step) + 1 for step in pair.spacing], bool)
     region = binary_closing(np.pad(pair.changed, 8), reach)[8:-8, 8:-8]
     seen = f"{pair.sequence} slice of the upper abdomen"
-    return _panel(
+    return panel(
         pair.sequence,
         f'<img class="cn-with" alt="{seen} with {escape(name)}" src="{grey_picture(pair.shown)}">'
         f'<img class="cn-without" alt="{seen} without {escape(name)}" src="{grey_picture(pair.without)}">'
@@ -114,17 +114,19 @@ def _anatomy(one: Anatomy) -> str:
         place = f"left:{100 * (column + 0.5) / columns:.1f}%;top:{100 * (row + 0.5) / rows:.1f}%"
         names += f'<span class="cn-organ" style="{place}">{escape(name)}</span>'
     picture = f'<img alt="{one.sequence} slice of the upper abdomen" src="{grey_picture(one.image)}">'
-    return _panel(one.sequence, picture + names)
+    return panel(one.sequence, picture + names)
 
 
-def _panel(sequence: str, pictures: str) -> str:
+def panel(words: str, pictures: str) -> str:
+    """Pictures that lie on each other, as HTML, with words in the upper left corner, R and L."""
     return (
-        f'<div class="cn-panel">{pictures}<span style="left:6px;top:4px">{sequence}</span>'
+        f'<div class="cn-panel">{pictures}<span style="left:6px;top:4px">{words}</span>'
         '<span style="left:6px;top:48%">R</span><span style="right:6px;top:48%">L</span></div>'
     )
 
 
-def _figure(label: str, controls: str, panels: str, words: str, kind: str = "") -> SwitchFigure:
+def switch_figure(label: str, controls: str, panels: str, words: str, kind: str = "") -> SwitchFigure:
+    """Panels beside each other, with controls above them (or none) and `words` below."""
     # JupyterLab has shortcuts of its own on the arrow keys that choose between radio buttons.
     return SwitchFigure(
         f'<figure class="cn-switch {kind}" aria-label="{escape(label)}" data-lm-suppress-shortcuts="true">'

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cirrnb.data.errors import check_number
+from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.grid import Grid
-from cirrnb.data.json_file import read_object
+from cirrnb.data.json_file import number_array, read_object
 from cirrnb.data.scan import Scan
 
 FIELD_OF_VIEW = {"abdomen": (288.0, 384.0), "liver": (224.0, 256.0)}
@@ -136,17 +136,8 @@ class PreparedScan:
 
     @classmethod
     def open(cls, folder: Path, scan: Scan) -> PreparedScan:
-        """Read what `describe` put into `folder`. Raises FileNotFoundError where there is nothing."""
-        stored = read_object(folder / "prepared.json", "a whole file", "Prepare it again.")
-        return cls(
-            scan=scan,
-            folder=folder,
-            grid=_grid(stored["grid"]),
-            source_grid=_grid(stored["source_grid"]),
-            settings=PreparationSettings(**stored["settings"]),
-            notes=tuple(stored["notes"]),
-            measured=stored["measured"],
-        )
+        """Read what `describe` put into `folder`. Raises as `read_description`."""
+        return cls(scan=scan, folder=folder, **read_description(folder))
 
 
 OPEN_FILES = 32
@@ -179,5 +170,28 @@ def describe(
     }
 
 
+def read_description(folder: Path) -> dict[str, Any]:
+    """Grids, settings, notes and measurements of a prepared scan's folder, by the names of `PreparedScan`'s fields.
+
+    Raises FileNotFoundError where there is no description, InputError for a damaged one.
+    """
+    path, remedy = folder / "prepared.json", "Remove the folder, and prepare the scan again."
+    stored = read_object(path, "a whole file", remedy)
+    try:
+        if not isinstance(stored["measured"], dict) or not all(isinstance(note, str) for note in stored["notes"]):
+            raise ValueError("notes or measurements that are none")
+        return {
+            "grid": _grid(stored["grid"]),
+            "source_grid": _grid(stored["source_grid"]),
+            "settings": PreparationSettings(**stored["settings"]),
+            "notes": tuple(stored["notes"]),
+            "measured": stored["measured"],
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(path, f"a damaged description ({error})", "what cirrnb.prepare writes", remedy) from error
+
+
 def _grid(stored: dict[str, Any]) -> Grid:
-    return Grid(tuple(stored["shape"]), np.array(stored["affine"]))
+    for size in stored["shape"]:
+        check_number("shape", size, 1, 2**31, whole=True)
+    return Grid(tuple(stored["shape"]), number_array("affine", stored["affine"], (4, 4)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,14 @@ STATUSES = (ANSWERED, DOUBTFUL, REFUSED)
 STATUS_COLUMN, REASONS_COLUMN = "checked", "check_reasons"
 """Columns of a cohort's table: what checks made of a scan, and why."""
 
+
+USUAL, UNUSUAL, FAR = "usual", "unusual", "far"
+GRADES = (USUAL, UNUSUAL, FAR)
+"""How far a scan lies from those that models learnt from; of a patient with a scan that is far the stage is hidden on
+screen until the reader asks for it."""
+
+GRADE_COLUMN, DISTANCE_COLUMN = "likeness", "likeness_distance"
+"""Columns of a cohort's table: a scan's grade, and its distance, 1 being the limit of usual."""
 
 IMPORT_DOUBTS = "import_doubts"
 """Column of a cohort's table: what spoke against a DICOM series when it was imported."""
@@ -78,6 +87,34 @@ def status_of_scans(scans: Sequence[Scan]) -> tuple[str, tuple[Reason, ...]]:
             )
             reasons.setdefault(str(shown), shown)
     return gravest, tuple(reasons.values())
+
+
+def grade_of(scan: Scan) -> str | None:
+    """The grade that a scan was given; None where nothing is known."""
+    grade = scan.extra.get(GRADE_COLUMN)
+    return grade if grade in GRADES else None
+
+
+def distance_of(scan: Scan) -> float | None:
+    """How far a scan lies from the usual ones, 1 being the limit; None where nothing is known."""
+    try:
+        distance = float(scan.extra.get(DISTANCE_COLUMN) or "nan")
+    except (TypeError, ValueError):  # a table is somebody's text
+        return None
+    return distance if math.isfinite(distance) else None
+
+
+def likeness_reasons(scans: Iterable[Scan]) -> tuple[Reason, ...]:
+    """A reason for each scan that is unusual or far."""
+    told = []
+    for scan in scans:
+        grade, distance = grade_of(scan), distance_of(scan)
+        if grade in (UNUSUAL, FAR):
+            amount = "" if distance is None else f" ({distance:.1f} times the usual distance)"
+            how = "look unlike" if grade == UNUSUAL else "are far from"
+            text = f"{scan.sequence}: the liver and its surroundings {how} those of simulated patients{amount}"
+            told.append(Reason(str(grade), text))
+    return tuple(told)
 
 
 def doubted(scan: Scan, reason: Reason) -> Scan:

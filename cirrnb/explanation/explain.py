@@ -87,7 +87,7 @@ def explain(
     bag = bag_of(trained, patients, subject, prepared)
     raise_if_any(prepared_otherwise(bag, trained))
     used, notes = usable(trained, bag)
-    notes += (unlike := unusual(trained, used))
+    notes += (unlike := [reason.text for reason in unusual(trained, used)])
     chosen = _settings(how, settings)
     if unlike:
         warnings.warn(

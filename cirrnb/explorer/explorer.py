@@ -253,8 +253,9 @@ class SliceExplorer(Panel):
         self._measuring.cancel()
         self.show_measured("<p>Measuring ...</p>" if self.measure.value and bag is not None else "")
         if self.measure.value and bag is not None:
+            drawn = f"<p class='cn-small'>{escape(sentences.mask_words(bag))}</p>"
             self._measuring.start(
-                lambda task: measurements_of(bag), lambda found: self.show_measured(measurements_html(found))
+                lambda task: measurements_of(bag), lambda found: self.show_measured(measurements_html(found) + drawn)
             )
 
     def _answer_and_explain(self) -> None:
@@ -293,7 +294,8 @@ class SliceExplorer(Panel):
         def show(found: Explanation) -> None:
             self._explanation = found
             self.canvas.lay_over(found)
-            self.why.value = sentences.reasons_html(found, self._answer)
+            why = sentences.reasons_html(found, self._answer)
+            self.why.value = sentences.asked_html(why, self._answer, "what drove it") if self._answer else why
             self.chart.show(bag, found)
             self.show_map(True)
 

@@ -21,7 +21,19 @@ from cirrnb.data.given_masks import give_masks
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.data.status import ANSWERED, DOUBTFUL, REFUSED, Reason, Refused, reasons_text, status_of_scans
+from cirrnb.data.status import (
+    ANSWERED,
+    DOUBTFUL,
+    FAR,
+    REFUSED,
+    UNUSUAL,
+    Reason,
+    Refused,
+    grade_of,
+    likeness_reasons,
+    reasons_text,
+    status_of_scans,
+)
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
@@ -38,7 +50,7 @@ CHUNK = 32
 def columns(stages: StageScale) -> tuple[str, ...]:
     """Columns of a table of predictions, without the sets of a calibrated model."""
     asked = ("subject", "patient", "source", "split", "stage", "predicted", *stages)
-    return *asked, "sequences", "status", "reasons", "notes", "simulated"
+    return *asked, "sequences", "status", "reasons", "hidden", "notes", "simulated"
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,11 @@ class Prediction:
         """True if every sign shows less than 0.1; None for a stager without signs."""
         return no_sign(self.signs)
 
+    @property
+    def hidden(self) -> bool:
+        """True where a scan is far from the usual ones: a screen hides the stage until the reader asks for it."""
+        return any(reason.code == FAR for reason in self.reasons)
+
 
 @isolated_torch()
 def predict(
@@ -119,8 +136,8 @@ def predict(
     model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
     column set tells the stages that are possible ("mild|moderate"). A stager with sign outputs adds the strength of
     each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. `status` is answered, doubtful or
-    refused, and `reasons` says why. A patient who is refused, by a check or without a usable sequence, has no
-    predicted stage.
+    refused, and `reasons` says why; `hidden` is True where a screen hides the stage at first (`Prediction.hidden`). A
+    patient who is refused, by a check or without a usable sequence, has no predicted stage.
 
     Notes
     -----
@@ -160,7 +177,7 @@ def predict(
             rows.append(row | _told(predict_patient(trained, bag)))
         except InputError as error:
             failures.append(error)
-            nothing = {"predicted": None, "sequences": "", "status": REFUSED, "reasons": error.found}
+            nothing = {"predicted": None, "sequences": "", "status": REFUSED, "reasons": error.found, "hidden": False}
             rows.append(row | nothing | {"notes": f"not staged: {error.found}"})
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
@@ -238,8 +255,7 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
     used, notes = usable(trained, bag)
     unlike = unusual(trained, used)
     status, reasons = status_of_scans([scan.scan for scan in used.values()])
-    reasons += tuple(Reason("unusual", remark) for remark in unlike)
-    reasons += tuple(incomplete(used))
+    reasons += (*unlike, *incomplete(used))
     stages, batch = trained.stages, patient_batch(trained, used)
     answers = [_ask(member, batch) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
@@ -261,7 +277,7 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         prediction_set=possible,
         slice_weights={name: slices[batch.sequence.numpy() == batch.sequences.index(name)] for name in used},
         sequence_weights={name: float(sequences[batch.sequences.index(name)]) for name in used},
-        notes=(*notes, *unlike),
+        notes=(*notes, *(reason.text for reason in unlike)),
         model=trained.name,
         simulated=trained.simulated,
         in_distribution=not unlike,
@@ -373,14 +389,20 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
     return used, notes + [f"{name}: {note}" for name, scan in used.items() for note in _odd(scan)]
 
 
-def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> list[str]:
-    """A sentence for each scan that looks unlike those the model was trained on, and unlike its site's."""
-    if trained.out_of_distribution is None:
-        return []
+def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> tuple[Reason, ...]:
+    """A reason for each scan that looks unlike those the model was trained on, and unlike its site's.
+
+    Scans that the segmenter's features were looked at of have a grade (`cirrnb.data.status.grade_of`), which says it;
+    the others are judged by the prepared image.
+    """
     known = trained.site.distances(used) if trained.site else {}
-    return trained.out_of_distribution.remarks(
-        {name: scan for name, scan in used.items() if not known.get(name, np.inf) <= 1}
-    )
+    asked = {name: scan for name, scan in used.items() if not known.get(name, np.inf) <= 1}
+    graded = {name: scan for name, scan in asked.items() if grade_of(scan.scan) is not None}
+    told = likeness_reasons(scan.scan for scan in graded.values())
+    if trained.out_of_distribution is None:
+        return told
+    rest = {name: scan for name, scan in asked.items() if name not in graded}
+    return (*told, *(Reason(UNUSUAL, remark) for remark in trained.out_of_distribution.remarks(rest)))
 
 
 def _odd(scan: PreparedScan) -> list[str]:
@@ -397,6 +419,7 @@ def _told(prediction: Prediction) -> dict[str, Any]:
         "notes": "; ".join(prediction.notes),
     }
     row |= {"status": prediction.status, "reasons": reasons_text(prediction.reasons)}
+    row |= {"hidden": prediction.hidden}
     row |= {f"sign {sign.name}": sign.strength for sign in prediction.signs} | {"no_sign": prediction.no_sign}
     return row | {"sequences": "+".join(prediction.slice_weights), "set": set_text(prediction.prediction_set or ())}
 

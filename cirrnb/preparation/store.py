@@ -21,7 +21,7 @@ from cirrnb.data.atomic_files import WRITING, move_into_place
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.locks import at_work, is_held
-from cirrnb.data.prepared import PreparationSettings, PreparedScan
+from cirrnb.data.prepared import PreparationSettings, PreparedScan, read_description
 from cirrnb.data.scan import Scan
 
 VERSION = 1
@@ -152,6 +152,7 @@ def _whole(folder: Path) -> bool:
     try:
         stored = read_object(folder / "prepared.json", "a whole file", "Prepare it again.")
         files, judged = stored["files"], int(stored.get("judged", 0))
+        read_description(folder)
         return judged >= JUDGED and all((folder / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

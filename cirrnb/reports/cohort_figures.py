@@ -77,6 +77,7 @@ def look_first(made: pd.DataFrame) -> pd.DataFrame:
     rows = made.assign(doubt=doubt, flagged=made["flags"].notna() | (made["status"] == DOUBTFUL))
     rows = rows[rows["flagged"] | (rows["certainty"] == "any stage")]
     rows = rows.sort_values(["flagged", "doubt"], ascending=[False, True], kind="stable").head(_FIRST)
+    rows = rows.assign(**{name: rows[name].mask(rows["hidden"], "hidden") for name in ("predicted", "certainty")})
     columns = {
         "subject": "patient",
         "predicted": "most likely",

@@ -75,6 +75,7 @@ def _measures(tests: tuple[MapTest, ...]) -> Markup:
 _SENTENCES = {
     "prediction": lambda *given, **named: Markup(sentences.prediction_html(*given, **named)),
     "reasons": lambda *given: Markup(sentences.reasons_html(*given)),
+    "asked": lambda *given: Markup(sentences.asked_html(*given)),
     "measures": _measures,
     "measurements": lambda *given: Markup(measurements_html(*given)),
     "browser": lambda *given: Markup(browser_html(*given)),
@@ -133,6 +134,7 @@ def _made_row(row: Mapping[Any, Any]) -> dict[str, Any]:
         "probability": round(float(row[stage]), 4),
         "set": str(known["set"]).replace("|", " or "),
         "certainty": str(known["certainty"]),
+        "hidden": bool(known["hidden"]),
         "status": str(known["status"]),
         "reasons": str(known["reasons"]),
         "recorded": str(known["stage"]),

@@ -344,5 +344,5 @@ class _PatientLog:
         summary = outcome.summary or {}
         stage = summary.get("predicted")
         how = "unchanged" if outcome.state == "kept" else f"done in {outcome.seconds:.0f} s"
-        words = f"{count} {subject}: {how}, {stage}"
+        words = f"{count} {subject}: {how}, {'stage hidden' if summary.get('hidden') else stage}"
         self._progress.event("patient", words, **facts, predicted=stage, flags=summary.get("flags"))

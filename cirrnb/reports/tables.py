@@ -30,6 +30,7 @@ SUMMARY = {
     "certainty": "one stage, two stages, ... or any stage: how many the set holds; or not calibrated",
     "status": "answered, or doubtful: checks doubt the scans, they look unlike the training scans, or force was given",
     "reasons": "why it is doubtful, joined by |",
+    "hidden": "True where a scan is far from the usual ones: pages hide the stage until the reader asks for it",
     "sequences": "those that were used, joined by +",
     "flags": "what was missing or unusual, in words, joined by ;",
     "score": "the raw score for severity that the map explains, in log-odds",
@@ -74,7 +75,9 @@ TIMES = ("finished", "seconds")
 """Columns that differ between two runs that did the same."""
 
 _NUMBERS = ("age", *CIRRHOSIS, "score", "T1W_share", "T2W_share", "deletion", "insertion", "seconds")
-_TEXT = tuple(name for name in dict.fromkeys((*SUMMARY, *FAILURES)) if name not in (*_NUMBERS, "simulated", "tries"))
+_TEXT = tuple(
+    name for name in dict.fromkeys((*SUMMARY, *FAILURES)) if name not in (*_NUMBERS, "hidden", "simulated", "tries")
+)
 
 
 def summary_row(report: PatientReport, overlays: str) -> dict[str, Any]:
@@ -94,6 +97,7 @@ def summary_row(report: PatientReport, overlays: str) -> dict[str, Any]:
         "certainty": certainty_of(len(possible or ()), len(prediction.stages)),
         "status": prediction.status,
         "reasons": reasons_text(prediction.reasons),
+        "hidden": prediction.hidden,
         "sequences": "+".join(prediction.sequence_weights),
         "flags": "; ".join(prediction.notes),
         "score": report.reasons.score,

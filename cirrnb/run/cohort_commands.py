@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -269,20 +270,25 @@ def fit_checks(
     network: NETWORK = None,
     bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, twelve volumes each.")] = 80,
     patients: Annotated[int, typer.Option(min=4, help="Simulated patients, for the pairs.")] = 60,
+    anatomies: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Simulated bodies of a training, to save their building.")
+    ] = None,
 ) -> None:
-    """Fit the checks of a segmenter on simulated patients; copy checks.json into the segmenter's folder to use them."""
+    """Fit the checks of a segmenter, and what is usual for it, on simulated patients; copy what is written into the
+    segmenter's folder to use it."""
     from tqdm.auto import tqdm
 
     from cirrnb.segmentation.check_fitting import fit_checks as fit
+    from cirrnb.segmentation.unusual import ARRAYS, SETTINGS
+    from cirrnb.segmentation.unusual_fitting import fit_familiarity
 
-    fit(
-        out,
-        network,
-        bodies=bodies,
-        patients=patients,
-        progress=lambda jobs, total: iter(tqdm(jobs, total=total, desc="observing")),
-    )
-    typer.echo(f"Written: {out / 'checks.json'}. Use it: copy it into the segmenter's folder")
+    def watched(jobs: Iterator[Any], total: int) -> Iterator[Any]:
+        return iter(tqdm(jobs, total=total, desc="observing"))
+
+    fit(out, network, bodies=bodies, patients=patients, progress=watched)
+    fit_familiarity(out, out / "patients", network, anatomies=anatomies, progress=watched)
+    names = ", ".join(("checks.json", SETTINGS, ARRAYS))
+    typer.echo(f"Written: {names} in {out}. Use them: copy them into the segmenter's folder")
 
 
 def export(

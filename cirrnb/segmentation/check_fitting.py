@@ -141,13 +141,18 @@ def _of_body(segmenter: Segmenter, number: int) -> Iterator[dict[str, Any]]:
         yield _observed(segmenter, slab, number, kind, random)
     random = np.random.default_rng([FIRST_BODY, number, 99])
     noise = np.abs(random.standard_normal((12, 100, 110))).astype(np.float32)
-    yield {"kind": NOTHING, "body": number, "liver": 0.0, **segmenter.segment(noise, _grid(noise.shape, 7.0)).observed}
+    yield {
+        "kind": NOTHING,
+        "body": number,
+        "liver": 0.0,
+        **segmenter.segment(noise, grid_of(noise.shape, 7.0)).observed,
+    }
 
 
 def _observed(segmenter: Segmenter, slab: Slab, body: int, kind: str, random: np.random.Generator) -> dict[str, Any]:
     top, bottom, left, right = slab.field
     image = slab.image[:, top:bottom, left:right].numpy()
-    grid = _grid(image.shape, slab.spacing)
+    grid = grid_of(image.shape, slab.spacing)
     label = slab.label.numpy()
     if kind in OTHER_CONTRASTS and random.random() < 0.3:  # maps are noise where there is no signal
         nothing = label[:, top:bottom, left:right] == 0
@@ -156,7 +161,7 @@ def _observed(segmenter: Segmenter, slab: Slab, body: int, kind: str, random: np
     return {"kind": kind, "body": body, "liver": liver, **segmenter.segment(image, grid).observed}
 
 
-def _grid(shape: tuple[int, ...], spacing: float) -> Grid:
+def grid_of(shape: tuple[int, ...], spacing: float) -> Grid:
     """Of slices to the head, rows to the back, columns to the left."""
     affine = np.array([[0, 0, -PIXEL, 0], [0, -PIXEL, 0, 0], [spacing, 0, 0, 0], [0, 0, 0, 1.0]])
     return Grid((shape[0], shape[1], shape[2]), affine)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cirrnb.data.atomic_files import atomic_write, file_stem, folder_name
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.csv_file import write_csv
@@ -20,11 +22,13 @@ from cirrnb.data.mask_checks import doubts
 from cirrnb.data.nifti.reading import read_header, read_volume
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.status import DISTANCE_COLUMN, GRADE_COLUMN
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.segmentation import mrsegmentator
 from cirrnb.segmentation.checks import Check
 from cirrnb.segmentation.judging import CHECKS_FILE, MASK_BY, checker_of, columns, judge, storable
 from cirrnb.segmentation.segmenter import Segmenter
+from cirrnb.segmentation.unusual import Familiarity, read_familiarity
 from cirrnb.segmentation.weights import shipped_folder
 
 BY, DOUBTS, ORGANS_COLUMN = MASK_BY, "mask_doubts", "organs"
@@ -154,9 +158,11 @@ def segment_cohort(
     folder = Path(network) if network else shipped_folder()
     outcomes = _by_network(bare, out, folder, workers, progress)
     drawn, failed = _sorted(bare, outcomes)
-    checker = checker_of(folder, Segmenter.load(folder).fingerprint)
+    weights = Segmenter.load(folder).fingerprint
+    checker = checker_of(folder, weights)
     checks = judge(bare, outcomes, checker, out) if checker else {}
-    return Segmented(_completed(people, drawn, checks), _doubts(drawn), failed, checks)
+    made = _completed(people, drawn, checks)
+    return Segmented(_graded(made, outcomes, read_familiarity(folder, weights)), _doubts(drawn), failed, checks)
 
 
 def has_checks(network: Path | str | None = None) -> bool:
@@ -187,6 +193,19 @@ def _completed(people: Cohort, drawn: Mapping[str, _Drawn], checks: Mapping[str,
         if scan.name in checks:
             extra |= columns(checks[scan.name])
         scans.append(replace(scan, mask=mask, extra=extra))
+    return replace(people, scans=tuple(scans))
+
+
+def _graded(people: Cohort, outcomes: Mapping[str, Mapping[str, Any]], familiarity: Familiarity | None) -> Cohort:
+    """The cohort with how far each scan lies from simulated ones, where that is known."""
+    if familiarity is None:
+        return people
+    scans = []
+    for scan in people.scans:
+        features = outcomes.get(scan.name, {}).get("features")
+        found = familiarity.score(np.array(features) if features else None, scan.sequence)
+        columns = {} if found is None else {DISTANCE_COLUMN: round(found[0], 3), GRADE_COLUMN: found[1]}
+        scans.append(replace(scan, extra={**scan.extra, **columns}))
     return replace(people, scans=tuple(scans))
 
 
@@ -265,7 +284,8 @@ def _is_whole(note: Path, out: Path) -> bool:
     if not note.is_file():
         return False
     stored = read_object(note, "what was found in a scan", "Remove it; the scan is segmented again.")
-    return all((out / stored[kind]).is_file() for kind in ("mask", "organs") if kind in stored)
+    whole = "features" in stored or "failure" in stored  # earlier versions kept none
+    return whole and all((out / stored[kind]).is_file() for kind in ("mask", "organs") if kind in stored)
 
 
 _TURN = 1800.0
@@ -297,8 +317,9 @@ def content_key(image: Path, segmenter: Segmenter) -> str:
 def segment_file(segmenter: Segmenter, image: Path, out: Path, name: str) -> dict[str, Any]:
     """Segment a NIfTI file into out/masks/NAME_liver.nii.gz and out/organs/NAME_organs.nii.gz.
 
-    Returns mask, organs (paths), by, doubts (words), volumes (mL by organ) and observed (numbers by name, see
-    `cirrnb.segmentation.observations`); or failure and observed, where there is no liver.
+    Returns mask, organs (paths), by, doubts (words), volumes (mL by organ), observed (numbers by name, see
+    `cirrnb.segmentation.observations`) and features (see `cirrnb.segmentation.surroundings`); or failure and observed,
+    where there is no liver.
     """
     volume, grid = read_volume(image)
     found = segmenter.segment(volume, grid)
@@ -315,6 +336,7 @@ def segment_file(segmenter: Segmenter, image: Path, out: Path, name: str) -> dic
         "doubts": list(doubts(found.liver, grid)),
         "volumes": found.volumes,
         "observed": storable(found.observed),
+        "features": None if found.features is None else [float(f"{value:.5g}") for value in found.features],
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.scan import Scan
@@ -24,15 +25,18 @@ MASK_BY = "mask_by"
 
 
 def checker_of(network: Path, fingerprint: str) -> Checker | None:
-    """The checks that were fitted for the segmenter of a folder; None if there are none, or for another one's weights.
+    """The checks that were fitted for the segmenter of a folder; None if it has none.
 
-    Raises InputError for a damaged file.
+    Raises InputError for a damaged file, and for checks of other weights: without a word, nothing would be checked.
     """
     path = network / CHECKS_FILE
     if not path.is_file():
         return None
     checker = load_checker(path)
-    return checker if checker.fingerprint == fingerprint else None
+    if checker.fingerprint != fingerprint:
+        found, expected = "checks that were fitted for another segmenter", "those of the weights in the same folder"
+        raise InputError(path, found, expected, "Fit them: cirrnb fit-checks; or remove the file to go without.")
+    return checker
 
 
 def judge(

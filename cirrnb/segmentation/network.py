@@ -115,8 +115,11 @@ class OrganNetwork(nn.Module):
         return found
 
     def forward(self, x: Tensor) -> Tensor:
-        subjects, slices = x.shape[:2]
-        *skipped, x = self.encode(x)
+        return self.decode(self.encode(x), *x.shape[:2])
+
+    def decode(self, features: list[Tensor], subjects: int, slices: int) -> Tensor:
+        """Logits from what `encode` found in so many subjects and slices."""
+        *skipped, x = features
         for level, skip in zip(self.up, reversed(skipped), strict=True):
             x = level(torch.cat([self.enlarge(x), skip], dim=1), slices)
         return self.head(x).reshape(subjects, slices, self.settings.classes, *x.shape[2:])

@@ -18,6 +18,7 @@ from cirrnb.data.grid import Grid, Orientation
 from cirrnb.segmentation.inputs import channels
 from cirrnb.segmentation.network import OrganNetwork, fused
 from cirrnb.segmentation.observations import observe
+from cirrnb.segmentation.surroundings import LEVELS, pooled, regions
 from cirrnb.segmentation.weights import CERTAIN, SegmenterConfig, fingerprint, load_network, shipped_folder
 from cirrnb.segmentation.working_grid import WorkingGrid
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
@@ -46,6 +47,8 @@ class Segmentation:
     drawn_by : program and version, for tables and figures.
     probability : mean probability, 0 to 1, that the network gives the liver within the liver; None without one.
     observed : sizes, places and signals of the organs, see `cirrnb.segmentation.observations.observe`.
+    features : what the encoder saw in the liver and around it, see `cirrnb.segmentation.surroundings.pooled`; None
+        without a liver.
     """
 
     labels: NDArray[np.uint8]
@@ -53,6 +56,7 @@ class Segmentation:
     drawn_by: str
     probability: float | None
     observed: Mapping[str, float] = field(default_factory=dict)
+    features: NDArray[np.float32] | None = None
 
     @property
     def liver(self) -> NDArray[np.bool_]:
@@ -127,7 +131,7 @@ class Segmenter:
         # The context is set here, whatever the caller's is.
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             image = working.reduce(turned.apply(volume))
-            shares = self.probabilities(image)
+            shares, features = self._look(image)
             voxel = float(np.prod(working.spacing(turned.grid(grid)))) / 1000
             expected = float(shares[ASCITES].sum()) * voxel
             if float((shares[ASCITES] > CERTAIN).sum()) * voxel < self.config.certain_ascites:
@@ -143,9 +147,12 @@ class Segmenter:
             )
             liver = shares[LIVER[0] : LIVER[-1] + 1].sum(dim=0)
             observed |= self._turned(image, liver) | {EXPECTED_ASCITES: expected}
-        inside = liver > 0.5
+            inside = liver > 0.5
+            masks = regions(inside.numpy(), (best > 0).numpy(), working.spacing(turned.grid(grid)))
+            seen = pooled(features, masks, self._network.settings.multiple)
         probability = float(liver[inside].mean()) if bool(inside.any()) else None
-        return Segmentation(np.ascontiguousarray(turned.undo(labels)), grid, self.drawn_by, probability, observed)
+        labels = np.ascontiguousarray(turned.undo(labels))
+        return Segmentation(labels, grid, self.drawn_by, probability, observed, seen)
 
     def _turned(self, image: Tensor, liver: Tensor) -> dict[str, float]:
         """How much more liver is found as the volume stands than mirrored and turned front to back, as logarithms.
@@ -163,18 +170,26 @@ class Segmenter:
 
     def probabilities(self, image: Tensor) -> Tensor:
         """(classes, slices, rows, columns) float32 from an image on the working grid, in pieces."""
+        return self._look(image)[0]
+
+    def _look(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Probabilities, and the encoder's features of `surroundings.LEVELS`, of the image padded to a multiple."""
         inputs = channels(image)
         multiple = self._network.settings.multiple
         rows, columns = (-(-size // multiple) * multiple - size for size in image.shape[1:])
         inputs = torch.nn.functional.pad(inputs, (0, columns, 0, rows))
-        found = []
+        found: list[Tensor] = []
+        seen: list[list[Tensor]] = [[] for _ in LEVELS]
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             for start in range(0, len(inputs), PIECE):
                 low, high = max(0, start - CONTEXT), min(len(inputs), start + PIECE + CONTEXT)
-                logits = self._network(inputs[None, low:high].float().to(self.device))[0]
-                kept = logits[start - low : start - low + PIECE, :, : image.shape[1], : image.shape[2]]
-                found.append(kept.float().softmax(dim=1).cpu())
-        return torch.cat(found).movedim(1, 0).clone()
+                features = self._network.encode(inputs[None, low:high].float().to(self.device))
+                logits = self._network.decode(features, 1, high - low)[0]
+                own = slice(start - low, start - low + PIECE)
+                found.append(logits[own, :, : image.shape[1], : image.shape[2]].float().softmax(dim=1).cpu())
+                for level, kept in zip(LEVELS, seen, strict=True):
+                    kept.append(features[level][own].half().cpu())
+        return torch.cat(found).movedim(1, 0).clone(), [torch.cat(kept) for kept in seen]
 
 
 def without(shares: Tensor, label: int) -> Tensor:

@@ -17,7 +17,8 @@ from cirrnb.data.atomic_files import atomic_file, atomic_write
 NOTICE = "application/vnd.cirrnb.notice+json"
 SUMMARY = "application/vnd.cirrnb.summary+json"
 SIMULATED = "Simulated cohort: nothing here means anything for a patient."
-LEARNT = "The model learnt from simulated patients: nothing it says means anything for a patient."
+REAL_PEOPLE = "What is known on real people: docs/real_people.md."
+LEARNT = f"The model learnt from simulated patients: nothing it says means anything for a patient. {REAL_PEOPLE}"
 """Where the scans may be real: calling them simulated would be as wrong as saying nothing."""
 
 RESEARCH_ONLY = "Research and education only. Not a medical device, no diagnosis."

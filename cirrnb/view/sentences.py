@@ -17,6 +17,7 @@ from cirrnb.explanation.score import SEVERITY
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.signs import WORDS, SignReading
 from cirrnb.model.trained_model import TrainedModel
+from cirrnb.view.page import REAL_PEOPLE
 
 METHODS = {
     "integrated_gradients": "adds up how the score changes on the way from the same slices without detail to these. On "
@@ -78,13 +79,24 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     doubts = (
         f"<p>{escape(prediction.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
     )
+    about = " The patient is simulated." if simulated else f" {REAL_PEOPLE}" if prediction.simulated else ""
+    likely = f"Most likely: {escape(prediction.predicted)}{doubtful}"
+    said = f"{bars}<p>{_possible(prediction, coverage)}</p>{signs_html(prediction)}"
+    if prediction.hidden:
+        likely, said = f"Stage hidden{doubtful}", asked_html(f"<p><b>{likely}</b></p>{said}", prediction)
     return (
-        f'<div class="cn-answer"><h3>Most likely: {escape(prediction.predicted)}{doubtful}</h3>{doubts}{bars}'
-        f"<p>{_possible(prediction, coverage)}</p>"
-        f"<p>{_recorded(recorded)} Attention: {weights}.</p>{signs_html(prediction)}{unusual}"
+        f'<div class="cn-answer"><h3>{likely}</h3>{doubts}{said}'
+        f"<p>{_recorded(recorded)} Attention: {weights}.</p>{unusual}"
         f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
-        f"{' The patient is simulated.' if simulated else ''} Research and education only.</p></div>"
+        f"{about} Research and education only.</p></div>"
     )
+
+
+def asked_html(body: str, prediction: Prediction, what: str = "the stage") -> str:
+    """HTML that speaks of the stage, hidden until the reader asks for it where the prediction's stage is hidden."""
+    if not prediction.hidden:
+        return body
+    return f'<details class="cn-asked"><summary>Show {escape(what)} all the same</summary>{body}</details>'
 
 
 def signs_html(prediction: Prediction) -> str:
@@ -121,6 +133,8 @@ def brief_html(prediction: Prediction) -> str:
     others = [stage for stage in prediction.prediction_set or () if stage != prediction.predicted]
     possible = f", {' or '.join(others)} possible" if others else ""
     doubtful = "" if prediction.status == ANSWERED else f" ({escape(prediction.status)})"
+    if prediction.hidden:
+        return f'<span role="status">Stage hidden{doubtful}: these scans are far from those the model knows</span>'
     return (
         f'<span role="status"><b style="border-color:{colour}">{escape(prediction.predicted)}</b> '
         f"{prediction.probabilities[prediction.predicted]:.0%}{possible}{doubtful}</span>"

@@ -13,9 +13,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.measure.organs import drawn_by_program, read_organs
 from cirrnb.preparation.geometry import labels_like
-
-LIVER_COLOUR = "#56B4E9"
-"""Of the liver's outline. The viewer's script has the same one."""
+from cirrnb.view.slices import LIVER_COLOUR
 
 COLOURS = {
     "spleen": "#F0E442",

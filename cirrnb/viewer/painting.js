@@ -40,17 +40,17 @@ function paint(context, pane, look, w, h, ratio) {
     }
     context.lineWidth = (1.5 * ratio) / scale;
     const dashed = (byProgram) => context.setLineDash(byProgram ? [(5 * ratio) / scale, (4 * ratio) / scale] : []);
+    if (pane.mask && shown.liver) {
+      dashed(pane.drawn_by_program);
+      context.strokeStyle = LIVER;
+      for (const [, path] of edges(pane, "mask", at.index)) context.stroke(path);
+    }
     if (pane.organs && shown.organs) {
       dashed(pane.organs_by_program);
       for (const [number, path] of edges(pane, "organs", at.index)) {
         context.strokeStyle = pane.organ_colours[number - 1];
         context.stroke(path);
       }
-    }
-    if (pane.mask && shown.liver) {
-      dashed(pane.drawn_by_program);
-      context.strokeStyle = LIVER;
-      for (const [, path] of edges(pane, "mask", at.index)) context.stroke(path);
     }
     if (pane.drawnBox && at.index >= pane.drawnBox.slices[0] && at.index < pane.drawnBox.slices[1]) {
       const { rows: [above, below], columns: [first, last] } = pane.drawnBox;

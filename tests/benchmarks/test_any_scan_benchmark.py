@@ -8,6 +8,7 @@ marked: "negative" if the like of it took part in training or fitting, "never se
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,10 @@ from cirrnb.preparation.cohort import prepare
 from cirrnb.segmentation.checks import Check, Checker, worst
 from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.pairs import Labelled, compare
-from cirrnb.segmentation.segmenter import Segmentation, Segmenter
+from cirrnb.segmentation.segmenter import Segmentation, Segmenter, clean
+from cirrnb.segmentation.unusual import Familiarity, read_familiarity
 from cirrnb.segmentation.weights import shipped_folder
+from cirrnb.segmentation.working_grid import WorkingGrid
 
 pytestmark = pytest.mark.benchmark
 
@@ -229,3 +232,48 @@ def test_the_view_holds_the_whole_liver(data: Path, tmp_path: Path) -> None:
             f"{ratios[-1]:.2f} times its volume, {np.prod(view[1:]) / np.prod(box[1:]):.2f} times its area"
         )
     print(f"  median ratio of volumes {np.median(ratios):.2f}, n = {len(ratios)}")
+
+
+def test_time_of_all_checks(data: Path, segmenter: Segmenter, checker: Checker) -> None:
+    """Seconds a scan beyond drawing the organs: what is observed (mirrored and turned too), features around the liver,
+    the four checks and the distance. Aim: 1 s on two cores; processor time tells it on a busy machine."""
+    familiarity = read_familiarity(shipped_folder(), segmenter.fingerprint)
+    rows = []
+    labelled = []
+    for name, declared in (*CHAOS, *RIGHT[3:5]):
+        volume, grid = read_volume(data / name)
+        segmenter.segment(volume, grid)  # the first call warms up
+        whole = _seconds(lambda: segmenter.segment(volume, grid))  # noqa: B023
+        bare = _seconds(lambda: _only_drawn(segmenter, volume, grid))  # noqa: B023
+        found = segmenter.segment(volume, grid)
+        judged = _seconds(lambda: _judged(checker, familiarity, found, declared))  # noqa: B023
+        labelled.append(Labelled(volume, found.labels, grid))
+        rows.append([name, len(volume), *(whole[place] - bare[place] + judged[place] for place in (0, 1))])
+    pair = _seconds(lambda: compare(labelled[0], labelled[1]))
+    print(f"\npair of scans: {pair[0]:.2f} s, {pair[1]:.2f} s of processor")
+    for name, _, wall, busy in rows:
+        print(f"{name}: {wall:.2f} s, {busy:.2f} s of processor")
+    assert all(np.isfinite(row[2:]).all() for row in rows)
+
+
+def _seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall and processor time, the least of three."""
+    found = []
+    for _ in range(3):
+        wall, busy = time.perf_counter(), time.process_time()
+        work()
+        found.append((time.perf_counter() - wall, time.process_time() - busy))
+    return min(one[0] for one in found), min(one[1] for one in found)
+
+
+def _only_drawn(segmenter: Segmenter, volume: NDArray, grid: Grid) -> None:
+    """Organs without anything that a check wants."""
+    turned = Orientation.of(grid)
+    working = WorkingGrid.of(turned.grid(grid))
+    working.enlarge(clean(segmenter.probabilities(working.reduce(turned.apply(volume)))))
+
+
+def _judged(checker: Checker, familiarity: Familiarity | None, found: Segmentation, declared: str) -> None:
+    checker.check_scan(found.observed, declared)
+    if familiarity is not None:
+        familiarity.score(found.features, declared)

@@ -56,10 +56,10 @@ def measured(people: Path, out: Path, jobs: int) -> tuple[float, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    code, said = finish(run, 24 * 3600)
+    code, output = finish(run, 24 * 3600)
     done.set()
     watcher.join()
-    assert code == 0, said
+    assert code == 0, output
     return time.monotonic() - began, peak
 
 

@@ -15,6 +15,7 @@ from cirrnb.data.dicom.conversion import convert, missing
 from cirrnb.data.dicom.files import DicomFiles, find_instances
 from cirrnb.data.dicom.series import Series, gather
 from cirrnb.data.dicom.series_choice import Ask, Judged, choose, judge_all
+from cirrnb.data.dicom.series_faults import find_fault
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
@@ -139,7 +140,7 @@ def import_dicom(
     judged = listing.of(patient)
     chosen = choose(judged, {"T1W": t1w, "T2W": t2w}, ask)
     wanted = {volume.series.number for volume, _ in chosen.values()}
-    rest = [volume for volume in judged if volume.number not in wanted and volume.series.fault is None]
+    rest = [volume for volume in judged if volume.number not in wanted and find_fault(volume.series) is None]
     extra = [volume for volume in rest if others or not chosen]
     if not chosen and not extra:
         raise _nothing(listing, judged)

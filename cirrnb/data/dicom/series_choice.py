@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cirrnb.data.dicom.series import Series
+from cirrnb.data.dicom.series_faults import find_fault
 from cirrnb.data.errors import InputError
 from cirrnb.data.sequences import T1W_T2W
 
@@ -82,8 +83,8 @@ def judge(series: Series) -> Verdict:
     tags = series.tags
     if (kind := _no_image(series)) is not None:
         return Verdict(None, True, kind, never=True, remedy="Choose a T1-weighted or T2-weighted MR series.")
-    if series.fault is not None:
-        return Verdict(None, True, series.fault[0], never=True, remedy=series.fault[1])
+    if (fault := find_fault(series)) is not None:
+        return Verdict(None, True, fault[0], never=True, remedy=fault[1])
     timed, timing = _by_timing(tags)
     named = _by_name(series.description, tags)
     doubts = _doubts(series)

@@ -52,14 +52,28 @@ function drawn(row) {
   const address = link(row.page, "");
   address.append(name);
   head.append(address);
+  line.append(...(row.hidden ? [asked(row)] : stage(row)), element("td", row.reasons ? `${row.status}: ${row.reasons}` : row.status, "checked"),
+    element("td", row.recorded), element("td", row.sequences), element("td", row.flags, "flags"));
+  return line;
+}
+
+// The cells that tell the stage.
+function stage(row) {
   const likely = element("td", "", "likely");
   const swatch = element("span", "", "stage");
   swatch.style.background = content.colours[row.predicted] ?? "#BBBBBB";
   likely.append(swatch, row.predicted);
-  line.append(likely, element("td", `${Math.round(100 * row.probability)}%`), element("td", row.set, "set"),
-    element("td", row.certainty),
-    element("td", row.reasons ? `${row.status}: ${row.reasons}` : row.status, "checked"), element("td", row.recorded), element("td", row.sequences), element("td", row.flags, "flags"));
-  return line;
+  return [likely, element("td", `${Math.round(100 * row.probability)}%`), element("td", row.set, "set"), element("td", row.certainty)];
+}
+
+// Instead of them a cell that tells it when asked.
+function asked(row) {
+  const cell = element("td", "", "likely");
+  cell.colSpan = 4;
+  const details = element("details", "", "asked");
+  details.append(element("summary", "hidden: far from the scans that the model knows"), `${row.predicted}, ${Math.round(100 * row.probability)}%; ${row.set}`);
+  cell.append(details);
+  return cell;
 }
 
 function show(all = false) {
