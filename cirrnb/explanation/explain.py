@@ -22,9 +22,10 @@ from cirrnb.explanation.methods import Method, Request, method_named
 from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore
 from cirrnb.explanation.shapley import PERMUTATIONS, shapley_values
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.prediction import as_model, bag_of, patient_batch, prepared_otherwise, unusual, usable
+from cirrnb.model.prediction import as_model, bag_of, patient_batch
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel
+from cirrnb.model.usable_scans import prepared_otherwise, unusual, usable
 
 SHAPLEY_PASSES = 4
 """Passes of the method that the Shapley values of slices take about as long as."""

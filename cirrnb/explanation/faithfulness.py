@@ -30,10 +30,11 @@ from cirrnb.explanation.methods import Request, method_named
 from cirrnb.explanation.perturbation_curves import STEPS, Curve, Patches, deletion, insertion, slice_deletion
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.prediction import as_model, bag_of, usable
+from cirrnb.model.prediction import as_model, bag_of
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel
+from cirrnb.model.usable_scans import usable
 
 PATCH = 16.0
 """mm, side of the patches that are removed."""

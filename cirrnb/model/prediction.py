@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,7 @@ from cirrnb.data.status import (
     DOUBTFUL,
     FAR,
     REFUSED,
-    UNUSUAL,
     Reason,
-    Refused,
-    grade_of,
-    likeness_reasons,
     reasons_text,
     status_of_scans,
 )
@@ -41,6 +37,7 @@ from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, load_model
+from cirrnb.model.usable_scans import incomplete, prepared_otherwise, unusual, usable
 from cirrnb.preparation.cohort import prepare
 
 CHUNK = 32
@@ -307,14 +304,6 @@ def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str,
     return {"signs": readings, "stage_by_signs": dict(zip(trained.stages, by_signs, strict=True))}
 
 
-def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
-    """A reason for each scan that shows only a part of the liver."""
-    for sequence, scan in scans.items():
-        if borders := scan.measured.get("liver_cut_off"):
-            text = f"{sequence}: part of the liver is missing; it is cut off at the {' and the '.join(borders)}"
-            yield Reason("part", text, "Use a scan that covers the whole liver.")
-
-
 @isolated_torch()
 def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
     """What a stager of single slices says about each: one row a slice with subject, split, stage, sequence, position
@@ -359,59 +348,6 @@ def _ask(member: TrainedStager, batch: Batch) -> Staging:
     return stager.stage(batch.to(next(stager.parameters()).device), chunk=CHUNK).cpu()
 
 
-def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], list[str]]:
-    """The scans that can be staged, and what is missing, or what preparation found odd, in words.
-
-    Raises InputError where none can be, and Refused, which is one, where a check refused a scan.
-    """
-    wanted = trained.sequences
-    known_scans = {name: scan for name, scan in bag.scans.items() if name in wanted}
-    unusable = {name: reason for name, scan in known_scans.items() if (reason := _unusable(scan))}
-    notes = [f"{name} left out: {reason}" for name, reason in unusable.items()]
-    used = {name: scan for name, scan in known_scans.items() if name not in unusable}
-    notes += [f"{name} missing" for name in wanted if name not in known_scans]
-    if not used:
-        raise InputError(
-            bag.subject,
-            "; ".join(notes),
-            "at least one usable sequence",
-            "Look at the patient's files, or leave it out.",
-        )
-    status, reasons = status_of_scans([scan.scan for scan in used.values()])
-    if status == REFUSED:
-        raise Refused(
-            bag.subject,
-            reasons_text(reasons) or "scans that a check refused",
-            "scans of a liver that are what they are declared as",
-            "Look at the scans; prepare(..., force=True) or --force answers all the same.",
-        )
-    notes += [f"{name} has one slice" for name, scan in used.items() if scan.grid.shape[0] == 1]
-    return used, notes + [f"{name}: {note}" for name, scan in used.items() for note in _odd(scan)]
-
-
-def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> tuple[Reason, ...]:
-    """A reason for each scan that looks unlike those the model was trained on, and unlike its site's.
-
-    Scans that the segmenter's features were looked at of have a grade (`cirrnb.data.status.grade_of`), which says it;
-    the others are judged by the prepared image.
-    """
-    known = trained.site.distances(used) if trained.site else {}
-    asked = {name: scan for name, scan in used.items() if not known.get(name, np.inf) <= 1}
-    graded = {name: scan for name, scan in asked.items() if grade_of(scan.scan) is not None}
-    told = likeness_reasons(scan.scan for scan in graded.values())
-    if trained.out_of_distribution is None:
-        return told
-    rest = {name: scan for name, scan in asked.items() if name not in graded}
-    return (*told, *(Reason(UNUSUAL, remark) for remark in trained.out_of_distribution.remarks(rest)))
-
-
-def _odd(scan: PreparedScan) -> list[str]:
-    """What preparation noted, and what speaks against a mask that a program drew."""
-    doubts = str(scan.scan.extra.get("mask_doubts") or "").split("; ")
-    further = "; ".join(one for one in doubts if one and not any(one in note for note in scan.notes))
-    return [*scan.notes, *([f"doubtful liver mask ({further})"] if further else [])]
-
-
 def _told(prediction: Prediction) -> dict[str, Any]:
     row: dict[str, Any] = {
         "predicted": prediction.predicted,
@@ -424,29 +360,5 @@ def _told(prediction: Prediction) -> dict[str, Any]:
     return row | {"sequences": "+".join(prediction.slice_weights), "set": set_text(prediction.prediction_set or ())}
 
 
-def _unusable(scan: PreparedScan) -> str | None:
-    """Why nothing can be read from a scan, or None."""
-    low, high = float(scan.image.min()), float(scan.image.max())
-    if not np.isfinite([low, high]).all():
-        return "values that are not finite"
-    if low == high:
-        return f"a constant image (every voxel {low:g})"
-    return None
-
-
 def _source(bag: Bag) -> str:
     return next(iter(bag.scans.values())).scan.source
-
-
-def prepared_otherwise(bag: Bag, trained: TrainedModel) -> list[InputError]:
-    """What is wrong with scans that were prepared otherwise than those the model was trained on."""
-    return [
-        InputError(
-            scan.scan.name,
-            f"a scan prepared with {scan.settings}",
-            f"{trained.preparation}, as the model of {trained.name} was trained",
-            "Hand in the cohort as cirrnb.read_cohort returned it: it is then prepared as the model needs it.",
-        )
-        for scan in bag.scans.values()
-        if scan.settings != trained.preparation
-    ]
