@@ -48,7 +48,7 @@ def test_everything_that_answers_need_is_learned(run, cohort, tmp_path):
     assert before.calibration is None and before.out_of_distribution is None and before.sign_intervals is None
     model = calibrate(run, cohort, truth=latent(tmp_path / "latent.csv", cohort))
     assert model.calibration.n == 110 and model.out_of_distribution is not None
-    assert set(model.sign_intervals.edges) == set(NAMES)
+    assert set(model.sign_intervals.bounds) == set(NAMES)
     assert load_model(run).fingerprint == model.fingerprint != before.fingerprint
     answers = predict(run, cohort)
     assert answers["set"].str.len().gt(0).all() and (answers["status"] == "answered").any()

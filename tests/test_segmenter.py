@@ -168,14 +168,14 @@ def test_small_pieces_go_and_holes_are_filled() -> None:
 def test_ascites_that_is_nowhere_certain_is_none(asked: float, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block of 4 x 12 x 12 pixels is ascites with a probability of 0.995, and a larger one with 0.6."""
 
-    def shares(self: Segmenter, image: torch.Tensor) -> torch.Tensor:
+    def look(self: Segmenter, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         found = torch.zeros(len(ORGANS) + 1, *image.shape)
         found[ASCITES, :, 4:20, 4:30] = 0.6
         found[ASCITES, :, 4:16, 4:16] = 0.995
         found[BODY] = 1 - found[ASCITES]
-        return found
+        return found, []
 
-    monkeypatch.setattr(Segmenter, "probabilities", shares)
+    monkeypatch.setattr(Segmenter, "_look", look)
     segmenter = Segmenter(OrganNetwork(SMALL).eval(), SegmenterConfig(SMALL, "test", certain_ascites=asked))
     volume = np.random.default_rng(0).random((40, 36, 4)).astype(np.float32)
     found = segmenter.segment(volume, Grid(volume.shape, np.diag([-3.0, -3.0, 5.0, 1.0])))

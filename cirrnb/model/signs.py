@@ -89,28 +89,28 @@ class SignIntervals:
 
     Attributes
     ----------
-    edges : sign -> strengths that part the bands, rising. below, above : sign -> for each band, how far below and
+    bounds : sign -> strengths that part the bands, rising. below, above : sign -> for each band, how far below and
         above the strength the interval reaches.
     n : patients they were learned from.
     """
 
-    edges: Mapping[str, tuple[float, ...]]
+    bounds: Mapping[str, tuple[float, ...]]
     below: Mapping[str, tuple[float, ...]]
     above: Mapping[str, tuple[float, ...]]
     n: int
 
     def reading(self, name: str, strength: float) -> SignReading:
         """A sign with its interval, if one was learned."""
-        if name not in self.edges:
+        if name not in self.bounds:
             return SignReading(name, strength)
-        band = int(np.searchsorted(self.edges[name], strength, side="right"))
+        band = int(np.searchsorted(self.bounds[name], strength, side="right"))
         low, high = strength - self.below[name][band], strength + self.above[name][band]
         return SignReading(name, strength, float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1)))
 
     def save(self, folder: Path | str) -> Path:
         """Write `signs.json` into a model's folder."""
         path = Path(folder) / SIGNS_FILE
-        stored = {"format": FORMAT, "edges": self.edges, "below": self.below, "above": self.above, "n": self.n}
+        stored = {"format": FORMAT, "bounds": self.bounds, "below": self.below, "above": self.above, "n": self.n}
         atomic_write(path, json.dumps(stored, indent=1, allow_nan=False) + "\n")
         return path
 
@@ -126,7 +126,7 @@ def fit_sign_intervals(names: Sequence[str], seen: Numbers, truth: Numbers) -> S
     """
     if seen.shape != truth.shape or seen.shape[1:] != (len(names),):
         raise ValueError(f"strengths are (patients, {len(names)}), not {seen.shape} and {truth.shape}")
-    edges, below, above = {}, {}, {}
+    bounds, below, above = {}, {}, {}
     for name, mine, true in zip(names, seen.T, truth.T, strict=True):
         known = np.isfinite(mine) & np.isfinite(true)
         if known.sum() < BANDS * LEAST_IN_BAND:
@@ -135,8 +135,8 @@ def fit_sign_intervals(names: Sequence[str], seen: Numbers, truth: Numbers) -> S
         band = np.searchsorted(cuts, mine[known], side="right")
         apart = true[known] - mine[known]
         low, high = zip(*(_reach(apart[band == number]) for number in range(BANDS)), strict=True)
-        edges[name], below[name], above[name] = tuple(cuts.tolist()), low, high
-    return SignIntervals(edges, below, above, len(seen))
+        bounds[name], below[name], above[name] = tuple(cuts.tolist()), low, high
+    return SignIntervals(bounds, below, above, len(seen))
 
 
 def _reach(apart: Numbers) -> tuple[float, float]:
@@ -159,16 +159,16 @@ def read_sign_intervals(folder: Path | str) -> SignIntervals | None:
         stored: dict[str, Any] = read_object(path, expected, remedy)
         if not is_format(stored["format"], FORMAT):
             raise ValueError("another format")
-        edges = {str(name): _band("edges", one) for name, one in stored["edges"].items()}
-        below = {name: _band("below", stored["below"][name]) for name in edges}
-        above = {name: _band("above", stored["above"][name]) for name in edges}
-        for name, cuts in edges.items():
+        bounds = {str(name): _band("bounds", one) for name, one in stored["bounds"].items()}
+        below = {name: _band("below", stored["below"][name]) for name in bounds}
+        above = {name: _band("above", stored["above"][name]) for name in bounds}
+        for name, cuts in bounds.items():
             if not len(cuts) + 1 == len(below[name]) == len(above[name]) or list(cuts) != sorted(cuts):
                 raise ValueError(f"bands of {name!r:.40} that do not fit")
         count = stored["n"]
         if type(count) is not int or count < 0:
             raise ValueError("n is no count")
-        return SignIntervals(edges, below, above, count)
+        return SignIntervals(bounds, below, above, count)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"no readable intervals ({error})", expected, remedy) from error
 

@@ -179,7 +179,8 @@ class Segmenter:
         rows, columns = (-(-size // multiple) * multiple - size for size in image.shape[1:])
         inputs = torch.nn.functional.pad(inputs, (0, columns, 0, rows))
         found: list[Tensor] = []
-        seen: list[list[Tensor]] = [[] for _ in LEVELS]
+        levels = [level for level in LEVELS if level < len(self._network.settings.widths)]
+        seen: list[list[Tensor]] = [[] for _ in levels]
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             for start in range(0, len(inputs), PIECE):
                 low, high = max(0, start - CONTEXT), min(len(inputs), start + PIECE + CONTEXT)
@@ -187,7 +188,7 @@ class Segmenter:
                 logits = self._network.decode(features, 1, high - low)[0]
                 own = slice(start - low, start - low + PIECE)
                 found.append(logits[own, :, : image.shape[1], : image.shape[2]].float().softmax(dim=1).cpu())
-                for level, kept in zip(LEVELS, seen, strict=True):
+                for level, kept in zip(levels, seen, strict=True):
                     kept.append(features[level][own].half().cpu())
         return torch.cat(found).movedim(1, 0).clone(), [torch.cat(kept) for kept in seen]
 

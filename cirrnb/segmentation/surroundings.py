@@ -37,20 +37,20 @@ def pooled(features: Sequence[Tensor], masks: Sequence[NDArray], multiple: int) 
     Parameters
     ----------
     features : for each of `LEVELS` (slices, width, rows, columns), of an image that was padded at its last rows and
-        columns to a multiple of `multiple`.
+        columns to a multiple of `multiple`; of a network with fewer levels, for those that it has.
     masks : as `regions` gives them, of the image before it was padded.
 
     Returns
     -------
     (regions times widths,) float32; 0 for a region without a pixel.
     """
-    if not masks[0].any():
+    if not features or not masks[0].any():
         return None
     rows, columns = (-(-size // multiple) * multiple - size for size in masks[0].shape[1:])
     parts = []
     for mask in masks:
         weight = torch.from_numpy(np.pad(mask, ((0, 0), (0, rows), (0, columns)))).float()[:, None]
-        for level, values in zip(LEVELS, features, strict=True):
+        for level, values in zip(LEVELS, features, strict=False):
             cells = torch.nn.functional.avg_pool2d(weight, 2**level)
             total = (values.float() * cells).sum(dim=(0, 2, 3))
             parts.append((total / cells.sum().clamp_min(1e-6)).numpy())
