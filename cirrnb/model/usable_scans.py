@@ -53,19 +53,17 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
 
 
 def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> tuple[Reason, ...]:
-    """A reason for each scan that looks unlike those the model was trained on, and unlike its site's.
+    """Reasons for scans that look unlike those the model was trained on, and unlike its site's.
 
-    Scans that the segmenter's features were looked at of have a grade (`cirrnb.data.status.grade_of`), which says it;
-    the others are judged by the prepared image.
+    Two questions: how unusual the liver and its surroundings are (the grade that `cirrnb.data.status.grade_of` reads),
+    and whether the prepared image looks like the stager's own training scans.
     """
     known = trained.site.distances(used) if trained.site else {}
     asked = {name: scan for name, scan in used.items() if not known.get(name, np.inf) <= 1}
-    graded = {name: scan for name, scan in asked.items() if grade_of(scan.scan) is not None}
-    told = likeness_reasons(scan.scan for scan in graded.values())
+    graded = likeness_reasons(scan.scan for scan in asked.values() if grade_of(scan.scan) is not None)
     if trained.out_of_distribution is None:
-        return told
-    rest = {name: scan for name, scan in asked.items() if name not in graded}
-    return (*told, *(Reason(UNUSUAL, remark) for remark in trained.out_of_distribution.remarks(rest)))
+        return graded
+    return (*graded, *(Reason(UNUSUAL, remark) for remark in trained.out_of_distribution.remarks(asked)))
 
 
 def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
