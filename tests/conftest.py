@@ -28,6 +28,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0
 
 
+LONGEST = ("test_ablation_notebook", "test_run_demo", "test_readme", "test_report", "test_notebooks", "test_explorer")
+"""Files of few tests that take minutes: begun last, one worker would end alone with them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others in their order."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def external_data() -> Path:
     """The folder with real MR files, or a skip where the machine has none."""
