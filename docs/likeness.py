@@ -20,7 +20,7 @@ from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.segmentation.segmenter import Segmenter
-from cirrnb.segmentation.unusual import Familiarity, Usual, read_familiarity
+from cirrnb.segmentation.unusual import OutOfDistributionScore, Usual, read_score
 from cirrnb.segmentation.unusual_fitting import LEAST
 from cirrnb.segmentation.weights import shipped_folder
 from cirrnb.view.theme import ACCENT, INK
@@ -56,10 +56,10 @@ GROUPS = (
 def main() -> None:
     folder = Path(sys.argv[1])
     segmenter = Segmenter.load()
-    familiarity = read_familiarity(shipped_folder(), segmenter.fingerprint)
-    assert familiarity is not None, "nothing fitted for this segmenter"
+    score_model = read_score(shipped_folder(), segmenter.fingerprint)
+    assert score_model is not None, "nothing fitted for this segmenter"
     _complete(folder, segmenter)
-    drawn(familiarity, folder).save(HERE / "likeness.png", optimize=True)
+    drawn(score_model, folder).save(HERE / "likeness.png", optimize=True)
 
 
 def _complete(folder: Path, segmenter: Segmenter) -> None:
@@ -95,7 +95,7 @@ WIDTH, ROW, LEFT, TOP, RANGE, FINER = 1120, 92, 190, 96, (0.3, 3.7), 3
 """Pixels of the picture, of a row, of the words left of the panels and above them; distances shown; supersampling."""
 
 
-def drawn(familiarity: Familiarity, folder: Path) -> Image.Image:
+def drawn(score_model: OutOfDistributionScore, folder: Path) -> Image.Image:
     """A row a group, a dot a scan, the limits as lines; a panel for each sequence."""
     height = TOP + ROW * len(GROUPS) + 60
     picture = Image.new("RGB", (WIDTH * FINER, height * FINER), "white")
@@ -105,7 +105,7 @@ def drawn(familiarity: Familiarity, folder: Path) -> Image.Image:
         _words(pen, 16, TOP + ROW * (row + 0.5) - 8, words, INK)
     panel = (WIDTH - LEFT - 20) // 2
     for column, sequence in enumerate(T1W_T2W):
-        _panel(pen, LEFT + column * (panel + 10), panel, familiarity.usual[sequence], folder, sequence)
+        _panel(pen, LEFT + column * (panel + 10), panel, score_model.usual[sequence], folder, sequence)
     return picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
 
 

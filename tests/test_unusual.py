@@ -23,12 +23,12 @@ from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.segmentation.surroundings import LEVELS, pooled, regions
 from cirrnb.segmentation.unusual import (
     FEWEST,
-    Familiarity,
+    OutOfDistributionScore,
     Usual,
     fit_usual,
     limits,
-    read_familiarity,
-    save_familiarity,
+    read_score,
+    save_score,
 )
 from cirrnb.view import sentences
 
@@ -108,12 +108,12 @@ def test_the_tail_of_an_exponential_is_continued_as_it_is() -> None:
 
 
 def test_grades_follow_the_distance_and_unknown_scans_have_none(usual: Usual) -> None:
-    known = Familiarity({"T1W": usual}, "abc")
+    known = OutOfDistributionScore({"T1W": usual}, "abc")
     random = np.random.default_rng(7)
     grades = [known.score(drawn(random, 1, moved)[0], "T1W") for moved in (0.0, 5.0)]
     assert grades[0] is not None and grades[0][1] == USUAL and grades[1] is not None and grades[1][1] == FAR
     between = replace(usual, limit=usual.limit * 0.6, far=1e3)
-    assert Familiarity({"T1W": between}, "abc").score(drawn(random, 1)[0], "T1W")[1] == UNUSUAL  # type: ignore[index]
+    assert OutOfDistributionScore({"T1W": between}, "abc").score(drawn(random, 1)[0], "T1W")[1] == UNUSUAL  # type: ignore[index]
     assert known.score(None, "T1W") is None and known.score(np.ones(60), "DWI") is None
     assert known.score(np.ones(7), "T1W") is None
 
@@ -127,18 +127,18 @@ def test_few_scans_are_refused() -> None:
 
 
 def test_what_is_usual_is_stored_and_read_for_the_same_weights_alone(usual: Usual, tmp_path: Path) -> None:
-    known = Familiarity({"T1W": usual, "T2W": usual}, "abc", {"fit": 300})
-    save_familiarity(tmp_path, known)
-    back = read_familiarity(tmp_path, "abc")
+    known = OutOfDistributionScore({"T1W": usual, "T2W": usual}, "abc", {"fit": 300})
+    save_score(tmp_path, known)
+    back = read_score(tmp_path, "abc")
     assert back is not None and back.fitted == {"fit": 300} and set(back.usual) == {"T1W", "T2W"}
     row = drawn(np.random.default_rng(3), 1)[0]
     assert back.usual["T1W"].distance(row) == pytest.approx(usual.distance(row), rel=1e-3)
-    assert read_familiarity(tmp_path, "other") is None and read_familiarity(tmp_path / "nowhere", "abc") is None
+    assert read_score(tmp_path, "other") is None and read_score(tmp_path / "nowhere", "abc") is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "limit", "far", "shape", "missing"])
 def test_damaged_files_are_refused(usual: Usual, tmp_path: Path, damage: str) -> None:
-    save_familiarity(tmp_path, Familiarity({"T1W": usual}, "abc"))
+    save_score(tmp_path, OutOfDistributionScore({"T1W": usual}, "abc"))
     path = tmp_path / "unusual.json"
     stored = json.loads(path.read_text())
     if damage == "cut":
@@ -151,13 +151,13 @@ def test_damaged_files_are_refused(usual: Usual, tmp_path: Path, damage: str) ->
     elif damage == "far":
         stored["usual"]["T1W"]["far"] = 0.5
     elif damage == "shape":
-        save_familiarity(tmp_path, Familiarity({"T1W": replace(usual, mean=usual.mean[:-1])}, "abc"))
+        save_score(tmp_path, OutOfDistributionScore({"T1W": replace(usual, mean=usual.mean[:-1])}, "abc"))
     else:
         stored["usual"]["T2W"] = stored["usual"]["T1W"]
     if damage not in ("cut", "shape"):
         path.write_text(json.dumps(stored))
     with pytest.raises(InputError):
-        read_familiarity(tmp_path, "abc")
+        read_score(tmp_path, "abc")
 
 
 # ------------------------------------------------------------------------------------------------ answers
@@ -240,7 +240,7 @@ def test_what_ships_was_fitted_for_the_segmenter_that_ships() -> None:
     from cirrnb.segmentation.segmenter import Segmenter
     from cirrnb.segmentation.weights import shipped_folder
 
-    found = read_familiarity(shipped_folder(), Segmenter.load().fingerprint)
+    found = read_score(shipped_folder(), Segmenter.load().fingerprint)
     assert found is not None and set(found.usual) == {"T1W", "T2W"}
     assert all(usual.far > 1 for usual in found.usual.values())
     assert min(found.fitted["held"].values()) >= FEWEST and min(found.fitted["patients"].values()) >= FEWEST

@@ -16,11 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cirrnb.data.atomic_files import atomic_file, atomic_write
+from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 
 REQUEST = "request.json"
 """What a training was begun with."""
+REPORT_STEPS = 50
+"""Steps of a row of the history."""
 WARM_UP = 0.03
 """Share of the steps over which the rate rises."""
 
@@ -108,3 +111,15 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def schedule(step: int, steps: int) -> float:
     """Share of the rate: rises over the first 3 % of the steps."""
     return min(1.0, (step + 1) / (WARM_UP * steps))
+
+
+def add_history(path: Path, losses: list[tuple[int, float]]) -> None:
+    """Write the mean loss of every `REPORT_STEPS` steps behind what a history holds; the last ones wait until they are
+    so many."""
+    rows: list[dict[Any, Any]] = []
+    if path.is_file():
+        rows = read_csv(path, remedy="Remove it.").to_dict("records")
+    while len(losses) >= REPORT_STEPS:
+        part, losses[:] = losses[:REPORT_STEPS], losses[REPORT_STEPS:]
+        rows.append({"step": part[-1][0] + 1, "loss": round(sum(value for _, value in part) / REPORT_STEPS, 4)})
+    write_csv(path, rows, ["step", "loss"])

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
 from cirrnb.data.atomic_files import atomic_folder
-from cirrnb.data.averaged_training import AveragedTraining, claim_request
-from cirrnb.data.csv_file import read_csv, write_csv
+from cirrnb.data.averaged_training import AveragedTraining, add_history, claim_request
 from cirrnb.data.dataset import UNSTAGED, DrawnBag
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
@@ -47,7 +46,6 @@ from cirrnb.simulation.training_patients import (
 from cirrnb.simulation.views import VIEWS_VERSION, draw_view
 
 STATE, HISTORY = "state.safetensors", "history.csv"
-REPORT_STEPS = 50
 CHANNEL_NAMES = tuple(channel.name for channel in CHANNELS)
 PREPARATION = PreparationSettings(view="liver", spacing=2.0, field_of_view=(224.0, 256.0))
 """How scans are prepared that such a stager reads."""
@@ -235,7 +233,7 @@ def train_endless(
                 _save(out / f"step-{step + 1}", training, settings, request, step + 1)
             if step + 1 == settings.steps or time.monotonic() - written > 60 * minutes:
                 training.store(out / STATE, step + 1)
-                _add_history(out / HISTORY, training.losses)
+                add_history(out / HISTORY, training.losses)
                 written = time.monotonic()
         _save(out, training, settings, request, settings.steps)
     return out
@@ -291,16 +289,5 @@ def _save(
     if folder.exists():
         save_stager(folder, stager.eval(), config)
         return
-    with atomic_folder(folder) as beside:
-        save_stager(beside, stager.eval(), config)
-
-
-def _add_history(path: Path, losses: list[tuple[int, float]]) -> None:
-    """Mean loss of every 50 steps; the last ones wait until they are 50."""
-    rows: list[dict[Any, Any]] = []
-    if path.is_file():
-        rows = read_csv(path, remedy="Remove it.").to_dict("records")
-    while len(losses) >= REPORT_STEPS:
-        part, losses[:] = losses[:REPORT_STEPS], losses[REPORT_STEPS:]
-        rows.append({"step": part[-1][0] + 1, "loss": round(sum(value for _, value in part) / REPORT_STEPS, 4)})
-    write_csv(path, rows, ["step", "loss"])
+    with atomic_folder(folder) as partial:
+        save_stager(partial, stager.eval(), config)

@@ -280,13 +280,13 @@ def fit_checks(
 
     from cirrnb.segmentation.check_fitting import fit_checks as fit
     from cirrnb.segmentation.unusual import ARRAYS, SETTINGS
-    from cirrnb.segmentation.unusual_fitting import fit_familiarity
+    from cirrnb.segmentation.unusual_fitting import fit_score
 
     def watched(jobs: Iterator[Any], total: int) -> Iterator[Any]:
         return iter(tqdm(jobs, total=total, desc="observing"))
 
     fit(out, network, bodies=bodies, patients=patients, progress=watched)
-    fit_familiarity(out, out / "patients", network, anatomies=anatomies, progress=watched)
+    fit_score(out, out / "patients", network, anatomies=anatomies, progress=watched)
     names = ", ".join(("checks.json", SETTINGS, ARRAYS))
     typer.echo(f"Written: {names} in {out}. Use them: copy them into the segmenter's folder")
 

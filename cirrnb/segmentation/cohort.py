@@ -28,7 +28,7 @@ from cirrnb.segmentation import mrsegmentator
 from cirrnb.segmentation.checks import Check
 from cirrnb.segmentation.judging import CHECKS_FILE, MASK_BY, checker_of, columns, judge, storable
 from cirrnb.segmentation.segmenter import Segmenter
-from cirrnb.segmentation.unusual import Familiarity, read_familiarity
+from cirrnb.segmentation.unusual import OutOfDistributionScore, read_score
 from cirrnb.segmentation.weights import shipped_folder
 
 BY, DOUBTS, ORGANS_COLUMN = MASK_BY, "mask_doubts", "organs"
@@ -162,7 +162,7 @@ def segment_cohort(
     checker = checker_of(folder, weights)
     checks = judge(bare, outcomes, checker, out) if checker else {}
     made = _completed(people, drawn, checks)
-    return Segmented(_graded(made, outcomes, read_familiarity(folder, weights)), _doubts(drawn), failed, checks)
+    return Segmented(_graded(made, outcomes, read_score(folder, weights)), _doubts(drawn), failed, checks)
 
 
 def has_checks(network: Path | str | None = None) -> bool:
@@ -196,14 +196,16 @@ def _completed(people: Cohort, drawn: Mapping[str, _Drawn], checks: Mapping[str,
     return replace(people, scans=tuple(scans))
 
 
-def _graded(people: Cohort, outcomes: Mapping[str, Mapping[str, Any]], familiarity: Familiarity | None) -> Cohort:
+def _graded(
+    people: Cohort, outcomes: Mapping[str, Mapping[str, Any]], score_model: OutOfDistributionScore | None
+) -> Cohort:
     """The cohort with how far each scan lies from simulated ones, where that is known."""
-    if familiarity is None:
+    if score_model is None:
         return people
     scans = []
     for scan in people.scans:
         features = outcomes.get(scan.name, {}).get("features")
-        found = familiarity.score(np.array(features) if features else None, scan.sequence)
+        found = score_model.score(np.array(features) if features else None, scan.sequence)
         columns = {} if found is None else {DISTANCE_COLUMN: round(found[0], 3), GRADE_COLUMN: found[1]}
         scans.append(replace(scan, extra={**scan.extra, **columns}))
     return replace(people, scans=tuple(scans))

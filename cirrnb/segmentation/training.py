@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cirrnb.data.averaged_training import AveragedTraining, claim_request
+from cirrnb.data.averaged_training import AveragedTraining, add_history, claim_request
 from cirrnb.data.cohort_reading import read_cohort
-from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
 from cirrnb.data.scan import Cohort, Scan
@@ -30,7 +29,6 @@ from cirrnb.simulation.rendering import RENDERING_VERSION
 from cirrnb.simulation.wide import build_wide
 
 STATE, HISTORY = "state.safetensors", "history.csv"
-REPORT_STEPS = 50
 Progress = Callable[[Iterator[Any], int, str], Iterator[Any]]
 """Wraps an iterator, given how many items it has in all and what they are."""
 
@@ -128,7 +126,7 @@ def train_segmenter(
             last = step + 1 == settings.steps
             if last or time.monotonic() - written > 60 * minutes:
                 training.store(out / STATE, step + 1)
-                _add_history(out / HISTORY, training.losses)
+                add_history(out / HISTORY, training.losses)
                 written = time.monotonic()
         save_network(out, training.mean, described(settings.steps))
     return out
@@ -186,14 +184,3 @@ class _Training(AveragedTraining):
 def _has_bfloat16() -> bool:
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(supported and supported())
-
-
-def _add_history(path: Path, losses: list[tuple[int, float]]) -> None:
-    """Mean loss of every 50 steps; the last ones wait until they are 50."""
-    rows: list[dict[Any, Any]] = []
-    if path.is_file():
-        rows = read_csv(path, remedy="Remove it.").to_dict("records")
-    while len(losses) >= REPORT_STEPS:
-        part, losses[:] = losses[:REPORT_STEPS], losses[REPORT_STEPS:]
-        rows.append({"step": part[-1][0] + 1, "loss": round(sum(value for _, value in part) / REPORT_STEPS, 4)})
-    write_csv(path, rows, ["step", "loss"])

@@ -70,7 +70,7 @@ class Usual:
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class OutOfDistributionScore:
     """What is usual by sequence, for the segmenter of a fingerprint. `fitted` says on how many; for reading only."""
 
     usual: Mapping[str, Usual]
@@ -116,7 +116,7 @@ def limits(distances: Numbers) -> tuple[float, float]:
     return rare, rarest
 
 
-def save_familiarity(folder: Path, found: Familiarity) -> None:
+def save_score(folder: Path, found: OutOfDistributionScore) -> None:
     """Write `unusual.json` and `unusual.safetensors` into a segmenter's folder, each atomically."""
     arrays = {
         f"{name}.{part}": getattr(usual, part).astype(np.float32)
@@ -137,7 +137,7 @@ def save_familiarity(folder: Path, found: Familiarity) -> None:
     atomic_write(folder / SETTINGS, json.dumps(stored, indent=1, allow_nan=False) + "\n")
 
 
-def read_familiarity(folder: Path, fingerprint: str) -> Familiarity | None:
+def read_score(folder: Path, fingerprint: str) -> OutOfDistributionScore | None:
     """What a segmenter's folder says is usual; None where it says nothing, or says it for other weights or features.
 
     Raises InputError for damaged files.
@@ -154,7 +154,7 @@ def read_familiarity(folder: Path, fingerprint: str) -> Familiarity | None:
             return None
         kept = load_file(arrays)
         usual = {str(name): _checked(_usual_of(kept, str(name), numbers)) for name, numbers in stored["usual"].items()}
-        return Familiarity(usual, fingerprint, dict(stored["fitted"]))
+        return OutOfDistributionScore(usual, fingerprint, dict(stored["fitted"]))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(path, f"no usable files ({error})", "what cirrnb fit-checks writes", remedy) from error
 

@@ -23,7 +23,7 @@ from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
 from cirrnb.segmentation.check_fitting import grid_of
 from cirrnb.segmentation.segmenter import Segmenter
-from cirrnb.segmentation.unusual import Familiarity, fit_usual, save_familiarity
+from cirrnb.segmentation.unusual import OutOfDistributionScore, fit_usual, save_score
 from cirrnb.simulation.anatomy import Anatomy, load_anatomy
 from cirrnb.simulation.rendering import render
 from cirrnb.simulation.wide import build_wide
@@ -41,7 +41,7 @@ FITTED_VOLUMES, HELD_VOLUMES = 2, 4
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 
 
-def fit_familiarity(
+def fit_score(
     out: Path | str,
     patients: Path | str,
     segmenter: Path | str | None = None,
@@ -50,7 +50,7 @@ def fit_familiarity(
     unseen: int = 15,
     anatomies: Path | str | None = None,
     progress: Progress = lambda items, total: items,
-) -> Familiarity:
+) -> OutOfDistributionScore:
     """Fit what is usual for a segmenter into a folder; features are kept there, so that a stopped call resumes.
 
     Parameters
@@ -92,9 +92,9 @@ def fit_familiarity(
         counts = {
             group: {name: len(rows) for name, rows in sorted(by_name.items())} for group, by_name in found.items()
         }
-        familiarity = Familiarity(usual, loaded.fingerprint, counts)
-        save_familiarity(out, familiarity)
-    return familiarity
+        score_model = OutOfDistributionScore(usual, loaded.fingerprint, counts)
+        save_score(out, score_model)
+    return score_model
 
 
 _LOADED: dict[str, Segmenter] = {}

@@ -28,7 +28,7 @@ from cirrnb.segmentation.checks import Check, Checker, worst
 from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.pairs import Labelled, compare
 from cirrnb.segmentation.segmenter import Segmentation, Segmenter, clean
-from cirrnb.segmentation.unusual import Familiarity, read_familiarity
+from cirrnb.segmentation.unusual import OutOfDistributionScore, read_score
 from cirrnb.segmentation.weights import shipped_folder
 from cirrnb.segmentation.working_grid import WorkingGrid
 
@@ -237,7 +237,7 @@ def test_the_view_holds_the_whole_liver(data: Path, tmp_path: Path) -> None:
 def test_time_of_all_checks(data: Path, segmenter: Segmenter, checker: Checker) -> None:
     """Seconds a scan beyond drawing the organs: what is observed (mirrored and turned too), features around the liver,
     the four checks and the distance. Aim: 1 s on two cores; processor time tells it on a busy machine."""
-    familiarity = read_familiarity(shipped_folder(), segmenter.fingerprint)
+    score_model = read_score(shipped_folder(), segmenter.fingerprint)
     rows = []
     labelled = []
     for name, declared in (*CHAOS, *RIGHT[3:5]):
@@ -246,7 +246,7 @@ def test_time_of_all_checks(data: Path, segmenter: Segmenter, checker: Checker) 
         whole = _seconds(lambda: segmenter.segment(volume, grid))  # noqa: B023
         bare = _seconds(lambda: _only_drawn(segmenter, volume, grid))  # noqa: B023
         found = segmenter.segment(volume, grid)
-        judged = _seconds(lambda: _judged(checker, familiarity, found, declared))  # noqa: B023
+        judged = _seconds(lambda: _judged(checker, score_model, found, declared))  # noqa: B023
         labelled.append(Labelled(volume, found.labels, grid))
         rows.append([name, len(volume), *(whole[place] - bare[place] + judged[place] for place in (0, 1))])
     pair = _seconds(lambda: compare(labelled[0], labelled[1]))
@@ -273,7 +273,7 @@ def _only_drawn(segmenter: Segmenter, volume: NDArray, grid: Grid) -> None:
     working.enlarge(clean(segmenter.probabilities(working.reduce(turned.apply(volume)))))
 
 
-def _judged(checker: Checker, familiarity: Familiarity | None, found: Segmentation, declared: str) -> None:
+def _judged(checker: Checker, score_model: OutOfDistributionScore | None, found: Segmentation, declared: str) -> None:
     checker.check_scan(found.observed, declared)
-    if familiarity is not None:
-        familiarity.score(found.features, declared)
+    if score_model is not None:
+        score_model.score(found.features, declared)
