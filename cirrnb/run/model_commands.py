@@ -47,15 +47,21 @@ def adapt(
 
 def train_simulated(
     out: Annotated[Path, typer.Argument(help="Folder for the stager; a stopped training resumes there.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 6000,
-    patients: Annotated[int, typer.Option(min=4, help="Simulated bodies.")] = 600,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 10_000,
+    patients: Annotated[int, typer.Option(min=1, help="Simulated bodies.")] = 1000,
+    occasions: Annotated[
+        int, typer.Option(min=0, max=99, help="Scans of each body and sequence, drawn once; 0 draws at every visit.")
+    ] = 4,
+    patients_per_step: Annotated[int, typer.Option(min=1, help="Patients of a step.")] = 8,
     bodies: Annotated[
         Path | None, typer.Option("--bodies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
     ] = None,
     start: Annotated[
         str | None, typer.Option(metavar="RUN", help="Begin with the weights of this stager; 'shipped' for ours.")
     ] = None,
-    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 1e-3,
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 7e-4,
+    fall: Annotated[float, typer.Option(min=0, max=1, help="Last share of the steps, in which the rate falls.")] = 0.7,
+    precision: Annotated[str, typer.Option(metavar="float32|bfloat16", help="Of the network's sums.")] = "bfloat16",
     keep_every: Annotated[
         int, typer.Option(min=0, help="Also keep the state of every so many steps, in OUT/step-NUMBER; 0 for none.")
     ] = 0,
@@ -63,12 +69,22 @@ def train_simulated(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     readers: Annotated[int, typer.Option(min=0, max=256, help="Processes that draw patients.")] = 2,
 ) -> None:
-    """Train a stager with sign outputs on simulated patients, each drawn anew at every visit."""
+    """Train a stager with sign outputs on simulated patients of many populations and contrasts."""
     from tqdm.auto import tqdm
 
     from cirrnb.model.endless import EndlessSettings, train_endless
 
-    settings = EndlessSettings(steps=steps, patients=patients, rate=rate, keep_every=keep_every, seed=seed)
+    settings = EndlessSettings(
+        steps=steps,
+        rate=rate,
+        fall=fall,
+        precision=precision,
+        patients=patients,
+        occasions=occasions,
+        patients_per_step=patients_per_step,
+        keep_every=keep_every,
+        seed=seed,
+    )
     made = train_endless(
         out,
         settings,
