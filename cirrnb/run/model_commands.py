@@ -97,6 +97,27 @@ def train_simulated(
     typer.echo(f"Written: {made}. Its percentages rank patients and no more until it is calibrated: cirrnb calibrate")
 
 
+def train_sign_maps(
+    run: Annotated[Path, typer.Argument(help="Folder of a stager with sign outputs.")],
+    cohort: Annotated[Path, typer.Argument(help="Simulated cohort, whose signs are known pixel by pixel.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the stager with maps, to be made.")],
+    passes: Annotated[int, typer.Option(min=1, help="Passes over the patients.")] = 4,
+    prepared: PREPARED = None,
+    seed: SEED = 0,
+) -> None:
+    """Teach a stager to show where each sign is. Its stages stay as they are; calibrate the new folder."""
+    require_home()
+    from cirrnb.explanation.sign_maps import train_sign_maps as train
+    from cirrnb.explanation.simulated_truth import SimulatedTruth
+    from cirrnb.model.prediction import prepared_for
+    from cirrnb.model.trained_model import load_model
+
+    model, truth = load_model(run), SimulatedTruth(cohort)
+    bags = prepared_for(model, cirrnb.read_cohort(cohort, **model.vocabulary()), prepared, progress=True).bags()
+    train(run, bags, truth, out=out, passes=passes, seed=seed, progress=True)
+    typer.echo(f"Written: {out}. Next: cirrnb calibrate {out} COHORT, with patients that it has not seen.")
+
+
 def calibrate(
     run: Annotated[Path, typer.Argument(help="Folder of a stager; calibration is written into it.")],
     cohort: Annotated[Path, typer.Argument(help="Patients with stages that the stager has not seen.")],
