@@ -16,6 +16,7 @@ from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.errors import InputError
 from cirrnb.model.calibration import CALIBRATION
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS
+from cirrnb.model.measured_stage import MEASURED_STAGE
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION
 from cirrnb.model.provenance import versions
 from cirrnb.model.run_folder import TRAINING
@@ -56,7 +57,7 @@ def ship(run: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> 
     if size > LIMIT:
         raise InputError(run / WEIGHTS, f"{size:,} bytes", f"at most {LIMIT:,}", "Train a smaller stager.")
     with atomic_folder(out) as partial:
-        for file in (CONFIG, WEIGHTS, CALIBRATION, OUT_OF_DISTRIBUTION, SIGNS_FILE, TRAINING):
+        for file in (CONFIG, WEIGHTS, CALIBRATION, OUT_OF_DISTRIBUTION, SIGNS_FILE, MEASURED_STAGE, TRAINING):
             if (run / file).is_file():
                 shutil.copyfile(run / file, partial / file)
         (partial / CARD).write_text(_card(model), encoding="utf-8")
@@ -71,6 +72,7 @@ def _card(model: TrainedModel) -> str:
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     sequences = " and ".join(first.stager.settings.sequences)
     signs = ", ".join(first.stager.settings.signs) or "none"
+    terms = ", ".join(model.measured.names) if model.measured else "the network alone"
     maps = "; a map of each sign" if first.stager.settings.maps else ""
     return f"""\
 # The model that comes with the package
@@ -79,6 +81,7 @@ Estimates the stage of liver cirrhosis ({model.stages.listed}) from {sequences} 
 **Research and education only**: not a medical device, no diagnosis. Trained on {origin}.
 
 - What: one stager, its weights averaged over the steps of the training. Sign outputs: {signs}{maps}.
+- The stage rests on: {terms}.
 - Trained on: {first.config["cohort"]}.
 - Looks at: scans prepared with {model.preparation}.
 - Calibration: {calibration.how}; temperature {calibration.temperature:.2f}.
