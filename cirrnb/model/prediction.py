@@ -243,18 +243,25 @@ def _bags(patients: PreparedCohort | Iterable[Bag]) -> tuple[list[Bag], bool]:
 
 
 @isolated_torch()
-def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) -> Prediction:
+def predict_patient(
+    model: TrainedModel | TrainedStager | Path | str, bag: Bag, signs: Mapping[str, float] | None = None
+) -> Prediction:
     """Stage one patient on the device where the stager is; deterministic.
 
-    Raises InputError if no sequence of the patient can be used, and Refused, which is one, if a check refused a scan.
+    `signs` answers "what if": the stage as it would be if these signs had these strengths, 0 (absent) to 1, everything
+    else as seen.
+
+    Raises InputError if no sequence of the patient can be used, and Refused, which is one, if a check refused a scan;
+    for a sign that the model does not have, or a strength out of range.
     """
     trained = as_model(model)
+    changed = _changed(trained, signs or {})
     used, notes = usable(trained, bag)
     unlike = unusual(trained, used)
     status, reasons = status_of_scans([scan.scan for scan in used.values()])
     reasons += (*unlike, *incomplete(used))
     stages, batch = trained.stages, patient_batch(trained, used)
-    answers = [_ask(member, batch) for member in trained.members]
+    answers = [_ask(member, batch, changed) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
     members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
     chances, possible = members.mean(axis=0), None
@@ -283,6 +290,19 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         reasons=reasons,
         **_signs(trained, answers, tuple(used)),
     )
+
+
+def _changed(trained: TrainedModel, signs: Mapping[str, float]) -> torch.Tensor | None:
+    """(1, signs) log-odds of strengths that take the place of those seen, NaN elsewhere; None where none does."""
+    names = trained.members[0].stager.settings.signs
+    for name, strength in signs.items():
+        if name not in names:
+            known = f"one of {', '.join(names)}" if names else "a model with sign outputs"
+            raise InputError("signs", repr(name), known, "Correct it.")
+        if not 0 <= strength <= 1:
+            raise InputError("signs", f"{name} {strength!r}", "a strength from 0 to 1", "Correct it.")
+    wanted = torch.tensor([[signs.get(name, float("nan")) for name in names]])
+    return torch.logit(wanted, eps=1e-3) if signs else None
 
 
 def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...]) -> dict[str, Any]:
@@ -343,9 +363,11 @@ def patient_batch(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> Ba
 
 
 @torch.inference_mode()
-def _ask(member: TrainedStager, batch: Batch) -> Staging:
+def _ask(member: TrainedStager, batch: Batch, strengths: torch.Tensor | None = None) -> Staging:
     stager = member.stager.eval()
-    return stager.stage(batch.to(next(stager.parameters()).device), chunk=CHUNK).cpu()
+    device = next(stager.parameters()).device
+    given = None if strengths is None else strengths.to(device)
+    return stager.stage(batch.to(device), chunk=CHUNK, strengths=given).cpu()
 
 
 def _told(prediction: Prediction) -> dict[str, Any]:

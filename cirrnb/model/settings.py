@@ -69,6 +69,7 @@ class StagerSettings:
     dropout : share of the embedding switched off in training, before the last layer.
     signs : names of signs whose strengths are outputs, on which the stage rests beside a free residual (a concept
         bottleneck: Koh et al., ICML 2020; the residual: Yuksekgonul et al., ICLR 2023); none by default.
+    maps : also a map of each sign, which says where it is (`cirrnb.explanation.sign_maps` trains that part).
     """
 
     backbone: str = "test_resnet"
@@ -84,6 +85,7 @@ class StagerSettings:
     demographics: bool = False
     dropout: float = 0.3
     signs: tuple[str, ...] = ()
+    maps: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.sequences, list | tuple):
@@ -97,6 +99,7 @@ class StagerSettings:
             raise ValueError(f"backbone is the name of a timm model, not {self.backbone!r:.80}")
         check_flag("pretrained", self.pretrained)
         check_flag("demographics", self.demographics)
+        check_flag("maps", self.maps)
         check_number("width", self.width, 1, 4096, whole=True)
         check_number("scales", self.scales, 1, 4, whole=True)
         check_number("dropout", self.dropout, 0, 0.99)
@@ -105,12 +108,15 @@ class StagerSettings:
         object.__setattr__(self, "signs", tuple(self.signs))
         if len(set(self.signs)) < len(self.signs) or (self.signs and self.pooling == "slice"):
             raise ValueError("signs are named once, and are outputs of stagers of whole patients")
+        if self.maps and not self.signs:
+            raise ValueError("maps are of signs, and no signs are named")
 
     def stored(self) -> dict[str, Any]:
         """The fields as files and fingerprints hold them. Later additions are absent at their default."""
         fields_ = asdict(self)
-        if not self.signs:
-            del fields_["signs"]
+        for later in ("signs", "maps"):
+            if not fields_[later]:
+                del fields_[later]
         return fields_
 
 

@@ -120,6 +120,21 @@ def signs_html(prediction: Prediction) -> str:
     )
 
 
+def what_if_html(seen: Prediction, changed: Prediction) -> str:
+    """The stage with changed signs beside the stage as the model saw the patient."""
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(stage)}</th><td>{seen.probabilities[stage]:.0%}</td>"
+        f"<td>{changed.probabilities[stage]:.0%}</td></tr>"
+        for stage in seen.stages
+    )
+    head = "<tr><th scope='col'>stage</th><th scope='col'>as seen</th><th scope='col'>with these signs</th></tr>"
+    return (
+        f"<table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table><p>Most likely with these signs: "
+        f"<b>{escape(changed.predicted)}</b>.</p><p class='cn-small'>What the model would say, not what would be "
+        "true: the rest of what it saw stays. Nothing of this is stored.</p>"
+    )
+
+
 def _sign_row(sign: SignReading) -> str:
     interval = "" if sign.low is None or sign.high is None else f"{sign.low:.2f} to {sign.high:.2f}"
     track = f'<span class="cn-track"><span style="width:{100 * sign.strength:.0f}%"></span></span>'
