@@ -25,6 +25,7 @@ from cirrnb.data.layouts.table import read_table, without_repeated
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import sequence_names
 from cirrnb.data.stage_scale import StageScale, stage_scale
+from cirrnb.data.typed_paths import typed_path
 
 SIMULATED = "SIMULATED.txt"
 """A file of this name at the root says that the images were computed."""
@@ -67,7 +68,7 @@ def read_cohort(
     """
     if on_problem not in ("raise", "skip"):
         raise ValueError(f'on_problem is "raise" or "skip", not {on_problem!r}')
-    root = Path(root)
+    root = typed_path(root)
     if has_surrogates(str(root)):
         where = ascii(str(root))
         raise InputErrors([InputError(where, "a name that is not UTF-8", "a name in UTF-8", "Rename the folder.")])
