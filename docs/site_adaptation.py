@@ -1,8 +1,8 @@
 """What adaptation to a site gains, and where its assumption fails: the table of docs/stager.md.
 
-python docs/site_adaptation.py SITE HOME OUT [--model RUN]: SITE is a cohort of another style with stages, HOME a
-simulated cohort on which the baseline is trained. Half of the site's patients, drawn 20 times, are adapted to; the
-others are scored. Masks are those of the cohorts.
+python docs/site_adaptation.py SITE HOME OUT [--model RUN] [--draw-anew]: SITE is a cohort of another style with stages,
+HOME a simulated cohort on which the baseline is trained. Half of the site's patients, drawn 20 times, are adapted to;
+the others are scored. Masks are those of the cohorts, or the program's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,15 @@ from sklearn.preprocessing import StandardScaler
 
 import cirrnb
 from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.given_masks import without_masks
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.measure.baselines import patient_features
 from cirrnb.measure.biomarkers import cohort_biomarkers
 from cirrnb.measure.site_adaptation import on_the_scale_of
+from cirrnb.model.adapt import fit_by_terms, stages_by_terms
 from cirrnb.model.adaptation import fit_adaptation
-from cirrnb.model.run_folder import read_unseen_answers
+from cirrnb.model.prediction import predict_patient
+from cirrnb.model.run_folder import TERM, read_terms, read_unseen_answers
 from cirrnb.model.trained_model import TrainedModel, load_model, model_folder
 
 REPEATS = 20
@@ -40,22 +44,59 @@ def main() -> None:
     parser.add_argument("home", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="shipped")
+    parser.add_argument("--draw-anew", action="store_true", help="outlines by the program")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     model = load_model(given.model)
-    site, home = (_prepared(folder, given.out, model) for folder in (given.site, given.home))
-    answers = _cached(given.out / f"{given.site.name}.csv", lambda: cirrnb.predict(model, site)).set_index("subject")
+    site, home = (_prepared(folder, given.out, model, given.draw_anew) for folder in (given.site, given.home))
+    answers = _cached(given.out / f"{given.site.name}.csv", lambda: _answers(model, site)).set_index("subject")
     answers = answers.dropna(subset=["stage", "predicted"])
+    terms = read_terms(model_folder(given.model))
     reference = read_unseen_answers(model, model_folder(given.model))
     assert reference is not None
     measured = {one.name: _measured(one, given.out) for one in (site, home)}
-    table = _table(model, answers, reference, measured[site.name], measured[home.name], _stages(home))
+    table = _table(Asked(model, answers, reference, terms), measured[site.name], measured[home.name], _stages(home))
     print(f"{len(answers)} patients of {site.name}; accuracy, mean of {REPEATS} halves (5 to 95 % of halves)")
     print(table.to_string())
 
 
-def _prepared(folder: Path, out: Path, model: TrainedModel) -> PreparedCohort:
+@dataclass(frozen=True)
+class Asked:
+    """A model with what it says of a site: `answers` by subject, and what it said of those it was fitted to."""
+
+    model: TrainedModel
+    answers: pd.DataFrame
+    reference: pd.DataFrame
+    home: pd.DataFrame | None
+
+    def adapted(self, adapt: list[str], score: list[str], count: int) -> np.ndarray:
+        """Probabilities of the patients scored, after adaptation to others, of whom `count` have a stage."""
+        known = dict(self.answers.loc[adapt[:count], "stage"])
+        if self.home is None:
+            own = self.answers[STAGES]
+            fitted = fit_adaptation("site", self.model.fingerprint, own.loc[adapt], self.reference, STAGES, known=known)
+            return fitted.apply(own.loc[score])
+        names = [name for name in self.answers if name.startswith(TERM)]
+        terms = self.answers[names].rename(columns=lambda name: name.removeprefix(TERM))
+        fitted = fit_by_terms(self.model, "site", terms.loc[adapt], self.home, self.reference, known)
+        return stages_by_terms(self.model, terms.loc[score], fitted).to_numpy()
+
+
+def _answers(model: TrainedModel, site: PreparedCohort) -> pd.DataFrame:
+    """As `cirrnb.predict`, and the terms that each answer rests on."""
+    table = cirrnb.predict(model, site)
+    if model.measured is None:
+        return table
+    answered = set(table.loc[table["predicted"].notna(), "subject"])
+    terms = {bag.subject: predict_patient(model, bag).terms for bag in site.bags() if bag.subject in answered}
+    return table.join(pd.DataFrame.from_dict(terms, orient="index").add_prefix(TERM), on="subject")
+
+
+def _prepared(folder: Path, out: Path, model: TrainedModel, draw_anew: bool) -> PreparedCohort:
     cohort = cirrnb.read_cohort(folder)
+    if draw_anew:
+        where = out / f"drawn-{folder.name}"
+        return cirrnb.prepare(without_masks(cohort), where, model.preparation, force=True)
     return cirrnb.prepare(cohort, out / f"prepared-{folder.name}", model.preparation, masks="given", force=True)
 
 
@@ -74,14 +115,8 @@ def _stages(prepared: PreparedCohort) -> pd.Series:
     return pd.Series({bag.subject: bag.stage for bag in prepared.bags(staged=True)})
 
 
-def _table(
-    model: TrainedModel,
-    answers: pd.DataFrame,
-    reference: pd.DataFrame,
-    site: pd.DataFrame,
-    home: pd.DataFrame,
-    home_stages: pd.Series,
-) -> pd.DataFrame:
+def _table(asked: Asked, site: pd.DataFrame, home: pd.DataFrame, home_stages: pd.Series) -> pd.DataFrame:
+    answers = asked.answers
     columns = [name for name in home if name in site]
     baseline = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=2000))
     baseline.fit(home.loc[home_stages.index, columns], home_stages)
@@ -90,7 +125,7 @@ def _table(
     for _ in range(REPEATS):
         order = list(random.permutation(answers.index))
         adapt, score = order[: len(order) // 2], order[len(order) // 2 :]
-        _stager(rows, "stager", model, answers, reference, adapt, score)
+        _stager(rows, "stager", asked, adapt, score)
         truth = answers.loc[score, "stage"]
         ways = {
             "as it is": site.loc[score, columns],
@@ -106,7 +141,7 @@ def _table(
         for name, share in (("half as many severe", 0.5), ("twice as many severe", 2.0)):
             other = _with_severe(random, answers, order, share)
             middle = len(other) // 2
-            _stager(rows, f"stager, {name}", model, answers, reference, other[:middle], other[middle:], few=())
+            _stager(rows, f"stager, {name}", asked, other[:middle], other[middle:], few=())
     found = {name: (np.mean(values), *np.quantile(values, (0.05, 0.95))) for name, values in rows.items()}
     return pd.DataFrame.from_dict(found, orient="index", columns=["mean", "low", "high"]).round(3)
 
@@ -114,27 +149,29 @@ def _table(
 def _stager(
     rows: dict[str, list[float]],
     name: str,
-    model: TrainedModel,
-    answers: pd.DataFrame,
-    reference: pd.DataFrame,
+    asked: Asked,
     adapt: list[str],
     score: list[str],
     few: tuple[int, ...] = (5, 20, 50),
 ) -> None:
-    """Accuracy on some patients: as it is, adapted to others without their stages, and with a few."""
-    truth = answers.loc[score, "stage"].to_numpy()
+    """Accuracy on some patients, and how often and how large sets are: as it is, adapted to others without their
+    stages, and with a few."""
+    truth = asked.answers.loc[score, "stage"].to_numpy()
 
-    def right(probabilities: np.ndarray) -> float:
-        return float((np.array(STAGES)[probabilities.argmax(axis=1)] == truth).mean())
+    def scored(way: str, probabilities: np.ndarray) -> None:
+        predicted = np.array(STAGES)[probabilities.argmax(axis=1)]
+        rows.setdefault(f"{name}, {way}", []).append(float((predicted == truth).mean()))
+        if asked.model.calibration is not None and not few == ():
+            sets = asked.model.calibration.prediction_sets(probabilities)
+            held = np.mean([stage in one for stage, one in zip(truth, sets, strict=True)])
+            rows.setdefault(f"{name}, {way}: stage in the set", []).append(float(held))
+            rows.setdefault(f"{name}, {way}: stages in a set", []).append(float(np.mean([len(one) for one in sets])))
 
-    rows.setdefault(f"{name}, as it is", []).append(right(answers.loc[score, STAGES].to_numpy()))
+    scored("as it is", asked.answers.loc[score, STAGES].to_numpy())
     for count in (0, *few):
-        if len(adapt) < max(30, count):
-            continue
-        known = dict(answers.loc[adapt[:count], "stage"])
-        fitted = fit_adaptation("site", model.fingerprint, answers.loc[adapt], reference, STAGES, known=known)
-        what = f"{count} stages" if count else "no stages"
-        rows.setdefault(f"{name}, adapted, {what}", []).append(right(fitted.apply(answers.loc[score, STAGES])))
+        if len(adapt) >= max(30, count):
+            what = f"{count} stages" if count else "no stages"
+            scored(f"adapted, {what}", asked.adapted(adapt, score, count))
 
 
 def _with_severe(random: np.random.Generator, answers: pd.DataFrame, order: list[str], share: float) -> list[str]:

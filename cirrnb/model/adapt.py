@@ -93,6 +93,49 @@ def adapt(
     return load_model(out)
 
 
+def fit_by_terms(
+    trained: TrainedModel,
+    site: str,
+    terms: pd.DataFrame,
+    home: pd.DataFrame,
+    reference: pd.DataFrame,
+    known: Mapping[str, str] | None = None,
+) -> Adaptation:
+    """The adaptation of a model that rests on measurements: a map of each term, then thresholds by known stages.
+
+    Parameters
+    ----------
+    terms, home : (patients, terms) as `Prediction.terms`, NaN where something was not measured: of the site, by
+        subject, and of the patients the model was fitted to.
+    reference : what the model says of the latter, a column each stage.
+    known : subject -> stage, as for `cirrnb.model.adaptation.fit_adaptation`.
+
+    Raises InputError as that does.
+    """
+    maps, names = fit_terms(terms, home), trained.stages.names
+    plain = fit_adaptation(site, trained.fingerprint, stages_by_terms(trained, terms), reference, names, terms=maps)
+    if not known:
+        return plain
+    return fit_adaptation(
+        site, trained.fingerprint, stages_by_terms(trained, terms, plain), reference, names, known=known, terms=maps
+    )
+
+
+def stages_by_terms(trained: TrainedModel, terms: pd.DataFrame, adaptation: Adaptation | None = None) -> pd.DataFrame:
+    """(patients, stages) calibrated probabilities of a model that rests on measurements, from its terms alone.
+
+    `terms` are (patients, terms), NaN where something was not measured. Without an adaptation, as the model was fitted.
+    """
+    assert trained.measured is not None
+    rows = []
+    for _, row in terms.iterrows():
+        own = {str(name): float(value) for name, value in row.dropna().items()}
+        chances = trained.measured.probabilities(adaptation.mapped_terms(own) if adaptation else own)
+        chances = trained.calibration.apply(logits_of(chances)) if trained.calibration else chances
+        rows.append(adaptation.apply(chances)[0] if adaptation else chances)
+    return pd.DataFrame(rows, index=terms.index, columns=list(trained.stages))
+
+
 def _by_terms(
     trained: TrainedModel,
     folder: Path,
@@ -102,22 +145,12 @@ def _by_terms(
     reference: pd.DataFrame,
     known: Mapping[str, str],
 ) -> Adaptation:
-    """The map of each term of a model that rests on measurements; then, of what follows, thresholds by known stages."""
-    assert trained.measured is not None
     home = read_terms(folder)
     if home is None:
         raise InputError(folder / TRAINING, "no terms", f"columns {TERM}NAME", "Copy the whole run folder again.")
     answered = set(answers.index[answers["predicted"].notna()])
     terms = {bag.subject: predict_patient(trained, bag).terms for bag in bags if bag.subject in answered}
-    maps = fit_terms(pd.DataFrame.from_dict(terms, orient="index"), home)
-    names = trained.stages.names
-    plain = fit_adaptation(site, trained.fingerprint, answers, reference, names, terms=maps)
-    mapped = {}
-    for subject, own in terms.items():
-        chances = trained.measured.probabilities(plain.mapped_terms(own))
-        mapped[subject] = trained.calibration.apply(logits_of(chances)) if trained.calibration else chances
-    table = pd.DataFrame.from_dict(mapped, orient="index", columns=list(names))
-    return fit_adaptation(site, trained.fingerprint, table, reference, names, known=known, terms=maps)
+    return fit_by_terms(trained, site, pd.DataFrame.from_dict(terms, orient="index"), home, reference, known)
 
 
 def _known(answers: pd.DataFrame, subjects: Collection[str]) -> dict[str, str]:
