@@ -161,7 +161,7 @@ def _stager(
     def scored(way: str, probabilities: np.ndarray) -> None:
         predicted = np.array(STAGES)[probabilities.argmax(axis=1)]
         rows.setdefault(f"{name}, {way}", []).append(float((predicted == truth).mean()))
-        if asked.model.calibration is not None and not few == ():
+        if asked.model.calibration is not None and few != ():
             sets = asked.model.calibration.prediction_sets(probabilities)
             held = np.mean([stage in one for stage, one in zip(truth, sets, strict=True)])
             rows.setdefault(f"{name}, {way}: stage in the set", []).append(float(held))
