@@ -63,31 +63,39 @@ class SliceChart:
     clicked."""
 
     def __init__(self, on_click: Callable[[float], None], sequences: Sequence[str] = T1W_T2W):
-        self._on_click = on_click
-        # Changes to a layout before it is first shown are lost, so the figure starts with all that stays.
+        self._on_click, self._sequences = on_click, sequences
+        self._position: float | None = None
         self.widget = go.FigureWidget(_empty_chart(sequences))
-        self.widget._config = {"responsive": True, "displayModeBar": False}
+        self.box = widgets.VBox([], layout={"min_height": f"{HEIGHT}px"})
 
     def show(self, bag: Bag, explanation: Explanation) -> None:
-        """Draw the Shapley values and attention of another explanation."""
-        shares = explanation.shapley
-        with self.widget.batch_update():
-            for trace in self.widget.data:
-                there = trace.name in shares.slices
-                trace.visible = there
-                if not there:
-                    continue
-                scan, moved = bag.scans[trace.name], bag.shifts[trace.name]
-                trace.x, trace.width = scan.positions - moved, 0.8 * scan.grid.spacing[0]
-                if trace.meta == "share":
-                    trace.y, trace.error_y.array = shares.slices[trace.name], shares.errors[trace.name]
-                else:
-                    trace.y = 100 * shares.weights[trace.name]
+        """Draw the Shapley values and attention of another explanation, as a figure of its own.
+
+        A figure that changes while a browser still draws it for the first time is stuck for good.
+        """
+        shares, figure = explanation.shapley, _empty_chart(self._sequences)
+        for trace in figure.data:
+            trace.visible = trace.name in shares.slices
+            if not trace.visible:
+                continue
+            scan, moved = bag.scans[trace.name], bag.shifts[trace.name]
+            trace.x, trace.width = scan.positions - moved, 0.8 * scan.grid.spacing[0]
+            if trace.meta == "share":
+                trace.y, trace.error_y.array = shares.slices[trace.name], shares.errors[trace.name]
+            else:
+                trace.y = 100 * shares.weights[trace.name]
+        last, self.widget = self.widget, go.FigureWidget(figure)
+        self.widget._config = {"responsive": True, "displayModeBar": False}
         for trace in self.widget.data:
             trace.on_click(self._clicked, append=False)
+        if self._position is not None:
+            self.mark(self._position)
+        self.box.children = (self.widget,)
+        last.close()
 
     def mark(self, position: float) -> None:
         """Draw a line at the height on show."""
+        self._position = position
         with self.widget.batch_update():
             for line in self.widget.layout.shapes:
                 line.x0 = line.x1 = position
@@ -211,7 +219,7 @@ class Panel(widgets.VBox):
         said = widgets.VBox([self.answer, self.changes])
         answer = widgets.HBox([said, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
         answer.add_class("cn-words")
-        self.below = widgets.VBox([self.chart.widget])
+        self.below = widgets.VBox([self.chart.box])
         self.show_map(False)
         return {"tools": tools, "answer": answer, "chart": self.below}
 
