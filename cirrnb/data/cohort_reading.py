@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.csv_file import read_rows
 from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
 from cirrnb.data.failure_kinds import printable
@@ -26,6 +28,9 @@ from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import sequence_names
 from cirrnb.data.stage_scale import StageScale, stage_scale
 from cirrnb.data.typed_paths import typed_path
+
+UNFINISHED = ".unfinished"
+"""Ends the name of the folder beside a cohort in which it is written until it is complete."""
 
 SIMULATED = "SIMULATED.txt"
 """A file of this name at the root says that the images were computed."""
@@ -100,6 +105,22 @@ def read_cohort(
     )
 
 
+def as_cohort(
+    patients: Any, *, stages: StageScale | None = None, sequences: Sequence[str] | str | None = None
+) -> Cohort | PreparedCohort:
+    """A cohort as it is, or the one that a path names, read with `stages` and `sequences` as `read_cohort` does.
+
+    Raises InputError for anything else.
+    """
+    if isinstance(patients, Cohort | PreparedCohort):
+        return patients
+    if isinstance(patients, str | os.PathLike):
+        return read_cohort(Path(patients), stages=stages, sequences=sequences)
+    expected = "a cohort, a prepared cohort, or the path of a cohort"
+    remedy = "Hand in what cirrnb.read_cohort or cirrnb.prepare returns, or a path."
+    raise InputError("patients", f"a {type(patients).__name__}", expected, remedy)
+
+
 def _read(
     root: Path, remarks: Remarks, stages: StageScale, sequences: tuple[str, ...], skip_others: bool
 ) -> list[Scan]:
@@ -116,7 +137,10 @@ def _read(
     published = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
     expected = f"a folder that holds {', '.join(published)} or NIfTI files, or a CSV table with one row a scan"
     remedy = "Correct the path."
-    if not root.exists():
+    if not root.exists() and unfinished_name(root).is_dir():
+        found = "a cohort that is not finished"
+        remedy = "If it is being written, wait for it; if that was interrupted, run the same command again."
+    elif not root.exists():
         found = "no such file or folder"
     elif not root.is_dir() and not root.is_file():
         found = "no ordinary file"
@@ -125,6 +149,9 @@ def _read(
     elif any((root / name).is_dir() for name in SLICE_FOLDERS):
         found = "the 2D slices of the published data, which have neither spacing nor affine"
         remedy = "Download the 3D archives instead: Cirrhosis_T1_3D, Cirrhosis_T2_3D."
+    elif (root / "fingerprints.json").is_file():
+        found = "a folder of prepared scans"
+        remedy = "Give the cohort that they were prepared from; what is prepared is found again."
     elif (root / OTHERS).is_file():
         found, remedy = _nothing_staged(root / OTHERS), "Import the patient's T1W or T2W series as well."
     elif (dicom := _dicom_below(root)) is not None:
@@ -161,6 +188,11 @@ def simulated_scans(scans: Iterable[Scan]) -> list[str]:
         for scan in scans
         if any(below(path.parent) for path in dict.fromkeys((scan.image.absolute(), scan.image.resolve())))
     ]
+
+
+def unfinished_name(root: Path) -> Path:
+    """The folder in which a cohort is written until it is complete."""
+    return root.with_name(root.name + UNFINISHED) if root.name else root
 
 
 def _holds_only_nifti(root: Path) -> bool:

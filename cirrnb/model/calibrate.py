@@ -11,9 +11,11 @@ from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.calibration import fit_predictions
 from cirrnb.model.out_of_distribution import fit_out_of_distribution
-from cirrnb.model.prediction import predict, prepared_for
+from cirrnb.model.patients import prepared_for
+from cirrnb.model.prediction import predict
 from cirrnb.model.run_folder import TRAINING
 from cirrnb.model.signs import SignIntervals, fit_sign_intervals
 from cirrnb.model.trained_model import FOLDS, TrainedModel, load_model
@@ -52,7 +54,7 @@ def calibrate(
         If the run is a cross-validation, whose own patients calibrate it, fewer than `LEAST_PATIENTS` patients with a
         stage can be staged, or the truth is of other patients.
     """
-    folder = Path(run)
+    folder = typed_path(run)
     if (folder / FOLDS).is_file():
         remedy = "It is calibrated by its own patients already."
         raise InputError(folder, "a cross-validation", "a single stager", remedy)

@@ -28,6 +28,7 @@ from cirrnb.data.locks import claimed
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.scan import SPLITS
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.model import provenance
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.run_folder import require_same_run, write_run
@@ -71,7 +72,7 @@ def train(
         under way, the loss is not finite, or the environment holds some of a launcher's variables (LOCAL_RANK,
         WORLD_SIZE, ...) and not the others.
     """
-    settings, out = settings or TrainingSettings(), Path(out)
+    settings, out = settings or TrainingSettings(), typed_path(out)
     bags = staged_patients(prepared, settings.stager.sequences)
     identity = {
         "training": settings.stored(),
@@ -355,6 +356,9 @@ def staged_patients(prepared: PreparedCohort, sequences: Collection[str]) -> dic
     InputError
         If the training patients do not show two stages, or a split holds patients but none with a stage.
     """
+    if not isinstance(prepared, PreparedCohort):
+        remedy = "Split the cohort, prepare it, and hand in what cirrnb.prepare returns."
+        raise InputError("prepared", f"a {type(prepared).__name__}", "a prepared cohort", remedy)
     splits.check(prepared.cohort)
     raise_if_any(
         InputError(prepared.name, f"no sequence {name}", f"names among {', '.join(prepared.sequences)}", _SEQUENCES)

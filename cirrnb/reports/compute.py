@@ -18,6 +18,7 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.given_masks import give_masks
 from cirrnb.data.nifti.saving import description_of
+from cirrnb.data.pictures import grey_picture, overlay_picture
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
@@ -39,7 +40,6 @@ from cirrnb.reports.patient_report import (
     TrainingComparison,
 )
 from cirrnb.view.attribution import colours, slices_that_count
-from cirrnb.view.images import grey_picture, overlay_picture
 from cirrnb.view.slices import Slice
 from cirrnb.viewer.contours import Outline, organs_on, outlines_at
 from cirrnb.viewer.panes import white

@@ -21,6 +21,7 @@ from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
 from cirrnb.data.locks import locked
 from cirrnb.data.status import IMPORT_DOUBTS
+from cirrnb.data.typed_paths import typed_path
 
 SOURCE = "imported"
 PATIENCE = 1800.0
@@ -96,8 +97,9 @@ def list_series(folder: Path | str) -> DicomFolder:
         import pydicom  # noqa: F401
     except ImportError as error:
         raise missing("pydicom") from error
-    files = find_instances(Path(folder))
-    return DicomFolder(Path(folder), files, tuple(judge_all(gather(files.instances))))
+    folder = typed_path(folder)
+    files = find_instances(folder)
+    return DicomFolder(folder, files, tuple(judge_all(gather(files.instances))))
 
 
 def import_dicom(
@@ -136,7 +138,7 @@ def import_dicom(
         the cohort already, or a name that is taken.
     """
     listing = folder if isinstance(folder, DicomFolder) else list_series(folder)
-    out = Path(out)
+    out = typed_path(out)
     judged = listing.of(patient)
     chosen = choose(judged, {"T1W": t1w, "T2W": t2w}, ask)
     wanted = {volume.series.number for volume, _ in chosen.values()}
