@@ -21,6 +21,7 @@ from cirrnb.model.adaptation import (
     read_adaptation,
     severity_of,
 )
+from cirrnb.model.measured_stage import NETWORK, MeasuredStage
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION
 from cirrnb.model.settings import StagerSettings, TrainingSettings
 from cirrnb.model.signs import SignIntervals
@@ -227,12 +228,17 @@ def test_the_front_door_opens_and_saves_an_adapted_model_whole(run, site, tmp_pa
     whole = cirrnb.Model(**{name: getattr(adapted, name) for name in adapted.__dataclass_fields__})
     assert whole.fingerprint == adapted.fingerprint == cirrnb.Model.load(tmp_path / "adapted").fingerprint
     assert "adapted" in repr(whole) and len(repr(adapted)) < 300
-    home = replace(adapted.without_adaptation, sign_intervals=intervals)
-    told = replace(adapted, sign_intervals=intervals, adaptation=replace(adapted.adaptation, model=home.fingerprint))
-    model = cirrnb.Model(**{name: getattr(told, name) for name in told.__dataclass_fields__})
-    again = cirrnb.Model.load(model.save(tmp_path / "saved"))
-    assert again.fingerprint == told.fingerprint and again.sign_intervals == intervals
-    assert again.adaptation == told.adaptation and again.site is not None
+    measured = MeasuredStage((NETWORK,), (0.0,), (1.0,), (2.0,), (-1.0, 1.0), 40)
+    home = replace(adapted.without_adaptation, sign_intervals=intervals, measured=measured)
+    adaptation = replace(adapted.adaptation, model=home.fingerprint)
+    told = replace(adapted, sign_intervals=intervals, measured=measured, adaptation=adaptation)
+    parts = {name: getattr(told, name) for name in told.__dataclass_fields__}
+    assert None not in parts.values()
+    again = cirrnb.Model.load(cirrnb.Model(**parts).save(tmp_path / "saved"))
+    assert again.fingerprint == told.fingerprint
+    for name in ("sign_intervals", "measured", "adaptation"):
+        assert getattr(again, name) == parts[name]
+    assert again.site is not None
 
 
 def test_scans_like_those_of_the_site_are_usual_for_the_adapted_model(run, site, tmp_path):

@@ -281,5 +281,5 @@ def test_a_training_begins_with_the_weights_that_both_have(bodies, tmp_path):
     stored = json.loads((second / "request.json").read_text())
     assert len(stored["start"]) == 64
     other = replace(QUICK, stager=replace(TINY, backbone="test_efficientnet"))
-    with pytest.raises(InputError, match="another architecture"):
+    with pytest.raises(InputError, match="test_efficientnet"):
         train_endless(tmp_path / "third", other, bodies=bodies, start=first, readers=0)

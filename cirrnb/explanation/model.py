@@ -90,9 +90,12 @@ class Model(TrainedModel):
         for member, place in zip(self.members, places, strict=True):
             place.mkdir(parents=True, exist_ok=True)
             save_stager(place, member.stager, member.config)
-        for part in (self.calibration, self.out_of_distribution, self.sign_intervals, self.adaptation):
+        for part in (self.calibration, self.out_of_distribution, self.sign_intervals):
             if part is not None:
                 part.save(folder)
+        for fitted in (self.measured, self.adaptation):
+            if fitted is not None:
+                fitted.save(folder)
         if self.site is not None:
             (folder / SITE).mkdir(exist_ok=True)
             self.site.save(folder / SITE)

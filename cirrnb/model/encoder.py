@@ -73,7 +73,7 @@ class SliceEncoder(nn.Module):
         """For slices of that many `sequences`."""
         super().__init__()
         self.backbone, channels, self.backbone_weights = build_backbone(
-            settings.backbone, settings.pretrained and fetch, settings.scales
+            settings.backbone, settings.pretrained is True and fetch, settings.scales
         )
         self.attention: nn.ModuleList | None = None
         self._own_weights = settings.attention == "sequence"

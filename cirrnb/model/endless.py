@@ -36,6 +36,7 @@ from cirrnb.model.settings import StagerSettings
 from cirrnb.model.stager import Stager, Staging
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import load_model
+from cirrnb.model.warm_start import begin_with
 from cirrnb.simulation.ceiling import stage_posteriors
 from cirrnb.simulation.signs import CHANNELS
 from cirrnb.simulation.stored_views import read_view, view_file, write_views
@@ -248,7 +249,7 @@ def train_endless(
         torch.manual_seed(settings.seed)
         stager = Stager(settings.stager, fetch=False).train().to(device)
         if begin is not None:
-            _begin_with(stager, begin.members[0].stager, begin.name)
+            begin_with(stager, begin.members[0].stager, begin.name)
         training = AveragedTraining(
             stager,
             steps=settings.steps,
@@ -280,16 +281,6 @@ def train_endless(
                 written = time.monotonic()
         _save(out, training, settings, request, settings.steps)
     return out
-
-
-def _begin_with(stager: Stager, other: Stager, name: str) -> None:
-    """Take over the weights that both have. Raises InputError if their backbones differ."""
-    own, given = stager.state_dict(), other.state_dict()
-    common = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
-    if not all(key in common for key in own if ".backbone." in key):
-        remedy = "Begin with a stager of the same backbone and width, or with none."
-        raise InputError(name, "a stager of another architecture", "the same encoder", remedy)
-    stager.load_state_dict({**own, **common})
 
 
 def build_training_patients(folder: Path, count: int, occasions: int = 0, progress: Progress = _unwatched) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cirrnb.data.bag import Bag, PreparedCohort
@@ -29,9 +30,12 @@ from cirrnb.data.status import (
     reasons_text,
     status_of_scans,
 )
+from cirrnb.measure.biomarkers import measurements_of
+from cirrnb.model.adaptation import severity_of
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.measured_stage import NETWORK, measured_values
 from cirrnb.model.patients import bags_of, prepared_for
 from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
@@ -72,6 +76,9 @@ class Prediction:
     reasons : why it is doubtful.
     signs : that the stager saw, in the order of its outputs; those that the sequences cannot show are absent.
     stage_by_signs : stage -> probability from these strengths alone, not calibrated; None for a stager without signs.
+    terms : what the stage rests on, the network's severity and measurements, as `MeasuredStage` takes them; empty where
+        it is the network's alone.
+    adds : term -> log-odds that it adds towards later stages, after adaptation to a site.
     """
 
     subject: str
@@ -89,6 +96,8 @@ class Prediction:
     reasons: tuple[Reason, ...] = ()
     signs: tuple[SignReading, ...] = ()
     stage_by_signs: Mapping[str, float] | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)
+    adds: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         chances = ", ".join(f"{name} {chance:.2f}" for name, chance in self.probabilities.items())
@@ -159,7 +168,8 @@ def predict(
     column of each stage of the model (mild, moderate, severe), sequences ("T1W+T2W"), notes, simulated (True if the
     model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
     column set tells the stages that are possible ("mild|moderate"). A stager with sign outputs adds the strength of
-    each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. `status` is answered, doubtful or
+    each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. A model that rests on measurements
+    too has what each adds, in log-odds, in a column "adds NAME". `status` is answered, doubtful or
     refused, and `reasons` says why; `hidden` is True where a screen hides the stage at first (`Prediction.hidden`). A
     patient who is refused, by a check or without a usable sequence, has no predicted stage.
 
@@ -209,7 +219,8 @@ def predict(
         raise InputErrors(failures)
     signs = trained.members[0].stager.settings.signs
     further = [*(["set"] if trained.calibration else []), *(f"sign {name}" for name in signs)]
-    return pd.DataFrame(rows, columns=[*columns(trained.stages), *further, *(["no_sign"] if signs else [])])
+    adds = [f"adds {name}" for name in trained.measured.names] if trained.measured else []
+    return pd.DataFrame(rows, columns=[*columns(trained.stages), *further, *(["no_sign"] if signs else []), *adds])
 
 
 @isolated_torch()
@@ -235,6 +246,11 @@ def predict_patient(
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
     members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
     chances, possible = members.mean(axis=0), None
+    terms, adds = _terms(trained, used, chances), {}
+    if trained.measured:
+        mapped = trained.adaptation.mapped_terms(terms) if trained.adaptation else terms
+        chances, adds = trained.measured.probabilities(mapped), trained.measured.contributions(mapped)
+        members = chances[None]
     if trained.calibration:
         chances = trained.calibration.apply(logits_of(chances))
         possible = trained.calibration.agreed_sets(members[:, None])[0]
@@ -258,8 +274,17 @@ def predict_patient(
         stages=stages,
         status=DOUBTFUL if reasons else status,
         reasons=reasons,
+        terms=terms,
+        adds=adds,
         **_signs(trained, answers, tuple(used)),
     )
+
+
+def _terms(trained: TrainedModel, used: Mapping[str, PreparedScan], chances: NDArray[np.float64]) -> dict[str, float]:
+    """What the stage of a model with measurements rests on; nothing for others, which need not wait for a ruler."""
+    if trained.measured is None:
+        return {}
+    return {NETWORK: float(severity_of(chances)[0]), **measured_values(measurements_of(Bag(used)))}
 
 
 def _changed(trained: TrainedModel, signs: Mapping[str, float]) -> torch.Tensor | None:
@@ -351,6 +376,7 @@ def _told(prediction: Prediction) -> dict[str, Any]:
     }
     row |= {"status": prediction.status, "reasons": reasons_text(prediction.reasons)}
     row |= {"hidden": prediction.hidden}
+    row |= {f"adds {name}": value for name, value in prediction.adds.items()}
     row |= {f"sign {sign.name}": sign.strength for sign in prediction.signs} | {"no_sign": prediction.no_sign}
     return row | {"sequences": "+".join(prediction.slice_weights), "set": set_text(prediction.prediction_set or ())}
 

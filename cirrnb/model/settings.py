@@ -52,7 +52,8 @@ class StagerSettings:
     ----------
     backbone : name of a timm model or of a plug-in's backbone; `test_resnet` is timm's smallest residual network (0.4 M
         parameters) and made for two cores.
-    pretrained : begin from timm's pretrained weights where they can be fetched.
+    pretrained : begin from timm's pretrained weights where they can be fetched (True), from random ones (False), or
+        with "simulated" from the stager of the package, which learned from simulated patients.
     sequences : which sequences are looked at; the slices of others are left out.
     scales : how many of the backbone's feature maps are used, the coarsest first; 1 is an ordinary classifier's view.
     attention : channel and spatial gates at every scale, with weights of their own for each "sequence", "shared" by
@@ -73,7 +74,7 @@ class StagerSettings:
     """
 
     backbone: str = "test_resnet"
-    pretrained: bool = True
+    pretrained: bool | str = True
     sequences: tuple[str, ...] = T1W_T2W
     scales: int = 4
     attention: str = "sequence"
@@ -97,7 +98,8 @@ class StagerSettings:
         _check_choices(self)
         if not isinstance(self.backbone, str) or not _BACKBONE.fullmatch(self.backbone):
             raise ValueError(f"backbone is the name of a timm model, not {self.backbone!r:.80}")
-        check_flag("pretrained", self.pretrained)
+        if self.pretrained != "simulated":
+            check_flag("pretrained", self.pretrained)
         check_flag("demographics", self.demographics)
         check_flag("maps", self.maps)
         check_number("width", self.width, 1, 4096, whole=True)
@@ -204,6 +206,7 @@ class TrainingSettings:
                 "preset", f"unknown {unknown}", f"fields among {sorted(names | stagers)}", "Correct the name."
             )
         values = {**PRESETS[name], **changes}
+        values["pretrained"] = FIRST_WEIGHTS.get(str(values.get("pretrained")), values.get("pretrained", True))
         stager = {key: values.pop(key) for key in list(values) if key in stagers}
         return cls(**{"stager": StagerSettings(**stager), **values})
 
@@ -217,6 +220,9 @@ def _check_choices(settings: StagerSettings | TrainingSettings) -> None:
             hint = "; load the plug-in that registers it first" if isinstance(allowed, Registry) else ""
             raise ValueError(f"{part.name} is one of {known}, not {value!r:.80}{hint}")
 
+
+FIRST_WEIGHTS: dict[str, bool | str] = {"photographs": True, "none": False, "simulated": "simulated"}
+"""What a stager's encoder begins with, by name."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Random first weights: the same figures with and without a network connection. At a peak rate of 2e-3 and 8

@@ -22,6 +22,7 @@ from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.adaptation import ADAPTATION, Adaptation, read_adaptation
 from cirrnb.model.calibration import Calibration, read_calibration
 from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
+from cirrnb.model.measured_stage import MEASURED_STAGE, MeasuredStage, read_measured_stage
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
 from cirrnb.model.provenance import versions
 from cirrnb.model.signs import SignIntervals, read_sign_intervals
@@ -96,6 +97,7 @@ class TrainedModel:
     adaptation : to a site, applied to calibrated probabilities; None for the model as it was trained.
     site : what the scans of that site look like, which then count as usual too.
     sign_intervals : how far strengths of signs lie from the truth; None where it was not learned.
+    measured : what measurements add to what the network says; None where the stage is the network's alone.
     """
 
     members: tuple[TrainedStager, ...]
@@ -105,6 +107,7 @@ class TrainedModel:
     adaptation: Adaptation | None = None
     site: OutOfDistribution | None = None
     sign_intervals: SignIntervals | None = None
+    measured: MeasuredStage | None = None
 
     def __repr__(self) -> str:
         kind = f"{len(self.members)} stagers" if len(self.members) > 1 else "one stager"
@@ -145,6 +148,8 @@ class TrainedModel:
             digest.update(_hashable(part))
         if self.sign_intervals is not None:
             digest.update(json.dumps(asdict(self.sign_intervals), sort_keys=True).encode())
+        if self.measured is not None:
+            digest.update(json.dumps(asdict(self.measured), sort_keys=True).encode())
         if self.adaptation is not None:
             digest.update(self.adaptation.fingerprint.encode() + _hashable(self.site))
         return digest.hexdigest()
@@ -240,8 +245,16 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
         raise InputError(folder, found, stages.listed, "Copy the whole run folder again, or train again.")
     name = str(run).removeprefix(HUB_PREFIX) if is_hub_name(run) else folder.resolve().name
     model = TrainedModel(
-        members, name, calibration, read_out_of_distribution(folder), sign_intervals=read_sign_intervals(folder)
+        members,
+        name,
+        calibration,
+        read_out_of_distribution(folder),
+        sign_intervals=read_sign_intervals(folder),
+        measured=read_measured_stage(folder),
     )
+    if model.measured is not None and len(model.measured.thresholds) != len(stages.names) - 1:
+        found = f"terms for {len(model.measured.thresholds) + 1} stages"
+        raise InputError(folder / MEASURED_STAGE, found, stages.listed, "Copy the whole run folder again.")
     adaptation = read_adaptation(folder)
     if adaptation is None:
         return model

@@ -36,6 +36,7 @@ from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch, training_accelerator
 from cirrnb.model.training_state import TrainingState
+from cirrnb.model.warm_start import begin_as_asked
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,8 @@ def _fit(
     """Train the epochs that are left; the stager, and a row of the history for each epoch."""
     torch.manual_seed(settings.seed)
     stager = Stager(settings.stager, fetch=not state.begun, stages=stages)
+    if not state.begun:
+        begin_as_asked(stager)
     optimizer = torch.optim.AdamW(stager.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     history = state.restore(stager, optimizer)
     network, stepper = accelerator.prepare(_Scored(stager, settings), optimizer)

@@ -121,17 +121,27 @@ def train_sign_maps(
 def calibrate(
     run: Annotated[Path, typer.Argument(help="Folder of a stager; calibration is written into it.")],
     cohort: Annotated[Path, typer.Argument(help="Patients with stages that the stager has not seen.")],
+    measurements: Annotated[
+        bool, typer.Option("--measurements", help="Let the stage rest on measurements of the organs too.")
+    ] = False,
+    draw_anew: Annotated[
+        bool, typer.Option("--draw-anew", help="Let the program draw outlines even where the cohort has masks.")
+    ] = False,
     prepared: PREPARED = None,
 ) -> None:
     """Learn from patients with stages how sure a stager may be; of a simulated cohort also how sure of each sign."""
     require_home()
+    from cirrnb.data.given_masks import without_masks
     from cirrnb.model.calibrate import LATENT
     from cirrnb.model.calibrate import calibrate as learn
     from cirrnb.model.trained_model import load_model
 
     patients = cirrnb.read_cohort(cohort, **load_model(run).vocabulary())
+    if draw_anew:
+        patients = without_masks(patients)
+        prepared = prepared or Path("prepared") / f"{patients.name}-drawn-anew"
     truth = cohort / LATENT if patients.simulated and (cohort / LATENT).is_file() else None
-    model = learn(run, patients, truth=truth, prepared=prepared, progress=True)
+    model = learn(run, patients, truth=truth, measurements=measurements, prepared=prepared, progress=True)
     assert model.calibration is not None
     signs = ", and intervals of its signs" if model.sign_intervals else ""
     typer.echo(f"{run}: temperature {model.calibration.temperature:.2f}, sets of stages{signs}")
