@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from tqdm.auto import tqdm
 
@@ -20,6 +21,7 @@ from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.model.batch import Batch
 from cirrnb.model.checkpoint import load_stager, save_stager
 from cirrnb.model.prediction import patient_batch
+from cirrnb.model.signs import visible
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel
@@ -151,6 +153,29 @@ def _seen(name: str, batch: Batch) -> tuple[int, torch.Tensor]:
             shows = [sequence in channel.sequences for sequence in batch.sequences]
             return SIGNS.index(channel.sign) + 1, torch.tensor(shows)
     return 0, torch.zeros(len(batch.sequences), dtype=torch.bool)
+
+
+@isolated_torch()
+def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Sequence -> sign -> (slices, rows, columns) chance, 0 to 1, that the sign is at a pixel, of those signs that the
+    sequence can show; the mean of the stagers. Empty for a model without maps of signs.
+
+    Raises InputError if no sequence of the patient can be used.
+    """
+    stagers = [member.stager.eval() for member in model.members]
+    names = stagers[0].settings.signs
+    if not stagers[0].settings.maps:
+        return {}
+    used, _ = usable(model, bag)
+    batch = patient_batch(model, used)
+    every = [maps for stager in stagers if (maps := stager.sign_maps(batch, chunk=32)) is not None]
+    mean = torch.stack(every).mean(dim=0).numpy()
+    found = {}
+    for sequence in used:
+        number = batch.sequences.index(sequence)
+        own, there = mean[batch.sequence.numpy() == number], visible(names, [sequence])
+        found[sequence] = {name: own[:, place] for place, name in enumerate(names) if there[place]}
+    return found
 
 
 @isolated_torch()
