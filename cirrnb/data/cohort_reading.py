@@ -24,6 +24,7 @@ from cirrnb.data.layouts.published import (
     read_published,
 )
 from cirrnb.data.layouts.table import read_table, without_repeated
+from cirrnb.data.locks import claim_of, is_held
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import sequence_names
 from cirrnb.data.stage_scale import StageScale, stage_scale
@@ -138,8 +139,9 @@ def _read(
     expected = f"a folder that holds {', '.join(published)} or NIfTI files, or a CSV table with one row a scan"
     remedy = "Correct the path."
     if not root.exists() and unfinished_name(root).is_dir():
-        found = "a cohort that is not finished"
-        remedy = "If it is being written, wait for it; if that was interrupted, run the same command again."
+        written = is_held(claim_of(root))
+        found = "a cohort that is being written" if written else "a cohort whose writing was interrupted"
+        remedy = "Wait for it." if written else "Run the command that writes it again; what is done is kept."
     elif not root.exists():
         found = "no such file or folder"
     elif not root.is_dir() and not root.is_file():

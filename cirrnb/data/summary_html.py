@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.numbers import figure
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -71,7 +73,7 @@ def summary(
 
 def table_html(table: pd.DataFrame) -> str:
     """A small table as HTML; numbers have three decimals at most."""
-    return str(table.to_html(border=0, na_rep="", float_format=lambda value: f"{value:.3g}", notebook=True))
+    return str(table.to_html(border=0, na_rep="", float_format=lambda value: figure(value, 3), notebook=True))
 
 
 def bars(shares: Mapping[str, float], colours: Mapping[str, str]) -> str:

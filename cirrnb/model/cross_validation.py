@@ -24,6 +24,7 @@ from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import FOLDS
 from cirrnb.model.training import train
+from cirrnb.model.training_progress import Tell
 from cirrnb.model.training_state import writing
 
 
@@ -153,7 +154,7 @@ def cross_validate(
     *,
     folds: int = 5,
     coverage: float = COVERAGE,
-    progress: bool = True,
+    progress: bool | Tell = True,
 ) -> Path:
     """Train a stager for each of `folds` folds of the patients with a stage, and leave them at `out` as one model.
 

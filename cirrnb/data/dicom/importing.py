@@ -20,6 +20,7 @@ from cirrnb.data.errors import InputError, listed
 from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
 from cirrnb.data.locks import locked
+from cirrnb.data.numbers import figure
 from cirrnb.data.status import IMPORT_DOUBTS
 from cirrnb.data.typed_paths import typed_path
 
@@ -279,7 +280,7 @@ def _vendor(tags: Mapping[str, object]) -> str:
 
 def _figure(tags: Mapping[str, object], name: str) -> str:
     try:
-        return f"{float(str(tags[name])):.4g}"
+        return figure(float(str(tags[name])))
     except (KeyError, ValueError):
         return ""
 

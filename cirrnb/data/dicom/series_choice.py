@@ -10,6 +10,7 @@ from typing import Any
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.dicom.series_faults import find_fault
 from cirrnb.data.errors import InputError
+from cirrnb.data.numbers import figure
 from cirrnb.data.sequences import T1W_T2W
 
 MAPS = {
@@ -120,7 +121,7 @@ def _by_timing(tags: Mapping[str, Any]) -> tuple[str | None, str]:
     repetition, echo, flip = (_number(tags, name) for name in ("RepetitionTime", "EchoTime", "FlipAngle"))
     if repetition is None or echo is None:
         return contrast, f"said to be {contrast}" if contrast else ""
-    timing = f"TR {repetition:.4g} ms, TE {echo:.3g} ms"
+    timing = f"TR {figure(repetition)} ms, TE {figure(echo, 3)} ms"
     kinds = _listed(tags.get("ScanningSequence"))
     if "GR" in kinds and echo < 10 and repetition < 400:
         timing = f"gradient echo, {timing}" + (f", flip angle {flip:.0f}°" if flip is not None else "")
