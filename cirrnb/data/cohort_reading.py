@@ -14,8 +14,11 @@ from cirrnb.data.csv_file import read_rows
 from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
 from cirrnb.data.failure_kinds import printable
 from cirrnb.data.json_file import has_surrogates
+from cirrnb.data.layouts.bids import looks_bids, read_bids
 from cirrnb.data.layouts.fields import natural_order
 from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder
+from cirrnb.data.layouts.nnunet import FOLDERS as NNUNET_FOLDERS
+from cirrnb.data.layouts.nnunet import looks_nnunet, read_nnunet
 from cirrnb.data.layouts.published import (
     CIRRHOTIC_FOLDERS,
     HEALTHY_FOLDER,
@@ -50,7 +53,8 @@ def read_cohort(
     ----------
     root : folder that holds Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects (any of them); a CSV file with one
         row a scan (see `cirrnb.data.layouts.table.read_table`) or a folder with one named scans.csv, as
-        `cirrnb import-dicom` leaves it; or NIfTI files named after patient and sequence (see
+        `cirrnb import-dicom` leaves it; a dataset of nnU-Net (see `cirrnb.data.layouts.nnunet.read_nnunet`) or in BIDS
+        (see `cirrnb.data.layouts.bids.read_bids`); or NIfTI files named after patient and sequence (see
         `cirrnb.data.layouts.folder.read_folder`): a folder of them, or one.
     on_problem : "raise" raises all problems as one InputErrors. "skip" excludes the scans concerned,
         warns once, and keeps the problems in `Cohort.problems`.
@@ -131,6 +135,10 @@ def _read(
         return read_table(root, remarks, stages, sequences, skip_others)
     if (root / TABLE).is_file():
         return read_table(root / TABLE, remarks, stages, sequences, skip_others)
+    if root.is_dir() and looks_nnunet(root):
+        return _of(read_nnunet(root, remarks), root, remarks, stages, sequences)
+    if root.is_dir() and looks_bids(root):
+        return _of(read_bids(root, remarks, stages), root, remarks, stages, sequences)
     if root.is_file() and NIFTI.fullmatch(root.name):
         return _of(read_folder(root.parent, [root], remarks), root, remarks, stages, sequences)
     if _holds_only_nifti(root) and (paths := nifti_files(root, remarks)):
@@ -158,8 +166,8 @@ def _read(
         found, remedy = _nothing_staged(root / OTHERS), "Import the patient's T1W or T2W series as well."
     elif (dicom := _dicom_below(root)) is not None:
         found, remedy = f"DICOM files ({dicom})", f"Import them first: cirrnb import-dicom {root} cohorts/own"
-    elif root.name in published:
-        found, remedy = "one of the published folders itself", f"Give the folder above it: {root.parent}"
+    elif root.name in (*published, *NNUNET_FOLDERS):
+        found, remedy = "one of the dataset's folders alone", f"Give the folder above it: {root.parent}"
     else:
         tables = sorted(path.name for path in root.glob("*.csv") if not path.name.startswith("."))
         found = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
@@ -199,7 +207,7 @@ def unfinished_name(root: Path) -> Path:
 
 def _holds_only_nifti(root: Path) -> bool:
     """True for a folder whose file names are to be read: one without published folders and without a table."""
-    known = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
+    known = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER, *NNUNET_FOLDERS)
     if not root.is_dir() or root.name in known or any((root / name).is_dir() for name in SLICE_FOLDERS):
         return False
     return not any(root.glob("*.csv"))
