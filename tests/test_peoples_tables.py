@@ -13,10 +13,10 @@ from published_tree import COMPLETE, Patient, Tree
 
 import cirrnb
 from cirrnb.data.csv_file import read_csv, read_rows
-from cirrnb.data.errors import InputErrors
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.layouts import fields
 from cirrnb.data.scan import Scan
-from cirrnb.data.sequences import parse_sequence
+from cirrnb.data.sequences import parse_sequence, sequence_names
 from cirrnb.data.stage_scale import stage_scale
 from cirrnb.data.typed_paths import typed_path
 
@@ -185,6 +185,16 @@ def test_sequences_that_somebody_names_come_first(own: Path) -> None:
     for text in ("T1 portal venous", "T2"):  # with phases apart, T1 alone does not say which
         with pytest.raises(ValueError, match="T1 arterial"):
             parse_sequence(text, names)
+
+
+def test_names_of_sequences_are_those_of_their_cells(own: Path) -> None:
+    assert sequence_names("t1, T2-weighted, DWI") == ("T1W", "T2W", "DWI")
+    assert sequence_names(["T1 arterial", "T1 portal"]) == ("T1 arterial", "T1 portal")
+    rows = [["patient", "sequence", "image"], ["1", "T1W", "scans/a.nii.gz"], ["1", "t2_haste", "scans/b.nii.gz"]]
+    _save(own / "scans.csv", rows, "UTF-8")
+    assert [scan.sequence for scan in cirrnb.read_cohort(own, sequences="T2, t1").scans] == ["T1W", "T2W"]
+    with pytest.raises(InputError, match="one twice"):
+        sequence_names("T1, T1W")
 
 
 def test_initials_stay_patients_and_phases_do_not_become_any(own: Path) -> None:
