@@ -76,6 +76,16 @@ def test_phases_are_told_apart_by_time_and_offered_with_their_delay(
     assert "s after" not in (tmp_path / "own/scans.csv").read_text()
 
 
+def test_phases_that_have_numbers_get_their_delay_too(tmp_path: Path) -> None:
+    for number, time in ((1, "101500"), (2, "101530")):
+        tags = {**DYNAMIC, "TemporalPositionIdentifier": number, "AcquisitionTime": time}
+        write_series(tmp_path / str(number), tags)
+    judged = list_series(tmp_path).judged
+    assert [one.series.part for one in judged] == ["phase 1", "phase 2"]
+    assert [one.series.delay for one in judged] == [0, 30] and "30 s after the first" in judged[1].series.description
+    assert judged[1].series.name == "t1_vibe_fs_tra_dyn"
+
+
 @pytest.mark.parametrize(
     "times",
     [["101500.000000"] * 2, ["101500.000000", ""], ["101500.000000", "101503.000000"]],

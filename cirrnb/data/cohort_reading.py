@@ -144,7 +144,8 @@ def _read(
     if _holds_only_nifti(root) and (paths := nifti_files(root, remarks)):
         return _of(read_folder(root, paths, remarks), root, remarks, stages, sequences)
     published = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
-    expected = f"a folder that holds {', '.join(published)} or NIfTI files, or a CSV table with one row a scan"
+    expected = f"a folder that holds {', '.join(published)}, a dataset of nnU-Net or in BIDS, or NIfTI files, "
+    expected += "or a CSV table with one row a scan"
     remedy = "Correct the path."
     if not root.exists() and unfinished_name(root).is_dir():
         written = is_held(claim_of(root))
