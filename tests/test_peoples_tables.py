@@ -148,11 +148,11 @@ def test_stages_of_another_scale_keep_their_names() -> None:
 
 T1W = ["T1", "T1 post contrast", "t1_vibe", "T1-weighted", "LAVA", "eTHRIVE", "t1vibe_fs_tra_bh", "T1 +C"]
 T1W += ["AX T1 fat sat portal venous", "T1 in phase", "t1_vibe_dixon_W", "T1  70 s", "T1 (arterial phase)", "T1W_FFE"]
-T1W += ["T1 w/o contrast"]
+T1W += ["T1 w/o contrast", "T1ce", "T1C", "sT1W_FFE", "T1 nach KM fettgesättigt", "t1_flash2d_mbh"]
 T2W = ["t2_haste", "T2 SPIR", "T2W_TSE_SPAIR_RT", "T2 FRFSE fs", "ssfse", "T2 fat suppressed", "T2-weighted axial"]
 ASKED = ["T1 map", "T2*", "t2_star", "T1rho", "T1 sub", "T2 VIBE", "T1 and T2", "T1 Dixon", "t1_vibe_dixon_F", "T1 fat"]
 ASKED += ["T1 opposed phase", "ADC", "DWI b800", "T2 FLAIR", "T1 Siemens", "T3", "", "true fisp", "T2 MRCP"]
-ASKED += ["T1 MIP", "R2*"]
+ASKED += ["T1 MIP", "R2*", "t1_fl2d_opp-in", "T1 in_out", "t1_vibe_opp", "T1 dual echo", "T1a"]
 
 
 @pytest.mark.parametrize(("text", "sequence"), [(text, "T1W") for text in T1W] + [(text, "T2W") for text in T2W])

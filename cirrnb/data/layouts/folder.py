@@ -171,7 +171,8 @@ def _sequence_words(name: str) -> tuple[list[Word], str, str]:
     if not before and not after and last - first == 1:
         # Two letters alone are more often somebody's initials (FB, SE, CE) than the name of a phase.
         lone = words[first if place == last else last]
-        before = lone.text if len(lone.text) == _INITIALS else ""
+        apart = words[first].end < words[last].begin  # T1ce is one word
+        before = lone.text if apart and len(lone.text) == _INITIALS else ""
     others = [word for word in words_of(after) if word.kind in ("first", "second")]
     return words[first : last + 1] + others, before, after
 
