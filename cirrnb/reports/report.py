@@ -15,6 +15,7 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.failure_kinds import printable, without_folders, without_names
 from cirrnb.data.given_masks import absolute, give_masks
+from cirrnb.data.layouts.folder import TABLE
 from cirrnb.data.locks import locked
 from cirrnb.data.plugins import load_plugins
 from cirrnb.data.scan import Cohort
@@ -52,6 +53,8 @@ class ReportRequest:
     plugin : files that register heads, backbones or methods.
     masks : liver masks of the one patient who is asked for, as `cirrnb.data.given_masks.give_masks` takes them.
     force : answer for patients whose scans a check refuses; they are doubtful.
+    not_imported : of a cohort that DICOM studies were imported into, which may be empty: the studies that were not, and
+        why. None for other cohorts.
     """
 
     cohort: Path
@@ -69,6 +72,7 @@ class ReportRequest:
     plugin: tuple[Path, ...] = ()
     masks: tuple[str, ...] = ()
     force: bool = False
+    not_imported: tuple[Failure, ...] | None = None
 
 
 class ProgressLog:
@@ -220,7 +224,7 @@ class _Run:
         loaded = load_plugins(request.plugin)
         self.plugins = {Path(file).name: loaded[Path(file).name] for file in request.plugin}
         model = ReportModel.load(request.model)
-        cohort, failures = read_patients(request.cohort, model.model, request.sequences)
+        cohort, failures = self._read(model)
         wanted = choose(cohort, failures, request.patients)
         cohort = _with_given(cohort, request.masks, wanted)
         if request.fresh:
@@ -248,6 +252,18 @@ class _Run:
         words = f"{ended.made} pages, {ended.failed} failures: {report.path.name}/index.html"
         self.progress.event("finished", words, made=ended.made, failed=ended.failed, exit_code=ended.exit_code)
         return ended
+
+    def _read(self, model: ReportModel) -> tuple[Cohort, dict[str, Failure]]:
+        """The cohort, and who of it cannot be reported and why."""
+        request = self.request
+        if request.not_imported is None:
+            return read_patients(request.cohort, model.model, request.sequences)
+        failures = {failure.subject or f"?{failure.reason}": failure for failure in request.not_imported}
+        if not (request.cohort / TABLE).is_file():
+            name, scale = printable(request.cohort.resolve().name), model.model.stages
+            return Cohort((), name, stages=scale, sequences=tuple(model.model.sequences)), failures
+        cohort, others = read_patients(request.cohort, model.model, request.sequences)
+        return cohort, others | failures
 
     def _others(self, cohort: Cohort, wanted: set[str]) -> list[str]:
         """Patients of the cohort that were not asked for and have a page already."""
