@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cirrnb.archive.inbox import AMBIGUOUS, BURNED_IN, DISK, UNCONVERTED, Inbox, read_inbox
 from cirrnb.archive.intake import REFUSED, Intake, as_row, take_in
+from cirrnb.archive.results import FAILED, require_writer
+from cirrnb.archive.returning import ResultOutcome, return_results
 from cirrnb.data import failure_kinds
 from cirrnb.data.csv_file import write_csv
+from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
 from cirrnb.reports.folder import ReportFolder
 from cirrnb.reports.patients import Failure
@@ -25,6 +28,8 @@ STUDIES = {
     "T1W_chosen_because": "why that series",
     "T2W_series": "hash of the series that was taken; empty where it has none",
     "T2W_chosen_because": "why that series",
+    "results": "of --dicom-out: written (in this run), kept (from an earlier one) or failed; empty where not asked for",
+    "results_reason": "why they could not be written",
 }
 """Columns of studies.csv, a row a study of the inbox, and what they mean."""
 
@@ -45,10 +50,12 @@ class StudiesRequest:
     ----------
     inbox : folder with DICOM studies at any depth.
     burned_in : take series whose pictures hold text as well.
+    dicom_out : folder for results as DICOM objects, with the identity of their source images; None writes none.
     """
 
     inbox: Path
     burned_in: bool = False
+    dicom_out: Path | None = None
 
 
 def report_studies(
@@ -57,7 +64,8 @@ def report_studies(
     """Import the new studies of an inbox into `request.cohort` and make the report of that cohort.
 
     Studies that are not imported stand in failures.csv and in studies.csv, with the reason. One broken study does not
-    stop the others; an interrupted run resumes. Nothing that is written holds a name, a date or a UID of the files.
+    stop the others; an interrupted run resumes. Nothing that is written outside `dicom_out` holds a name, a date or a
+    UID of the files.
 
     Raises
     ------
@@ -67,15 +75,30 @@ def report_studies(
     progress = progress or ProgressLog()
     report = ReportFolder(request.out.absolute())
     report.take()
+    _require_apart(studies.dicom_out, request)
     inbox = read_inbox(studies.inbox)
     words = f"{len(inbox.studies)} studies in the inbox"
     progress.event("inbox", words, studies=len(inbox.studies), stray=inbox.stray)
     counted = _Counted(progress, len(inbox.studies))
     taken = take_in(inbox, request.cohort, burned_in=studies.burned_in, ended=counted.ended)
     ended = make_report(replace(request, not_imported=tuple(_failures(taken, inbox))), progress)
+    outcomes: dict[str, ResultOutcome] = {}
+    if studies.dicom_out is not None:
+        outcomes = return_results(studies.dicom_out, request, report, inbox, taken, progress)
     with locked(report.path):
-        write_studies(report.path / "studies.csv", taken)
-    return ended
+        write_studies(report.path / "studies.csv", taken, outcomes)
+    return replace(ended, failed=ended.failed + sum(outcome.state == FAILED for outcome in outcomes.values()))
+
+
+def _require_apart(dicom_out: Path | None, request: ReportRequest) -> None:
+    """Raise InputError if results, which carry identities, would lie where none belongs, or cannot be written."""
+    if dicom_out is None:
+        return
+    require_writer()
+    others = (request.out, request.cohort, *filter(None, (request.prepared, request.explanations)))
+    if any(dicom_out.resolve().is_relative_to(other.resolve()) for other in others):
+        expected = "a folder of its own: these files carry names"
+        raise InputError("--dicom-out", "a folder of the report, its cohort or its maps", expected, "Choose another.")
 
 
 def _failures(taken: Iterable[Intake], inbox: Inbox) -> Iterable[Failure]:
@@ -88,9 +111,13 @@ def _failures(taken: Iterable[Intake], inbox: Inbox) -> Iterable[Failure]:
         yield Failure("", failure_kinds.WRONG_INPUT, reason)
 
 
-def write_studies(path: Path, taken: Sequence[Intake]) -> None:
-    """Write studies.csv, atomically."""
-    write_csv(path, [as_row(intake) for intake in taken], list(STUDIES))
+def write_studies(path: Path, taken: Sequence[Intake], outcomes: Mapping[str, ResultOutcome]) -> None:
+    """Write studies.csv, atomically. `outcomes` are the results' by subject."""
+    rows = []
+    for intake in taken:
+        outcome = outcomes.get(intake.subject, ResultOutcome(""))
+        rows.append({**as_row(intake), "results": outcome.state, "results_reason": outcome.reason})
+    write_csv(path, rows, list(STUDIES))
 
 
 class _Counted:

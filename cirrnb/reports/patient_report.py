@@ -166,10 +166,11 @@ class PatientReport:
         pictures : False leaves out key slices, slices that mattered and the slice browser, which are 99 % of it.
         """
         skipped = () if pictures else ("key_slices", "slices_that_mattered", "browser")
-        return {
-            "version": VERSION,
-            **{f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in skipped},
-        }
+        plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in skipped}
+        prediction = self.prediction
+        signs = [{**_plain(sign), "words": sign.words, "degree": sign.degree} for sign in prediction.signs]
+        plain["prediction"] |= {"signs": signs, "no_sign": prediction.no_sign, "hidden": prediction.hidden}
+        return {"version": VERSION, **plain}
 
 
 def _plain(value: Any) -> Any:

@@ -93,6 +93,16 @@ def report(
     burned_in: Annotated[
         bool, typer.Option("--burned-in", help="Import also series whose pictures hold text, which may be a name.")
     ] = False,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --from-dicom: segmentation, structured report and PDF as DICOM objects. They carry names.",
+        ),
+    ] = None,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print each page as PDF as well (needs the extra [pdf] and Chromium).")
+    ] = False,
     patients: Annotated[
         list[str] | None, typer.Option("--patients", metavar="NAME", help="Only this one (cirrhotic/12); repeatable.")
     ] = None,
@@ -124,10 +134,14 @@ def report(
     require_home()
     if cohort is None and from_dicom is None:
         raise typer.BadParameter("give a cohort, or an inbox of DICOM studies with --from-dicom FOLDER")
+    if dicom_out is not None and from_dicom is None:
+        raise typer.BadParameter("--dicom-out needs --from-dicom: results refer to the DICOM images")
     given = {
         "cohort": str(cohort or Path("cohorts") / out.absolute().name),
         "from_dicom": from_dicom and str(from_dicom),
         "burned_in": burned_in,
+        "dicom_out": dicom_out and str(dicom_out),
+        "pdf": pdf,
         "run": model,
         "report": str(out),
         "patients": [name for text in patients or [] for name in text.split(",") if name],
