@@ -16,6 +16,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
 from cirrnb.reports.folder import ReportFolder
 from cirrnb.reports.patients import Failure
+from cirrnb.reports.pdf import require_printer
 from cirrnb.reports.report import CohortReport, ProgressLog, ReportRequest, make_report
 
 STUDIES = {
@@ -76,6 +77,8 @@ def report_studies(
     report = ReportFolder(request.out.absolute())
     report.take()
     _require_apart(studies.dicom_out, request)
+    if request.pdf:
+        require_printer()  # before an hour of work
     inbox = read_inbox(studies.inbox)
     words = f"{len(inbox.studies)} studies in the inbox"
     progress.event("inbox", words, studies=len(inbox.studies), stray=inbox.stray)

@@ -21,7 +21,7 @@ PROGRAM = "CIRRNB_CHROMIUM"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _FLAGS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
 PATIENCE = 180.0
-"""Seconds that one page may take."""
+"""Seconds that the browser may take to start, and each page."""
 
 
 class PrintError(RuntimeError):
@@ -90,7 +90,7 @@ def _browser() -> Iterator[Any]:
     flags = [*_FLAGS, *(("--no-sandbox",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ())]
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=_program(), args=flags)
+            browser = playwright.chromium.launch(executable_path=_program(), args=flags, timeout=PATIENCE * 1000)
         except Error as error:
             remedy = f"Install it (apt-get install chromium, or playwright install chromium), or name it in {PROGRAM}."
             raise InputError("Chromium", "no browser that starts", "Chromium for PDF", remedy) from error

@@ -29,6 +29,9 @@ PACKING = 1
 NEAR = 0.2
 """mm by which a corner of the converted scan may lie off where DICOM says."""
 
+_OVERLAY = re.compile(r"_ROI\d+\.nii$")
+"""What dcm2niix makes of graphics that lie over the pictures (group 6000)."""
+
 _ANEW = "Export the series again from the archive, or choose another."
 _FREE_TEXT = ((4, 10), (14, 18), (148, 80), (228, 24), (328, 16))
 """Offset and length of a NIfTI-1 header's texts (data_type, db_name, descrip, aux_file, intent_name): dcm2niix writes
@@ -70,7 +73,7 @@ def convert(series: Series, path: Path) -> None:
         for place, instance in enumerate(series.instances):
             (source / f"{place:05d}.dcm").symlink_to(instance.path.absolute())
         code, output = _run(series, source, target)
-        volumes = sorted(target.glob("*.nii"))
+        volumes = sorted(path for path in target.glob("*.nii") if not _OVERLAY.search(path.name))
         if len(volumes) != 1:
             raise _failed(series, len(volumes), code, output.replace(str(private), ""))
         _check_geometry(series, volumes[0])
