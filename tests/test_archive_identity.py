@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from dicom_patients import simulated, write_study
 from pydicom import dcmread
@@ -28,11 +29,12 @@ from typer.testing import CliRunner
 from cirrnb.archive.inbox import name_of
 from cirrnb.cli import app
 from cirrnb.data.locks import scratch_folder
+from cirrnb.reports.formats import patient_schema
 
 PLANTED = "ZQXVERIKA"
 """Stands for a name: no other text holds it."""
-BORN, STUDIED, STUDY = "19371113", "20190917", "1.2.826.0.1.1"
-SECRETS = [word.encode() for word in (PLANTED, PLANTED.lower(), PLANTED.title(), BORN, STUDIED, STUDY + "\0")]
+BORN, STUDIED, STUDY = "19371113", "20190917", "1.2.826.0.77.4711.1"
+SECRETS = [word.encode() for word in (PLANTED, PLANTED.lower(), PLANTED.title(), BORN, STUDIED, STUDY)]
 
 _TEXT = {"PN": f"{PLANTED}^E", "LO": PLANTED, "SH": PLANTED, "ST": PLANTED, "LT": PLANTED, "UT": PLANTED}
 _TEXT |= {"UC": PLANTED, "UR": f"http://{PLANTED}", "AE": PLANTED}
@@ -124,7 +126,7 @@ def test_the_command_answers_and_names_are_found_in_nothing_but_what_goes_back(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole chain with the true worker, once, as a user would run it."""
-    write_study(tmp_path / "plain", simulated(tmp_path / "simulated", 4), 0)
+    write_study(tmp_path / "plain", simulated(tmp_path / "simulated", 4), 0, study=STUDY)
     for path in (tmp_path / "plain").rglob("IM*"):
         plant(path, tmp_path / "inbox" / PLANTED / path.parent.name / f"{PLANTED}_{path.name}")
     work = tmp_path / "work"
@@ -158,6 +160,7 @@ def test_the_command_answers_and_names_are_found_in_nothing_but_what_goes_back(
 def _answers(report: Path) -> None:
     """What the page says, as the JSON has it."""
     stored = json.loads((report / f"patients/imported-{name_of(STUDY)}.json").read_text())
+    jsonschema.validate(stored, patient_schema())
     assert {scan["sequence"]: scan["outlined"] for scan in stored["scans"]} == {"T1W": True, "T2W": True}
     assert all("TR" in scan["chosen_because"] for scan in stored["scans"])
     assert stored["prediction"]["status"] in ("answered", "doubtful") and stored["measurements"]["T1W"]
