@@ -157,6 +157,7 @@ for _command in (
     cohort_commands.fit_checks,
     model_commands.adapt,
     model_commands.train_simulated,
+    model_commands.train_sign_maps,
     model_commands.calibrate,
     model_commands.plant,
     product_commands.report,

@@ -49,6 +49,7 @@ def make_report(
         coverage=0.9,
         key_slices={},
         slices_that_mattered={},
+        slices_with_signs={},
         reasons=ExplanationSummary(
             "grad_cam", "Grad-CAM", "severity", "", share, SequenceShapleyValues(weights, 0.0), None, ()
         ),

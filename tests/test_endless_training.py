@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cirrnb.data.averaged_training import schedule
 from cirrnb.data.errors import InputError
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.model.checkpoint import load_stager
@@ -23,10 +24,11 @@ from cirrnb.model.endless import (
 from cirrnb.model.heads_and_losses import sign_loss
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.stager import Stager
-from cirrnb.simulation import training_patients
+from cirrnb.simulation import stored_views, training_patients
 from cirrnb.simulation.ceiling import stage_posteriors
 from cirrnb.simulation.populations import BENCHMARK
 from cirrnb.simulation.signs import CHANNELS
+from cirrnb.simulation.stored_views import STORED_SLICES, read_view, view_file, write_views
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 from cirrnb.simulation.training_patients import (
     draw_training_patient,
@@ -38,7 +40,7 @@ from cirrnb.simulation.training_patients import (
 from cirrnb.simulation.views import draw_view
 
 TINY = StagerSettings(width=16, pretrained=False, signs=CHANNEL_NAMES, dropout=0.2)
-QUICK = EndlessSettings(stager=TINY, steps=4, patients=2, patients_per_step=2, slices=2, keep_every=2)
+QUICK = EndlessSettings(stager=TINY, steps=4, patients=2, occasions=0, patients_per_step=2, slices=2, keep_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +55,9 @@ def bodies(tmp_path_factory):
 
 
 def test_patients_come_from_many_populations():
-    names = [population_of_patient(number).name for number in range(400)]
-    shares = {name: names.count(name) / 400 for name in set(names)}
-    assert 0.14 < shares["independent"] < 0.26 and 0.14 < shares["benchmark"] < 0.26
+    names = [population_of_patient(number).name for number in range(800)]
+    shares = {name: names.count(name) / 800 for name in set(names)}
+    assert 0.43 < shares["independent"] < 0.57 and 0.14 < shares["benchmark"] < 0.26
     assert len(shares) == 26
 
 
@@ -70,7 +72,7 @@ def test_the_patient_of_a_number_is_always_the_same():
 def test_content_belongs_to_the_version():
     """Whoever changes what a number gives raises TRAINING_VERSION and these figures."""
     drawn = [draw_training_patient(number)[0] for number in range(3)]
-    assert training_patients.TRAINING_VERSION == 1
+    assert training_patients.TRAINING_VERSION == 2
     assert [patient.population for patient in drawn] == ["drawn 3", "independent", "drawn 20"]
     assert [round(patient.liver_volume) for patient in drawn] == [941, 2250, 2176]
     assert drawn[2].shown["spleen"] == pytest.approx(0.27, abs=0.005)
@@ -114,6 +116,53 @@ def test_two_visits_of_a_patient_differ_and_a_visit_repeats(bodies):
     )
     assert first.stage.shape == (2, 3) and first.shown.shape == first.known.shape == (2, 8)
     torch.testing.assert_close(first.stage.sum(dim=1), torch.ones(2))
+
+
+def test_stored_scans_are_what_was_drawn_and_change_a_little_at_each_visit(bodies):
+    write_views(bodies, 0, 2)
+    write_views(bodies, 1, 2)
+    path = view_file(bodies, 0, "T1W", 1)
+    before = path.read_bytes()
+    stored = read_view(bodies, 0, "T1W", 1)
+    path.unlink()
+    write_views(bodies, 0, 2)
+    assert path.read_bytes() == before, "what is drawn depends on the numbers alone"
+    _, anatomy = read_training_patient(bodies, 0)
+    drawn = draw_view(anatomy, np.random.default_rng([training_patients.STREAM, 3, 0, 0, 1]), "T1W", STORED_SLICES)
+    torch.testing.assert_close(stored.image, drawn.image, atol=0.0051, rtol=0)
+    assert not torch.equal(stored.image, read_view(bodies, 0, "T1W", 0).image)
+    settings = replace(QUICK, occasions=2, sequence_dropout=0.0)
+    first, again, other = visit(bodies, settings, 0), visit(bodies, settings, 0), visit(bodies, settings, 1)
+    assert torch.equal(first.batch.slices, again.batch.slices)
+    assert not torch.equal(first.batch.slices, other.batch.slices)
+    assert first.batch.slices.min() >= -0.5 and first.batch.slices.max() <= 2
+
+
+def test_stored_scans_that_cannot_be_used(bodies, tmp_path):
+    for content in (b"", b"not a scan"):
+        view_file(tmp_path, 0, "T1W", 0).write_bytes(content)
+        with pytest.raises(InputError, match="000000-T1W-00"):
+            read_view(tmp_path, 0, "T1W", 0)
+    with pytest.raises(InputError, match="000000-T2W-00"):
+        read_view(tmp_path, 0, "T2W", 0)
+    write_views(bodies, 0, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_views, "_VERSION", "0.0")
+        with pytest.raises(InputError, match="version"):
+            read_view(bodies, 0, "T1W", 0)
+
+
+def test_the_rate_rises_and_falls():
+    rates = [schedule(step, 1000, 0.5) for step in range(1000)]
+    assert rates[0] < 0.05 and rates[100] == rates[499] == 1 and rates[-1] < 0.01
+    assert rates[750] == pytest.approx(0.5)
+    assert schedule(999, 1000) == 1, "without a fall the rate stays"
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "float16"}, {"patients": 1}, {"fall": 1.5}])
+def test_settings_that_cannot_be(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(QUICK, **wrong)
 
 
 def test_signs_of_a_sequence_that_was_not_drawn_are_unknown(bodies):
@@ -191,8 +240,9 @@ def test_settings_without_signs_are_stored_as_before():
     assert StagerSettings(**TINY.stored()) == TINY
 
 
-def test_a_training_that_was_stopped_gives_the_same_weights(bodies, tmp_path):
-    whole = train_endless(tmp_path / "whole", QUICK, bodies=bodies, readers=0)
+@pytest.mark.parametrize("settings", [QUICK, replace(QUICK, occasions=1, precision="bfloat16", fall=0.5)])
+def test_a_training_that_was_stopped_gives_the_same_weights(bodies, tmp_path, settings):
+    whole = train_endless(tmp_path / "whole", settings, bodies=bodies, readers=0)
 
     class Stop(Exception):
         pass
@@ -205,9 +255,9 @@ def test_a_training_that_was_stopped_gives_the_same_weights(bodies, tmp_path):
 
     part = tmp_path / "part"
     with pytest.raises(Stop):
-        train_endless(part, QUICK, bodies=bodies, readers=0, minutes=0, progress=stop_after_three)
+        train_endless(part, settings, bodies=bodies, readers=0, minutes=0, progress=stop_after_three)
     assert (part / STATE).is_file() and not (part / "model.safetensors").exists()
-    train_endless(part, QUICK, bodies=bodies, readers=0, minutes=0)
+    train_endless(part, settings, bodies=bodies, readers=0, minutes=0)
     first, second = (load_file(folder / "model.safetensors") for folder in (whole, part))
     assert all(torch.equal(first[name], second[name]) for name in first)
     kept = load_stager(whole / "step-2")
@@ -231,5 +281,5 @@ def test_a_training_begins_with_the_weights_that_both_have(bodies, tmp_path):
     stored = json.loads((second / "request.json").read_text())
     assert len(stored["start"]) == 64
     other = replace(QUICK, stager=replace(TINY, backbone="test_efficientnet"))
-    with pytest.raises(InputError, match="another architecture"):
+    with pytest.raises(InputError, match="test_efficientnet"):
         train_endless(tmp_path / "third", other, bodies=bodies, start=first, readers=0)

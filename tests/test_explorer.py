@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_explanation import untrained
 from toy_patients import LARGE, toy_cohort, write_scan
 
@@ -18,6 +19,10 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Scan
 from cirrnb.explorer import panel
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.prediction import predict_patient
+from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 from cirrnb.view import sentences
 from cirrnb.viewer.slice_browser import slice_browser
 from cirrnb.viewer.widget import SliceCanvas
@@ -106,6 +111,41 @@ def test_each_choice_brings_another_map(cohort, model, tmp_path):
     assert "severe rather than mild or moderate" in made.why.value
     made.case.value = list(made._bags)[1]
     assert made.wait(60) and made.explanation.subject == made.case.value != first.subject
+
+
+@pytest.fixture(scope="module")
+def with_maps():
+    torch.manual_seed(0)
+    settings = StagerSettings(width=16, pretrained=False, signs=("spleen", "ascites"), maps=True)
+    return TrainedStager(Stager(settings, fetch=False).eval(), LARGE, True, "with maps", {})
+
+
+def test_only_a_model_with_maps_of_signs_offers_them_and_the_score_follows(cohort, model, with_maps, tmp_path):
+    assert panel.OWN_MAP not in dict(explorer(cohort, model, tmp_path).method.options).values()
+    made = explorer(cohort, with_maps, tmp_path, answer_first=True)
+    strongest = max(made.prediction.signs, key=lambda sign: sign.strength).name
+    made.method.value = panel.OWN_MAP
+    assert made.wait(60) and made.target.value == strongest
+    assert made.explanation.method == panel.OWN_MAP and made.explanation.target == strongest
+    made.target.value = "severity"
+    assert made.wait(60) and made.method.value == panel.FIRST and made.explanation.target == "severity"
+
+
+def test_a_reader_changes_a_sign_and_sees_the_stage_change(cohort, model, with_maps, tmp_path):
+    assert not explorer(cohort, model, tmp_path, answer_first=True).what_if.children, "no signs, nothing to change"
+    made = explorer(cohort, with_maps, tmp_path, answer_first=True)
+    before = dict(made.prediction.probabilities)
+    slider = made.what_if._sliders["ascites"]
+    assert slider.value == pytest.approx(made.prediction.signs[1].strength, abs=0.01)
+    slider.value = 1.0
+    assert made.wait(60)
+    wanted = predict_patient(with_maps, cohort.bags()[0], {"ascites": 1.0})
+    assert wanted.probabilities != before
+    for stage, share in wanted.probabilities.items():
+        assert f"{share:.0%}" in made.what_if._told.value, stage
+    assert made.prediction.probabilities == before, "nothing is stored"
+    made.what_if._reset.click()
+    assert not made.what_if.changed() and not made.what_if._told.value
 
 
 def test_explanations_are_kept_and_a_store_that_is_gone_does_no_harm(cohort, model, tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ def test_masks_find_their_scan(tmp_path: Path) -> None:
     [
         (("A17.nii.gz",), "neither T1W nor T2W"),
         (("A17_T1_and_T2.nii.gz",), "both T1W and T2W"),
-        (("A17_t1_vibe_fs.nii.gz",), "more than patient and sequence"),
+        (("A17_t1_visit2.nii.gz",), "more than patient and sequence"),
         (("A17_T1W.nii.gz", "t1/A17.nii.gz"), "2 files"),
         (("A17_T1W.nii.gz", "B_T2W_mask.nii.gz"), "a mask without its T2W scan"),
     ],

@@ -107,6 +107,7 @@ def test_a_report_is_plain_data(tmp_path: Path) -> None:
     assert len(json.dumps(small)) < 20_000 < len(json.dumps(told)) and set(told) - set(small) == {
         "key_slices",
         "slices_that_mattered",
+        "slices_with_signs",
         "browser",
     }
     assert all(section(report, name)._repr_html_() for name in SECTIONS)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from toy_patients import toy_cohort
+import torch
+from toy_patients import SETTINGS, toy_cohort
 
 import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model import shipping
-from cirrnb.model.cross_validation import cross_validate
-from cirrnb.model.settings import TrainingSettings
+from cirrnb.model.calibrate import calibrate
+from cirrnb.model.checkpoint import save_stager
+from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import SHIPPED, load_model
 
 FOLDER = Path(shipping.__file__).parent / SHIPPED
@@ -55,23 +58,28 @@ def test_it_answers_within_ten_seconds_of_a_fresh_start(tmp_path):
     print(f"\nfrom a fresh start to an answer: {float(seconds):.1f} s")
 
 
-def test_shipping_takes_what_fits_and_nothing_of_a_patient(tmp_path, monkeypatch):
-    prepared = toy_cohort(tmp_path / "prepared", {"train": 12})
-    settings = TrainingSettings.preset("demo", epochs=1, slices=2, patients_per_step=4, width=16)
-    run = cross_validate(prepared, tmp_path / "run", settings, folds=3, progress=False)
-    monkeypatch.setattr(shipping, "LIMIT", 2.5 * shipping._size(run / "fold-1"))
-    cohort = tmp_path / "cohort"
-    cohort.mkdir()
-    with pytest.raises(InputError, match="who drew"):
-        shipping.ship(run, cohort, tmp_path / "shipped")
-    (cohort / "SIMULATED.txt").write_text('These images are SIMULATED.\n{"version": "9.8", "source": "abc"}')
-    out = shipping.ship(run, cohort, tmp_path / "shipped")
-    assert "version 9.8 of the simulator (source hash abc)" in (out / "card.md").read_text()
-    assert json.loads((out / "folds.json").read_text())["folds"] == ["fold-1", "fold-2"]
-    assert len(load_model(out).members) == 2
-    assert not [path for path in out.rglob("*") if "predictions" in path.name or "provenance" in path.name]
+def test_shipping_takes_a_calibrated_stager_and_nothing_of_a_patient(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    cohort = toy_cohort(tmp_path / "prepared", {"train": 33})
+    run = tmp_path / "run"
+    run.mkdir()
+    config = {"preparation": asdict(SETTINGS), "simulated": True, "cohort": "toys", "training": {"steps": 3}}
+    settings = StagerSettings(width=16, pretrained=False, signs=("ascites",))
+    save_stager(run, Stager(settings, fetch=False), config)
+    with pytest.raises(InputError, match="no calibrated stager"):
+        shipping.ship(run, tmp_path / "shipped")
+    calibrate(run, cohort)
+    out = shipping.ship(run, tmp_path / "shipped")
+    assert load_model(out).calibration == load_model(run).calibration
+    assert {path.name for path in out.iterdir()} == {
+        "card.md",
+        "calibration.json",
+        "config.json",
+        "model.safetensors",
+        "out_of_distribution.json",
+        "training.csv",
+    }
+    assert "ascites" in (out / "card.md").read_text() and "toys" in (out / "card.md").read_text()
     monkeypatch.setattr(shipping, "LIMIT", 10)
-    with pytest.raises(InputError, match="bytes"):
-        shipping.ship(run, cohort, tmp_path / "other")
-    with pytest.raises(InputError, match="no cross-validation"):
-        shipping.ship(run / "fold-1", cohort, tmp_path / "other")
+    with pytest.raises(InputError, match="at most 10"):
+        shipping.ship(run, tmp_path / "other")

@@ -193,3 +193,24 @@ def test_a_sign_is_explained_like_a_stage(trained, tmp_path):
     plain = replace(trained, stager=Stager(replace(SIGNED, signs=()), fetch=False).eval())
     with pytest.raises(InputError, match="ascites"):
         explain(plain, bag, "integrated_gradients", target="ascites")
+
+
+def test_what_if_a_sign_were_different(trained, tmp_path):
+    bag = toy_cohort(tmp_path, {"train": 1}).bags()[0]
+    seen = predict_patient(trained, bag)
+    as_seen = {sign.name: sign.strength for sign in seen.signs}
+    same = predict_patient(trained, bag, as_seen)
+    assert same.probabilities == pytest.approx(seen.probabilities, abs=1e-5)
+    changed = predict_patient(trained, bag, {"ascites": 1.0})
+    assert changed.probabilities != pytest.approx(seen.probabilities, abs=1e-5)
+    assert {sign.name: sign.strength for sign in changed.signs} == pytest.approx(
+        {**as_seen, "ascites": 0.999}, abs=1e-5
+    )
+    for wrong in ({"iron": 0.5}, {"ascites": 1.5}, {"ascites": float("nan")}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            predict_patient(trained, bag, wrong)
+    plain = TrainedStager(
+        Stager(StagerSettings(width=16, pretrained=False), fetch=False).eval(), SETTINGS, True, "", {}
+    )
+    with pytest.raises(InputError, match="ascites"):
+        predict_patient(plain, bag, {"ascites": 0.5})

@@ -1,4 +1,4 @@
-"""Training on endless data: AdamW at a constant rate, the running mean of the weights, a state that resumes exactly.
+"""Training on endless data: AdamW, the running mean of the weights, a state that resumes exactly.
 
 What a step sees depends on its number alone; then a training that was killed and resumed gives the weights that it
 would have given.
@@ -47,11 +47,14 @@ def claim_request(out: Path, request: dict[str, Any]) -> None:
 class AveragedTraining:
     """A network, its optimiser, and the running mean of its weights, which is what is kept.
 
-    The mean takes the place of a falling rate. Weight decay holds for kernels alone.
+    The rate is constant, and the mean takes the place of a falling one, or it falls over the last share `fall` of the
+    steps. Weight decay holds for kernels alone.
     """
 
-    def __init__(self, network: nn.Module, *, steps: int, rate: float, decay: float, averaging: float) -> None:
-        self.network, self.steps, self.rate, self.averaging = network, steps, rate, averaging
+    def __init__(
+        self, network: nn.Module, *, steps: int, rate: float, decay: float, averaging: float, fall: float = 0.0
+    ) -> None:
+        self.network, self.steps, self.rate, self.averaging, self.fall = network, steps, rate, averaging, fall
         self.mean = {name: value.detach().clone().float() for name, value in network.state_dict().items()}
         kernels = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim <= 1]
@@ -62,7 +65,7 @@ class AveragedTraining:
     def update(self, step: int, loss: Tensor) -> None:
         """One step of the optimiser down the gradient of a loss, and of the running mean."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * schedule(step, self.steps)
+            group["lr"] = self.rate * schedule(step, self.steps, self.fall)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -108,9 +111,10 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def schedule(step: int, steps: int) -> float:
-    """Share of the rate: rises over the first 3 % of the steps."""
-    return min(1.0, (step + 1) / (WARM_UP * steps))
+def schedule(step: int, steps: int, fall: float = 0.0) -> float:
+    """Share of the rate: rises over the first 3 % of the steps, and falls over the last share `fall` of them."""
+    falling = (steps - step) / (fall * steps) if fall else 1.0
+    return min(1.0, (step + 1) / (WARM_UP * steps), falling)
 
 
 def add_history(path: Path, losses: list[tuple[int, float]]) -> None:

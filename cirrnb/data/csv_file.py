@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.csv_text import SAVE_AS, plain_number, read_text
 from cirrnb.data.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,10 +39,8 @@ _BARE = re.compile(rf"\A{_FIRST}|{_FURTHER.format('')}")
 _GUARD = re.compile(rf"\A'{_FIRST}|{_FURTHER.format(chr(39))}")
 
 
-MAX_BYTES, MAX_COLUMNS, MAX_ROWS = 2**26, 1000, 200_000
+MAX_COLUMNS, MAX_ROWS = 1000, 200_000
 """What a table may have; a cohort of ten thousand scans has some megabytes."""
-
-_SAVE_AS = "Save the table as CSV in UTF-8 (in a spreadsheet: Save as, CSV UTF-8)."
 
 
 def guarded(text: str) -> str:
@@ -104,7 +104,7 @@ def write_csv(path: Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]], colu
 
 
 def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table", remedy: str) -> pd.DataFrame:
-    """A table that `write_csv` wrote.
+    """A table that `write_csv` wrote, also after a spreadsheet program saved it again (see `cirrnb.data.csv_text`).
 
     Parameters
     ----------
@@ -117,13 +117,30 @@ def read_csv(path: Path, text: Collection[str] = (), *, expected: str = "a table
     import pandas as pd
 
     try:
+        content, separator, _ = read_text(path)
         kinds = dict.fromkeys((name for written in text for name in (written, guarded(written))), str)
-        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
+        table = pd.read_csv(io.StringIO(content), sep=separator, dtype=kinds, keep_default_na=False, na_values=[""])
+        if separator != ",":
+            table = _with_numbers(table, kinds)
+    except InputError as error:
+        raise InputError(path, f"no readable table: {error.found}", expected, remedy) from None
+    except ValueError as error:
         raise InputError(path, f"no readable table ({type(error).__name__})", expected, remedy) from None
     table = unguarded_table(table).rename(columns=lambda name: unguarded(str(name)))
     for name in (column for column in table if column in text):
         table[name] = table[name].astype(object).where(table[name].notna(), None)
+    return table
+
+
+def _with_numbers(table: pd.DataFrame, text: Collection[str]) -> pd.DataFrame:
+    """Columns that hold nothing but numbers with decimal commas become numbers."""
+    import pandas as pd
+
+    for name in (name for name in table.select_dtypes(["object", "string"]) if name not in text):
+        plain = table[name].map(plain_number, na_action="ignore")
+        numbers = pd.to_numeric(plain, errors="coerce")
+        if (numbers.notna() == table[name].notna()).all():
+            table[name] = numbers
     return table
 
 
@@ -147,53 +164,38 @@ class Row:
 def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[Row]]:
     """Column names (padding and byte-order mark taken off, in lower case) and rows of a CSV file.
 
-    Cells are separated by commas, semicolons or tabs, whichever the first line has. Empty rows are skipped; rows
+    Encoding and separator are found as `cirrnb.data.csv_text.read_text` does. Empty rows are skipped; rows
     with more cells than columns are added to `problems` and skipped. An apostrophe that `write_csv` set before what a
     spreadsheet program would compute is taken away.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is not UTF-8 text or not CSV, is empty, or names a column twice.
+        If the file cannot be read, is not text in UTF-8 or UTF-16 or not CSV, is empty, or names a column twice.
     """
-    text = _text(path)
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
+    text, delimiter, before = read_text(path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = [unguarded(name).strip().lower() for name in next(reader, [])]
+        columns = [_column_name(name) for name in next(reader, [])]
         _judge_columns(path, columns)
         rows: list[Row] = []
         for cells in reader:
             if any(cell.strip() for cell in cells[len(columns) :]):
-                problems.append(_too_long(path, reader.line_num, columns, cells))
+                problems.append(_too_long(path, reader.line_num + before, columns, cells))
             elif any(cell.strip() for cell in cells):
                 if len(rows) >= MAX_ROWS:
                     raise InputError(path, f"more than {MAX_ROWS} rows", "one row a scan", "Split the cohort.")
                 padded = cells + [""] * (len(columns) - len(cells))
                 named = {name: unguarded(cell).strip() for name, cell in zip(columns, padded, strict=False) if name}
-                rows.append(Row(path, reader.line_num, named))
+                rows.append(Row(path, reader.line_num + before, named))
         return columns, rows
     except csv.Error as error:
-        raise InputError(path, f"line {reader.line_num} that is not CSV ({error})", "a CSV table", _SAVE_AS) from error
+        found = f"line {reader.line_num + before} that is not CSV ({error})"
+        raise InputError(path, found, "a CSV table", SAVE_AS) from error
 
 
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise InputError(path, "a table of more than 64 MB", "a table of scans", "Keep one row a scan.")
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            path, f"a table that cannot be opened ({error.strerror or error})", "a CSV file", "Correct the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(path, "a file that is not UTF-8 text", "a CSV table in UTF-8", _SAVE_AS) from error
-    if "\0" in text:
-        raise InputError(path, "a file with null bytes, not text", "a CSV table in UTF-8", _SAVE_AS)
-    return text
+def _column_name(cell: str) -> str:
+    return unicodedata.normalize("NFC", " ".join(unguarded(cell).split())).lower()
 
 
 def _judge_columns(path: Path, columns: list[str]) -> None:
@@ -201,7 +203,7 @@ def _judge_columns(path: Path, columns: list[str]) -> None:
         raise InputError(path, f"{len(columns)} columns", f"at most {MAX_COLUMNS}", "Keep the columns that you need.")
     twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
     if not any(columns):
-        raise InputError(path, "an empty table", "a first line with column names", _SAVE_AS)
+        raise InputError(path, "an empty table", "a first line with column names", SAVE_AS)
     if twice:
         raise InputError(
             path, f"the column {', '.join(twice)} twice", "each column once", "Rename or remove one of them."

@@ -37,6 +37,16 @@ def reject_mask(scan: Scan, box: Box | None = None) -> Scan:
     return doubted(replace(scan, mask=None, extra=extra), reason)
 
 
+def without_masks(cohort: Cohort) -> Cohort:
+    """The cohort as if nobody had drawn anything: the program draws livers and organs, as for scans of the clinic."""
+    gone = (*OF_ANOTHER_MASK, "organs", VIEW_BOX)
+    scans = (
+        replace(scan, mask=None, extra={name: value for name, value in scan.extra.items() if name not in gone})
+        for scan in cohort.scans
+    )
+    return replace(cohort, scans=tuple(scans))
+
+
 def is_rejected(scan: Scan) -> bool:
     """Whether a reader rejected the outline of a scan."""
     return any(reason.code == REJECTED for reason in reasons_of(scan.extra.get(REASONS_COLUMN)))

@@ -6,17 +6,18 @@ A further sequence (DWI) needs no code: the caller of `cirrnb.read_cohort` names
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.sequence_words import read_words, words_of
 
 T1W_T2W = ("T1W", "T2W")
 """The sequences of a cohort or model that names no others."""
 
 _SEQUENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,30}[A-Za-z0-9])?")
 MOST_SEQUENCES = 8
-_SPELLING = re.compile(r"t([12])[ _-]?(w|wi|weighted)?", re.IGNORECASE)
 
 
 def check_sequence(name: Any) -> None:
@@ -46,14 +47,20 @@ def sequence_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def parse_sequence(text: str | None, sequences: Sequence[str] = T1W_T2W) -> str:
-    """The sequence that a cell of a table names: one of `sequences`, in any case; T1W and T2W also from T1, T1-W, T1WI,
-    T1 weighted and the like. Raises ValueError for any other text."""
-    word = (text or "").strip()
-    match = _SPELLING.fullmatch(word)
+    """The sequence that a cell of a table names: one of `sequences`, in any case; T1W and T2W also as people call them
+    (see `cirrnb.data.sequence_words`). Where `sequences` has others, a phase say, T1W is T1, T1-W, T1WI, T1 weighted
+    and no more. Raises ValueError for any other text."""
+    word = " ".join(unicodedata.normalize("NFC", text or "").split())
     for name in sequences:
-        if word.lower() == name.lower() or (match and name == f"T{match[1]}W"):
+        if word.lower() == name.lower():
             return name
-    raise ValueError(" or ".join(sequences))
+    named = words_of(word)
+    read = read_words(named)
+    plain = len(named) == 1 or set(sequences) <= set(T1W_T2W)
+    if read.doubt is None and read.weighting in sequences and plain:
+        return str(read.weighting)
+    doubt = f"; it says {read.doubt}" if read.doubt and named and read.doubt != "neither T1W nor T2W" else ""
+    raise ValueError(" or ".join(sequences) + doubt)
 
 
 def other_sequence(text: str | None, sequences: Sequence[str]) -> str | None:

@@ -12,6 +12,7 @@ from cirrnb.explanation.receptive_fields import scales_named, to_pixels
 from cirrnb.explanation.score import PatientScore, score_of
 from cirrnb.model.encoder import SliceEncoder
 from cirrnb.model.stager import Stager
+from cirrnb.simulation.signs import CHANNELS
 
 SLICES_PER_PASS = 64
 """Slices up to which one pass does it all; more are taken chunk by chunk, in two passes, to bound the memory."""
@@ -108,3 +109,30 @@ def _attention(stager: Stager, score: PatientScore, scale: int | str) -> torch.T
     staging = stager.stage_embedded(stager.embed(batch, score.chunk), batch)
     weights = staging.slice_weights * staging.sequence_weights[0, batch.sequence]
     return places * weights[:, None, None]
+
+
+@attribution_method(
+    name="sign_map",
+    label="The model's own map of a sign",
+    signed=False,
+    compares=False,
+    source="an output of the model, trained on simulated patients whose signs are known pixel by pixel",
+)
+@torch.no_grad()
+def _sign_map(request: Request) -> Attributed:
+    score = request.score
+    score.tick()
+    return Attributed(torch.stack([_own_map(stager, score) for stager in score.members]).mean(dim=0))
+
+
+def _own_map(stager: Stager, score: PatientScore) -> torch.Tensor:
+    names = stager.settings.signs
+    if not stager.settings.maps or score.target not in names:
+        found = f"'sign_map' of {score.target!r}" if stager.settings.maps else "'sign_map' for a stager without maps"
+        expected = f"one of the signs {', '.join(names)} as the target, of a stager with maps of signs"
+        raise InputError("method", found, expected, "Choose a sign, or another method.")
+    maps = stager.sign_maps(score.batch, score.chunk)
+    assert maps is not None
+    where = {channel.name: channel.sequences for channel in CHANNELS}.get(score.target, score.batch.sequences)
+    seen = [score.batch.sequences[number] in where for number in score.batch.sequence.tolist()]
+    return maps[:, names.index(score.target)] * torch.tensor(seen).to(maps)[:, None, None]

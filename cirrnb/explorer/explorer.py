@@ -23,6 +23,7 @@ from cirrnb.explorer import panel
 from cirrnb.explorer.outline import OutlineTools, rejections, without_outline
 from cirrnb.explorer.panel import FIRST, Panel
 from cirrnb.explorer.upload import SOURCE, ScanUpload
+from cirrnb.explorer.what_if import WhatIf
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
@@ -97,10 +98,13 @@ class SliceExplorer(Panel):
         )
         self._worker = Worker(self.show_progress, self._failed)
         self._measuring = Worker(lambda share: None, lambda told: self.show_measured(f"<p>{escape(told)}</p>"))
+        self._asking = Worker(lambda share: None, self._failed)
         self.upload = ScanUpload(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
         self.own.children = (self.upload,)
         self.outlines = OutlineTools(self.canvas, self._reject, self._restore)
         self.outline_tools.children = (self.outlines,)
+        self.what_if = WhatIf(self._what_if)
+        self.changes.children = (self.what_if,)
         self.always.value = self.reveal.value = panel.answer_first() if answer_first is None else answer_first
         self.show_answer(self.reveal.value)
         self._listen()
@@ -127,7 +131,7 @@ class SliceExplorer(Panel):
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until nothing is under way; False if that took longer than `seconds`."""
-        return self._worker.wait(seconds) and self._measuring.wait(seconds)
+        return all(one.wait(seconds) for one in (self._worker, self._measuring, self._asking))
 
     def snapshot(self) -> SliceBrowser:
         """The patient on show without a kernel: what is left of the explorer in a page made from the notebook."""
@@ -147,8 +151,9 @@ class SliceExplorer(Panel):
         self.reveal.observe(lambda change: self._revealed(), "value")
         self.measure.observe(lambda change: self._measure(), "value")
         self.always.observe(lambda change: panel.remember_answer_first(change["new"]), "value")
-        for choice in (self.method, self.target, self.scale):
-            choice.observe(lambda change: self._explain(), "value")
+        self.method.observe(lambda change: self._method_chosen(), "value")
+        self.target.observe(lambda change: self._target_chosen(), "value")
+        self.scale.observe(lambda change: self._explain(), "value")
         self.cancel.on_click(lambda button: self._cancelled())
         self.test.on_click(lambda button: self._test())
         self.export.on_click(lambda button: self._export())
@@ -177,9 +182,11 @@ class SliceExplorer(Panel):
         """
         self._worker.cancel()  # what is under way speaks of the last patient
         self._measuring.cancel()
+        self._asking.cancel()
         self.show_measured("")
         self.outlines.show(None, frozenset())
         self._bag = self._answer = self._explanation = None
+        self.what_if.begin(None)
         self.reveal.value = self.always.value
         self.say("")
         self.brief.value = self.answer.value = self.why.value = self.faithfulness.value = ""
@@ -266,10 +273,35 @@ class SliceExplorer(Panel):
             self._answer = prediction
             self.brief.value = sentences.brief_html(prediction)
             self.answer.value = sentences.answer_html(prediction, bag, self.model, simulated=self._simulated(bag))
+            self.what_if.begin(prediction)
             self._explain()
 
         self.show_task("Staging")
         self._worker.start(lambda task: predict_patient(self.model, bag), show)
+
+    def _what_if(self, signs: dict[str, float]) -> None:
+        """What the model would say if signs of the patient on show had other strengths."""
+        bag = self._bag
+        if bag is not None:
+            self._asking.start(lambda task: predict_patient(self.model, bag, signs), self.what_if.show)
+
+    def _method_chosen(self) -> None:
+        """The model's own map is one of a sign: the strongest, unless one is chosen."""
+        signs = self.model.members[0].stager.settings.signs
+        if self.method.value == panel.OWN_MAP and self.target.value not in signs:
+            seen = self._answer.signs if self._answer else ()
+            strongest = max(seen, key=lambda sign: sign.strength, default=None)
+            self.target.value = strongest.name if strongest else signs[0]  # which draws the map
+        else:
+            self._explain()
+
+    def _target_chosen(self) -> None:
+        """Only signs have a map of the model's own; of another score, the first method's map is shown."""
+        signs = self.model.members[0].stager.settings.signs
+        if self.method.value == panel.OWN_MAP and self.target.value not in signs:
+            self.method.value = FIRST  # which draws the map
+        else:
+            self._explain()
 
     def _explain(self) -> None:
         bag = self._bag

@@ -126,6 +126,8 @@ def _empty_chart(sequences: Sequence[str]) -> go.Figure:
 FIRST = "integrated_gradients"
 OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "occlusion", "deep_lift")
 """Maps in the order of the menu; others that the registry knows come after them."""
+OWN_MAP = "sign_map"
+"""The map that only models with maps of signs have, and only of a sign."""
 HINT = "Look first. <b>Show the answer</b> brings the stage, a map of what drove it, and what each slice adds."
 
 
@@ -190,6 +192,8 @@ class Panel(widgets.VBox):
     def _build_choices(self, stager: Stager, method: str, target: str) -> None:
         known = {method_named(name).label: name for name in OFFERED if name in methods()}
         known |= {how.label: name for name, how in methods().items() if name not in known.values()}
+        if not stager.settings.maps:
+            known = {label: name for label, name in known.items() if name != OWN_MAP}
         self.method = widgets.Dropdown(options=list(known.items()), value=method, description="Map")
         scores = [(sentences.target_words(one, stager.stages), one) for one in targets(stager)]
         wide = {"width": "400px"}
@@ -203,7 +207,9 @@ class Panel(widgets.VBox):
     def _behind(self) -> dict[str, widgets.Box]:
         """What is hidden until the answer is asked for, by its place in the style sheet."""
         tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_row())
-        answer = widgets.HBox([self.answer, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
+        self.changes = widgets.VBox()
+        said = widgets.VBox([self.answer, self.changes])
+        answer = widgets.HBox([said, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
         answer.add_class("cn-words")
         self.below = widgets.VBox([self.chart.widget])
         self.show_map(False)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from cirrnb.data.atomic_files import atomic_folder
-from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.bag import Bag, PreparedCohort
+from cirrnb.data.cohort_reading import as_cohort
 from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
-from cirrnb.model.adaptation import fit_adaptation, site_of
-from cirrnb.model.calibration import CALIBRATION
+from cirrnb.data.typed_paths import typed_path
+from cirrnb.model.adaptation import Adaptation, fit_adaptation, fit_terms, site_of
+from cirrnb.model.calibration import CALIBRATION, logits_of
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS
+from cirrnb.model.measured_stage import MEASURED_STAGE
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION, fit_out_of_distribution, out_of_distribution_file
-from cirrnb.model.prediction import predict, prepared_for
-from cirrnb.model.run_folder import TRAINING, nameless_answers, read_unseen_answers
+from cirrnb.model.patients import prepared_for
+from cirrnb.model.prediction import predict, predict_patient
+from cirrnb.model.run_folder import TERM, TRAINING, nameless_answers, read_terms, read_unseen_answers
 from cirrnb.model.signs import SIGNS_FILE
 from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model, model_folder
 
@@ -27,7 +31,7 @@ CARD = "card.md"
 
 def adapt(
     model: Path | str,
-    cohort: Cohort | PreparedCohort,
+    cohort: Cohort | PreparedCohort | Path | str,
     out: Path | str,
     *,
     stages_of: Collection[str] = (),
@@ -43,7 +47,8 @@ def adapt(
     Parameters
     ----------
     model : a run folder, "shipped", or hf:owner/name; an adapted model is adapted anew.
-    cohort : `LEAST_PATIENTS` or more patients of the site. None of them should be among those who are scored later.
+    cohort : `LEAST_PATIENTS` or more patients of the site, or the path of their cohort. None of them should be
+        among those who are scored later.
     out : folder to make; a model that can be named wherever one is asked for.
     stages_of : subjects whose stage, as the cohort has it, may be used.
     prepared : folder for prepared scans, as for `cirrnb.predict`.
@@ -63,25 +68,24 @@ def adapt(
         adapted = cirrnb.adapt("shipped", cirrnb.read_cohort("site"), "models/site")
         cirrnb.predict(adapted, cirrnb.read_cohort("others"))
     """
-    out = Path(out)
+    out = typed_path(out)
     if out.exists():
         raise InputError(out, "something that exists", "a folder to be made", "Choose another name, or remove it.")
     folder = model_folder(model)
     trained = load_model(model).without_adaptation
+    cohort = as_cohort(cohort, **trained.vocabulary())
     reference, nameless = read_unseen_answers(trained, folder), nameless_answers(trained, folder)
     if reference is None or nameless is None:
         found, expected = "a model that keeps no answers", f"{TRAINING} or predictions.csv"
         raise InputError(folder, found, expected, "Copy the whole run folder again, or train again.")
     bags = prepared_for(trained, cohort, prepared, progress=progress).bags()
     answers = predict(trained, bags, device=device, progress=progress).set_index("subject")
-    adaptation = fit_adaptation(
-        site_of(cohort.name, list(answers.index)),
-        trained.fingerprint,
-        answers,
-        reference,
-        trained.stages.names,
-        known=_known(answers, stages_of),
-    )
+    site = site_of(cohort.name, list(answers.index))
+    known = _known(answers, stages_of)
+    if trained.measured is None:
+        adaptation = fit_adaptation(site, trained.fingerprint, answers, reference, trained.stages.names, known=known)
+    else:
+        adaptation = _by_terms(trained, folder, site, bags, answers, reference, known)
     answered = set(answers.index[answers["predicted"].notna()])
     usual = fit_out_of_distribution([bag for bag in bags if bag.subject in answered])
     with atomic_folder(out) as partial:
@@ -92,6 +96,33 @@ def adapt(
         usual.save(partial / SITE)
         adaptation.save(partial)
     return load_model(out)
+
+
+def _by_terms(
+    trained: TrainedModel,
+    folder: Path,
+    site: str,
+    bags: Sequence[Bag],
+    answers: pd.DataFrame,
+    reference: pd.DataFrame,
+    known: Mapping[str, str],
+) -> Adaptation:
+    """The map of each term of a model that rests on measurements; then, of what follows, thresholds by known stages."""
+    assert trained.measured is not None
+    home = read_terms(folder)
+    if home is None:
+        raise InputError(folder / TRAINING, "no terms", f"columns {TERM}NAME", "Copy the whole run folder again.")
+    answered = set(answers.index[answers["predicted"].notna()])
+    terms = {bag.subject: predict_patient(trained, bag).terms for bag in bags if bag.subject in answered}
+    maps = fit_terms(pd.DataFrame.from_dict(terms, orient="index"), home)
+    names = trained.stages.names
+    plain = fit_adaptation(site, trained.fingerprint, answers, reference, names, terms=maps)
+    mapped = {}
+    for subject, own in terms.items():
+        chances = trained.measured.probabilities(plain.mapped_terms(own))
+        mapped[subject] = trained.calibration.apply(logits_of(chances)) if trained.calibration else chances
+    table = pd.DataFrame.from_dict(mapped, orient="index", columns=list(names))
+    return fit_adaptation(site, trained.fingerprint, table, reference, names, known=known, terms=maps)
 
 
 def _known(answers: pd.DataFrame, subjects: Collection[str]) -> dict[str, str]:
@@ -107,7 +138,7 @@ def _known(answers: pd.DataFrame, subjects: Collection[str]) -> dict[str, str]:
 
 def _copy(folder: Path, out: Path) -> None:
     """The files of a model that answers need: weights, settings, calibration, and what training scans look like."""
-    for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, SIGNS_FILE, TRAINING, CARD):
+    for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, SIGNS_FILE, MEASURED_STAGE, TRAINING, CARD):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
     usual = out_of_distribution_file(folder)

@@ -6,6 +6,8 @@ assumes that the site's patients are as ill as those of training; where that is 
 Where some stages are known, thresholds and scale are fitted to them as well. With few patients the map stays near the
 identity.
 
+Where a model's stage rests on measurements too, each of them and the network's severity are mapped by themselves.
+
 Severity is the mean of the log-odds of a stage later than the first, later than the second, and so on.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,8 @@ class Adaptation:
     shift : (stages - 1) added to the log-odds after the map; 0 without known stages.
     scale : log-odds are multiplied by it before the shift; 1 without known stages.
     stages : names of the model's stages, in order.
+    terms : of a model that rests on measurements too: term -> its quantiles at the site, and among the patients the
+        model was fitted to. Each is mapped by itself, and the severity that follows is left as it is (`weight` 0).
     """
 
     site: str
@@ -74,6 +78,7 @@ class Adaptation:
     shift: tuple[float, ...]
     scale: float
     stages: tuple[str, ...]
+    terms: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -84,7 +89,23 @@ class Adaptation:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of its content, 64 hex digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self._stored(), sort_keys=True).encode()).hexdigest()
+
+    def _stored(self) -> dict[str, Any]:
+        """As a file holds it; terms are a later addition and absent where there are none."""
+        stored = asdict(self)
+        if not self.terms:
+            del stored["terms"]
+        return stored
+
+    def mapped_terms(self, values: Mapping[str, float]) -> dict[str, float]:
+        """What a stage rests on, each value mapped from the site to the patients the model was fitted to; those without
+        a map as they are."""
+        weight = self.patients / (self.patients + PRIOR_PATIENTS)
+        return {
+            name: (1 - weight) * value + weight * _through(value, *self.terms[name]) if name in self.terms else value
+            for name, value in values.items()
+        }
 
     def apply(self, probabilities: ArrayLike) -> Numbers:
         """Probabilities (patients, stages) from those of the model without it; rows sum to one."""
@@ -106,8 +127,16 @@ class Adaptation:
     def save(self, folder: Path | str) -> Path:
         """Write `adaptation.json` into a model's folder."""
         path = Path(folder) / ADAPTATION
-        atomic_write(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False) + "\n")
+        atomic_write(path, json.dumps({"format": FORMAT, **self._stored()}, indent=1, allow_nan=False) + "\n")
         return path
+
+
+def _through(value: float, site: Sequence[float], reference: Sequence[float]) -> float:
+    """The reference's quantile at which the value lies at the site; beyond the site's range it goes on from its end."""
+    levels = np.linspace(0, 1, len(site))
+    inside = float(np.clip(value, site[0], site[-1]))
+    place = np.interp(inside, *_strictly_rising(np.asarray(site), levels))
+    return float(np.interp(place, levels, reference)) + value - inside
 
 
 def log_odds_above(probabilities: ArrayLike) -> Numbers:
@@ -144,6 +173,7 @@ def fit_adaptation(
     stages: Sequence[str],
     *,
     known: Mapping[str, str] | None = None,
+    terms: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] | None = None,
 ) -> Adaptation:
     """Fit the map of a site.
 
@@ -155,6 +185,8 @@ def fit_adaptation(
     stages : names in order.
     known : subject -> stage for some of the site's patients; thresholds and scale are fitted to them, with priors that
         keep a handful of stages from moving them far.
+    terms : of a model that rests on measurements too, as `fit_terms` gives them; `probabilities` are then those after
+        the terms were mapped, and are mapped no further.
 
     Raises
     ------
@@ -176,20 +208,36 @@ def fit_adaptation(
         model=model,
         patients=len(table),
         staged=len(known),
-        weight=len(table) / (len(table) + PRIOR_PATIENTS),
+        weight=0.0 if terms else len(table) / (len(table) + PRIOR_PATIENTS),
         site_severity=tuple(np.quantile(severity_of(table), levels).tolist()),
         reference_odds=_reference_odds(log_odds_above(reference[names]), levels),
         shift=(0.0,) * (len(names) - 1),
         scale=1.0,
         stages=tuple(names),
+        terms=dict(terms or {}),
     )
     if not known:
         return plain
     mapped = plain._mapped(log_odds_above(table.loc[list(known)]))
     truth = np.array([names.index(stage) for stage in known.values()])
     shift, scale = _thresholds(mapped, truth)
-    stored = {field.name: getattr(plain, field.name) for field in fields(plain)}
-    return Adaptation(**{**stored, "shift": shift, "scale": scale})
+    return replace(plain, shift=shift, scale=scale)
+
+
+def fit_terms(site: pd.DataFrame, reference: pd.DataFrame) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Term -> quantiles at the site and in the reference, of those with `LEAST_PATIENTS` values in both.
+
+    Both are (patients, terms), NaN where something was not measured.
+    """
+    levels = np.linspace(0, 1, LEVELS)
+    found = {}
+    for name in site:
+        there = site[name].dropna().to_numpy(float)
+        home = reference[name].dropna().to_numpy(float) if name in reference else there[:0]
+        if min(len(there), len(home)) >= LEAST_PATIENTS:
+            pair = (np.quantile(values, levels) for values in (there, home))
+            found[str(name)] = tuple(tuple(one.tolist()) for one in pair)
+    return found  # type: ignore[return-value]
 
 
 def _enough(name: str, count: int, what: str) -> None:
@@ -237,13 +285,14 @@ def read_adaptation(folder: Path | str) -> Adaptation | None:
         if not is_format(stored.pop("format"), FORMAT):
             raise ValueError("another format")
         return _checked(stored)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"no readable adaptation ({error})", expected, remedy) from error
 
 
 def _checked(stored: Mapping[str, Any]) -> Adaptation:
     """Raises ValueError, KeyError or TypeError for what no adaptation holds."""
-    if set(stored) != {field.name for field in fields(Adaptation)}:
+    stored = {"terms": {}, **stored}
+    if set(stored) != {one.name for one in fields(Adaptation)}:
         raise ValueError("other fields")
     for name in ("site", "model"):
         if not isinstance(stored[name], str) or len(stored[name]) > 300:
@@ -271,7 +320,19 @@ def _checked(stored: Mapping[str, Any]) -> Adaptation:
         tuple(shift.tolist()),
         float(stored["scale"]),
         tuple(names),
+        {str(name): _term(name, pair) for name, pair in stored["terms"].items()},
     )
+
+
+def _term(name: str, pair: object) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not isinstance(pair, list) or len(pair) != 2 or len(name) > 100:
+        raise ValueError("a term is the quantiles of the site and of the reference")
+    site, reference = (
+        _numbers(f"a term's {where}", one, (LEVELS,)) for where, one in zip(("site", "home"), pair, strict=True)
+    )
+    if (np.diff(site) < 0).any() or (np.diff(reference) < 0).any():
+        raise ValueError("quantiles that do not rise")
+    return tuple(site.tolist()), tuple(reference.tolist())
 
 
 def _numbers(name: str, values: object, shape: tuple[int, ...]) -> Numbers:

@@ -73,7 +73,7 @@ class SliceEncoder(nn.Module):
         """For slices of that many `sequences`."""
         super().__init__()
         self.backbone, channels, self.backbone_weights = build_backbone(
-            settings.backbone, settings.pretrained and fetch, settings.scales
+            settings.backbone, settings.pretrained is True and fetch, settings.scales
         )
         self.attention: nn.ModuleList | None = None
         self._own_weights = settings.attention == "sequence"
@@ -81,6 +81,7 @@ class SliceEncoder(nn.Module):
             kinds = sequences if self._own_weights else 1
             self.attention = nn.ModuleList(SliceAttention(count, kinds) for count in channels)
         self.maps = HandedOn()
+        self.channels = tuple(channels)
         # Scales differ in magnitude by far; levelled, none drowns the others in the joint layer.
         self.levels = nn.ModuleList(nn.LayerNorm(count) for count in channels)
         self.join = nn.Linear(sum(channels), settings.width)
@@ -88,7 +89,7 @@ class SliceEncoder(nn.Module):
     def forward(self, slices: torch.Tensor, sequence: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Embeddings (slices, width), and for each scale, the finest first, its spatial attention (slices, rows,
         columns), which sums to one; no maps without attention. `sequence` is (slices,) int64."""
-        features = self.maps(tuple(self.backbone((slices - MEAN) / STANDARD_DEVIATION)))
+        features = self.features(slices)
         if self.attention is None:
             pooled, maps = [one.mean(dim=(2, 3)) for one in features], []
         else:
@@ -97,6 +98,10 @@ class SliceEncoder(nn.Module):
             pooled, maps = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         levelled = [level(one) for level, one in zip(self.levels, pooled, strict=True)]
         return self.join(torch.cat(levelled, dim=1)), maps
+
+    def features(self, slices: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Feature maps (slices, channels, rows, columns) of each scale, the finest first."""
+        return self.maps(tuple(self.backbone((slices - MEAN) / STANDARD_DEVIATION)))
 
     def embed(self, slices: torch.Tensor, sequence: torch.Tensor, chunk: int | None) -> torch.Tensor:
         """Embeddings alone, `chunk` slices at a time. Where gradients are wanted, a chunk's activations are thrown away

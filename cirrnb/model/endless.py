@@ -1,9 +1,10 @@
-"""Training a stager on endless simulated patients: at each visit a new contrast, acquisition and view.
+"""Training a stager on endless simulated patients, each seen with many contrasts, acquisitions and views.
 
-Bodies are built once (`cirrnb.simulation.training_patients`); their slices are drawn anew at every step. The target is
-not one reader's stage but what the signs that the drawn sequences can show say of it, by the benchmark's law: the
-network learns to weigh signs as Bayes' rule does, whatever population a body came from. Strengths of the signs are
-targets as well.
+Bodies are built once (`cirrnb.simulation.training_patients`). Their slices are drawn anew at every step, or come from
+scans drawn once (`cirrnb.simulation.stored_views`) and changed a little at every step, which costs a small part of
+that. The target is not one reader's stage but what the signs that the drawn sequences can show say of it, by the
+benchmark's law: the network learns to weigh signs as Bayes' rule does, whatever population a body came from. Strengths
+of the signs are targets as well.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.averaged_training import AveragedTraining, add_history, claim_request
-from cirrnb.data.dataset import UNSTAGED, DrawnBag
+from cirrnb.data.dataset import UNSTAGED, Augmentation, DrawnBag, augment, random_stratified
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
 from cirrnb.data.prepared import PreparationSettings
@@ -35,20 +36,27 @@ from cirrnb.model.settings import StagerSettings
 from cirrnb.model.stager import Stager, Staging
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import load_model
+from cirrnb.model.warm_start import begin_with
 from cirrnb.simulation.ceiling import stage_posteriors
 from cirrnb.simulation.signs import CHANNELS
+from cirrnb.simulation.stored_views import read_view, view_file, write_views
 from cirrnb.simulation.training_patients import (
     TRAINING_VERSION,
+    TrainingPatient,
     files_of,
     read_training_patient,
+    read_truth,
     write_training_patient,
 )
-from cirrnb.simulation.views import VIEWS_VERSION, draw_view
+from cirrnb.simulation.views import CLIP, VIEWS_VERSION, PreparedView, draw_view
 
 STATE, HISTORY = "state.safetensors", "history.csv"
 CHANNEL_NAMES = tuple(channel.name for channel in CHANNELS)
 PREPARATION = PreparationSettings(view="liver", spacing=2.0, field_of_view=(224.0, 256.0))
 """How scans are prepared that such a stager reads."""
+STORED_CHANGES = Augmentation(rotation=6.0, shift=0.05, gain=0.1, gamma=0.1, noise=0.03, bias=0.15)
+"""What is changed at each visit of a stored scan. The shift, up to 11 mm down and 13 mm across, covers outlines by a
+program, which move the view."""
 Progress = Callable[[Iterator[Any], int, str], Iterator[Any]]
 """Wraps an iterator, given how many items it has in all and what they are."""
 
@@ -61,7 +69,9 @@ class EndlessSettings:
     ----------
     stager : what is trained.
     steps : of the optimiser. rate, decay : of AdamW. averaging : of the weights.
+    fall : last share of the steps, over which the rate falls to nothing. precision : "float32" or "bfloat16".
     patients : bodies, numbered from 0, that are visited.
+    occasions : scans of each body and sequence that are drawn once and kept; 0 draws anew at every visit.
     patients_per_step, slices : patients of a step, and slices of each of their sequences.
     sequence_dropout : share of visits in which one of the sequences is not drawn.
     sign_weight : of the loss of the signs' strengths against that of the stage.
@@ -72,17 +82,28 @@ class EndlessSettings:
     stager: StagerSettings = field(
         default_factory=lambda: StagerSettings(pretrained=False, signs=CHANNEL_NAMES, dropout=0.1)
     )
-    steps: int = 6000
-    rate: float = 1e-3
+    steps: int = 10_000
+    rate: float = 7e-4
     decay: float = 0.05
     averaging: float = 0.998
-    patients: int = 600
-    patients_per_step: int = 4
+    fall: float = 0.7
+    precision: str = "bfloat16"
+    patients: int = 1000
+    occasions: int = 4
+    patients_per_step: int = 8
     slices: int = 6
     sequence_dropout: float = 0.25
     sign_weight: float = 1.0
     keep_every: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f'precision is "float32" or "bfloat16", not {self.precision!r}')
+        if self.patients < self.patients_per_step:
+            raise ValueError(f"{self.patients} patients are fewer than the {self.patients_per_step} of a step")
+        if not 0 <= self.fall <= 1:
+            raise ValueError(f"fall is between 0 and 1, not {self.fall}")
 
 
 @dataclass(frozen=True)
@@ -121,12 +142,11 @@ def visit(folder: Path, settings: EndlessSettings, step: int) -> Visit:
     random = np.random.default_rng([settings.seed, 2, step])
     chosen = random.choice(settings.patients, settings.patients_per_step, replace=False)
     drawn, shown, sequences = [], [], []
-    for number in chosen:
-        patient, anatomy = read_training_patient(folder, int(number))
+    for number in map(int, chosen):
         wanted = list(T1W_T2W)
         if random.random() < settings.sequence_dropout:
             wanted.remove(str(random.choice(T1W_T2W)))
-        views = {name: draw_view(anatomy, random, name, settings.slices) for name in wanted}
+        patient, views = _views(folder, settings, number, wanted, random)
         drawn.append(
             DrawnBag(
                 slices=torch.cat([view.image for view in views.values()])[:, None],
@@ -150,6 +170,23 @@ def visit(folder: Path, settings: EndlessSettings, step: int) -> Visit:
     )
 
 
+def _views(
+    folder: Path, settings: EndlessSettings, number: int, wanted: list[str], random: np.random.Generator
+) -> tuple[TrainingPatient, dict[str, PreparedView]]:
+    """A patient's truth, and slices of the wanted sequences, drawn now or stored."""
+    if not settings.occasions:
+        patient, anatomy = read_training_patient(folder, number)
+        return patient, {name: draw_view(anatomy, random, name, settings.slices) for name in wanted}
+    views = {}
+    for name in wanted:
+        stored = read_view(folder, number, name, int(random.integers(settings.occasions)))
+        chosen = random_stratified(len(stored.image), settings.slices, random)
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        image = augment(stored.image[chosen][:, None], STORED_CHANGES, generator)[:, 0].clamp(*CLIP)
+        views[name] = PreparedView(image, stored.position[chosen], stored.label[chosen])
+    return read_truth(folder, number), views
+
+
 def stage_by_signs(shown: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(patients, 3) probability of each stage given strengths (patients, channels) of known signs, by the benchmark's
     law: strengths become values of its channels, an absent sign lies below the onset."""
@@ -163,9 +200,9 @@ def stage_by_signs(shown: NDArray[np.float64], known: NDArray[np.bool_]) -> NDAr
 def loss_of(said: Staging, seen: Visit, sign_weight: float) -> torch.Tensor:
     """Cross-entropy of the stage, of the strengths of the signs, and of the stage by the signs alone."""
     assert said.signs is not None and said.signs_log_probabilities is not None
-    stage = -(seen.stage * said.log_probabilities).sum(dim=1)
-    alone = -(seen.stage * said.signs_log_probabilities).sum(dim=1)
-    return (stage + alone + sign_weight * sign_loss(said.signs, seen.shown, seen.known)).mean()
+    stage = -(seen.stage * said.log_probabilities.float()).sum(dim=1)
+    alone = -(seen.stage * said.signs_log_probabilities.float()).sum(dim=1)
+    return (stage + alone + sign_weight * sign_loss(said.signs.float(), seen.shown, seen.known)).mean()
 
 
 def _unwatched(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:
@@ -208,14 +245,20 @@ def train_endless(
     with locked(out):
         claim_request(out, request)
         folder = Path(bodies) if bodies else out / "bodies"
-        build_training_patients(folder, settings.patients, progress)
+        build_training_patients(folder, settings.patients, settings.occasions, progress)
         torch.manual_seed(settings.seed)
         stager = Stager(settings.stager, fetch=False).train().to(device)
         if begin is not None:
-            _begin_with(stager, begin.members[0].stager, begin.name)
+            begin_with(stager, begin.members[0].stager, begin.name)
         training = AveragedTraining(
-            stager, steps=settings.steps, rate=settings.rate, decay=settings.decay, averaging=settings.averaging
+            stager,
+            steps=settings.steps,
+            rate=settings.rate,
+            decay=settings.decay,
+            averaging=settings.averaging,
+            fall=settings.fall,
         )
+        kind = torch.device(device).type
         first = training.restore(out / STATE)
         loader = DataLoader(
             Visits(folder, settings, first),
@@ -226,7 +269,8 @@ def train_endless(
         written = time.monotonic()
         for step, seen in enumerate(progress(iter(loader), settings.steps - first, "training"), start=first):
             torch.manual_seed(settings.seed * 1_000_003 + step)  # of dropout, so that a resumed training draws alike
-            said = stager.stage(seen.batch.to(device))
+            with torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                said = stager.stage(seen.batch.to(device))
             seen = Visit(seen.batch, seen.stage.to(device), seen.shown.to(device), seen.known.to(device))
             training.update(step, loss_of(said, seen, settings.sign_weight))
             if settings.keep_every and (step + 1) % settings.keep_every == 0:
@@ -239,21 +283,15 @@ def train_endless(
     return out
 
 
-def _begin_with(stager: Stager, other: Stager, name: str) -> None:
-    """Take over the weights that both have. Raises InputError if their backbones differ."""
-    own, given = stager.state_dict(), other.state_dict()
-    common = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
-    if not all(key in common for key in own if ".backbone." in key):
-        remedy = "Begin with a stager of the same backbone and width, or with none."
-        raise InputError(name, "a stager of another architecture", "the same encoder", remedy)
-    stager.load_state_dict({**own, **common})
-
-
-def build_training_patients(folder: Path, count: int, progress: Progress = _unwatched) -> None:
-    """Training patients 0 to `count` - 1 in a folder, those that are missing built now, in parallel."""
+def build_training_patients(folder: Path, count: int, occasions: int = 0, progress: Progress = _unwatched) -> None:
+    """Training patients 0 to `count` - 1 in a folder, and `occasions` scans of each sequence; those that are missing
+    are built now, in parallel."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [number for number in range(count) if not files_of(folder, number)[1].is_file()]
-    jobs = [{"folder": str(folder), "number": number} for number in missing]
+    jobs = [
+        {"folder": str(folder), "number": number, "occasions": occasions}
+        for number in range(count)
+        if not all(path.is_file() for path in _expected(folder, number, occasions))
+    ]
     if jobs:
         outcomes = in_parallel(jobs, min(processors(), len(jobs)), __name__)
         for _, outcome in progress(outcomes, len(jobs), "building patients"):
@@ -261,9 +299,17 @@ def build_training_patients(folder: Path, count: int, progress: Progress = _unwa
                 raise InputError(folder, str(outcome), "free space and memory for it", "Start it again; it resumes.")
 
 
+def _expected(folder: Path, number: int, occasions: int) -> list[Path]:
+    scans = [view_file(folder, number, name, occasion) for name in T1W_T2W for occasion in range(occasions)]
+    return [files_of(folder, number)[1], *scans]
+
+
 def run_job(job: dict[str, Any]) -> Outcome:
-    """Build one patient, for `cirrnb.data.workers`."""
-    write_training_patient(Path(job["folder"]), int(job["number"]))
+    """Build one patient and its scans, for `cirrnb.data.workers`."""
+    folder, number = Path(job["folder"]), int(job["number"])
+    if not files_of(folder, number)[1].is_file():
+        write_training_patient(folder, number)
+    write_views(folder, number, int(job["occasions"]))
     return {}
 
 

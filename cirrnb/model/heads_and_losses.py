@@ -8,13 +8,13 @@ function like `likelihood`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, logsigmoid, softplus
 
 from cirrnb.data.plugins import Registry
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SCALE = 10.0
 SIGN_WIDTH = 32
 """Width of the layer between strengths of signs and the stage that rests on them alone."""
+MAP_WIDTH = 48
+"""Width to which feature maps are reduced before they are read place by place."""
 
 
 class StageHead(nn.Module):
@@ -169,6 +171,26 @@ class SignOutputs(nn.Module):
     def stage_alone(self, strengths: torch.Tensor) -> torch.Tensor:
         """(patients, stages) log-probabilities from strengths (patients, signs), 0 to 1."""
         return self.head.log_probabilities(self.head(self.relu(self.hidden(strengths))))
+
+
+class SignMaps(nn.Module):
+    """Where each sign is: feature maps of every scale, brought to the finest one, summed, and read place by place."""
+
+    def __init__(self, channels: Sequence[int], signs: int):
+        """For scales of so many channels, the finest first."""
+        super().__init__()
+        self.levels = nn.ModuleList(nn.GroupNorm(1, count) for count in channels)
+        self.reduce = nn.ModuleList(nn.Conv2d(count, MAP_WIDTH, 1) for count in channels)
+        self.relu, self.place = nn.ReLU(), nn.Conv2d(MAP_WIDTH, signs, 1)
+        assert self.place.bias is not None
+        nn.init.constant_(self.place.bias, -4.0)  # signs take up few pixels
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(slices, signs, rows, columns) log-odds at the finest scale, from maps of every scale."""
+        size = features[0].shape[-2:]
+        parts = zip(self.levels, self.reduce, features, strict=True)
+        brought = [interpolate(reduce(level(one)), size=size, mode="bilinear") for level, reduce, one in parts]
+        return self.place(self.relu(torch.stack(brought).sum(dim=0)))
 
 
 def sign_loss(log_odds: torch.Tensor, shown: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

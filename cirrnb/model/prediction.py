@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cirrnb.data.bag import Bag, PreparedCohort
-from cirrnb.data.cohort_reading import simulated_scans
+from cirrnb.data.cohort_reading import as_cohort
 from cirrnb.data.dataset import draw
-from cirrnb.data.errors import InputError, InputErrors, listed, raise_if_any
+from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.given_masks import give_masks
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
@@ -30,15 +30,18 @@ from cirrnb.data.status import (
     reasons_text,
     status_of_scans,
 )
+from cirrnb.measure.biomarkers import measurements_of
+from cirrnb.model.adaptation import severity_of
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.measured_stage import NETWORK, measured_values
+from cirrnb.model.patients import bags_of, prepared_for
 from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, load_model
 from cirrnb.model.usable_scans import incomplete, prepared_otherwise, unusual, usable
-from cirrnb.preparation.cohort import prepare
 
 CHUNK = 32
 """Slices encoded at a time: 400 slices need no more memory than these."""
@@ -73,6 +76,9 @@ class Prediction:
     reasons : why it is doubtful.
     signs : that the stager saw, in the order of its outputs; those that the sequences cannot show are absent.
     stage_by_signs : stage -> probability from these strengths alone, not calibrated; None for a stager without signs.
+    terms : what the stage rests on, the network's severity and measurements, as `MeasuredStage` takes them; empty where
+        it is the network's alone.
+    adds : term -> log-odds that it adds towards later stages, after adaptation to a site.
     """
 
     subject: str
@@ -90,6 +96,36 @@ class Prediction:
     reasons: tuple[Reason, ...] = ()
     signs: tuple[SignReading, ...] = ()
     stage_by_signs: Mapping[str, float] | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)
+    adds: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        chances = ", ".join(f"{name} {chance:.2f}" for name, chance in self.probabilities.items())
+        said = "stage hidden: far from the usual scans" if self.hidden else f"{self.predicted}; {chances}"
+        return f"Prediction({self.subject!r}, {self.status}: {said}; by {self.model!r})"
+
+    def _repr_html_(self) -> str:
+        """The stages as bars; behind a fold where the stage is hidden."""
+        from cirrnb.data.summary_html import bars, summary
+
+        possible = ", ".join(self.prediction_set) if self.prediction_set is not None else "not calibrated"
+        facts = {
+            "Status": self.status,
+            "Reasons": "; ".join(reason.text for reason in self.reasons),
+            "Sequences": ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.sequence_weights.items()),
+            "Notes": "; ".join(self.notes),
+            "Model": self.model,
+        }
+        answer = summary(
+            "",
+            {"Most likely": self.predicted, "Prediction set": possible},
+            tables=[bars(self.probabilities, self.stages.colour)],
+        )
+        if self.hidden:
+            answer = (
+                f"<details><summary>Show the stage: these scans are far from the usual ones</summary>{answer}</details>"
+            )
+        return summary(f"Prediction for {self.subject}", facts, simulated=self.simulated, tables=[answer])
 
     @property
     def no_sign(self) -> bool | None:
@@ -105,7 +141,7 @@ class Prediction:
 @isolated_torch()
 def predict(
     model: TrainedModel | TrainedStager | Path | str,
-    patients: PreparedCohort | Cohort | Iterable[Bag],
+    patients: PreparedCohort | Cohort | Path | str | Bag | Iterable[Bag],
     *,
     prepared: Path | str | None = None,
     masks: Sequence[str | Path] | str | Path = (),
@@ -119,8 +155,8 @@ def predict(
     ----------
     model : a run folder, the folder of a cross-validation (whose stagers are averaged), "shipped" for the model that
         comes with the package, or what `load_model` or `load_stager` read from one.
-    patients : a prepared cohort, a cohort (which is prepared as the model needs it), or the bags of those patients who
-        are wanted. Bags are simulated where their files lie in a simulated cohort.
+    patients : a prepared cohort, a cohort or the path of one (which is read and prepared as the model needs it), or the
+        bags of those patients who are wanted. Bags are simulated where their files lie in a simulated cohort.
     prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
     masks : liver masks for the one patient of a cohort that is prepared here, as `cirrnb.data.given_masks.give_masks`
         takes them.
@@ -132,7 +168,8 @@ def predict(
     column of each stage of the model (mild, moderate, severe), sequences ("T1W+T2W"), notes, simulated (True if the
     model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
     column set tells the stages that are possible ("mild|moderate"). A stager with sign outputs adds the strength of
-    each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. `status` is answered, doubtful or
+    each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. A model that rests on measurements
+    too has what each adds, in log-odds, in a column "adds NAME". `status` is answered, doubtful or
     refused, and `reasons` says why; `hidden` is True where a screen hides the stage at first (`Prediction.hidden`). A
     patient who is refused, by a check or without a usable sequence, has no predicted stage.
 
@@ -150,6 +187,8 @@ def predict(
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
     trained = as_model(model)
+    if isinstance(patients, str | Path):
+        patients = as_cohort(patients, **trained.vocabulary())
     if masks:
         if not isinstance(patients, Cohort):
             raise InputError(
@@ -161,7 +200,7 @@ def predict(
         patients = give_masks(patients, masks)
     if isinstance(patients, Cohort | PreparedCohort):
         patients = prepared_for(trained, patients, prepared, force=force, progress=progress)
-    bags, computed = _bags(patients)
+    bags, computed = bags_of(patients)
     simulated = trained.simulated or computed
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
     for member in trained.members:
@@ -180,84 +219,38 @@ def predict(
         raise InputErrors(failures)
     signs = trained.members[0].stager.settings.signs
     further = [*(["set"] if trained.calibration else []), *(f"sign {name}" for name in signs)]
-    return pd.DataFrame(rows, columns=[*columns(trained.stages), *further, *(["no_sign"] if signs else [])])
-
-
-def prepared_for(
-    trained: TrainedModel,
-    cohort: Cohort | PreparedCohort,
-    prepared: Path | str | None = None,
-    *,
-    force: bool = False,
-    progress: bool = False,
-) -> PreparedCohort:
-    """The cohort prepared as the model needs it, in `prepared` or prepared/ and its name; a prepared one as it is.
-
-    Raises InputError if a prepared cohort does not fit the model, and as `cirrnb.prepare`.
-    """
-    where = Path(prepared) if prepared is not None else Path("prepared") / cohort.name
-    return prepare(cohort, where, trained.preparation, progress=progress, force=force)
-
-
-def bag_of(
-    trained: TrainedModel,
-    patients: Cohort | PreparedCohort | Bag,
-    subject: str | None = None,
-    prepared: Path | str | None = None,
-) -> Bag:
-    """One patient's prepared scans: a bag as it is; of a cohort the `subject`, by default the first patient.
-
-    Of a cohort that is not prepared only this patient is prepared. Raises InputError if there is no such patient, and
-    as `prepared_for`.
-    """
-    if isinstance(patients, Bag):
-        return patients
-    whole = patients if isinstance(patients, Cohort) else patients.cohort
-    known = list(whole.patients.index)
-    chosen = subject or known[0]
-    if chosen not in known:
-        example = ", ".join(known[:3])
-        raise InputError("subject", repr(chosen), f"one of {len(known)}, for example {example}", "Correct it.")
-    one = patients.select(keep=[chosen]) if isinstance(patients, Cohort) else patients
-    return next(bag for bag in prepared_for(trained, one, prepared).bags() if bag.subject == chosen)
-
-
-def _bags(patients: PreparedCohort | Iterable[Bag]) -> tuple[list[Bag], bool]:
-    """One bag a patient, and whether they are simulated. Raises InputError for anything else."""
-    if isinstance(patients, PreparedCohort):
-        return patients.bags(), patients.simulated
-    bags = list(patients) if isinstance(patients, Iterable) else []
-    if wrong := [patients] if not isinstance(patients, Iterable) else [bag for bag in bags if not isinstance(bag, Bag)]:
-        remedy = "Call cirrnb.prepare first; hand in what it returns, or a list of its bags()."
-        raise InputError("patients", f"a {type(wrong[0]).__name__}", "a prepared cohort or a list of bags", remedy)
-    for bag in bags:
-        if not bag.scans:
-            raise InputError(
-                "bags", "a patient without a scan", "at least one sequence a patient", "Leave the patient out."
-            )
-    subjects = Counter(bag.subject for bag in bags)
-    if twice := [subject for subject, count in subjects.items() if count > 1]:
-        found = f"two bags of {listed(twice)}"
-        raise InputError("bags", found, "one bag a patient", "Put a patient's sequences into one bag.")
-    return bags, bool(simulated_scans(scan.scan for bag in bags for scan in bag.scans.values()))
+    adds = [f"adds {name}" for name in trained.measured.names] if trained.measured else []
+    return pd.DataFrame(rows, columns=[*columns(trained.stages), *further, *(["no_sign"] if signs else []), *adds])
 
 
 @isolated_torch()
-def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) -> Prediction:
+def predict_patient(
+    model: TrainedModel | TrainedStager | Path | str, bag: Bag, signs: Mapping[str, float] | None = None
+) -> Prediction:
     """Stage one patient on the device where the stager is; deterministic.
 
-    Raises InputError if no sequence of the patient can be used, and Refused, which is one, if a check refused a scan.
+    `signs` answers "what if": the stage as it would be if these signs had these strengths, 0 (absent) to 1, everything
+    else as seen.
+
+    Raises InputError if no sequence of the patient can be used, and Refused, which is one, if a check refused a scan;
+    for a sign that the model does not have, or a strength out of range.
     """
     trained = as_model(model)
+    changed = _changed(trained, signs or {})
     used, notes = usable(trained, bag)
     unlike = unusual(trained, used)
     status, reasons = status_of_scans([scan.scan for scan in used.values()])
     reasons += (*unlike, *incomplete(used))
     stages, batch = trained.stages, patient_batch(trained, used)
-    answers = [_ask(member, batch) for member in trained.members]
+    answers = [_ask(member, batch, changed) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
     members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
     chances, possible = members.mean(axis=0), None
+    terms, adds = _terms(trained, used, chances), {}
+    if trained.measured:
+        mapped = trained.adaptation.mapped_terms(terms) if trained.adaptation else terms
+        chances, adds = trained.measured.probabilities(mapped), trained.measured.contributions(mapped)
+        members = chances[None]
     if trained.calibration:
         chances = trained.calibration.apply(logits_of(chances))
         possible = trained.calibration.agreed_sets(members[:, None])[0]
@@ -281,8 +274,30 @@ def predict_patient(model: TrainedModel | TrainedStager | Path | str, bag: Bag) 
         stages=stages,
         status=DOUBTFUL if reasons else status,
         reasons=reasons,
+        terms=terms,
+        adds=adds,
         **_signs(trained, answers, tuple(used)),
     )
+
+
+def _terms(trained: TrainedModel, used: Mapping[str, PreparedScan], chances: NDArray[np.float64]) -> dict[str, float]:
+    """What the stage of a model with measurements rests on; nothing for others, which need not wait for a ruler."""
+    if trained.measured is None:
+        return {}
+    return {NETWORK: float(severity_of(chances)[0]), **measured_values(measurements_of(Bag(used)))}
+
+
+def _changed(trained: TrainedModel, signs: Mapping[str, float]) -> torch.Tensor | None:
+    """(1, signs) log-odds of strengths that take the place of those seen, NaN elsewhere; None where none does."""
+    names = trained.members[0].stager.settings.signs
+    for name, strength in signs.items():
+        if name not in names:
+            known = f"one of {', '.join(names)}" if names else "a model with sign outputs"
+            raise InputError("signs", repr(name), known, "Correct it.")
+        if not 0 <= strength <= 1:
+            raise InputError("signs", f"{name} {strength!r}", "a strength from 0 to 1", "Correct it.")
+    wanted = torch.tensor([[signs.get(name, float("nan")) for name in names]])
+    return torch.logit(wanted, eps=1e-3) if signs else None
 
 
 def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...]) -> dict[str, Any]:
@@ -331,9 +346,12 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
 
 
 def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
-    """Whatever stands for a model, as the model itself."""
+    """Whatever stands for a model, as the model itself. Raises InputError for anything else."""
     if isinstance(model, TrainedModel):
         return model
+    if not isinstance(model, TrainedStager | Path | str):
+        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort).'
+        raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
     return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
 
 
@@ -343,9 +361,11 @@ def patient_batch(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> Ba
 
 
 @torch.inference_mode()
-def _ask(member: TrainedStager, batch: Batch) -> Staging:
+def _ask(member: TrainedStager, batch: Batch, strengths: torch.Tensor | None = None) -> Staging:
     stager = member.stager.eval()
-    return stager.stage(batch.to(next(stager.parameters()).device), chunk=CHUNK).cpu()
+    device = next(stager.parameters()).device
+    given = None if strengths is None else strengths.to(device)
+    return stager.stage(batch.to(device), chunk=CHUNK, strengths=given).cpu()
 
 
 def _told(prediction: Prediction) -> dict[str, Any]:
@@ -356,6 +376,7 @@ def _told(prediction: Prediction) -> dict[str, Any]:
     }
     row |= {"status": prediction.status, "reasons": reasons_text(prediction.reasons)}
     row |= {"hidden": prediction.hidden}
+    row |= {f"adds {name}": value for name, value in prediction.adds.items()}
     row |= {f"sign {sign.name}": sign.strength for sign in prediction.signs} | {"no_sign": prediction.no_sign}
     return row | {"sequences": "+".join(prediction.slice_weights), "set": set_text(prediction.prediction_set or ())}
 

@@ -66,6 +66,20 @@ TRAINING = "training.csv"
 """Answers for training patients without their names, where a model is given away without predictions.csv."""
 
 
+TERM = "term "
+"""Begins the columns of TRAINING that hold what a stage rests on (`cirrnb.model.measured_stage`)."""
+
+
+def read_terms(run: Path | str) -> pd.DataFrame | None:
+    """(patients, terms) of those patients whom a model's terms were fitted to; None where it keeps none."""
+    path = model_folder(run) / TRAINING
+    if not path.is_file():
+        return None
+    table = _read_table(path.parent, TRAINING)
+    names = [name for name in table if str(name).startswith(TERM)]
+    return table[names].rename(columns=lambda name: name.removeprefix(TERM)).astype(float) if names else None
+
+
 def read_training_answers(model: TrainedModel, run: Path | str) -> tuple[pd.DataFrame | None, str]:
     """What a model says of patients it learnt from, and in words how that was asked; None where it keeps no answers.
 

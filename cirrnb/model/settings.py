@@ -52,7 +52,8 @@ class StagerSettings:
     ----------
     backbone : name of a timm model or of a plug-in's backbone; `test_resnet` is timm's smallest residual network (0.4 M
         parameters) and made for two cores.
-    pretrained : begin from timm's pretrained weights where they can be fetched.
+    pretrained : begin from timm's pretrained weights where they can be fetched (True), from random ones (False), or
+        with "simulated" from the stager of the package, which learned from simulated patients.
     sequences : which sequences are looked at; the slices of others are left out.
     scales : how many of the backbone's feature maps are used, the coarsest first; 1 is an ordinary classifier's view.
     attention : channel and spatial gates at every scale, with weights of their own for each "sequence", "shared" by
@@ -69,10 +70,11 @@ class StagerSettings:
     dropout : share of the embedding switched off in training, before the last layer.
     signs : names of signs whose strengths are outputs, on which the stage rests beside a free residual (a concept
         bottleneck: Koh et al., ICML 2020; the residual: Yuksekgonul et al., ICLR 2023); none by default.
+    maps : also a map of each sign, which says where it is (`cirrnb.explanation.sign_maps` trains that part).
     """
 
     backbone: str = "test_resnet"
-    pretrained: bool = True
+    pretrained: bool | str = True
     sequences: tuple[str, ...] = T1W_T2W
     scales: int = 4
     attention: str = "sequence"
@@ -84,6 +86,7 @@ class StagerSettings:
     demographics: bool = False
     dropout: float = 0.3
     signs: tuple[str, ...] = ()
+    maps: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.sequences, list | tuple):
@@ -95,8 +98,10 @@ class StagerSettings:
         _check_choices(self)
         if not isinstance(self.backbone, str) or not _BACKBONE.fullmatch(self.backbone):
             raise ValueError(f"backbone is the name of a timm model, not {self.backbone!r:.80}")
-        check_flag("pretrained", self.pretrained)
+        if self.pretrained != "simulated":
+            check_flag("pretrained", self.pretrained)
         check_flag("demographics", self.demographics)
+        check_flag("maps", self.maps)
         check_number("width", self.width, 1, 4096, whole=True)
         check_number("scales", self.scales, 1, 4, whole=True)
         check_number("dropout", self.dropout, 0, 0.99)
@@ -105,12 +110,15 @@ class StagerSettings:
         object.__setattr__(self, "signs", tuple(self.signs))
         if len(set(self.signs)) < len(self.signs) or (self.signs and self.pooling == "slice"):
             raise ValueError("signs are named once, and are outputs of stagers of whole patients")
+        if self.maps and not self.signs:
+            raise ValueError("maps are of signs, and no signs are named")
 
     def stored(self) -> dict[str, Any]:
         """The fields as files and fingerprints hold them. Later additions are absent at their default."""
         fields_ = asdict(self)
-        if not self.signs:
-            del fields_["signs"]
+        for later in ("signs", "maps"):
+            if not fields_[later]:
+                del fields_[later]
         return fields_
 
 
@@ -198,6 +206,7 @@ class TrainingSettings:
                 "preset", f"unknown {unknown}", f"fields among {sorted(names | stagers)}", "Correct the name."
             )
         values = {**PRESETS[name], **changes}
+        values["pretrained"] = FIRST_WEIGHTS.get(str(values.get("pretrained")), values.get("pretrained", True))
         stager = {key: values.pop(key) for key in list(values) if key in stagers}
         return cls(**{"stager": StagerSettings(**stager), **values})
 
@@ -211,6 +220,9 @@ def _check_choices(settings: StagerSettings | TrainingSettings) -> None:
             hint = "; load the plug-in that registers it first" if isinstance(allowed, Registry) else ""
             raise ValueError(f"{part.name} is one of {known}, not {value!r:.80}{hint}")
 
+
+FIRST_WEIGHTS: dict[str, bool | str] = {"photographs": True, "none": False, "simulated": "simulated"}
+"""What a stager's encoder begins with, by name."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Random first weights: the same figures with and without a network connection. At a peak rate of 2e-3 and 8

@@ -1,8 +1,8 @@
-"""Putting a model into the package: `python -m cirrnb.model.shipping RUN COHORT`, for maintainers.
+"""Putting a model into the package: `python -m cirrnb.model.shipping RUN`, for maintainers.
 
-What is copied are the first folds of a cross-validation, as many as fit into `LIMIT`, and the calibration learned from
-all of its folds. The card beside them says what they were trained on; of the patients go along their stage and what the
-stager said that had not seen them, sorted and without a name.
+What is copied are a calibrated stager's settings, weights, calibration, intervals of its signs and what scans are usual
+for it. The card beside them says what it was trained on; of the patients who calibrated it go along their stage and
+what the stager said, sorted and without a name.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import sys
 from pathlib import Path
 
 from cirrnb.data.atomic_files import atomic_folder
-from cirrnb.data.cohort_reading import SIMULATED
-from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import parse_json, read_object, read_text
-from cirrnb.model.calibration import CALIBRATION, read_calibration
-from cirrnb.model.checkpoint import CONFIG, WEIGHTS, TrainedStager
-from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION, out_of_distribution_file
-from cirrnb.model.run_folder import PROVENANCE, TRAINING, nameless_answers
-from cirrnb.model.trained_model import FOLDS, SHIPPED, load_model
+from cirrnb.model.calibration import CALIBRATION
+from cirrnb.model.checkpoint import CONFIG, WEIGHTS
+from cirrnb.model.measured_stage import MEASURED_STAGE
+from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION
+from cirrnb.model.provenance import versions
+from cirrnb.model.run_folder import TRAINING
+from cirrnb.model.signs import SIGNS_FILE
+from cirrnb.model.trained_model import FOLDS, SHIPPED, TrainedModel, load_model
 
 LIMIT = 5_000_000
 """Bytes that a model in the package may have."""
@@ -44,95 +44,62 @@ LIMITS = """\
 """
 
 
-def ship(run: Path | str, cohort: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> Path:
-    """Copy the folds of a cross-validation's folder that fit into `out`, with calibration and card; returns `out`.
+def ship(run: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> Path:
+    """Copy a stager that `cirrnb.model.calibrate.calibrate` calibrated into `out`, with a card; returns `out`.
 
-    `cohort` is the simulated cohort it was trained on: the card tells the simulator's version.
-
-    Raises InputError if the folder is no calibrated cross-validation, or its first fold is larger than `LIMIT`.
+    Raises InputError if the folder is no single stager that is calibrated, or its weights are larger than `LIMIT`.
     """
     run, out = Path(run), Path(out)
-    drawn = _simulator(Path(cohort) / SIMULATED)
-    if not (run / FOLDS).is_file() or read_calibration(run) is None:
-        raise InputError(run, "no cross-validation", f"{FOLDS} and {CALIBRATION}", "Use cirrnb.cross_validate.")
     model = load_model(run)
-    names: list[str] = []
-    for member in model.members:
-        if sum(_size(run / name) for name in (*names, member.name)) > LIMIT:
-            break
-        names.append(member.name)
-    if not names:
-        raise InputError(run, f"a first fold of {_size(run / model.members[0].name)} bytes", f"{LIMIT}", "Ship less.")
+    if (run / FOLDS).is_file() or model.calibration is None or not (run / TRAINING).is_file():
+        raise InputError(run, "no calibrated stager", "what cirrnb calibrate leaves", "Use cirrnb calibrate.")
+    size = (run / WEIGHTS).stat().st_size
+    if size > LIMIT:
+        raise InputError(run / WEIGHTS, f"{size:,} bytes", f"at most {LIMIT:,}", "Train a smaller stager.")
     with atomic_folder(out) as partial:
-        for name in names:
-            (partial / name).mkdir()
-            for file in (CONFIG, WEIGHTS):
-                shutil.copyfile(run / name / file, partial / name / file)
-        shutil.copyfile(run / CALIBRATION, partial / CALIBRATION)
-        usual = out_of_distribution_file(run)
-        if usual is not None:
-            shutil.copyfile(usual, partial / OUT_OF_DISTRIBUTION)
-        answers = nameless_answers(model, run)
-        if answers is not None:
-            write_csv(partial / TRAINING, answers)
-        (partial / FOLDS).write_text(json.dumps({"folds": names}, indent=1) + "\n", encoding="utf-8")
-        (partial / CARD).write_text(_card(run, model.members[0], names, len(model.members), drawn), encoding="utf-8")
+        for file in (CONFIG, WEIGHTS, CALIBRATION, OUT_OF_DISTRIBUTION, SIGNS_FILE, MEASURED_STAGE, TRAINING):
+            if (run / file).is_file():
+                shutil.copyfile(run / file, partial / file)
+        (partial / CARD).write_text(_card(model), encoding="utf-8")
     return out
 
 
-def _size(folder: Path) -> int:
-    return sum((folder / file).stat().st_size for file in (CONFIG, WEIGHTS))
-
-
-def _simulator(mark: Path) -> str:
-    """Version and source hash of the simulator that drew a cohort."""
-    try:
-        text = read_text(mark)
-        request = parse_json(text[text.index("{") :])
-        return f"version {request['version']} of the simulator (source hash {request['source']})"
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(mark, "no word of who drew the cohort", "what cirrnb simulate leaves", "Name it.") from error
-
-
-def _card(run: Path, first: TrainedStager, names: list[str], folds: int, drawn: str) -> str:
-    calibration = read_calibration(run)
+def _card(model: TrainedModel) -> str:
+    first, calibration = model.members[0], model.calibration
     assert calibration is not None
-    provenance = read_object(run / names[0] / PROVENANCE, "a whole file", "Train again.")
-    origin = "**simulated** patients: its answers mean nothing for a patient" if first.simulated else "real patients"
-    patients = sum(first.config["splits"]["train"].values())
-    versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
-    settings = json.dumps(first.config["training"], indent=1)
+    training = first.config["training"]
+    origin = "**simulated** patients: its answers mean nothing for a patient" if model.simulated else "real patients"
+    used = ", ".join(f"{name} {version}" for name, version in versions().items())
     sequences = " and ".join(first.stager.settings.sequences)
+    signs = ", ".join(first.stager.settings.signs) or "none"
+    terms = ", ".join(model.measured.names) if model.measured else "the network alone"
+    maps = "; a map of each sign" if first.stager.settings.maps else ""
     return f"""\
 # The model that comes with the package
 
-Estimates the stage of liver cirrhosis ({first.stager.stages.listed}) from {sequences} MRI.
+Estimates the stage of liver cirrhosis ({model.stages.listed}) from {sequences} MRI.
 **Research and education only**: not a medical device, no diagnosis. Trained on {origin}.
 
-- What: {len(names)} of the {folds} stagers of a cross-validation ({", ".join(names)}), their probabilities averaged.
-- Trained on: cohort "{first.config["cohort"]}", {patients} patients each, drawn by {drawn}.
-- Looks at: scans prepared with {first.preparation}.
+- What: one stager, its weights averaged over the steps of the training. Sign outputs: {signs}{maps}.
+- The stage rests on: {terms}.
+- Trained on: {first.config["cohort"]}.
+- Looks at: scans prepared with {model.preparation}.
 - Calibration: {calibration.how}; temperature {calibration.temperature:.2f}.
-- Answers for training patients: each by the fold that had not seen them, without names (`{TRAINING}`).
-- Versions: {versions}.
+- Answers for the patients who calibrated it: without names (`{TRAINING}`).
+- Versions: {used}.
 
 {LIMITS}
 ## Made by
 
-```
-cirrnb simulate cohorts/development --patients 240 --seed 7
-cirrnb train --cohort cohorts/development --run runs/development --folds 5
-python -m cirrnb.model.shipping runs/development cohorts/development
-python docs/subgroups.py
-```
+`docs/stager.md` has the commands, the trials and what they showed.
 
 ## Settings
 
 ```
-{settings}
+{json.dumps(training, indent=1)}
 ```
 """
 
 
 if __name__ == "__main__":
-    print(ship(sys.argv[1], sys.argv[2]))
+    print(ship(sys.argv[1]))

@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.functional import interpolate
 
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model.batch import Batch
 from cirrnb.model.encoder import SliceEncoder
 from cirrnb.model.fusion import CrossSequenceAttention, GatedAttentionPooling, SequenceFusion, present
-from cirrnb.model.heads_and_losses import HEADS, SignOutputs, StageHead, stage_loss
+from cirrnb.model.heads_and_losses import HEADS, SignMaps, SignOutputs, StageHead, stage_loss
 from cirrnb.model.settings import StagerSettings
 
 
@@ -93,6 +94,7 @@ class Stager(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.head: StageHead = HEADS[settings.head](width, len(stages))
         self.signs = SignOutputs(width, settings, len(stages)) if settings.signs else None
+        self.maps = SignMaps(encoders[names[0]].channels, len(settings.signs)) if settings.maps else None
 
     @property
     def scales(self) -> int:
@@ -103,9 +105,10 @@ class Stager(nn.Module):
         """Raw scores (patients, outputs). `chunk` encodes that many slices at a time, which bounds the memory."""
         return self.stage(batch, chunk).scores
 
-    def stage(self, batch: Batch, chunk: int | None = None) -> Staging:
-        """As `forward`, together with probabilities and the weights of the slices and of the sequences."""
-        return self.stage_embedded(self.embed(batch, chunk), batch)
+    def stage(self, batch: Batch, chunk: int | None = None, strengths: torch.Tensor | None = None) -> Staging:
+        """As `forward`, together with probabilities and the weights of the slices and of the sequences; `strengths` as
+        in `stage_embedded`."""
+        return self.stage_embedded(self.embed(batch, chunk), batch, strengths)
 
     def embed(
         self, batch: Batch, chunk: int | None = None, encoders: Sequence[SliceEncoder] | None = None
@@ -125,8 +128,11 @@ class Stager(nn.Module):
             embedded = torch.cat(apart)[torch.cat([numbers for _, numbers in parts]).argsort()]
         return embedded + self.sequence_embedding(batch.sequence)
 
-    def stage_embedded(self, embedded: torch.Tensor, batch: Batch) -> Staging:
-        """What follows the encoder, given slice embeddings (slices, width) of the batch."""
+    def stage_embedded(self, embedded: torch.Tensor, batch: Batch, strengths: torch.Tensor | None = None) -> Staging:
+        """What follows the encoder, given slice embeddings (slices, width) of the batch.
+
+        `strengths` (patients, signs) log-odds take the place of those seen, but where they are NaN.
+        """
         there = present(batch)
         if self.settings.pooling == "slice":
             return self._stage_slices(embedded, batch, there)
@@ -137,7 +143,8 @@ class Stager(nn.Module):
         if self.signs is None:
             scores = self._score(fused, batch.person)
             return Staging(scores, self.head.log_probabilities(scores), slice_weights, sequence_weights)
-        strengths = self.signs(fused)
+        seen = self.signs(fused)
+        strengths = seen if strengths is None else torch.where(strengths.isnan(), seen, strengths)
         scores = self._score(fused + self.signs.for_the_stage(strengths.sigmoid()), batch.person)
         return Staging(
             scores,
@@ -177,6 +184,19 @@ class Stager(nn.Module):
             maps = maps or [one.new_zeros(len(batch.slices), *one.shape[1:]) for one in own]
             maps = [whole.index_copy(0, chosen, one) for whole, one in zip(maps, own, strict=True)]
         return maps
+
+    @torch.inference_mode()
+    def sign_maps(self, batch: Batch, chunk: int | None = None) -> torch.Tensor | None:
+        """(slices, signs, rows, columns) chance that each sign of `settings.signs` is at a pixel; None without maps."""
+        if self.maps is None:
+            return None
+        size = batch.slices.shape[-2:]
+        found = batch.slices.new_zeros(len(batch.slices), len(self.settings.signs), *size)
+        for encoder, chosen in self.readers(batch):
+            for part in chosen.split(chunk or max(len(chosen), 1)):
+                log_odds = self.maps(encoder.features(batch.slices[part]))
+                found[part] = interpolate(log_odds, size=size, mode="bilinear").sigmoid()
+        return found
 
     @torch.inference_mode()
     def crossing_weights(self, batch: Batch, chunk: int | None = None) -> torch.Tensor | None:

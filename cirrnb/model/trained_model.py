@@ -18,9 +18,11 @@ from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale, stage_scale
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.adaptation import ADAPTATION, Adaptation, read_adaptation
 from cirrnb.model.calibration import Calibration, read_calibration
 from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
+from cirrnb.model.measured_stage import MEASURED_STAGE, MeasuredStage, read_measured_stage
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
 from cirrnb.model.provenance import versions
 from cirrnb.model.signs import SignIntervals, read_sign_intervals
@@ -95,6 +97,7 @@ class TrainedModel:
     adaptation : to a site, applied to calibrated probabilities; None for the model as it was trained.
     site : what the scans of that site look like, which then count as usual too.
     sign_intervals : how far strengths of signs lie from the truth; None where it was not learned.
+    measured : what measurements add to what the network says; None where the stage is the network's alone.
     """
 
     members: tuple[TrainedStager, ...]
@@ -104,6 +107,28 @@ class TrainedModel:
     adaptation: Adaptation | None = None
     site: OutOfDistribution | None = None
     sign_intervals: SignIntervals | None = None
+    measured: MeasuredStage | None = None
+
+    def __repr__(self) -> str:
+        kind = f"{len(self.members)} stagers" if len(self.members) > 1 else "one stager"
+        parts = [
+            f"{kind} of {self.members[0].stager.settings.backbone}",
+            f"{', '.join(self.sequences)} to {self.stages.listed}",
+            "calibrated" if self.calibration else "not calibrated",
+            *(["adapted"] if self.adaptation else []),
+            *(["trained on simulated patients"] if self.simulated else []),
+        ]
+        return f"{type(self).__name__}({self.name!r}: {'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """The model's card, and its scale of stages in their colours."""
+        from cirrnb.data.summary_html import bars, summary
+
+        trained = self.members[0].config.get("splits", {}).get("train", {})
+        total = sum(trained.values())
+        shares = {name: trained.get(name, 0) / total for name in self.stages} if total else {}
+        pictures = [f"<div>Stages of the training patients:</div>{bars(shares, self.stages.colour)}"] if shares else []
+        return summary(f"Model {self.name}", card(self), simulated=self.simulated, tables=pictures)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -123,6 +148,8 @@ class TrainedModel:
             digest.update(_hashable(part))
         if self.sign_intervals is not None:
             digest.update(json.dumps(asdict(self.sign_intervals), sort_keys=True).encode())
+        if self.measured is not None:
+            digest.update(json.dumps(asdict(self.measured), sort_keys=True).encode())
         if self.adaptation is not None:
             digest.update(self.adaptation.fingerprint.encode() + _hashable(self.site))
         return digest.hexdigest()
@@ -181,7 +208,7 @@ def model_folder(run: Path | str) -> Path:
     """Where a model lies: the folder itself, that of the model in the package, or what the hub has (hf:owner/name)."""
     if is_hub_name(run):
         return fetch_model(str(run))
-    return Path(__file__).parent / SHIPPED if str(run) == SHIPPED else Path(run)
+    return Path(__file__).parent / SHIPPED if str(run) == SHIPPED else typed_path(run)
 
 
 def load_model(run: Path | str) -> TrainedModel:
@@ -218,8 +245,16 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
         raise InputError(folder, found, stages.listed, "Copy the whole run folder again, or train again.")
     name = str(run).removeprefix(HUB_PREFIX) if is_hub_name(run) else folder.resolve().name
     model = TrainedModel(
-        members, name, calibration, read_out_of_distribution(folder), sign_intervals=read_sign_intervals(folder)
+        members,
+        name,
+        calibration,
+        read_out_of_distribution(folder),
+        sign_intervals=read_sign_intervals(folder),
+        measured=read_measured_stage(folder),
     )
+    if model.measured is not None and len(model.measured.thresholds) != len(stages.names) - 1:
+        found = f"terms for {len(model.measured.thresholds) + 1} stages"
+        raise InputError(folder / MEASURED_STAGE, found, stages.listed, "Copy the whole run folder again.")
     adaptation = read_adaptation(folder)
     if adaptation is None:
         return model

@@ -7,7 +7,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,14 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.given_masks import give_masks
 from cirrnb.data.nifti.saving import description_of
+from cirrnb.data.pictures import grey_picture, overlay_picture
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
 from cirrnb.data.status import reasons_text, status_of_scans
 from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.sign_maps import own_sign_maps
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.run_folder import read_training_answers
@@ -39,7 +41,6 @@ from cirrnb.reports.patient_report import (
     TrainingComparison,
 )
 from cirrnb.view.attribution import colours, slices_that_count
-from cirrnb.view.images import grey_picture, overlay_picture
 from cirrnb.view.slices import Slice
 from cirrnb.viewer.contours import Outline, organs_on, outlines_at
 from cirrnb.viewer.panes import white
@@ -63,6 +64,29 @@ def key_slices(bag: Bag, count: int = 3) -> SliceRows:
 def slices_that_mattered(bag: Bag, explanation: Explanation, count: int = 3) -> SliceRows:
     """Those with the largest Shapley values, without and with the map."""
     return _pictures(slices_that_count(bag, explanation, count=count, windows=_windows(bag)))
+
+
+def slices_with_signs(model: TrainedModel, bag: Bag, prediction: Prediction, count: int = 3) -> SliceRows:
+    """The strongest signs that the model saw, at most `count`: of each, and of each sequence that shows it, the slice
+    that holds most of it by the model's own map, with the map; no rows for a model without maps of signs."""
+    seen = sorted((sign for sign in prediction.signs if sign.degree != "absent"), key=lambda sign: -sign.strength)
+    maps = own_sign_maps(model, bag) if seen else {}
+    windows = _windows(bag)
+    rows: dict[str, tuple[SlicePicture | None, ...]] = {}
+    for sequence, by_sign in maps.items():
+        pictures: list[SlicePicture | None] = []
+        for sign in seen[:count]:
+            if sign.name not in by_sign:
+                pictures.append(None)
+                continue
+            own = by_sign[sign.name]
+            index = int(own.sum(axis=(1, 2)).argmax())
+            plain = _slice_at(bag.scans[sequence], index, windows[sequence])
+            shown = own[index] / max(float(own[index].max()), 1e-6)
+            caption = f"{sign.words}, {sign.degree} ({sign.strength:.2f})"
+            pictures.append(_picture(replace(plain, overlay=shown, caption=caption)))
+        rows[sequence] = tuple(pictures)
+    return {sequence: pictures for sequence, pictures in rows.items() if any(pictures)}
 
 
 def _windows(bag: Bag) -> dict[str, tuple[float, float]]:
@@ -183,6 +207,7 @@ def patient_report(
         coverage=calibration.coverage if calibration else None,
         key_slices=key_slices(bag),
         slices_that_mattered=slices_that_mattered(bag, explanation),
+        slices_with_signs=slices_with_signs(model.model, bag, prediction),
         reasons=_reasons(explanation),
         map_tests=tuple(_map_tests(tests)),
         verdict=map_verdict(tests.to_dict("records")),

@@ -26,7 +26,7 @@ from cirrnb.view.measurements import measurements_html
 from cirrnb.view.page import RESEARCH_ONLY, Fragment, Place, asset, banner, templates, write_page
 from cirrnb.viewer.slice_browser import browser_html
 
-SECTIONS = ("head", "images", "answer", "slices", "map_test", "browser", "measured", "training", "model")
+SECTIONS = ("head", "images", "answer", "signs", "slices", "map_test", "browser", "measured", "training", "model")
 """Of a patient's page, in order: images are looked at before the answer."""
 
 

@@ -120,7 +120,7 @@ class PatientReport:
     prediction : stage probabilities (in the order of the stages), prediction set, notes, and status with
         its reasons.
     coverage : of the prediction sets, 0 to 1; None for a model that is not calibrated.
-    key_slices, slices_that_mattered : rows of pictures.
+    key_slices, slices_that_mattered, slices_with_signs : rows of pictures.
     reasons, map_tests, measurements, training, model : what the sections of these names show.
     verdict : in which tests the map beats its control maps: both, deletion, insertion, neither, undefined.
     browser : content of the slice browser, as `cirrnb.viewer.slice_browser.slice_content` gives it.
@@ -142,6 +142,7 @@ class PatientReport:
     coverage: float | None
     key_slices: SliceRows
     slices_that_mattered: SliceRows
+    slices_with_signs: SliceRows
     reasons: ExplanationSummary
     map_tests: tuple[MapTest, ...]
     verdict: str
@@ -163,9 +164,9 @@ class PatientReport:
 
         Parameters
         ----------
-        pictures : False leaves out key slices, slices that mattered and the slice browser, which are 99 % of it.
+        pictures : False leaves out rows of slices and the slice browser, which are 99 % of it.
         """
-        skipped = () if pictures else ("key_slices", "slices_that_mattered", "browser")
+        skipped = () if pictures else ("key_slices", "slices_that_mattered", "slices_with_signs", "browser")
         plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in skipped}
         prediction = self.prediction
         signs = [{**_plain(sign), "words": sign.words, "degree": sign.degree} for sign in prediction.signs]

@@ -48,9 +48,9 @@ SUMMARY = {
     "finished": "when the page was made, UTC",
     "seconds": "how long that took",
 }
-"""Columns of summary.csv, a row a patient in the cohort's order, and what they mean. Behind them come, of a model with
-sign outputs, "sign NAME" (strength, 0 to 1; empty where no sequence shows it) and no_sign; then biomarkers, named with
-their unit."""
+"""Columns of summary.csv, a row a patient in the cohort's order, and what they mean. Behind them come, of a model whose
+stage rests on measurements too, "adds NAME" (log-odds towards later stages); of one with sign outputs, "sign NAME"
+(strength, 0 to 1; empty where no sequence shows it) and no_sign; then biomarkers, named with their unit."""
 
 
 def summary_columns(stages: StageScale, sequences: Sequence[str]) -> list[str]:
@@ -119,7 +119,8 @@ def summary_row(report: PatientReport, overlays: str) -> dict[str, Any]:
     signs: dict[str, Any] = {f"sign {sign.name}": sign.strength for sign in prediction.signs}
     if prediction.signs:
         signs["no_sign"] = prediction.no_sign
-    return {**row, **signs, **{column: _number(value) for column, value in measured.items()}}
+    adds = {f"adds {name}": value for name, value in prediction.adds.items()}
+    return {**row, **adds, **signs, **{column: _number(value) for column, value in measured.items()}}
 
 
 def _number(value: Any) -> float | None:

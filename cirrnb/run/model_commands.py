@@ -47,15 +47,21 @@ def adapt(
 
 def train_simulated(
     out: Annotated[Path, typer.Argument(help="Folder for the stager; a stopped training resumes there.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 6000,
-    patients: Annotated[int, typer.Option(min=4, help="Simulated bodies.")] = 600,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 10_000,
+    patients: Annotated[int, typer.Option(min=1, help="Simulated bodies.")] = 1000,
+    occasions: Annotated[
+        int, typer.Option(min=0, max=99, help="Scans of each body and sequence, drawn once; 0 draws at every visit.")
+    ] = 4,
+    patients_per_step: Annotated[int, typer.Option(min=1, help="Patients of a step.")] = 8,
     bodies: Annotated[
         Path | None, typer.Option("--bodies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
     ] = None,
     start: Annotated[
         str | None, typer.Option(metavar="RUN", help="Begin with the weights of this stager; 'shipped' for ours.")
     ] = None,
-    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 1e-3,
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 7e-4,
+    fall: Annotated[float, typer.Option(min=0, max=1, help="Last share of the steps, in which the rate falls.")] = 0.7,
+    precision: Annotated[str, typer.Option(metavar="float32|bfloat16", help="Of the network's sums.")] = "bfloat16",
     keep_every: Annotated[
         int, typer.Option(min=0, help="Also keep the state of every so many steps, in OUT/step-NUMBER; 0 for none.")
     ] = 0,
@@ -63,12 +69,22 @@ def train_simulated(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     readers: Annotated[int, typer.Option(min=0, max=256, help="Processes that draw patients.")] = 2,
 ) -> None:
-    """Train a stager with sign outputs on simulated patients, each drawn anew at every visit."""
+    """Train a stager with sign outputs on simulated patients of many populations and contrasts."""
     from tqdm.auto import tqdm
 
     from cirrnb.model.endless import EndlessSettings, train_endless
 
-    settings = EndlessSettings(steps=steps, patients=patients, rate=rate, keep_every=keep_every, seed=seed)
+    settings = EndlessSettings(
+        steps=steps,
+        rate=rate,
+        fall=fall,
+        precision=precision,
+        patients=patients,
+        occasions=occasions,
+        patients_per_step=patients_per_step,
+        keep_every=keep_every,
+        seed=seed,
+    )
     made = train_endless(
         out,
         settings,
@@ -81,20 +97,51 @@ def train_simulated(
     typer.echo(f"Written: {made}. Its percentages rank patients and no more until it is calibrated: cirrnb calibrate")
 
 
+def train_sign_maps(
+    run: Annotated[Path, typer.Argument(help="Folder of a stager with sign outputs.")],
+    cohort: Annotated[Path, typer.Argument(help="Simulated cohort, whose signs are known pixel by pixel.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the stager with maps, to be made.")],
+    passes: Annotated[int, typer.Option(min=1, help="Passes over the patients.")] = 4,
+    prepared: PREPARED = None,
+    seed: SEED = 0,
+) -> None:
+    """Teach a stager to show where each sign is. Its stages stay as they are; calibrate the new folder."""
+    require_home()
+    from cirrnb.explanation.sign_maps import train_sign_maps as train
+    from cirrnb.explanation.simulated_truth import SimulatedTruth
+    from cirrnb.model.patients import prepared_for
+    from cirrnb.model.trained_model import load_model
+
+    model, truth = load_model(run), SimulatedTruth(cohort)
+    bags = prepared_for(model, cirrnb.read_cohort(cohort, **model.vocabulary()), prepared, progress=True).bags()
+    train(run, bags, truth, out=out, passes=passes, seed=seed, progress=True)
+    typer.echo(f"Written: {out}. Next: cirrnb calibrate {out} COHORT, with patients that it has not seen.")
+
+
 def calibrate(
     run: Annotated[Path, typer.Argument(help="Folder of a stager; calibration is written into it.")],
     cohort: Annotated[Path, typer.Argument(help="Patients with stages that the stager has not seen.")],
+    measurements: Annotated[
+        bool, typer.Option("--measurements", help="Let the stage rest on measurements of the organs too.")
+    ] = False,
+    draw_anew: Annotated[
+        bool, typer.Option("--draw-anew", help="Let the program draw outlines even where the cohort has masks.")
+    ] = False,
     prepared: PREPARED = None,
 ) -> None:
     """Learn from patients with stages how sure a stager may be; of a simulated cohort also how sure of each sign."""
     require_home()
+    from cirrnb.data.given_masks import without_masks
     from cirrnb.model.calibrate import LATENT
     from cirrnb.model.calibrate import calibrate as learn
     from cirrnb.model.trained_model import load_model
 
     patients = cirrnb.read_cohort(cohort, **load_model(run).vocabulary())
+    if draw_anew:
+        patients = without_masks(patients)
+        prepared = prepared or Path("prepared") / f"{patients.name}-drawn-anew"
     truth = cohort / LATENT if patients.simulated and (cohort / LATENT).is_file() else None
-    model = learn(run, patients, truth=truth, prepared=prepared, progress=True)
+    model = learn(run, patients, truth=truth, measurements=measurements, prepared=prepared, progress=True)
     assert model.calibration is not None
     signs = ", and intervals of its signs" if model.sign_intervals else ""
     typer.echo(f"{run}: temperature {model.calibration.temperature:.2f}, sets of stages{signs}")

@@ -14,6 +14,7 @@ from cirrnb.data.status import ANSWERED
 from cirrnb.explanation.control_maps import beats_controls, best_control
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
+from cirrnb.model.measured_stage import NETWORK
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.signs import WORDS, SignReading
 from cirrnb.model.trained_model import TrainedModel
@@ -81,7 +82,7 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     )
     about = " The patient is simulated." if simulated else f" {REAL_PEOPLE}" if prediction.simulated else ""
     likely = f"Most likely: {escape(prediction.predicted)}{doubtful}"
-    said = f"{bars}<p>{_possible(prediction, coverage)}</p>{signs_html(prediction)}"
+    said = f"{bars}<p>{_possible(prediction, coverage)}</p>{adds_html(prediction)}{signs_html(prediction)}"
     if prediction.hidden:
         likely, said = f"Stage hidden{doubtful}", asked_html(f"<p><b>{likely}</b></p>{said}", prediction)
     return (
@@ -97,6 +98,24 @@ def asked_html(body: str, prediction: Prediction, what: str = "the stage") -> st
     if not prediction.hidden:
         return body
     return f'<details class="cn-asked"><summary>Show {escape(what)} all the same</summary>{body}</details>'
+
+
+def adds_html(prediction: Prediction) -> str:
+    """What the network and each measurement add to the stage, the largest first; nothing for a network alone."""
+    if not prediction.adds:
+        return ""
+    ordered = sorted(prediction.adds.items(), key=lambda pair: -abs(pair[1]))
+    rows = "".join(
+        f"<tr><th scope='row'>{escape('what the network sees' if name == NETWORK else name)}</th>"
+        f"<td>{_signed(value)}</td><td>{'later' if value > 0 else 'earlier'} stages</td></tr>"
+        for name, value in ordered
+    )
+    head = "<tr><th scope='col'>what</th><th scope='col'>log-odds</th><th scope='col'>speaks for</th></tr>"
+    return (
+        f"<h4>What the stage rests on</h4><table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        "<p class='cn-small'>Against a patient who is average in all of them. Maps explain what the network sees, and "
+        "nothing of the measurements.</p>"
+    )
 
 
 def signs_html(prediction: Prediction) -> str:
@@ -117,6 +136,21 @@ def signs_html(prediction: Prediction) -> str:
     return (
         f"<h4>Signs that the model saw</h4>{none}{table}{missing}{alone}<p class='cn-small'>Strength from 0 (absent) "
         "to 1 (as strong as in any simulated patient). Intervals hold for patients like the simulated ones.</p>"
+    )
+
+
+def what_if_html(seen: Prediction, changed: Prediction) -> str:
+    """The stage with changed signs beside the stage as the model saw the patient."""
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(stage)}</th><td>{seen.probabilities[stage]:.0%}</td>"
+        f"<td>{changed.probabilities[stage]:.0%}</td></tr>"
+        for stage in seen.stages
+    )
+    head = "<tr><th scope='col'>stage</th><th scope='col'>as seen</th><th scope='col'>with these signs</th></tr>"
+    return (
+        f"<table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table><p>Most likely with these signs: "
+        f"<b>{escape(changed.predicted)}</b>.</p><p class='cn-small'>What the model would say, not what would be "
+        "true: the rest of what it saw stays. Nothing of this is stored.</p>"
     )
 
 

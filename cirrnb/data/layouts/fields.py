@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
+from cirrnb.data.csv_file import Row
+from cirrnb.data.csv_text import number, plain_number
 from cirrnb.data.scan import SPLITS
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
-EMPTY = ("", "na", "n/a", "nan", "none", "null", "-", "?", "unknown")
+EMPTY = (
+    *("", "-", "\u2013", "\u2014", "?", "unknown", "missing"),
+    *("na", "n/a", "n.a.", "#n/a", "<na>", "nan", "none", "null"),
+)
 """Texts that stand for an unknown value, in lower case."""
 
 MAX_ID = 64
@@ -22,7 +28,18 @@ MAX_ID = 64
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("valid", "val", "validation"), "valid"
 )
-_SEX = {"female": "female", "f": "female", "male": "male", "m": "male"}
+_SEX = {"female": "female", "f": "female", "male": "male", "m": "male", "woman": "female", "man": "male", "w": "female"}
+_YEARS = re.compile(r"(.*?\d)\s*(?:y|yo|y\.?o\.|yrs?|years?(?: old)?)\.?", re.IGNORECASE)
+
+COLUMNS = {
+    "patient": ("patient id", "patientid", "participant id", "subject id"),
+    "image": ("image path", "image file", "image filename"),
+    "mask": ("mask path", "mask file", "mask filename", "liver mask"),
+    "sex": ("gender",),
+    "age": ("age (years)", "age [years]", "age (y)", "age in years"),
+}
+"""Other names that columns of people's tables have; "_" and "-" are blanks in them."""
+
 PUBLISHED_SEX = {"1": "female", "2": "male"}
 """The published tables' codes; elsewhere 1 often means male, so that they are understood in those tables only."""
 
@@ -31,6 +48,20 @@ def cell(text: str | None) -> str | None:
     """The text without padding, None if it stands for an unknown value."""
     text = (text or "").strip()
     return None if text.lower() in EMPTY else text
+
+
+def named_columns(columns: list[str], rows: list[Row], wanted: Collection[str]) -> tuple[list[str], list[Row]]:
+    """Columns and rows under the names of `wanted`, where a column bears another of its names and no column has it."""
+    names = {}
+    for name, others in COLUMNS.items():
+        found = [column for column in columns if re.sub(r"[_ -]+", " ", column) in others]
+        if name in wanted and name not in columns and len(found) == 1:
+            names[found[0]] = name
+    if not names:
+        return columns, rows
+    return [names.get(column, column) for column in columns], [
+        replace(row, cells={names.get(column, column): text for column, text in row.cells.items()}) for row in rows
+    ]
 
 
 def patient_id(text: str | None) -> str:
@@ -74,19 +105,39 @@ def natural_order(text: str) -> list[int | str]:
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", text))]
 
 
+_AROUND = re.compile(r"^(?:stage|cirrhosis)\W+|\W+cirrhosis$", re.IGNORECASE)
+_BOTH = re.compile(r"(\d+)\s*[-=:,.()\u2013]+\s*([^\W\d].*?)\)?|([^\W\d].*?)\s*\((\d+)\)")
+
+
 def stage(text: str | None, stages: StageScale = CIRRHOSIS) -> str | None:
-    """A stage of the scale, from its name in any case, and from 1, 2, 3 (also 2.0) where the scale is numbered."""
-    word = cell(text)
-    return None if word is None else stages.understand(word)
+    """A stage of the scale, from its name in any case, and from 1, 2, 3 (also 2.0 and 2,0) where the scale is numbered.
 
-
-def age(text: str | None) -> float | None:
-    """Years, 0 to 120."""
+    The words stage and cirrhosis beside it change nothing (stage 2, mild cirrhosis), nor does a number that agrees with
+    the name (2 = moderate). Raises ValueError for any other text.
+    """
     word = cell(text)
     if word is None:
         return None
+    word = plain_number(unicodedata.normalize("NFC", " ".join(word.split())))
     try:
-        years = float(word)
+        return stages.understand(word)
+    except ValueError:
+        bare = _AROUND.sub("", word)
+        both = _BOTH.fullmatch(bare)
+        names = {stages.understand(part) for part in filter(None, both.groups())} if both else {stages.understand(bare)}
+        if len(names) > 1:
+            raise
+        return names.pop()
+
+
+def age(text: str | None) -> float | None:
+    """Years, 0 to 120, with a decimal point or comma, also as 61y, 061Y and 61 years."""
+    word = cell(text)
+    if word is None:
+        return None
+    with_unit = _YEARS.fullmatch(word)
+    try:
+        years = number(with_unit[1] if with_unit else word)
     except ValueError:
         years = -1.0
     if not 0 <= years <= 120:  # also False for NaN
@@ -118,5 +169,5 @@ def split(text: str | None) -> str | None:
 
 def _whole(word: str) -> str | None:
     """ "2" from "2", "2.0" and " 02"; None from anything else."""
-    match = re.fullmatch(r"0*(\d+)(\.0*)?", word)
+    match = re.fullmatch(r"0*(\d+)([.,]0*)?", word)
     return match[1] if match else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from cirrnb.data.errors import InputError, Remarks, listed
 from cirrnb.data.layouts import fields
 from cirrnb.data.scan import Scan
+from cirrnb.data.sequence_words import Word, read_words, words_of
 
 TABLE = "scans.csv"
 """A table of this name lists the scans of its folder."""
@@ -22,7 +24,8 @@ DEPTH = 4
 """Folders below the one given in which files are looked for."""
 
 NIFTI = re.compile(r"(.*)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
-_SEQUENCE = re.compile(r"(?<![a-z0-9])t([12])(?:[ _-]?(?:wi|w|weighted))?(?![a-z0-9*])", re.IGNORECASE)
+_BETWEEN = " _-."
+_INITIALS = 2
 _MASK = re.compile(r"(?<![a-z])(?:liver[ _-]?)?(?:masks?|segmentations?|seg|labels?|livers?)(?![a-z])", re.IGNORECASE)
 _BIDS = re.compile(r"sub-([a-z0-9]+)", re.IGNORECASE)
 _NOBODY = re.compile(r"(?:images?|imgs?|scans?|volumes?|anat|nifti|data|mri?|ses-\w+|train|valid|test)?", re.IGNORECASE)
@@ -83,7 +86,7 @@ def _is_output(folder: Path) -> bool:
 def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
     """The scans named by NIfTI files under `root`; ambiguous names are problems and excluded.
 
-    Understood are A17_T1W.nii.gz, t2_A17.nii, A17/T1.nii.gz, T2W/A17.nii.gz, sub-A17/anat/sub-A17_T1w.nii.gz, and
+    Understood are A17_T1W.nii.gz, t2_haste_A17.nii, A17/T1 post contrast.nii.gz, T2W/A17.nii.gz, and
     masks that add mask, seg or label to the scan's name or lie in a folder named so. Nothing is guessed: a name that
     holds more than patient and sequence, or less, is a problem.
     """
@@ -125,28 +128,52 @@ def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
     """Patient, sequence and kind of a file; None for an ambiguous name, which is added to the problems."""
     name = NIFTI.fullmatch(path.name)
     stem, above = (name[1] if name else path.stem), list(reversed(path.relative_to(root).parent.parts))
+    stem, *above = (unicodedata.normalize("NFC", part) for part in (stem, *above))
     mask = bool(_MASK.search(stem)) or any(_MASK.fullmatch(folder) for folder in above)
-    stem = _MASK.sub("", stem).strip(" _-.")
-    matches = [(place, found) for place in (stem, *above) for found in _SEQUENCE.finditer(place)]
-    sequences_named = {found[1] for _, found in matches}
-    if len(sequences_named) != 1:
-        found = "a name with neither T1W nor T2W" if not sequences_named else "a name with both T1W and T2W"
+    stem = _MASK.sub("", stem).strip(_BETWEEN)
+    words, before, after = _sequence_words(stem)
+    around = [_sequence_words(folder)[0] for folder in above]
+    read = read_words([word for part in (words, *around) for word in part])
+    found = None
+    if read.doubt is not None:
+        found = f"a name with {read.doubt}"
+    elif before and after:
+        found = f"a name with more than patient and sequence ({path.name!r:.80})"
+    if found is not None:
         remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence in its name", _RENAME))
         return None
-    in_stem = next((found for place, found in matches if place == stem), None)
-    if in_stem is not None:
-        before, after = stem[: in_stem.start()].strip(" _-."), stem[in_stem.end() :].strip(" _-.")
-        if before and after:
-            found = f"a name with more than patient and sequence ({path.name!r:.80})"
-            remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence alone", _RENAME))
-            return None
-        stem = before or after
-    patient = _patient([stem, *above, root.resolve().name])
+    patient = _patient([before or after, *above, root.resolve().name])
     try:
-        return _File(path, fields.patient_id(patient), f"T{sequences_named.pop()}W", mask)
+        return _File(path, fields.patient_id(patient), str(read.weighting), mask)
     except ValueError as error:
         remarks.problems.append(InputError(_shown(root, path), repr(patient)[:80], str(error), _RENAME))
         return None
+
+
+def _sequence_words(name: str) -> tuple[list[Word], str, str]:
+    """The words of a name that tell of its sequence, and the text before and after them.
+
+    They are the word that names the weighting and those beside it, as long as all are words of sequences; none where
+    the name names no weighting.
+    """
+    bids = _BIDS.match(name)
+    words = words_of(name)
+    place = next((place for place, word in enumerate(words) if word.kind in ("first", "second")), None)
+    if place is None:
+        return [], name.strip(_BETWEEN), ""
+    first = last = place
+    while first > 0 and words[first - 1].kind != "unknown" and not (bids and words[first - 1].begin < bids.end()):
+        first -= 1
+    while last + 1 < len(words) and words[last + 1].kind != "unknown":
+        last += 1
+    before = name[: words[first].begin].rstrip(_BETWEEN + "+([").lstrip(_BETWEEN)
+    after = name[words[last].end :].lstrip(_BETWEEN + "+)]").rstrip(_BETWEEN)
+    if not before and not after and last - first == 1:
+        # Two letters alone are more often somebody's initials (FB, SE, CE) than the name of a phase.
+        lone = words[first if place == last else last]
+        before = lone.text if len(lone.text) == _INITIALS else ""
+    others = [word for word in words_of(after) if word.kind in ("first", "second")]
+    return words[first : last + 1] + others, before, after
 
 
 def _patient(names: list[str]) -> str:
@@ -154,9 +181,10 @@ def _patient(names: list[str]) -> str:
     for name in names:
         if bids := _BIDS.match(name):
             return bids[1]
-        bare = _SEQUENCE.sub("", name).strip(" _-.")
+        words, before, after = _sequence_words(name)
+        bare = f"{before}{after}" if words else name.strip(_BETWEEN)
         if not _NOBODY.fullmatch(bare) and not _MASK.fullmatch(bare):
-            return name.strip(" _-.")
+            return name.strip(_BETWEEN)
     return names[-1]
 
 

@@ -15,6 +15,7 @@ from cirrnb.data.layouts import fields
 from cirrnb.data.scan import Scan
 from cirrnb.data.sequences import T1W_T2W, other_sequence, parse_sequence
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.data.typed_paths import find_typed, is_of_windows
 
 REQUIRED = ("patient", "sequence", "image")
 OPTIONAL = ("mask", "stage", "split", "age", "sex", "source")
@@ -54,7 +55,7 @@ def read_table(
     InputError
         If the file is not a CSV table or a required column is missing.
     """
-    columns, rows = read_rows(path, remarks.problems)
+    columns, rows = fields.named_columns(*read_rows(path, remarks.problems), (*REQUIRED, *OPTIONAL))
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise InputError(
@@ -120,14 +121,18 @@ def _file(row: Row, column: str) -> Path | None:
         if column == "image":
             raise InputError(row.where, "no image", "the path of a NIfTI file", "Fill the cell or remove the row.")
         return None
-    path = row.path.parent / text
+    remedy = "Correct the path; relative paths start at the table's folder."
     try:
+        path = find_typed(row.path.parent, text)
         if path.is_file():
             return path
         found = f"a folder as {column}: {text!r}" if path.is_dir() else f"no such file as {column}: {text!r}"
-    except (OSError, ValueError):  # a name that no file system takes
+        if is_of_windows(text):
+            remedy = "Give a path of this computer, best one relative to the table's folder."
+    except OSError:  # a name that no file system takes
         found = f"an impossible file name as {column}: {text!r:.80}"
-    remedy = "Correct the path; relative paths start at the table's folder."
+    except ValueError as error:  # likewise, or several files that may be meant
+        found = f"a file name as {column} that cannot be used ({error}): {text!r:.80}"
     raise InputError(row.where, found, "a NIfTI file (.nii.gz or .nii)", remedy)
 
 

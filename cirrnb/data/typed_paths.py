@@ -1,0 +1,78 @@
+"""Paths as people type them: ~, separators of Windows, accents and cases that another system wrote otherwise."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+"""How a path begins that holds on Windows alone: C:\\ or \\\\server."""
+
+
+def typed_path(path: Path | str) -> Path:
+    """The path with ~ in place of the home folder. A folder whose own name begins with ~ comes first.
+
+    A home folder that is not known leaves the path as it is.
+    """
+    path = Path(path)
+    if not str(path).startswith("~") or path.exists():
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def is_of_windows(text: str) -> bool:
+    """True for a path that begins with a drive or a server, as C:\\scans."""
+    return bool(_DRIVE.match(text))
+
+
+def find_typed(folder: Path, text: str) -> Path:
+    """The file or folder that a text names, relative to `folder` unless absolute.
+
+    As it is written, if it exists. Otherwise with / for \\, and with names that differ only in how accents are
+    composed, or else in case, where exactly one does. The path as written where nothing is found.
+
+    Raises ValueError, with the names, where several differ in this way only, and OSError or ValueError for a name that
+    no file system takes.
+    """
+    exact = folder / typed_path(text)
+    if exact.exists():
+        return exact
+    for written in dict.fromkeys((text, text.replace("\\", "/"))):
+        if (found := _resembling(folder / typed_path(written))) is not None:
+            return found
+    return exact
+
+
+def _resembling(path: Path) -> Path | None:
+    here = Path(path.anchor) if path.anchor else Path()
+    for name in path.parts[1 if path.anchor else 0 :]:
+        if (here / name).exists():
+            here = here / name
+            continue
+        if not here.is_dir():
+            return None
+        alike = _alike([entry.name for entry in here.iterdir()], name)
+        if len(alike) > 1:
+            raise ValueError(f"several names in question: {', '.join(sorted(alike))}")
+        if not alike:
+            return None
+        here = here / alike[0]
+    return here
+
+
+def _alike(names: list[str], wanted: str) -> list[str]:
+    """Names that are the same but for the composition of accents; if there is none, but for case too."""
+    ways: tuple[Callable[[str], str], ...] = (_composed, lambda name: _composed(name).casefold())
+    for way in ways:
+        if alike := [name for name in names if way(name) == way(wanted)]:
+            return alike
+    return []
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,207 @@
+"""Training the part of a stager that says where each sign is, on simulated patients, whose signs are known pixel by
+pixel. The rest of the stager stays as it is, and so do its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
+from tqdm.auto import tqdm
+
+from cirrnb.data.bag import Bag
+from cirrnb.data.errors import InputError
+from cirrnb.explanation.localisation import auroc, body
+from cirrnb.explanation.simulated_truth import SimulatedTruth
+from cirrnb.model.batch import Batch
+from cirrnb.model.checkpoint import load_stager, save_stager
+from cirrnb.model.prediction import patient_batch
+from cirrnb.model.signs import visible
+from cirrnb.model.stager import Stager
+from cirrnb.model.torch_context import isolated_torch
+from cirrnb.model.trained_model import TrainedModel
+from cirrnb.model.usable_scans import usable
+from cirrnb.simulation.signs import CHANNELS, SIGNS
+
+RATE = 3e-3
+SLICES = 24
+"""Slices of a patient that one step sees."""
+
+
+@dataclass(frozen=True)
+class _Marked:
+    """A patient's slices, and (slices, rows, columns) uint8 the number of the sign at each pixel, 0 for none."""
+
+    batch: Batch
+    evidence: torch.Tensor
+
+
+@isolated_torch()
+def train_sign_maps(
+    run: Path | str,
+    bags: Sequence[Bag],
+    truth: SimulatedTruth,
+    *,
+    out: Path | str,
+    passes: int = 4,
+    seed: int = 0,
+    progress: bool = False,
+) -> TrainedModel:
+    """Give a stager with sign outputs a map of each sign, and write it into another folder.
+
+    Parameters
+    ----------
+    run : folder of a single stager with sign outputs.
+    bags : simulated patients, prepared as for the stager. truth : of their cohort.
+    out : folder that does not exist yet; config.json and model.safetensors are written, and no calibration.
+    passes : over the patients.
+
+    Raises
+    ------
+    InputError
+        If the run has no sign outputs, or `out` exists.
+    """
+    trained, out = load_stager(run), Path(out)
+    if out.exists():
+        raise InputError(out, "a folder or file that exists", "a new folder", "Choose another one.")
+    if not trained.stager.settings.signs:
+        remedy = "Train one with cirrnb train-simulated."
+        raise InputError(trained.name, "a stager without sign outputs", "one with them", remedy)
+    torch.manual_seed(seed)
+    stager = Stager(
+        replace(trained.stager.settings, maps=True),
+        fetch=False,
+        stages=trained.stager.stages,
+        sequences=trained.stager.sequences,
+    )
+    stager.backbone_weights = trained.stager.backbone_weights
+    missing = stager.load_state_dict(trained.stager.state_dict(), strict=False).missing_keys
+    assert all(name.startswith("maps.") for name in missing)
+    model = TrainedModel((replace(trained, stager=stager.eval()),), trained.name)
+    maps = stager.maps
+    assert maps is not None
+    optimiser = torch.optim.AdamW(maps.parameters(), lr=RATE)
+    total = passes * len(bags)
+    random = np.random.default_rng(seed)
+    visits = _visits(model, bags, truth, passes, random)
+    for step, seen in enumerate(tqdm(visits, total=total, desc="maps of signs", disable=not progress)):
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * min(1.0, (step + 1) / 20) * (1 - step / total)
+        loss = map_loss(stager, seen.batch, seen.evidence)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    out.mkdir(parents=True)
+    save_stager(out, stager, {**trained.config, "stager": stager.settings.stored()})
+    return TrainedModel((load_stager(out),), out.name)
+
+
+def _visits(
+    model: TrainedModel, bags: Sequence[Bag], truth: SimulatedTruth, passes: int, random: np.random.Generator
+) -> Iterator[_Marked]:
+    for _ in range(passes):
+        for number in random.permutation(len(bags)):
+            marked = _marked(model, bags[number], truth)
+            chosen = torch.from_numpy(np.sort(random.permutation(len(marked.evidence))[:SLICES]))
+            batch = marked.batch
+            part = replace(
+                batch,
+                slices=batch.slices[chosen],
+                sequence=batch.sequence[chosen],
+                patient=batch.patient[chosen],
+                position=batch.position[chosen],
+            )
+            yield _Marked(part, marked.evidence[chosen])
+
+
+def _marked(model: TrainedModel, bag: Bag, truth: SimulatedTruth) -> _Marked:
+    used, _ = usable(model, bag)
+    evidence = np.concatenate([truth.evidence(scan) for scan in used.values()])
+    return _Marked(patient_batch(model, used), torch.from_numpy(evidence))
+
+
+def map_loss(stager: Stager, batch: Batch, evidence: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the maps over the pixels of those signs that each slice's sequence can show.
+
+    `evidence` is (slices, rows, columns) uint8, numbered as in `SIGNS` from 1. The encoder gets no gradient.
+    """
+    assert stager.maps is not None
+    losses, count = batch.slices.new_zeros(()), 0
+    for encoder, chosen in stager.readers(batch):
+        with torch.no_grad():
+            features = encoder.features(batch.slices[chosen])
+        log_odds = interpolate(stager.maps(features), size=batch.slices.shape[-2:], mode="bilinear")
+        for place, name in enumerate(stager.settings.signs):
+            label, shows = _seen(name, batch)
+            there = shows[batch.sequence[chosen]]
+            if label and bool(there.any()):
+                wanted = (evidence[chosen][there] == label).float()
+                losses = losses + binary_cross_entropy_with_logits(log_odds[there, place], wanted)
+                count += 1
+    return losses / max(count, 1)
+
+
+def _seen(name: str, batch: Batch) -> tuple[int, torch.Tensor]:
+    """Number of a sign in the evidence, 0 if it has none, and (sequences,) whether each sequence can show it."""
+    for channel in CHANNELS:
+        if channel.name == name:
+            shows = [sequence in channel.sequences for sequence in batch.sequences]
+            return SIGNS.index(channel.sign) + 1, torch.tensor(shows)
+    return 0, torch.zeros(len(batch.sequences), dtype=torch.bool)
+
+
+@isolated_torch()
+def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Sequence -> sign -> (slices, rows, columns) chance, 0 to 1, that the sign is at a pixel, of those signs that the
+    sequence can show; the mean of the stagers. Empty for a model without maps of signs.
+
+    Raises InputError if no sequence of the patient can be used.
+    """
+    stagers = [member.stager.eval() for member in model.members]
+    names = stagers[0].settings.signs
+    if not stagers[0].settings.maps:
+        return {}
+    used, _ = usable(model, bag)
+    batch = patient_batch(model, used)
+    every = [maps for stager in stagers if (maps := stager.sign_maps(batch, chunk=32)) is not None]
+    mean = torch.stack(every).mean(dim=0).numpy()
+    found = {}
+    for sequence in used:
+        number = batch.sequences.index(sequence)
+        own, there = mean[batch.sequence.numpy() == number], visible(names, [sequence])
+        found[sequence] = {name: own[:, place] for place, name in enumerate(names) if there[place]}
+    return found
+
+
+@isolated_torch()
+def score_sign_maps(model: TrainedModel, bags: Sequence[Bag], truth: SimulatedTruth) -> pd.DataFrame:
+    """How well the maps tell pixels of a sign from the rest of the body: one row a patient, sequence and sign with
+    subject, sequence, sign (of `SIGNS`), pixels, and auroc; only where the sign is in the scan.
+
+    Raises InputError for a stager without maps.
+    """
+    stager = model.members[0].stager.eval()
+    if not stager.settings.maps:
+        raise InputError(model.name, "a stager without maps of signs", "one with them", "Use cirrnb train-sign-maps.")
+    rows = []
+    for bag in bags:
+        used, _ = usable(model, bag)
+        batch = patient_batch(model, used)
+        maps = stager.sign_maps(batch, chunk=32)
+        assert maps is not None
+        for sequence, scan in used.items():
+            own = maps[batch.sequence == batch.sequences.index(sequence)].numpy()
+            evidence, inside = truth.evidence(scan), body(scan)
+            for place, name in enumerate(stager.settings.signs):
+                label, shows = _seen(name, batch)
+                there = (evidence == label) & inside
+                if not label or not shows[batch.sequences.index(sequence)] or not there.any():
+                    continue
+                value = auroc(own[:, place][there], own[:, place][inside & ~there])
+                rows.append((bag.subject, sequence, SIGNS[label - 1], int(there.sum()), value))
+    return pd.DataFrame(rows, columns=["subject", "sequence", "sign", "pixels", "auroc"])

@@ -1,0 +1,67 @@
+"""What if a sign were weaker or stronger: sliders that start where the model saw each sign, and the stage that follows.
+
+Nothing that is changed here is stored or shown anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ipywidgets as widgets
+
+from cirrnb.model.prediction import Prediction
+from cirrnb.view.sentences import what_if_html
+
+
+class WhatIf(widgets.VBox):
+    """Sliders of the signs of the patient on show; hidden for a model without sign outputs."""
+
+    def __init__(self, ask: Callable[[dict[str, float]], None]):
+        """`ask` is called with the strengths that were changed, and later hands the answer to `show`."""
+        self._ask = ask
+        self._seen: Prediction | None = None
+        self._sliders: dict[str, widgets.FloatSlider] = {}
+        self._told = widgets.HTML("")
+        self._reset = widgets.Button(description="As the model saw them", icon="undo", disabled=True)
+        self._reset.on_click(lambda button: self.begin(self._seen))
+        self._rows = widgets.VBox()
+        super().__init__()
+        self.add_class("cn-what-if")
+        self.begin(None)
+
+    def begin(self, seen: Prediction | None) -> None:
+        """The sliders of another answer, or none."""
+        self._seen = seen
+        self._told.value, self._reset.disabled = "", True
+        signs = sorted(seen.signs, key=lambda sign: -sign.strength) if seen is not None and not seen.hidden else []
+        self._sliders = {}
+        rows = []
+        for sign in signs:
+            slider = widgets.FloatSlider(
+                value=sign.strength, min=0.0, max=1.0, step=0.01, continuous_update=False, readout_format=".2f"
+            )
+            slider.observe(lambda change: self._moved(), "value")
+            self._sliders[sign.name] = slider
+            rows.append(widgets.HBox([widgets.Label(sign.words), slider]))
+        self._rows.children = rows
+        title = widgets.HTML("<h4>What if a sign were different?</h4>")
+        self.children = (title, self._rows, self._reset, self._told) if rows else ()
+
+    def show(self, changed: Prediction) -> None:
+        """The answer to what was asked last."""
+        if self._seen is not None:
+            self._told.value = what_if_html(self._seen, changed)
+
+    def changed(self) -> dict[str, float]:
+        """Sign -> strength, of those that are not where the model saw them."""
+        seen: dict[str, float] = {} if self._seen is None else {sign.name: sign.strength for sign in self._seen.signs}
+        step = 0.0051  # sliders round
+        return {name: one.value for name, one in self._sliders.items() if abs(one.value - seen[name]) > step}
+
+    def _moved(self) -> None:
+        changed = self.changed()
+        self._reset.disabled = not changed
+        if changed:
+            self._ask(changed)
+        else:
+            self._told.value = ""

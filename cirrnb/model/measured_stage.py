@@ -1,0 +1,210 @@
+"""The stage from what the network says and from what was measured on the organs, added up.
+
+A network and a ruler err in different places. Severity is the network's, plus what each measurement adds: a logistic
+regression with ordered stages (proportional odds; McCullagh, JRSS B 1980;42:109), whose terms can be read one by one.
+It is fitted to patients whom the network has not seen. What was not measured adds nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.errors import InputError, check_number
+from cirrnb.data.json_file import is_format, read_object
+from cirrnb.measure.measurement import Measurement
+
+MEASURED_STAGE = "measured_stage.json"
+FORMAT = 1
+NETWORK = "network"
+"""Name of the network's severity among the terms: the mean of its log-odds of a later stage."""
+LOGARITHM = {
+    "liver volume": 0.0,
+    "spleen volume": 0.0,
+    "ascites volume": 50.0,
+    "surface nodularity": 0.0,
+    "sphericity": 0.0,
+}
+"""Measurements of the body, averaged over the sequences; of each the logarithm is used, after so much is added. Less
+than 50 mL of fluid cannot be told from none."""
+BY_SEQUENCE = ("signal heterogeneity",)
+"""Measurements that are taken by sequence."""
+SPREAD = 0.7
+"""Standard deviation of the prior of a measurement's weight, in log-odds for a standard deviation of it."""
+LEAST_PATIENTS = 60
+"""Patients below which nothing is fitted."""
+PARTS = 5
+"""Parts of the cross-validation that gives answers for patients who were not fitted on."""
+_LIMIT = 1e4
+
+Numbers = NDArray[np.float64]
+
+
+def measured_values(measurements: Mapping[str, Sequence[Measurement]]) -> dict[str, float]:
+    """Term -> value, of sequence -> measurements; what was not measured is absent."""
+    found: dict[str, list[float]] = {}
+    for sequence, several in measurements.items():
+        for one in several:
+            if one.value is None or not np.isfinite(one.value):
+                continue
+            if one.name in LOGARITHM and one.value + LOGARITHM[one.name] > 0:
+                found.setdefault(one.name, []).append(float(np.log(one.value + LOGARITHM[one.name])))
+            elif one.name in BY_SEQUENCE and one.value > 0:
+                found[f"{sequence} {one.name}"] = [float(np.log(one.value))]
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+@dataclass(frozen=True)
+class MeasuredStage:
+    """A sum of terms, cut where stages change.
+
+    Attributes
+    ----------
+    names : of the terms, the network's first.
+    centre, spread : mean and standard deviation of each among the patients fitted on.
+    weight : log-odds that a standard deviation adds.
+    thresholds : severities that part the stages, rising.
+    n : patients fitted on.
+    """
+
+    names: tuple[str, ...]
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
+    weight: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    n: int
+
+    def contributions(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Term -> log-odds that it adds towards later stages, against a patient of average severity; only terms that
+        have a value."""
+        terms = zip(self.names, self.centre, self.spread, self.weight, strict=True)
+        return {
+            name: weight * (values[name] - centre) / spread for name, centre, spread, weight in terms if name in values
+        }
+
+    def probabilities(self, values: Mapping[str, float]) -> Numbers:
+        """(stages,) that sum to one."""
+        severity = sum(self.contributions(values).values())
+        later = expit(severity - np.asarray(self.thresholds))
+        return np.asarray(-np.diff(np.concatenate([[1.0], later, [0.0]])))
+
+    def save(self, folder: Path | str) -> Path:
+        """Write `measured_stage.json` into a model's folder."""
+        path = Path(folder) / MEASURED_STAGE
+        atomic_write(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False) + "\n")
+        return path
+
+
+def fit_measured_stage(values: pd.DataFrame, truth: NDArray[np.int64], stages: int) -> MeasuredStage:
+    """Fit the terms.
+
+    Parameters
+    ----------
+    values : (patients, terms) with a column `NETWORK`; NaN where something was not measured.
+    truth : (patients,) numbers of the stages.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than `LEAST_PATIENTS` patients, or a stage that nobody has.
+    """
+    missing = [number for number in range(stages) if not (truth == number).any()]
+    if len(values) < LEAST_PATIENTS or missing:
+        found = f"{len(values)} patients" + (f", none of stage number {missing[0] + 1}" if missing else "")
+        expected = f"{LEAST_PATIENTS} or more, of every stage"
+        raise InputError("patients with measurements", found, expected, "Use a larger cohort.")
+    usable = [name for name in values if name == NETWORK or values[name].notna().mean() >= 0.5]
+    names = [NETWORK, *(str(name) for name in usable if name != NETWORK and values[name].std() > 0)]
+    table = values[names]
+    centre, spread = table.mean(), table.std().clip(lower=1e-6)
+    terms = ((table - centre) / spread).fillna(0.0).to_numpy(float)
+    shares = np.cumsum([(truth == number).mean() for number in range(stages)])[:-1]
+    start = np.concatenate([[1.0], np.zeros(len(names) - 1), [logit(shares[0])], np.diff(logit(shares))])
+    found = minimize(_loss, start, (terms, truth, stages), method="L-BFGS-B").x
+    weights, cuts = found[: len(names)], _cuts(found[len(names) :])
+    return MeasuredStage(
+        tuple(names),
+        tuple(centre.tolist()),
+        tuple(spread.tolist()),
+        tuple(weights.tolist()),
+        tuple(cuts.tolist()),
+        len(table),
+    )
+
+
+def _cuts(parameters: Numbers) -> Numbers:
+    """Thresholds of the first one and the gaps between them."""
+    return np.cumsum([parameters[0], *np.maximum(parameters[1:], 1e-3)])
+
+
+def _loss(parameters: Numbers, terms: Numbers, truth: NDArray[np.int64], stages: int) -> float:
+    count = terms.shape[1]
+    later = expit((terms @ parameters[:count])[:, None] - _cuts(parameters[count:]))
+    ends = np.ones((len(terms), 1)), np.zeros((len(terms), 1))
+    chances = -np.diff(np.concatenate([ends[0], later, ends[1]], axis=1), axis=1)
+    prior = (parameters[1:count] ** 2).sum() / (2 * SPREAD**2)
+    return float(prior - np.log(np.maximum(chances[np.arange(len(truth)), truth], 1e-9)).sum())
+
+
+def unseen_probabilities(values: pd.DataFrame, truth: NDArray[np.int64], stages: int, seed: int = 0) -> Numbers:
+    """(patients, stages) of each patient by a fit to the other parts of a cross-validation.
+
+    Raises InputError as `fit_measured_stage`.
+    """
+    order = np.random.default_rng(seed).permutation(len(values))
+    order = order[np.argsort(truth[order], kind="stable")]  # every part has patients of every stage
+    part = np.empty(len(values), int)
+    part[order] = np.arange(len(values)) % PARTS
+    found = np.empty((len(values), stages))
+    for number in range(PARTS):
+        fitted = fit_measured_stage(values[part != number], truth[part != number], stages)
+        for place in np.flatnonzero(part == number):
+            own = values.iloc[place].dropna()
+            found[place] = fitted.probabilities({str(name): float(value) for name, value in own.items()})
+    return found
+
+
+def read_measured_stage(folder: Path | str) -> MeasuredStage | None:
+    """The sum of terms in a model's folder, None where there is none. Raises InputError if the file is damaged."""
+    path = Path(folder) / MEASURED_STAGE
+    if not path.is_file():
+        return None
+    expected, remedy = f"format {FORMAT}", "Copy the whole run folder again."
+    try:
+        stored: dict[str, Any] = read_object(path, expected, remedy)
+        if not is_format(stored.pop("format"), FORMAT):
+            raise ValueError("another format")
+        if set(stored) != {field.name for field in fields(MeasuredStage)}:
+            raise ValueError("other fields")
+        names = stored["names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) and len(name) < 100 for name in names):
+            raise ValueError("names are texts")
+        if names[:1] != [NETWORK] or len(set(names)) < len(names):
+            raise ValueError("names that do not begin with the network's, or one twice")
+        numbers = {name: _numbers(stored[name], len(names)) for name in ("centre", "spread", "weight")}
+        thresholds = _numbers(stored["thresholds"], None)
+        if min(numbers["spread"]) <= 0 or list(thresholds) != sorted(thresholds):
+            raise ValueError("spreads are positive, and thresholds rise")
+        check_number("n", stored["n"], 0, 10_000_000, whole=True)
+        return MeasuredStage(tuple(names), **numbers, thresholds=thresholds, n=stored["n"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(path, f"no readable terms ({error})", expected, remedy) from error
+
+
+def _numbers(values: object, count: int | None) -> tuple[float, ...]:
+    found = np.array(values, dtype=float)
+    if found.ndim != 1 or (len(found) != count if count else not 0 < len(found) < 50):
+        raise ValueError("numbers that do not fit the names")
+    if not np.isfinite(found).all() or np.abs(found).max() > _LIMIT:
+        raise ValueError("numbers out of range")
+    return tuple(found.tolist())
