@@ -307,7 +307,14 @@ def _scan_facts(name: str, bag: Bag) -> ScanFacts:
     if prepared is None:
         return ScanFacts(name)
     source = prepared.source_grid
-    return ScanFacts(name, tuple(source.shape), prepared.grid.shape[0], max(source.spacing), prepared.mask is not None)
+    return ScanFacts(
+        name,
+        tuple(source.shape),
+        prepared.grid.shape[0],
+        max(source.spacing),
+        prepared.mask is not None,
+        str(prepared.scan.extra.get("chosen_because") or ""),
+    )
 
 
 def _reasons(explanation: Explanation) -> ExplanationSummary:
