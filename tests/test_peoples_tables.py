@@ -270,6 +270,25 @@ def test_other_names_of_columns(own: Path) -> None:
     assert _scan(own, sex="f", gender="m").extra == {"gender": "m"}, "the column of the right name counts"
 
 
+@pytest.mark.parametrize("name", ["scans.csv", "Scans.CSV", "scans.tsv", "SCANS.TSV"])
+def test_the_table_of_a_folder_is_found(name: str, own: Path) -> None:
+    way = "UTF-8" if name.lower().endswith("csv") else "UTF-16, tabs (Unicode text of Excel)"
+    (own / "B_T2W.nii.gz").touch()
+    _save(own / name, [["patient", "sequence", "image"], ["A17", "T1", "scans/a.nii.gz"]], way)
+    assert [scan.patient for scan in cirrnb.read_cohort(own).scans] == ["A17"]
+
+
+@pytest.mark.parametrize("names", [["mine.tsv"], ["MINE.CSV"], ["Scans.csv", "scans.tsv"]])
+def test_which_table_is_meant_is_asked(names: list[str], own: Path) -> None:
+    """Rather than read patients and sequences from file names beside it."""
+    (own / "B_T2W.nii.gz").touch()
+    for name in names:
+        _save(own / name, [["patient", "sequence", "image"], ["A17", "T1", "scans/a.nii.gz"]], "UTF-8")
+    with pytest.raises(InputErrors) as error:
+        cirrnb.read_cohort(own)
+    assert names[0] in error.value.errors[0].remedy
+
+
 def test_a_report_that_was_saved_again_is_the_same_table(own: Path) -> None:
     rows = [["subject", "mild", "predicted"], ["a/1", "0.25", "mild"], ["a/2", "0.5", "severe"]]
     first = read_csv(_save(own / "one.csv", rows, "UTF-8"), ["subject"], remedy="")
