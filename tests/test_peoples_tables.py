@@ -3,7 +3,10 @@ is asked about."""
 
 from __future__ import annotations
 
+import time
 import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,11 @@ from published_tree import COMPLETE, Patient, Tree
 
 import cirrnb
 from cirrnb.data.csv_file import read_csv, read_rows
+from cirrnb.data.csv_text import plain_number
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.layouts import fields
 from cirrnb.data.scan import Scan
+from cirrnb.data.sequence_words import read_name
 from cirrnb.data.sequences import parse_sequence, sequence_names
 from cirrnb.data.stage_scale import stage_scale
 from cirrnb.data.typed_paths import typed_path
@@ -287,6 +292,18 @@ def test_which_table_is_meant_is_asked(names: list[str], own: Path) -> None:
     with pytest.raises(InputErrors) as error:
         cirrnb.read_cohort(own)
     assert names[0] in error.value.errors[0].remedy
+
+
+LONG = ["1 ", "a", "t1", "t1 ", "- ", "op ", "9", "in-", "stage ", "1-", " (1", "fat ", "out of ", "sep="]
+
+
+@pytest.mark.parametrize("text", LONG)
+@pytest.mark.parametrize("read", [fields.age, fields.stage, fields.sex, parse_sequence, plain_number, read_name])
+def test_cells_made_to_be_slow_are_judged_at_once(read: Callable[[str], object], text: str) -> None:
+    began = time.perf_counter()
+    with suppress(ValueError):
+        read(text * 30_000)
+    assert time.perf_counter() - began < 2
 
 
 def test_a_report_that_was_saved_again_is_the_same_table(own: Path) -> None:

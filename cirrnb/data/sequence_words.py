@@ -94,6 +94,10 @@ _KINDS = {
 _WORD = re.compile(_BEGIN + "(?:" + "|".join(f"(?P<{kind}>{text})" for kind, text in _KINDS.items()) + ")", re.I)
 
 
+LONGEST = 300
+"""Characters of a name that are looked at; what follows is not known."""
+
+
 @dataclass(frozen=True)
 class Word:
     """One word or phrase of a name, what kind of word it is, and where it stands."""
@@ -143,7 +147,10 @@ class SequenceWords:
 
 def words_of(text: str) -> list[Word]:
     """The words of a name, in order. W, F, in and opp are images of a Dixon acquisition only beside the word Dixon."""
-    words = [Word(found[0], str(found.lastgroup), found.start(), found.end()) for found in _WORD.finditer(text)]
+    found_words = _WORD.finditer(text[:LONGEST])
+    words = [Word(found[0], str(found.lastgroup), found.start(), found.end()) for found in found_words]
+    if len(text) > LONGEST:
+        words.append(Word(text[LONGEST:], "unknown", LONGEST, len(text)))
     if any(word.kind == "dixon" for word in words):
         letters = {name: f"part{list(_PARTS).index(part)}" for name, part in _LETTERS.items()}
         words = [replace(word, kind=letters.get(word.text.lower(), word.kind)) for word in words]
