@@ -1,6 +1,7 @@
 """Stages of liver cirrhosis from T1W and T2W MRI, and why.
 
-The names below are all a notebook needs. Each is loaded when first used, so that `import cirrnb` is quick.
+The names below are all a notebook needs. Each is loaded when first used, so that `import cirrnb` is quick; so are the
+packages and their modules (`cirrnb.simulation.ceiling`).
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cirrnb.modules import module_of
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from cirrnb.data import splits
     from cirrnb.data.cohort_reading import read_cohort
     from cirrnb.evaluation.evaluation import evaluate
     from cirrnb.explanation.explain import explain
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from cirrnb.viewer.slice_browser import slice_browser
 
 _WHERE = {
+    "splits": "cirrnb.data",
     "read_cohort": "cirrnb.data.cohort_reading",
     "simulate_cohort": "cirrnb.simulation.cohort",
     "prepare": "cirrnb.preparation.cohort",
@@ -55,6 +60,7 @@ __all__ = [
     "read_cohort",
     "simulate_cohort",
     "slice_browser",
+    "splits",
     "train",
 ]
 
@@ -64,8 +70,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_WHERE[name]), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'cirrnb' has no attribute {name!r}")
+    return module_of(__name__)(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    return sorted(__all__)

@@ -21,8 +21,10 @@ from cirrnb.model.adaptation import (
     read_adaptation,
     severity_of,
 )
+from cirrnb.model.measured_stage import NETWORK, MeasuredStage
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION
 from cirrnb.model.settings import StagerSettings, TrainingSettings
+from cirrnb.model.signs import SignIntervals
 from cirrnb.model.trained_model import load_model
 from cirrnb.simulation.cohort import simulate_cohort
 
@@ -218,6 +220,25 @@ def test_an_adapted_model_is_a_model(run, site, tmp_path):
     assert not before["notes"].str.contains("adapted").any()
     assert (before[STAGES].to_numpy() != table[STAGES].to_numpy()).any()
     assert set(table["set"].str.split("|").explode()) <= set(STAGES)
+
+
+def test_the_front_door_opens_and_saves_an_adapted_model_whole(run, site, tmp_path):
+    adapted = cirrnb.adapt(run, site, tmp_path / "adapted")
+    intervals = SignIntervals({"ascites": (0.5,)}, {"ascites": (0.1, 0.2)}, {"ascites": (0.3, 0.4)}, 9)
+    whole = cirrnb.Model(**{name: getattr(adapted, name) for name in adapted.__dataclass_fields__})
+    assert whole.fingerprint == adapted.fingerprint == cirrnb.Model.load(tmp_path / "adapted").fingerprint
+    assert "adapted" in repr(whole) and len(repr(adapted)) < 300
+    measured = MeasuredStage((NETWORK,), (0.0,), (1.0,), (2.0,), (-1.0, 1.0), 40)
+    home = replace(adapted.without_adaptation, sign_intervals=intervals, measured=measured)
+    adaptation = replace(adapted.adaptation, model=home.fingerprint)
+    told = replace(adapted, sign_intervals=intervals, measured=measured, adaptation=adaptation)
+    parts = {name: getattr(told, name) for name in told.__dataclass_fields__}
+    assert None not in parts.values()
+    again = cirrnb.Model.load(cirrnb.Model(**parts).save(tmp_path / "saved"))
+    assert again.fingerprint == told.fingerprint
+    for name in ("sign_intervals", "measured", "adaptation"):
+        assert getattr(again, name) == parts[name]
+    assert again.site is not None
 
 
 def test_scans_like_those_of_the_site_are_usual_for_the_adapted_model(run, site, tmp_path):

@@ -11,7 +11,7 @@ from offline_browser import Opened, opened
 from PIL import Image
 from viewer_pages import SETTINGS, at, drawn, explained, person, settle, shown, state
 
-from cirrnb.view.images import AGAINST, FOR
+from cirrnb.data.pictures import AGAINST, FOR
 from cirrnb.viewer.slice_browser import slice_browser
 
 pytestmark = pytest.mark.browser

@@ -15,7 +15,7 @@ from other_processes import held_by_another
 import cirrnb
 from cirrnb.data.download.dataset import download
 from cirrnb.data.download.transfer import DATA_SETS
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.locks import at_work, claimed, is_held, locked
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
@@ -118,3 +118,17 @@ def test_a_folder_that_cannot_be_written_is_refused_and_no_link_followed(
     with pytest.raises(InputError) as raised, take(places[kind]):
         pass
     assert raised.value.where == str(places[kind]) and (tmp_path / "file").read_text(encoding="utf-8") == "kept"
+
+
+def test_a_cohort_that_is_being_written_is_called_so(tmp_path: Path) -> None:
+    """To those who want to write it too, and to those who want to read it."""
+    out = tmp_path / "mine"
+    (tmp_path / "mine.unfinished").mkdir()
+    with held_by_another("claimed", out) as process:
+        with pytest.raises(InputError, match="being written") as raised:
+            cirrnb.simulate_cohort(out, patients=1, progress=False)
+        assert f"process {process.pid} on" in raised.value.found
+        with pytest.raises(InputErrors, match="being written"):
+            cirrnb.read_cohort(out)
+    with pytest.raises(InputErrors, match="interrupted"):
+        cirrnb.read_cohort(out)

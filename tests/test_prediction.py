@@ -191,10 +191,9 @@ def test_bags_are_simulated_where_their_files_lie_in_a_simulated_cohort(trained,
 
 
 WRONG_PATIENTS: dict[str, Callable[[PreparedCohort], Any]] = {
-    "a bag alone": lambda prepared: prepared.bags()[0],
+    "a scan alone": lambda prepared: prepared.scans[0],
     "prepared scans": lambda prepared: list(prepared.scans),
     "a cohort that is not prepared": lambda prepared: Cohort(tuple(one.scan for one in prepared.scans)).scans,
-    "a path": lambda prepared: "cohorts/demo",
     "a dictionary": lambda prepared: {bag.subject: bag for bag in prepared.bags()},
     "nothing": lambda prepared: None,
     "a patient twice": lambda prepared: [*prepared.bags(), prepared.bags()[0]],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
@@ -15,11 +17,13 @@ from stand_in_worker import make_report as small_report
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.saving import save_volume
+from cirrnb.data.status import DOUBTFUL, Reason
 from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.measure.measurement import Measurement
+from cirrnb.model.signs import SignReading
 from cirrnb.reports.compute import remove_maps
 from cirrnb.reports.folder import ReportFolder
-from cirrnb.reports.formats import ROWS, SECTIONS, section, write_index
+from cirrnb.reports.formats import ROWS, SECTIONS, patient_schema, section, write_index
 from cirrnb.reports.patient_report import MapTest
 from cirrnb.reports.tables import FAILURES, SUMMARY, read_failures, read_summary, write_table
 
@@ -27,6 +31,30 @@ from cirrnb.reports.tables import FAILURES, SUMMARY, read_failures, read_summary
 def test_the_documents_name_every_column() -> None:
     text = (Path(__file__).parents[1] / "docs" / "reports.md").read_text()
     assert not [name for name in (*SUMMARY, *FAILURES) if f"| `{name}` |" not in text]
+
+
+def test_the_json_of_a_patient_follows_its_schema() -> None:
+    schema = patient_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    report = small_report("a/1", overlays=("a-1_T1W_grad_cam.nii.gz",))
+    prediction = replace(
+        report.prediction,
+        signs=(SignReading("ascites", 0.3, 0.1, 0.6), SignReading("spleen", 0.05)),
+        status=DOUBTFUL,
+        reasons=(Reason("pair", "another patient"),),
+    )
+    tests = (MapTest("deletion", "lower", 0.2, 0.4, 0.3, None, None),)
+    rows = {"T1W": (Measurement("liver volume", None, "mL", "no liver mask"),)}
+    stored = replace(report, prediction=prediction, map_tests=tests, measurements=rows).as_dict(pictures=False)
+    plain = json.loads(json.dumps(stored, allow_nan=False))
+    jsonschema.validate(plain, schema)
+    for wrong in (
+        {**plain, "more": 1},
+        {**plain, "age": "old"},
+        {name: plain[name] for name in plain if name != "age"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
 
 
 def summary_rows() -> list[Mapping[str, object]]:

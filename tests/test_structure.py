@@ -81,9 +81,10 @@ def test_no_package_hides_a_public_function() -> None:
         "explain",
         "faithfulness",
         "slice_browser",
+        "splits",
         "SliceExplorer",
     }
-    for name in verbs:
+    for name in set(verbs) - {"splits"}:  # a module
         assert callable(getattr(cirrnb, name)), name
     assert set(verbs) <= set(dir(cirrnb))
     with pytest.raises(AttributeError, match="no_such_verb"):

@@ -13,8 +13,8 @@ from test_explanation import untrained
 from toy_patients import LARGE, toy_cohort
 
 import cirrnb
+from cirrnb.data.pictures import AGAINST, FOR, overlay_picture
 from cirrnb.view import attribution as figures
-from cirrnb.view.images import AGAINST, FOR, overlay_picture
 from cirrnb.view.theme import SIMULATED
 
 

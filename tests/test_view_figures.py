@@ -15,12 +15,12 @@ from PIL import Image
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.grid import Grid
+from cirrnb.data.pictures import grey_picture, outline_picture
 from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Scan
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.view import cohort, evaluation, slices
 from cirrnb.view.evaluation import learning_curve
-from cirrnb.view.images import grey_picture, outline_picture
 from cirrnb.view.page import NOTICE, Notice
 from cirrnb.view.slices import Slice
 from cirrnb.view.theme import SIMULATED

@@ -15,13 +15,13 @@ from plotly.subplots import make_subplots
 from scipy.ndimage import binary_closing
 
 from cirrnb.data.bag import Bag
+from cirrnb.data.pictures import grey_picture, outline_picture
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.sign_pair import Anatomy, SignPair
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.simulation.scans import SCANNERS
 from cirrnb.simulation.signs import SIGNS
-from cirrnb.view.images import grey_picture, outline_picture
-from cirrnb.view.slices import Slice, montage, widest_index
+from cirrnb.view.slices import Slice, montage
 from cirrnb.view.theme import FONT, INK, LABELS, SIGN_COLOURS, finish
 
 CLOSED = 3.0
@@ -145,7 +145,7 @@ def two_scanners(bag: Bag, truth: SimulatedTruth) -> go.Figure:
     for scanner, field in SCANNERS.items():
         for name, image in truth.on_scanner(bag, scanner).items():
             scan = bag.scans[name]
-            index = widest_index(scan)
+            index = scan.widest
             place = float(scan.positions[index])
             rows[name].append(Slice(image[index], scan.grid.spacing[1:], place, f"scanner {scanner}, {field}"))
     return montage(rows, simulated=True, title="One patient on two scanners")

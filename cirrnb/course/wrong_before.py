@@ -20,12 +20,12 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid, Orientation
 from cirrnb.data.nifti.reading import read_mask, read_volume
 from cirrnb.data.nifti.saving import save_volume
+from cirrnb.data.pictures import grey_picture
 from cirrnb.data.prepared import FIELD_OF_VIEW, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.trained_model import TrainedModel
-from cirrnb.view.images import grey_picture
-from cirrnb.view.slices import LIVER_COLOUR, widest_index
+from cirrnb.view.slices import LIVER_COLOUR
 from cirrnb.view.theme import finish
 
 MARGIN = 12.0
@@ -77,7 +77,7 @@ def cropped_view(bags: Sequence[Bag], sequence: str = "T1W") -> SwitchFigure:
     """
     scans = [bag.scans[sequence] for bag in bags if sequence in bag.scans and bag.scans[sequence].mask is not None]
     scan = max(scans, key=lambda one: box_of_the_body(one).share_outside(np.asarray(one.mask)))
-    index = widest_index(scan)
+    index = scan.widest
     picture = grey_picture(np.nan_to_num(np.asarray(scan.image[index], np.float32)))
     boxes = (
         (box_of_the_body(scan), BOX_COLOUR, "before: the middle of the body"),

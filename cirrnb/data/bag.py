@@ -55,6 +55,27 @@ class Bag:
         if not set(self.scans) <= set(self.sequences):
             object.__setattr__(self, "sequences", tuple(self.scans))
 
+    def __repr__(self) -> str:
+        scans = ", ".join(f"{name} {'x'.join(map(str, scan.grid.shape))}" for name, scan in self.scans.items())
+        return f"Bag({self.subject!r}, {self.stage or 'unstaged'}: {scans})" if self.scans else "Bag()"
+
+    def _repr_html_(self) -> str:
+        """The patient, and each sequence where the liver is widest."""
+        from cirrnb.data.cohort_reading import simulated_scans
+        from cirrnb.data.summary_html import picture_of_prepared, summary
+
+        if not self.scans:
+            return summary("A patient without a scan", {})
+        facts = {"Stage": self.stage or "unstaged", "Age": self.age, "Sex": self.sex, "Split": self.split}
+        for name, scan in self.scans.items():
+            slices, rows, columns = scan.grid.shape
+            along, down, _ = scan.grid.spacing
+            facts[name] = f"{slices} slices {along:.1f} mm apart, {rows} x {columns} pixels of {down:.2f} mm"
+        facts["Missing"] = ", ".join(self.missing)
+        pictures = filter(None, map(picture_of_prepared, self.scans.values()))
+        computed = bool(simulated_scans(scan.scan for scan in self.scans.values()))
+        return summary(f"Patient {self.subject}", facts, simulated=computed, pictures=pictures)
+
     @property
     def _first(self) -> Scan:
         return next(iter(self.scans.values())).scan
@@ -130,6 +151,24 @@ class PreparedCohort:
         """The scans that were prepared, as a cohort."""
         scans = tuple(prepared.scan for prepared in self.scans)
         return Cohort(scans, self.name, self.simulated, stages=self.stages, sequences=self.sequences)
+
+    def __repr__(self) -> str:
+        skipped = f"; {len(self.failures)} scans skipped" if len(self.failures) else ""
+        return f"PreparedCohort({self.cohort.described}{skipped})"
+
+    def _repr_html_(self) -> str:
+        """Counts, and the first patient's sequences where the liver is widest."""
+        from cirrnb.data.summary_html import picture_of_prepared, summary
+
+        _, facts, tables = self.cohort.facts()
+        rows, columns = self.settings.field_of_view or (0.0, 0.0)
+        settings = f"{self.settings.view}, {rows:g} x {columns:g} mm at {self.settings.spacing:g} mm"
+        facts |= {"Prepared as": settings, "Skipped": f"{len(self.failures)}, see .failures" * bool(len(self.failures))}
+        first = self.bags()[0].scans.values() if self.scans else ()
+        pictures = filter(None, map(picture_of_prepared, first))
+        return summary(
+            f"Prepared cohort {self.name}", facts, simulated=self.simulated, tables=tables, pictures=pictures
+        )
 
     def __iter__(self) -> Iterator[PreparedScan]:
         return iter(self.scans)

@@ -7,13 +7,18 @@ import warnings
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.csv_file import read_rows
 from cirrnb.data.errors import InputError, InputErrors, Remarks, listed
 from cirrnb.data.failure_kinds import printable
 from cirrnb.data.json_file import has_surrogates
+from cirrnb.data.layouts.bids import looks_bids, read_bids
 from cirrnb.data.layouts.fields import natural_order
-from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder
+from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder, table_in
+from cirrnb.data.layouts.nnunet import FOLDERS as NNUNET_FOLDERS
+from cirrnb.data.layouts.nnunet import looks_nnunet, read_nnunet
 from cirrnb.data.layouts.published import (
     CIRRHOTIC_FOLDERS,
     HEALTHY_FOLDER,
@@ -22,10 +27,14 @@ from cirrnb.data.layouts.published import (
     read_published,
 )
 from cirrnb.data.layouts.table import read_table, without_repeated
+from cirrnb.data.locks import claim_of, is_held
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import sequence_names
 from cirrnb.data.stage_scale import StageScale, stage_scale
 from cirrnb.data.typed_paths import typed_path
+
+UNFINISHED = ".unfinished"
+"""Ends the name of the folder beside a cohort in which it is written until it is complete."""
 
 SIMULATED = "SIMULATED.txt"
 """A file of this name at the root says that the images were computed."""
@@ -44,7 +53,8 @@ def read_cohort(
     ----------
     root : folder that holds Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects (any of them); a CSV file with one
         row a scan (see `cirrnb.data.layouts.table.read_table`) or a folder with one named scans.csv, as
-        `cirrnb import-dicom` leaves it; or NIfTI files named after patient and sequence (see
+        `cirrnb import-dicom` leaves it; a dataset of nnU-Net (see `cirrnb.data.layouts.nnunet.read_nnunet`) or in BIDS
+        (see `cirrnb.data.layouts.bids.read_bids`); or NIfTI files named after patient and sequence (see
         `cirrnb.data.layouts.folder.read_folder`): a folder of them, or one.
     on_problem : "raise" raises all problems as one InputErrors. "skip" excludes the scans concerned,
         warns once, and keeps the problems in `Cohort.problems`.
@@ -100,6 +110,22 @@ def read_cohort(
     )
 
 
+def as_cohort(
+    patients: Any, *, stages: StageScale | None = None, sequences: Sequence[str] | str | None = None
+) -> Cohort | PreparedCohort:
+    """A cohort as it is, or the one that a path names, read with `stages` and `sequences` as `read_cohort` does.
+
+    Raises InputError for anything else.
+    """
+    if isinstance(patients, Cohort | PreparedCohort):
+        return patients
+    if isinstance(patients, str | os.PathLike):
+        return read_cohort(Path(patients), stages=stages, sequences=sequences)
+    expected = "a cohort, a prepared cohort, or the path of a cohort"
+    remedy = "Hand in what cirrnb.read_cohort or cirrnb.prepare returns, or a path."
+    raise InputError("patients", f"a {type(patients).__name__}", expected, remedy)
+
+
 def _read(
     root: Path, remarks: Remarks, stages: StageScale, sequences: tuple[str, ...], skip_others: bool
 ) -> list[Scan]:
@@ -107,16 +133,25 @@ def _read(
         return _of(read_published(root, remarks), root, remarks, stages, sequences)
     if root.is_file() and root.suffix.lower() in (".csv", ".tsv", ".txt"):
         return read_table(root, remarks, stages, sequences, skip_others)
-    if (root / TABLE).is_file():
-        return read_table(root / TABLE, remarks, stages, sequences, skip_others)
+    if (table := table_in(root)) is not None:
+        return read_table(table, remarks, stages, sequences, skip_others)
+    if root.is_dir() and looks_nnunet(root):
+        return _of(read_nnunet(root, remarks), root, remarks, stages, sequences)
+    if root.is_dir() and looks_bids(root):
+        return _of(read_bids(root, remarks, stages), root, remarks, stages, sequences)
     if root.is_file() and NIFTI.fullmatch(root.name):
         return _of(read_folder(root.parent, [root], remarks), root, remarks, stages, sequences)
     if _holds_only_nifti(root) and (paths := nifti_files(root, remarks)):
         return _of(read_folder(root, paths, remarks), root, remarks, stages, sequences)
     published = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
-    expected = f"a folder that holds {', '.join(published)} or NIfTI files, or a CSV table with one row a scan"
+    expected = f"a folder that holds {', '.join(published)}, a dataset of nnU-Net or in BIDS, or NIfTI files, "
+    expected += "or a CSV table with one row a scan"
     remedy = "Correct the path."
-    if not root.exists():
+    if not root.exists() and unfinished_name(root).is_dir():
+        written = is_held(claim_of(root))
+        found = "a cohort that is being written" if written else "a cohort whose writing was interrupted"
+        remedy = "Wait for it." if written else "Run the command that writes it again; what is done is kept."
+    elif not root.exists():
         found = "no such file or folder"
     elif not root.is_dir() and not root.is_file():
         found = "no ordinary file"
@@ -125,14 +160,17 @@ def _read(
     elif any((root / name).is_dir() for name in SLICE_FOLDERS):
         found = "the 2D slices of the published data, which have neither spacing nor affine"
         remedy = "Download the 3D archives instead: Cirrhosis_T1_3D, Cirrhosis_T2_3D."
+    elif (root / "fingerprints.json").is_file():
+        found = "a folder of prepared scans"
+        remedy = "Give the cohort that they were prepared from; what is prepared is found again."
     elif (root / OTHERS).is_file():
         found, remedy = _nothing_staged(root / OTHERS), "Import the patient's T1W or T2W series as well."
     elif (dicom := _dicom_below(root)) is not None:
         found, remedy = f"DICOM files ({dicom})", f"Import them first: cirrnb import-dicom {root} cohorts/own"
-    elif root.name in published:
-        found, remedy = "one of the published folders itself", f"Give the folder above it: {root.parent}"
+    elif root.name in (*published, *NNUNET_FOLDERS):
+        found, remedy = "one of the dataset's folders alone", f"Give the folder above it: {root.parent}"
     else:
-        tables = sorted(path.name for path in root.glob("*.csv") if not path.name.startswith("."))
+        tables = _tables_in(root)
         found = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
         remedy = f"If {tables[0]} lists your scans, give that file." if tables else remedy
     raise InputError(root, found, expected, remedy)
@@ -163,12 +201,26 @@ def simulated_scans(scans: Iterable[Scan]) -> list[str]:
     ]
 
 
+def unfinished_name(root: Path) -> Path:
+    """The folder in which a cohort is written until it is complete."""
+    return root.with_name(root.name + UNFINISHED) if root.name else root
+
+
 def _holds_only_nifti(root: Path) -> bool:
     """True for a folder whose file names are to be read: one without published folders and without a table."""
-    known = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
+    known = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER, *NNUNET_FOLDERS)
     if not root.is_dir() or root.name in known or any((root / name).is_dir() for name in SLICE_FOLDERS):
         return False
-    return not any(root.glob("*.csv"))
+    return not _tables_in(root)
+
+
+def _tables_in(root: Path) -> list[str]:
+    """Names of the tables in a folder, by which scans may be listed; hidden ones are what systems leave behind."""
+    return sorted(
+        path.name
+        for path in root.iterdir()
+        if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and not path.name.startswith(".")
+    )
 
 
 def _dicom_below(root: Path) -> Path | None:

@@ -9,6 +9,8 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cirrnb.data.numbers import figure
+
 SPACING = (0.05, 100.0)
 """Distance in mm between the voxels of a scan. Abdominal MRI has 0.5 to 12 mm."""
 
@@ -116,13 +118,13 @@ def implausible(grid: Grid) -> str | None:
     """What no scan of a patient has about this grid, in words, or None where it can be one."""
     smallest, largest = min(grid.spacing), max(grid.spacing)
     if not (SPACING[0] <= smallest and largest <= SPACING[1]):
-        return f"voxels of {' x '.join(f'{first:.3g}' for first in grid.spacing)} mm"
+        return f"voxels of {' x '.join(figure(first, 3) for first in grid.spacing)} mm"
     extent = max(spacing * size for spacing, size in zip(grid.spacing, grid.shape, strict=True))
     if extent > MAX_EXTENT:
-        return f"a side of {extent / 1000:.3g} m"
+        return f"a side of {figure(extent / 1000, 3)} m"
     offset = float(np.abs(grid.corners()).max())
     if offset > MAX_OFFSET:
-        return f"a position {offset / 1000:.3g} m from the scanner's origin"
+        return f"a position {figure(offset / 1000, 3)} m from the scanner's origin"
     axes = grid.affine[:3, :3] / np.array(grid.spacing)
     cosine = max(abs(float(axes[:, first] @ axes[:, second])) for first, second in ((0, 1), (0, 2), (1, 2)))
     angle = math.degrees(math.acos(min(cosine, 1.0)))

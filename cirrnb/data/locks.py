@@ -60,10 +60,14 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
     """
     with _telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # A name may have 255 bytes, and letters up to four.
-    lock = path.with_name(f".{path.name.encode()[:100].decode(errors='ignore')}.lock")
-    with _held(lock, path, patience, lambda: None):
+    with _held(claim_of(path), path, patience, lambda: None):
         yield
+
+
+def claim_of(path: Path) -> Path:
+    """The file that is locked while `path` is claimed."""
+    # A name may have 255 bytes, and letters up to four.
+    return path.with_name(f".{path.name.encode()[:100].decode(errors='ignore')}.lock")
 
 
 @contextmanager
@@ -143,7 +147,7 @@ def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None])
         try:
             held.acquire(timeout=patience)
         except Timeout:
-            found = f"another run at work in it{_holder(lock)}"
+            found = f"a folder that is being written: another run at work in it{_holder(lock)}"
             raise InputError(where, found, "one at a time", "Wait for it to end.") from None
     try:
         with suppress(OSError):  # on Windows only the handle that holds the lock can write the file

@@ -130,6 +130,14 @@ class PreparedScan:
         centre = np.array([(index, (rows - 1) / 2, (columns - 1) / 2) for index in range(slices)])
         return self.grid.to_patient(centre)[:, 2]
 
+    @property
+    def widest(self) -> int:
+        """Index of the slice where the liver is widest, or of the middle one where no liver is outlined."""
+        mask = self.mask
+        if mask is None or not mask.any():
+            return self.grid.shape[0] // 2
+        return int(mask.sum(axis=(1, 2)).argmax())
+
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone, which a data loader's workers are sent."""
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}

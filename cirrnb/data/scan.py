@@ -115,6 +115,43 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.scans)
 
+    def __repr__(self) -> str:
+        return f"Cohort({self.described})"
+
+    @property
+    def described(self) -> str:
+        """Name and counts in one line."""
+        from cirrnb.data.summary_html import counts
+
+        by_sequence = ", ".join(f"{sum(s.sequence == name for s in self.scans)} {name}" for name in self.sequences)
+        patients = self.patients
+        stages = f"; {counts(patients, self.stages)[0]}" if len(patients) else ""
+        kind = "simulated patients" if self.simulated else "patients"
+        return f"{self.name!r}: {len(patients)} {kind}, {len(self)} scans ({by_sequence}){stages}"
+
+    def _repr_html_(self) -> str:
+        """Counts, and the first patient's scans."""
+        from cirrnb.data.summary_html import picture_of_scan, summary
+
+        heading, facts, tables = self.facts()
+        first = [scan for scan in self.scans if scan.subject == self.scans[0].subject] if self.scans else []
+        pictures = filter(None, map(picture_of_scan, first))
+        return summary(heading, facts, simulated=self.simulated, tables=tables, pictures=pictures)
+
+    def facts(self) -> tuple[str, dict[str, Any], list[str]]:
+        """Heading, facts by name, and tables as HTML, for the summary that a notebook shows."""
+        from cirrnb.data.summary_html import counts, table_html
+
+        patients = self.patients
+        facts: dict[str, Any] = {"Patients": len(patients), "Scans": len(self)}
+        for name in self.sequences:
+            facts[name] = f"{int(patients[name].sum())} patients"
+        facts["With all sequences"] = int(patients[list(self.sequences)].all(axis=1).sum())
+        facts["With a liver mask"] = f"{sum(scan.mask is not None for scan in self.scans)} scans"
+        facts["Notes"] = f"{len(self.notes)}, see .notes" if self.notes else None
+        facts["Problems"] = f"{len(self.problems)}, see .problems" if self.problems else None
+        return f"Cohort {self.name}", facts, [table_html(counts(patients, self.stages)[1])] if len(patients) else []
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row a scan: the fields of `Scan` and the columns of its `extra`."""
@@ -147,6 +184,21 @@ class Cohort:
         columns = ["patient", "source", "stage", "age", "sex", "split", *self.sequences]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("subject")
         return table.assign(**{name: table[name].notna() for name in self.sequences})
+
+    def subject_named(self, name: str) -> str:
+        """The subject ("cirrhotic/12") that a name means: the subject itself, or a patient's id that no other has.
+
+        Raises InputError for any other name.
+        """
+        known = dict.fromkeys(scan.subject for scan in self.scans)
+        if name in known:
+            return name
+        alike = dict.fromkeys(scan.subject for scan in self.scans if scan.patient == name)
+        if len(alike) == 1:
+            return next(iter(alike))
+        asked = alike or known
+        expected = f"one of {len(asked)}, for example {', '.join(list(asked)[:3])}"
+        raise InputError("subject", repr(name), expected, "Name one of them.")
 
     def select(self, keep: Iterable[str] | None = None, **fields: str | Collection[str] | None) -> Cohort:
         """The scans of the subjects in `keep` (default all) whose fields have one of the given values.

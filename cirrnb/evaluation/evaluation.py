@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.evaluation.bootstrap import Interval, Weighted, resample, weighted_bootstrap, wilson
 from cirrnb.evaluation.coverage import set_coverage
 from cirrnb.evaluation.metrics import Metric, confusion_matrix, confusions, metrics_of, probability_metrics_of
@@ -72,9 +74,29 @@ class Evaluation:
     coverage: pd.DataFrame | None = None
     stages: StageScale = CIRRHOSIS
 
+    def __repr__(self) -> str:
+        values = self.table.set_index("metric")
+        shown = [name for name in ("quadratic weighted kappa", "accuracy") if name in values.index]
+        figures = ", ".join(
+            "{} {:.3f} ({:.3f} to {:.3f})".format(name, *values.loc[name, ["value", "low", "high"]]) for name in shown
+        )
+        whom = f"split {self.split!r}" if self.split else "all"
+        return f"Evaluation({self.n} patients, {whom}{', simulated' * self.simulated}: {figures})"
+
+    def _repr_html_(self) -> str:
+        """Metrics with intervals, chance and majority, and the confusion as a shaded table."""
+        from cirrnb.data.summary_html import summary, table_html
+
+        facts = {"Patients": self.n, "Split": self.split or "all", "Notes": "; ".join(self.notes)}
+        named = ["metric", "value", "low", "high", "chance", "majority", "ceiling"]
+        metrics = self.table[[name for name in named if name in self.table]].set_index("metric").rename_axis(None)
+        return summary(
+            "Evaluation", facts, simulated=self.simulated, tables=[table_html(metrics), _shaded(self.confusion)]
+        )
+
     def save(self, run: Path | str) -> Path:
         """Write `metrics.json` into a run folder, or to a file whose name ends in .json."""
-        path = Path(run)
+        path = typed_path(run)
         path = path if path.suffix == ".json" else path / "metrics.json"
         stored = {name: getattr(self, name) for name in ("split", "n", "simulated", "notes", "confidence")}
         stored |= {"resamples": self.resamples, "seed": self.seed, "stages": self.stages.names}
@@ -85,9 +107,23 @@ class Evaluation:
         return path
 
 
+def _shaded(confusion: pd.DataFrame) -> str:
+    """Patients by recorded (rows) and predicted stage as a table, the darker the larger the share of its row."""
+    shares = confusion.div(confusion.sum(axis=1).replace(0, 1), axis=0).to_numpy()
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in confusion.columns)
+    rows = ""
+    for name, counts, parts in zip(confusion.index, confusion.to_numpy(), shares, strict=True):
+        cells = "".join(
+            f'<td style="background:rgba(51,101,138,{0.7 * part:.2f});padding:0.3em 0.8em">{count}</td>'
+            for count, part in zip(counts, parts, strict=True)
+        )
+        rows += f"<tr><th>{escape(str(name))}</th>{cells}</tr>"
+    return f"<table><tr><th>recorded \\ predicted</th>{head}</tr>{rows}</table>"
+
+
 def evaluate(
     predictions: pd.DataFrame | TrainedModel | TrainedStager | Path | str,
-    patients: PreparedCohort | Cohort | Iterable[Bag] | None = None,
+    patients: PreparedCohort | Cohort | Path | str | Iterable[Bag] | None = None,
     *,
     prepared: Path | str | None = None,
     split: str | None = "test",
@@ -168,7 +204,7 @@ def evaluate(
 
 def _predicted(
     model: TrainedModel | TrainedStager | Path | str,
-    patients: PreparedCohort | Cohort | Iterable[Bag] | None,
+    patients: PreparedCohort | Cohort | Path | str | Iterable[Bag] | None,
     prepared: Path | str | None,
 ) -> tuple[pd.DataFrame, StageScale]:
     """What a model predicts for patients, and its scale."""

@@ -22,7 +22,8 @@ from cirrnb.explanation.methods import Method, Request, method_named
 from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore
 from cirrnb.explanation.shapley import PERMUTATIONS, shapley_values
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.prediction import as_model, bag_of, patient_batch
+from cirrnb.model.patients import bag_of
+from cirrnb.model.prediction import as_model, patient_batch
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.model.usable_scans import prepared_otherwise, unusual, usable
@@ -37,7 +38,7 @@ TOLERATED = 0.1
 @isolated_torch()
 def explain(
     model: TrainedModel | TrainedStager | Path | str,
-    patients: Bag | PreparedCohort | Cohort,
+    patients: Bag | PreparedCohort | Cohort | Path | str,
     method: str = "integrated_gradients",
     target: str = SEVERITY,
     *,
@@ -61,8 +62,8 @@ def explain(
     Parameters
     ----------
     model : as for `cirrnb.predict`.
-    patients : the bag of the patient, or a cohort, which is prepared as the model needs it.
-    subject : which patient of a cohort, "cirrhotic/12"; by default the first one.
+    patients : the bag of the patient, or a cohort or the path of one, which is prepared as the model needs it.
+    subject : which patient of a cohort, "cirrhotic/12", or "12" where no other has this id; by default the first one.
     prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
     method : a name among `cirrnb.explanation.methods.methods()`.
     target : "severity" (default), or another score of the model's head, see `cirrnb.explanation.score.targets`.
@@ -84,7 +85,7 @@ def explain(
     Cancelled
         When `cancel` returned True.
     """
-    trained, how = as_model(model), method_named(method)
+    trained, how = as_model(model), _method(method, patients)
     bag = bag_of(trained, patients, subject, prepared)
     raise_if_any(prepared_otherwise(bag, trained))
     used, notes = usable(trained, bag)
@@ -147,6 +148,15 @@ def score_of_patient(
     trained = as_model(model)
     used, _ = usable(trained, bag)
     return PatientScore([member.stager.eval() for member in trained.members], patient_batch(trained, used), target)
+
+
+def _method(name: str, patients: object) -> Method:
+    """The method of a name. Raises InputError for another name, with a hint where it is a patient's."""
+    whole = patients.cohort if isinstance(patients, PreparedCohort) else patients
+    if isinstance(whole, Cohort) and any(name in (scan.subject, scan.patient) for scan in whole.scans):
+        remedy = f'Name the patient as subject: cirrnb.explain(model, cohort, subject="{name}").'
+        raise InputError("method", f"{name!r}, a patient", "the name of a method", remedy)
+    return method_named(name)
 
 
 def _settings(how: Method, changes: Mapping[str, Any] | None) -> dict[str, Any]:

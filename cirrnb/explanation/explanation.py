@@ -21,8 +21,10 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import parse_json, read_object
 from cirrnb.data.nifti.saving import save_volume
+from cirrnb.data.pictures import overlay_picture
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.explanation.shapley import ShapleyValues
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.preparation.geometry import shared_out
@@ -75,6 +77,27 @@ class Explanation:
         asked = f"{self.method!r} of {self.target!r} {self.score:+.2f}"
         return f"Explanation({self.subject!r}, {asked} by {self.model!r}; {scans})"
 
+    def _repr_html_(self) -> str:
+        """The score, the sequences' Shapley values, and of each map the slice with the most of it."""
+        from cirrnb.data.summary_html import Picture, summary
+
+        facts = {
+            "Score": f"{self.target} {self.score:+.2f} log-odds",
+            "Compared with": f"{self.baseline} ({self.baseline_score or 0.0:+.2f})" if self.baseline else "",
+            "Adds to the score": ", ".join(f"{name} {value:+.2f}" for name, value in self.shapley.sequences.items()),
+            "Model": self.model,
+            "Notes": "; ".join(self.notes),
+        }
+        limit = max(float(np.percentile(np.abs(array), 99.5)) for array in self.maps.values()) or 1.0
+        pictures = []
+        for name, array in self.maps.items():
+            place = int(np.abs(array).sum(axis=(1, 2)).argmax())
+            _, down, right = self.grids[name].spacing
+            aspect = array.shape[2] * right / (array.shape[1] * down)
+            layer = overlay_picture(array[place], limit)
+            pictures.append(Picture(f"{name}, slice {place + 1} of {len(array)}", (layer,), aspect))
+        return summary(f"{self.label} of {self.subject}", facts, simulated=self.simulated, pictures=pictures)
+
     @property
     def relative_delta(self) -> float | None:
         """|delta| over the difference between the scores of the patient and of the baseline."""
@@ -101,7 +124,7 @@ class Explanation:
         Files are written atomically; the header says what is explained. The patient's id is in the name alone.
         Raises InputError where a file of that name belongs to another scan.
         """
-        folder = Path(folder)
+        folder = typed_path(folder)
         written = []
         for sequence in self.maps:
             path = folder / f"{file_stem(self.subject, sequence, self.method)}.nii.gz"

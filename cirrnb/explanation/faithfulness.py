@@ -30,7 +30,8 @@ from cirrnb.explanation.methods import Request, method_named
 from cirrnb.explanation.perturbation_curves import STEPS, Curve, Patches, deletion, insertion, slice_deletion
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.prediction import as_model, bag_of
+from cirrnb.model.patients import bag_of
+from cirrnb.model.prediction import as_model
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel
@@ -89,7 +90,7 @@ def case(model: TrainedModel | TrainedStager | Path | str, bag: Bag, target: str
 @isolated_torch()
 def faithfulness(
     model: TrainedModel | TrainedStager | Path | str,
-    patients: Bag | PreparedCohort | Cohort,
+    patients: Bag | PreparedCohort | Cohort | Path | str,
     explanation: Explanation,
     *,
     patch: float = PATCH,
@@ -122,9 +123,12 @@ def faithfulness(
     Raises
     ------
     InputError
-        If the explanation is of another patient or model, or its map is constant.
+        If the explanation is of another patient or model, or is none, or its map is constant.
     """
     trained = as_model(model)
+    if not isinstance(explanation, Explanation):
+        remedy = "Hand in what cirrnb.explain returns, third."
+        raise InputError("explanation", f"a {type(explanation).__name__}", "an explanation", remedy)
     bag = bag_of(trained, patients, explanation.subject)
     if (explanation.subject, explanation.fingerprint) != (bag.subject, trained.fingerprint):
         raise InputError(

@@ -14,6 +14,7 @@ import torch
 from captum.attr import DeepLift, GradientShap, IntegratedGradients, NoiseTunnel, Occlusion, Saliency
 
 from cirrnb.data.errors import InputError
+from cirrnb.data.numbers import figure
 from cirrnb.explanation.methods import Attributed, Request, attribution_method
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.stager import Stager
@@ -139,7 +140,7 @@ def _deep_lift(request: Request) -> Attributed:
     if not abs(delta) <= DEEP_LIFT_TOLERANCE * abs(apart):  # a sum that is no number misses too
         raise InputError(
             "method 'deep_lift'",
-            f"a sum that misses the score's difference of {apart:.3g} by {delta:.3g}",
+            f"a sum that misses the score's difference of {figure(apart, 3)} by {figure(delta, 3)}",
             f"at most {DEEP_LIFT_TOLERANCE:.0%}",
             "This network has layers that DeepLift's rules do not cover (attention, gates). "
             "Choose integrated_gradients.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.explanation.explain import explain
 from cirrnb.explanation.explanation import Explanation
-from cirrnb.model.checkpoint import save_stager
+from cirrnb.model.checkpoint import TrainedStager, save_stager
 from cirrnb.model.prediction import predict
-from cirrnb.model.trained_model import FOLDS, TrainedModel, load_model
+from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model
 
 
 class Model(TrainedModel):
@@ -31,6 +33,13 @@ class Model(TrainedModel):
         explanation = model.explain(cirrnb.read_cohort("PATH"), "imported/case-1")
     """
 
+    def __init__(self, members: tuple[TrainedStager, ...], name: str = "", *parts: Any, **named: Any):
+        """As `TrainedModel`. Raises InputError for the name of a model, which `load` takes."""
+        if isinstance(members, str | Path):
+            remedy = f'Call cirrnb.Model.load("{Path(members).name}").'
+            raise InputError("Model", "the name of a model", "its stagers", remedy)
+        super().__init__(members, name, *parts, **named)
+
     @classmethod
     def load(cls, run: Path | str = "shipped", device: torch.device | str = "cpu") -> Model:
         """The model of a run folder, of a cross-validation, "shipped", or hf:owner/name on the Hugging Face hub.
@@ -38,7 +47,7 @@ class Model(TrainedModel):
         Raises InputError where something is missing or damaged.
         """
         trained = load_model(run)
-        return cls(trained.members, trained.name, trained.calibration, trained.out_of_distribution).to(device)
+        return cls(**{part.name: getattr(trained, part.name) for part in fields(trained)}).to(device)
 
     @property
     def device(self) -> torch.device:
@@ -51,12 +60,16 @@ class Model(TrainedModel):
             member.stager.to(device)
         return self
 
-    def predict(self, patients: PreparedCohort | Cohort | Sequence[Bag], **options: Any) -> pd.DataFrame:
+    def predict(self, patients: PreparedCohort | Cohort | Path | str | Sequence[Bag], **options: Any) -> pd.DataFrame:
         """As `cirrnb.predict`, on the model's device; a cohort is prepared as the model needs it."""
         return predict(self, patients, device=self.device, **options)
 
     def explain(
-        self, patients: PreparedCohort | Cohort | Bag, subject: str | None = None, *args: Any, **options: Any
+        self,
+        patients: PreparedCohort | Cohort | Path | str | Bag,
+        subject: str | None = None,
+        *args: Any,
+        **options: Any,
     ) -> Explanation:
         """As `cirrnb.explain`, for one patient of a cohort (`subject`, by default the first one) or for a bag.
 
@@ -69,7 +82,7 @@ class Model(TrainedModel):
 
         Raises InputError if the folder has anything in it.
         """
-        folder = Path(folder)
+        folder = typed_path(folder)
         if folder.exists() and any(folder.iterdir()):
             raise InputError(folder, "a folder with files", "a new folder", "Give another one.")
         names = [f"fold-{number}" for number in range(1, len(self.members) + 1)]
@@ -77,9 +90,15 @@ class Model(TrainedModel):
         for member, place in zip(self.members, places, strict=True):
             place.mkdir(parents=True, exist_ok=True)
             save_stager(place, member.stager, member.config)
-        for part in (self.calibration, self.out_of_distribution):
+        for part in (self.calibration, self.out_of_distribution, self.sign_intervals):
             if part is not None:
                 part.save(folder)
+        for fitted in (self.measured, self.adaptation):
+            if fitted is not None:
+                fitted.save(folder)
+        if self.site is not None:
+            (folder / SITE).mkdir(exist_ok=True)
+            self.site.save(folder / SITE)
         if len(names) > 1:
             atomic_write(folder / FOLDS, json.dumps({"folds": names}, indent=1) + "\n")
         return folder

@@ -1,1 +1,8 @@
 """Numbers from an image and a mask: what a radiologist measures, and what radiomics adds. Knows no networks."""
+
+from typing import TYPE_CHECKING
+
+from cirrnb.modules import module_of
+
+if not TYPE_CHECKING:  # type checkers know the modules, and should tell of names that are none
+    __getattr__ = module_of(__name__)

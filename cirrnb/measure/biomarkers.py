@@ -18,6 +18,7 @@ from cirrnb.data.grid import Grid, Orientation
 from cirrnb.data.nifti.reading import read_mask, read_volume
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Scan
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.data.workers import Job, Outcome
 from cirrnb.measure.masks import check_mask
 from cirrnb.measure.measurement import Measurement, measure_all, read_result, result_path
@@ -227,7 +228,7 @@ def cohort_biomarkers(
     values : one row a scan: subject, sequence, then one column for each of `UNITS`; NaN where there is none.
     reasons : subject, sequence, part (the biomarker), reason; one row for each gap.
     """
-    folder = Path(out).absolute()
+    folder = typed_path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [_job(scan, folder) for scan in prepared.scans]
     measure_all(jobs, run_job, workers, progress, "Biomarkers")

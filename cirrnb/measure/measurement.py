@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cirrnb.data.json_file import read_object
+from cirrnb.data.numbers import figure
 from cirrnb.data.workers import Job, Outcome, in_parallel, processors
 
 
@@ -51,7 +52,7 @@ class Measurement:
 
 def _rounded(value: float) -> str:
     """Three digits that count, without an exponent."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 else figure(value, 3)
 
 
 def result_path(folder: Path, request: dict[str, Any]) -> str:

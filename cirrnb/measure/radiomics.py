@@ -28,6 +28,7 @@ from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.mask_perturbation import moved
 from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.data.workers import Job, Outcome
 from cirrnb.measure.masks import check_mask
 from cirrnb.measure.measurement import measure_all, read_result, result_path
@@ -256,7 +257,7 @@ def cohort_radiomics(
         raise InputError("radiomics", "no MIRP", "the package mirp", how_to_install())
     if change not in CHANGES:
         raise ValueError(f"change is one of {CHANGES}, not {change!r}")
-    folder = Path(out).absolute()
+    folder = typed_path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings or RadiomicsSettings()
     jobs = [_job(scan, settings, change, folder) for scan in prepared.scans]

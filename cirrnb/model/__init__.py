@@ -1,1 +1,8 @@
 """From a patient's slices to stage probabilities: the stager, its training, prediction and files."""
+
+from typing import TYPE_CHECKING
+
+from cirrnb.modules import module_of
+
+if not TYPE_CHECKING:  # type checkers know the modules, and should tell of names that are none
+    __getattr__ = module_of(__name__)

@@ -10,15 +10,18 @@ import pandas as pd
 
 from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.bag import Bag, PreparedCohort
+from cirrnb.data.cohort_reading import as_cohort
 from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.adaptation import Adaptation, fit_adaptation, fit_terms, site_of
 from cirrnb.model.calibration import CALIBRATION, logits_of
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS
 from cirrnb.model.measured_stage import MEASURED_STAGE
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION, fit_out_of_distribution, out_of_distribution_file
-from cirrnb.model.prediction import predict, predict_patient, prepared_for
+from cirrnb.model.patients import prepared_for
+from cirrnb.model.prediction import predict, predict_patient
 from cirrnb.model.run_folder import TERM, TRAINING, nameless_answers, read_terms, read_unseen_answers
 from cirrnb.model.signs import SIGNS_FILE
 from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model, model_folder
@@ -28,7 +31,7 @@ CARD = "card.md"
 
 def adapt(
     model: Path | str,
-    cohort: Cohort | PreparedCohort,
+    cohort: Cohort | PreparedCohort | Path | str,
     out: Path | str,
     *,
     stages_of: Collection[str] = (),
@@ -44,7 +47,8 @@ def adapt(
     Parameters
     ----------
     model : a run folder, "shipped", or hf:owner/name; an adapted model is adapted anew.
-    cohort : `LEAST_PATIENTS` or more patients of the site. None of them should be among those who are scored later.
+    cohort : `LEAST_PATIENTS` or more patients of the site, or the path of their cohort. None of them should be
+        among those who are scored later.
     out : folder to make; a model that can be named wherever one is asked for.
     stages_of : subjects whose stage, as the cohort has it, may be used.
     prepared : folder for prepared scans, as for `cirrnb.predict`.
@@ -64,11 +68,12 @@ def adapt(
         adapted = cirrnb.adapt("shipped", cirrnb.read_cohort("site"), "models/site")
         cirrnb.predict(adapted, cirrnb.read_cohort("others"))
     """
-    out = Path(out)
+    out = typed_path(out)
     if out.exists():
         raise InputError(out, "something that exists", "a folder to be made", "Choose another name, or remove it.")
     folder = model_folder(model)
     trained = load_model(model).without_adaptation
+    cohort = as_cohort(cohort, **trained.vocabulary())
     reference, nameless = read_unseen_answers(trained, folder), nameless_answers(trained, folder)
     if reference is None or nameless is None:
         found, expected = "a model that keeps no answers", f"{TRAINING} or predictions.csv"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import timm
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.plugins import Registry
+from cirrnb.model.pretrained import fetched, on_hub
 
 # Mean and standard deviation of ImageNet's three channels averaged (timm.data.constants.IMAGENET_DEFAULT_MEAN, _STD):
 # prepared slices lie in about 0 to 1 as photographs do, and are shifted as pretrained weights expect.
@@ -69,7 +71,8 @@ def build_backbone(name: str, pretrained: bool, scales: int = 4) -> tuple[Backbo
     model: nn.Module | None = None
     if pretrained:
         try:
-            model = _create(name, pretrained=True)
+            repository = on_hub(name)
+            model = _create(name, pretrained=True, file=None if repository is None else fetched(repository))
             weights = f"pretrained: {name} of timm {timm.__version__}"
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
@@ -84,9 +87,13 @@ def build_backbone(name: str, pretrained: bool, scales: int = 4) -> tuple[Backbo
     return backbone, backbone.channels, weights
 
 
-def _create(name: str, pretrained: bool) -> nn.Module:
+def _create(name: str, pretrained: bool, file: Path | None = None) -> nn.Module:
+    """The network, with weights of `file` or, where it is None, from where timm knows them to be."""
+    overlay = None if file is None else {"file": str(file), "hf_hub_id": None}
     try:
-        return timm.create_model(name, pretrained=pretrained, in_chans=1, features_only=True)
+        return timm.create_model(
+            name, pretrained=pretrained, pretrained_cfg_overlay=overlay, in_chans=1, features_only=True
+        )
     except (AttributeError, NotImplementedError) as error:
         raise InputError(
             "backbone", f"{name}, of which timm gives no feature maps", "a model with maps", "Choose another, resnet18."

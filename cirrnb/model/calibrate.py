@@ -12,6 +12,7 @@ from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Cohort
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.adaptation import severity_of
 from cirrnb.model.calibration import fit_predictions
@@ -23,7 +24,8 @@ from cirrnb.model.measured_stage import (
     unseen_probabilities,
 )
 from cirrnb.model.out_of_distribution import fit_out_of_distribution
-from cirrnb.model.prediction import predict, prepared_for
+from cirrnb.model.patients import prepared_for
+from cirrnb.model.prediction import predict
 from cirrnb.model.run_folder import TERM, TRAINING
 from cirrnb.model.signs import SignIntervals, fit_sign_intervals
 from cirrnb.model.trained_model import FOLDS, TrainedModel, load_model
@@ -66,7 +68,7 @@ def calibrate(
         If the run is a cross-validation, whose own patients calibrate it, fewer than `LEAST_PATIENTS` patients with a
         stage can be staged, or the truth is of other patients.
     """
-    folder = Path(run)
+    folder = typed_path(run)
     if (folder / FOLDS).is_file():
         remedy = "It is calibrated by its own patients already."
         raise InputError(folder, "a cross-validation", "a single stager", remedy)

@@ -16,6 +16,7 @@ from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.locks import claimed
 from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.calibration import COVERAGE, Calibration, fit_predictions, set_text
 from cirrnb.model.out_of_distribution import fit_out_of_distribution
 from cirrnb.model.run_folder import read_predictions, write_answers
@@ -23,6 +24,7 @@ from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import FOLDS
 from cirrnb.model.training import train
+from cirrnb.model.training_progress import Tell
 from cirrnb.model.training_state import writing
 
 
@@ -152,7 +154,7 @@ def cross_validate(
     *,
     folds: int = 5,
     coverage: float = COVERAGE,
-    progress: bool = True,
+    progress: bool | Tell = True,
 ) -> Path:
     """Train a stager for each of `folds` folds of the patients with a stage, and leave them at `out` as one model.
 
@@ -167,8 +169,11 @@ def cross_validate(
     InputError, InputErrors
         As `train`; and if something else stands at `out`, or another process completes the folder and does not end.
     """
-    settings, out = settings or TrainingSettings(), Path(out)
+    settings, out = settings or TrainingSettings(), typed_path(out)
     names = [f"fold-{number}" for number in range(1, folds + 1)]
+    if not isinstance(prepared, PreparedCohort):
+        remedy = "Hand in what cirrnb.prepare returns."
+        raise InputError("prepared", f"a {type(prepared).__name__}", "a prepared cohort", remedy)
     if out.exists() and not _is_complete(out):
         raise InputError(out, "a folder that is no cross-validation", "nothing there", "Choose another folder.")
     unfinished = out.with_name(f".{out.name}.unfinished")

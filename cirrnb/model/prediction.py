@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cirrnb.data.bag import Bag, PreparedCohort
-from cirrnb.data.cohort_reading import simulated_scans
+from cirrnb.data.cohort_reading import as_cohort
 from cirrnb.data.dataset import draw
-from cirrnb.data.errors import InputError, InputErrors, listed, raise_if_any
+from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.given_masks import give_masks
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
@@ -37,12 +36,12 @@ from cirrnb.model.batch import Batch, collate
 from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.measured_stage import NETWORK, measured_values
+from cirrnb.model.patients import bags_of, prepared_for
 from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, load_model
 from cirrnb.model.usable_scans import incomplete, prepared_otherwise, unusual, usable
-from cirrnb.preparation.cohort import prepare
 
 CHUNK = 32
 """Slices encoded at a time: 400 slices need no more memory than these."""
@@ -100,6 +99,34 @@ class Prediction:
     terms: Mapping[str, float] = field(default_factory=dict)
     adds: Mapping[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        chances = ", ".join(f"{name} {chance:.2f}" for name, chance in self.probabilities.items())
+        said = "stage hidden: far from the usual scans" if self.hidden else f"{self.predicted}; {chances}"
+        return f"Prediction({self.subject!r}, {self.status}: {said}; by {self.model!r})"
+
+    def _repr_html_(self) -> str:
+        """The stages as bars; behind a fold where the stage is hidden."""
+        from cirrnb.data.summary_html import bars, summary
+
+        possible = ", ".join(self.prediction_set) if self.prediction_set is not None else "not calibrated"
+        facts = {
+            "Status": self.status,
+            "Reasons": "; ".join(reason.text for reason in self.reasons),
+            "Sequences": ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.sequence_weights.items()),
+            "Notes": "; ".join(self.notes),
+            "Model": self.model,
+        }
+        answer = summary(
+            "",
+            {"Most likely": self.predicted, "Prediction set": possible},
+            tables=[bars(self.probabilities, self.stages.colour)],
+        )
+        if self.hidden:
+            answer = (
+                f"<details><summary>Show the stage: these scans are far from the usual ones</summary>{answer}</details>"
+            )
+        return summary(f"Prediction for {self.subject}", facts, simulated=self.simulated, tables=[answer])
+
     @property
     def no_sign(self) -> bool | None:
         """True if every sign shows less than 0.1; None for a stager without signs."""
@@ -114,7 +141,7 @@ class Prediction:
 @isolated_torch()
 def predict(
     model: TrainedModel | TrainedStager | Path | str,
-    patients: PreparedCohort | Cohort | Iterable[Bag],
+    patients: PreparedCohort | Cohort | Path | str | Bag | Iterable[Bag],
     *,
     prepared: Path | str | None = None,
     masks: Sequence[str | Path] | str | Path = (),
@@ -128,8 +155,8 @@ def predict(
     ----------
     model : a run folder, the folder of a cross-validation (whose stagers are averaged), "shipped" for the model that
         comes with the package, or what `load_model` or `load_stager` read from one.
-    patients : a prepared cohort, a cohort (which is prepared as the model needs it), or the bags of those patients who
-        are wanted. Bags are simulated where their files lie in a simulated cohort.
+    patients : a prepared cohort, a cohort or the path of one (which is read and prepared as the model needs it), or the
+        bags of those patients who are wanted. Bags are simulated where their files lie in a simulated cohort.
     prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
     masks : liver masks for the one patient of a cohort that is prepared here, as `cirrnb.data.given_masks.give_masks`
         takes them.
@@ -160,6 +187,8 @@ def predict(
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
     trained = as_model(model)
+    if isinstance(patients, str | Path):
+        patients = as_cohort(patients, **trained.vocabulary())
     if masks:
         if not isinstance(patients, Cohort):
             raise InputError(
@@ -171,7 +200,7 @@ def predict(
         patients = give_masks(patients, masks)
     if isinstance(patients, Cohort | PreparedCohort):
         patients = prepared_for(trained, patients, prepared, force=force, progress=progress)
-    bags, computed = _bags(patients)
+    bags, computed = bags_of(patients)
     simulated = trained.simulated or computed
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
     for member in trained.members:
@@ -192,65 +221,6 @@ def predict(
     further = [*(["set"] if trained.calibration else []), *(f"sign {name}" for name in signs)]
     adds = [f"adds {name}" for name in trained.measured.names] if trained.measured else []
     return pd.DataFrame(rows, columns=[*columns(trained.stages), *further, *(["no_sign"] if signs else []), *adds])
-
-
-def prepared_for(
-    trained: TrainedModel,
-    cohort: Cohort | PreparedCohort,
-    prepared: Path | str | None = None,
-    *,
-    force: bool = False,
-    progress: bool = False,
-) -> PreparedCohort:
-    """The cohort prepared as the model needs it, in `prepared` or prepared/ and its name; a prepared one as it is.
-
-    Raises InputError if a prepared cohort does not fit the model, and as `cirrnb.prepare`.
-    """
-    where = Path(prepared) if prepared is not None else Path("prepared") / cohort.name
-    return prepare(cohort, where, trained.preparation, progress=progress, force=force)
-
-
-def bag_of(
-    trained: TrainedModel,
-    patients: Cohort | PreparedCohort | Bag,
-    subject: str | None = None,
-    prepared: Path | str | None = None,
-) -> Bag:
-    """One patient's prepared scans: a bag as it is; of a cohort the `subject`, by default the first patient.
-
-    Of a cohort that is not prepared only this patient is prepared. Raises InputError if there is no such patient, and
-    as `prepared_for`.
-    """
-    if isinstance(patients, Bag):
-        return patients
-    whole = patients if isinstance(patients, Cohort) else patients.cohort
-    known = list(whole.patients.index)
-    chosen = subject or known[0]
-    if chosen not in known:
-        example = ", ".join(known[:3])
-        raise InputError("subject", repr(chosen), f"one of {len(known)}, for example {example}", "Correct it.")
-    one = patients.select(keep=[chosen]) if isinstance(patients, Cohort) else patients
-    return next(bag for bag in prepared_for(trained, one, prepared).bags() if bag.subject == chosen)
-
-
-def _bags(patients: PreparedCohort | Iterable[Bag]) -> tuple[list[Bag], bool]:
-    """One bag a patient, and whether they are simulated. Raises InputError for anything else."""
-    if isinstance(patients, PreparedCohort):
-        return patients.bags(), patients.simulated
-    bags = list(patients) if isinstance(patients, Iterable) else []
-    if wrong := [patients] if not isinstance(patients, Iterable) else [bag for bag in bags if not isinstance(bag, Bag)]:
-        remedy = "Call cirrnb.prepare first; hand in what it returns, or a list of its bags()."
-        raise InputError("patients", f"a {type(wrong[0]).__name__}", "a prepared cohort or a list of bags", remedy)
-    for bag in bags:
-        if not bag.scans:
-            raise InputError(
-                "bags", "a patient without a scan", "at least one sequence a patient", "Leave the patient out."
-            )
-    subjects = Counter(bag.subject for bag in bags)
-    if twice := [subject for subject, count in subjects.items() if count > 1]:
-        found = f"two bags of {listed(twice)}"
-        raise InputError("bags", found, "one bag a patient", "Put a patient's sequences into one bag.")
-    return bags, bool(simulated_scans(scan.scan for bag in bags for scan in bag.scans.values()))
 
 
 @isolated_torch()
@@ -376,9 +346,12 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
 
 
 def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
-    """Whatever stands for a model, as the model itself."""
+    """Whatever stands for a model, as the model itself. Raises InputError for anything else."""
     if isinstance(model, TrainedModel):
         return model
+    if not isinstance(model, TrainedStager | Path | str):
+        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort).'
+        raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
     return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
 
 

@@ -18,6 +18,7 @@ from cirrnb.data.json_file import read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale, stage_scale
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.adaptation import ADAPTATION, Adaptation, read_adaptation
 from cirrnb.model.calibration import Calibration, read_calibration
 from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
@@ -108,6 +109,27 @@ class TrainedModel:
     sign_intervals: SignIntervals | None = None
     measured: MeasuredStage | None = None
 
+    def __repr__(self) -> str:
+        kind = f"{len(self.members)} stagers" if len(self.members) > 1 else "one stager"
+        parts = [
+            f"{kind} of {self.members[0].stager.settings.backbone}",
+            f"{', '.join(self.sequences)} to {self.stages.listed}",
+            "calibrated" if self.calibration else "not calibrated",
+            *(["adapted"] if self.adaptation else []),
+            *(["trained on simulated patients"] if self.simulated else []),
+        ]
+        return f"{type(self).__name__}({self.name!r}: {'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """The model's card, and its scale of stages in their colours."""
+        from cirrnb.data.summary_html import bars, summary
+
+        trained = self.members[0].config.get("splits", {}).get("train", {})
+        total = sum(trained.values())
+        shares = {name: trained.get(name, 0) / total for name in self.stages} if total else {}
+        pictures = [f"<div>Stages of the training patients:</div>{bars(shares, self.stages.colour)}"] if shares else []
+        return summary(f"Model {self.name}", card(self), simulated=self.simulated, tables=pictures)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that an answer depends on, 64 hex digits: weights, settings, preparation, stages, calibration,
@@ -186,7 +208,7 @@ def model_folder(run: Path | str) -> Path:
     """Where a model lies: the folder itself, that of the model in the package, or what the hub has (hf:owner/name)."""
     if is_hub_name(run):
         return fetch_model(str(run))
-    return Path(__file__).parent / SHIPPED if str(run) == SHIPPED else Path(run)
+    return Path(__file__).parent / SHIPPED if str(run) == SHIPPED else typed_path(run)
 
 
 def load_model(run: Path | str) -> TrainedModel:

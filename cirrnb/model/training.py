@@ -18,7 +18,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from sklearn.metrics import cohen_kappa_score
-from tqdm import tqdm
 
 from cirrnb.data import splits
 from cirrnb.data.bag import Bag, PreparedCohort
@@ -28,12 +27,15 @@ from cirrnb.data.locks import claimed
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.scan import SPLITS
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.model import provenance
 from cirrnb.model.batch import Batch, collate
+from cirrnb.model.pretrained import asks_hub
 from cirrnb.model.run_folder import require_same_run, write_run
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch, training_accelerator
+from cirrnb.model.training_progress import Tell, TrainingProgress, teller
 from cirrnb.model.training_state import TrainingState
 from cirrnb.model.warm_start import begin_as_asked
 
@@ -49,7 +51,7 @@ def train(
     out: Path | str,
     settings: TrainingSettings | None = None,
     *,
-    progress: bool = True,
+    progress: bool | Tell = True,
     resume: bool = True,
 ) -> Path:
     """Train a stager on the patients of split "train" and leave a complete run folder at `out`.
@@ -62,7 +64,8 @@ def train(
     these settings and data, it is returned as it is.
 
     Under `accelerate launch` the same call trains on several devices; of its settings, the number of processes and
-    `--cpu` are heeded.
+    `--cpu` are heeded. With `progress` True there is a bar, and lines say that the hub is asked for weights and how
+    long the training takes; a function gets the lines alone.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def train(
         under way, the loss is not finite, or the environment holds some of a launcher's variables (LOCAL_RANK,
         WORLD_SIZE, ...) and not the others.
     """
-    settings, out = settings or TrainingSettings(), Path(out)
+    settings, out = settings or TrainingSettings(), typed_path(out)
     bags = staged_patients(prepared, settings.stager.sequences)
     identity = {
         "training": settings.stored(),
@@ -97,7 +100,7 @@ def _train(
     settings: TrainingSettings,
     state: TrainingState,
     accelerator: Accelerator,
-    progress: bool,
+    progress: bool | Tell,
     resume: bool,
 ) -> Path:
     """Begin or go on, and leave the run folder; no other training writes there meanwhile."""
@@ -131,10 +134,14 @@ def _fit(
     settings: TrainingSettings,
     state: TrainingState,
     accelerator: Accelerator,
-    progress: bool,
+    progress: bool | Tell,
 ) -> tuple[Stager, list[dict[str, Any]]]:
     """Train the epochs that are left; the stager, and a row of the history for each epoch."""
     torch.manual_seed(settings.seed)
+    main = accelerator.is_main_process
+    progress = progress if main else False
+    if settings.stager.pretrained is True and not state.begun and asks_hub(settings.stager.backbone):
+        teller(progress)(f"Asking the Hugging Face hub for weights of {settings.stager.backbone}, once.")
     stager = Stager(settings.stager, fetch=not state.begun, stages=stages)
     if not state.begun:
         begin_as_asked(stager)
@@ -152,26 +159,22 @@ def _fit(
     )
     weights = class_weights(bags["train"], settings, stages)
     epoch = _Epoch(network, stepper, dataset, settings, weights, accelerator, len(stages))
-    done, main = len(history), accelerator.is_main_process
-    with tqdm(
-        initial=done, total=settings.epochs, desc="training", unit="epoch", disable=not (progress and main)
-    ) as bar:
-        for number in range(done, settings.epochs):
+    with TrainingProgress(progress, settings.epochs, len(history)) as told:
+        for number in range(len(history), settings.epochs):
             if has_stopped(history, settings):
                 break
             began = time.perf_counter()
             row: dict[str, Any] = {"epoch": number + 1}
             stager.forget_statistics()
-            row |= epoch.run(number, history)
+            row |= epoch.run(number, history, told)
             row |= _validate(stager, bags["valid"], settings, accelerator.device)
             history.append(row | {"seconds": round(time.perf_counter() - began, 2)})
             if main:
                 best = best_epoch(_watched(history, settings), settings.watch == "accuracy") == number
                 state.save(number + 1, stager, optimizer, history, is_best=best and settings.keep == "best")
                 log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
-                bar.set_postfix_str(f"loss {row['train_loss']:.3f}, valid {row['valid_loss']:.3f}")
             accelerator.wait_for_everyone()
-            bar.update()
+            told.epoch(history[-1])
     if settings.keep == "best":
         state.take_best(stager)
     return stager, history
@@ -223,7 +226,7 @@ class _Epoch:
     accelerator: Accelerator
     stages: int
 
-    def run(self, epoch: int, history: Sequence[dict[str, Any]]) -> dict[str, float]:
+    def run(self, epoch: int, history: Sequence[dict[str, Any]], told: TrainingProgress) -> dict[str, float]:
         settings, accelerator = self.settings, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
         torch.manual_seed(int(np.random.SeedSequence((settings.seed, epoch, rank)).generate_state(1)[0]))  # dropout
@@ -240,6 +243,7 @@ class _Epoch:
             rate = self._rate(epoch * len(steps) + number, settings.epochs * len(steps), history)
             patients = len(step[rank::world])
             seen += self._step(batch.to(accelerator.device), patients, world / len(step), rate)
+            told.step(number, len(steps))
         return {"learning_rate": rate, **_summary("train", gather_object(seen), self.stages)}
 
     def _rate(self, step: int, steps: int, history: Sequence[dict[str, Any]]) -> float:
@@ -358,6 +362,9 @@ def staged_patients(prepared: PreparedCohort, sequences: Collection[str]) -> dic
     InputError
         If the training patients do not show two stages, or a split holds patients but none with a stage.
     """
+    if not isinstance(prepared, PreparedCohort):
+        remedy = "Split the cohort, prepare it, and hand in what cirrnb.prepare returns."
+        raise InputError("prepared", f"a {type(prepared).__name__}", "a prepared cohort", remedy)
     splits.check(prepared.cohort)
     raise_if_any(
         InputError(prepared.name, f"no sequence {name}", f"names among {', '.join(prepared.sequences)}", _SEQUENCES)

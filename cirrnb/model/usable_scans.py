@@ -8,6 +8,7 @@ import numpy as np
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
+from cirrnb.data.numbers import figure
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.status import (
     REFUSED,
@@ -101,5 +102,5 @@ def _unusable(scan: PreparedScan) -> str | None:
     if not np.isfinite([low, high]).all():
         return "values that are not finite"
     if low == high:
-        return f"a constant image (every voxel {low:g})"
+        return f"a constant image (every voxel {figure(low)})"
     return None

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.cohort_reading import as_cohort
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.prepared import PreparationSettings, PreparedScan, describe
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.status import STATUS_COLUMN, forced
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
 from cirrnb.preparation.field_of_view import Extents, view_of, views_of
 from cirrnb.preparation.fingerprints import Fingerprints, fingerprint, look
@@ -22,13 +24,16 @@ from cirrnb.preparation.store import StorageError, Store, content_key
 if TYPE_CHECKING:
     import pandas as pd
 
+PREPARED = Path("prepared")
+"""Folder, beside where one works, for the prepared scans of cohorts that are not given another."""
+
 SEGMENTED = "segmented"
 """Folder for masks that the segmenter draws, within that of the prepared scans."""
 
 
 def prepare(
-    cohort: Cohort | PreparedCohort,
-    out: Path | str,
+    cohort: Cohort | PreparedCohort | Path | str,
+    out: Path | str | None = None,
     settings: PreparationSettings | None = None,
     *,
     masks: str | None = None,
@@ -44,9 +49,11 @@ def prepare(
 
     Parameters
     ----------
-    cohort : a cohort that is prepared already is returned as it is.
-    out : folder for prepared scans, made if need be; several cohorts and settings may share it, it is safe to
-        delete, and a call that was interrupted is continued by the next.
+    cohort : a cohort, or the path of one, which is read as `cirrnb.read_cohort` does; a cohort that is prepared already
+        is returned as it is.
+    out : folder for prepared scans, made if need be, by default prepared/ and the cohort's name; several cohorts and
+        settings may share it, it is safe to delete, and a call that was interrupted is continued by the next.
+    settings : how scans are prepared; None takes the defaults.
     masks : "program" has the segmenter draw the liver of scans without a mask, and check all scans but simulated ones;
         "given" takes the masks that there are. By default "program" where the view is on the liver.
     force : patients whose scans a check refuses are answered for all the same; they stay doubtful and say so.
@@ -56,20 +63,21 @@ def prepare(
     Raises
     ------
     InputError
-        If `cohort` is prepared already, with other settings than these.
+        If `cohort` is prepared already, with other settings than these, or is no cohort.
     InputErrors
-        If no scan at all could be prepared.
+        If a path names no cohort that can be read, or no scan at all could be prepared.
     StorageError
         If `out` cannot be written, for example because the disk is full. What is done by then is kept.
     """
+    cohort = as_cohort(cohort)
     if isinstance(cohort, PreparedCohort):
         return _fitting(cohort, settings)
-    settings = settings or PreparationSettings()
+    settings, out = settings or PreparationSettings(), typed_path(out) if out is not None else PREPARED / cohort.name
     if (masks or ("program" if settings.view == "liver" else "given")) == "program":
-        cohort = with_masks(cohort, Path(out), workers, progress)
+        cohort = with_masks(cohort, out, workers, progress)
     if force:
         cohort = replace(cohort, scans=tuple(forced(scan) for scan in cohort.scans))
-    store = Store(Path(out).absolute())
+    store = Store(out.absolute())
     store.make()
     store.clean()
     fingerprints = Fingerprints(store.folder / "fingerprints.json")

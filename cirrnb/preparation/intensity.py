@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cirrnb.data.numbers import figure
+
 SAMPLE = 6.0
 """mm between the voxels looked at to find the body and its percentiles: every n-th along each axis, without
 averaging, so that their distribution is that of the whole volume. Some 50,000 remain within a body; the first or
@@ -68,7 +70,7 @@ def find_body(
         raise NoBody(f"no body, only {litres * 1000:.0f} mL that stand out")
     low, high = (float(value) for value in np.percentile(sample[inside], percentiles))
     if not high > low:
-        raise NoBody(f"a body of the single intensity {low:g}")
+        raise NoBody(f"a body of the single intensity {figure(low)}")
     areas = inside.sum(axis=(1, 2))
     shown = np.flatnonzero(areas >= SUBSTANTIAL * areas.max())
     first = max(0, int(shown[0]) * strides[0] + strides[0] // 2 - (strides[0] - 1))
@@ -121,7 +123,7 @@ def _threshold(sample: NDArray[np.float32]) -> float:
     if not high > low:
         high = float(sample.max())
     if not high > low:
-        raise NoBody(f"(almost) all voxels at the intensity {low:g}")
+        raise NoBody(f"(almost) all voxels at the intensity {figure(low)}")
     step = (high - low) / _BINS
     with np.errstate(over="ignore"):
         factor = np.float32(1 / step)

@@ -18,6 +18,7 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.given_masks import give_masks
 from cirrnb.data.nifti.saving import description_of
+from cirrnb.data.pictures import grey_picture, overlay_picture
 from cirrnb.data.plugins import loaded_plugins
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.scan import Cohort
@@ -40,7 +41,6 @@ from cirrnb.reports.patient_report import (
     TrainingComparison,
 )
 from cirrnb.view.attribution import colours, slices_that_count
-from cirrnb.view.images import grey_picture, overlay_picture
 from cirrnb.view.slices import Slice
 from cirrnb.viewer.contours import Outline, organs_on, outlines_at
 from cirrnb.viewer.panes import white
@@ -307,7 +307,14 @@ def _scan_facts(name: str, bag: Bag) -> ScanFacts:
     if prepared is None:
         return ScanFacts(name)
     source = prepared.source_grid
-    return ScanFacts(name, tuple(source.shape), prepared.grid.shape[0], max(source.spacing), prepared.mask is not None)
+    return ScanFacts(
+        name,
+        tuple(source.shape),
+        prepared.grid.shape[0],
+        max(source.spacing),
+        prepared.mask is not None,
+        str(prepared.scan.extra.get("chosen_because") or ""),
+    )
 
 
 def _reasons(explanation: Explanation) -> ExplanationSummary:

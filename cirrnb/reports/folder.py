@@ -18,7 +18,7 @@ LINKS = (("index.html", "All patients"), (COHORT_PAGE, "The whole cohort"))
 
 
 class ReportFolder:
-    """`patients/<name>.html` and `.json`, `overlays/<name>/`, `logs/<name>.txt`, and index and tables on top."""
+    """`patients/<name>.html`, `.json`, `.pdf`, `overlays/<name>/`, `logs/<name>.txt`, and index and tables on top."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -56,7 +56,9 @@ class ReportFolder:
     def sweep(self, kept: Collection[str]) -> None:
         """Remove pages and overlays of all but these file names: of patients who failed, left the cohort or changed."""
         for path in self.patients.iterdir():
-            name = path.name.removeprefix(".").removesuffix(".key").removesuffix(".html").removesuffix(".json")
+            name = path.name.removeprefix(".").removesuffix(".key")
+            for ending in (".html", ".json", ".pdf"):
+                name = name.removesuffix(ending)
             if name not in kept and path.is_file():
                 path.unlink()
         for folder in self.overlays.iterdir():

@@ -43,6 +43,12 @@ def write_patient_page(report: PatientReport, path: Path, *, place: Place, colop
     return write_page(path, title, body, banner=warning, place=place, colophon=colophon)
 
 
+def patient_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a patient's JSON without pictures, with what each field means."""
+    schema: dict[str, Any] = json.loads(files("cirrnb.reports").joinpath("patient.schema.json").read_text("utf-8"))
+    return schema
+
+
 def write_patient_json(report: PatientReport, path: Path, pictures: bool = False) -> Path:
     """Write the report as JSON, atomically; without its pictures it takes a few kB."""
     atomic_write(path, json.dumps(report.as_dict(pictures), indent=1, allow_nan=False) + "\n")

@@ -242,6 +242,7 @@ def _make(job: Job, began: float) -> dict[str, Any]:
     page, mark = Path(job["page"]), Path(job["mark"])
     # Gone before anything is replaced: a mark never stands beside results of another key.
     mark.unlink(missing_ok=True)
+    page.with_suffix(".pdf").unlink(missing_ok=True)
     report = compute_report(job)
     require_claim(job["claim"])
     place = Place(tuple((target, words) for target, words in job["links"]), above=1)

@@ -13,19 +13,21 @@ from cirrnb.measure.measurement import Measurement
 from cirrnb.model.prediction import Prediction
 from cirrnb.viewer.contours import Outline
 
-VERSION = 1
+VERSION = 2
 """Raised by hand when the same patient gets another report; pages of another version are made anew."""
 
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """One sequence of the patient: shape of its file (None: it is missing), slices used and their distance in mm."""
+    """One sequence of the patient: shape of its file (None: it is missing), slices used and their distance in mm, and
+    why its DICOM series was chosen, where it was imported from one."""
 
     sequence: str
     shape: tuple[int, ...] | None = None
     slices: int = 0
     spacing: float = 0.0
     outlined: bool = False
+    chosen_because: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,10 +167,11 @@ class PatientReport:
         pictures : False leaves out rows of slices and the slice browser, which are 99 % of it.
         """
         skipped = () if pictures else ("key_slices", "slices_that_mattered", "slices_with_signs", "browser")
-        return {
-            "version": VERSION,
-            **{f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in skipped},
-        }
+        plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in skipped}
+        prediction = self.prediction
+        signs = [{**_plain(sign), "words": sign.words, "degree": sign.degree} for sign in prediction.signs]
+        plain["prediction"] |= {"signs": signs, "no_sign": prediction.no_sign, "hidden": prediction.hidden}
+        return {"version": VERSION, **plain}
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.failure_kinds import printable, without_folders, without_names
 from cirrnb.data.given_masks import absolute, give_masks
+from cirrnb.data.layouts.folder import TABLE
 from cirrnb.data.locks import locked
 from cirrnb.data.plugins import load_plugins
 from cirrnb.data.scan import Cohort
@@ -24,6 +25,7 @@ from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.formats import templates_hash, write_index
 from cirrnb.reports.pages import PageJob, PageOutcome, make_pages
 from cirrnb.reports.patients import TRIES, Failure, choose, make_ready, read_patients
+from cirrnb.reports.pdf import print_pages, require_printer
 from cirrnb.reports.tables import FAILURES, read_failures, read_summary, summary_columns, write_table
 from cirrnb.view.page import banner
 
@@ -52,6 +54,9 @@ class ReportRequest:
     plugin : files that register heads, backbones or methods.
     masks : liver masks of the one patient who is asked for, as `cirrnb.data.given_masks.give_masks` takes them.
     force : answer for patients whose scans a check refuses; they are doubtful.
+    pdf : print each page as PDF beside it as well.
+    not_imported : of a cohort that DICOM studies were imported into, which may be empty: the studies that were not, and
+        why. None for other cohorts.
     """
 
     cohort: Path
@@ -69,6 +74,8 @@ class ReportRequest:
     plugin: tuple[Path, ...] = ()
     masks: tuple[str, ...] = ()
     force: bool = False
+    pdf: bool = False
+    not_imported: tuple[Failure, ...] | None = None
 
 
 class ProgressLog:
@@ -215,12 +222,14 @@ class _Run:
 
     def run(self) -> CohortReport:
         request, report = self.request, self.report
+        if request.pdf:
+            require_printer()
         atomic_write(report.claim, self.claim)
         report.prepare()
         loaded = load_plugins(request.plugin)
         self.plugins = {Path(file).name: loaded[Path(file).name] for file in request.plugin}
         model = ReportModel.load(request.model)
-        cohort, failures = read_patients(request.cohort, model.model, request.sequences)
+        cohort, failures = self._read(model)
         wanted = choose(cohort, failures, request.patients)
         cohort = _with_given(cohort, request.masks, wanted)
         if request.fresh:
@@ -242,12 +251,26 @@ class _Run:
         }
         todo = {subject: job for subject, job in jobs.items() if subject in wanted or job.record() is not None}
         made = self._make_pages(todo, failures)
+        if request.pdf:
+            failures |= self._print(made)
         reported = {subject: ready.bags[subject] for subject in made}
         Outcome(request, made, failures).write(report, model, cohort, reported, self.started)
         ended = CohortReport(len(made), len(failures), self.claim)
         words = f"{ended.made} pages, {ended.failed} failures: {report.path.name}/index.html"
         self.progress.event("finished", words, made=ended.made, failed=ended.failed, exit_code=ended.exit_code)
         return ended
+
+    def _read(self, model: ReportModel) -> tuple[Cohort, dict[str, Failure]]:
+        """The cohort, and who of it cannot be reported and why."""
+        request = self.request
+        if request.not_imported is None:
+            return read_patients(request.cohort, model.model, request.sequences)
+        failures = {failure.subject or f"?{failure.reason}": failure for failure in request.not_imported}
+        if not (request.cohort / TABLE).is_file():
+            name, scale = printable(request.cohort.resolve().name), model.model.stages
+            return Cohort((), name, stages=scale, sequences=tuple(model.model.sequences)), failures
+        cohort, others = read_patients(request.cohort, model.model, request.sequences)
+        return cohort, others | failures
 
     def _others(self, cohort: Cohort, wanted: set[str]) -> list[str]:
         """Patients of the cohort that were not asked for and have a page already."""
@@ -310,6 +333,20 @@ class _Run:
         for subject in made:
             failures.pop(subject, None)
         return {subject: made[subject] for subject in todo if subject in made}
+
+    def _print(self, made: Mapping[str, PageOutcome]) -> dict[str, Failure]:
+        """Print the pages that have no PDF yet; why some could not be printed, by subject."""
+        pages = {outcome.job.page: subject for subject, outcome in made.items()}
+        missing = [page for page in pages if not page.with_suffix(".pdf").exists()]
+        self.progress.event("printing", f"{len(missing)} pages to print", pages=len(missing))
+        failed = print_pages(missing)
+        failures = {
+            pages[page]: Failure(pages[page], failure_kinds.BROKEN, f"no PDF: {error}")
+            for page, error in failed.items()
+        }
+        for failure in failures.values():
+            self._log_failure(failure)
+        return failures
 
     def _log_failure(self, failure: Failure) -> None:
         words = f"{failure.subject or 'a row of the cohort'}: failed ({failure.kind}): {failure.reason}"

@@ -63,7 +63,8 @@ def _taken_for(volume: Judged) -> str:
     verdict = volume.verdict
     if verdict.sequence is None:
         return f"{'not staged' if verdict.never else 'unclear'}: {verdict.why}"
-    return f"{verdict.sequence}{'' if verdict.sure else ' perhaps'}: {verdict.why}"
+    moment = f"; {volume.moment}" if volume.moment else ""
+    return f"{verdict.sequence}{'' if verdict.sure else ' perhaps'}: {verdict.why}{moment}"
 
 
 def _burned_in(judged: Sequence[Judged]) -> list[str]:
@@ -77,7 +78,7 @@ def _asking(tell: Tell) -> Ask:
     def ask(sequence: str, open_ones: Sequence[Judged]) -> int:
         tell(f"Which series is the {sequence} scan?")
         for volume in open_ones:
-            tell(f"  {volume.number:3d}  {volume.series.description}: {volume.verdict.why}")
+            tell(f"  {volume.number:3d}  {volume.told}")
         known = {volume.number for volume in open_ones} | {NONE}
         while True:
             answer = input(f"Number, or {NONE} if there is none: ").strip()

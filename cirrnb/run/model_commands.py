@@ -109,7 +109,7 @@ def train_sign_maps(
     require_home()
     from cirrnb.explanation.sign_maps import train_sign_maps as train
     from cirrnb.explanation.simulated_truth import SimulatedTruth
-    from cirrnb.model.prediction import prepared_for
+    from cirrnb.model.patients import prepared_for
     from cirrnb.model.trained_model import load_model
 
     model, truth = load_model(run), SimulatedTruth(cohort)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cirrnb.run.options import BROWSER, COHORT, FORCE, MASK, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
+from cirrnb.run.options import BROWSER, FORCE, MASK, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
 from cirrnb.run.process import require_home
 
 REPORT = Path("08_cohort_report")
@@ -77,9 +77,32 @@ def learn(
 
 
 def report(
-    cohort: COHORT,
+    cohort: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder in the published layout, or a CSV table of scans. With --from-dicom: where studies are "
+            "imported to. [default then: cohorts/ and the name of --out]"
+        ),
+    ] = None,
     model: MODEL = "shipped",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the report.")] = Path("reports/nightly"),
+    from_dicom: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Inbox of DICOM studies: import the new ones first, without names."),
+    ] = None,
+    burned_in: Annotated[
+        bool, typer.Option("--burned-in", help="Import also series whose pictures hold text, which may be a name.")
+    ] = False,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --from-dicom: segmentation, structured report and PDF as DICOM objects. They carry names.",
+        ),
+    ] = None,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print each page as PDF as well (needs the extra [pdf] and Chromium).")
+    ] = False,
     patients: Annotated[
         list[str] | None, typer.Option("--patients", metavar="NAME", help="Only this one (cirrhotic/12); repeatable.")
     ] = None,
@@ -103,11 +126,22 @@ def report(
 ) -> None:
     """Report every patient of a cohort: a page each, an index, tables. Goes on where an earlier run stopped.
 
+    With --from-dicom new studies of an inbox are imported first; studies.csv says which series were taken and why, and
+    what was refused.
+
     Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
     """
     require_home()
+    if cohort is None and from_dicom is None:
+        raise typer.BadParameter("give a cohort, or an inbox of DICOM studies with --from-dicom FOLDER")
+    if dicom_out is not None and from_dicom is None:
+        raise typer.BadParameter("--dicom-out needs --from-dicom: results refer to the DICOM images")
     given = {
-        "cohort": str(cohort),
+        "cohort": str(cohort or Path("cohorts") / out.absolute().name),
+        "from_dicom": from_dicom and str(from_dicom),
+        "burned_in": burned_in,
+        "dicom_out": dicom_out and str(dicom_out),
+        "pdf": pdf,
         "run": model,
         "report": str(out),
         "patients": [name for text in patients or [] for name in text.split(",") if name],

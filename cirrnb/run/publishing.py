@@ -17,6 +17,7 @@ from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
+from cirrnb.data.numbers import figure
 from cirrnb.run.execution import run_notebook
 from cirrnb.run.parameters import TAG, parse_schema
 from cirrnb.view.page import FIGURE_OPENS, FRAGMENT_OPENS, NOTICE, SUMMARY, Links, Place, write_page
@@ -158,7 +159,9 @@ def _shown(value: Any) -> str:
         return ", ".join(map(_shown, value)) or "none"
     if isinstance(value, str):
         return (PureWindowsPath(value) if "\\" in value else PurePosixPath(value)).name if _is_path(value) else value
-    return {None: "none", True: "yes", False: "no"}.get(value, str(value)) if not _is_number(value) else f"{value:g}"
+    return (
+        {None: "none", True: "yes", False: "no"}.get(value, str(value)) if not _is_number(value) else figure(value, 6)
+    )
 
 
 def _is_path(text: str) -> bool:

@@ -1,1 +1,8 @@
 """The network that finds the liver and its neighbours on any abdominal MR, its training, and the masks it draws."""
+
+from typing import TYPE_CHECKING
+
+from cirrnb.modules import module_of
+
+if not TYPE_CHECKING:  # type checkers know the modules, and should tell of names that are none
+    __getattr__ = module_of(__name__)

@@ -23,6 +23,7 @@ from cirrnb.data.nifti.reading import read_header, read_volume
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.status import DISTANCE_COLUMN, GRADE_COLUMN
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.segmentation import mrsegmentator
 from cirrnb.segmentation.checks import Check
@@ -102,7 +103,7 @@ def add_masks(
     InputError
         If the network or the program cannot be used, no scan lacks what it draws, or `out` holds a table already.
     """
-    people, out = cohort if isinstance(cohort, Cohort) else read_cohort(cohort), Path(out)
+    people, out = cohort if isinstance(cohort, Cohort) else read_cohort(cohort), typed_path(out)
     with claimed(out):
         return _add(people, out, network, program, options, workers, progress)
 

@@ -15,12 +15,13 @@ from typing import Any
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cirrnb.data.atomic_files import WRITING, atomic_write, move_into_place
-from cirrnb.data.cohort_reading import read_cohort
+from cirrnb.data.cohort_reading import read_cohort, unfinished_name
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_text
 from cirrnb.data.locks import claimed
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.data.typed_paths import typed_path
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.simulation.patients import HEALTHY_LAW, Plan, draw_patient, plan, plan_from, row
 from cirrnb.simulation.populations import BENCHMARK, population_of, read_population, stored_population
@@ -84,7 +85,7 @@ def simulate_cohort(
     SimulationStopped
         If a patient could not be written, for example because the disk is full; what is done is kept.
     """
-    out = Path(out)
+    out = typed_path(out)
     request: dict[str, Any] = {
         "patients": patients,
         "seed": seed,
@@ -121,7 +122,7 @@ def _is_complete(out: Path, request: dict[str, Any]) -> bool:
 
 def _simulate(out: Path, request: dict[str, Any], workers: int | None, progress: bool) -> None:
     """Begin or go on, and leave the cohort; no other simulation writes there meanwhile."""
-    beside = out.with_name(out.name + ".unfinished")
+    beside = unfinished_name(out)
     if beside.exists() and stored_request(beside) != request:
         raise InputError(beside, "what another simulation left", "nothing", "Remove that folder.")
     (beside / _ROWS).mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from cirrnb.data.bag import Bag
+from cirrnb.data.pictures import grey_picture, outline_picture, overlay_picture
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.view.images import grey_picture, outline_picture, overlay_picture
 from cirrnb.view.theme import INK, MUTED, finish
 
 LIVER_COLOUR = "#56B4E9"
@@ -50,17 +50,9 @@ class Slice:
     window: tuple[float, float] = (0.0, 1.0)
 
 
-def widest_index(prepared: PreparedScan) -> int:
-    """Index of the slice where the liver is widest, or of the middle one where no liver is outlined."""
-    mask = prepared.mask
-    if mask is None or not mask.any():
-        return prepared.grid.shape[0] // 2
-    return int(mask.sum(axis=(1, 2)).argmax())
-
-
 def widest_slice(prepared: PreparedScan, label: str = "") -> Slice:
     """The slice of a prepared scan where the liver is widest, or the middle one where no liver mask is known."""
-    mask, index = prepared.mask, widest_index(prepared)
+    mask, index = prepared.mask, prepared.widest
     return Slice(
         pixels=np.asarray(prepared.image[index], dtype=np.float32),
         spacing=prepared.grid.spacing[1:],

@@ -15,7 +15,6 @@ from cirrnb.data.sequences import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.localisation import FLESH
 from cirrnb.view.attribution import drawn
-from cirrnb.view.slices import widest_index
 from cirrnb.viewer.contours import COLOURS, organs_on
 
 BRIGHTEST = 99.95
@@ -60,7 +59,7 @@ def panes(bag: Bag, evidence: Mapping[str, NDArray[np.uint8]] | None = None) -> 
 def first_height(bag: Bag) -> float:
     """Height in mm to open at, in the frame of the first sequence: where the liver is widest, or the middle."""
     name, scan = next(iter(bag.scans.items()))
-    return float(scan.positions[widest_index(scan)] - bag.shifts[name])
+    return float(scan.positions[scan.widest] - bag.shifts[name])
 
 
 def unopened(sequences: Sequence[str] = T1W_T2W) -> list[Pane]:

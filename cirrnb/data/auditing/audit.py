@@ -15,6 +15,7 @@ from cirrnb.data.auditing.confounds import confounds
 from cirrnb.data.auditing.tables import audit_tables
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.errors import listed
+from cirrnb.data.numbers import figure
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.stage_scale import StageScale
 from cirrnb.data.status import DOUBTFUL, REASONS_COLUMN, REFUSED, STATUS_COLUMN, reasons_of
@@ -171,7 +172,7 @@ def _further(cohort: Cohort) -> tuple[str, ...]:
 
 
 def _aligned(table: pd.DataFrame) -> str:
-    return table.to_string(index=False, na_rep="-", float_format="{:g}".format)
+    return table.to_string(index=False, na_rep="-", float_format=figure)
 
 
 def _stacked(table: pd.DataFrame) -> str:

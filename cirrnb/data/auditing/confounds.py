@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cirrnb.data.numbers import figure
 from cirrnb.data.sequences import T1W_T2W
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _auc(numbers: np.ndarray, classes: np.ndarray, target: str) -> dict[str, Any
         if max(auc, 1 - auc) > best["strength"]:
             sign, word = (1, "at least") if auc >= 0.5 else (-1, "at most")
             cut = sign * _cut(np.sort(sign * members), np.sort(sign * rest))
-            words = _rule(f"{word} {cut:g}", sign * numbers >= sign * cut, classes == group, group, target)
+            words = _rule(f"{word} {figure(cut)}", sign * numbers >= sign * cut, classes == group, group, target)
             corrected = min(1.0, p * (len(groups) if len(groups) > 2 else 1))  # each class had its chance
             best = {"measure": "AUC", "strength": max(auc, 1 - auc), "p": float(corrected), "words": words}
     return best

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cirrnb.data.layouts.published import SOURCES
+from cirrnb.data.numbers import figure
 from cirrnb.data.scan import SPLITS
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
@@ -188,7 +189,7 @@ def _range(values: pd.Series) -> str:
     known = values.dropna().astype(float)
     if known.empty:
         return ""
-    low, high = f"{known.min():.4g}", f"{known.max():.4g}"
+    low, high = figure(known.min()), figure(known.max())
     return low if low == high else f"{low} to {high}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from cirrnb.data.atomic_files import atomic_file
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.locks import scratch_folder
 from cirrnb.data.nifti.reading import read_header
 
 PATIENCE = 900
@@ -28,6 +28,9 @@ PACKING = 1
 
 NEAR = 0.2
 """mm by which a corner of the converted scan may lie off where DICOM says."""
+
+_OVERLAY = re.compile(r"_ROI\d+\.nii$")
+"""What dcm2niix makes of graphics that lie over the pictures (group 6000)."""
 
 _ANEW = "Export the series again from the archive, or choose another."
 _FREE_TEXT = ((4, 10), (14, 18), (148, 80), (228, 24), (328, 16))
@@ -62,16 +65,17 @@ def convert(series: Series, path: Path) -> None:
         If dcm2niix fails, makes anything but one volume of them, or a scan at another place than the DICOM files say.
         The message quotes the program's last error and its exit code.
     """
-    with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
-        source, target = Path(private) / "dicom", Path(private) / "nifti"
+    # Its links hold the paths of the files, which may name a person: what a kill leaves is swept by the next run.
+    with scratch_folder() as private:
+        source, target = private / "dicom", private / "nifti"
         source.mkdir()
         target.mkdir()
         for place, instance in enumerate(series.instances):
             (source / f"{place:05d}.dcm").symlink_to(instance.path.absolute())
         code, output = _run(series, source, target)
-        volumes = sorted(target.glob("*.nii"))
+        volumes = sorted(path for path in target.glob("*.nii") if not _OVERLAY.search(path.name))
         if len(volumes) != 1:
-            raise _failed(series, len(volumes), code, output.replace(private, ""))
+            raise _failed(series, len(volumes), code, output.replace(str(private), ""))
         _check_geometry(series, volumes[0])
         _pack(volumes[0], path)
 
@@ -183,20 +187,44 @@ class Segment:
     meaning : label, code value, coding scheme and code meaning, such as `LIVER`.
     values : bool, or numbers from 0 to 1 whose largest is 1.
     made_by : program and version; None where a person may have drawn it.
+    category : code value, coding scheme and code meaning of its category; None takes "Anatomical Structure" for what
+        SNOMED CT names and "Attribution map" for the rest.
     """
 
     meaning: tuple[str, str, str, str]
     values: NDArray
     made_by: str | None = None
+    category: tuple[str, str, str] | None = None
+
+
+def source_headers(series: Series) -> list[Any]:
+    """The headers of a series' files in its order, as pydicom data sets in which what a result must name is not absent,
+    if only empty. They hold the patient's identity."""
+    from pydicom import dcmread
+
+    sources = [dcmread(instance.path, stop_before_pixels=True) for instance in series.instances]
+    for source in sources:
+        for name in _WANTED:
+            if name not in source:
+                setattr(source, name, None)
+    return sources
 
 
 def write_segmentation(
-    path: Path, series: Series, grid: Grid, segments: Sequence[Segment], *, description: str, version: str
+    path: Path,
+    series: Series,
+    grid: Grid,
+    segments: Sequence[Segment],
+    *,
+    description: str,
+    version: str,
+    uids: tuple[str, str] | None = None,
 ) -> Path:
     """Write segments that lie on `grid` as one DICOM segmentation object of `series`, atomically.
 
     Bool segments become a binary object, others a fractional one of 255 steps. Patient and study are those of the
-    series, its name included: this file belongs into the archive from which the series came, not to strangers.
+    series, its name included: this file belongs into the archive from which the series came, not to strangers. `uids`
+    are its SeriesInstanceUID and SOPInstanceUID; None takes new ones.
 
     Raises
     ------
@@ -206,27 +234,22 @@ def write_segmentation(
     """
     try:
         import highdicom
-        from pydicom import dcmread
         from pydicom.uid import generate_uid
     except ImportError as error:
         raise missing("highdicom") from error
     order = _order(series, grid)
     binary = all(segment.values.dtype == np.bool_ for segment in segments)
     stack = np.stack([_on_series(segment.values, order) for segment in segments], axis=-1)
-    sources = [dcmread(segment.path, stop_before_pixels=True) for segment in series.instances]
-    for source in sources:
-        for name in _WANTED:
-            if name not in source:
-                setattr(source, name, None)
+    series_uid, own_uid = uids or (generate_uid(), generate_uid())
     written = highdicom.seg.Segmentation(
-        source_images=sources,
+        source_images=source_headers(series),
         pixel_array=stack.astype(np.uint8 if binary else np.float32),
         segmentation_type="BINARY" if binary else "FRACTIONAL",
         segment_descriptions=[_described(place, segment, version) for place, segment in enumerate(segments, 1)],
         fractional_type="OCCUPANCY",
-        series_instance_uid=generate_uid(),
+        series_instance_uid=series_uid,
         series_number=_number(series),
-        sop_instance_uid=generate_uid(),
+        sop_instance_uid=own_uid,
         instance_number=1,
         manufacturer="cirrnb",
         manufacturer_model_name="cirrnb",
@@ -270,7 +293,7 @@ def _described(number: int, segment: Segment, version: str) -> Any:
 
     label, value, scheme, meaning = segment.meaning
     anatomical = scheme == "SCT"
-    category = (
+    category = segment.category or (
         ("123037004", "SCT", "Anatomical Structure") if anatomical else ("attribution", SCHEME, "Attribution map")
     )
     algorithm = None

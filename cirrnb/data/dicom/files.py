@@ -29,7 +29,10 @@ _PHYSICS = (
     *("ScanningSequence", "EchoPulseSequence", "RepetitionTime", "EchoTime", "InversionTime", "FlipAngle"),
     *("AcquisitionContrast", "DiffusionBValue", "MagneticFieldStrength", "Manufacturer", "ContrastBolusAgent"),
 )
-_VOLUME = ("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames")
+_VOLUME = (
+    *("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames", "DerivationDescription"),
+    *("AcquisitionTime", "ContentTime", "TriggerTime", "ContrastBolusStartTime"),
+)
 _PICTURE = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation"),

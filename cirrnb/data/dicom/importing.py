@@ -20,7 +20,9 @@ from cirrnb.data.errors import InputError, listed
 from cirrnb.data.layouts.fields import patient_id
 from cirrnb.data.layouts.folder import OTHERS, TABLE
 from cirrnb.data.locks import locked
+from cirrnb.data.numbers import figure
 from cirrnb.data.status import IMPORT_DOUBTS
+from cirrnb.data.typed_paths import typed_path
 
 SOURCE = "imported"
 PATIENCE = 1800.0
@@ -96,8 +98,9 @@ def list_series(folder: Path | str) -> DicomFolder:
         import pydicom  # noqa: F401
     except ImportError as error:
         raise missing("pydicom") from error
-    files = find_instances(Path(folder))
-    return DicomFolder(Path(folder), files, tuple(judge_all(gather(files.instances))))
+    folder = typed_path(folder)
+    files = find_instances(folder)
+    return DicomFolder(folder, files, tuple(judge_all(gather(files.instances))))
 
 
 def import_dicom(
@@ -136,7 +139,7 @@ def import_dicom(
         the cohort already, or a name that is taken.
     """
     listing = folder if isinstance(folder, DicomFolder) else list_series(folder)
-    out = Path(out)
+    out = typed_path(out)
     judged = listing.of(patient)
     chosen = choose(judged, {"T1W": t1w, "T2W": t2w}, ask)
     wanted = {volume.series.number for volume, _ in chosen.values()}
@@ -277,7 +280,7 @@ def _vendor(tags: Mapping[str, object]) -> str:
 
 def _figure(tags: Mapping[str, object], name: str) -> str:
     try:
-        return f"{float(str(tags[name])):.4g}"
+        return figure(float(str(tags[name])))
     except (KeyError, ValueError):
         return ""
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.dicom.files import Instance
+from cirrnb.data.dicom.phases import TIMES_OF_DAY, phases, seconds, starts
 from cirrnb.data.grid import Grid
 
 APART = ("EchoTime", "ImageType", "DiffusionBValue", "TemporalPositionIdentifier", "AcquisitionNumber", "InversionTime")
@@ -31,6 +32,8 @@ class Series:
     part : the attribute value that separates this volume from others of its series, or "".
     fragment : whether other files of the same SeriesInstanceUID, at other places, name another patient, study, date or
         series number.
+    delay : s from the first volume of the series to this one; None where the files do not say.
+    after_agent : s from the injection of the contrast agent to its first picture; None where the files do not say.
     """
 
     number: int
@@ -39,6 +42,8 @@ class Series:
     instances: tuple[Instance, ...]
     part: str = ""
     fragment: bool = False
+    delay: float | None = None
+    after_agent: float | None = None
 
     @property
     def tags(self) -> Any:
@@ -51,9 +56,14 @@ class Series:
     @property
     def description(self) -> str:
         """The operator's description, made printable. It is untrusted text and may name a person."""
+        part = f"{self.part}, {self.delay:.0f} s after the first" if self.part and self.delay else self.part
+        return f"{self.name} [{part}]" if part else self.name
+
+    @property
+    def name(self) -> str:
+        """The operator's description of the series alone, made printable."""
         words = str(self.tags.get("SeriesDescription") or self.tags.get("ProtocolName") or "no description")
-        shown = "".join(letter if letter.isprintable() else " " for letter in words)[:48]
-        return f"{shown} [{self.part}]" if self.part else shown
+        return "".join(letter if letter.isprintable() else " " for letter in words)[:48]
 
     @cached_property
     def positions(self) -> NDArray[np.float64]:
@@ -117,9 +127,33 @@ def gather(instances: Iterable[Instance]) -> list[Series]:
             for files in _numbered(
                 exam, lambda instance: (_series_number(instance), instance.tags["SeriesInstanceUID"])
             ):
-                for part, volume in _volumes(files):
-                    volumes.append(Series(len(volumes) + 1, patient, study, _ordered(volume), part))
+                parts = _volumes(files)
+                apart = [volume for _, volume in parts]
+                times = zip(_delays(apart), _after_agent(apart), strict=True)
+                for (part, volume), (delay, after) in zip(parts, times, strict=True):
+                    number = len(volumes) + 1
+                    volumes.append(
+                        Series(number, patient, study, _ordered(volume), part, delay=delay, after_agent=after)
+                    )
     return [replace(series, fragment=any(_torn(series, other) for other in volumes)) for series in volumes]
+
+
+def _delays(volumes: Sequence[Sequence[Instance]]) -> list[float | None]:
+    """s from the first volume of a series to each of them; None where that is not known."""
+    began = starts(volumes)
+    return [None] * len(volumes) if began is None else [time - min(began) for time in began]
+
+
+def _after_agent(volumes: Sequence[Sequence[Instance]]) -> list[float | None]:
+    """s from the injection of the contrast agent to each volume; None where that is not known, and before it."""
+    began = starts(volumes, TIMES_OF_DAY) if len(volumes) > 1 else [seconds(volumes[0][0].tags, TIMES_OF_DAY[0])]
+    injected = [seconds(files[0].tags, "ContrastBolusStartTime") for files in volumes]
+    if began is None:
+        return [None] * len(volumes)
+    return [
+        start - agent if start is not None and agent is not None and start >= agent else None
+        for start, agent in zip(began, injected, strict=True)
+    ]
 
 
 def _torn(series: Series, other: Series) -> bool:
@@ -156,16 +190,22 @@ def _series_number(instance: Instance) -> int:
 def _volumes(
     files: Sequence[Instance], keys: Sequence[str] = APART, part: str = ""
 ) -> list[tuple[str, list[Instance]]]:
-    """Files at the same place are taken apart by what differs between them; where nothing does they stay together."""
-    if not keys or not _repeated(files):
+    """Files at the same place are taken apart by what differs between them, last by the time at which they were taken;
+    where nothing does they stay together."""
+    if not _repeated(files):
         return [(part, list(files))]
+    if not keys:
+        apart = phases(files)
+        if apart is None:
+            return [(part, list(files))]
+        return [(f"{part}, phase {number}".strip(", "), phase) for number, phase in enumerate(apart, 1)]
     groups: dict[str, list[Instance]] = defaultdict(list)
     for instance in files:
         value = instance.tags.get(keys[0], "")
         groups[
             "/".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
         ].append(instance)
-    if len(groups) == 1:
+    if len(groups) in (1, len(files)):  # a number of its own for each picture tells nothing apart
         return _volumes(files, keys[1:], part)
     named = {value: f"{part}, {_word(keys[0], value)}".strip(", ") for value in groups}
     return [instance for value, group in groups.items() for instance in _volumes(group, keys[1:], named[value])]

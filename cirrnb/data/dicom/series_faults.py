@@ -8,6 +8,7 @@ import numpy as np
 
 from cirrnb.data.dicom.series import Series
 from cirrnb.data.grid import implausible
+from cirrnb.data.numbers import figure
 
 FEWEST = 8
 """Slices below which a series is taken for a localizer or a sample and not for a scan of the liver."""
@@ -104,7 +105,7 @@ def _several_echoes(series: Series) -> tuple[str, str] | None:
     if not times or max(times) <= _ECHOES * min(times):
         return None
     remedy = "Export the one echo to be staged as a series of its own."
-    return f"pictures of several echo times ({min(times):g} to {max(times):g} ms) in one series", remedy
+    return f"pictures of several echo times ({figure(min(times))} to {figure(max(times))} ms) in one series", remedy
 
 
 def _packed(series: Series) -> tuple[str, str] | None:

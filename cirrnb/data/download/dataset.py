@@ -18,6 +18,7 @@ from cirrnb.data.download.transfer import DATA_SETS, Archive, DataSet, Patience,
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.data.locks import locked
+from cirrnb.data.typed_paths import typed_path
 
 TERMS = "LICENCE.txt"
 """File in the data set's folder that says under which terms it may be used."""
@@ -80,7 +81,7 @@ def download(
     """
     if not agreed:
         raise InputError("licence", "no agreement", "agreement of the user", "Read it, then give --agree.")
-    out, patience = Path(out), patience or Patience()
+    out, patience = typed_path(out), patience or Patience()
     known = {name.removesuffix(".zip"): name for name in data_set.archives}
     for name in only:
         if name.removesuffix(".zip") not in known:

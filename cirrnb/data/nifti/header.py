@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import SPACING, Grid, implausible
 from cirrnb.data.nifti.file_bytes import SAVE_AGAIN, ByteStream, not_nifti
+from cirrnb.data.numbers import figure
 
 MAX_VOXELS = 2**28
 """Largest scan opened: 268 million voxels, five times the largest published one (560 x 560 x 160)."""
@@ -132,14 +133,14 @@ def judge_header(path: Path, stream: ByteStream) -> VolumeHeader:
         size = " x ".join(map(str, shape))
         raise InputError(
             path,
-            f"a claimed size of {size} voxels ({claimed / 1e9:.3g} GB)",
+            f"a claimed size of {size} voxels ({figure(claimed / 1e9, 3)} GB)",
             f"at most {MAX_VOXELS} voxels",
             "If the scan really is that large, resample it first; if not, its header is damaged.",
         )
     if claimed > most:
         raise InputError(
             path,
-            f"a header that claims {claimed / 1e6:.3g} MB in a file of {path.stat().st_size} bytes",
+            f"a header that claims {figure(claimed / 1e6, 3)} MB in a file of {path.stat().st_size} bytes",
             "a file that can hold its voxels",
             f"The file is cut short or its header is damaged. {SAVE_AGAIN}",
         )

@@ -13,6 +13,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.file_bytes import SAVE_AGAIN, ByteStream
 from cirrnb.data.nifti.header import VolumeHeader, judge_header
+from cirrnb.data.numbers import figure
 
 ROUNDING = 1e-5
 """Share by which the values of a mask may differ and count as one."""
@@ -141,7 +142,7 @@ def as_mask(path: Path, values: NDArray) -> NDArray[np.bool_]:
 
 def _describe(grid: Grid) -> str:
     shape = " x ".join(str(size) for size in grid.shape)
-    return f"of {shape} voxels of {' x '.join(f'{length:.4g}' for length in grid.spacing)} mm"
+    return f"of {shape} voxels of {' x '.join(figure(length) for length in grid.spacing)} mm"
 
 
 def _blocks(path: Path, stream: ByteStream, header: VolumeHeader, count: int) -> Iterator[tuple[int, NDArray]]:

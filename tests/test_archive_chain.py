@@ -1,0 +1,148 @@
+"""From an inbox of DICOM studies to a report by one command, unattended."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from dicom_patients import simulated, write_study
+from dicom_phantoms import T1, write_series
+from pydicom import dcmread
+from report_runs import worker_named
+
+from cirrnb.archive import returning
+from cirrnb.archive.chain import STUDIES, StudiesRequest, report_studies
+from cirrnb.archive.inbox import FAULTS, name_of
+from cirrnb.archive.results import write_answer
+from cirrnb.data.errors import InputError
+from cirrnb.reports.report import CohortReport, ReportRequest
+from cirrnb.reports.tables import read_failures, read_summary
+
+STUDY = [f"imported/{name_of(f'1.2.826.0.1.{number}')}" for number in (1, 2)]
+CT = f"imported/{name_of('1.2.99')}"
+
+
+def test_the_documents_name_columns_and_faults() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "reports.md").read_text()
+    assert not [name for name in (*STUDIES, *FAULTS) if f"`{name}`" not in text]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two simulated patients as DICOM, with a CT beside them, and what earlier runs prepared."""
+    home = tmp_path_factory.mktemp("chain")
+    cohort = simulated(home / "simulated", 4)
+    for place in range(2):
+        write_study(home / "inbox" / f"p{place}", cohort, place)
+    write_series(home / "inbox/ct", T1, study="1.2.99", Modality="CT", PatientID="other")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Generator[None]:
+    """Pages by the worker that stands in."""
+    with worker_named():
+        yield
+
+
+def run(home: Path, folder: Path, inbox: Path, out: Path | None = None, **more: Any) -> CohortReport:
+    request = ReportRequest(
+        folder / "cohort", "shipped", folder / "report", prepared=home / "prepared", explanations=home / "explanations",
+        jobs=1, **more,
+    )  # fmt: skip
+    return report_studies(StudiesRequest(inbox, dicom_out=out), request)
+
+
+def objects(folder: Path) -> dict[str, str]:
+    """File -> SOPInstanceUID of every object in a folder of results."""
+    return {path.name: str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in folder.rglob("*.dcm")}
+
+
+def test_whoever_can_be_reported_is_and_studies_say_why_the_others_are_not(home: Path, tmp_path: Path) -> None:
+    ended = run(home, tmp_path, home / "inbox", tmp_path / "results")
+    assert (ended.made, ended.failed, ended.exit_code) == (2, 1, 3)
+    made, failed = read_summary(tmp_path / "report"), read_failures(tmp_path / "report")
+    assert set(made["subject"]) == set(STUDY) and not made["simulated"].isna().any()
+    assert list(failed["subject"]) == [CT] and failed["reason"][0].startswith("no liver MR")
+    studies = pd.read_csv(tmp_path / "report/studies.csv").set_index("subject")
+    assert [studies.index.name, *studies.columns] == ["subject", *(name for name in STUDIES if name != "subject")]
+    assert studies.loc[CT, "state"] == "refused" and studies.loc[CT, "fault"] == "no liver MR"
+    assert set(studies.loc[STUDY, "state"]) == {"imported"}
+    assert studies.loc[STUDY, "T1W_chosen_because"].str.contains("TR 4.2 ms").all()
+    assert set(studies.loc[STUDY, "results"]) == {"written"} and pd.isna(studies.loc[CT, "results"])
+    returned = objects(tmp_path / "results")
+    assert len(returned) == 6 and len(set(returned.values())) == 6  # two segmentations and a report each
+    shutil.rmtree(tmp_path / "results" / STUDY[0].replace("/", "-"))  # as if killed before it was written
+    again = run(home, tmp_path, home / "inbox", tmp_path / "results")
+    assert (again.made, again.failed) == (2, 1)
+    assert objects(tmp_path / "results") == returned
+    results = pd.read_csv(tmp_path / "report/studies.csv").set_index("subject")["results"]
+    assert list(results[STUDY]) == ["written", "kept"]
+    later = read_summary(tmp_path / "report")
+    assert list(later["finished"]) == list(made["finished"])  # kept, not made again
+    assert set(pd.read_csv(tmp_path / "report/studies.csv")["state"]) == {"known", "refused"}
+
+
+def test_earlier_studies_stay_in_the_report_when_the_inbox_is_emptied(home: Path, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "p0").symlink_to(home / "inbox/p0")
+    assert run(home, tmp_path, home / "inbox/p0").exit_code == 0
+    (inbox / "p0").unlink()
+    ended = run(home, tmp_path, inbox)
+    assert (ended.made, ended.failed, ended.exit_code) == (1, 0, 0)
+
+
+def test_results_that_cannot_be_written_cost_the_others_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(folder: Path, answer: Any, *others: Any) -> None:
+        if answer.subject == STUDY[0]:
+            raise ValueError("Patient^Number0 is no value that DICOM allows")
+        write_answer(folder, answer, *others)
+
+    monkeypatch.setattr(returning, "write_answer", broken)
+    ended = run(home, tmp_path, home / "inbox", tmp_path / "results")
+    assert (ended.made, ended.failed, ended.exit_code) == (2, 2, 3)
+    studies = pd.read_csv(tmp_path / "report/studies.csv").set_index("subject")
+    assert list(studies.loc[STUDY, "results"]) == ["failed", "written"]
+    assert "Number0" not in studies.loc[STUDY[0], "results_reason"]
+
+
+def test_results_never_go_where_no_names_belong(home: Path, tmp_path: Path) -> None:
+    for place in ("report", "report/dicom", "cohort/dicom"):
+        with pytest.raises(InputError, match="a folder of its own"):
+            run(home, tmp_path, home / "inbox", tmp_path / place)
+
+
+def test_pages_are_printed_and_go_back_as_pdf(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("playwright")
+    if not any(map(shutil.which, ("chromium", "google-chrome"))):
+        pytest.skip("no Chromium")
+    ended = run(home, tmp_path, home / "inbox/p0", tmp_path / "results", pdf=True)
+    assert ended.exit_code == 0
+    (printed,) = (tmp_path / "report/patients").glob("*.pdf")
+    content = printed.read_bytes()
+    assert content.startswith(b"%PDF-") and len(content) > 10_000
+    (page,) = (tmp_path / "results").rglob("*_page.dcm")
+    data = dcmread(page)
+    assert data.EncapsulatedDocument[: data.EncapsulatedDocumentLength] == content
+    written = printed.stat().st_mtime_ns
+    assert run(home, tmp_path, home / "inbox/p0", tmp_path / "results", pdf=True).exit_code == 0
+    assert printed.stat().st_mtime_ns == written  # kept with its page
+
+
+def test_an_empty_inbox_makes_an_empty_report(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    ended = run(home, tmp_path, tmp_path / "inbox")
+    assert (ended.made, ended.failed, ended.exit_code) == (0, 0, 0)
+    assert len(pd.read_csv(tmp_path / "report/studies.csv")) == 0 and (tmp_path / "report/index.html").is_file()
+
+
+def test_only_refused_studies_are_a_report_without_pages(home: Path, tmp_path: Path) -> None:
+    ended = run(home, tmp_path, home / "inbox/ct")
+    assert (ended.made, ended.failed, ended.exit_code) == (0, 1, 4)
