@@ -55,7 +55,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 def model_with(folder: Path, name: str, content: str | bytes) -> Path:
     for file in ("config.json", "model.safetensors"):
-        shutil.copy(SHIPPED / "fold-1" / file, folder / file)
+        shutil.copy(SHIPPED / file, folder / file)
     return write(folder / name, content)
 
 
@@ -168,7 +168,7 @@ WRONG_TYPES = [
 
 @pytest.mark.parametrize(("path", "value"), WRONG_TYPES, ids=lambda one: str(one)[:40])
 def test_a_config_of_wrong_types_is_refused(tmp_path: Path, path: tuple[str, ...], value: Any) -> None:
-    config = json.loads((SHIPPED / "fold-1" / "config.json").read_text())
+    config = json.loads((SHIPPED / "config.json").read_text())
     inner = config
     for name in path[:-1]:
         inner = inner[name]
@@ -190,6 +190,9 @@ def test_a_config_of_wrong_types_is_refused(tmp_path: Path, path: tuple[str, ...
             for name in ("calibration.json", "out_of_distribution.json")
             for value in (True, 1.0, "1", 2)
         ],
+        *[("measured_stage.json", "weight", value) for value in (None, [], ["1"] * 8, [1e300] * 8, [[1.0]] * 8)],
+        *[("measured_stage.json", "names", value) for value in (None, 7, ["network"] * 8, [1] * 8)],
+        *[("signs.json", "n", value) for value in (True, -1, "1")],
         *[("calibration.json", "how", value) for value in (5, None, "x" * 5000)],
         *[
             ("out_of_distribution.json", "usual", value)
@@ -204,7 +207,8 @@ def test_a_config_of_wrong_types_is_refused(tmp_path: Path, path: tuple[str, ...
 def test_a_part_of_a_model_with_wrong_values_is_refused(tmp_path: Path, name: str, field: str, value: Any) -> None:
     shutil.copytree(SHIPPED, tmp_path / "model")
     path = tmp_path / "model" / name
-    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    whole = {"folds": ["fold-1"]} if name == "folds.json" else json.loads(path.read_text())
+    path.write_text(json.dumps({**whole, field: value}))
     with pytest.raises(InputError) as raised:
         load_model(tmp_path / "model")
     assert raised.value.where == str(path)

@@ -17,7 +17,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.model import stager as network
 from cirrnb.model.checkpoint import load_stager
 
-SHIPPED = Path(cirrnb.__file__).parent / "model" / "shipped" / "fold-1"
+SHIPPED = Path(cirrnb.__file__).parent / "model" / "shipped"
 Weights = dict[str, np.ndarray]
 
 

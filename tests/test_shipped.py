@@ -31,7 +31,8 @@ def test_it_is_small_and_says_what_it_is():
     assert sum(path.stat().st_size for path in files) <= 5e6
     assert {path.suffix for path in files} == {".json", ".safetensors", ".md", ".csv"}
     training = pd.read_csv(FOLDER / "training.csv")
-    assert list(training) == ["stage", *CIRRHOSIS], "nothing that tells who"
+    assert list(training)[:4] == ["stage", *CIRRHOSIS], "nothing that tells who"
+    assert all(name.startswith("term ") for name in list(training)[4:])
     assert (
         np.allclose(training[list(CIRRHOSIS)].sum(axis=1), 1, atol=2e-4) and training["stage"].is_monotonic_increasing
     )
@@ -39,6 +40,8 @@ def test_it_is_small_and_says_what_it_is():
     assert "simulated" in card and "Research and education only" in card
     model = load_model("shipped")
     assert model.simulated and model.calibration is not None and model.calibration.n >= 100
+    settings = model.members[0].stager.settings
+    assert model.measured is not None and model.sign_intervals is not None and settings.signs and settings.maps
 
 
 def test_it_answers_within_ten_seconds_of_a_fresh_start(tmp_path):
