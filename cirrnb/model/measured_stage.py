@@ -202,6 +202,8 @@ def read_measured_stage(folder: Path | str) -> MeasuredStage | None:
 
 
 def _numbers(values: object, count: int | None) -> tuple[float, ...]:
+    if not isinstance(values, list) or not all(type(one) in (int, float) for one in values):
+        raise ValueError("a list of numbers is expected")
     found = np.array(values, dtype=float)
     if found.ndim != 1 or (len(found) != count if count else not 0 < len(found) < 50):
         raise ValueError("numbers that do not fit the names")
