@@ -9,7 +9,7 @@ from pathlib import Path
 import cirrnb
 from cirrnb.archive.findings import ModelFacts
 from cirrnb.archive.inbox import Inbox, Study
-from cirrnb.archive.intake import REFUSED, Intake
+from cirrnb.archive.intake import IMPORTED, KNOWN, Intake
 from cirrnb.archive.results import FAILED, KEPT, WRITTEN, Answer, is_written, results_folder, write_answer
 from cirrnb.data import failure_kinds
 from cirrnb.data.atomic_files import file_stem, remove_unfinished
@@ -48,7 +48,7 @@ def return_results(
     """
     outcomes: dict[str, ResultOutcome] = {}
     studies = {study.name: study for study in inbox.studies}
-    by_subject = {intake.subject: intake for intake in taken if intake.state != REFUSED}
+    by_subject = {intake.subject: intake for intake in taken if intake.state in (IMPORTED, KNOWN)}
     with results_folder(folder):
         remove_unfinished(folder)
         answers = {answer.subject: answer for answer in _answers(request, report, by_subject)}

@@ -19,10 +19,13 @@ from cirrnb.data.layouts.folder import TABLE
 from cirrnb.data.locks import locked
 from cirrnb.data.plugins import load_plugins
 from cirrnb.data.scan import Cohort
+from cirrnb.data.stage_scale import StageScale
 from cirrnb.model.provenance import commit, fingerprint, now, versions
 from cirrnb.reports.compute import ReportModel, ReportSettings, identity
+from cirrnb.reports.drift import Drift, compare, read_history, tally, write_history
 from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.formats import templates_hash, write_index
+from cirrnb.reports.operation import RunStatus, watched
 from cirrnb.reports.pages import PageJob, PageOutcome, make_pages
 from cirrnb.reports.patients import TRIES, Failure, choose, make_ready, read_patients
 from cirrnb.reports.pdf import print_pages, require_printer
@@ -107,8 +110,10 @@ class Outcome:
 
     def write(
         self, report: ReportFolder, model: ReportModel, cohort: Cohort, bags: Mapping[str, Bag], started: str
-    ) -> None:
-        """Write everything, each file atomically, the index last. `bags` are the patients with a page."""
+    ) -> Drift:
+        """Write everything, each file atomically, the index last. `bags` are the patients with a page. Returns the run
+        beside the last ones."""
+        drift = self._drift(report, model.model.stages)
         report.sweep({file_stem(name) for name in self.made})
         self._write_tables(report, summary_columns(model.model.stages, cohort.sequences))
         provenance = {
@@ -144,7 +149,25 @@ class Outcome:
             banner=banner(cohort.simulated, model.model.simulated),
             stages=model.model.stages,
             colophon=f"Made with {made_by}, on {now()[:10]}.",
+            drift=str(drift),
         )
+        return drift
+
+    @property
+    def new(self) -> list[PageOutcome]:
+        """Pages that were made in this run."""
+        return [outcome for outcome in self.made.values() if outcome.state == "done"]
+
+    def _drift(self, report: ReportFolder, stages: StageScale) -> Drift:
+        """The new patients of this run beside those of the last ones, whose history it joins."""
+        refused = {subject for subject, failure in self.failures.items() if failure.kind == failure_kinds.REFUSED}
+        if report.failures.exists():
+            refused -= set(map(str, read_failures(report.path)["subject"]))
+        rows = [outcome.summary for outcome in self.new if outcome.summary is not None]
+        run, history = tally(now(), rows, len(refused), stages), read_history(report.history)
+        if run.patients:
+            write_history(report.history, [*history, run])
+        return compare(run, history)
 
     def _write_tables(self, report: ReportFolder, columns: Sequence[str]) -> None:
         rows = []
@@ -192,8 +215,10 @@ class CohortReport:
         return ALL_MADE if not self.failed else SOME_FAILED if self.made else NONE_MADE
 
 
-def make_report(request: ReportRequest, progress: ProgressLog | None = None) -> CohortReport:
-    """Make the report that is asked for.
+def make_report(
+    request: ReportRequest, progress: ProgressLog | None = None, status: RunStatus | None = None
+) -> CohortReport:
+    """Make the report that is asked for. `status` is that of a run of which this is a part; None has one written.
 
     One patient's failure is recorded, tried once more at the end, and does not stop the others. Unchanged pages are
     reused; an interrupted run resumes.
@@ -209,7 +234,13 @@ def make_report(request: ReportRequest, progress: ProgressLog | None = None) -> 
     report = ReportFolder(request.out.absolute())
     report.take()
     with locked(report.path):
-        return _Run(request, report, progress or ProgressLog()).run()
+        run = _Run(request, report, progress or ProgressLog())
+        if status is not None:
+            return run.run(status)
+        with watched(report.status, versions()["cirrnb"]) as own:
+            ended = run.run(own)
+            own.ended(ended.exit_code)
+        return ended
 
 
 class _Run:
@@ -220,7 +251,7 @@ class _Run:
         self.started, self.claim = now(), uuid.uuid4().hex
         self.plugins: dict[str, str] = {}
 
-    def run(self) -> CohortReport:
+    def run(self, status: RunStatus) -> CohortReport:
         request, report = self.request, self.report
         if request.pdf:
             require_printer()
@@ -254,8 +285,14 @@ class _Run:
         if request.pdf:
             failures |= self._print(made)
         reported = {subject: ready.bags[subject] for subject in made}
-        Outcome(request, made, failures).write(report, model, cohort, reported, self.started)
+        outcome = Outcome(request, made, failures)
+        drift = outcome.write(report, model, cohort, reported, self.started)
         ended = CohortReport(len(made), len(failures), self.claim)
+        status.tell(
+            model={"name": name, "fingerprint": model.model.fingerprint},
+            patients={"made": len(made), "new": len(outcome.new), "failed": len(failures)},
+            drift=drift.as_dict(),
+        )
         words = f"{ended.made} pages, {ended.failed} failures: {report.path.name}/index.html"
         self.progress.event("finished", words, made=ended.made, failed=ended.failed, exit_code=ended.exit_code)
         return ended
