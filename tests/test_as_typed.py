@@ -62,6 +62,12 @@ def test_explain_takes_a_path_and_a_patient(cohort: Cohort, model: cirrnb.Model)
         assert told.subject == second
 
 
+def test_a_slice_browser_knows_by_the_files_that_a_patient_is_simulated(cohort: Cohort) -> None:
+    bag = cirrnb.prepare(cohort, progress=False).bags()[0]
+    assert '"simulated":true' in cirrnb.slice_browser(bag).html
+    assert '"simulated":false' in cirrnb.slice_browser(bag, simulated=False).html
+
+
 WRONG = {
     "a patient for a cohort": (lambda c, m: cirrnb.explain(m, "cirrhotic/3"), 'subject="cirrhotic/3"'),
     "a patient for a method": (
@@ -79,6 +85,7 @@ WRONG = {
     "training on a cohort": (lambda c, m: cirrnb.train(c, "runs/mine"), "cirrnb.prepare"),
     "folds of a cohort": (lambda c, m: cirrnb.cross_validate(c, "runs/mine"), "cirrnb.prepare"),
     "no explanation": (lambda c, m: cirrnb.faithfulness(m, c, None), "cirrnb.explain"),
+    "a cohort for a bag": (lambda c, m: cirrnb.slice_browser(c), "prepared.bags()"),
     "a model by its name": (lambda c, m: cirrnb.Model("shipped"), 'cirrnb.Model.load("shipped")'),
     "few patients by a path": (lambda c, m: cirrnb.adapt("shipped", "cohorts/mine", "models/mine"), "patients"),
 }

@@ -54,6 +54,19 @@ def test_a_given_mask_is_a_person_s_and_what_spoke_of_the_other_one_goes(scan: S
     assert given[1].mask is None
 
 
+@pytest.mark.parametrize("before", ["T2W", "t2", "T2 haste"])
+@pytest.mark.parametrize("subject", [None, "own/1", "1"])
+def test_a_mask_is_named_as_people_type_it(
+    before: str, subject: str | None, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = Cohort((replace(scan, source="own"), replace(t2w(scan, 9), source="own")))
+    box(tmp_path / "box.nii.gz")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = give_masks(people, f"{before}=~/box.nii.gz", subject).scans
+    assert [one.mask for one in given][1] == tmp_path / "box.nii.gz"
+    assert absolute([f"{before}=~/box.nii.gz"]) == (f"{before}={tmp_path / 'box.nii.gz'}",)
+
+
 def test_the_view_follows_the_given_mask_and_no_file_of_the_cohort_changes(scan: Scan, tmp_path: Path) -> None:
     files = sorted(scan.image.parent.iterdir())
     before = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]

@@ -3,7 +3,10 @@ is asked about."""
 
 from __future__ import annotations
 
+import time
 import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,12 @@ from published_tree import COMPLETE, Patient, Tree
 
 import cirrnb
 from cirrnb.data.csv_file import read_csv, read_rows
-from cirrnb.data.errors import InputErrors
+from cirrnb.data.csv_text import plain_number
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.layouts import fields
 from cirrnb.data.scan import Scan
-from cirrnb.data.sequences import parse_sequence
+from cirrnb.data.sequence_words import read_name
+from cirrnb.data.sequences import parse_sequence, sequence_names
 from cirrnb.data.stage_scale import stage_scale
 from cirrnb.data.typed_paths import typed_path
 
@@ -148,11 +153,11 @@ def test_stages_of_another_scale_keep_their_names() -> None:
 
 T1W = ["T1", "T1 post contrast", "t1_vibe", "T1-weighted", "LAVA", "eTHRIVE", "t1vibe_fs_tra_bh", "T1 +C"]
 T1W += ["AX T1 fat sat portal venous", "T1 in phase", "t1_vibe_dixon_W", "T1  70 s", "T1 (arterial phase)", "T1W_FFE"]
-T1W += ["T1 w/o contrast"]
+T1W += ["T1 w/o contrast", "T1ce", "T1C", "sT1W_FFE", "T1 nach KM fettgesättigt", "t1_flash2d_mbh"]
 T2W = ["t2_haste", "T2 SPIR", "T2W_TSE_SPAIR_RT", "T2 FRFSE fs", "ssfse", "T2 fat suppressed", "T2-weighted axial"]
 ASKED = ["T1 map", "T2*", "t2_star", "T1rho", "T1 sub", "T2 VIBE", "T1 and T2", "T1 Dixon", "t1_vibe_dixon_F", "T1 fat"]
 ASKED += ["T1 opposed phase", "ADC", "DWI b800", "T2 FLAIR", "T1 Siemens", "T3", "", "true fisp", "T2 MRCP"]
-ASKED += ["T1 MIP", "R2*"]
+ASKED += ["T1 MIP", "R2*", "t1_fl2d_opp-in", "T1 in_out", "t1_vibe_opp", "T1 dual echo", "T1a"]
 
 
 @pytest.mark.parametrize(("text", "sequence"), [(text, "T1W") for text in T1W] + [(text, "T2W") for text in T2W])
@@ -185,6 +190,16 @@ def test_sequences_that_somebody_names_come_first(own: Path) -> None:
     for text in ("T1 portal venous", "T2"):  # with phases apart, T1 alone does not say which
         with pytest.raises(ValueError, match="T1 arterial"):
             parse_sequence(text, names)
+
+
+def test_names_of_sequences_are_those_of_their_cells(own: Path) -> None:
+    assert sequence_names("t1, T2-weighted, DWI") == ("T1W", "T2W", "DWI")
+    assert sequence_names(["T1 arterial", "T1 portal"]) == ("T1 arterial", "T1 portal")
+    rows = [["patient", "sequence", "image"], ["1", "T1W", "scans/a.nii.gz"], ["1", "t2_haste", "scans/b.nii.gz"]]
+    _save(own / "scans.csv", rows, "UTF-8")
+    assert [scan.sequence for scan in cirrnb.read_cohort(own, sequences="T2, t1").scans] == ["T1W", "T2W"]
+    with pytest.raises(InputError, match="one twice"):
+        sequence_names("T1, T1W")
 
 
 def test_initials_stay_patients_and_phases_do_not_become_any(own: Path) -> None:
@@ -258,6 +273,37 @@ def test_other_names_of_columns(own: Path) -> None:
     (scan,) = cirrnb.read_cohort(own).scans
     assert (scan.patient, scan.sex, scan.age, scan.extra) == ("1", "female", 50, {})
     assert _scan(own, sex="f", gender="m").extra == {"gender": "m"}, "the column of the right name counts"
+
+
+@pytest.mark.parametrize("name", ["scans.csv", "Scans.CSV", "scans.tsv", "SCANS.TSV"])
+def test_the_table_of_a_folder_is_found(name: str, own: Path) -> None:
+    way = "UTF-8" if name.lower().endswith("csv") else "UTF-16, tabs (Unicode text of Excel)"
+    (own / "B_T2W.nii.gz").touch()
+    _save(own / name, [["patient", "sequence", "image"], ["A17", "T1", "scans/a.nii.gz"]], way)
+    assert [scan.patient for scan in cirrnb.read_cohort(own).scans] == ["A17"]
+
+
+@pytest.mark.parametrize("names", [["mine.tsv"], ["MINE.CSV"], ["Scans.csv", "scans.tsv"]])
+def test_which_table_is_meant_is_asked(names: list[str], own: Path) -> None:
+    """Rather than read patients and sequences from file names beside it."""
+    (own / "B_T2W.nii.gz").touch()
+    for name in names:
+        _save(own / name, [["patient", "sequence", "image"], ["A17", "T1", "scans/a.nii.gz"]], "UTF-8")
+    with pytest.raises(InputErrors) as error:
+        cirrnb.read_cohort(own)
+    assert names[0] in error.value.errors[0].remedy
+
+
+LONG = ["1 ", "a", "t1", "t1 ", "- ", "op ", "9", "in-", "stage ", "1-", " (1", "fat ", "out of ", "sep="]
+
+
+@pytest.mark.parametrize("text", LONG)
+@pytest.mark.parametrize("read", [fields.age, fields.stage, fields.sex, parse_sequence, plain_number, read_name])
+def test_cells_made_to_be_slow_are_judged_at_once(read: Callable[[str], object], text: str) -> None:
+    began = time.perf_counter()
+    with suppress(ValueError):
+        read(text * 30_000)
+    assert time.perf_counter() - began < 2
 
 
 def test_a_report_that_was_saved_again_is_the_same_table(own: Path) -> None:

@@ -76,6 +76,16 @@ def test_phases_are_told_apart_by_time_and_offered_with_their_delay(
     assert "s after" not in (tmp_path / "own/scans.csv").read_text()
 
 
+def test_phases_that_have_numbers_get_their_delay_too(tmp_path: Path) -> None:
+    for number, time in ((1, "101500"), (2, "101530")):
+        tags = {**DYNAMIC, "TemporalPositionIdentifier": number, "AcquisitionTime": time}
+        write_series(tmp_path / str(number), tags)
+    judged = list_series(tmp_path).judged
+    assert [one.series.part for one in judged] == ["phase 1", "phase 2"]
+    assert [one.series.delay for one in judged] == [0, 30] and "30 s after the first" in judged[1].series.description
+    assert judged[1].series.name == "t1_vibe_fs_tra_dyn"
+
+
 @pytest.mark.parametrize(
     "times",
     [["101500.000000"] * 2, ["101500.000000", ""], ["101500.000000", "101503.000000"]],
@@ -192,8 +202,8 @@ NAMED = {
     "water": ["t1_vibe_dixon_tra_bh_W", "WATER: Ax LAVA-Flex", "mDIXON water"],
     "fat": ["t1_vibe_dixon_tra_bh_F", "FAT: Ax LAVA-Flex"],
     "in-phase": ["t1_vibe_dixon_tra_bh_in", "InPhase: Ax LAVA-Flex", "T1 in-phase"],
-    "opposed-phase": ["t1_vibe_dixon_tra_bh_opp", "OutPhase: Ax LAVA-Flex", "T1 out of phase"],
-    "dixon": ["t1_vibe_dixon_tra_bh"],
+    "opposed-phase": ["t1_vibe_dixon_tra_bh_opp", "OutPhase: Ax LAVA-Flex", "T1 out of phase", "t1_vibe_opp"],
+    "dixon": ["t1_vibe_dixon_tra_bh", "t1_fl2d_opp-in_bh", "T1 in/out of phase"],
 }
 
 
@@ -223,10 +233,13 @@ def test_of_a_dixon_acquisition_the_water_image_is_taken(tmp_path: Path) -> None
     assert made.scans["T1W"][0].number == 4 and "water image" in made.scans["T1W"][1]
 
 
+@pytest.mark.parametrize("words", ["t1 fl2d", "t1_fl2d_opp-in", "AX 3D DUAL ECHO"])
 @pytest.mark.parametrize(("field", "echoes"), [(1.5, (2.3, 4.6)), (3.0, (1.15, 2.3))])
-def test_two_echoes_are_opposed_and_in_phase(field: float, echoes: tuple[float, float], tmp_path: Path) -> None:
+def test_two_echoes_are_opposed_and_in_phase(
+    field: float, echoes: tuple[float, float], words: str, tmp_path: Path
+) -> None:
     for echo in echoes:
-        tags = {**T1, "EchoTime": echo, "MagneticFieldStrength": field, "SeriesDescription": "t1 fl2d"}
+        tags = {**T1, "EchoTime": echo, "MagneticFieldStrength": field, "SeriesDescription": words}
         write_series(tmp_path / "dicom" / str(echo), tags, SeriesInstanceUID="1.2.3.77")
     looked = list_series(tmp_path / "dicom")
     assert [one.verdict.part for one in looked.judged] == ["opposed-phase", "in-phase"]

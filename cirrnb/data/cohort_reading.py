@@ -16,7 +16,7 @@ from cirrnb.data.failure_kinds import printable
 from cirrnb.data.json_file import has_surrogates
 from cirrnb.data.layouts.bids import looks_bids, read_bids
 from cirrnb.data.layouts.fields import natural_order
-from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder
+from cirrnb.data.layouts.folder import DEPTH, NIFTI, OTHERS, TABLE, nifti_files, read_folder, table_in
 from cirrnb.data.layouts.nnunet import FOLDERS as NNUNET_FOLDERS
 from cirrnb.data.layouts.nnunet import looks_nnunet, read_nnunet
 from cirrnb.data.layouts.published import (
@@ -133,8 +133,8 @@ def _read(
         return _of(read_published(root, remarks), root, remarks, stages, sequences)
     if root.is_file() and root.suffix.lower() in (".csv", ".tsv", ".txt"):
         return read_table(root, remarks, stages, sequences, skip_others)
-    if (root / TABLE).is_file():
-        return read_table(root / TABLE, remarks, stages, sequences, skip_others)
+    if (table := table_in(root)) is not None:
+        return read_table(table, remarks, stages, sequences, skip_others)
     if root.is_dir() and looks_nnunet(root):
         return _of(read_nnunet(root, remarks), root, remarks, stages, sequences)
     if root.is_dir() and looks_bids(root):
@@ -144,7 +144,8 @@ def _read(
     if _holds_only_nifti(root) and (paths := nifti_files(root, remarks)):
         return _of(read_folder(root, paths, remarks), root, remarks, stages, sequences)
     published = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER)
-    expected = f"a folder that holds {', '.join(published)} or NIfTI files, or a CSV table with one row a scan"
+    expected = f"a folder that holds {', '.join(published)}, a dataset of nnU-Net or in BIDS, or NIfTI files, "
+    expected += "or a CSV table with one row a scan"
     remedy = "Correct the path."
     if not root.exists() and unfinished_name(root).is_dir():
         written = is_held(claim_of(root))
@@ -169,7 +170,7 @@ def _read(
     elif root.name in (*published, *NNUNET_FOLDERS):
         found, remedy = "one of the dataset's folders alone", f"Give the folder above it: {root.parent}"
     else:
-        tables = sorted(path.name for path in root.glob("*.csv") if not path.name.startswith("."))
+        tables = _tables_in(root)
         found = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
         remedy = f"If {tables[0]} lists your scans, give that file." if tables else remedy
     raise InputError(root, found, expected, remedy)
@@ -210,7 +211,16 @@ def _holds_only_nifti(root: Path) -> bool:
     known = (*CIRRHOTIC_FOLDERS.values(), HEALTHY_FOLDER, *NNUNET_FOLDERS)
     if not root.is_dir() or root.name in known or any((root / name).is_dir() for name in SLICE_FOLDERS):
         return False
-    return not any(root.glob("*.csv"))
+    return not _tables_in(root)
+
+
+def _tables_in(root: Path) -> list[str]:
+    """Names of the tables in a folder, by which scans may be listed; hidden ones are what systems leave behind."""
+    return sorted(
+        path.name
+        for path in root.iterdir()
+        if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and not path.name.startswith(".")
+    )
 
 
 def _dicom_below(root: Path) -> Path | None:

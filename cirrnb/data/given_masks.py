@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.nifti.reading import read_header, read_mask
 from cirrnb.data.scan import Cohort, Scan
+from cirrnb.data.sequences import parse_sequence
 from cirrnb.data.status import REASONS_COLUMN, STATUS_COLUMN, Reason, doubted, reasons_of
+from cirrnb.data.typed_paths import typed_path
 
 OF_ANOTHER_MASK = ("mask_by", "mask_doubts", STATUS_COLUMN, REASONS_COLUMN)
 """Columns that speak of a mask that is replaced, or of checks that were made with it."""
@@ -96,8 +99,8 @@ def absolute(masks: Sequence[str | Path]) -> tuple[str, ...]:
     paths = []
     for text in map(str, masks):
         before, sign, after = text.partition("=")
-        named = bool(sign) and not Path(text).exists()
-        paths.append(f"{before}={Path(after).absolute()}" if named else str(Path(text).absolute()))
+        named = bool(sign) and not typed_path(text).exists()
+        paths.append(f"{before}={typed_path(after).absolute()}" if named else str(typed_path(text).absolute()))
     return tuple(paths)
 
 
@@ -107,19 +110,17 @@ def _of_patient(cohort: Cohort, subject: str | None) -> dict[str, Scan]:
     if subject is None and len(subjects) > 1:
         found = f"a mask for one of {len(subjects)} patients ({listed(subjects)})"
         raise InputError("mask", found, "one patient", "Name the patient as well.")
-    wanted = subject or subjects[0]
-    scans = {scan.sequence: scan for scan in cohort.scans if scan.subject == wanted}
-    if not scans:
-        raise InputError("mask", f"a mask for {wanted!r}", f"one of {listed(subjects)}", "Correct the patient's name.")
-    return scans
+    wanted = cohort.subject_named(subject) if subject else subjects[0]
+    return {scan.sequence: scan for scan in cohort.scans if scan.subject == wanted}
 
 
 def _named(text: str, scans: dict[str, Scan]) -> tuple[str, Path]:
     """Sequence and file of a mask as the reader wrote it."""
     before, sign, after = text.partition("=")
-    if sign and before in scans:
-        return before, Path(after)
-    path = Path(text)
+    if sign and not typed_path(text).exists():
+        with suppress(ValueError):
+            return parse_sequence(before, tuple(scans)), typed_path(after)
+    path = typed_path(text)
     grid = read_header(path).grid
     names = [name for name, scan in scans.items() if read_header(scan.image).grid.matches(grid)]
     if len(names) == 1:

@@ -9,28 +9,32 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-_T1_NAMES = r"vibe|e?-?thrive|lava|flash|f?spgr|mprage|quick[ _-]?3d|twist|disco|starvibe|caipi[ _-]?vibe"
+_T1_NAMES = r"vibe|e?-?thrive|lava|flash(?:[23]d)?|f?spgr|mprage|quick[ _-]?3d|twist|disco|starvibe|caipi[ _-]?vibe"
 _T2_NAMES = r"haste|ss-?fse|ss-?tse|ssh-?tse|frfse|blade|propeller|multivane"
 """Names that vendors give to sequences of one weighting alone."""
 
 _SUPPRESSED = (
-    r"fat[ _-]?(?:sat(?:urat(?:ed|ion))?|sup(?:p(?:r(?:ess(?:ed|ion))?)?)?)|fs|fatsat|spair|spir|stir|chess|we|watsf?"
+    r"fat[ _-]?(?:sat(?:urat(?:ed|ion))?|sup(?:p(?:r(?:ess(?:ed|ion))?)?)?)|fs|fatsat|spair|spir|stir|chess|we|watsf?|"
+    r"fettges(?:ä|ae?)ttigt|fettsupprimiert"
 )
 _CONTRAST = (
-    r"pre|post|ce|(?<=\+)c|(?<=\+ )c|w/o|wo|w/|with|without|after|before|contrast|enhanced|unenhanced|native|nativ|"
-    r"plain|gd|gad|gado(?:linium)?|km|gadoxetate|primovist|eovist|multihance|dotarem|gadavist"
+    r"pre|post|ce|(?<=\+)c|(?<=\+ )c|w/o|wo|w/|with|without|after|before|nach|vor|mit|ohne|contrast|enhanced|"
+    r"unenhanced|native|nativ|plain|gd|gad|gado(?:linium)?|km|gadoxetate|primovist|eovist|multihance|dotarem|gadavist"
 )
 _PHASES = (
-    r"phases?|arterial|art|portal|porto|portovenous|venous|ven|pv|pvp|hap|late|early|delay(?:ed)?|dyn(?:amic)?|"
+    r"phases?|arterial|art|portal|porto|portovenous|venous|ven|pv|pvp|hap|late|early|delay(?:ed)?|d?dyn(?:amic)?|"
     r"equilibrium|transitional|hepatobiliary|hbp|min(?:utes?)?|sec(?:onds?)?|\d{1,3}[ _]?(?:s|sec|min)"
 )
 _ACQUIRED = (
-    r"image|images|series|scan|mri?|sequence|weighted|3d|2d|ax(?:ial)?|tra(?:ns(?:versal|verse)?)?|cor(?:onal)?|"
-    r"sag(?:ittal)?|bh|breath[ _-]?hold|free[ _-]?breathing|fb|rt|trig(?:gered)?|resp(?:iratory)?|"
+    r"image|images|series|scan|mri?|sequence|weighted|gewichtet|3d|2d|ax(?:ial)?|tra(?:ns(?:versal|verse)?)?|cor(?:onal)?|"
+    r"sag(?:ittal)?|m?bh|breath[ _-]?hold|free[ _-]?breathing|fb|rt|trig(?:gered)?|resp(?:iratory)?|"
     r"nav(?:igated|igator)?|pace|iso|hr|abd(?:omen|ominal)?|liver|upper|gre|gradient|spin|echo|se|tse|fse|ffe|tfe|"
-    r"turbo|fast|single[ _-]?shot|ssh|radial|star|sense|grappa|caipi(?:rinha)?|m?fl[23]d|opt"
+    r"turbo|fast|single[ _-]?shot|ssh|radial|star|sense|grappa|caipi(?:rinha)?|m?fl[23]d|opt|space|cube|vista"
 )
-_DIXON = r"m?-?e?-?dixon|dix|flex|ideal"
+_DIXON = (
+    r"m?-?e?-?dixon|dix|flex|ideal|dual[ _-]?echo|opp?[ _/-]*i[np]|i[np][ _/-]*(?:opp?|out)(?:[ _-]of)?(?:[ _-]phase)?"
+)
+"""A Dixon acquisition, or two echoes, of which the name does not say which is meant."""
 
 _OTHER = {
     "a subtraction image": r"sub|subs|subtr|subtract(?:ed|ion)s?",
@@ -54,7 +58,7 @@ _OTHER = {
 _PARTS = {
     "fat": r"fat(?:[ _-]?(?:only|image))?",
     "water": r"water(?:[ _-]?(?:only|image))?",
-    "opposed-phase": r"(?:out(?:[ _-]?of)?|opp(?:osed)?|op)[ _-]?ph(?:ase)?|opposed",
+    "opposed-phase": r"(?:out(?:[ _-]?of)?|opp(?:osed)?|op)[ _-]?ph(?:ase)?|opposed|opp",
     "in-phase": r"in[ _-]?ph(?:ase)?",
 }
 """The four images of a Dixon acquisition."""
@@ -70,7 +74,9 @@ _LETTERS |= {"in": "in-phase", "ip": "in-phase"}
 
 
 def _weighting(digit: int, names: str) -> str:
-    glued = rf"t{digit}(?=(?:{names}|fs|map|rho|star)(?![a-z0-9]))"
+    glued = (
+        rf"t{digit}(?=(?:{names}|fs|map|rho|star|ce|gd)(?![a-z0-9]))|[sd]t{digit}w(?![a-z0-9*/])|t{digit}c(?![a-z0-9])"
+    )
     return rf"t{digit}(?:[ _.-]?(?:weighted|wi|w))?(?![a-z0-9*/])|{glued}|(?:{names})(?![a-z0-9*])"
 
 
@@ -78,14 +84,18 @@ _BEGIN = r"(?:(?<![a-z0-9])|(?<=(?<![a-z0-9])t[12]))"
 _KINDS = {
     **{f"other{place}": rf"(?:{pattern})(?![a-z0-9*])" for place, pattern in enumerate(_OTHER.values())},
     "suppressed": rf"(?:{_SUPPRESSED})(?![a-z0-9*])",
+    "dixon": rf"(?:{_DIXON})(?![a-z0-9*])",
     **{f"part{place}": rf"(?:{pattern})(?![a-z0-9*])" for place, pattern in enumerate(_PARTS.values())},
     "first": _weighting(1, _T1_NAMES),
     "second": _weighting(2, _T2_NAMES),
-    "dixon": rf"(?:{_DIXON})(?![a-z0-9*])",
     "plain": rf"(?:{_CONTRAST}|{_PHASES}|{_ACQUIRED})(?![a-z0-9*])",
     "unknown": r"[^\W_]+\*?",
 }
 _WORD = re.compile(_BEGIN + "(?:" + "|".join(f"(?P<{kind}>{text})" for kind, text in _KINDS.items()) + ")", re.I)
+
+
+LONGEST = 300
+"""Characters of a name that are looked at; what follows is not known."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +147,10 @@ class SequenceWords:
 
 def words_of(text: str) -> list[Word]:
     """The words of a name, in order. W, F, in and opp are images of a Dixon acquisition only beside the word Dixon."""
-    words = [Word(found[0], str(found.lastgroup), found.start(), found.end()) for found in _WORD.finditer(text)]
+    found_words = _WORD.finditer(text[:LONGEST])
+    words = [Word(found[0], str(found.lastgroup), found.start(), found.end()) for found in found_words]
+    if len(text) > LONGEST:
+        words.append(Word(text[LONGEST:], "unknown", LONGEST, len(text)))
     if any(word.kind == "dixon" for word in words):
         letters = {name: f"part{list(_PARTS).index(part)}" for name, part in _LETTERS.items()}
         words = [replace(word, kind=letters.get(word.text.lower(), word.kind)) for word in words]

@@ -16,6 +16,7 @@ from cirrnb.data.sequence_words import read_words, words_of
 T1W_T2W = ("T1W", "T2W")
 """The sequences of a cohort or model that names no others."""
 
+_WEIGHTED = re.compile(r"t([12])(?:[ _-]?(?:w|wi|weighted))?", re.IGNORECASE)
 _SEQUENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,30}[A-Za-z0-9])?")
 MOST_SEQUENCES = 8
 
@@ -29,13 +30,14 @@ def check_sequence(name: Any) -> None:
 
 def sequence_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
     """Different names of sequences, in order, from a sequence of them or from text ("T1W, T2W, DWI"); None gives
-    `T1W_T2W`. Raises InputError for names that cannot be used."""
+    `T1W_T2W`. T1, t1w and T1-weighted are T1W. Raises InputError for names that cannot be used."""
     if given is None:
         return T1W_T2W
     names = tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else tuple(given)
     try:
         for name in names:
             check_sequence(name)
+        names = tuple(f"T{match[1]}W" if (match := _WEIGHTED.fullmatch(name)) else name for name in names)
         if not 1 <= len(names) <= MOST_SEQUENCES or len({name.lower().replace(" ", "-") for name in names}) < len(
             names
         ):

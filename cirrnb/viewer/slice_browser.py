@@ -19,6 +19,8 @@ from PIL import Image
 
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import Bag
+from cirrnb.data.cohort_reading import simulated_scans
+from cirrnb.data.errors import InputError
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.page import FIGURE_OPENS, asset
 from cirrnb.view.theme import LABELS
@@ -64,7 +66,7 @@ def slice_browser(
     bag: Bag,
     explanation: Explanation | None = None,
     *,
-    simulated: bool,
+    simulated: bool | None = None,
     evidence: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> SliceBrowser:
     """All sequences of a patient to scroll through, with a map on them where an explanation is given.
@@ -74,9 +76,16 @@ def slice_browser(
 
     Parameters
     ----------
-    simulated : whether the patient is; it is written on the pictures.
+    simulated : whether the patient is; it is written on the pictures. None tells by where the scans' files lie.
     evidence : sequence -> (slices, rows, columns) labels of planted signs, as `SimulatedTruth.evidence`.
+
+    Raises InputError for anything but one patient's bag.
     """
+    if not isinstance(bag, Bag):
+        remedy = "Hand in one of prepared.bags(); for all patients there is cirrnb.SliceExplorer(prepared)."
+        raise InputError("bag", f"a {type(bag).__name__}", "the bag of one patient", remedy)
+    if simulated is None:
+        simulated = bool(simulated_scans(scan.scan for scan in bag.scans.values()))
     title = f"Patient {bag.subject}"
     return SliceBrowser(
         browser_html(slice_content(bag, explanation, simulated=simulated, evidence=evidence), title), title

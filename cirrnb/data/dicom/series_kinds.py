@@ -181,8 +181,12 @@ def part_of(series: Series) -> str | None:
         for part, pattern in _DIXON.items():
             if re.fullmatch(pattern, value):
                 return part
-    if (named := _read_name(series).part) is not None:
-        return named
+    named = _read_name(series).part
+    return named if named not in (None, "dixon") else _part_by_echo(series) or named
+
+
+def _part_by_echo(series: Series) -> str | None:
+    """ "in-phase" or "opposed-phase" for one of several gradient echoes, by its echo time; None otherwise."""
     echo, field = (_number(series.tags, name) for name in ("EchoTime", "MagneticFieldStrength"))
     if not series.part.startswith("echo") or "GR" not in _listed(series.tags.get("ScanningSequence")):
         return None

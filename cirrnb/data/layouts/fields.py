@@ -122,6 +122,8 @@ def stage(text: str | None, stages: StageScale = CIRRHOSIS) -> str | None:
     try:
         return stages.understand(word)
     except ValueError:
+        if len(word) > MAX_ID:  # no name of a stage is so long
+            raise
         bare = _AROUND.sub("", word)
         both = _BOTH.fullmatch(bare)
         names = {stages.understand(part) for part in filter(None, both.groups())} if both else {stages.understand(bare)}

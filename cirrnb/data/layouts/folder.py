@@ -44,6 +44,15 @@ class _File:
     mask: bool
 
 
+def table_in(root: Path) -> Path | None:
+    """The table that lists the scans of a folder: scans.csv, or else the one called so in another case or scans.tsv."""
+    if (root / TABLE).is_file() or not root.is_dir():
+        return root / TABLE if root.is_dir() else None
+    names = (TABLE, f"{TABLE.removesuffix('csv')}tsv")
+    found = [path for path in root.iterdir() if path.name.lower() in names and path.is_file()]
+    return found[0] if len(found) == 1 else None
+
+
 def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
     """NIfTI files under a folder, to `DEPTH`, sorted, those of linked folders among them.
 
@@ -171,7 +180,8 @@ def _sequence_words(name: str) -> tuple[list[Word], str, str]:
     if not before and not after and last - first == 1:
         # Two letters alone are more often somebody's initials (FB, SE, CE) than the name of a phase.
         lone = words[first if place == last else last]
-        before = lone.text if len(lone.text) == _INITIALS else ""
+        apart = words[first].end < words[last].begin  # T1ce is one word
+        before = lone.text if apart and len(lone.text) == _INITIALS else ""
     others = [word for word in words_of(after) if word.kind in ("first", "second")]
     return words[first : last + 1] + others, before, after
 
