@@ -23,7 +23,8 @@ from cirrnb.archive.results import write_answer
 from cirrnb.data.errors import InputError
 from cirrnb.reports import pages
 from cirrnb.reports.operation import read_status
-from cirrnb.reports.report import CohortReport, ReportRequest
+from cirrnb.reports.report import CohortReport
+from cirrnb.reports.request import ReportRequest
 from cirrnb.reports.tables import read_failures, read_summary
 
 STUDY = [f"imported/{name_of(f'1.2.826.0.1.{number}')}" for number in (1, 2)]

@@ -16,7 +16,8 @@ import cirrnb
 from cirrnb.archive.forgetting import Places, clean, days_of, forget
 from cirrnb.cli import app
 from cirrnb.data.errors import InputError
-from cirrnb.reports.report import ReportRequest, make_report
+from cirrnb.reports.report import make_report
+from cirrnb.reports.request import ReportRequest
 from cirrnb.reports.tables import read_failures, read_summary
 
 

@@ -15,7 +15,8 @@ from scipy.stats import betabinom
 from cirrnb.data.errors import InputError
 from cirrnb.reports.drift import FEWEST, RUNS, Tally, compare, read_history, tally, write_history
 from cirrnb.reports.operation import FIELDS, FINISHED, RUNNING, STOPPED, read_status, watched
-from cirrnb.reports.report import ReportRequest, make_report
+from cirrnb.reports.report import make_report
+from cirrnb.reports.request import ReportRequest
 
 STAGES = ("mild", "moderate", "severe")
 VOLUME = "liver volume (mL, T1W)"

@@ -22,7 +22,8 @@ from cirrnb.reports.folder import ReportFolder
 from cirrnb.reports.operation import RunStatus, watched
 from cirrnb.reports.patients import Failure
 from cirrnb.reports.pdf import require_printer
-from cirrnb.reports.report import CohortReport, ProgressLog, ReportRequest, make_report
+from cirrnb.reports.report import CohortReport, ProgressLog, make_report
+from cirrnb.reports.request import ReportRequest
 
 STUDIES = {
     "study": "study- and a hash of its StudyInstanceUID, with which the owner of the DICOM files finds it",

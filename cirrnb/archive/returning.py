@@ -21,7 +21,8 @@ from cirrnb.data.json_file import read_object
 from cirrnb.model.trained_model import load_model
 from cirrnb.reports.folder import ReportFolder
 from cirrnb.reports.patients import Ready, make_ready, read_patients
-from cirrnb.reports.report import ProgressLog, ReportRequest
+from cirrnb.reports.report import ProgressLog
+from cirrnb.reports.request import ReportRequest
 from cirrnb.reports.tables import read_failures, read_summary
 
 
