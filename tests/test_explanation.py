@@ -49,7 +49,7 @@ def score_for(model: TrainedStager, bag: Bag) -> PatientScore:
     return PatientScore([model.stager], collate([draw(bag)]))
 
 
-@pytest.mark.parametrize("name", sorted(set(methods()) - {"deep_lift"}))
+@pytest.mark.parametrize("name", sorted(set(methods()) - {"deep_lift", "sign_map"}))
 @pytest.mark.parametrize("head", ["corn", "cumulative", "cross_entropy"])
 def test_every_method_explains_every_slice_of_both_sequences(bags, name, head):
     bag = bags[0]

@@ -75,6 +75,15 @@ def test_what_was_not_measured_adds_nothing():
     assert "rare" not in fit_measured_stage(values, truth, 3).names, "too few have it"
 
 
+def test_a_measurement_far_out_adds_no_more_and_the_network_does():
+    fitted = fit_measured_stage(*drawn(), 3)
+    place, centre = fitted.names.index("liver volume"), dict(zip(fitted.names, fitted.centre, strict=True))
+    far = {**centre, "liver volume": centre["liver volume"] + 20 * fitted.spread[place]}
+    assert fitted.contributions(far)["liver volume"] == pytest.approx(2.5 * fitted.weight[place])
+    sure = {**centre, NETWORK: centre[NETWORK] + 20 * fitted.spread[0]}
+    assert fitted.contributions(sure)[NETWORK] == pytest.approx(20 * fitted.weight[0])
+
+
 def test_patients_are_answered_for_by_those_who_did_not_see_them():
     values, _ = drawn(120)
     values["noise"] = np.random.default_rng(3).standard_normal(120)

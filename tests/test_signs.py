@@ -28,7 +28,7 @@ from cirrnb.model.trained_model import TrainedModel, load_model
 from cirrnb.view.sentences import prediction_html, signs_html, target_words
 
 NAMES = ("nodularity", "nodules_t1w", "nodules_t2w", "ascites")
-SHIPPED = "09e6b268f8709aeb"
+SHIPPED = "bbd938e377ea8b76"
 SIGNED = StagerSettings(width=16, pretrained=False, signs=NAMES)
 
 

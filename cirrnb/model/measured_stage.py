@@ -39,6 +39,8 @@ LOGARITHM = {
 than 50 mL of fluid cannot be told from none."""
 BY_SEQUENCE = ("signal heterogeneity",)
 """Measurements that are taken by sequence."""
+REACH = 2.5
+"""Standard deviations from the mean beyond which a measurement adds no more: outlines that failed lie far out."""
 SPREAD = 0.7
 """Standard deviation of the prior of a measurement's weight, in log-odds for a standard deviation of it."""
 LEAST_PATIENTS = 60
@@ -89,7 +91,9 @@ class MeasuredStage:
         have a value."""
         terms = zip(self.names, self.centre, self.spread, self.weight, strict=True)
         return {
-            name: weight * (values[name] - centre) / spread for name, centre, spread, weight in terms if name in values
+            name: weight * _within(name, (values[name] - centre) / spread)
+            for name, centre, spread, weight in terms
+            if name in values
         }
 
     def probabilities(self, values: Mapping[str, float]) -> Numbers:
@@ -103,6 +107,11 @@ class MeasuredStage:
         path = Path(folder) / MEASURED_STAGE
         atomic_write(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False) + "\n")
         return path
+
+
+def _within(name: str, deviation: float) -> float:
+    """Standard deviations from the mean that count."""
+    return deviation if name == NETWORK else min(max(deviation, -REACH), REACH)
 
 
 def fit_measured_stage(values: pd.DataFrame, truth: NDArray[np.int64], stages: int) -> MeasuredStage:
@@ -127,7 +136,8 @@ def fit_measured_stage(values: pd.DataFrame, truth: NDArray[np.int64], stages: i
     names = [NETWORK, *(str(name) for name in usable if name != NETWORK and values[name].std() > 0)]
     table = values[names]
     centre, spread = table.mean(), table.std().clip(lower=1e-6)
-    terms = ((table - centre) / spread).fillna(0.0).to_numpy(float)
+    terms = ((table - centre) / spread).fillna(0.0).to_numpy(float).copy()
+    terms[:, 1:] = terms[:, 1:].clip(-REACH, REACH)
     shares = np.cumsum([(truth == number).mean() for number in range(stages)])[:-1]
     start = np.concatenate([[1.0], np.zeros(len(names) - 1), [logit(shares[0])], np.diff(logit(shares))])
     found = minimize(_loss, start, (terms, truth, stages), method="L-BFGS-B").x

@@ -42,6 +42,18 @@ WORDS = {
 }
 """What a radiologist calls each sign."""
 
+SHORT = {
+    "nodularity": "nodular surface",
+    "nodules_t1w": "nodules, T1W",
+    "nodules_t2w": "nodules, T2W",
+    "lobes": "lobes",
+    "spleen": "large spleen",
+    "ascites": "ascites",
+    "portal": "portal vein, vessels",
+    "fossa": "fossa and notch",
+}
+"""The same for a small picture."""
+
 Numbers = NDArray[np.float64]
 
 
@@ -64,6 +76,11 @@ class SignReading:
     def words(self) -> str:
         """What a radiologist calls it."""
         return WORDS.get(self.name, self.name.replace("_", " "))
+
+    @property
+    def short(self) -> str:
+        """The same in as few words as a small picture has room for."""
+        return SHORT.get(self.name, self.words)
 
     @property
     def degree(self) -> str:

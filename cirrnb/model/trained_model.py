@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -128,6 +129,12 @@ class TrainedModel:
         total = sum(trained.values())
         shares = {name: trained.get(name, 0) / total for name in self.stages} if total else {}
         pictures = [f"<div>Stages of the training patients:</div>{bars(shares, self.stages.colour)}"] if shares else []
+        if self.measured is not None:
+            whole = sum(map(abs, self.measured.weight))
+            parts = {
+                name: abs(one) / whole for name, one in zip(self.measured.names, self.measured.weight, strict=True)
+            }
+            pictures.append(f"<div>What the stage rests on, by weight:</div>{bars(parts, {})}")
         return summary(f"Model {self.name}", card(self), simulated=self.simulated, tables=pictures)
 
     @cached_property
@@ -274,6 +281,15 @@ def _told_apart(stages: StageScale) -> str:
     return "; ".join(name if words == name else f"{name}: {words}" for name, words in stages.description.items())
 
 
+def _learnt_from(config: Mapping[str, Any], trained: int, count: int) -> str:
+    """The cohort and how many patients of it; of endless patients, how many bodies."""
+    name = Path(str(config.get("cohort", "unknown"))).name
+    bodies = config.get("training", {}).get("patients") if isinstance(config.get("training"), Mapping) else None
+    if not trained and isinstance(bodies, int):
+        return f"{name}, {bodies} bodies"
+    return f"cohort {name}, {trained} patients" + (" each" if count > 1 else "")
+
+
 def card(model: TrainedModel) -> dict[str, str]:
     """Name of a fact -> what is known. No path, no patient."""
     first = model.members[0]
@@ -288,10 +304,7 @@ def card(model: TrainedModel) -> dict[str, str]:
         "Model": f"{model.name}: {made}, {first.stager.settings.backbone}",
         "Meant for": f"research and education; {_told_apart(model.stages)}",
         "Sequences": ", ".join(model.sequences),
-        "Learnt from": f"cohort {Path(str(config.get('cohort', 'unknown'))).name}, {trained} patients"
-        + (" each" if count > 1 else "")
-        + (f" ({stages})" if stages else "")
-        + f"; images {origin}",
+        "Learnt from": f"{_learnt_from(config, trained, count)}{f' ({stages})' if stages else ''}; images {origin}",
         "Looks at": f"{looks.view}, {rows:g} x {columns:g} mm at {looks.spacing:g} mm",
         "Calibrated": model.calibration.how if model.calibration else "no: take percentages as a ranking only",
         **({"Adapted": model.adaptation.sentence} if model.adaptation else {}),

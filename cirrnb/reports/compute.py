@@ -83,7 +83,7 @@ def slices_with_signs(model: TrainedModel, bag: Bag, prediction: Prediction, cou
             index = int(own.sum(axis=(1, 2)).argmax())
             plain = _slice_at(bag.scans[sequence], index, windows[sequence])
             shown = own[index] / max(float(own[index].max()), 1e-6)
-            caption = f"{sign.words}, {sign.degree} ({sign.strength:.2f})"
+            caption = f"{sign.short}: {sign.strength:.2f}"
             pictures.append(_picture(replace(plain, overlay=shown, caption=caption)))
         rows[sequence] = tuple(pictures)
     return {sequence: pictures for sequence, pictures in rows.items() if any(pictures)}
