@@ -161,6 +161,8 @@ for _command in (
     model_commands.calibrate,
     model_commands.plant,
     product_commands.report,
+    product_commands.forget,
+    product_commands.clean,
 ):
     app.command(_command.__name__.replace("_", "-"))(_command)
 _add_alias("train", "02_train", "Train a stager on a cohort")

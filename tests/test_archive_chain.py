@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from dicom_patients import simulated, write_study
-from dicom_phantoms import T1, write_series
+from dicom_phantoms import T1, T2, write_series
 from pydicom import dcmread
 from report_runs import worker_named
 
 from cirrnb.archive import returning
-from cirrnb.archive.chain import STUDIES, StudiesRequest, report_studies
+from cirrnb.archive.chain import STUDIES, StudiesRequest, read_studies, report_studies
 from cirrnb.archive.inbox import FAULTS, name_of
 from cirrnb.archive.results import write_answer
 from cirrnb.data.errors import InputError
-from cirrnb.reports.report import CohortReport, ReportRequest
+from cirrnb.reports import pages
+from cirrnb.reports.operation import read_status
+from cirrnb.reports.report import CohortReport
+from cirrnb.reports.request import ReportRequest
 from cirrnb.reports.tables import read_failures, read_summary
 
 STUDY = [f"imported/{name_of(f'1.2.826.0.1.{number}')}" for number in (1, 2)]
@@ -52,8 +57,9 @@ def quick() -> Generator[None]:
 def run(home: Path, folder: Path, inbox: Path, out: Path | None = None, **more: Any) -> CohortReport:
     request = ReportRequest(
         folder / "cohort", "shipped", folder / "report", prepared=home / "prepared", explanations=home / "explanations",
-        jobs=1, **more,
+        jobs=1,
     )  # fmt: skip
+    request = replace(request, **more)
     return report_studies(StudiesRequest(inbox, dicom_out=out), request)
 
 
@@ -77,6 +83,9 @@ def test_whoever_can_be_reported_is_and_studies_say_why_the_others_are_not(home:
     returned = objects(tmp_path / "results")
     assert len(returned) == 6 and len(set(returned.values())) == 6  # two segmentations and a report each
     shutil.rmtree(tmp_path / "results" / STUDY[0].replace("/", "-"))  # as if killed before it was written
+    stored = read_status(tmp_path / "report")
+    assert stored["studies"] == {"imported": 2, "known": 0, "refused": 1, "forgotten": 0}
+    assert (stored["state"], stored["exit_code"], stored["results"]["written"]) == ("finished", 3, 2)
     again = run(home, tmp_path, home / "inbox", tmp_path / "results")
     assert (again.made, again.failed) == (2, 1)
     assert objects(tmp_path / "results") == returned
@@ -111,6 +120,29 @@ def test_results_that_cannot_be_written_cost_the_others_nothing(
     studies = pd.read_csv(tmp_path / "report/studies.csv").set_index("subject")
     assert list(studies.loc[STUDY, "results"]) == ["failed", "written"]
     assert "Number0" not in studies.loc[STUDY[0], "results_reason"]
+
+
+def test_a_study_whose_scans_a_check_refuses_gets_a_report_that_says_so(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The true worker, on a bottle of the size of a body."""
+    monkeypatch.setattr(pages, "WORK", "cirrnb.reports.pages")
+    z, y, x = np.ogrid[-1:1:20j, -1:1:60j, -1:1:80j]
+    bottle = np.where(x**2 + y**2 < 0.8, 600 + 20 * np.sin(40 * x + 30 * y + 9 * z), 5).astype(np.int16)
+    for number, says in enumerate((T1, T2), 1):
+        write_series(
+            tmp_path / "inbox" / str(number), says, voxels=bottle, spacing=(5.0, 5.0), apart=8.0, study="1.2.98",
+            number=number, PatientID="phantom",
+        )  # fmt: skip
+    ended = run(home, tmp_path, tmp_path / "inbox", tmp_path / "results", prepared=tmp_path / "prepared")
+    assert (ended.made, ended.failed, ended.exit_code) == (0, 1, 4)
+    assert list(read_failures(tmp_path / "report")["kind"]) == ["refused"]
+    (path,) = (tmp_path / "results").rglob("*.dcm")
+    data = dcmread(path)
+    assert data.Modality == "SR" and data.PatientID == "phantom" and data.StudyInstanceUID == "1.2.98"
+    studies = read_studies(tmp_path / "report")
+    assert list(studies["state"]) == ["imported"] and list(studies["results"]) == ["written"]
+    assert read_status(tmp_path / "report")["results"] == {"written": 1, "kept": 0, "failed": 0}
 
 
 def test_results_never_go_where_no_names_belong(home: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from cirrnb.archive.inbox import name_of
 from cirrnb.cli import app
 from cirrnb.data.locks import scratch_folder
 from cirrnb.reports.formats import patient_schema
+from cirrnb.reports.tables import read_summary
 
 PLANTED = "ZQXVERIKA"
 """Stands for a name: no other text holds it."""
@@ -104,7 +105,7 @@ class Watch(threading.Thread):
         self.folder, self.seen, self.looked, self.done = folder, set[str](), 0, threading.Event()
 
     def run(self) -> None:
-        while not self.done.is_set():
+        while not self.done.wait(0.02):
             for path in [Path(place, name) for place, _, names in os.walk(self.folder) for name in names]:
                 try:
                     if not path.is_symlink() and path.is_file():
@@ -155,6 +156,23 @@ def test_the_command_answers_and_names_are_found_in_nothing_but_what_goes_back(
     assert not [path for path in temporary.rglob("*") if path.is_file() and named(path)]
     _answers(work / "reports/night")
     _progress(done.output)
+    _forgotten(work)
+
+
+def _forgotten(work: Path) -> None:
+    """After `cirrnb forget` nothing holds the study, but for the record that keeps it from being imported again."""
+    name = name_of(STUDY)
+    done = CliRunner().invoke(app, ["forget", name, "--out", "reports/night", "--dicom-out", "back"])
+    assert done.exit_code == 0, done.output
+    assert "Not reached: the DICOM files" in done.output and f"Removed: cohorts/night/{name}" in done.output
+    left = [
+        str(path.relative_to(work))
+        for path in work.rglob("*")
+        if name in path.name or (path.is_file() and any(name.encode() in content for content in contents(path)))
+    ]
+    assert left == [f"cohorts/night/.studies/{name}.json"]
+    assert not [*work.glob("explanations/*.safetensors"), *work.glob("prepared/night/*/prepared.json")]
+    assert read_summary(work / "reports/night").empty and (work / "reports/night/index.html").is_file()
 
 
 def _answers(report: Path) -> None:

@@ -18,6 +18,7 @@ from pydicom import dcmread
 import cirrnb
 from cirrnb.archive import inbox as faults
 from cirrnb.archive import intake
+from cirrnb.archive.cohort_rows import remove_patient
 from cirrnb.archive.inbox import read_inbox
 from cirrnb.archive.intake import IMPORTED, KNOWN, RECORDS, REFUSED, Intake, take_in
 from cirrnb.data.dicom.importing import import_dicom
@@ -252,6 +253,20 @@ def test_a_study_that_was_imported_by_hand_counts(tmp_path: Path) -> None:
     record.unlink()
     outcome = of(taken(tmp_path / "inbox", tmp_path / "cohort"), BAD)
     assert (outcome.state, outcome.patient, set(outcome.series)) == (KNOWN, "chosen", {"T1W"})
+
+
+def test_a_forgotten_study_is_not_imported_again(tmp_path: Path) -> None:
+    write_good(tmp_path / "inbox")
+    name, cohort = faults.name_of(GOOD), tmp_path / "cohort"
+    taken(tmp_path / "inbox", cohort)
+    assert intake.forget_study(cohort, name) and not intake.forget_study(cohort, "nobody")
+    remove_patient(cohort, name)
+    write_series(tmp_path / "inbox/more", T2, study=GOOD, number=3, PatientID=f"PID-{GOOD}")
+    outcome = of(taken(tmp_path / "inbox", cohort), GOOD)
+    assert outcome.state == intake.FORGOTTEN and not (cohort / "scans.csv").exists()
+    (record,) = (cohort / RECORDS).glob("*.json")
+    stored = json.loads(record.read_text())
+    assert (stored["key"], stored["series"], stored["reasons"], stored["fault"]) == ("", {}, {}, None)
 
 
 def test_names_that_are_paths_or_scripts_do_no_harm(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from cirrnb.data.atomic_files import file_stem
 from cirrnb.data.errors import InputError
 from cirrnb.data.status import Reason, reasons_text
 from cirrnb.reports import report as reporting
-from cirrnb.reports.report import ReportRequest, make_report
+from cirrnb.reports.report import make_report
+from cirrnb.reports.request import ReportRequest
 from cirrnb.reports.tables import FAILURES, SUMMARY, read_failures, read_summary
 from cirrnb.run.execution import run_notebook
 from cirrnb.run.product_commands import run_report

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
+import cirrnb
 from cirrnb.archive.inbox import AMBIGUOUS, BURNED_IN, DISK, UNCONVERTED, Inbox, read_inbox
-from cirrnb.archive.intake import REFUSED, Intake, as_row, take_in
-from cirrnb.archive.results import FAILED, require_writer
+from cirrnb.archive.intake import REFUSED, STATES, Intake, as_row, take_in
+from cirrnb.archive.results import FAILED, RESULTS, require_writer
 from cirrnb.archive.returning import ResultOutcome, return_results
 from cirrnb.data import failure_kinds
-from cirrnb.data.csv_file import write_csv
+from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
 from cirrnb.reports.folder import ReportFolder
+from cirrnb.reports.operation import RunStatus, watched
 from cirrnb.reports.patients import Failure
 from cirrnb.reports.pdf import require_printer
-from cirrnb.reports.report import CohortReport, ProgressLog, ReportRequest, make_report
+from cirrnb.reports.report import CohortReport, ProgressLog, make_report
+from cirrnb.reports.request import ReportRequest
 
 STUDIES = {
     "study": "study- and a hash of its StudyInstanceUID, with which the owner of the DICOM files finds it",
     "subject": "source and id in the cohort, as in summary.csv and failures.csv",
-    "state": "imported (in this run), known (from an earlier one) or refused",
+    "state": "imported (in this run), known (from an earlier one), refused, or forgotten (by cirrnb forget)",
     "fault": "why it was refused, in one or two words; see the table of faults",
     "reason": "the same for a reader, with the series concerned, by their number in `cirrnb import-dicom --list`",
     "T1W_series": "hash of the series that was taken; empty where it has none",
@@ -33,6 +39,8 @@ STUDIES = {
     "results_reason": "why they could not be written",
 }
 """Columns of studies.csv, a row a study of the inbox, and what they mean."""
+
+STUDIES_TABLE = "studies.csv"
 
 _KINDS = {
     AMBIGUOUS: failure_kinds.REFUSED,
@@ -79,17 +87,30 @@ def report_studies(
     _require_apart(studies.dicom_out, request)
     if request.pdf:
         require_printer()  # before an hour of work
+    with watched(report.status, cirrnb.__version__) as status:
+        ended = _run(studies, request, report, progress, status)
+        status.ended(ended.exit_code)
+    return ended
+
+
+def _run(
+    studies: StudiesRequest, request: ReportRequest, report: ReportFolder, progress: ProgressLog, status: RunStatus
+) -> CohortReport:
     inbox = read_inbox(studies.inbox)
     words = f"{len(inbox.studies)} studies in the inbox"
     progress.event("inbox", words, studies=len(inbox.studies), stray=inbox.stray)
     counted = _Counted(progress, len(inbox.studies))
     taken = take_in(inbox, request.cohort, burned_in=studies.burned_in, ended=counted.ended)
-    ended = make_report(replace(request, not_imported=tuple(_failures(taken, inbox))), progress)
+    states = Counter(intake.state for intake in taken)
+    status.tell(studies={state: states[state] for state in STATES})
+    ended = make_report(replace(request, not_imported=tuple(_failures(taken, inbox))), progress, status)
     outcomes: dict[str, ResultOutcome] = {}
     if studies.dicom_out is not None:
         outcomes = return_results(studies.dicom_out, request, report, inbox, taken, progress)
+        results = Counter(outcome.state for outcome in outcomes.values())
+        status.tell(results={state: results[state] for state in RESULTS})
     with locked(report.path):
-        write_studies(report.path / "studies.csv", taken, outcomes)
+        write_studies(report.path / STUDIES_TABLE, taken, outcomes)
     return replace(ended, failed=ended.failed + sum(outcome.state == FAILED for outcome in outcomes.values()))
 
 
@@ -121,6 +142,12 @@ def write_studies(path: Path, taken: Sequence[Intake], outcomes: Mapping[str, Re
         outcome = outcomes.get(intake.subject, ResultOutcome(""))
         rows.append({**as_row(intake), "results": outcome.state, "results_reason": outcome.reason})
     write_csv(path, rows, list(STUDIES))
+
+
+def read_studies(report: Path) -> pd.DataFrame:
+    """studies.csv of a report's folder, one row a study; all of it is text. Raises InputError."""
+    remedy = "Make the report again."
+    return read_csv(report / STUDIES_TABLE, tuple(STUDIES), expected="the folder of a report", remedy=remedy)
 
 
 class _Counted:

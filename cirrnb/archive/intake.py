@@ -37,11 +37,12 @@ from cirrnb.data.sequences import T1W_T2W
 RECORDS = ".studies"
 """Folder in the cohort with a record of each study that was looked at."""
 
-IMPORTED, KNOWN, REFUSED = "imported", "known", "refused"
+IMPORTED, KNOWN, REFUSED, FORGOTTEN = "imported", "known", "refused", "forgotten"
 STATES = {
     IMPORTED: "its scans were added to the cohort in this run",
     KNOWN: "its scans were added by an earlier run, and nothing of it changed",
     REFUSED: "it has no scans in the cohort; the fault says why",
+    FORGOTTEN: "`cirrnb forget` removed it, and it is not imported again",
 }
 
 _VERSION = 1
@@ -83,6 +84,26 @@ class _Unclear(Exception):
     def __init__(self, sequence: str, candidates: Sequence[Judged]):
         super().__init__(sequence)
         self.sequence, self.candidates = sequence, candidates
+
+
+def forget_study(cohort: Path, patient: str) -> bool:
+    """Have a study that was imported as this patient never imported again; what is kept of it is the hash that is its
+    name. False where there is no record of it. Raises InputError if a run is at work on the cohort."""
+    records = cohort / RECORDS
+    if not records.is_dir():
+        return False
+    with locked(records):
+        for path in sorted(records.glob("*.json")):
+            try:
+                stored = read_object(path, "a whole record", "Delete it.")
+                name, own = str(stored["name"]), stored["patient"] == patient
+            except (OSError, ValueError, KeyError):
+                continue
+            if own:
+                forgotten = Intake(name, name, FORGOTTEN)
+                atomic_write(path, json.dumps({"key": "", **asdict(forgotten)}, indent=1) + "\n")
+                return True
+    return False
 
 
 def take_in(
@@ -140,6 +161,8 @@ def _recorded(path: Path, key: str) -> Intake | None:
     """What an earlier run found, or None where there was none, or the study is another now."""
     try:
         stored = read_object(path, "a whole record", "Delete it.")
+        if stored["state"] == FORGOTTEN:
+            return Intake(stored["name"], stored["patient"], FORGOTTEN)
         if stored["key"] != key:
             return None
         fault = Fault(**stored["fault"]) if stored["fault"] else None
@@ -153,7 +176,7 @@ def _recorded(path: Path, key: str) -> Intake | None:
 
 def _holds(cohort: Path, intake: Intake) -> bool:
     """Whether the cohort still holds what the record says, files included."""
-    if intake.state == REFUSED:
+    if intake.state in (REFUSED, FORGOTTEN):
         return True
     rows = rows_of(cohort, intake.patient)
     found = {str(row.get("sequence")): row.get("series") for row in rows}

@@ -9,7 +9,7 @@ from pathlib import Path
 import cirrnb
 from cirrnb.archive.findings import ModelFacts
 from cirrnb.archive.inbox import Inbox, Study
-from cirrnb.archive.intake import REFUSED, Intake
+from cirrnb.archive.intake import IMPORTED, KNOWN, Intake
 from cirrnb.archive.results import FAILED, KEPT, WRITTEN, Answer, is_written, results_folder, write_answer
 from cirrnb.data import failure_kinds
 from cirrnb.data.atomic_files import file_stem, remove_unfinished
@@ -21,7 +21,8 @@ from cirrnb.data.json_file import read_object
 from cirrnb.model.trained_model import load_model
 from cirrnb.reports.folder import ReportFolder
 from cirrnb.reports.patients import Ready, make_ready, read_patients
-from cirrnb.reports.report import ProgressLog, ReportRequest
+from cirrnb.reports.report import ProgressLog
+from cirrnb.reports.request import ReportRequest
 from cirrnb.reports.tables import read_failures, read_summary
 
 
@@ -48,7 +49,7 @@ def return_results(
     """
     outcomes: dict[str, ResultOutcome] = {}
     studies = {study.name: study for study in inbox.studies}
-    by_subject = {intake.subject: intake for intake in taken if intake.state != REFUSED}
+    by_subject = {intake.subject: intake for intake in taken if intake.state in (IMPORTED, KNOWN)}
     with results_folder(folder):
         remove_unfinished(folder)
         answers = {answer.subject: answer for answer in _answers(request, report, by_subject)}

@@ -25,6 +25,7 @@ class ReportFolder:
         self.patients, self.overlays, self.logs = path / "patients", path / "overlays", path / "logs"
         self.summary, self.failures = path / "summary.csv", path / "failures.csv"
         self.provenance, self.index = path / "provenance.json", path / "index.html"
+        self.history, self.status = path / "history.csv", path / "status.json"
         self.cohort = path / COHORT_PAGE
         self.claim = path / ".claim"
 

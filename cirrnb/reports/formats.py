@@ -104,6 +104,7 @@ def write_index(
     banner: str,
     colophon: str,
     stages: StageScale = CIRRHOSIS,
+    drift: str = "",
 ) -> None:
     """Write the index from the tables of a report, atomically.
 
@@ -116,6 +117,7 @@ def write_index(
         .render(
             title=title,
             counts=counts(made, failed),
+            drift=drift,
             heads=_HEADS,
             rows=rows,
             stages=list(stages),

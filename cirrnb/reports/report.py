@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,63 +19,15 @@ from cirrnb.data.layouts.folder import TABLE
 from cirrnb.data.locks import locked
 from cirrnb.data.plugins import load_plugins
 from cirrnb.data.scan import Cohort
-from cirrnb.model.provenance import commit, fingerprint, now, versions
+from cirrnb.model.provenance import now, versions
 from cirrnb.reports.compute import ReportModel, ReportSettings, identity
 from cirrnb.reports.folder import LINKS, ReportFolder
-from cirrnb.reports.formats import templates_hash, write_index
+from cirrnb.reports.operation import RunStatus, watched
+from cirrnb.reports.outcome import Outcome
 from cirrnb.reports.pages import PageJob, PageOutcome, make_pages
 from cirrnb.reports.patients import TRIES, Failure, choose, make_ready, read_patients
 from cirrnb.reports.pdf import print_pages, require_printer
-from cirrnb.reports.tables import FAILURES, read_failures, read_summary, summary_columns, write_table
-from cirrnb.view.page import banner
-
-LIMIT = 1800.0
-"""Seconds that one patient may take."""
-
-
-@dataclass(frozen=True)
-class ReportRequest:
-    """What a report of a cohort is asked for.
-
-    Attributes
-    ----------
-    cohort : folder in the published layout, or a CSV table.
-    model : folder of a model, or "shipped".
-    out : folder of the report.
-    patients : subjects or ids; none asks for all. Pages of others that are still true stay.
-    prepared : folder of prepared scans; None takes prepared/ and the cohort's name.
-    explanations : folder in which explanations are kept.
-    method : how maps are made.
-    jobs : patients at a time; None takes as many as there are cores.
-    cluster : address of a Dask scheduler whose workers make the pages instead.
-    fresh : make every page anew.
-    limit : seconds that one patient may take.
-    sequences : names in the cohort's table; None takes the model's.
-    plugin : files that register heads, backbones or methods.
-    masks : liver masks of the one patient who is asked for, as `cirrnb.data.given_masks.give_masks` takes them.
-    force : answer for patients whose scans a check refuses; they are doubtful.
-    pdf : print each page as PDF beside it as well.
-    not_imported : of a cohort that DICOM studies were imported into, which may be empty: the studies that were not, and
-        why. None for other cohorts.
-    """
-
-    cohort: Path
-    model: str
-    out: Path
-    patients: tuple[str, ...] = ()
-    prepared: Path | None = None
-    explanations: Path = field(default_factory=lambda: Path("explanations"))
-    method: str = "grad_cam"
-    jobs: int | None = None
-    cluster: str | None = None
-    fresh: bool = False
-    limit: float = LIMIT
-    sequences: str | None = None
-    plugin: tuple[Path, ...] = ()
-    masks: tuple[str, ...] = ()
-    force: bool = False
-    pdf: bool = False
-    not_imported: tuple[Failure, ...] | None = None
+from cirrnb.reports.request import ReportRequest
 
 
 class ProgressLog:
@@ -97,83 +49,6 @@ class ProgressLog:
         print(line, flush=True)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Pages that were made, by subject in the cohort's order, and failures, by subject."""
-
-    request: ReportRequest
-    made: Mapping[str, PageOutcome]
-    failures: Mapping[str, Failure]
-
-    def write(
-        self, report: ReportFolder, model: ReportModel, cohort: Cohort, bags: Mapping[str, Bag], started: str
-    ) -> None:
-        """Write everything, each file atomically, the index last. `bags` are the patients with a page."""
-        report.sweep({file_stem(name) for name in self.made})
-        self._write_tables(report, summary_columns(model.model.stages, cohort.sequences))
-        provenance = {
-            "started": started,
-            "finished": now(),
-            "cohort": {"name": cohort.name, "simulated": cohort.simulated, "patients": len(cohort.patients)},
-            "data": fingerprint(bags.values()),
-            "model": {
-                "name": model.model.name,
-                "fingerprint": model.model.fingerprint,
-                "simulated": model.model.simulated,
-            },
-            "parameters": {
-                "method": self.request.method,
-                "limit": self.request.limit,
-                "patients": list(self.request.patients),
-            },
-            "templates": templates_hash(),
-            "versions": versions(),
-            "commit": commit(),
-            "made": len(self.made),
-            "failed": len(self.failures),
-        }
-        atomic_write(report.provenance, json.dumps(provenance, indent=2) + "\n")
-        made_by = f"cirrnb {versions()['cirrnb']}, model {model.model.name} {model.model.fingerprint[:16]}"
-        if not self.made:
-            report.cohort.unlink(missing_ok=True)
-        write_index(
-            report,
-            f"Report of {cohort.name}",
-            read_summary(report.path),
-            read_failures(report.path),
-            banner=banner(cohort.simulated, model.model.simulated),
-            stages=model.model.stages,
-            colophon=f"Made with {made_by}, on {now()[:10]}.",
-        )
-
-    def _write_tables(self, report: ReportFolder, columns: Sequence[str]) -> None:
-        rows = []
-        for name, outcome in self.made.items():
-            record = outcome.job.record() or {}
-            times = {"finished": record.get("finished"), "seconds": round(record.get("seconds", outcome.seconds), 1)}
-            rows.append({**(outcome.summary or {}), "page": f"patients/{file_stem(name)}.html", **times})
-        write_table(report.summary, rows, columns)
-        logs = {name: _write_log(report, name, failure) for name, failure in self.failures.items()}
-        for path in report.logs.iterdir():
-            if f"logs/{path.name}" not in logs.values():
-                path.unlink()
-        failed = [_failure_row(failure, logs[name]) for name, failure in self.failures.items()]
-        write_table(report.failures, failed, list(FAILURES))
-
-
-def _failure_row(failure: Failure, log: str) -> dict[str, Any]:
-    row = {name: value for name, value in asdict(failure).items() if name in FAILURES}
-    return {**row, "subject": failure.subject or None, "log": log, "finished": now()}
-
-
-def _write_log(report: ReportFolder, name: str, failure: Failure) -> str:
-    path = report.logs / f"{file_stem(name)}.txt"
-    who = failure.subject or "a row of the cohort"
-    trace = f"\n{failure.trace}\n" if failure.trace else ""
-    atomic_write(path, f"{who}\n{failure.kind}, tried {failure.tries} times\n\n{failure.reason}\n{trace}")
-    return f"logs/{path.name}"
-
-
 ALL_MADE, SOME_FAILED, NONE_MADE = 0, 3, 4
 """Exit codes."""
 
@@ -192,8 +67,10 @@ class CohortReport:
         return ALL_MADE if not self.failed else SOME_FAILED if self.made else NONE_MADE
 
 
-def make_report(request: ReportRequest, progress: ProgressLog | None = None) -> CohortReport:
-    """Make the report that is asked for.
+def make_report(
+    request: ReportRequest, progress: ProgressLog | None = None, status: RunStatus | None = None
+) -> CohortReport:
+    """Make the report that is asked for. `status` is that of a run of which this is a part; None has one written.
 
     One patient's failure is recorded, tried once more at the end, and does not stop the others. Unchanged pages are
     reused; an interrupted run resumes.
@@ -209,7 +86,13 @@ def make_report(request: ReportRequest, progress: ProgressLog | None = None) -> 
     report = ReportFolder(request.out.absolute())
     report.take()
     with locked(report.path):
-        return _Run(request, report, progress or ProgressLog()).run()
+        run = _Run(request, report, progress or ProgressLog())
+        if status is not None:
+            return run.run(status)
+        with watched(report.status, versions()["cirrnb"]) as own:
+            ended = run.run(own)
+            own.ended(ended.exit_code)
+        return ended
 
 
 class _Run:
@@ -220,7 +103,7 @@ class _Run:
         self.started, self.claim = now(), uuid.uuid4().hex
         self.plugins: dict[str, str] = {}
 
-    def run(self) -> CohortReport:
+    def run(self, status: RunStatus) -> CohortReport:
         request, report = self.request, self.report
         if request.pdf:
             require_printer()
@@ -254,8 +137,14 @@ class _Run:
         if request.pdf:
             failures |= self._print(made)
         reported = {subject: ready.bags[subject] for subject in made}
-        Outcome(request, made, failures).write(report, model, cohort, reported, self.started)
+        outcome = Outcome(request, made, failures)
+        drift = outcome.write(report, model, cohort, reported, self.started)
         ended = CohortReport(len(made), len(failures), self.claim)
+        status.tell(
+            model={"name": name, "fingerprint": model.model.fingerprint},
+            patients={"made": len(made), "new": len(outcome.new), "failed": len(failures)},
+            drift=drift.as_dict(),
+        )
         words = f"{ended.made} pages, {ended.failed} failures: {report.path.name}/index.html"
         self.progress.event("finished", words, made=ended.made, failed=ended.failed, exit_code=ended.exit_code)
         return ended

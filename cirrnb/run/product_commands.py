@@ -161,6 +161,52 @@ def report(
     raise typer.Exit(run_report(given, out, single_file=single_file))
 
 
+def forget(
+    patient: Annotated[str, typer.Argument(help="Source and id as in summary.csv (imported/study-...), or the id.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the report.")] = Path("reports/nightly"),
+    cohort: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Imported studies. [default: cohorts/ and the name of --out]")
+    ] = None,
+    prepared: PREPARED = None,
+    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Where maps are kept.")] = Path("explanations"),
+    dicom_out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Results as DICOM, if there are any.")
+    ] = None,
+) -> None:
+    """Delete one patient from report, cohort, prepared scans, masks, maps and results; say what cannot be reached."""
+    from cirrnb.archive.forgetting import Places, forget
+
+    named = cohort or Path("cohorts") / out.absolute().name
+    kept = prepared or Path("prepared") / named.absolute().name
+    given = (named, kept, explanations, dicom_out)
+    places = [place if place is not None and place.is_dir() else None for place in given]
+    done = forget(patient, Places(out, *places))
+    for path in done.removed:
+        typer.echo(f"{'Rewritten' if path.exists() else 'Removed'}: {path}")
+    for words in done.unreached:
+        typer.echo(f"Not reached: {words}.")
+
+
+def clean(
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="90d, 12h or 8w.")],
+    prepared: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Of prepared scans; repeatable. [default: all in prepared/]"),
+    ] = None,
+    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Where maps are kept.")] = Path("explanations"),
+) -> None:
+    """Remove prepared scans, masks and maps beyond an age. Cohorts, reports and results stay."""
+    from cirrnb.archive.forgetting import clean as clean_folders
+    from cirrnb.archive.forgetting import days_of, holds_prepared
+
+    days = days_of(older_than)
+    folders = prepared or [path for path in sorted(Path("prepared").glob("*")) if holds_prepared(path)]
+    removed = clean_folders(days, folders, [explanations] if explanations.is_dir() else [])
+    for path in removed:
+        typer.echo(f"Removed: {path}")
+    typer.echo(f"{len(removed)} removed from {len(folders)} folders of prepared scans and the maps")
+
+
 def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = False) -> int:
     """Execute the notebook of a report and write its page into the report's folder; the exit code.
 
