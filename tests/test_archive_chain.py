@@ -19,8 +19,10 @@ from report_runs import worker_named
 from cirrnb.archive import returning
 from cirrnb.archive.chain import STUDIES, StudiesRequest, read_studies, report_studies
 from cirrnb.archive.inbox import FAULTS, name_of
+from cirrnb.archive.intake import RECORDS
 from cirrnb.archive.results import write_answer
 from cirrnb.data.errors import InputError
+from cirrnb.data.locks import locked
 from cirrnb.reports import pages
 from cirrnb.reports.operation import read_status
 from cirrnb.reports.report import CohortReport
@@ -151,6 +153,7 @@ def test_results_never_go_where_no_names_belong(home: Path, tmp_path: Path) -> N
             run(home, tmp_path, home / "inbox", tmp_path / place)
 
 
+@pytest.mark.browser
 def test_pages_are_printed_and_go_back_as_pdf(home: Path, tmp_path: Path) -> None:
     pytest.importorskip("playwright")
     if not any(map(shutil.which, ("chromium", "google-chrome"))):
@@ -166,6 +169,14 @@ def test_pages_are_printed_and_go_back_as_pdf(home: Path, tmp_path: Path) -> Non
     written = printed.stat().st_mtime_ns
     assert run(home, tmp_path, home / "inbox/p0", tmp_path / "results", pdf=True).exit_code == 0
     assert printed.stat().st_mtime_ns == written  # kept with its page
+
+
+def test_two_runs_into_one_cohort_do_not_disturb_each_other(home: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / "cohort" / RECORDS), pytest.raises(InputError, match="another run at work"):
+        run(home, tmp_path, home / "inbox/p0")
+    assert read_status(tmp_path / "report")["state"] == "stopped"
+    assert run(home, tmp_path, home / "inbox/p0").exit_code == 0
+    assert read_status(tmp_path / "report")["state"] == "finished"
 
 
 def test_an_empty_inbox_makes_an_empty_report(home: Path, tmp_path: Path) -> None:

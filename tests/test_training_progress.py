@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from toy_patients import toy_cohort
 
+from cirrnb.data.errors import InputError
 from cirrnb.model import backbones
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.training import train
@@ -77,6 +79,16 @@ def test_weights_of_the_cache_are_taken_without_asking(tmp_path: Path, monkeypat
     assert told.startswith("pretrained")
     name = "layer1.0.conv1.weight"
     torch.testing.assert_close(dict(made.model.named_parameters())[name], weights[name])
+
+
+@pytest.mark.parametrize("name", ["resnet18.nope", "resnet999"])
+def test_a_backbone_that_does_not_exist_is_told_before_a_hub_is_asked(name: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    settings = TrainingSettings.preset("demo", epochs=1, backbone=name, pretrained=True)
+    with pytest.raises(InputError, match="backbone"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        train(toy_cohort(tmp_path / "scans", {"train": 4}), tmp_path / "run", settings, progress=lines.append)
+    assert lines == []
 
 
 def test_a_training_says_how_long_it_takes(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ TIMEOUT = 10.0
 
 def on_hub(backbone: str) -> str | None:
     """Where the hub has weights of a backbone (owner/name); None if timm fetches them from elsewhere or has none."""
-    config = timm.get_pretrained_cfg(backbone)
+    try:
+        config = timm.get_pretrained_cfg(backbone)
+    except RuntimeError:  # a model that timm has, with weights that it does not have
+        return None
     return str(config.hf_hub_id) if config is not None and config.hf_hub_id else None
 
 
