@@ -6,6 +6,7 @@ Nothing that is changed here is stored or shown anywhere else.
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 
 import ipywidgets as widgets
 
@@ -42,7 +43,9 @@ class WhatIf(widgets.VBox):
             )
             slider.observe(lambda change: self._moved(), "value")
             self._sliders[sign.name] = slider
-            rows.append(widgets.HBox([widgets.Label(sign.words), slider]))
+            name = widgets.HTML(escape(sign.words))
+            name.add_class("cn-sign-name")
+            rows.append(widgets.HBox([name, slider]))
         self._rows.children = rows
         title = widgets.HTML("<h4>What if a sign were different?</h4>")
         self.children = (title, self._rows, self._reset, self._told) if rows else ()
