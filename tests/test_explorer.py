@@ -135,9 +135,9 @@ def test_a_reader_changes_a_sign_and_sees_the_stage_change(cohort, model, with_m
     assert not explorer(cohort, model, tmp_path, answer_first=True).what_if.children, "no signs, nothing to change"
     made = explorer(cohort, with_maps, tmp_path, answer_first=True)
     before = dict(made.prediction.probabilities)
-    slider = made.what_if._sliders["ascites"]
-    assert slider.value == pytest.approx(made.prediction.signs[1].strength, abs=0.01)
-    slider.value = 1.0
+    field = made.what_if._fields["ascites"]
+    assert field.value == pytest.approx(made.prediction.signs[1].strength, abs=0.01)
+    field.value = 1.0
     assert made.wait(60)
     wanted = predict_patient(with_maps, cohort.bags()[0], {"ascites": 1.0})
     assert wanted.probabilities != before

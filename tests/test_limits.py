@@ -18,7 +18,7 @@ import pytest
 import requests
 
 import cirrnb
-from cirrnb.data import csv_file
+from cirrnb.data import csv_file, csv_text
 from cirrnb.data.download import transfer
 from cirrnb.data.download.transfer import CIRRMRI600, look_up
 from cirrnb.data.errors import InputError, InputErrors
@@ -89,7 +89,7 @@ def test_gzip_in_blocks_is_read(tmp_path: Path) -> None:
     [
         "patient,sequence,image," + ",".join(f"c{number}" for number in range(100_000)) + "\na,T1W,0.nii.gz\n",
         "patient,sequence,image," + "x," * 100_000 + "\na,T1W,0.nii.gz\n",
-        "patient,sequence,image\n" + '"' + "a" * (csv_file.MAX_BYTES + 1),
+        "patient,sequence,image\n" + '"' + "a" * (csv_text.MAX_BYTES + 1),
     ],
     ids=["columns", "repeated columns", "bytes"],
 )

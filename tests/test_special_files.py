@@ -45,7 +45,6 @@ def model_of_pipes(folder: Path) -> Path:
 
 
 CASES: dict[str, Callable[[Path], object]] = {
-    "folder of files without an ending": lambda folder: cirrnb.read_cohort(folder),
     "a table": lambda folder: cirrnb.read_cohort(folder / "pipe.csv"),
     "a scan": lambda folder: cirrnb.read_cohort(folder / "pipe.nii.gz"),
     "an image of a table": lambda folder: cirrnb.read_cohort(table(folder, "pipe.nii.gz")),
@@ -69,7 +68,8 @@ def test_a_pipe_or_device_is_refused_and_not_opened(kind: str, tmp_path: Path) -
 
 def test_a_pipe_beside_scans_is_named_and_the_scans_are_read(tmp_path: Path) -> None:
     (tmp_path / "p_T1W.nii.gz").touch()
-    os.mkfifo(tmp_path / "q_T1W.nii.gz")
+    for name in ("q_T1W.nii.gz", "pipe", "pipe.csv"):
+        os.mkfifo(tmp_path / name)
     cohort = cirrnb.read_cohort(tmp_path)
     assert [one.patient for one in cohort.scans] == ["p"]
     assert any("q_T1W.nii.gz" in note and "links" not in note for note in cohort.notes)

@@ -1,4 +1,4 @@
-"""What if a sign were weaker or stronger: sliders that start where the model saw each sign, and the stage that follows.
+"""What if a sign were weaker or stronger: fields that start where the model saw each sign, and the stage that follows.
 
 Nothing that is changed here is stored or shown anywhere else.
 """
@@ -6,7 +6,6 @@ Nothing that is changed here is stored or shown anywhere else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 
 import ipywidgets as widgets
 
@@ -15,13 +14,13 @@ from cirrnb.view.sentences import what_if_html
 
 
 class WhatIf(widgets.VBox):
-    """Sliders of the signs of the patient on show; hidden for a model without sign outputs."""
+    """A field for each of the signs of the patient on show; hidden for a model without sign outputs."""
 
     def __init__(self, ask: Callable[[dict[str, float]], None]):
         """`ask` is called with the strengths that were changed, and later hands the answer to `show`."""
         self._ask = ask
         self._seen: Prediction | None = None
-        self._sliders: dict[str, widgets.FloatSlider] = {}
+        self._fields: dict[str, widgets.BoundedFloatText] = {}
         self._told = widgets.HTML("")
         self._reset = widgets.Button(description="As the model saw them", icon="undo", disabled=True)
         self._reset.on_click(lambda button: self.begin(self._seen))
@@ -31,21 +30,24 @@ class WhatIf(widgets.VBox):
         self.begin(None)
 
     def begin(self, seen: Prediction | None) -> None:
-        """The sliders of another answer, or none."""
+        """The fields of another answer, or none."""
         self._seen = seen
         self._told.value, self._reset.disabled = "", True
         signs = sorted(seen.signs, key=lambda sign: -sign.strength) if seen is not None and not seen.hidden else []
-        self._sliders = {}
+        self._fields = {}
         rows = []
         for sign in signs:
-            slider = widgets.FloatSlider(
-                value=sign.strength, min=0.0, max=1.0, step=0.01, continuous_update=False, readout_format=".2f"
+            field = widgets.BoundedFloatText(
+                value=round(sign.strength, 2),
+                min=0.0,
+                max=1.0,
+                step=0.05,
+                description=sign.words,
+                style={"description_width": "62%"},
             )
-            slider.observe(lambda change: self._moved(), "value")
-            self._sliders[sign.name] = slider
-            name = widgets.HTML(escape(sign.words))
-            name.add_class("cn-sign-name")
-            rows.append(widgets.HBox([name, slider]))
+            field.observe(lambda change: self._moved(), "value")
+            self._fields[sign.name] = field
+            rows.append(field)
         self._rows.children = rows
         title = widgets.HTML("<h4>What if a sign were different?</h4>")
         self.children = (title, self._rows, self._reset, self._told) if rows else ()
@@ -58,8 +60,8 @@ class WhatIf(widgets.VBox):
     def changed(self) -> dict[str, float]:
         """Sign -> strength, of those that are not where the model saw them."""
         seen: dict[str, float] = {} if self._seen is None else {sign.name: sign.strength for sign in self._seen.signs}
-        step = 0.0051  # sliders round
-        return {name: one.value for name, one in self._sliders.items() if abs(one.value - seen[name]) > step}
+        step = 0.0051  # fields round
+        return {name: one.value for name, one in self._fields.items() if abs(one.value - seen[name]) > step}
 
     def _moved(self) -> None:
         changed = self.changed()
