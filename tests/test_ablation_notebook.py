@@ -37,6 +37,7 @@ def run_ablation(folder: Path, radiomics: bool = False) -> str:
     return text_of(run_notebook("04_ablation", folder / "04_ablation.ipynb", parameters, cwd=folder))
 
 
+@pytest.mark.slow
 def test_an_ablation_trains_scores_and_compares(folder: Path) -> None:
     told = run_ablation(folder)
     assert {path.name for path in (folder / "runs/ablation").iterdir()} == {"whole-0", "T1W-0"}
