@@ -25,7 +25,7 @@ from cirrnb.model.signs import (
 )
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import TrainedModel, load_model
-from cirrnb.view.sentences import prediction_html, signs_html, target_words
+from cirrnb.view.sentences import prediction_html, signs_html, target_words, what_if_html
 
 NAMES = ("nodularity", "nodules_t1w", "nodules_t2w", "ascites")
 SHIPPED = "bbd938e377ea8b76"
@@ -206,6 +206,10 @@ def test_what_if_a_sign_were_different(trained, tmp_path):
     assert {sign.name: sign.strength for sign in changed.signs} == pytest.approx(
         {**as_seen, "ascites": 0.999}, abs=1e-5
     )
+    assert changed.stage_by_signs != pytest.approx(seen.stage_by_signs, abs=1e-5)
+    html = what_if_html(seen, changed)
+    for stage, share in changed.stage_by_signs.items():
+        assert f"{seen.stage_by_signs[stage]:.0%} → {share:.0%}" in html
     for wrong in ({"iron": 0.5}, {"ascites": 1.5}, {"ascites": float("nan")}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             predict_patient(trained, bag, wrong)

@@ -140,17 +140,25 @@ def signs_html(prediction: Prediction) -> str:
 
 
 def what_if_html(seen: Prediction, changed: Prediction) -> str:
-    """The stage with changed signs beside the stage as the model saw the patient."""
+    """The stage with changed signs beside the stage as the model saw the patient: of the model, and by the signs alone.
+
+    The model's own stage follows what it sees beside the signs as well, and may hardly move.
+    """
+    pairs = [(seen.probabilities, changed.probabilities)]
+    if seen.stage_by_signs and changed.stage_by_signs:
+        pairs.insert(0, (seen.stage_by_signs, changed.stage_by_signs))
     rows = "".join(
-        f"<tr><th scope='row'>{escape(stage)}</th><td>{seen.probabilities[stage]:.0%}</td>"
-        f"<td>{changed.probabilities[stage]:.0%}</td></tr>"
+        f"<tr><th scope='row'>{escape(stage)}</th>"
+        + "".join(f"<td>{before[stage]:.0%} → {after[stage]:.0%}</td>" for before, after in pairs)
+        + "</tr>"
         for stage in seen.stages
     )
-    head = "<tr><th scope='col'>stage</th><th scope='col'>as seen</th><th scope='col'>with these signs</th></tr>"
+    named = ("by the signs alone", "by all it sees")[-len(pairs) :]
+    head = "".join(f"<th scope='col'>{name}</th>" for name in ("stage", *named))
     return (
-        f"<table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table><p>Most likely with these signs: "
-        f"<b>{escape(changed.predicted)}</b>.</p><p class='cn-small'>What the model would say, not what would be "
-        "true: the rest of what it saw stays. Nothing of this is stored.</p>"
+        f"<table class='cn-signs'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        "<p class='cn-small'>As seen → with these signs. What the model would say, not what would be true. By all it sees the stage may hardly "
+        "move, since the rest of what it sees stays. Nothing of this is stored.</p>"
     )
 
 
