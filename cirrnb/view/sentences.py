@@ -157,7 +157,8 @@ def what_if_html(seen: Prediction, changed: Prediction) -> str:
     head = "".join(f"<th scope='col'>{name}</th>" for name in ("stage", *named))
     return (
         f"<table class='cn-signs'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        "<p class='cn-small'>As seen → with these signs. What the model would say, not what would be true. By all it sees the stage may hardly "
+        "<p class='cn-small'>As seen → with these signs. What the model would say, not what would be true. By all it "
+        "sees the stage may hardly "
         "move, since the rest of what it sees stays. Nothing of this is stored.</p>"
     )
 
