@@ -148,6 +148,7 @@ for _command in (
     cohort_commands.prepare,
     product_commands.demo,
     product_commands.explore,
+    product_commands.docs,
     product_commands.learn,
     cohort_commands.segment,
     cohort_commands.export,

@@ -75,6 +75,12 @@ def read_cohort(
         If there is a problem and `on_problem` is "raise", or nothing at all could be read.
     InputError
         If `stages` or `sequences` cannot be used.
+
+    Examples
+    --------
+    >>> cohort = cirrnb.read_cohort("cohorts/mine")
+    >>> len(cohort.patients), cohort.stages.names
+    (12, ('mild', 'moderate', 'severe'))
     """
     if on_problem not in ("raise", "skip"):
         raise ValueError(f'on_problem is "raise" or "skip", not {on_problem!r}')

@@ -163,6 +163,14 @@ def evaluate(
         than two patients can be counted.
     ValueError
         If the ceiling is no share.
+
+    Examples
+    --------
+    >>> result = cirrnb.evaluate("shipped", "cohorts/mine", split=None, resamples=100)
+    >>> result.n
+    12
+    >>> list(result.table.columns)[:4]
+    ['metric', 'value', 'low', 'high']
     """
     if ceiling is not None and not 0 <= ceiling <= 1:
         raise ValueError(f"ceiling is an accuracy from 0 to 1, not {ceiling}")

@@ -84,6 +84,13 @@ def explain(
         If the scans were prepared otherwise than for the model.
     Cancelled
         When `cancel` returned True.
+
+    Examples
+    --------
+    >>> explanation = cirrnb.explain("shipped", "cohorts/mine", "grad_cam", permutations=2)
+    >>> explanation.method, explanation.target
+    ('grad_cam', 'severity')
+    >>> written = explanation.to_nifti("overlays")  # on the grid of each scan's own file
     """
     trained, how = as_model(model), _method(method, patients)
     bag = bag_of(trained, patients, subject, prepared)

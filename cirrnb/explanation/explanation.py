@@ -100,7 +100,7 @@ class Explanation:
 
     @property
     def relative_delta(self) -> float | None:
-        """|delta| over the difference between the scores of the patient and of the baseline."""
+        """The size of `delta` over the difference between the scores of the patient and of the baseline."""
         if self.delta is None or self.baseline_score is None:
             return None
         return abs(self.delta) / max(abs(self.score - self.baseline_score), 1e-9)

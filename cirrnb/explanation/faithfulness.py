@@ -124,6 +124,13 @@ def faithfulness(
     ------
     InputError
         If the explanation is of another patient or model, or is none, or its map is constant.
+
+    Examples
+    --------
+    >>> explanation = cirrnb.explain("shipped", "cohorts/mine", "grad_cam", permutations=2)
+    >>> table = cirrnb.faithfulness("shipped", "cohorts/mine", explanation, steps=2, samples=0)
+    >>> sorted(table["measure"])
+    ['deletion', 'insertion', 'slice deletion']
     """
     trained = as_model(model)
     if not isinstance(explanation, Explanation):

@@ -26,11 +26,12 @@ from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model
 class Model(TrainedModel):
     """A trained model.
 
-    Example::
-
-        model = cirrnb.Model.load("shipped")  # or a run folder, or hf:owner/name
-        table = model.predict(cirrnb.read_cohort("PATH"))
-        explanation = model.explain(cirrnb.read_cohort("PATH"), "imported/case-1")
+    Examples
+    --------
+    >>> model = cirrnb.Model.load("shipped")  # or a run folder, or hf:owner/name
+    >>> model.sequences
+    ('T1W', 'T2W')
+    >>> answers = model.predict("cohorts/mine")
     """
 
     def __init__(self, members: tuple[TrainedStager, ...], name: str = "", *parts: Any, **named: Any):

@@ -57,6 +57,11 @@ class SliceExplorer(Panel):
     ------
     InputError
         For a patient, method or target that does not exist, or no patients at all.
+
+    Examples
+    --------
+    >>> prepared = cirrnb.prepare("cohorts/mine", progress=False)
+    >>> explorer = cirrnb.SliceExplorer(prepared, "shipped", store=None)  # show it as the last line of a cell
     """
 
     def __init__(

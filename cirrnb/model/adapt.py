@@ -63,10 +63,10 @@ def adapt(
         If there are too few patients, a stage is asked of a subject that has none, the model keeps no answers for
         patients that it had not seen, or `out` exists.
 
-    Example::
-
-        adapted = cirrnb.adapt("shipped", cirrnb.read_cohort("site"), "models/site")
-        cirrnb.predict(adapted, cirrnb.read_cohort("others"))
+    Examples
+    --------
+    >>> adapted = cirrnb.adapt("shipped", "cohorts/site", "models/site")
+    >>> answers = cirrnb.predict("models/site", "cohorts/mine")
     """
     out = typed_path(out)
     if out.exists():

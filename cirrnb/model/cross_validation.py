@@ -168,6 +168,12 @@ def cross_validate(
     ------
     InputError, InputErrors
         As `train`; and if something else stands at `out`, or another process completes the folder and does not end.
+
+    Examples
+    --------
+    >>> prepared = cirrnb.prepare("cohorts/mine", progress=False)
+    >>> run = cirrnb.cross_validate(prepared, "runs/folds", folds=2, progress=False)
+    >>> answers = cirrnb.predict(run, "cohorts/mine")  # the mean of the folds
     """
     settings, out = settings or TrainingSettings(), typed_path(out)
     names = [f"fold-{number}" for number in range(1, folds + 1)]

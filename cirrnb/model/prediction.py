@@ -185,6 +185,12 @@ def predict(
         If `patients` is neither, a bag is empty, or two are of one patient.
     InputErrors
         If scans were prepared otherwise than for training, or no patient can be staged.
+
+    Examples
+    --------
+    >>> answers = cirrnb.predict("shipped", "cohorts/mine")
+    >>> len(answers), set(answers["predicted"].dropna()) <= {"mild", "moderate", "severe"}
+    (12, True)
     """
     trained = as_model(model)
     if isinstance(patients, str | Path):

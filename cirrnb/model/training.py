@@ -74,6 +74,14 @@ def train(
         stage, what stands at `out` or unfinished beside it has other settings or data, another training into `out` is
         under way, the loss is not finite, or the environment holds some of a launcher's variables (LOCAL_RANK,
         WORLD_SIZE, ...) and not the others.
+
+    Examples
+    --------
+    >>> cohort = cirrnb.splits.random(cirrnb.read_cohort("cohorts/mine"), seed=0)
+    >>> prepared = cirrnb.prepare(cohort, progress=False)
+    >>> run = cirrnb.train(prepared, "runs/mine", progress=False)
+    >>> (run / "model.safetensors").is_file()
+    True
     """
     settings, out = settings or TrainingSettings(), typed_path(out)
     bags = staged_patients(prepared, settings.stager.sequences)

@@ -68,6 +68,12 @@ def prepare(
         If a path names no cohort that can be read, or no scan at all could be prepared.
     StorageError
         If `out` cannot be written, for example because the disk is full. What is done by then is kept.
+
+    Examples
+    --------
+    >>> prepared = cirrnb.prepare("cohorts/mine", progress=False)
+    >>> len(prepared.scans), len(prepared.failures)
+    (24, 0)
     """
     cohort = as_cohort(cohort)
     if isinstance(cohort, PreparedCohort):

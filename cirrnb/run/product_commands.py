@@ -32,6 +32,24 @@ def demo(
     run_demo(folder, patients=patients, seed=seed, epochs=epochs, tell=typer.echo)
 
 
+def docs(
+    build: Annotated[bool, typer.Option("--build", help="Build the site anew.")] = False,
+    execute: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Tutorials to execute, or all; needs minutes. Builds anew.")
+    ] = "",
+    browser: BROWSER = True,
+) -> None:
+    """Open the documentation in a browser. Where it is not built yet it is built, which needs the extra [docs]."""
+    import webbrowser
+
+    from cirrnb.run.documentation import first_page
+
+    page = first_page(build, [name.strip() for name in execute.split(",") if name.strip()])
+    typer.echo(str(page))
+    if browser:
+        webbrowser.open(page.as_uri())
+
+
 def explore(
     cohort: Annotated[
         Path | None,

@@ -84,6 +84,12 @@ def simulate_cohort(
         way, or an argument makes no sense.
     SimulationStopped
         If a patient could not be written, for example because the disk is full; what is done is kept.
+
+    Examples
+    --------
+    >>> cohort = cirrnb.simulate_cohort("cohorts/mine", patients=12, scale="tiny", healthy=0, progress=False)
+    >>> sorted(cohort.sequences)
+    ['T1W', 'T2W']
     """
     out = typed_path(out)
     request: dict[str, Any] = {

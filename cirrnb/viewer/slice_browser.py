@@ -80,6 +80,11 @@ def slice_browser(
     evidence : sequence -> (slices, rows, columns) labels of planted signs, as `SimulatedTruth.evidence`.
 
     Raises InputError for anything but one patient's bag.
+
+    Examples
+    --------
+    >>> prepared = cirrnb.prepare("cohorts/mine", progress=False)
+    >>> page = cirrnb.slice_browser(prepared.bags()[0]).save("case.html")  # one file, no kernel, no network
     """
     if not isinstance(bag, Bag):
         remedy = "Hand in one of prepared.bags(); for all patients there is cirrnb.SliceExplorer(prepared)."
