@@ -14,7 +14,7 @@ import pytest
 from dicom_patients import simulated, write_study
 from dicom_phantoms import T1, T2, write_series
 from pydicom import dcmread
-from report_runs import worker_named
+from report_runs import in_this_process
 
 from cirrnb.archive import returning
 from cirrnb.archive.chain import STUDIES, StudiesRequest, read_studies, report_studies
@@ -52,7 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quick() -> Generator[None]:
     """Pages by the worker that stands in."""
-    with worker_named():
+    with in_this_process(network=False):
         yield
 
 

@@ -97,6 +97,7 @@ def test_a_tiny_cohort_agrees_with_every_published_line_and_is_prepared(tmp_path
     warned = {finding.check for finding in found.findings if finding.severity == "warning"}
     assert warned == {"leak between splits", "confound"}, found.report()
     assert set(found.confounds[found.confounds.confound].trait) == {"the type of the numbers"}
-    settings = PreparationSettings(spacing=4.0)
-    prepared = prepare(read_cohort(tmp_path / "tiny"), tmp_path / "prepared", settings, progress=False)
-    assert len(prepared) == 738 and prepared.failures.empty
+    assert len(found.scans) == 738
+    some = found.cohort.select(keep=found.cohort.patients.index[::40])
+    prepared = prepare(some, tmp_path / "prepared", PreparationSettings(spacing=4.0), workers=1, progress=False)
+    assert len(prepared) == len(some.scans) >= 15 and prepared.failures.empty
