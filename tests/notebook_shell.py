@@ -1,4 +1,4 @@
-"""Cells of a packaged notebook executed within the process of the tests: no kernel starts, no library is imported again.
+"""Cells of a packaged notebook executed within the process of the tests: no kernel, no second import of libraries.
 
 That a kernel executes them, and what papermill leaves, is proved by `test_run_execution` and by the demo.
 """
