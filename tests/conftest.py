@@ -33,8 +33,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0
 
 
-LONGEST = ("test_ablation_notebook", "test_run_demo", "test_readme", "test_report", "test_notebooks", "test_explorer")
-"""Files of few tests that take minutes: begun last, one worker would end alone with them."""
+LONGEST = (
+    "test_notebooks",
+    "test_report",
+    "test_explorer_live",
+    "test_archive_identity",
+    "test_open_vocabulary",
+    "test_readme",
+    "test_stopping",
+    "test_audit_counts",
+)
+"""Files of few tests that take long: begun last, one worker would end alone with them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
