@@ -71,6 +71,7 @@ class StagerSettings:
     signs : names of signs whose strengths are outputs, on which the stage rests beside a free residual (a concept
         bottleneck: Koh et al., ICML 2020; the residual: Yuksekgonul et al., ICLR 2023); none by default.
     maps : also a map of each sign, which says where it is (`cirrnb.explanation.sign_maps` trains that part).
+    residual : the stage also rests on what the signs do not say; False lets it rest on the signs alone.
     """
 
     backbone: str = "test_resnet"
@@ -87,6 +88,7 @@ class StagerSettings:
     dropout: float = 0.3
     signs: tuple[str, ...] = ()
     maps: bool = False
+    residual: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.sequences, list | tuple):
@@ -102,6 +104,7 @@ class StagerSettings:
             check_flag("pretrained", self.pretrained)
         check_flag("demographics", self.demographics)
         check_flag("maps", self.maps)
+        check_flag("residual", self.residual)
         check_number("width", self.width, 1, 4096, whole=True)
         check_number("scales", self.scales, 1, 4, whole=True)
         check_number("dropout", self.dropout, 0, 0.99)
@@ -112,12 +115,14 @@ class StagerSettings:
             raise ValueError("signs are named once, and are outputs of stagers of whole patients")
         if self.maps and not self.signs:
             raise ValueError("maps are of signs, and no signs are named")
+        if not self.residual and not self.signs:
+            raise ValueError("a stage rests on the signs alone, and no signs are named")
 
     def stored(self) -> dict[str, Any]:
         """The fields as files and fingerprints hold them. Later additions are absent at their default."""
         fields_ = asdict(self)
-        for later in ("signs", "maps"):
-            if not fields_[later]:
+        for later, default in (("signs", ()), ("maps", False), ("residual", True)):
+            if fields_[later] == default:
                 del fields_[later]
         return fields_
 
