@@ -27,6 +27,7 @@ from cirrnb.run.execution import find_notebook
 
 TESTS = str(Path(__file__).parent)
 STAND_IN = "stand_in_worker"
+_ASKS_THE_NETWORK = pages.compute_report
 
 
 @contextmanager
@@ -52,8 +53,7 @@ def in_this_process(*, network: bool) -> Generator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "spread", spread)
-        if not network:
-            patch.setattr(pages, "compute_report", stand_in_worker.compute_report)
+        patch.setattr(pages, "compute_report", _ASKS_THE_NETWORK if network else stand_in_worker.compute_report)
         yield
 
 

@@ -26,7 +26,6 @@ from cirrnb.archive.intake import RECORDS
 from cirrnb.archive.results import write_answer
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
-from cirrnb.reports import pages
 from cirrnb.reports.operation import read_status
 from cirrnb.reports.report import CohortReport
 from cirrnb.reports.request import ReportRequest
@@ -127,11 +126,8 @@ def test_results_that_cannot_be_written_cost_the_others_nothing(
     assert "Number0" not in studies.loc[STUDY[0], "results_reason"]
 
 
-def test_a_study_whose_scans_a_check_refuses_gets_a_report_that_says_so(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_whose_scans_a_check_refuses_gets_a_report_that_says_so(home: Path, tmp_path: Path) -> None:
     """The true worker, on a bottle of the size of a body."""
-    monkeypatch.setattr(pages, "WORK", "cirrnb.reports.pages")
     z, y, x = np.ogrid[-1:1:20j, -1:1:60j, -1:1:80j]
     bottle = np.where(x**2 + y**2 < 0.8, 600 + 20 * np.sin(40 * x + 30 * y + 9 * z), 5).astype(np.int16)
     for number, says in enumerate((T1, T2), 1):
@@ -139,7 +135,8 @@ def test_a_study_whose_scans_a_check_refuses_gets_a_report_that_says_so(
             tmp_path / "inbox" / str(number), says, voxels=bottle, spacing=(5.0, 5.0), apart=8.0, study="1.2.98",
             number=number, PatientID="phantom",
         )  # fmt: skip
-    ended = run(home, tmp_path, tmp_path / "inbox", tmp_path / "results", prepared=tmp_path / "prepared")
+    with in_this_process(network=True):
+        ended = run(home, tmp_path, tmp_path / "inbox", tmp_path / "results", prepared=tmp_path / "prepared")
     assert (ended.made, ended.failed, ended.exit_code) == (0, 1, 4)
     assert list(read_failures(tmp_path / "report")["kind"]) == ["refused"]
     (path,) = (tmp_path / "results").rglob("*.dcm")
