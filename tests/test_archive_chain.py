@@ -15,7 +15,7 @@ import pytest
 from dicom_patients import simulated, write_study
 from dicom_phantoms import T1, T2, write_series
 from pydicom import dcmread
-from report_runs import worker_named
+from report_runs import in_this_process
 from stand_in_archive import FETCH, LIST, REJECTS, STORE, archive
 
 from cirrnb.archive import returning
@@ -28,7 +28,6 @@ from cirrnb.archive.records import write_record
 from cirrnb.archive.results import write_answer
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
-from cirrnb.reports import pages
 from cirrnb.reports.folder import ReportFolder
 from cirrnb.reports.operation import read_status
 from cirrnb.reports.outcome import add_failures
@@ -60,7 +59,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quick() -> Generator[None]:
     """Pages by the worker that stands in."""
-    with worker_named():
+    with in_this_process(network=False):
         yield
 
 
@@ -132,11 +131,8 @@ def test_results_that_cannot_be_written_cost_the_others_nothing(
     assert "Number0" not in studies.loc[STUDY[0], "results_reason"]
 
 
-def test_a_study_whose_scans_a_check_refuses_gets_a_report_that_says_so(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_whose_scans_a_check_refuses_gets_a_report_that_says_so(home: Path, tmp_path: Path) -> None:
     """The true worker, on a bottle of the size of a body."""
-    monkeypatch.setattr(pages, "WORK", "cirrnb.reports.pages")
     z, y, x = np.ogrid[-1:1:20j, -1:1:60j, -1:1:80j]
     bottle = np.where(x**2 + y**2 < 0.8, 600 + 20 * np.sin(40 * x + 30 * y + 9 * z), 5).astype(np.int16)
     for number, says in enumerate((T1, T2), 1):
@@ -144,7 +140,8 @@ def test_a_study_whose_scans_a_check_refuses_gets_a_report_that_says_so(
             tmp_path / "inbox" / str(number), says, voxels=bottle, spacing=(5.0, 5.0), apart=8.0, study="1.2.98",
             number=number, PatientID="phantom",
         )  # fmt: skip
-    ended = run(home, tmp_path, tmp_path / "inbox", tmp_path / "results", prepared=tmp_path / "prepared")
+    with in_this_process(network=True):
+        ended = run(home, tmp_path, tmp_path / "inbox", tmp_path / "results", prepared=tmp_path / "prepared")
     assert (ended.made, ended.failed, ended.exit_code) == (0, 1, 4)
     assert list(read_failures(tmp_path / "report")["kind"]) == ["refused"]
     (path,) = (tmp_path / "results").rglob("*.dcm")

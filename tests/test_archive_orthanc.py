@@ -15,7 +15,7 @@ from dicom_phantoms import T1, write_series
 from orthanc import MISSING, PASSWORD, USER, Orthanc, free_port, orthanc, program
 from pydicom import dcmread
 from rehearsal import rehearse
-from report_runs import worker_named
+from report_runs import in_this_process
 
 from cirrnb.archive import dicomweb
 from cirrnb.archive.chain import StudiesRequest, read_studies, report_studies
@@ -35,7 +35,7 @@ QUICK = Patience(connect=2, silence=20, tries=2, pause=0.1)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(dicomweb.USER, USER)
     monkeypatch.setenv(dicomweb.PASSWORD, PASSWORD)
-    with worker_named():
+    with in_this_process(network=False):
         yield
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -176,15 +175,6 @@ def write_answer(folder: Path, answer: Answer, series: Mapping[str, Series], bag
                 version=answer.model.version,
             )
         atomic_write(partial / _KEY, json.dumps({"subject": answer.subject, "content": answer.content}) + "\n")
-
-
-def remove_answer(folder: Path, subject: str) -> bool:
-    """Remove the objects of a patient; False where there are none."""
-    place = folder / file_stem(subject)
-    if not place.is_dir():
-        return False
-    shutil.rmtree(place)
-    return True
 
 
 def _uids(key: str, what: str) -> tuple[str, str]:
