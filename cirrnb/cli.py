@@ -166,4 +166,5 @@ for _command in (
 ):
     app.command(_command.__name__.replace("_", "-"))(_command)
 _add_alias("train", "02_train", "Train a stager on a cohort")
+_add_alias("reproduce", "09_reproduce", "Train and score the reference paper's networks by its protocol")
 _add_alias("evaluate", "03_evaluate", "Score a trained stager on patients it has never seen")
