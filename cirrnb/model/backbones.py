@@ -102,6 +102,8 @@ def create(name: str, first: FirstWeights, **options: Any) -> tuple[nn.Module, s
         return _create(name, True, options, overlay), f"pretrained: {name} of timm {timm.__version__}"
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
+        if "pretrained tag" in reason:
+            raise InputError("backbone", f"{name} ({reason})", "a tag that timm knows", "Leave out the tag.") from error
         found = f"pretrained weights of {name} that could not be fetched ({reason:.200})"
         remedy = "Give a file of them (--weights FILE.safetensors), or begin with random weights (--pretrained none)."
         raise InputError("pretrained", found, "a hub that answers, or weights in its cache", remedy) from error

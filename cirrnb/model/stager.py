@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.model import mambavision  # noqa: F401 -- registers its backbone
 from cirrnb.model.batch import Batch
 from cirrnb.model.classifiers import WholeNetwork
 from cirrnb.model.encoder import SliceEncoder

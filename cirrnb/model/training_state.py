@@ -52,7 +52,7 @@ class TrainingState:
             shutil.rmtree(self.folder, ignore_errors=True)
         remove_unfinished(self.folder)
         stored = _read(self.folder / IDENTITY)
-        if stored is None:
+        if stored is None or not self.begun:  # nothing is lost with settings by which no epoch was trained
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 atomic_write(self.folder / IDENTITY, json.dumps(self.identity, indent=1))
