@@ -128,7 +128,7 @@ def test_rows_by_the_papers_names_and_any_other(tmp_path):
 def test_every_setting_has_a_flag():
     schema = set(read_schema(find_notebook("02_train")))
     kinds = (TrainingSettings, StagerSettings, PreparationSettings, Augmentation)
-    wanted = {part.name for kind in kinds for part in fields(kind)} - {"stager", "augmentation", "signs", "maps"}
+    wanted = {part.name for kind in kinds for part in fields(kind)} - {"stager", "augmentation", "signs", "maps", "residual"}
     assert wanted <= schema
 
 

@@ -83,6 +83,7 @@ class StagerSettings:
         channels, mean and standard deviation 0.5, its own layers before the last one, which is replaced. `pooling` is
         then "slice"; scales, attention, encoders, width and fusion play no part.
     maps : also a map of each sign, which says where it is (`cirrnb.explanation.sign_maps` trains that part).
+    residual : the stage also rests on what the signs do not say; False lets it rest on the signs alone.
     """
 
     backbone: str = "test_resnet"
@@ -99,6 +100,7 @@ class StagerSettings:
     dropout: float = 0.3
     signs: tuple[str, ...] = ()
     maps: bool = False
+    residual: bool = True
     classifier: bool = False
 
     def __post_init__(self) -> None:
@@ -115,6 +117,7 @@ class StagerSettings:
             check_flag("pretrained", self.pretrained)
         check_flag("demographics", self.demographics)
         check_flag("maps", self.maps)
+        check_flag("residual", self.residual)
         check_flag("classifier", self.classifier)
         if self.classifier and (self.pooling != "slice" or self.encoders != "shared"):
             raise ValueError('a classifier stages every slice by itself: pooling "slice", encoders "shared"')
@@ -128,12 +131,14 @@ class StagerSettings:
             raise ValueError("signs are named once, and are outputs of stagers of whole patients")
         if self.maps and not self.signs:
             raise ValueError("maps are of signs, and no signs are named")
+        if not self.residual and not self.signs:
+            raise ValueError("a stage rests on the signs alone, and no signs are named")
 
     def stored(self) -> dict[str, Any]:
         """The fields as files and fingerprints hold them. Later additions are absent at their default."""
         fields_ = asdict(self)
-        for later in ("signs", "maps", "classifier"):
-            if not fields_[later]:
+        for later, default in (("signs", ()), ("maps", False), ("residual", True), ("classifier", False)):
+            if fields_[later] == default:
                 del fields_[later]
         return fields_
 

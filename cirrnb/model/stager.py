@@ -157,7 +157,8 @@ class Stager(nn.Module):
             return Staging(scores, self.head.log_probabilities(scores), slice_weights, sequence_weights)
         seen = self.signs(fused)
         strengths = seen if strengths is None else torch.where(strengths.isnan(), seen, strengths)
-        scores = self._score(fused + self.signs.for_the_stage(strengths.sigmoid()), batch.person)
+        by_signs = self.signs.for_the_stage(strengths.sigmoid())
+        scores = self._score(fused + by_signs if self.settings.residual else by_signs, batch.person)
         return Staging(
             scores,
             self.head.log_probabilities(scores),
