@@ -1,9 +1,9 @@
-"""The rehearsal of a night: from Orthanc and back, by `cirrnb report` that is killed at random moments and resumed.
+"""The rehearsal of a night: from Orthanc and back, killed at random moments, then finished by `cirrnb report`.
 
-    python tests/rehearsal.py FOLDER [--patients 30] [--kills 10] [--seconds 600]
+    python tests/rehearsal.py FOLDER [--patients 30] [--kills 10] [--seconds 600] [--steps 8]
 
 writes simulated patients, phantoms and, where CIRRNB_EXTERNAL_DATA names them, real scans as DICOM, puts them into an
-Orthanc on 127.0.0.1, and runs the command with its true workers. In the end FOLDER/rehearsal.json says what became of
+Orthanc on 127.0.0.1, and works on them with the true workers. In the end FOLDER/rehearsal.json says what became of
 each study, and the exit code is 1 if one has neither an answer nor a reason, or a result is not there exactly once.
 """
 
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import nibabel as nib
 import numpy as np
 from dicom_patients import simulated, write_scan, write_study
@@ -36,6 +37,7 @@ from cirrnb.archive import dicomweb
 from cirrnb.archive.chain import read_studies
 from cirrnb.archive.inbox import name_of
 from cirrnb.reports.tables import read_failures, read_summary
+from cirrnb.run.execution import find_notebook
 
 SEED = 31
 REAL = {
@@ -143,22 +145,69 @@ def _write_odd(night: Night, inbox: Path, cohort: Any) -> None:
         night.add("UIDs that collide", [other])
 
 
-def command(url: str) -> list[str]:
-    """As a scheduler runs it every night."""
+_QUICKER = """from functools import partial
+
+from cirrnb.reports import report as reports
+
+reports.ReportSettings = partial(reports.ReportSettings, steps={steps})
+"""
+_COMMAND = """
+import sys
+from pathlib import Path
+from cirrnb.run import product_commands
+product_commands.REPORT = Path(sys.argv.pop(1))
+from cirrnb.cli import main
+main()
+"""
+_CHAIN = (
+    _QUICKER
+    + """
+import sys
+from pathlib import Path
+from cirrnb.archive.chain import StudiesRequest, report_studies
+from cirrnb.reports.request import ReportRequest
+request = ReportRequest(Path("cohorts/night"), "shipped", Path("reports/night"), jobs=2, pdf=True)
+asked = StudiesRequest(from_dicomweb=sys.argv[1], to_dicomweb=sys.argv[1])
+sys.exit(report_studies(asked, request, reports.ProgressLog(True)).exit_code)
+"""
+)
+
+
+def command(url: str, notebook: Path) -> list[str]:
+    """`cirrnb report` with this notebook."""
     arguments = ["report", "--from-dicomweb", url, "--to-dicomweb", url, "--out", "reports/night", "--pdf"]
-    return [sys.executable, "-c", "from cirrnb.cli import main; main()", *arguments, "--jobs", "2", "--json"]
+    return [sys.executable, "-c", _COMMAND, str(notebook), *arguments, "--jobs", "2", "--json"]
+
+
+def chain(url: str, steps: int) -> list[str]:
+    """What the command calls, without the notebook around it, which takes longer to start than to be killed."""
+    return [sys.executable, "-c", _CHAIN.format(steps=steps), url]
+
+
+def write_notebook(folder: Path, steps: int) -> Path:
+    """The notebook of the report, whose maps are tested at fewer points; all else is as it is."""
+    notebook = nbformat.read(find_notebook("08_cohort_report"), as_version=4)
+    place = next(number for number, cell in enumerate(notebook.cells) if cell.id == "report")
+    notebook.cells.insert(place, nbformat.v4.new_code_cell(_QUICKER.format(steps=steps), id="steps"))
+    path = folder / "08_cohort_report.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+NOTHING = "nothing yet"
 
 
 class Runs:
     """Runs of the command in one folder, with what they said."""
 
-    def __init__(self, folder: Path, url: str):
-        self.folder, self.url, self.log = folder, url, folder / "runs.log"
+    def __init__(self, folder: Path, url: str, steps: int):
+        self.folder, self.log = folder, folder / "runs.log"
         self.rows: list[dict[str, Any]] = []
         folder.mkdir(exist_ok=True)
+        self.command, self.chain = command(url, write_notebook(folder.parent, steps)), chain(url, steps)
 
     def one(self, limit: float | None) -> int | None:
-        """A run; one that lasts longer is killed, and None comes back. It waits for the processes of a killed one."""
+        """A run; one that is at work for longer is killed, and None comes back."""
         for _ in range(30):
             code = self._run(limit)
             if code != 2:
@@ -172,8 +221,14 @@ class Runs:
         with self.log.open("ab") as log:
             start = log.tell()
             run = subprocess.Popen(
-                command(self.url), stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **credentials}
+                self.command if limit is None else self.chain,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, **credentials},
             )
+            while limit is not None and run.poll() is None and self._last(start) == NOTHING:
+                time.sleep(0.2)  # it imports what it needs
             try:
                 code = run.wait(limit)
             except subprocess.TimeoutExpired:
@@ -187,7 +242,7 @@ class Runs:
         """The last thing that a run told of."""
         events = [json.loads(line) for line in self.log.read_bytes()[start:].splitlines() if line.startswith(b"{")]
         if not events:
-            return "nothing yet"
+            return NOTHING
         return f"{events[-1]['event']} {events[-1].get('done') or ''}".strip()
 
 
@@ -229,14 +284,16 @@ def _bytes(content: bytes) -> Any:
     return BytesIO(content)
 
 
-def rehearse(folder: Path, patients: int, kills: int, seconds: float) -> dict[str, Any]:
+def rehearse(folder: Path, patients: int, kills: int, seconds: float, steps: int) -> dict[str, Any]:
     """One night, killed `kills` times after a random share of `seconds`; what came of it."""
+    if (folder / "orthanc").exists():
+        raise SystemExit(f"{folder} holds an earlier rehearsal: choose another folder")
     night = write_night(folder, patients)
     dice = random.Random(SEED)
     with orthanc(folder / "orthanc") as server:
         for path in night.files:
             server.put(path.read_bytes())
-        runs = Runs(folder / "work", server.url)
+        runs = Runs(folder / "work", server.url, steps)
         killed = 0
         while killed < kills:
             if runs.one(dice.uniform(0.01, 1.5 / kills) * seconds) is None:
@@ -251,6 +308,7 @@ def rehearse(folder: Path, patients: int, kills: int, seconds: float) -> dict[st
         wrong += [f"left behind: {path}" for path in left]
     outcome = {
         "version": cirrnb.__version__,
+        "steps": steps,
         "studies": len(night.labels),
         "files": len(night.files),
         "exit_codes": [code, again],
@@ -285,12 +343,13 @@ def main() -> int:
     parser.add_argument("--patients", type=int, default=30)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=600, help="about as long as an undisturbed night takes")
+    parser.add_argument("--steps", type=int, default=8, help="points at which maps are tested; fewer are quicker")
     given = parser.parse_args()
     if program() is None:
         print(MISSING)
         return 2
     given.folder.mkdir(parents=True, exist_ok=True)
-    outcome = rehearse(given.folder.absolute(), given.patients, given.kills, given.seconds)
+    outcome = rehearse(given.folder.absolute(), given.patients, given.kills, given.seconds, given.steps)
     print("\n".join(_lines(outcome)))
     print("\n".join(outcome["wrong"]) or "every study answered or refused with a reason, every result once")
     return 1 if outcome["wrong"] else 0

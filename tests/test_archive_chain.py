@@ -21,12 +21,17 @@ from stand_in_archive import FETCH, LIST, REJECTS, STORE, archive
 from cirrnb.archive import returning
 from cirrnb.archive.chain import STUDIES, StudiesRequest, read_studies, report_studies
 from cirrnb.archive.dicomweb import PASSWORD, USER, Patience
+from cirrnb.archive.forgetting import Places, forget
 from cirrnb.archive.inbox import FAULTS, name_of
 from cirrnb.archive.intake import RECORDS
+from cirrnb.archive.records import write_record
 from cirrnb.archive.results import write_answer
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
+from cirrnb.reports.folder import ReportFolder
 from cirrnb.reports.operation import read_status
+from cirrnb.reports.outcome import add_failures
+from cirrnb.reports.patients import Failure
 from cirrnb.reports.report import CohortReport
 from cirrnb.reports.request import ReportRequest
 from cirrnb.reports.tables import read_failures, read_summary
@@ -197,7 +202,7 @@ def night(home: Path, folder: Path, url: str | None, to: str | None = None, **mo
         folder / "cohort", "shipped", folder / "report", prepared=home / "prepared", explanations=home / "explanations",
         jobs=1,
     )  # fmt: skip
-    quick = Patience(connect=1, silence=1, tries=2, pause=0.01)
+    quick = Patience(connect=10, silence=20, tries=2, pause=0.01)
     asked = StudiesRequest(from_dicomweb=url, to_dicomweb=to or url, spool=folder / "spool", patience=quick, **more)
     return report_studies(asked, request)
 
@@ -209,23 +214,23 @@ def test_a_night_with_an_archive_returns_each_result_once_and_names_nobody_elsew
     monkeypatch.setenv(USER, "night-user")
     monkeypatch.setenv(PASSWORD, "Zq7secret")
     with archive() as server:
-        server.add(path for path in (home / "inbox").rglob("IM*"))
+        server.add(path for name in ("p0", "ct") for path in (home / "inbox" / name).rglob("IM*"))
         server.needs = "Basic bmlnaHQtdXNlcjpacTdzZWNyZXQ="
         assert night(home, tmp_path, server.url).exit_code == 0
         returned = server.of_kind("SEG", "SR")
-        assert len(returned) == 6 and dict(server.sent) == dict.fromkeys(returned, 1)
+        assert len(returned) == 3 and dict(server.sent) == dict.fromkeys(returned, 1)
         back = [dcmread(BytesIO(server.objects[uid].content)) for uid in returned]
-        assert {str(data.PatientName) for data in back} == {"Patient^Number0", "Patient^Number1"}
+        assert {str(data.PatientName) for data in back} == {"Patient^Number0"}
         studies = read_studies(tmp_path / "report").set_index("subject")
-        assert list(studies.loc[STUDY, "sent"]) == ["sent", "sent"] and len(studies) == 2  # the CT was not asked for
+        assert dict(studies["sent"]) == {STUDY[0]: "sent"}  # the CT was not asked for
         status = read_status(tmp_path / "report")
-        assert status["archive"] == {"listed": 2, "fetched": 2, "not_fetched": 0, "unanswered": False}
-        assert status["sent"] == {"sent": 2, "kept": 0, "failed": 0}
+        assert status["archive"] == {"listed": 1, "fetched": 1, "not_fetched": 0, "unanswered": False}
+        assert status["sent"] == {"sent": 1, "kept": 0, "failed": 0}
         asked = server.asked[FETCH]
         assert night(home, tmp_path, server.url).exit_code == 0
         assert server.asked[FETCH] == asked and server.of_kind("SEG", "SR") == returned
         assert dict(server.sent) == dict.fromkeys(returned, 1)
-        assert set(read_studies(tmp_path / "report").set_index("subject").loc[STUDY, "sent"]) == {"kept"}
+        assert list(read_studies(tmp_path / "report")["sent"]) == ["kept"]
         # Again, as after a run that was killed before it could remember what it had sent.
         shutil.rmtree(tmp_path / "cohort/.archive")
         assert night(home, tmp_path, server.url).exit_code == 0
@@ -277,6 +282,15 @@ def test_a_dead_archive_is_exit_code_3_and_the_pages_stay(home: Path, tmp_path: 
     assert (ended.made, ended.exit_code) == (1, 3) and len(objects(tmp_path / "results")) == 3
     assert list(read_failures(tmp_path / "report")["kind"]) == ["archive"]
     assert list(read_studies(tmp_path / "report")["sent"]) == ["failed"]
+    name = STUDY[0].partition("/")[2]
+    write_record(tmp_path / "cohort", name, listing="hash")
+    lost = Failure("", "archive", f"{name}, not fetched: the answer 503")
+    add_failures(ReportFolder(tmp_path / "report"), [lost])
+    forget(name, Places(tmp_path / "report", tmp_path / "cohort", dicom_out=tmp_path / "results"))
+    assert len(read_failures(tmp_path / "report")) == 0 and not objects(tmp_path / "results")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    left = [path for path in files if name in str(path) or name.encode() in path.read_bytes()]
+    assert left == [tmp_path / f"cohort/{RECORDS}/{name}.json"]
 
 
 @pytest.mark.parametrize("given", [{}, {"inbox": Path("inbox"), "from_dicomweb": "http://127.0.0.1:1/x"}])

@@ -6,6 +6,7 @@ import datetime
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ from cirrnb.archive.fetching import StudyQuery
 from cirrnb.data.errors import InputError
 
 pytest.importorskip("dicomweb_client")
-QUICK = Patience(connect=1, silence=0.3, whole=20, tries=3, pause=0.01, longest=0.05)
+QUICK = Patience(connect=10, silence=20, whole=60, tries=3, pause=0.01, longest=0.05)
+HURRIED = replace(QUICK, silence=0.3)
+"""For a server that stalls."""
 STUDY = "1.2.3.1"
 
 
@@ -97,7 +100,7 @@ def test_a_fetch_that_fails_says_why_and_names_nobody(
     server.add(write_series(tmp_path / "other", T1, study="1.2.3.77"))
     server.always[FETCH] = act
     with pytest.raises(ArchiveError) as caught:
-        fetch(server, tmp_path / "fetched")
+        fetch(server, tmp_path / "fetched", HURRIED if act == odd.STALLS else QUICK)
     assert words in caught.value.reason and server.asked[FETCH] == tries
     assert not [word for word in ("Patient", "1.2.3", "127.0.0.1") if word in str(caught.value)]
     assert caught.value.down == (act == odd.STALLS)
@@ -106,7 +109,8 @@ def test_a_fetch_that_fails_says_why_and_names_nobody(
 @pytest.mark.parametrize("act", [odd.STALLS, odd.CUTS, 503, 429, odd.LESS])
 def test_what_fails_once_is_asked_again(act: str | int, server: StandIn, files: list[Path], tmp_path: Path) -> None:
     server.acts[FETCH] = [act]
-    assert fetch(server, tmp_path / "fetched") == len(files) and server.asked[FETCH] == 2
+    patience = HURRIED if act == odd.STALLS else QUICK
+    assert fetch(server, tmp_path / "fetched", patience) == len(files) and server.asked[FETCH] == 2
     assert len(list((tmp_path / "fetched").iterdir())) == len(files)
 
 
@@ -165,7 +169,7 @@ def test_an_object_that_is_not_taken_says_why(
     server.objects.clear()
     server.always[STORE] = act
     with pytest.raises(ArchiveError) as caught:
-        Archive(server.url, patience=QUICK).store(files[0])
+        Archive(server.url, patience=HURRIED if act == odd.STALLS else QUICK).store(files[0])
     assert words in caught.value.reason and server.asked[STORE] == tries and not server.objects
 
 

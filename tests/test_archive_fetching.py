@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from cirrnb.archive.dicomweb import Archive, Patience
 from cirrnb.archive.fetching import MARK, Fetched, Fetcher, Spool, StudyQuery, record_listings
 from cirrnb.archive.inbox import DISK, NOT_FETCHED, name_of, read_inbox
 from cirrnb.archive.intake import FORGOTTEN, IMPORTED, KNOWN, Intake, forget_study, take_in
+from cirrnb.archive.records import read_record, write_record
 from cirrnb.data.errors import InputError
 
 pytest.importorskip("dicomweb_client")
-QUICK = Patience(connect=1, silence=0.2, whole=20, tries=2, pause=0.01, longest=0.05)
+QUICK = Patience(connect=10, silence=20, whole=60, tries=2, pause=0.01, longest=0.05)
 STUDIES = [f"1.2.3.{number}" for number in range(5)]
 
 
@@ -41,8 +43,9 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
         yield opened
 
 
-def fetcher(server: StandIn, spool: Spool, cohort: Path, **query: str) -> Fetcher:
-    return Fetcher(Archive(server.url, patience=QUICK), StudyQuery(**query), spool, cohort)
+def fetcher(server: StandIn, spool: Spool, cohort: Path, silence: float = 20, **query: str) -> Fetcher:
+    archive = Archive(server.url, patience=replace(QUICK, silence=silence))
+    return Fetcher(archive, StudyQuery(**query), spool, cohort)
 
 
 def night(server: StandIn, folder: Path, **query: str) -> tuple[Fetched, list[Intake]]:
@@ -102,7 +105,7 @@ def test_one_study_that_cannot_be_fetched_costs_the_others_nothing(server: Stand
 @pytest.mark.parametrize("verb", [SERIES, FETCH])
 def test_a_server_that_stalls_is_given_up_soon(verb: str, server: StandIn, spool: Spool, tmp_path: Path) -> None:
     server.always[verb] = odd.STALLS
-    fetched = fetcher(server, spool, tmp_path / "cohort").fetch_new()
+    fetched = fetcher(server, spool, tmp_path / "cohort", silence=0.4).fetch_new()
     reasons = [fault.text for fault in fetched.failed.values()]
     assert fetched.listed == len(reasons) == 5 and server.asked[verb] == 2 * QUICK.tries
     assert [reason.startswith("no byte within") for reason in reasons] == [True, True, False, False, False]
@@ -142,6 +145,17 @@ def test_a_full_disk_leaves_nothing_half_and_is_tried_again(
     monkeypatch.undo()
     fetched, taken = night(server, tmp_path)
     assert len(taken) == 4 and not fetched.failed
+
+
+def test_a_record_that_finds_no_room_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(tmp_path, "study-1", listing="before")
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cirrnb.archive.records.atomic_write", full)
+    write_record(tmp_path, "study-1", listing="after")
+    assert read_record(tmp_path, "study-1") == {"listing": "before"} and read_record(tmp_path, "study-2") == {}
 
 
 def test_a_run_that_was_killed_goes_on_with_what_it_had_fetched(server: StandIn, tmp_path: Path) -> None:

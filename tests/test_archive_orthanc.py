@@ -100,6 +100,6 @@ def test_a_wrong_password_is_told_as_that(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_night_is_rehearsed(tmp_path: Path) -> None:
     """As `python tests/rehearsal.py` does, with three patients and two kills, by the true workers: some minutes."""
-    outcome = rehearse(tmp_path, patients=3, kills=2, seconds=60)
+    outcome = rehearse(tmp_path, patients=3, kills=2, seconds=60, steps=1)
     assert outcome["wrong"] == [] and outcome["killed"] == 2
     assert sum(row["label"] == "simulated" and row["SR"] == 1 for row in outcome["rows"]) == 3

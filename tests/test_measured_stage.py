@@ -140,7 +140,7 @@ def test_the_file(tmp_path):
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return toy_cohort(tmp_path_factory.mktemp("scans"), {"train": 90}, signal=0.0)
+    return toy_cohort(tmp_path_factory.mktemp("scans"), {"train": 90}, signal=0.0, slices=(2, 1))
 
 
 @pytest.fixture

@@ -183,9 +183,12 @@ def _remove_from_report(report: ReportFolder, subject: str) -> list[Path]:
     for path, read in tables.items():
         if path.exists():
             table = read(report.path)
-            kept = table[table["subject"] != subject]
-            if len(kept) < len(table):
-                removed.append(write_csv(path, kept))
+            own = table["subject"] == subject
+            if read is read_failures:  # a study that was not fetched is nobody's row, and the reason names it
+                own |= table["reason"].astype(str).str.startswith(f"{subject.partition('/')[2]}, ")
+                removed += _remove(report.path / str(log) for log in table.loc[own, "log"].dropna())
+            if own.any():
+                removed.append(write_csv(path, table[~own]))
     removed += _remove([report.cohort])
     removed += _drop_request(report.provenance, subject)
     if report.index.exists() and report.summary.exists():

@@ -8,6 +8,7 @@ from typing import Any
 
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError
+from cirrnb.data.failure_kinds import is_full
 from cirrnb.data.json_file import read_object
 
 FOLDER = ".archive"
@@ -22,10 +23,15 @@ def read_record(cohort: Path, name: str) -> dict[str, Any]:
 
 
 def write_record(cohort: Path, name: str, **facts: Any) -> None:
-    """Add facts to the record of this name, atomically. Raises OSError."""
+    """Add facts to the record of this name, atomically. On a full disk it stays as it was: the next run then asks the
+    archive again. Raises OSError for other reasons."""
     path = _path(cohort, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json.dumps(read_record(cohort, name) | facts, indent=1) + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps(read_record(cohort, name) | facts, indent=1) + "\n")
+    except OSError as error:
+        if not is_full(error):
+            raise
 
 
 def records_of(cohort: Path, *names: str) -> list[Path]:
