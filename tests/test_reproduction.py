@@ -128,8 +128,8 @@ def test_rows_by_the_papers_names_and_any_other(tmp_path):
 def test_every_setting_has_a_flag():
     schema = set(read_schema(find_notebook("02_train")))
     kinds = (TrainingSettings, StagerSettings, PreparationSettings, Augmentation)
-    wanted = {part.name for kind in kinds for part in fields(kind)} - {"stager", "augmentation", "signs", "maps", "residual"}
-    assert wanted <= schema
+    wanted = {part.name for kind in kinds for part in fields(kind)} - {"stager", "augmentation"}
+    assert wanted - {"signs", "maps", "residual"} <= schema, "those are of stagers that train-simulated makes"
 
 
 def test_none_is_a_choice_where_it_is_one():
