@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import cirrnb
 
@@ -42,6 +44,7 @@ add_module_names = False
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+napoleon_custom_sections = ["Result"]
 default_role = "code"
 
 html_theme = "furo"
@@ -52,5 +55,28 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "source_repository": "",
-    "announcement": "Research and education only. Not a medical device. Trained on simulated patients.",
+    "announcement": "Research only. Not a medical device.",
 }
+
+
+NAMED = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*) : (.*)$")
+
+
+def plain_sections(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Make numpydoc of sections as this project writes them: what is named has no type, what is returned is prose."""
+    section, found = "", []
+    for number, line in enumerate(lines):
+        if number + 1 < len(lines) and set(lines[number + 1].strip()) == {"-"}:
+            section = line.strip()
+            found.append("Result" if section == "Returns" else line)
+        elif section == "Returns" and set(line.strip()) == {"-"}:
+            found.append("------")
+        elif section in ("Parameters", "Attributes") and (match := NAMED.match(line)):
+            found += [match[1], f"    {match[2]}"]
+        else:
+            found.append(line)
+    lines[:] = found
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", plain_sections, priority=400)  # before napoleon
