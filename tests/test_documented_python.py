@@ -1,5 +1,5 @@
-"""The Python that users read runs as it stands: README.md, and the examples of public docstrings. A small simulated
-cohort is the user's."""
+"""The Python that users read runs as it stands: README.md, docs/python.md, and the examples of public docstrings. A
+small simulated cohort is the user's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import cirrnb
 from cirrnb.measure import radiomics
 from cirrnb.model.settings import TrainingSettings
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "python.md")
 LONG = ("adapt", "cross_validate")
 """Public names whose examples train or stage for longer: by hand, pytest -m slow."""
 ORDER = ("simulate_cohort", "read_cohort", "prepare", "train", "predict", "evaluate", "explain", "faithfulness")
@@ -36,18 +37,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def test_the_python_of_the_readme_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_pages_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mirp", reason="radiomics are an extra")
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 4
+    blocks = {
+        page.name: re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.M) for page in PAGES
+    }
+    assert [len(found) for found in blocks.values()] == [1, 5]
     # As written, but radiomics of one scan are computed.
     every = radiomics.cohort_radiomics
     monkeypatch.setattr(
         radiomics, "cohort_radiomics", lambda some, out: every(replace(some, scans=some.scans[:1]), out, workers=1)
     )
     told: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), told)  # noqa: S102 -- the project's own text
+    for name, found in blocks.items():
+        for text in found:
+            exec(compile(text, name, "exec"), told)  # noqa: S102 -- the project's own text
     assert (home / "runs" / "mine" / "model.safetensors").is_file()
     assert list((home / "overlays").glob("*_integrated_gradients.nii.gz")) and Path("case.html").is_file()
 

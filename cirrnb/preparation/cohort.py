@@ -72,8 +72,8 @@ def prepare(
     Examples
     --------
     >>> prepared = cirrnb.prepare("cohorts/mine", progress=False)
-    >>> len(prepared.scans), len(prepared.failures)
-    (24, 0)
+    >>> prepared.failures
+    ()
     """
     cohort = as_cohort(cohort)
     if isinstance(cohort, PreparedCohort):
