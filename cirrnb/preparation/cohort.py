@@ -72,8 +72,8 @@ def prepare(
     Examples
     --------
     >>> prepared = cirrnb.prepare("cohorts/mine", progress=False)
-    >>> prepared.failures
-    ()
+    >>> len(prepared.failures)
+    0
     """
     cohort = as_cohort(cohort)
     if isinstance(cohort, PreparedCohort):
