@@ -146,7 +146,7 @@ def predict(
     prepared: Path | str | None = None,
     masks: Sequence[str | Path] | str | Path = (),
     force: bool = False,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Stage every patient with all slices of every usable sequence.
@@ -160,6 +160,7 @@ def predict(
     prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
     masks : liver masks for the one patient of a cohort that is prepared here, as `cirrnb.data.given_masks.give_masks`
         takes them.
+    device : where the networks compute; None for where they are, the CPU unless they were moved.
     force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
 
     Returns
@@ -203,8 +204,7 @@ def predict(
     bags, computed = bags_of(patients)
     simulated = trained.simulated or computed
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
-    for member in trained.members:
-        member.stager.to(device)
+    on_device(trained, device)
     rows, failures = [], []
     for bag in tqdm(bags, desc="staging", unit="patient", disable=not progress):
         row: dict[str, Any] = {"subject": bag.subject, "patient": bag.patient, "source": _source(bag)}
@@ -353,6 +353,14 @@ def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
         remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort).'
         raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
     return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
+
+
+def on_device(trained: TrainedModel, device: torch.device | str | None) -> TrainedModel:
+    """The model with its networks moved to a device; None leaves them where they are."""
+    if device is not None:
+        for member in trained.members:
+            member.stager.to(device)
+    return trained
 
 
 def patient_batch(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> Batch:
