@@ -181,6 +181,7 @@ for _command in (
     model_commands.calibrate,
     model_commands.plant,
     model_commands.compare,
+    model_commands.export_model,
     product_commands.report,
     product_commands.forget,
     product_commands.clean,
