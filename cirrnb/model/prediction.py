@@ -41,7 +41,7 @@ from cirrnb.model.patients import bags_of, prepared_for
 from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel, load_model
+from cirrnb.model.trained_model import TrainedModel, load_model, on_device
 from cirrnb.model.usable_scans import incomplete, prepared_otherwise, unusual, usable
 
 CHUNK = 32
@@ -365,14 +365,6 @@ def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
         remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort).'
         raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
     return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
-
-
-def on_device(trained: TrainedModel, device: torch.device | str | None) -> TrainedModel:
-    """The model with its networks moved to a device; None leaves them where they are."""
-    if device is not None:
-        for member in trained.members:
-            member.stager.to(device)
-    return trained
 
 
 def patient_batch(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> Batch:

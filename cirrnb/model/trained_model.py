@@ -248,6 +248,14 @@ def load_model(run: Path | str) -> TrainedModel:
     return _together(members, folder, run)
 
 
+def on_device(trained: TrainedModel, device: torch.device | str | None) -> TrainedModel:
+    """The model with its networks moved to a device; None leaves them where they are."""
+    if device is not None:
+        for member in trained.members:
+            member.stager.to(device)
+    return trained
+
+
 def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str) -> TrainedModel:
     for member in members:
         member.stager.to(usual_device())
