@@ -25,9 +25,9 @@ class SliceCanvas(anywidget.AnyWidget):
 
     What is shown is not part of the widget's state, which notebooks save: a browser that opens (or a second one) asks
     for it and gets it. `on_place` is called with the height in mm to which the reader scrolled, `on_box` with the
-    sequence, rows and columns of a box that was drawn. `on_pick`, where there is one, is called with the sequence and the
-    place (mm, RAS+) that was clicked, and returns what lies there in words, or None. Several windows on one kernel stand at the same height, since
-    they share the chart that marks it; a file goes to the one used last.
+    sequence, rows and columns of a box that was drawn. `on_pick`, where there is one, is called with the sequence and
+    the place (mm, RAS+) that was clicked, and returns what lies there in words, or None. Several windows on one kernel
+    stand at the same height, since they share the chart that marks it; a file goes to the one used last.
     """
 
     _esm = viewer_script() + asset("cirrnb.viewer", "widget.js")
@@ -100,6 +100,11 @@ class SliceCanvas(anywidget.AnyWidget):
         """Draw a box on the pane of a sequence: "rows", "columns" and "slices", from and to; None takes it away."""
         if self._case is not None:
             self.send({"kind": "box", "case": self._case[0]["key"], "name": name, "box": box and dict(box)})
+
+    @property
+    def position(self) -> float | None:
+        """Height in mm where the reader stands; None where nobody has scrolled yet."""
+        return self._position
 
     def go_to(self, position: float) -> None:
         """Scroll to a height in mm, in the frame of the first sequence."""
