@@ -170,6 +170,12 @@ function createViewer(root, hooks = {}) {
     draw();
   }
 
+  // To a height that somebody else names: it is shown whatever plane was.
+  function show(height) {
+    setPlane("axial");
+    follow(height);
+  }
+
   function play() {
     if (playing) return stop();
     const lead = leading();
@@ -402,7 +408,7 @@ function createViewer(root, hooks = {}) {
   }
 
   return {
-    setCase, setOverlay, setBox, setNamed, goTo, follow, focusPictures, showReadout: controls.showReadout,
+    setCase, setOverlay, setBox, setNamed, goTo, follow, show, focusPictures, showReadout: controls.showReadout,
     get state() { return { ...shown, position: shown.places.axial, looks: sources.map((one) => one.look), rulers: panes.map((one) => one.ruler && one.ruler.words), active, picked, sharp, playing: Boolean(playing), overlay: Boolean(overlay) }; },
     destroy() { stop(); clearTimeout(rest); resized.disconnect(); window.removeEventListener("resize", draw); },
   };

@@ -76,7 +76,8 @@ function render({ model, el }) {
     } else if (content.kind === "named" && content.case === caseKey && (!content.window || content.window === self)) {
       viewer.setNamed(content.number, content.words);
     } else if (content.kind === "go" && content.by !== self) {
-      viewer.follow(content.position);
+      if (content.by) viewer.follow(content.position);
+      else viewer.show(content.position);
     } else if (content.kind === "used") {
       used = content.window;
     } else if (content.kind === "file" && (!content.window || content.window === self)) {
