@@ -63,7 +63,7 @@ def test_the_images_come_first_and_the_answer_on_request(cohort, model, tmp_path
     assert made.wait(60)
     assert all(one.layout.display == "" for one in made.behind.values())
     assert made.prediction.subject == made.explanation.subject == made.case.value
-    assert "Most likely" in made.answer.value and "Recorded stage" in made.answer.value
+    assert "Most likely" in made.answer.value and "recorded stage" in made.answer.value
     assert "simulated" in made.answer.value
     made.reveal.value = False
     assert all(one.layout.display == "none" for one in made.behind.values())

@@ -226,7 +226,7 @@ def _possible(prediction: Prediction, coverage: float | None) -> str:
         f"in 10 speaks "
         "of many patients: of ten sets like this one about so many hold the recorded stage"
     )
-    but = "" if prediction.in_distribution else "; <b>this patient is not like those</b>, so that here it is unknown"
+    but = "" if prediction.in_distribution else "; <b>this patient is not like them</b>, so that here it is unknown"
     return f"{each} {kept}{but}."
 
 
