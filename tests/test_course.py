@@ -55,7 +55,7 @@ from cirrnb.simulation.cohort import SIMULATOR_VERSION
 from cirrnb.simulation.populations import BENCHMARK
 from cirrnb.simulation.signal import draw_protocol
 from cirrnb.simulation.signs import READER_NOISE, SIGNS
-from cirrnb.view.theme import LABELS, SIGN_COLOURS
+from cirrnb.view.palette import LABELS, SIGN_COLOURS
 from cirrnb.viewer.widget import SliceCanvas
 
 # ---------------------------------------------------------------- progress

@@ -26,7 +26,7 @@ from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import Prediction, as_model, predict_patient
 from cirrnb.model.trained_model import TrainedModel
-from cirrnb.view.theme import LABELS
+from cirrnb.view.palette import LABELS
 from cirrnb.viewer.background import Reported
 from cirrnb.viewer.panes import first_height, panes
 from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser

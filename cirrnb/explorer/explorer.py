@@ -35,7 +35,7 @@ from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view import sentences
 from cirrnb.view.measurements import measurements_html
 from cirrnb.view.page import caveat
-from cirrnb.view.theme import LABELS
+from cirrnb.view.palette import LABELS
 from cirrnb.viewer.acquired import as_acquired, explanation_as_acquired
 from cirrnb.viewer.background import Task, Worker
 from cirrnb.viewer.panes import Pane, first_height, panes, unopened

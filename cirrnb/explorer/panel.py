@@ -24,7 +24,8 @@ from cirrnb.model.stager import Stager
 from cirrnb.view import sentences
 from cirrnb.view.glossary import glossary_details
 from cirrnb.view.page import asset
-from cirrnb.view.theme import INK, MUTED, finish, sequence_colours
+from cirrnb.view.palette import INK, MUTED
+from cirrnb.view.theme import finish, sequence_colours
 from cirrnb.viewer.widget import SliceCanvas
 
 ANSWER_FIRST = "answer_first"

@@ -9,11 +9,6 @@ import plotly.graph_objects as go
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.view.palette import ACCENT, FONT, GRID, INK, MUTED, SIMULATED
 
-__all__ = [
-    *("ACCENT", "FONT", "GRID", "INK", "LABELS", "MUTED", "SIGN_COLOURS", "SIMULATED", "TEMPLATE", "UNSTAGED"),
-    *("finish", "on_colour", "sequence_colours"),
-]
-
 _FURTHER = ("#7A4F9E", "#3A7D44", "#A6487B", "#5F6B2D", "#2E7F8F", "#8A8D91")
 
 
