@@ -90,10 +90,12 @@ COVERED = """() => [...document.querySelectorAll('.cn-panel')].flatMap((panel) =
 })"""
 
 
-def test_no_organ_s_name_covers_another_on_a_phone(tmp_path) -> None:
+def test_no_organ_s_name_covers_another_on_a_phone(browser: Opened, tmp_path) -> None:
     file = tmp_path / "organs.html"
     file.write_text(f'<!doctype html><meta charset="utf-8"><body>{named_organs().html}', encoding="utf-8")
-    with opened(file, width=390) as found:
-        found.page.wait_for_function("() => [...document.images].every((one) => one.complete && one.naturalWidth)")
-        assert found.page.evaluate(COVERED) == []
-        assert found.page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    page = browser.page.context.browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(file.as_uri())
+    page.wait_for_function("() => [...document.images].every((one) => one.complete && one.naturalWidth)")
+    assert page.evaluate(COVERED) == []
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    page.close()

@@ -101,7 +101,7 @@ def test_the_reader_s_choice_is_remembered(cohort, model, tmp_path):
 def test_each_choice_brings_another_map(cohort, model, tmp_path):
     made = explorer(cohort, model, tmp_path, answer_first=True)
     first = made.explanation
-    assert made.scale.layout.display == ""
+    assert not made.scale.disabled
     made.scale.value = 1
     assert made.wait(60) and made.explanation.settings["scale"] == 1
     made.method.value = "attention"

@@ -55,13 +55,13 @@ def test_the_whole_field_of_view_is_the_file_s_own(one):
         index = tuple(np.round(bag.scans[name].grid.to_index([mm])[0]).astype(int))
         assert bag.scans[name].mask[max(0, index[0] - 1) : index[0] + 2].any()
     assert shown.shifts == bag.shifts
-    pane = panes(shown)[0]
-    assert pane.image.shape == shown.scans["T1W"].grid.shape and json.dumps(dict(pane.details))
-    assert pane.details["signal"] == [low_of(bag), pytest.approx(bag.scans["T1W"].measured["high"] - low_of(bag))]
+    pane = panes(shown)[1]  # this patient has no T1W
+    assert pane.image.shape == shown.scans["T2W"].grid.shape and json.dumps(dict(pane.details))
+    assert pane.details["signal"] == [low_of(bag), pytest.approx(bag.scans["T2W"].measured["high"] - low_of(bag))]
 
 
 def low_of(bag) -> float:
-    return bag.scans["T1W"].measured["low"]
+    return bag.scans["T2W"].measured["low"]
 
 
 def test_a_map_lies_on_the_whole_field_where_it_lay_on_the_prepared_one(one):
@@ -95,22 +95,22 @@ def explained_like():
 
 def test_a_click_names_the_tissue_of_a_simulated_patient_and_the_file_s_signal(one):
     root, bag = one
-    truth, scan = SimulatedTruth(root), bag.scans["T1W"]
+    truth, scan = SimulatedTruth(root), bag.scans["T2W"]
     volume, grid = read_volume(scan.scan.image)
     mask = read_mask(scan.scan.mask, grid)
     from scipy.ndimage import distance_transform_edt
 
     deep = np.unravel_index(distance_transform_edt(mask).argmax(), mask.shape)
-    told = named_at(bag, "T1W", tuple(grid.to_patient([deep])[0]), truth)
+    told = named_at(bag, "T2W", tuple(grid.to_patient([deep])[0]), truth)
     assert told.split(" (")[0] in ("liver", "vein", "portal vein", "septa") and f"signal {volume[deep]:g}" in told
     corner = tuple(grid.to_patient([(0, 0, 0)])[0])
-    assert named_at(bag, "T1W", corner, truth).startswith("air")
-    assert named_at(bag, "T1W", tuple(np.add(corner, 5000)), truth) is None
-    plain = named_at(bag, "T1W", tuple(grid.to_patient([deep])[0]))
-    assert plain.startswith("liver (") and "outside" in named_at(bag, "T1W", corner)
+    assert named_at(bag, "T2W", corner, truth).startswith("air")
+    assert named_at(bag, "T2W", tuple(np.add(corner, 5000)), truth) is None
+    plain = named_at(bag, "T2W", tuple(grid.to_patient([deep])[0]))
+    assert plain.startswith("liver (") and "outside" in named_at(bag, "T2W", corner)
     counts = {"liver": 0, "other": 0}
     for voxel in np.argwhere(mask)[:: max(1, int(mask.sum() // 12))]:
-        tissue = truth.tissue_at(bag, "T1W", tuple(grid.to_patient([voxel])[0]))
+        tissue = truth.tissue_at(bag, "T2W", tuple(grid.to_patient([voxel])[0]))
         counts["liver" if tissue in ("liver", "septa", "vein", "portal vein", "artery") else "other"] += 1
     assert counts["liver"] >= 3 * counts["other"]
 
@@ -125,8 +125,8 @@ def test_a_path_and_a_number_do(one, tmp_path, monkeypatch):
     assert explorer.caveat.value and "cn-caveat" in explorer.caveat._dom_classes
     explorer.whole_field.value = True
     assert explorer.wait(120)
-    shape = as_acquired(bag).scans["T1W"].grid.shape
-    sent = explorer.canvas._case[0]["panes"][0]
+    shape = as_acquired(bag).scans["T2W"].grid.shape
+    sent = explorer.canvas._case[0]["panes"][1]
     assert (sent["slices"], sent["rows"], sent["columns"]) == shape
     assert "warning" in dir(explorer.upload) and "patient" in explorer.upload.warning.value
     with pytest.raises(InputError):

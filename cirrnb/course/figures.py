@@ -130,7 +130,7 @@ def _anatomy(one: LessonAnatomy) -> str:
     return panel(one.sequence, f'<img alt="{one.sequence} slice of the upper abdomen" src="{one.picture}">' + names)
 
 
-LETTER, LINE = 0.021, 0.062
+LETTER, LINE = 0.021, 0.078
 """Width of a letter and height of a line, in shares of a picture as a phone shows it (330 pixels wide)."""
 
 

@@ -22,7 +22,6 @@ from cirrnb.data.workers import python_command
 from cirrnb.run.execution import find_notebook
 from cirrnb.run.kernel import PLAIN_SHELL
 from cirrnb.run.parameters import check, read_schema
-from cirrnb.simulation.cohort import MARK, stored_request
 
 EXPLORER = "06_explore"
 HOST = "127.0.0.1"
@@ -195,18 +194,15 @@ def learn(
     ----------
     parameters : of the notebook `00_learn_staging`. port : on this machine; 0 takes a free one.
 
-    Raises InputError or InputErrors where a parameter is wrong, the folder of the patients holds something else, or
-    the port is taken.
+    Raises InputError or InputErrors where a parameter is wrong or the port is taken. What is wrong with the
+    folder of the patients is told on the page.
     """
     source = find_notebook(COURSE)
     schema = read_schema(source)
     given = check(schema, parameters, source.stem)
     values = {name: given.get(name, parameter.default) for name, parameter in schema.items()}
-    folder = Path(values["cohort"])
-    if not (folder / MARK).is_file():
+    if not Path(values["cohort"]).is_dir():
         tell(
             f"The {values['cases']} patients of the quiz are simulated while you read; the page says how long it takes."
         )
-    elif stored_request(folder) is None:
-        raise InputError(folder, "no simulated cohort", "a new folder, or one of the course", "Choose another one.")
     return serve(source, {**values, "wait": False}, "The course", port=port, browser=browser, tell=tell)

@@ -22,13 +22,13 @@ class AcquiredScan(PreparedScan):
     resampled. It is shown and never handed to a model."""
 
     @cached_property
-    def image(self) -> NDArray[np.float16]:  # type: ignore[override]
+    def image(self) -> NDArray[np.float16]:
         volume, grid = read_volume(self.scan.image)
         turned = np.array(Orientation.of(grid).apply(volume), dtype=np.float32)
         return scale(turned, float(self.measured["low"]), float(self.measured["high"]))
 
     @cached_property
-    def mask(self) -> NDArray[np.bool_] | None:  # type: ignore[override]
+    def mask(self) -> NDArray[np.bool_] | None:
         if self.scan.mask is None:
             return None
         return np.asarray(Orientation.of(self.source_grid).apply(read_mask(self.scan.mask, self.source_grid)))

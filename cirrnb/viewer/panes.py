@@ -91,9 +91,9 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         "presets": presets(image, mask, high),
         "drawn_by_program": mask is not None and bool(prepared.scan.extra.get("mask_by")),
     }
-    signal = tuple(prepared.measured.get(end) for end in ("low", "high"))
-    if all(isinstance(one, int | float) for one in signal) and signal[1] > signal[0]:
-        details["signal"] = [float(signal[0]), float(signal[1] - signal[0])]  # the file's own at 0, and from 0 to 1
+    dark, bright = prepared.measured.get("low"), prepared.measured.get("high")
+    if isinstance(dark, int | float) and isinstance(bright, int | float) and bright > dark:
+        details["signal"] = [float(dark), float(bright - dark)]  # the file's own at 0, and from 0 to 1
     if organs is not None:
         details["organ_names"] = organs.names
         details["organ_colours"] = [COLOURS[organ] for organ in organs.names]
