@@ -10,6 +10,11 @@ import pytest
 
 # Two cores: several test processes or libraries with a thread pool each only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1 and hasattr(os, "sched_setaffinity"):
+    # A processor for each of them: what takes "one process a processor" starts none beside the tests' own, each of
+    # which would import torch anew. Tests of several processes ask for them.
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {processors[int(os.environ["PYTEST_XDIST_WORKER"][2:]) % len(processors)]})
 # Threads that wait by spinning make small networks ten times slower as soon as somebody else uses a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Weights are never fetched in a test; asked for, they fail at once instead of after a minute of trying.
@@ -28,8 +33,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0
 
 
-LONGEST = ("test_ablation_notebook", "test_run_demo", "test_readme", "test_report", "test_notebooks", "test_explorer")
-"""Files of few tests that take minutes: begun last, one worker would end alone with them."""
+LONGEST = (
+    "test_notebooks",
+    "test_report",
+    "test_explorer_live",
+    "test_archive_identity",
+    "test_open_vocabulary",
+    "test_readme",
+    "test_stopping",
+    "test_audit_counts",
+)
+"""Files of few tests that take long: begun last, one worker would end alone with them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,21 @@ from typing import Any
 import nbformat
 import nibabel as nib
 import pandas as pd
+import pytest
+import stand_in_worker
 
 import cirrnb
+from cirrnb.data.workers import Job, Outcome
 from cirrnb.reports import pages
 from cirrnb.run.execution import find_notebook
 
 TESTS = str(Path(__file__).parent)
 STAND_IN = "stand_in_worker"
+_ASKS_THE_NETWORK = pages.compute_report
 
 
 @contextmanager
-def worker_named(name: str = STAND_IN) -> Generator[None]:
+def worker_named(name: str) -> Generator[None]:
     """Pages are made by this module of the tests; its processes find it."""
     before, path = pages.WORK, os.environ.get("PYTHONPATH")
     pages.WORK, os.environ["PYTHONPATH"] = name, os.pathsep.join(filter(None, [TESTS, path]))
@@ -36,6 +40,21 @@ def worker_named(name: str = STAND_IN) -> Generator[None]:
     finally:
         pages.WORK = before
         os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
+
+
+@contextmanager
+def in_this_process(*, network: bool) -> Generator[None]:
+    """Pages are made in the process of the tests, which has imported everything: by the true worker, or by the one that
+    asks no network. Jobs and answers become JSON, as between processes; those are for test_workers to prove."""
+
+    def spread(jobs: Sequence[Job], *_: object) -> Generator[tuple[int, Outcome]]:
+        for number, job in enumerate(jobs):
+            yield number, json.loads(json.dumps(pages.run_job(json.loads(json.dumps(job)))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "spread", spread)
+        patch.setattr(pages, "compute_report", _ASKS_THE_NETWORK if network else stand_in_worker.compute_report)
+        yield
 
 
 def stand_in(folder: Path) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 
 import cirrnb
 from cirrnb.data.atomic_files import atomic_file, file_stem
-from cirrnb.data.workers import Job
+from cirrnb.data.workers import Job, Outcome
 from cirrnb.model.prediction import Prediction
 from cirrnb.reports import pages
 from cirrnb.reports.patient_report import (
@@ -86,5 +86,7 @@ def compute_report(job: Job) -> PatientReport:
     return make_report(subject, share, tuple(values), tuple(written))
 
 
-pages.compute_report = compute_report
-run_job = pages.run_job
+def run_job(job: Job) -> Outcome:
+    """As the true one, in a process that makes no other pages."""
+    pages.compute_report = compute_report
+    return pages.run_job(job)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_runs import tiny_cohort, worker_named
+from report_runs import in_this_process, tiny_cohort
 from typer.testing import CliRunner
 
 import cirrnb
@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Generator[Path]:
     subject = cirrnb.read_cohort(cohort).scans[-1].subject
     for scan in cirrnb.read_cohort(cohort).select(keep=[subject]).scans:
         scan.image.write_bytes(b"no NIfTI")
-    with worker_named():
+    with in_this_process(network=False):
         make_report(
             ReportRequest(
                 cohort, "shipped", tmp_path / "reports/tiny", patients=(), jobs=1, prepared=tmp_path / "prepared/tiny",

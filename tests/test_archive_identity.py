@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 
 from cirrnb.archive.inbox import name_of
 from cirrnb.cli import app
+from cirrnb.data.errors import InputError
 from cirrnb.data.locks import scratch_folder
 from cirrnb.reports.formats import patient_schema
 from cirrnb.reports.tables import read_summary
@@ -189,12 +190,25 @@ def _progress(output: str) -> None:
     assert events[:2] == ["inbox", "study"] and "results" in events and "finished" in events
 
 
-@pytest.mark.parametrize("arguments", [["report"], ["report", "cohort", "--dicom-out", "back"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report"],
+        ["report", "cohort", "--dicom-out", "back"],
+        ["report", "cohort", "--to-dicomweb", "http://127.0.0.1/x"],
+        ["report", "cohort", "--from-dicom", "inbox", "--date", "2d"],
+        ["report", "cohort", "--from-dicom", "inbox", "--from-dicomweb", "http://127.0.0.1/x"],
+        ["report", "cohort", "--from-dicomweb", f"http://night:{PLANTED}@127.0.0.1/x"],
+        ["report", "cohort", "--from-dicomweb", "http://127.0.0.1/x", "--date", "tomorrow"],
+    ],
+)
 def test_the_command_says_what_is_missing(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert CliRunner().invoke(app, arguments).exit_code == 2
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 or isinstance(done.exception, InputError)
+    assert PLANTED not in f"{done.output}{done.exception}"
     assert not list(tmp_path.iterdir())
 
 

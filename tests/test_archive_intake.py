@@ -146,6 +146,22 @@ def test_uids_that_two_studies_share_refuse_both(tmp_path: Path) -> None:
         assert fault is not None and fault.code == faults.COLLIDING
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_uids_of_a_study_of_an_earlier_night_refuse_the_new_one(by_hand: bool, tmp_path: Path) -> None:
+    """The first has left the inbox: the second would get the answer of another patient."""
+    first = write_good(tmp_path / "inbox/good")
+    if by_hand:
+        import_dicom(tmp_path / "inbox", tmp_path / "cohort", name="case-1")
+    assert of(taken(tmp_path / "inbox", tmp_path / "cohort"), GOOD).fault is None
+    for path in first:
+        data = dcmread(path)
+        data.StudyInstanceUID, data.PatientID = BAD, "another"
+        data.save_as(path)
+    outcome = of(taken(tmp_path / "inbox", tmp_path / "cohort"), BAD)
+    assert outcome.state == REFUSED and outcome.fault is not None and outcome.fault.code == faults.COLLIDING
+    assert set(pd.read_csv(tmp_path / "cohort/scans.csv")["patient"]) == {"case-1" if by_hand else faults.name_of(GOOD)}
+
+
 def test_one_sequence_alone_is_imported(tmp_path: Path) -> None:
     write_series(tmp_path / "inbox", T2, study=GOOD)
     outcome = of(taken(tmp_path / "inbox", tmp_path / "cohort"), GOOD)

@@ -15,6 +15,7 @@ from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.preparation.cohort import prepare
 from cirrnb.simulation import published as simulated
 from cirrnb.simulation.cohort import simulate_cohort
+from cirrnb.simulation.patients import draw_patient, plan
 
 
 def test_published_figures_add_up():
@@ -83,6 +84,28 @@ def test_a_simulated_cohort_is_read_and_audited_without_errors(tmp_path):
         assert scan.liver_volume == pytest.approx(latent.liver_volume_ml[scan.subject], rel=0.25)
 
 
+def test_patients_drawn_in_published_number_agree_with_every_line():
+    """Before any scan of them is simulated, which takes a minute and follows below."""
+    drawn = [draw_patient(one, seed=0) for one in plan("tiny", None, None, seed=0)]
+    scans = pd.DataFrame(
+        {
+            "subject": f"{one.plan.source}/{one.plan.patient}",
+            "source": one.plan.source,
+            "sequence": sequence,
+            "split": split,
+            "stage": one.stage,
+            "sex": one.sex,
+            "age": one.age,
+            "liver_volume": one.liver_volume,
+        }
+        for one in drawn
+        for sequence, split in one.plan.splits.items()
+    )
+    lines = counts(scans)
+    assert len(scans) == 738 and len(lines) == 38 and (lines.agrees == "yes").all(), lines.to_string()
+
+
+@pytest.mark.slow
 def test_a_tiny_cohort_agrees_with_every_published_line_and_is_prepared(tmp_path):
     simulate_cohort(tmp_path / "tiny", scale="tiny", progress=False)
     tables = tmp_path / "tiny" / "Metadata"

@@ -182,7 +182,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_stray_setting_of_progress_bars_ends_no_command(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*PROGRAM, "simulate", "made", "--patients", "1", "--scale", "tiny"],
+        [*PROGRAM, "simulate", "made", "--patients", "1", "--scale", "tiny", "--healthy", "0"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

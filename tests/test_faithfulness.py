@@ -21,6 +21,8 @@ from cirrnb.explanation.faithfulness import PARTS, after_randomisation, faithful
 from cirrnb.explanation.localisation import auroc, magnitude
 from cirrnb.explanation.perturbation_curves import Curve, Patches, deletion, insertion, slice_deletion
 from cirrnb.explanation.score import PatientScore
+from cirrnb.model.settings import StagerSettings
+from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import TrainedModel
 
 WEIGHTS = torch.tensor([[4.0, 3.0], [2.0, 1.0]])
@@ -143,6 +145,16 @@ def test_randomisation_goes_from_the_head_down_and_leaves_the_model_alone():
     assert all(torch.equal(values, same[name]) for name, values in before.items())
 
 
+def test_every_weight_of_a_stager_with_signs_and_maps_is_randomised():
+    torch.manual_seed(0)
+    stager = Stager(StagerSettings(width=16, pretrained=False, signs=("spleen", "ascites"), maps=True), False).eval()
+    model = replace(TrainedModel((untrained(),), "toy"), members=(replace(untrained(), stager=stager),))
+    *_, (_, changed) = randomised(model, seed=5)
+    now = dict(changed.members[0].stager.named_parameters())
+    fixed = {name for name, values in stager.named_parameters() if torch.equal(values, now[name])}
+    assert not {name for name in fixed if now[name].numel() > 2 and now[name].std() > 0}
+
+
 def test_a_faithful_map_beats_its_control_maps(bag):
     """The score of this network is how much of one slice's detail there is in a band of rows, and nothing else."""
     image = np.asarray(bag.scans["T1W"].image[:1], dtype=np.float32)
@@ -206,7 +218,10 @@ def test_maps_of_a_randomised_model_are_compared_part_by_part(bag):
     told = cirrnb.explain(model, bag, "grad_cam", permutations=4)
     table = after_randomisation(model, bag, told, seed=3)
     assert list(table["randomised"]) == list(PARTS)
-    assert table["correlation"].between(-1, 1).all()
+    assert table[["correlation", "signed"]].stack().between(-1, 1).all()
+    opposite = replace(told, maps={name: -array for name, array in told.maps.items()})
+    turned = after_randomisation(model, bag, told, again=lambda changed: opposite)
+    assert (turned["correlation"] > 0.999).all() and (turned["signed"] < -0.999).all()
     same = after_randomisation(model, bag, told, again=lambda changed: told)
     assert (same["correlation"] > 0.999).all()  # the map of an edge detector, say, stays as it is
 

@@ -13,11 +13,13 @@ from typing import Any
 import nbformat
 import pandas as pd
 import pytest
+from notebook_shell import shown
 from offline_browser import opened
 from prediction_tables import drawn
 from prediction_tables import table as prediction_table
 from test_run_page import OUTSIDE
 
+import cirrnb
 from cirrnb.model.calibration import fit_predictions
 from cirrnb.run.execution import packaged_notebooks, run_notebook
 from cirrnb.run.parameters import read_cells, read_schema
@@ -186,8 +188,10 @@ def test_each_notebook_runs_with_its_defaults(tmp_path: Path) -> None:
 
 
 def test_explanations_are_told_and_tested(demo_folder: Path) -> None:
-    parameters = {"run": "runs/demo", "cohort": "cohorts/demo", "methods": ["grad_cam"], "steps": 4, "compared": 1}
-    told = text_of(run_notebook("05_faithfulness", demo_folder / "05.ipynb", parameters, cwd=demo_folder))
+    """Of the demo's stager and three patients of few slices."""
+    cirrnb.simulate_cohort(demo_folder / "cohorts/tiny", 3, 11, "tiny", healthy=0, workers=1, progress=False)
+    parameters = {"run": "runs/demo", "cohort": "cohorts/tiny", "methods": ["grad_cam"], "steps": 2, "compared": 1}
+    told = shown("05_faithfulness", parameters, demo_folder)
     for words in (
         "Grad-CAM",
         "deletion",
@@ -252,8 +256,7 @@ def test_the_evaluation_tells_of_probabilities_sets_and_slices(tmp_path: Path) -
         run / "slice_predictions.csv", index=False
     )
     parameters = {"run": str(run), "resamples": 200}
-    page = run_and_publish("03_evaluate", tmp_path / "out", parameters)
-    told = text_of(tmp_path / "out" / "03_evaluate.ipynb")
+    told = shown("03_evaluate", parameters, tmp_path)
     for words in (
         "AUC moderate",
         "Brier score",
@@ -271,13 +274,12 @@ def test_the_evaluation_tells_of_probabilities_sets_and_slices(tmp_path: Path) -
         assert words in told, words
     saved = json.loads((run / "metrics.json").read_text())
     assert {row["stage"] for row in saved["coverage"]} == {"all", "mild", "moderate", "severe"}
-    assert page.exists()
 
 
 def test_a_run_without_calibration_is_evaluated_and_says_so(tmp_path: Path) -> None:
     run = hand_made_run(tmp_path / "run", calibrated=False, simulated=False)
     parameters = {"run": str(run), "resamples": 200}
-    told = text_of(run_notebook("03_evaluate", tmp_path / "out.ipynb", parameters, cwd=tmp_path))
+    told = shown("03_evaluate", parameters, tmp_path)
     assert "This run has no calibration.json" in told and "it has no slice predictions" in told
     assert "How sure it is, and how often right" in told and "Sets of stages:" not in told
     assert "ceiling, where known" not in told

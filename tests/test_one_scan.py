@@ -5,38 +5,45 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from notebook_shell import shown
 from prediction_tables import drawn
 from prediction_tables import table as prediction_table
 
 import cirrnb
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.scan import Scan
 from cirrnb.data.workers import python_command
 from cirrnb.run.execution import packaged_notebooks
 
-STEPS = ["-p", "steps", "3"]
-NOTEBOOKS: dict[str, tuple[list[str], int]] = {
-    "00_learn_staging": ([], 2),
-    "01_cohort": ([], 0),
-    "02_train": (["-p", "epochs", "1"], 2),
-    "04_ablation": (["-p", "entries", "T1W", "-p", "epochs", "1", "-p", "radiomics", "false"], 2),
-    "05_faithfulness": (["-p", "methods", "grad_cam", *STEPS], 0),
-    "06_explore": ([], 0),
-    "07_patient_report": (STEPS, 0),
-    "08_cohort_report": ([], 0),
+NOTEBOOKS: dict[str, tuple[dict[str, Any], int]] = {
+    "00_learn_staging": ({}, 2),
+    "01_cohort": ({}, 0),
+    "02_train": ({"epochs": 1}, 2),
+    "04_ablation": ({"entries": ["T1W"], "epochs": 1, "radiomics": False}, 2),
+    "05_faithfulness": ({"methods": ["grad_cam"], "steps": 3}, 0),
+    "06_explore": ({}, 0),
+    "07_patient_report": ({"steps": 3}, 0),
+    "08_cohort_report": ({}, 0),
 }
 """What each is given beside the cohort, and its exit code: one patient can be shown and staged, but not divided. The
 course takes simulated patients alone."""
 
 QUICK = ("00_learn_staging", "01_cohort", "04_ablation")
-"""Tried in every run of the tests; the others take half a minute each and are marked slow."""
+"""Their cells are tried in every run of the tests; by the command, all are, which takes minutes and is marked slow."""
 
 
 def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     program = python_command("-c", "from cirrnb.cli import main; main()")
     return subprocess.run([*program, *arguments], cwd=folder, capture_output=True, text=True, timeout=1800)
+
+
+def as_text(value: Any) -> str:
+    """How a parameter is typed."""
+    return ",".join(value) if isinstance(value, list) else str(value).lower()
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +66,14 @@ def test_every_notebook_that_takes_a_cohort_is_tried() -> None:
     assert taking == set(NOTEBOOKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["severe", ""], ids=["staged", "without a stage"])
-@pytest.mark.parametrize(
-    "name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in NOTEBOOKS]
-)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_on_one_scan(name: str, stage: str, scan: Scan, tmp_path: Path) -> None:
-    arguments, code = NOTEBOOKS[name]
+    given, code = NOTEBOOKS[name]
     cohort = table_of(scan, tmp_path / "one.csv", stage, mask=bool(stage))
-    done = command("run", name, "-p", "cohort", str(cohort), *arguments, folder=tmp_path)
+    settings = [word for key, value in given.items() for word in ("-p", key, as_text(value))]
+    done = command("run", name, "-p", "cohort", str(cohort), *settings, folder=tmp_path)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     if code:
@@ -76,13 +83,24 @@ def test_a_notebook_on_one_scan(name: str, stage: str, scan: Scan, tmp_path: Pat
         assert (tmp_path / "reports" / name / f"{name}.html").is_file()
 
 
+@pytest.mark.parametrize("stage", ["severe", ""], ids=["staged", "without a stage"])
+@pytest.mark.parametrize("name", QUICK)
+def test_the_cells_of_a_notebook_on_one_scan(name: str, stage: str, scan: Scan, tmp_path: Path) -> None:
+    given, code = NOTEBOOKS[name]
+    given = {**given, "cohort": str(table_of(scan, tmp_path / "one.csv", stage, mask=bool(stage)))}
+    if code:
+        with pytest.raises((InputError, InputErrors)) as refused:
+            shown(name, given, tmp_path)
+        assert "one" in str(refused.value) and "expected" in str(refused.value)
+    else:
+        assert "one" in shown(name, given, tmp_path)
+
+
 def test_the_evaluation_of_one_patient(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     prediction_table(*drawn(1)).assign(simulated=True).to_csv(tmp_path / "run" / "predictions.csv", index=False)
-    done = command("run", "03_evaluate", "-p", "run", "run", "-p", "resamples", "100", folder=tmp_path)
-    assert done.returncode in (0, 2), done.stderr
-    assert "Traceback" not in done.stderr
-    assert (tmp_path / "reports" / "03_evaluate" / "03_evaluate.html").is_file() == (done.returncode == 0)
+    with pytest.raises(InputError, match="expected at least two"):
+        shown("03_evaluate", {"run": "run", "resamples": 100}, tmp_path)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from report_runs import tiny_cohort
+from report_runs import in_this_process, tiny_cohort
 from test_cli import PROGRAM
 
 import cirrnb
@@ -43,6 +43,8 @@ from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import load_model, stages_of_run
 from cirrnb.reports.compute import ReportModel, patient_report
 from cirrnb.reports.formats import section
+from cirrnb.reports.report import make_report
+from cirrnb.reports.request import ReportRequest
 from cirrnb.view import calibration as uncertainty
 from cirrnb.view import cohort as cohort_figures
 from cirrnb.view import evaluation as figures
@@ -148,6 +150,30 @@ def test_figures_and_words_follow_the_scale(staged: Trained) -> None:
     assert report.stages == tuple(stages) and set(report.training.others) == set(stages)
     drawing = section(report, "training").body
     assert all(stages.colour[stage] in drawing for stage in stages)
+
+
+def test_a_report_follows_the_scale(staged: Trained, table: Path, tmp_path: Path) -> None:
+    stages, subject = staged.cohort.stages, staged.ready.bags()[0].subject
+    request = ReportRequest(
+        table.with_name(f"{subject.partition('/')[0]}.csv"),
+        str(staged.run),
+        tmp_path / "report",
+        patients=(subject,),
+        sequences="T1W,T2W",  # the third of some patients is not the model's
+        prepared=table.parent / "prepared",
+        explanations=tmp_path / "maps",
+    )
+    with in_this_process(network=True):
+        assert make_report(request).exit_code == 0
+    [row] = pd.read_csv(request.out / "summary.csv").to_dict("records")
+    assert sum(row[stage] for stage in stages) == pytest.approx(1) and row["predicted"] in stages
+    assert row["stage"] in stages and "mild" not in row
+    index = (request.out / "index.html").read_text(encoding="utf-8")
+    assert all(f'<option value="{stage}">{stage}</option>' in index for stage in stages) and "moderate" not in index
+    page = (request.out / row["page"]).read_text(encoding="utf-8")
+    assert all(stage in page for stage in stages) and "moderate" not in page
+    told = json.loads((request.out / row["page"]).with_suffix(".json").read_text(encoding="utf-8"))
+    assert list(told["prediction"]["probabilities"]) == list(stages)
 
 
 def test_explanation_and_explorer_follow_the_scale(staged: Trained, tmp_path: Path) -> None:
@@ -268,6 +294,7 @@ def test_a_report_of_three_sequences_and_five_stages_by_a_plugin(three: Trained,
     some += [bag.subject for bag in three.ready.bags() if bag.missing][:1]
     command = ["report", str(table), "--model", str(three.run), "--out", str(out), "--prepared"]
     command += [str(table.parent / "prepared"), "--plugin", str(plugin), "--method", "gradient_times_input"]
+    command += ["--jobs", "1"]
     command += [part for name in some for part in ("--patients", name)]
     done = subprocess.run([*PROGRAM, *command], capture_output=True, text=True, cwd=table.parent, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr

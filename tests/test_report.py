@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from offline_browser import opened
-from report_runs import contents, tiny_cohort, worker_named
+from report_runs import contents, in_this_process, tiny_cohort
 
 from cirrnb.data import failure_kinds
 from cirrnb.data.atomic_files import file_stem
@@ -70,13 +70,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hostile(home: Path) -> tuple[int, Path, ReportRequest]:
     """The hostile cohort reported once, with a worker that stands in for the true one."""
     order = ReportRequest(
-        write_hostile(home, home / "tiny"), "shipped", home / "report", jobs=2, prepared=home / "prepared"
+        write_hostile(home, home / "tiny"), "shipped", home / "report", jobs=1, prepared=home / "prepared"
     )
     return reported(order, home), order.out, order
 
 
 def reported(order: ReportRequest, home: Path) -> int:
-    with worker_named():
+    with in_this_process(network=False):
         return make_report(order).exit_code
 
 
@@ -262,7 +262,8 @@ def checked(home: Path) -> ReportRequest:
 
 def test_a_refused_patient_stands_among_the_failures_and_a_doubtful_one_says_so(checked: ReportRequest) -> None:
     out = checked.out
-    assert make_report(checked).exit_code == reporting.SOME_FAILED
+    with in_this_process(network=True):
+        assert make_report(checked).exit_code == reporting.SOME_FAILED
     [failed] = read_failures(out).to_dict("records")
     assert (failed["subject"], failed["kind"], failed["tries"]) == ("checked/no", failure_kinds.REFUSED, 1)
     assert "no looks like T2W" in failed["reason"]
@@ -277,7 +278,8 @@ def test_a_refused_patient_stands_among_the_failures_and_a_doubtful_one_says_so(
     assert told["status"] == "doubtful" and told["reasons"][0]["code"] == "sequence"
     # Whoever insists gets a page that says so; the other page is unchanged.
     times = (out / row["page"]).stat().st_mtime_ns
-    assert make_report(replace(checked, force=True)).exit_code == reporting.ALL_MADE
+    with in_this_process(network=True):
+        assert make_report(replace(checked, force=True)).exit_code == reporting.ALL_MADE
     rows = read_summary(out).set_index("subject")
     assert rows.loc["checked/no", "status"] == "doubtful" and "forced" in rows.loc["checked/no", "reasons"]
     assert (out / row["page"]).stat().st_mtime_ns == times and read_failures(out).empty

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_runs import tiny_cohort, worker_named
+from report_runs import in_this_process, tiny_cohort
 from scipy.stats import betabinom
 
 from cirrnb.data.errors import InputError
@@ -128,7 +128,7 @@ def test_status_of_a_run(tmp_path: Path) -> None:
 
 @pytest.fixture
 def quick() -> Generator[None]:
-    with worker_named():
+    with in_this_process(network=False):
         yield
 
 

@@ -82,7 +82,9 @@ def test_a_notebook_that_is_stopped_leaves_nothing_in_the_way(tmp_path: Path, nu
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["slow.failed.ipynb"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_report_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: int, code: int) -> None:
     cirrnb.simulate_cohort(tmp_path / "cohort", patients=3, seed=5, scale="tiny", healthy=0, workers=1)
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from cirrnb.archive.chain import STUDIES_TABLE, read_studies
 from cirrnb.archive.cohort_rows import read_table, remove_patient, rows_of
+from cirrnb.archive.fetching import Spool
 from cirrnb.archive.intake import forget_study
+from cirrnb.archive.records import records_of
 from cirrnb.archive.results import MARK as RESULTS_MARK
+from cirrnb.archive.sending import sent_record
 from cirrnb.data.atomic_files import atomic_write, file_stem
 from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
@@ -24,11 +27,9 @@ from cirrnb.data.nifti.reading import read_header
 from cirrnb.data.prepared import read_description
 from cirrnb.explanation.explanation import Entry
 from cirrnb.preparation.cohort import SEGMENTED
-from cirrnb.reports.cohort_figures import scale_of
 from cirrnb.reports.folder import ReportFolder
-from cirrnb.reports.formats import write_index
+from cirrnb.reports.outcome import rewrite_index
 from cirrnb.reports.tables import read_failures, read_summary
-from cirrnb.view.page import banner
 
 _NEAR = 1e-3
 """mm by which two grids of one scan may differ."""
@@ -53,6 +54,7 @@ class Places:
     prepared: Path | None = None
     explanations: Path | None = None
     dicom_out: Path | None = None
+    spool: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,19 @@ def forget(patient: str, places: Places) -> Forgotten:
             unreached.append("prepared scans, of which nobody knows whose they are: cirrnb clean removes them by age")
     if places.explanations is not None:
         removed += _remove_maps(places.explanations, subject)
-    if places.dicom_out is not None and (places.dicom_out / RESULTS_MARK).is_file():
-        with locked(places.dicom_out):
-            removed += _remove([places.dicom_out / file_stem(subject)])
+    for folder in filter(None, (places.dicom_out, None if places.spool is None else Spool(places.spool).outgoing)):
+        if (folder / RESULTS_MARK).is_file():
+            with locked(folder):
+                removed += _remove([folder / file_stem(subject)])
+    if places.spool is not None:
+        removed += _remove([Spool(places.spool).incoming / name])
     if report.path.is_dir():
         with locked(report.path):
             removed += _remove_from_report(report, subject)
     if places.cohort is not None and places.cohort.is_dir():
         removed += remove_patient(places.cohort, name)
         forget_study(places.cohort, name)
+        removed += _remove(records_of(places.cohort, name, sent_record(subject)))
         if not grids:
             unreached.append("scans that the cohort's table names in other folders")
     return Forgotten(subject, tuple(dict.fromkeys(removed)), tuple(unreached))
@@ -177,13 +183,16 @@ def _remove_from_report(report: ReportFolder, subject: str) -> list[Path]:
     for path, read in tables.items():
         if path.exists():
             table = read(report.path)
-            kept = table[table["subject"] != subject]
-            if len(kept) < len(table):
-                removed.append(write_csv(path, kept))
+            own = table["subject"] == subject
+            if read is read_failures:  # a study that was not fetched is nobody's row, and the reason names it
+                own |= table["reason"].astype(str).str.startswith(f"{subject.partition('/')[2]}, ")
+                removed += _remove(report.path / str(log) for log in table.loc[own, "log"].dropna())
+            if own.any():
+                removed.append(write_csv(path, table[~own]))
     removed += _remove([report.cohort])
     removed += _drop_request(report.provenance, subject)
     if report.index.exists() and report.summary.exists():
-        _write_index(report)
+        rewrite_index(report)
         removed.append(report.index)
     return removed
 
@@ -200,23 +209,6 @@ def _drop_request(path: Path, subject: str) -> list[Path]:
     stored["parameters"]["patients"] = kept
     atomic_write(path, json.dumps(stored, indent=2) + "\n")
     return [path]
-
-
-def _write_index(report: ReportFolder) -> None:
-    made, failed = read_summary(report.path), read_failures(report.path)
-    stored = read_object(report.provenance, "the provenance of a report", "Make the report again.")
-    simulated, learnt = bool(stored["cohort"]["simulated"]), bool(stored["model"]["simulated"])
-    model = stored["model"]
-    made_by = f"cirrnb {stored['versions']['cirrnb']}, model {model['name']} {model['fingerprint'][:16]}"
-    write_index(
-        report,
-        f"Report of {stored['cohort']['name']}",
-        made,
-        failed,
-        banner=banner(simulated, learnt),
-        stages=scale_of(made),
-        colophon=f"Made with {made_by}, on {str(stored['finished'])[:10]}.",
-    )
 
 
 # ---------------------------------------------------------------------- age

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ AMBIGUOUS = "ambiguous series"
 BURNED_IN = "burned-in text"
 UNCONVERTED = "not converted"
 DISK = "disk full"
+NOT_FETCHED = "not fetched"
 FAULTS = {
     NO_UID: "its files have no StudyInstanceUID",
     TWO_PATIENTS: "files of two patients share its StudyInstanceUID",
@@ -56,6 +58,7 @@ FAULTS = {
     BURNED_IN: "text is part of the pictures and may be a name",
     UNCONVERTED: "dcm2niix could not convert a chosen series",
     DISK: "no room for the converted scans; tried again in the next run",
+    NOT_FETCHED: "the archive did not send it, or not all of it; tried again in the next run",
 }
 """Codes of faults and what they mean."""
 
@@ -142,6 +145,11 @@ def read_inbox(folder: Path | str) -> Inbox:
 def name_of(study_uid: str) -> str:
     """Name of the study with this StudyInstanceUID."""
     return f"study-{hashlib.sha256(study_uid.encode()).hexdigest()[:_DIGITS]}"
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is what `name_of` calls a study."""
+    return re.fullmatch(rf"study-[0-9a-f]{{{_DIGITS}}}", text) is not None
 
 
 def _uid(instance: Instance) -> str:

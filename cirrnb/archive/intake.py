@@ -14,6 +14,7 @@ from cirrnb.archive.cohort_rows import read_table, remove_patient, rows_of
 from cirrnb.archive.inbox import (
     AMBIGUOUS,
     BURNED_IN,
+    COLLIDING,
     DISK,
     FAULTS,
     INCOMPLETE,
@@ -22,6 +23,7 @@ from cirrnb.archive.inbox import (
     Fault,
     Inbox,
     Study,
+    is_name,
 )
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.dicom.importing import SOURCE, DicomFolder, hash_of, import_dicom
@@ -138,9 +140,25 @@ def take_in(
     return outcomes
 
 
+def judgement(burned_in: bool) -> str:
+    """Stands for how studies are judged; whatever was judged in another way is looked at again."""
+    return f"{_VERSION} {cirrnb.__version__} {burned_in}"
+
+
+def remembered(cohort: Path, name: str) -> Intake | None:
+    """What the last run that looked at this study made of it; None where none did, its scans are gone, or it is worth
+    another try."""
+    before = _recorded(_record(cohort, name))
+    return before if before is not None and _holds(cohort, before) else None
+
+
+def _record(cohort: Path, name: str) -> Path:
+    return cohort / RECORDS / f"{name}.json"
+
+
 def _take_in(study: Study, folder: Path, cohort: Path, burned_in: bool) -> Intake:
-    key = f"{_VERSION} {cirrnb.__version__} {burned_in} {study.content}"
-    path = cohort / RECORDS / f"{study.name}.json"
+    key = f"{judgement(burned_in)} {study.content}"
+    path = _record(cohort, study.name)
     if (before := _recorded(path, key)) is not None and _holds(cohort, before):
         return before
     try:
@@ -157,13 +175,13 @@ def _take_in(study: Study, folder: Path, cohort: Path, burned_in: bool) -> Intak
     return intake
 
 
-def _recorded(path: Path, key: str) -> Intake | None:
-    """What an earlier run found, or None where there was none, or the study is another now."""
+def _recorded(path: Path, key: str | None = None) -> Intake | None:
+    """What an earlier run found, or None where there was none, or the study is another now. Any study without key."""
     try:
         stored = read_object(path, "a whole record", "Delete it.")
         if stored["state"] == FORGOTTEN:
             return Intake(stored["name"], stored["patient"], FORGOTTEN)
-        if stored["key"] != key:
+        if key is not None and stored["key"] != key:
             return None
         fault = Fault(**stored["fault"]) if stored["fault"] else None
         state = KNOWN if stored["state"] == IMPORTED else stored["state"]
@@ -199,6 +217,17 @@ def _by_hand(listing: DicomFolder, name: str, cohort: Path) -> Intake | None:
     return Intake(name, patient, KNOWN, None, series, {row["sequence"]: row["chosen_because"] for row in own})
 
 
+def _is_of_another_study(cohort: Path, named: Intake) -> bool:
+    """Whether the patient whose series the study has was imported from another study."""
+    if is_name(named.patient):
+        return True
+    for path in (cohort / RECORDS).glob("*.json"):
+        other = _recorded(path)
+        if other is not None and other.name != named.name and other.patient == named.patient:
+            return True
+    return False
+
+
 def _import(study: Study, folder: Path, cohort: Path, burned_in: bool) -> Intake:
     """Import one study. Whatever of it stood in the cohort and is not true any more is removed first."""
     if study.fault is not None:
@@ -207,6 +236,9 @@ def _import(study: Study, folder: Path, cohort: Path, burned_in: bool) -> Intake
     listing = study.listing(folder)
     if (named := _by_hand(listing, study.name, cohort)) is not None:
         remove_patient(cohort, study.name)
+        if _is_of_another_study(cohort, named):
+            # Else this study would get the answer of another patient.
+            return _refused(study, Fault(COLLIDING, "a SeriesInstanceUID is that of a study that was imported before"))
         return named
     chosen, fault = _chosen(listing, burned_in)
     if fault is not None:

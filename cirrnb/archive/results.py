@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from cirrnb.measure.organs import read_organs
 
 MARK = ".cirrnb-results"
 _KEY = ".key"
-VERSION = 1
+VERSION = 2
 """Raised by hand when the same report gives other objects; those of another version are written anew."""
 
 SERIES_NUMBER = 9900
@@ -73,8 +72,13 @@ class Answer:
     @property
     def key(self) -> str:
         """Stands for all that the objects depend on; their UIDs are made from it."""
-        parts = (VERSION, self.subject, self.page, sorted(self.series.items()), self.model, self.pdf is not None)
+        parts = (VERSION, self.subject, self.page, sorted(self.series.items()), self.model)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    @property
+    def content(self) -> str:
+        """Stands for the objects as a whole. A page that is printed in a later run joins the others, which stay."""
+        return f"{self.key} {'with' if self.pdf is not None else 'without'} page"
 
     def findings(self) -> Findings:
         """What the structured report says. Raises InputError where the JSON of the report cannot be read."""
@@ -109,11 +113,31 @@ def results_folder(folder: Path) -> Iterator[Path]:
 
 def is_written(folder: Path, answer: Answer) -> bool:
     """True if the objects of this very answer are there."""
+    written = _written(folder / file_stem(answer.subject))
+    return written is not None and written.content == answer.content
+
+
+@dataclass(frozen=True)
+class Written:
+    """The objects of one patient in a folder of results. `content` is that of the answer they are of."""
+
+    folder: Path
+    subject: str
+    content: str
+
+
+def written_answers(folder: Path) -> list[Written]:
+    """All patients' objects in a folder of results, in the order of the folders' names."""
+    found = (_written(place) for place in sorted(folder.iterdir()) if not place.name.startswith("."))
+    return [written for written in found if written is not None]
+
+
+def _written(place: Path) -> Written | None:
     try:
-        key = read_object(folder / file_stem(answer.subject) / _KEY, "a whole file", "Delete it.")["key"]
+        stored = read_object(place / _KEY, "a whole file", "Delete it.")
+        return Written(place, str(stored["subject"]), str(stored["content"]))
     except (OSError, ValueError, KeyError):
-        return False
-    return bool(key == answer.key)
+        return None
 
 
 def write_answer(folder: Path, answer: Answer, series: Mapping[str, Series], bag: Bag | None) -> None:
@@ -150,16 +174,7 @@ def write_answer(folder: Path, answer: Answer, series: Mapping[str, Series], bag
                 series_number=SERIES_NUMBER + 1,
                 version=answer.model.version,
             )
-        atomic_write(partial / _KEY, json.dumps({"key": answer.key}) + "\n")
-
-
-def remove_answer(folder: Path, subject: str) -> bool:
-    """Remove the objects of a patient; False where there are none."""
-    place = folder / file_stem(subject)
-    if not place.is_dir():
-        return False
-    shutil.rmtree(place)
-    return True
+        atomic_write(partial / _KEY, json.dumps({"subject": answer.subject, "content": answer.content}) + "\n")
 
 
 def _uids(key: str, what: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,23 +41,36 @@ def return_results(
     inbox: Inbox,
     taken: Sequence[Intake],
     progress: ProgressLog,
+    *,
+    done: Callable[[Answer], bool] = lambda answer: False,
+    restored: Callable[[Sequence[str]], Inbox] | None = None,
 ) -> dict[str, ResultOutcome]:
     """Write the objects of every study that has an answer, a refusal by a check included; what became of them, by
     subject.
 
+    Parameters
+    ----------
+    done : whether the objects of an answer are needed no more, as when they were sent.
+    restored : fetches the studies of these names once more and gives the inbox with them; None where `inbox` has all.
+
     Raises InputError where `folder` holds something else or another run is at work in it.
     """
     outcomes: dict[str, ResultOutcome] = {}
-    studies = {study.name: study for study in inbox.studies}
     by_subject = {intake.subject: intake for intake in taken if intake.state in (IMPORTED, KNOWN)}
     with results_folder(folder):
         remove_unfinished(folder)
         answers = {answer.subject: answer for answer in _answers(request, report, by_subject)}
-        todo = {subject: answer for subject, answer in answers.items() if not is_written(folder, answer)}
+        todo = {
+            subject: answer for subject, answer in answers.items() if not (is_written(folder, answer) or done(answer))
+        }
         outcomes |= {subject: ResultOutcome(KEPT) for subject in answers if subject not in todo}
         ready = _ready(request, [subject for subject, answer in todo.items() if answer.stored is not None])
+        names, known = {by_subject[subject].name for subject in todo}, {study.name for study in inbox.studies}
+        if restored is not None and not names <= known:
+            inbox = restored(sorted(names - known))
+        studies = {study.name: study for study in inbox.studies}
         for subject, answer in todo.items():
-            outcome = _write(folder, answer, studies[by_subject[subject].name], inbox.path, ready)
+            outcome = _write(folder, answer, studies.get(by_subject[subject].name), inbox.path, ready)
             outcomes[subject] = outcome
             reason = f": {outcome.reason}" if outcome.reason else ""
             facts = {"subject": subject, "state": outcome.state, "reason": outcome.reason}
@@ -107,7 +120,9 @@ def _ready(request: ReportRequest, subjects: Sequence[str]) -> Ready:
     return make_ready(cohort, subjects, folder, model.preparation, request.jobs, force=request.force)
 
 
-def _write(folder: Path, answer: Answer, study: Study, inbox: Path, ready: Ready) -> ResultOutcome:
+def _write(folder: Path, answer: Answer, study: Study | None, inbox: Path, ready: Ready) -> ResultOutcome:
+    if study is None:
+        return ResultOutcome(FAILED, "its source images could not be fetched once more")
     if answer.stored is not None and answer.subject not in ready.bags:
         return ResultOutcome(FAILED, "its prepared scans are gone")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -23,6 +23,15 @@ from cirrnb.run.jobs import NotebookJob
 from cirrnb.view.forest import interval_text
 
 BASELINE = "whole"
+
+
+class Asking(Protocol):
+    """What has a name and asks something."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def asks(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -248,7 +257,7 @@ def compare_entries(answers: Answers, resamples: int = 2000, stages: StageScale 
 
 
 def ablation_table(
-    entries: Sequence[Entry], answers: Answers, comparisons: pd.DataFrame, stages: StageScale = CIRRHOSIS
+    entries: Sequence[Asking], answers: Answers, comparisons: pd.DataFrame, stages: StageScale = CIRRHOSIS
 ) -> pd.DataFrame:
     """One row an entry: question, kappa and accuracy over seeds, and the paired difference in kappa.
 

@@ -14,7 +14,8 @@ KERNEL = "dead kernel"
 WORKER = "dead worker"
 DISK = "disk full"
 CHANGED = "changed while it was read"
-KINDS = (WRONG_INPUT, REFUSED, BROKEN, TIME, KERNEL, WORKER, DISK, CHANGED)
+ARCHIVE = "archive"
+KINDS = (WRONG_INPUT, REFUSED, BROKEN, TIME, KERNEL, WORKER, DISK, CHANGED, ARCHIVE)
 
 _FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
 _ABSOLUTE = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'"<>|:;,()]+[/\\])+([^\s/\\'"<>|:;,()]*)""")

@@ -25,7 +25,7 @@ from cirrnb.explanation.baselines import baseline as baseline_slices
 from cirrnb.explanation.control_maps import CONTROL_MAPS, control_map
 from cirrnb.explanation.explain import explain, score_of_patient
 from cirrnb.explanation.explanation import Explanation, FaithfulnessStore
-from cirrnb.explanation.localisation import body, magnitude
+from cirrnb.explanation.localisation import Maps, body, magnitude, smoothed
 from cirrnb.explanation.methods import Request, method_named
 from cirrnb.explanation.perturbation_curves import STEPS, Curve, Patches, deletion, insertion, slice_deletion
 from cirrnb.explanation.score import PatientScore
@@ -278,18 +278,29 @@ def after_randomisation(
 
     The randomised models are explained with the method's quick settings, or by `again`. Returns one row for each part,
     from the head down: randomised (the part that came last), correlation (Spearman's, of the maps' smoothed size over
-    the body). A map that stays the same (1) shows the image and not the model.
+    the body), and signed (the same of the values with their sign, smoothed). A map that stays the same (1) shows the
+    image and not the model. Sizes stay alike for a while, since any network looks at edges; signs should not.
     """
     trained = as_model(model)
     known = case(trained, bag, explanation.target)
-    original = known.stacked(magnitude(explanation.maps, known.spacing))[known.flesh]
+    original, signed = _sizes_and_values(known, explanation.maps)
     rows = []
     for part, changed in randomised(trained, seed):
         other = again(changed) if again else _explained_quickly(changed, bag, explanation, seed)
-        values = known.stacked(magnitude(other.maps, known.spacing))[known.flesh]
-        same = float(spearmanr(original, values).statistic) if np.ptp(values) > 0 else 0.0
-        rows.append({"randomised": part, "correlation": same})
+        sizes, values = _sizes_and_values(known, other.maps)
+        rows.append({"randomised": part, "correlation": _rank(original, sizes), "signed": _rank(signed, values)})
     return pd.DataFrame(rows)
+
+
+def _sizes_and_values(known: Case, maps: Maps) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Smoothed sizes and smoothed values of a map, over the body."""
+    sizes = known.stacked(magnitude(maps, known.spacing))[known.flesh]
+    return sizes, known.stacked(smoothed(maps, known.spacing))[known.flesh]
+
+
+def _rank(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Rank correlation; 0 with a map that is the same everywhere."""
+    return float(spearmanr(first, second).statistic) if np.ptp(first) > 0 and np.ptp(second) > 0 else 0.0
 
 
 def agreement(explanations: Mapping[str, Explanation], bag: Bag) -> pd.DataFrame:
@@ -319,7 +330,7 @@ def _explained_quickly(model: TrainedModel, bag: Bag, like: Explanation, seed: i
 
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "head": ("head.", "person."),
+    "head": ("head.", "person.", "signs.", "maps."),
     "fusion and pooling": ("fusion.", "pooling.", "crossing.", "stand_in", "sequence_embedding."),
     "slice embedding": (".join.", ".levels.", ".attention."),
     "backbone": (".backbone.",),

@@ -43,8 +43,13 @@ Maps = Mapping[str, NDArray]
 
 def magnitude(maps: Maps, spacing: float, smoothing: float = SMOOTHING) -> dict[str, NDArray[np.float32]]:
     """Sequence -> (slices, rows, columns): the size of a map's values, smoothed within the slice by `smoothing` mm."""
+    return smoothed({name: np.abs(array) for name, array in maps.items()}, spacing, smoothing)
+
+
+def smoothed(maps: Maps, spacing: float, smoothing: float = SMOOTHING) -> dict[str, NDArray[np.float32]]:
+    """Sequence -> (slices, rows, columns): a map's values with their sign, smoothed alike."""
     width = smoothing / spacing
-    return {name: gaussian_filter(np.abs(array).astype(np.float32), (0, width, width)) for name, array in maps.items()}
+    return {name: gaussian_filter(array.astype(np.float32), (0, width, width)) for name, array in maps.items()}
 
 
 def body(prepared: PreparedScan) -> NDArray[np.bool_]:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
 from cirrnb.data.atomic_files import atomic_folder
+from cirrnb.data.augmentation import Augmentation, augment
 from cirrnb.data.averaged_training import AveragedTraining, add_history, claim_request
-from cirrnb.data.dataset import UNSTAGED, Augmentation, DrawnBag, augment, random_stratified
+from cirrnb.data.dataset import UNSTAGED, DrawnBag, random_stratified
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
 from cirrnb.data.prepared import PreparationSettings
@@ -143,19 +144,23 @@ def visit(folder: Path, settings: EndlessSettings, step: int) -> Visit:
     chosen = random.choice(settings.patients, settings.patients_per_step, replace=False)
     drawn, shown, sequences = [], [], []
     for number in map(int, chosen):
-        wanted = list(T1W_T2W)
-        if random.random() < settings.sequence_dropout:
-            wanted.remove(str(random.choice(T1W_T2W)))
+        wanted = list(settings.stager.sequences)
+        if random.random() < settings.sequence_dropout and len(wanted) > 1:
+            wanted.remove(str(random.choice(wanted)))
         patient, views = _views(folder, settings, number, wanted, random)
         drawn.append(
             DrawnBag(
                 slices=torch.cat([view.image for view in views.values()])[:, None],
                 sequence=torch.cat(
-                    [torch.full((len(view.image),), T1W_T2W.index(name)) for name, view in views.items()]
+                    [
+                        torch.full((len(view.image),), settings.stager.sequences.index(name))
+                        for name, view in views.items()
+                    ]
                 ),
                 position=torch.cat([view.position for view in views.values()]),
                 person=torch.zeros(4),
                 stage=UNSTAGED,
+                sequences=settings.stager.sequences,
             )
         )
         shown.append([patient.shown[name] for name in CHANNEL_NAMES])
@@ -205,7 +210,7 @@ def loss_of(said: Staging, seen: Visit, sign_weight: float) -> torch.Tensor:
     return (stage + alone + sign_weight * sign_loss(said.signs.float(), seen.shown, seen.known)).mean()
 
 
-def _unwatched(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:
+def unwatched(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:
     return items
 
 
@@ -219,7 +224,7 @@ def train_endless(
     device: str = "cpu",
     minutes: float = 5.0,
     readers: int = 1,
-    progress: Progress = _unwatched,
+    progress: Progress = unwatched,
 ) -> Path:
     """Train a stager with sign outputs; called again with the same arguments it resumes where it stopped.
 
@@ -283,7 +288,7 @@ def train_endless(
     return out
 
 
-def build_training_patients(folder: Path, count: int, occasions: int = 0, progress: Progress = _unwatched) -> None:
+def build_training_patients(folder: Path, count: int, occasions: int = 0, progress: Progress = unwatched) -> None:
     """Training patients 0 to `count` - 1 in a folder, and `occasions` scans of each sequence; those that are missing
     are built now, in parallel."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ from cirrnb.data.status import (
     status_of_scans,
 )
 from cirrnb.measure.biomarkers import measurements_of
+from cirrnb.measure.measurement import Measurement
 from cirrnb.model.adaptation import severity_of
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.calibration import logits_of, set_text
@@ -228,12 +229,16 @@ def predict(
 
 @isolated_torch()
 def predict_patient(
-    model: TrainedModel | TrainedStager | Path | str, bag: Bag, signs: Mapping[str, float] | None = None
+    model: TrainedModel | TrainedStager | Path | str,
+    bag: Bag,
+    signs: Mapping[str, float] | None = None,
+    measurements: Mapping[str, Sequence[Measurement]] | None = None,
 ) -> Prediction:
     """Stage one patient on the device where the stager is; deterministic.
 
     `signs` answers "what if": the stage as it would be if these signs had these strengths, 0 (absent) to 1, everything
-    else as seen.
+    else as seen. `measurements`, by sequence, are what `cirrnb.measure.biomarkers.measurements_of` gave where somebody
+    has measured these scans already; a model that rests on measurements takes them from there.
 
     Raises InputError if no sequence of the patient can be used, and Refused, which is one, if a check refused a scan;
     for a sign that the model does not have, or a strength out of range.
@@ -249,7 +254,7 @@ def predict_patient(
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
     members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
     chances, possible = members.mean(axis=0), None
-    terms, adds = _terms(trained, used, chances), {}
+    terms, adds = _terms(trained, used, chances, measurements), {}
     if trained.measured:
         mapped = trained.adaptation.mapped_terms(terms) if trained.adaptation else terms
         chances, adds = trained.measured.probabilities(mapped), trained.measured.contributions(mapped)
@@ -283,11 +288,18 @@ def predict_patient(
     )
 
 
-def _terms(trained: TrainedModel, used: Mapping[str, PreparedScan], chances: NDArray[np.float64]) -> dict[str, float]:
+def _terms(
+    trained: TrainedModel,
+    used: Mapping[str, PreparedScan],
+    chances: NDArray[np.float64],
+    measurements: Mapping[str, Sequence[Measurement]] | None,
+) -> dict[str, float]:
     """What the stage of a model with measurements rests on; nothing for others, which need not wait for a ruler."""
     if trained.measured is None:
         return {}
-    return {NETWORK: float(severity_of(chances)[0]), **measured_values(measurements_of(Bag(used)))}
+    found = measurements_of(Bag(used)) if measurements is None else measurements
+    seen = {name: found[name] for name in used if name in found}
+    return {NETWORK: float(severity_of(chances)[0]), **measured_values(seen)}
 
 
 def _changed(trained: TrainedModel, signs: Mapping[str, float]) -> torch.Tensor | None:

@@ -23,8 +23,10 @@ FIELDS = {
     "exit_code": "of the run: 0 all made, 3 some failed, 4 none made; null while it runs and where it stopped",
     "model": "name and fingerprint of the model",
     "patients": "made, new (pages made in this run), failed",
-    "studies": "imported, known and refused, with --from-dicom",
-    "results": "written, kept and failed, with --dicom-out",
+    "studies": "imported, known and refused, with --from-dicom or --from-dicomweb",
+    "archive": "studies listed, fetched and not_fetched, with --from-dicomweb; unanswered where it gave no list",
+    "results": "written, kept and failed, with --dicom-out or --to-dicomweb",
+    "sent": "results sent, kept and failed, with --to-dicomweb",
     "drift": "new and earlier patients, figures compared, how many lie outside their range, and those beyond chance",
 }
 """Fields of status.json and what they mean; those that do not apply are absent."""

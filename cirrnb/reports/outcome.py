@@ -7,12 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pandas as pd
+
 from cirrnb.data import failure_kinds
 from cirrnb.data.atomic_files import atomic_write, file_stem
 from cirrnb.data.bag import Bag
+from cirrnb.data.csv_file import write_csv
+from cirrnb.data.json_file import read_object
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import StageScale
 from cirrnb.model.provenance import commit, fingerprint, now, versions
+from cirrnb.reports.cohort_figures import scale_of
 from cirrnb.reports.compute import ReportModel
 from cirrnb.reports.drift import Drift, compare, read_history, tally, write_history
 from cirrnb.reports.folder import ReportFolder
@@ -119,3 +124,35 @@ def _write_log(report: ReportFolder, name: str, failure: Failure) -> str:
     trace = f"\n{failure.trace}\n" if failure.trace else ""
     atomic_write(path, f"{who}\n{failure.kind}, tried {failure.tries} times\n\n{failure.reason}\n{trace}")
     return f"logs/{path.name}"
+
+
+def add_failures(report: ReportFolder, failures: Sequence[Failure], drift: str = "") -> None:
+    """Add what failed after the report was made, of patients with a page too; the index is written again, with this
+    line of drift."""
+    if not failures:
+        return
+    rows = []
+    for number, failure in enumerate(failures):
+        name = failure.subject or f"?{failure.reason}"
+        rows.append(_failure_row(failure, _write_log(report, f"{name} {number} archive", failure)))
+    written = read_failures(report.path)
+    write_csv(report.failures, pd.DataFrame([*written.to_dict("records"), *rows], columns=list(FAILURES)))
+    rewrite_index(report, drift)
+
+
+def rewrite_index(report: ReportFolder, drift: str = "") -> None:
+    """Write the index from what stands in a report's folder, after rows were added or removed."""
+    made, failed = read_summary(report.path), read_failures(report.path)
+    stored = read_object(report.provenance, "the provenance of a report", "Make the report again.")
+    model = stored["model"]
+    made_by = f"cirrnb {stored['versions']['cirrnb']}, model {model['name']} {model['fingerprint'][:16]}"
+    write_index(
+        report,
+        f"Report of {stored['cohort']['name']}",
+        made,
+        failed,
+        banner=banner(bool(stored["cohort"]["simulated"]), bool(model["simulated"])),
+        stages=scale_of(made),
+        colophon=f"Made with {made_by}, on {str(stored['finished'])[:10]}.",
+        drift=drift,
+    )

@@ -55,16 +55,26 @@ ALL_MADE, SOME_FAILED, NONE_MADE = 0, 3, 4
 
 @dataclass(frozen=True)
 class CohortReport:
-    """How a report ended: pages made, failures, and the word by which the folder belongs to this run."""
+    """How a report ended: pages made, failures, and the word by which the folder belongs to this run.
+
+    Attributes
+    ----------
+    drift : the line of the index. not_exchanged : studies that an archive did not send, and results that were not
+        written or sent; they have rows in failures.csv too.
+    """
 
     made: int
     failed: int
     claim: str
+    drift: str = ""
+    not_exchanged: int = 0
 
     @property
     def exit_code(self) -> int:
         """0 all made, 3 some failed, 4 none made."""
-        return ALL_MADE if not self.failed else SOME_FAILED if self.made else NONE_MADE
+        if self.failed and not self.made:
+            return NONE_MADE
+        return SOME_FAILED if self.failed or self.not_exchanged else ALL_MADE
 
 
 def make_report(
@@ -139,7 +149,7 @@ class _Run:
         reported = {subject: ready.bags[subject] for subject in made}
         outcome = Outcome(request, made, failures)
         drift = outcome.write(report, model, cohort, reported, self.started)
-        ended = CohortReport(len(made), len(failures), self.claim)
+        ended = CohortReport(len(made), len(failures), self.claim, str(drift))
         status.tell(
             model={"name": name, "fingerprint": model.model.fingerprint},
             patients={"made": len(made), "new": len(outcome.new), "failed": len(failures)},

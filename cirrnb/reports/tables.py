@@ -63,7 +63,8 @@ def summary_columns(stages: StageScale, sequences: Sequence[str]) -> list[str]:
 
 FAILURES = {
     "subject": "source and id of the patient; empty where it cannot be told which patient a row of the cohort is about",
-    "kind": "wrong input, refused (by checks), error, time limit, dead worker, disk full or changed while it was read",
+    "kind": "wrong input, refused (by checks), error, time limit, dead worker, disk full, changed while it was read "
+    "or archive (it did not send a study or take a result)",
     "reason": "in words, without a folder of this machine",
     "tries": "how often it was tried",
     "log": "file with the whole story, from this folder",

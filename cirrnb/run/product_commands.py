@@ -100,6 +100,32 @@ def report(
             help="With --from-dicom: segmentation, structured report and PDF as DICOM objects. They carry names.",
         ),
     ] = None,
+    from_dicomweb: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Archive that speaks DICOMweb: fetch and import the new studies first."),
+    ] = None,
+    to_dicomweb: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Archive to send segmentation, structured report and PDF to."),
+    ] = None,
+    modality: Annotated[str, typer.Option(help="With --from-dicomweb: of the series.")] = "MR",
+    body_part: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="With --from-dicomweb: BodyPartExamined (ABDOMEN,LIVER).")
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With --from-dicomweb: in the study's description; * and ?.")
+    ] = None,
+    date: Annotated[
+        str | None,
+        typer.Option(metavar="DATES", help="With --from-dicomweb: of the study, 2d, 20261101 or 20261101-20261130."),
+    ] = None,
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Studies and results on their way, which carry names. [default: spool/ and the name of --out]",
+        ),
+    ] = None,
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Print each page as PDF as well (needs the extra [pdf] and Chromium).")
     ] = False,
@@ -126,21 +152,39 @@ def report(
 ) -> None:
     """Report every patient of a cohort: a page each, an index, tables. Goes on where an earlier run stopped.
 
-    With --from-dicom new studies of an inbox are imported first; studies.csv says which series were taken and why, and
-    what was refused.
+    With --from-dicom new studies of an inbox are imported first, with --from-dicomweb those of an archive; studies.csv
+    says which series were taken and why, and what was refused. Credentials of an archive come from netrc, or from
+    CIRRNB_DICOMWEB_USER and CIRRNB_DICOMWEB_PASSWORD, or from CIRRNB_DICOMWEB_TOKEN.
 
     Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
     """
     require_home()
-    if cohort is None and from_dicom is None:
-        raise typer.BadParameter("give a cohort, or an inbox of DICOM studies with --from-dicom FOLDER")
-    if dicom_out is not None and from_dicom is None:
-        raise typer.BadParameter("--dicom-out needs --from-dicom: results refer to the DICOM images")
+    studied = from_dicom is not None or from_dicomweb is not None
+    if cohort is None and not studied:
+        raise typer.BadParameter("give a cohort, or DICOM studies with --from-dicom FOLDER or --from-dicomweb URL")
+    if (dicom_out is not None or to_dicomweb is not None) and not studied:
+        raise typer.BadParameter("--dicom-out and --to-dicomweb need --from-dicom or --from-dicomweb")
+    if from_dicomweb is None and (modality != "MR" or body_part or description or date):
+        raise typer.BadParameter("--modality, --body-part, --description and --date need --from-dicomweb")
+    if studied:
+        from cirrnb.archive.chain import StudiesRequest
+        from cirrnb.archive.fetching import StudyQuery
+
+        # Here, before an address with a password in it could be written into the record of a run.
+        query = StudyQuery(modality, body_part, description, date)
+        StudiesRequest(from_dicom, from_dicomweb=from_dicomweb, query=query, to_dicomweb=to_dicomweb).check()
     given = {
         "cohort": str(cohort or Path("cohorts") / out.absolute().name),
         "from_dicom": from_dicom and str(from_dicom),
         "burned_in": burned_in,
         "dicom_out": dicom_out and str(dicom_out),
+        "from_dicomweb": from_dicomweb,
+        "to_dicomweb": to_dicomweb,
+        "modality": modality,
+        "body_part": body_part,
+        "description": description,
+        "date": date,
+        "spool": spool and str(spool),
         "pdf": pdf,
         "run": model,
         "report": str(out),
@@ -172,13 +216,17 @@ def forget(
     dicom_out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Results as DICOM, if there are any.")
     ] = None,
+    spool: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Results on their way. [default: spool/ and the name of --out]"),
+    ] = None,
 ) -> None:
     """Delete one patient from report, cohort, prepared scans, masks, maps and results; say what cannot be reached."""
     from cirrnb.archive.forgetting import Places, forget
 
     named = cohort or Path("cohorts") / out.absolute().name
     kept = prepared or Path("prepared") / named.absolute().name
-    given = (named, kept, explanations, dicom_out)
+    given = (named, kept, explanations, dicom_out, spool or Path("spool") / out.absolute().name)
     places = [place if place is not None and place.is_dir() else None for place in given]
     done = forget(patient, Places(out, *places))
     for path in done.removed:

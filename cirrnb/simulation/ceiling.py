@@ -7,7 +7,7 @@ alone, without any sign being read, would give for each sign.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -49,15 +49,23 @@ def stage_posteriors(
     values: NDArray[np.float64], channels: Iterable[int], population: Population = BENCHMARK
 ) -> NDArray[np.float64]:
     """(patients, 3) probability of each stage given some channels of (patients, channels) values."""
+    return _posteriors(values, {"wanted": tuple(channels)}, population)["wanted"]
+
+
+def _posteriors(
+    values: NDArray[np.float64], subsets: Mapping[str, tuple[int, ...]], population: Population
+) -> dict[str, NDArray[np.float64]]:
+    """`stage_posteriors` of several sets of channels; the likelihoods, which cost most, are computed once for all."""
     weights, prior = stage_given_severity(population), norm.logpdf(SEVERITIES).astype(np.float32)
-    parts = []
+    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in subsets}
     for start in range(0, len(values), BLOCK):
         likelihoods = channel_likelihoods(values[start : start + BLOCK], population)
-        posterior = prior + sum((likelihoods[index] for index in channels), np.zeros((1, 1), np.float32))
-        posterior = np.exp(posterior - posterior.max(axis=1, keepdims=True))
-        stages = posterior @ weights.astype(np.float32)
-        parts.append(stages / stages.sum(axis=1, keepdims=True))
-    return np.concatenate(parts).astype(np.float64)
+        for name, channels in subsets.items():
+            posterior = prior + sum((likelihoods[index] for index in channels), np.zeros((1, 1), np.float32))
+            posterior = np.exp(posterior - posterior.max(axis=1, keepdims=True))
+            stages = posterior @ weights.astype(np.float32)
+            parts[name].append(stages / stages.sum(axis=1, keepdims=True))
+    return {name: np.concatenate(blocks).astype(np.float64) for name, blocks in parts.items()}
 
 
 def ceiling_table(draws: int = 100_000, seed: int = 0, population: Population = BENCHMARK) -> pd.DataFrame:
@@ -77,7 +85,7 @@ def ceiling_table(draws: int = 100_000, seed: int = 0, population: Population = 
             for start in range(0, draws, BLOCK)
         ]
     )
-    best = {name: stage_posteriors(values, channels, population).max(axis=1) for name, channels in _subsets().items()}
+    best = {name: chances.max(axis=1) for name, chances in _posteriors(values, _subsets(), population).items()}
     rows = []
     for name, chances in best.items():
         error = 1.96 * chances.std() / np.sqrt(draws)
@@ -111,7 +119,7 @@ def cohort_ceilings(latent: pd.DataFrame, population: Population = BENCHMARK) ->
     values = ill[[f"channel_{channel.name}" for channel in CHANNELS]].to_numpy(float)
     truth = ill["stage"].map(CIRRHOSIS.index).to_numpy()
     subsets = _subsets()
-    posteriors = {name: stage_posteriors(values, subsets[name], population) for name in ("all", "T1W", "T2W")}
+    posteriors = _posteriors(values, {name: subsets[name] for name in ("all", "T1W", "T2W")}, population)
     severity = ill["severity"].to_numpy(float)
     nearest = np.abs(severity[:, None] - SEVERITIES).argmin(axis=1)
     posteriors["severity"] = stage_given_severity(population)[nearest]

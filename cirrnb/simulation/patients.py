@@ -103,9 +103,8 @@ def draw_patient(plan: Plan, seed: int, population: Population = BENCHMARK, heal
     age = int(np.interp(random.random(), shares, ages))
     body = draw_body(random, int(random.integers(2**31)), sex, age)
     wide, plump = random.standard_normal(2)
-    disease = np.random.default_rng([seed, plan.index, 2])
-    latent = population.draw_latent(disease, plan.stage) if plan.source == "cirrhotic" else None
-    severity = latent.severity if latent else _severity_without_signs(disease, population, healthy_law)
+    latent = draw_latent(plan, seed, population)
+    severity = latent.severity if latent else _severity_without_signs(_disease(plan, seed), population, healthy_law)
     if latent:
         body = replace(body, shown=latent.shown)
     size = float((np.log(np.prod(body.scale)) - LOG_SIZE[0]) / LOG_SIZE[1])
@@ -116,6 +115,16 @@ def draw_patient(plan: Plan, seed: int, population: Population = BENCHMARK, heal
     grown = min(1500.0, spleen * float(np.exp(1.25 * body.shown["spleen"])))
     body = replace(organs.solve_spleen(body, grown), plain_spleen=plain)
     return Patient(plan, age, sex, latent, body, liver.volume(body), organs.spleen_volume(body))
+
+
+def draw_latent(plan: Plan, seed: int, population: Population = BENCHMARK) -> Latent | None:
+    """The disease of one patient, which costs a thousandth of the whole patient; None of a healthy subject."""
+    return population.draw_latent(_disease(plan, seed), plan.stage) if plan.source == "cirrhotic" else None
+
+
+def _disease(plan: Plan, seed: int) -> np.random.Generator:
+    """The stream from which a patient's disease is drawn, whatever else is drawn."""
+    return np.random.default_rng([seed, plan.index, 2])
 
 
 def _severity_without_signs(random: np.random.Generator, population: Population, law: int) -> float:
