@@ -160,10 +160,13 @@ for _command in (
     model_commands.train_sign_maps,
     model_commands.calibrate,
     model_commands.plant,
+    model_commands.compare,
     product_commands.report,
     product_commands.forget,
     product_commands.clean,
 ):
     app.command(_command.__name__.replace("_", "-"))(_command)
 _add_alias("train", "02_train", "Train a stager on a cohort")
+_add_alias("validate", "10_validate", "Score a model on a cohort it has nothing to do with")
+_add_alias("reproduce", "09_reproduce", "Train and score the reference paper's networks by its protocol")
 _add_alias("evaluate", "03_evaluate", "Score a trained stager on patients it has never seen")

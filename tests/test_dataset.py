@@ -13,18 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_patients import toy_cohort, write_scan
 
+from cirrnb.data.augmentation import Augmentation, Changes, augment, move, noise, smooth_field
 from cirrnb.data.bag import Bag
 from cirrnb.data.dataset import (
     UNSTAGED,
-    Augmentation,
     BagDataset,
-    augment,
+    SliceDataset,
     draw,
     draw_for_training,
     evenly_spaced,
-    move,
     random_stratified,
-    smooth_field,
 )
 from cirrnb.data.scan import Scan
 
@@ -78,19 +76,54 @@ def test_draws_follow_from_seed_epoch_and_patient_alone(tmp_path):
     forward, backward = BagDataset(bags, 3, Augmentation(), 5), BagDataset(bags[::-1], 3, Augmentation(), 5)
     for dataset in (forward, backward):
         dataset.set_epoch(2)
-    assert torch.equal(forward[0].slices, backward[3].slices)
-    assert torch.equal(forward[1].slices, forward[1].slices)
-    before = forward[0].slices
+    before = forward[0].changed()
+    assert torch.equal(before, backward[3].changed())
+    assert torch.equal(forward[1].changed(), forward[1].changed())
+    assert torch.equal(forward[2, 0].changed(), before)
     forward.set_epoch(3)
-    assert not torch.equal(forward[0].slices, before)
-    assert not torch.equal(draw_for_training(bags[0], 3, Augmentation(), 6, 2).slices, before)
+    assert not torch.equal(forward[0].changed(), before)
+    assert not torch.equal(draw_for_training(bags[0], 3, Augmentation(), 6, 2).changed(), before)
+
+
+def test_changes_of_a_batch_are_those_of_its_scans(tmp_path):
+    dataset = BagDataset(toy_cohort(tmp_path, {"train": 3}).bags(), 3, Augmentation(flip=0.5), 5)
+    drawn = [dataset[1, number] for number in range(3)]
+    together = Changes.joined([one.changes for one in drawn]).apply(torch.cat([one.slices for one in drawn]))
+    apart = torch.cat([one.changed() for one in drawn])
+    assert together.dtype == torch.float32 and (apart - torch.cat([one.slices for one in drawn])).abs().max() > 0.1
+    torch.testing.assert_close(together, apart, atol=1e-6, rtol=0)
+
+
+def test_noise_is_standard_normal_and_of_its_seed_alone():
+    values = noise(torch.tensor([3, 4, 3]), (90, 110))
+    assert torch.equal(values[0], values[2]) and not torch.equal(values[0], values[1])
+    assert abs(float(values.mean())) < 0.02 and abs(float(values.std()) - 1) < 0.02
+    tails = [float((values[:2].abs() > bound).double().mean()) for bound in (1, 2, 3)]
+    assert tails == pytest.approx([0.3173, 0.0455, 0.0027], abs=0.01)
+    # Neighbours, and the same place in slices of neighbouring seeds, are unrelated.
+    one, other = values[0, 0], values[1, 0]
+    for a, b in ((one[:, 1:], one[:, :-1]), (one[1:], one[:-1]), (one, other)):
+        assert abs(float((a * b).mean())) < 0.05
+
+
+def test_an_epoch_of_slices_has_each_once(tmp_path):
+    bags = toy_cohort(tmp_path, {"train": 3}, slices=(4, 2)).bags()
+    slices = SliceDataset(bags, Augmentation(), 1)
+    assert len(slices) == 3 * 6
+    assert [slices[number].stage for number in range(18)] == [0] * 6 + [1] * 6 + [2] * 6
+    assert [int(slices[number].sequence) for number in range(6)] == [0, 0, 0, 0, 1, 1]
+    np.testing.assert_array_equal(slices[5].slices[0, 0], bags[0].scans["T2W"].image[1])
+    assert torch.equal(slices[2, 7].changed(), slices[2, 7].changed())
+    assert not torch.equal(slices[2, 7].changed(), slices[3, 7].changed())
+    plain = SliceDataset(bags)[7]
+    assert plain.changes is None and plain.changed().dtype == torch.float32
 
 
 def test_no_augmentation_leaves_the_slices_alone(tmp_path):
     bag = toy_cohort(tmp_path, {"train": 1}, slices=(3, 3)).bags()[0]
     drawn = draw_for_training(bag, 3, None, 0, 0)
-    assert torch.equal(drawn.slices, draw(bag, 3).slices)
-    torch.testing.assert_close(draw_for_training(bag, 3, NOTHING, 0, 0).slices, drawn.slices)
+    assert torch.equal(drawn.changed(), draw(bag, 3).slices)
+    torch.testing.assert_close(draw_for_training(bag, 3, NOTHING, 0, 0).changed(), drawn.changed())
 
 
 def dot(rows: int, columns: int, row: int, column: int) -> torch.Tensor:

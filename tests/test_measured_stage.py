@@ -140,7 +140,7 @@ def test_the_file(tmp_path):
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return toy_cohort(tmp_path_factory.mktemp("scans"), {"train": 90}, signal=0.0)
+    return toy_cohort(tmp_path_factory.mktemp("scans"), {"train": 90}, signal=0.0, slices=(2, 1))
 
 
 @pytest.fixture
@@ -180,6 +180,11 @@ def test_a_model_rests_on_measurements_where_it_was_fitted_to(run, cohort, ruler
     assert right[0] > 0.9 > right[1], "an untrained network knows nothing, the ruler does"
     assert answers["adds liver volume"].corr(answers["severe"], method="spearman") > 0.8
     one = predict_patient(model, cohort.bags()[0])
+    with pytest.MonkeyPatch.context() as patch:
+        found = predicting.measurements_of(cohort.bags()[0])
+        patch.setattr(predicting, "measurements_of", None)
+        again = predict_patient(model, cohort.bags()[0], measurements=found)
+    assert (again.probabilities, again.adds) == (one.probabilities, one.adds), "measured once"
     severity = sum(one.adds.values())
     wanted = 1 / (1 + np.exp(-(severity - np.array(model.measured.thresholds))))
     chances = model.measured.probabilities(one.terms)

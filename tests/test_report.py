@@ -70,7 +70,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hostile(home: Path) -> tuple[int, Path, ReportRequest]:
     """The hostile cohort reported once, with a worker that stands in for the true one."""
     order = ReportRequest(
-        write_hostile(home, home / "tiny"), "shipped", home / "report", jobs=2, prepared=home / "prepared"
+        write_hostile(home, home / "tiny"), "shipped", home / "report", jobs=1, prepared=home / "prepared"
     )
     return reported(order, home), order.out, order
 

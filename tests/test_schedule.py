@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirrnb.model.training import one_cycle, plateau, steps_of_epoch
+from cirrnb.model.schedule import one_cycle, plateau, steps_of_epoch
 
 
 def test_a_plateau_lowers_the_rate_as_torch_does():

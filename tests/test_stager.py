@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from cirrnb.data.dataset import DrawnBag
 from cirrnb.data.errors import InputError
-from cirrnb.model.batch import Batch, collate
+from cirrnb.model.batch import Batch, Layout, collate
 from cirrnb.model.encoder import SliceAttention, folded
 from cirrnb.model.fusion import CrossSequenceAttention, GatedAttentionPooling, SequenceFusion
 from cirrnb.model.settings import StagerSettings
@@ -129,7 +130,7 @@ def test_gated_attention_by_hand():
             layer.bias.fill_(bias)
     # sigmoid(0) = 1/2, so the score is tanh(h) + 7 and the weights follow exp(tanh(h)).
     embedded = torch.tensor([[0.0], [2.0], [5.0], [1.0]])
-    pooled, groups, weights = pooling(embedded, torch.tensor([6, 6, 1, 6]))
+    pooled, groups, weights = pooling(embedded, Layout.of(np.array([6, 6, 1, 6]), 2))
     parts = [math.exp(math.tanh(value)) for value in (0, 2, 1)]
     expected = [part / sum(parts) for part in parts]
     assert groups.tolist() == [1, 6]
@@ -297,7 +298,7 @@ def test_an_unknown_backbone_is_named_with_its_likes():
         Stager(StagerSettings(backbone="resnet10", pretrained=False))
 
 
-def test_weights_that_cannot_be_fetched_are_told(monkeypatch):
+def test_weights_that_cannot_be_fetched_are_an_error(monkeypatch):
     build = timm.create_model
 
     def offline(name, pretrained=False, **options):
@@ -306,9 +307,8 @@ def test_weights_that_cannot_be_fetched_are_told(monkeypatch):
         return build(name, pretrained=False, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.warns(UserWarning, match="could not be fetched"):
-        stager = Stager(StagerSettings(pretrained=True))
-    assert stager.backbone_weights.startswith("random") and "test_resnet" in stager.backbone_weights
+    with pytest.raises(InputError, match=r"(?s)could not be fetched.*no connection.*--weights"):
+        Stager(StagerSettings(pretrained=True))
 
 
 def test_statistics_are_the_plain_mean_of_the_steps():

@@ -161,9 +161,10 @@ class PreparedCohort:
         from cirrnb.data.summary_html import picture_of_prepared, summary
 
         _, facts, tables = self.cohort.facts()
-        rows, columns = self.settings.field_of_view or (0.0, 0.0)
-        settings = f"{self.settings.view}, {rows:g} x {columns:g} mm at {self.settings.spacing:g} mm"
-        facts |= {"Prepared as": settings, "Skipped": f"{len(self.failures)}, see .failures" * bool(len(self.failures))}
+        facts |= {
+            "Prepared as": self.settings.described,
+            "Skipped": f"{len(self.failures)}, see .failures" * bool(len(self.failures)),
+        }
         first = self.bags()[0].scans.values() if self.scans else ()
         pictures = filter(None, map(picture_of_prepared, first))
         return summary(

@@ -1,8 +1,7 @@
-"""One patient's slices as tensors: drawn and augmented anew each epoch for training, evenly spaced for evaluation."""
+"""One patient's slices as tensors: drawn anew each epoch for training, evenly spaced for evaluation."""
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,86 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cirrnb.data.augmentation import Augmentation, Changes
 from cirrnb.data.bag import Bag
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 
 UNSTAGED = -100
 """The stage of an unstaged patient: the index that torch's cross-entropy ignores."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How far training slices may be changed; each amount is drawn evenly up to the bound. Zeros change nothing.
-
-    Attributes
-    ----------
-    rotation : degrees in the plane, either way.
-    shift : share of the slice's rows and columns, either way.
-    gain : share by which the intensities are multiplied up or down.
-    gamma : intensities above 0 are raised to a power between 1 / (1 + gamma) and 1 + gamma.
-    noise : largest standard deviation of Gaussian noise, in units of the prepared intensities (about 0 to 1).
-    bias : largest share by which a smooth receive field brightens or darkens a place.
-    flip : chance of a mirror image left to right and, drawn apart, front to back; only to repeat what others did.
-    """
-
-    rotation: float = 10.0
-    shift: float = 0.06
-    gain: float = 0.15
-    gamma: float = 0.2
-    noise: float = 0.03
-    bias: float = 0.15
-    flip: float = 0.0
-
-    def __post_init__(self) -> None:
-        bounds = {"rotation": 45.0, "shift": 0.5, "gain": 0.9, "gamma": 4.0, "noise": 1.0, "bias": 0.9, "flip": 1.0}
-        for name, bound in bounds.items():
-            if not 0 <= getattr(self, name) <= bound:
-                raise ValueError(f"{name} is between 0 and {bound}, not {getattr(self, name)}")
-
-
-def augment(slices: torch.Tensor, amounts: Augmentation, generator: torch.Generator) -> torch.Tensor:
-    """Change the slices (slices, 1, rows, columns) of one scan alike; only the noise differs from slice to slice.
-
-    A patient moves as a whole, so one draw serves the scan; what turns in from outside is 0, as outside the file's
-    own field of view.
-    """
-    angle, down, right, gain, gamma, noise = (torch.rand(6, generator=generator) * 2 - 1).tolist()
-    moved = move(slices, math.radians(amounts.rotation * angle), amounts.shift * down, amounts.shift * right)
-    power = (1 + amounts.gamma) ** gamma
-    # Values below the body's 1st percentile are negative and have no real power.
-    bent = torch.where(moved > 0, moved.clamp(min=1e-6) ** power, moved)
-    field = 1 + amounts.bias * smooth_field(slices.shape[-2:], generator)
-    spread = amounts.noise * (noise + 1) / 2
-    changed = bent * field * (1 + amounts.gain * gain) + spread * torch.randn(bent.shape, generator=generator)
-    mirrored = [axis for axis in (-1, -2) if float(torch.rand(1, generator=generator)) < amounts.flip]
-    return changed.flip(mirrored) if mirrored else changed
-
-
-def smooth_field(size: tuple[int, int] | torch.Size, generator: torch.Generator) -> torch.Tensor:
-    """(rows, columns) between -1 and 1: a random quadratic in both directions, as receive coils shade an image."""
-    down, right = (torch.linspace(-1, 1, count) for count in size)
-    one, two = torch.ones_like(down), torch.ones_like(right)
-    terms = [(down, two), (one, right), (down, right), (down**2, two), (one, right**2)]
-    weights = torch.rand(len(terms), generator=generator) * 2 - 1
-    # At most five terms of at most one each.
-    return sum((w * a[:, None] * b for w, (a, b) in zip(weights, terms, strict=True)), torch.zeros(size)) / len(terms)
-
-
-def move(slices: torch.Tensor, angle: float, down: float, right: float) -> torch.Tensor:
-    """Turn slices (slices, 1, rows, columns) about their centre by `angle` radians, a positive angle taking the front
-    to the patient's right, then shift them by shares of the rows (`down`) and of the columns (`right` on the screen).
-
-    Bilinear; pixels are square; what comes in from outside is 0.
-    """
-    rows, columns = slices.shape[-2:]
-    cosine, sine = math.cos(angle), math.sin(angle)
-    # affine_grid measures both axes from -1 to 1; pixels are square, so a rotation has to mind the sides.
-    matrix = torch.tensor(
-        [[cosine, -sine * rows / columns, -2 * right], [sine * columns / rows, cosine, -2 * down]], dtype=slices.dtype
-    )
-    grid = torch.nn.functional.affine_grid(matrix.expand(len(slices), 2, 3), list(slices.shape), align_corners=False)
-    return torch.nn.functional.grid_sample(slices, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -107,6 +33,7 @@ class DrawnBag:
         where unknown.
     stage : index into the stage scale, or `UNSTAGED`.
     sequences : names that `sequence` counts: those of the model.
+    changes : how the slices are still to be changed (`changed`); None for not at all.
     """
 
     slices: torch.Tensor
@@ -115,6 +42,11 @@ class DrawnBag:
     person: torch.Tensor
     stage: int
     sequences: tuple[str, ...] = T1W_T2W
+    changes: Changes | None = None
+
+    def changed(self) -> torch.Tensor:
+        """The slices after the changes, float32."""
+        return self.slices.float() if self.changes is None else self.changes.apply(self.slices)
 
 
 def evenly_spaced(available: int, wanted: int | None) -> NDArray[np.int64]:
@@ -156,8 +88,10 @@ def draw_for_training(
     sequences: tuple[str, ...] = T1W_T2W,
     stages: StageScale = CIRRHOSIS,
 ) -> DrawnBag:
-    """`wanted` random slices of each sequence, augmented; depends on seed, epoch and subject and on nothing else, so
-    that neither the order of the patients nor a resumed run changes a draw.
+    """`wanted` random slices of each sequence as stored, and how they are to be changed.
+
+    It depends on seed, epoch and subject and on nothing else, so that neither the order of the patients nor a resumed
+    run changes a draw.
 
     With probability `sequence_dropout`, one sequence of a patient with several is omitted.
     """
@@ -165,16 +99,54 @@ def draw_for_training(
     chosen = {name: random_stratified(scan.grid.shape[0], wanted, source) for name, scan in bag.scans.items()}
     if len(chosen) > 1 and source.random() < sequence_dropout:
         del chosen[list(chosen)[source.integers(len(chosen))]]
-    drawn = _gather(bag, chosen, sequences, stages)
+    drawn = _gather(bag, chosen, sequences, stages, stored_type=True)
     if amounts is None:
         return drawn
     generator = torch.Generator().manual_seed(int(source.integers(2**62)))
-    parts = drawn.slices.split([len(indices) for indices in chosen.values()])
-    return replace(drawn, slices=torch.cat([augment(part, amounts, generator) for part in parts]))
+    parts = [Changes.draw(len(indices), amounts, generator) for indices in chosen.values()]
+    return replace(drawn, changes=Changes.joined(parts))
 
 
-def _gather(bag: Bag, chosen: dict[str, NDArray[np.int64]], names: tuple[str, ...], stages: StageScale) -> DrawnBag:
-    slices = [np.asarray(bag.scans[name].image[indices], dtype=np.float32) for name, indices in chosen.items()]
+def draw_slice(
+    bag: Bag,
+    sequence: str,
+    place: int,
+    amounts: Augmentation | None,
+    seed: int,
+    epoch: int,
+    sequences: tuple[str, ...] = T1W_T2W,
+    stages: StageScale = CIRRHOSIS,
+) -> DrawnBag:
+    """One slice as a patient of its own, to be changed by `amounts`, if any; its draw depends on seed, epoch, subject,
+    sequence and place alone."""
+    name = zlib.crc32(f"{bag.subject}/{sequence}/{place}".encode())
+    image = np.array(bag.scans[sequence].image[place])
+    changes = None
+    if amounts is not None:
+        source = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch, name)).generate_state(1)[0]))
+        changes = Changes.draw(1, amounts, source)
+    return DrawnBag(
+        slices=torch.from_numpy(image)[None, None],
+        sequence=torch.tensor([sequences.index(sequence)]),
+        # Nothing that stages single slices asks where they lie, so that no shift need be estimated.
+        position=torch.tensor([bag.scans[sequence].positions[place]], dtype=torch.float32),
+        person=_person(bag),
+        stage=UNSTAGED if bag.stage not in stages else stages.index(bag.stage or ""),
+        sequences=sequences,
+        changes=changes,
+    )
+
+
+def _gather(
+    bag: Bag,
+    chosen: dict[str, NDArray[np.int64]],
+    names: tuple[str, ...],
+    stages: StageScale,
+    stored_type: bool = False,
+) -> DrawnBag:
+    """`stored_type` leaves the pixels float16 as they are stored, half as much to copy; a device widens them."""
+    kind = np.float16 if stored_type else np.float32
+    slices = [np.asarray(bag.scans[name].image[indices], dtype=kind) for name, indices in chosen.items()]
     positions = [bag.scans[name].positions[indices] - bag.shifts[name] for name, indices in chosen.items()]
     sequences = [np.full(len(indices), names.index(name), dtype=np.int64) for name, indices in chosen.items()]
     return DrawnBag(
@@ -194,10 +166,14 @@ def _person(bag: Bag) -> torch.Tensor:
     return torch.tensor([years, float(known), float(sex == "female"), float(sex is not None)])
 
 
+Item = int | tuple[int, int]
+"""Which patient or slice, or epoch and which: workers that persist learn of a new epoch by their items alone."""
+
+
 class BagDataset(torch.utils.data.Dataset[DrawnBag]):
     """Patients for training: item i is a new draw of patient i each epoch (see `draw_for_training`).
 
-    Call `set_epoch` before the epoch's first item.
+    Items are asked for as (epoch, i), or as i after `set_epoch`.
     """
 
     def __init__(
@@ -212,6 +188,8 @@ class BagDataset(torch.utils.data.Dataset[DrawnBag]):
     ):
         self.bags, self.slices, self.augmentation, self.seed, self.epoch = list(bags), slices, augmentation, seed, 0
         self.sequence_dropout, self.sequences, self.stages = sequence_dropout, sequences, stages
+        for bag in self.bags:
+            _ = bag.shifts  # estimated once, here, and not by every worker
 
     def set_epoch(self, epoch: int) -> None:
         """The draws that follow are those of this epoch."""
@@ -220,15 +198,63 @@ class BagDataset(torch.utils.data.Dataset[DrawnBag]):
     def __len__(self) -> int:
         return len(self.bags)
 
-    def __getitem__(self, index: int) -> DrawnBag:
-        bag = self.bags[index]
+    def __getitem__(self, item: Item) -> DrawnBag:
+        epoch, index = item if isinstance(item, tuple) else (self.epoch, item)
         return draw_for_training(
-            bag,
+            self.bags[index],
             self.slices,
             self.augmentation,
             self.seed,
-            self.epoch,
+            epoch,
             self.sequence_dropout,
             self.sequences,
             self.stages,
         )
+
+
+class EvenlyDrawn(torch.utils.data.Dataset[DrawnBag]):
+    """Patients for validation: item i is patient i with evenly spaced slices, the same in each epoch."""
+
+    def __init__(self, bags: Sequence[Bag], slices: int, sequences: tuple[str, ...], stages: StageScale):
+        self.bags, self.slices, self.sequences, self.stages = list(bags), slices, sequences, stages
+        for bag in self.bags:
+            _ = bag.shifts
+
+    def __len__(self) -> int:
+        return len(self.bags)
+
+    def __getitem__(self, item: Item) -> DrawnBag:
+        return draw(self.bags[item[1] if isinstance(item, tuple) else item], self.slices, self.sequences, self.stages)
+
+
+class SliceDataset(torch.utils.data.Dataset[DrawnBag]):
+    """All slices of the patients, each an item of its own (see `draw_slice`), in the order of patients and sequences.
+
+    Items are asked for as (epoch, i), or as i for the first epoch; without `augmentation` they are left alone.
+    """
+
+    def __init__(
+        self,
+        bags: Sequence[Bag],
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        sequences: tuple[str, ...] = T1W_T2W,
+        stages: StageScale = CIRRHOSIS,
+    ):
+        self.bags, self.augmentation, self.seed = list(bags), augmentation, seed
+        self.sequences, self.stages = sequences, stages
+        self._places = [
+            (number, name, place)
+            for number, bag in enumerate(self.bags)
+            for name, scan in bag.scans.items()
+            for place in range(scan.grid.shape[0])
+        ]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, item: Item) -> DrawnBag:
+        epoch, index = item if isinstance(item, tuple) else (0, item)
+        number, name, place = self._places[index]
+        bag = self.bags[number]
+        return draw_slice(bag, name, place, self.augmentation, self.seed, epoch, self.sequences, self.stages)

@@ -19,6 +19,12 @@ from cirrnb.data.scan import Scan
 FIELD_OF_VIEW = {"abdomen": (288.0, 384.0), "liver": (224.0, 256.0)}
 """Default field of view in mm, rows (front to back) x columns (right to left)."""
 
+WHOLE = "slice"
+"""The view of whole slices, whatever their size in mm, brought to a number of pixels."""
+
+WHOLE_PIXELS = (256, 256)
+"""Rows and columns of whole slices, as in Zeng et al. (arXiv 2502.18225)."""
+
 MAX_FIELD_OF_VIEW = 1000.0
 """Longest side of a field of view in mm; the widest scanners see 700."""
 
@@ -33,12 +39,14 @@ class PreparationSettings:
     Attributes
     ----------
     view : "abdomen" centres the field of view on the body, "liver" on the liver mask (on the body without one). Where
-        the liver of a patient is larger than the field of view, "liver" widens it for that patient.
+        the liver of a patient is larger than the field of view, "liver" widens it for that patient. "slice" takes the
+        whole slice, stretched to `pixels`; spacing and field of view then play no part.
     spacing : in-plane spacing in mm of the prepared slices, the same along rows and columns. Spacing through
         plane is left as acquired.
     field_of_view : (rows, columns) in mm; None takes the view's default in `FIELD_OF_VIEW`.
     margin : mm of slices kept above and below the liver (with a mask).
     percentiles : of the body's voxels in the whole volume, brought to 0 and 1.
+    pixels : (rows, columns) of whole slices, by default `WHOLE_PIXELS`; None for the other views.
     """
 
     view: str = "abdomen"
@@ -46,19 +54,28 @@ class PreparationSettings:
     field_of_view: tuple[float, float] | None = None
     margin: float = 0.0
     percentiles: tuple[float, float] = (1.0, 99.0)
+    pixels: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.view, str) or self.view not in FIELD_OF_VIEW:
-            raise ValueError(f"view is one of {tuple(FIELD_OF_VIEW)}, not {self.view!r}")
+        if not isinstance(self.view, str) or self.view not in (*FIELD_OF_VIEW, WHOLE):
+            raise ValueError(f"view is one of {(*FIELD_OF_VIEW, WHOLE)}, not {self.view!r}")
         check_number("spacing", self.spacing, 0.3, 10)
         check_number("margin", self.margin, 0, 1000)
         low, high = _pair("percentiles", self.percentiles, 0, 100)
         if high - low < 1:
             raise ValueError(f"percentiles rise by at least 1, not {self.percentiles}")
-        view = FIELD_OF_VIEW[self.view] if self.field_of_view is None else self.field_of_view
         # Pairs are lists where they come from a file; as tuples they compare and hash alike.
-        object.__setattr__(self, "field_of_view", _pair("field_of_view", view, 1, MAX_FIELD_OF_VIEW))
         object.__setattr__(self, "percentiles", (low, high))
+        if self.view == WHOLE:
+            if self.field_of_view is not None:
+                raise ValueError(f"whole slices have no field_of_view, and it is {self.field_of_view}")
+            rows, columns = _pair("pixels", self.pixels or WHOLE_PIXELS, 8, MAX_SIZE)
+            object.__setattr__(self, "pixels", (int(rows), int(columns)))
+            return
+        if self.pixels is not None:
+            raise ValueError(f"pixels are of whole slices (view {WHOLE!r}), and the view is {self.view!r}")
+        view = FIELD_OF_VIEW[self.view] if self.field_of_view is None else self.field_of_view
+        object.__setattr__(self, "field_of_view", _pair("field_of_view", view, 1, MAX_FIELD_OF_VIEW))
         if min(self.size) < 8 or max(self.size) > MAX_SIZE:
             raise ValueError(
                 f"field_of_view {self.field_of_view} mm at {self.spacing} mm is {self.size} pixels, not 8 to {MAX_SIZE}"
@@ -67,8 +84,26 @@ class PreparationSettings:
     @property
     def size(self) -> tuple[int, int]:
         """Rows and columns of a prepared slice."""
+        if self.pixels is not None:
+            return self.pixels
         assert self.field_of_view is not None
         return size_of(self.field_of_view, self.spacing)
+
+    @property
+    def described(self) -> str:
+        """In words: the view, its size in mm and the spacing, or the pixels of whole slices."""
+        if self.field_of_view is None:
+            return f"whole slices, {self.size[0]} x {self.size[1]} pixels"
+        rows, columns = self.field_of_view
+        return f"{self.view}, {rows:g} x {columns:g} mm at {self.spacing:g} mm"
+
+    def stored(self) -> dict[str, Any]:
+        """The fields as files and keys hold them. Later additions are absent at their default, so that what was
+        prepared before is found again."""
+        stored = asdict(self)
+        if self.pixels is None:
+            del stored["pixels"]
+        return stored
 
 
 def size_of(field: tuple[float, float], spacing: float) -> tuple[int, int]:
@@ -170,7 +205,7 @@ def describe(
 ) -> dict[str, Any]:
     """What `prepared.json` holds and `PreparedScan.open` reads: nothing that names the patient or a path."""
     return {
-        "settings": asdict(settings),
+        "settings": settings.stored(),
         "grid": {"shape": grid.shape, "affine": grid.affine.tolist()},
         "source_grid": {"shape": source_grid.shape, "affine": source_grid.affine.tolist()},
         "notes": notes,

@@ -53,6 +53,30 @@ def official(cohort: Cohort, conflicts: str | None = None) -> Cohort:
     return cohort.with_splits(chosen)
 
 
+def paper(cohort: Cohort) -> Cohort:
+    """The patients of Zeng et al. 2025 (arXiv 2502.18225): those with a stage and both T1W and T2W, where the T2W scan
+    stands, 234 / 28 / 29 in the published cohort. Raises InputError if nobody is left in a split."""
+    divided = official(cohort, conflicts="t2")
+    missing = [name for name in ("T1W", "T2W") if name not in divided.patients]
+    table = divided.patients
+    both = table[table["T1W"] & table["T2W"] & table["stage"].notna() & table["split"].notna()] if not missing else None
+    counts = [] if both is None else [int((both["split"] == name).sum()) for name in SPLITS]
+    if both is None or 0 in counts:
+        found = f"no {' and '.join(missing)}" if missing else f"{counts} such patients in {', '.join(SPLITS)}"
+        expected = "patients with T1W, T2W and a stage in each of the published splits"
+        raise InputError(cohort.name, found, expected, "Choose another split: --split random, or official.")
+    return divided.select(keep=[str(subject) for subject in both.index])
+
+
+def limited(cohort: Cohort, most: int | None) -> Cohort:
+    """At most so many patients of each stage in each split, the first ones; all of them for None."""
+    if most is None:
+        return cohort
+    table = cohort.patients
+    table = table[table["split"].notna() & table["stage"].notna()]
+    return cohort.select(keep=[str(subject) for subject in table.groupby(["split", "stage"]).head(most).index])
+
+
 def random(cohort: Cohort, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> Cohort:
     """Patients with a stage shuffled into train, valid and test in the given fractions, stratified by stage.
 

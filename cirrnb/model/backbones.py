@@ -6,9 +6,8 @@ A plug-in adds one: `@BACKBONES.register("name")` above a function without argum
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -16,6 +15,7 @@ from torch import nn
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.plugins import Registry
+from cirrnb.model.first_weights import FirstWeights, key_table, read_weights, require_keys, take
 from cirrnb.model.pretrained import fetched, on_hub
 
 # Mean and standard deviation of ImageNet's three channels averaged (timm.data.constants.IMAGENET_DEFAULT_MEAN, _STD):
@@ -45,55 +45,77 @@ class Backbone(nn.Module):
         ]
 
 
-def build_backbone(name: str, pretrained: bool, scales: int = 4) -> tuple[Backbone, list[int], str]:
+def build_backbone(name: str, first: FirstWeights, scales: int = 4) -> tuple[Backbone, list[int], str]:
     """A backbone by its name, the channels of its maps, and a sentence on where its weights come from.
 
-    Where pretrained weights are asked for but cannot be fetched, the weights are random, a warning says so, and so does
-    the sentence.
-
-    Raises InputError if neither a plug-in nor timm knows such a model, or it gives no feature maps.
+    Raises InputError if neither a plug-in nor timm knows such a model, it gives no feature maps, or the weights that
+    are asked for cannot be fetched or read.
     """
     if name in BACKBONES:
-        registered = BACKBONES[name]()
-        channels = [int(count) for count in registered.channels]  # type: ignore[union-attr]
-        _forbid_in_place(registered)
-        plugged = Backbone(registered, channels, min(scales, len(channels)))
-        return plugged, plugged.channels, "random: a plug-in's backbone"
-    if not timm.is_model(name.split(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3) or ["resnet10t", "resnet18"]
-        raise InputError(
-            "backbone",
-            repr(name),
-            "the name of a timm model",
-            f"Perhaps {' or '.join(near)}; timm.list_models() has all.",
-        )
-    weights = "random"
-    model: nn.Module | None = None
-    if pretrained:
-        try:
-            repository = on_hub(name)
-            model = _create(name, pretrained=True, file=None if repository is None else fetched(repository))
-            weights = f"pretrained: {name} of timm {timm.__version__}"
-        except (OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            weights = f"random: pretrained weights of {name} could not be fetched"
-            warnings.warn(f"{weights} ({reason}); training starts from scratch", stacklevel=2)
-    model = model or _create(name, pretrained=False)
+        plugged, weights = registered_backbone(name, scales, first)
+        return plugged, plugged.channels, weights
+    model, weights = create(name, first, features_only=True, in_chans=1)
     channels = list(model.feature_info.channels())  # type: ignore[union-attr, operator]
-    _forbid_in_place(model)
+    forbid_in_place(model)
     # Channels last is how processors like to convolve: 1.5 times faster with test_resnet on a CPU with AVX2.
     model.to(memory_format=torch.channels_last)
     backbone = Backbone(model, channels, min(scales, len(channels)))
     return backbone, backbone.channels, weights
 
 
-def _create(name: str, pretrained: bool, file: Path | None = None) -> nn.Module:
-    """The network, with weights of `file` or, where it is None, from where timm knows them to be."""
-    overlay = None if file is None else {"file": str(file), "hf_hub_id": None}
+def registered_backbone(name: str, scales: int, first: FirstWeights) -> tuple[Backbone, str]:
+    """A backbone of `BACKBONES`, and where its weights come from. Raises InputError for weights that do not fit."""
+    registered = BACKBONES[name]()
+    channels = [int(count) for count in registered.channels]  # type: ignore[union-attr]
+    forbid_in_place(registered)
+    weights = "random: a registered backbone"
+    if first.file is not None:
+        take(registered, read_weights(first.file), first.file)
+        weights = f"pretrained: file {first.file.name}"
+    return Backbone(registered, channels, min(scales, len(channels))), weights
+
+
+def create(name: str, first: FirstWeights, **options: Any) -> tuple[nn.Module, str]:
+    """A timm model, built with timm's `options`, and where its weights come from. Raises as `build_backbone`."""
+    if not timm.is_model(name.split(".")[0]):
+        known = [*BACKBONES.names, *timm.list_models()]
+        near = difflib.get_close_matches(name, known, n=3) or ["resnet10t", "resnet18"]
+        remedy = f"Perhaps {' or '.join(near)}; timm.list_models() has all."
+        if name.lower().startswith(STATE_SPACE):
+            remedy = (
+                "mambavision_t is built in. Vim and MedMamba need kernels or code that may not be copied: register one "
+                "as docs/extending.md shows, and name its file with --plugin."
+            )
+        raise InputError("backbone", repr(name), "a registered backbone or the name of a timm model", remedy)
+    if first.file is not None:
+        # Compared before it is read into the model: timm passes over what is missing.
+        with torch.device("meta"):
+            whole = timm.create_model(name, in_chans=int(options["in_chans"]), num_classes=0)
+        require_keys(key_table(whole, read_weights(first.file)), whole, first.file)
+        overlay = {"file": str(first.file), "hf_hub_id": None}
+        return _create(name, True, options, overlay), f"pretrained: file {first.file.name}"
+    if not first.fetch:
+        return _create(name, False, options), "random"
     try:
-        return timm.create_model(
-            name, pretrained=pretrained, pretrained_cfg_overlay=overlay, in_chans=1, features_only=True
-        )
+        repository = on_hub(name)
+        overlay = {} if repository is None else {"file": str(fetched(repository)), "hf_hub_id": None}
+        return _create(name, True, options, overlay), f"pretrained: {name} of timm {timm.__version__}"
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        if "pretrained tag" in reason:
+            raise InputError("backbone", f"{name} ({reason})", "a tag that timm knows", "Leave out the tag.") from error
+        found = f"pretrained weights of {name} that could not be fetched ({reason:.200})"
+        remedy = "Give a file of them (--weights FILE.safetensors), or begin with random weights (--pretrained none)."
+        raise InputError("pretrained", found, "a hub that answers, or weights in its cache", remedy) from error
+
+
+STATE_SPACE = ("mamba", "vim", "medmamba", "vmamba", "vssm")
+"""Beginnings of the names of state space networks, which timm does not have."""
+
+
+def _create(name: str, pretrained: bool, options: dict[str, Any], overlay: dict[str, Any] | None = None) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=pretrained, pretrained_cfg_overlay=overlay or None, **options)
     except (AttributeError, NotImplementedError) as error:
         raise InputError(
             "backbone", f"{name}, of which timm gives no feature maps", "a model with maps", "Choose another, resnet18."
@@ -105,7 +127,7 @@ def _create(name: str, pretrained: bool, file: Path | None = None) -> nn.Module:
         raise InputError("backbone", found, "a model that it can", "Choose another, resnet18.") from error
 
 
-def _forbid_in_place(model: nn.Module) -> None:
+def forbid_in_place(model: nn.Module) -> None:
     """An activation that overwrites its input breaks Captum's hooks (Captum issue 1082)."""
     for module in model.modules():
         if hasattr(module, "inplace"):

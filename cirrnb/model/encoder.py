@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from cirrnb.model.backbones import MEAN, STANDARD_DEVIATION, build_backbone
+from cirrnb.model.first_weights import FirstWeights
 from cirrnb.model.settings import StagerSettings
 
 
@@ -69,12 +70,10 @@ class HandedOn(nn.Module):
 class SliceEncoder(nn.Module):
     """Slices (slices, 1, rows, columns) to embeddings (slices, width), from feature maps at several scales."""
 
-    def __init__(self, settings: StagerSettings, fetch: bool, sequences: int):
+    def __init__(self, settings: StagerSettings, first: FirstWeights, sequences: int):
         """For slices of that many `sequences`."""
         super().__init__()
-        self.backbone, channels, self.backbone_weights = build_backbone(
-            settings.backbone, settings.pretrained is True and fetch, settings.scales
-        )
+        self.backbone, channels, self.backbone_weights = build_backbone(settings.backbone, first, settings.scales)
         self.attention: nn.ModuleList | None = None
         self._own_weights = settings.attention == "sequence"
         if settings.attention != "none":
@@ -85,6 +84,7 @@ class SliceEncoder(nn.Module):
         # Scales differ in magnitude by far; levelled, none drowns the others in the joint layer.
         self.levels = nn.ModuleList(nn.LayerNorm(count) for count in channels)
         self.join = nn.Linear(sum(channels), settings.width)
+        self.width = settings.width
 
     def forward(self, slices: torch.Tensor, sequence: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Embeddings (slices, width), and for each scale, the finest first, its spatial attention (slices, rows,

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
 from cirrnb.data.atomic_files import atomic_folder
+from cirrnb.data.augmentation import Augmentation, augment
 from cirrnb.data.averaged_training import AveragedTraining, add_history, claim_request
-from cirrnb.data.dataset import UNSTAGED, Augmentation, DrawnBag, augment, random_stratified
+from cirrnb.data.dataset import UNSTAGED, DrawnBag, random_stratified
 from cirrnb.data.errors import InputError
 from cirrnb.data.locks import locked
 from cirrnb.data.prepared import PreparationSettings

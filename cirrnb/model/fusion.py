@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cirrnb.model.batch import Batch
+from cirrnb.model.batch import Batch, Layout
 
 
 class GatedAttentionPooling(nn.Module):
@@ -23,14 +23,14 @@ class GatedAttentionPooling(nn.Module):
             self.gate, self.sigmoid = nn.Linear(width, hidden), nn.Sigmoid()
             self.score = nn.Linear(hidden, 1)
 
-    def forward(self, embedded: torch.Tensor, group: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pool `embedded` (slices, width) within each value of `group` (slices,) int64.
+    def forward(self, embedded: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pool `embedded` (slices, width) within each group of the `layout`.
 
         Returns the pooled vectors (groups, width), the groups' values (groups,) in rising order, and the weight of
         each slice (slices,), which sum to one within a group.
         """
         scores = self._scores(embedded)
-        groups, member = torch.unique(group, return_inverse=True)
+        groups, member = layout.groups, layout.member
         # A dense (groups, slices) table instead of scattered sums: small, and the same on every run.
         belongs = member[None] == torch.arange(len(groups), device=member.device)[:, None]
         weights = scores.expand(len(groups), -1).masked_fill(~belongs, -torch.inf).softmax(dim=1)
@@ -119,7 +119,8 @@ class SequenceFusion(nn.Module):
         is one.
         Raises ValueError if a patient has no slice at all: there is nothing to say about nothing.
         """
-        if not there.any(dim=1).all():
+        # On a GPU the question would have to wait for the answer; there `collate` has asked it.
+        if there.device.type == "cpu" and not there.any(dim=1).all():
             raise ValueError("every patient of a batch needs at least one slice")
         empty = (
             pooled.new_zeros(there.shape[1], pooled.shape[1])

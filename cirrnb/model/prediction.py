@@ -31,6 +31,7 @@ from cirrnb.data.status import (
     status_of_scans,
 )
 from cirrnb.measure.biomarkers import measurements_of
+from cirrnb.measure.measurement import Measurement
 from cirrnb.model.adaptation import severity_of
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.calibration import logits_of, set_text
@@ -40,7 +41,7 @@ from cirrnb.model.patients import bags_of, prepared_for
 from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel, load_model
+from cirrnb.model.trained_model import TrainedModel, load_model, names_model
 from cirrnb.model.usable_scans import incomplete, prepared_otherwise, unusual, usable
 
 CHUNK = 32
@@ -186,6 +187,9 @@ def predict(
     InputErrors
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
+    if isinstance(model, str | Path) and _exchanged(model, patients):
+        found, expected = f"{str(model)!r} as the model, {str(patients)!r} as the patients", "the model first"
+        raise InputError("predict", found, expected, f'Exchange them: cirrnb.predict("{patients}", "{model}").')
     trained = as_model(model)
     if isinstance(patients, str | Path):
         patients = as_cohort(patients, **trained.vocabulary())
@@ -225,12 +229,16 @@ def predict(
 
 @isolated_torch()
 def predict_patient(
-    model: TrainedModel | TrainedStager | Path | str, bag: Bag, signs: Mapping[str, float] | None = None
+    model: TrainedModel | TrainedStager | Path | str,
+    bag: Bag,
+    signs: Mapping[str, float] | None = None,
+    measurements: Mapping[str, Sequence[Measurement]] | None = None,
 ) -> Prediction:
     """Stage one patient on the device where the stager is; deterministic.
 
     `signs` answers "what if": the stage as it would be if these signs had these strengths, 0 (absent) to 1, everything
-    else as seen.
+    else as seen. `measurements`, by sequence, are what `cirrnb.measure.biomarkers.measurements_of` gave where somebody
+    has measured these scans already; a model that rests on measurements takes them from there.
 
     Raises InputError if no sequence of the patient can be used, and Refused, which is one, if a check refused a scan;
     for a sign that the model does not have, or a strength out of range.
@@ -246,7 +254,7 @@ def predict_patient(
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
     members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
     chances, possible = members.mean(axis=0), None
-    terms, adds = _terms(trained, used, chances), {}
+    terms, adds = _terms(trained, used, chances, measurements), {}
     if trained.measured:
         mapped = trained.adaptation.mapped_terms(terms) if trained.adaptation else terms
         chances, adds = trained.measured.probabilities(mapped), trained.measured.contributions(mapped)
@@ -280,11 +288,18 @@ def predict_patient(
     )
 
 
-def _terms(trained: TrainedModel, used: Mapping[str, PreparedScan], chances: NDArray[np.float64]) -> dict[str, float]:
+def _terms(
+    trained: TrainedModel,
+    used: Mapping[str, PreparedScan],
+    chances: NDArray[np.float64],
+    measurements: Mapping[str, Sequence[Measurement]] | None,
+) -> dict[str, float]:
     """What the stage of a model with measurements rests on; nothing for others, which need not wait for a ruler."""
     if trained.measured is None:
         return {}
-    return {NETWORK: float(severity_of(chances)[0]), **measured_values(measurements_of(Bag(used)))}
+    found = measurements_of(Bag(used)) if measurements is None else measurements
+    seen = {name: found[name] for name in used if name in found}
+    return {NETWORK: float(severity_of(chances)[0]), **measured_values(seen)}
 
 
 def _changed(trained: TrainedModel, signs: Mapping[str, float]) -> torch.Tensor | None:
@@ -345,12 +360,19 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def _exchanged(model: Path | str, patients: object) -> bool:
+    """Whether a model was handed in as the patients, and what is no model as the model."""
+    if isinstance(patients, TrainedModel | TrainedStager):
+        return True
+    return isinstance(patients, str | Path) and names_model(patients) and not names_model(model)
+
+
 def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
     """Whatever stands for a model, as the model itself. Raises InputError for anything else."""
     if isinstance(model, TrainedModel):
         return model
     if not isinstance(model, TrainedStager | Path | str):
-        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort).'
+        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort); perhaps the two were exchanged.'
         raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
     return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,8 +13,11 @@ from torch.nn.functional import interpolate
 
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.model import mambavision  # noqa: F401 -- registers its backbone
 from cirrnb.model.batch import Batch
+from cirrnb.model.classifiers import WholeNetwork
 from cirrnb.model.encoder import SliceEncoder
+from cirrnb.model.first_weights import FirstWeights
 from cirrnb.model.fusion import CrossSequenceAttention, GatedAttentionPooling, SequenceFusion, present
 from cirrnb.model.heads_and_losses import HEADS, SignMaps, SignOutputs, StageHead, stage_loss
 from cirrnb.model.settings import StagerSettings
@@ -65,8 +69,11 @@ class Stager(nn.Module):
         fetch: bool = True,
         stages: StageScale = CIRRHOSIS,
         sequences: tuple[str, ...] | None = None,
+        weights: Path | None = None,
     ):
         """`fetch=False` leaves even a pretrained backbone's weights random, for those who load their own next.
+
+        `weights` is a safetensors file of the backbone's first weights, taken in place of fetched ones.
 
         `stages` are told apart. `sequences` are those that tensors number, `settings.sequences` unless a saved model
         has others beside them.
@@ -77,13 +84,18 @@ class Stager(nn.Module):
         if not set(settings.sequences) <= set(self.sequences):
             raise ValueError(f"a stager looks at {settings.sequences} and numbers only {self.sequences}")
         count = len(self.sequences)
-        width = settings.width
         names = settings.sequences if settings.encoders == "separate" else ("shared",)
-        encoders = {name: SliceEncoder(settings, fetch, count) for name in names}
+        first = FirstWeights(fetch and settings.pretrained is True, weights if fetch else None)
+        encoders: dict[str, SliceEncoder] = {
+            name: WholeNetwork(settings, first) if settings.classifier else SliceEncoder(settings, first, count)
+            for name in names
+        }
+        width = encoders[names[0]].width
         self.encoders = nn.ModuleDict({self._key(name): encoder for name, encoder in encoders.items()})
         self.backbone_weights = encoders[names[0]].backbone_weights
-        self.sequence_embedding = nn.Embedding(count, width)
-        nn.init.normal_(self.sequence_embedding.weight, std=0.02)
+        self.sequence_embedding = None if settings.classifier else nn.Embedding(count, width)
+        if self.sequence_embedding is not None:
+            nn.init.normal_(self.sequence_embedding.weight, std=0.02)
         crossing = settings.fusion == "cross" and len(settings.sequences) > 1
         self.crossing = CrossSequenceAttention(width) if crossing else None
         # The missing-sequence tokens; saved models have them under this name.
@@ -126,7 +138,7 @@ class Stager(nn.Module):
         else:
             apart = [encoder.embed(batch.slices[numbers], batch.sequence[numbers], chunk) for encoder, numbers in parts]
             embedded = torch.cat(apart)[torch.cat([numbers for _, numbers in parts]).argsort()]
-        return embedded + self.sequence_embedding(batch.sequence)
+        return embedded if self.sequence_embedding is None else embedded + self.sequence_embedding(batch.sequence)
 
     def stage_embedded(self, embedded: torch.Tensor, batch: Batch, strengths: torch.Tensor | None = None) -> Staging:
         """What follows the encoder, given slice embeddings (slices, width) of the batch.
@@ -138,7 +150,7 @@ class Stager(nn.Module):
             return self._stage_slices(embedded, batch, there)
         if self.crossing is not None and self.stand_in is not None:
             embedded, _ = self.crossing(embedded, batch, self.stand_in)
-        pooled, groups, slice_weights = self.pooling(embedded, batch.group)
+        pooled, groups, slice_weights = self.pooling(embedded, batch.layout)
         fused, sequence_weights = self.fusion(pooled, groups, there, self.stand_in)
         if self.signs is None:
             scores = self._score(fused, batch.person)
@@ -224,8 +236,9 @@ class Stager(nn.Module):
         for name in ("shared",) if shared else self.settings.sequences:
             encoder = self.encoders[self._key(name)]
             assert isinstance(encoder, SliceEncoder)
-            reads = torch.ones_like(batch.sequence) if shared else batch.sequence == self.sequences.index(name)
-            found.append((encoder, torch.nonzero(reads)[:, 0]))
+            number = 0 if shared else self.sequences.index(name)
+            every = torch.arange(len(batch.sequence), device=batch.sequence.device)
+            found.append((encoder, every if shared else batch.layout.of_sequence[number]))
         return found
 
     def _key(self, name: str) -> str:
@@ -239,8 +252,9 @@ class Stager(nn.Module):
     def _stage_slices(self, embedded: torch.Tensor, batch: Batch, there: torch.Tensor) -> Staging:
         scores = self._score(embedded, batch.person[batch.patient])
         slices = self.head.log_probabilities(scores)
-        counts = torch.bincount(batch.group, minlength=there.numel()).reshape(there.shape)
-        if not there.any(dim=1).all():
+        groups = torch.arange(there.numel(), device=there.device)
+        counts = (batch.group == groups[:, None]).sum(dim=1).reshape(there.shape)
+        if there.device.type == "cpu" and not there.any(dim=1).all():
             raise ValueError("every patient of a batch needs at least one slice")
         return Staging(
             _mean_by_patient(scores, batch),

@@ -144,7 +144,7 @@ class TrainedModel:
         digest = hashlib.sha256()
         for member in self.members:
             stager = member.stager
-            settings = (stager.settings.stored(), asdict(member.preparation), stager.stages.stored())
+            settings = (stager.settings.stored(), member.preparation.stored(), stager.stages.stored())
             described = (*settings, stager.sequences, member.simulated)
             digest.update(json.dumps(described, sort_keys=True, default=str).encode())
             for name, tensor in sorted(stager.state_dict().items()):
@@ -209,6 +209,14 @@ def stages_of_run(run: Path | str) -> StageScale:
     folder = model_folder(run)
     config = next((path for path in (folder / CONFIG, folder / "fold-1" / CONFIG) if path.is_file()), None)
     return stage_scale(read_object(config, "a whole file", "Train again.").get("stages") if config else None)
+
+
+def names_model(run: Path | str) -> bool:
+    """Whether a name or path is one of a model: "shipped", hf:owner/name, or a run folder that exists."""
+    if str(run) == SHIPPED or is_hub_name(run):
+        return True
+    folder = typed_path(run)
+    return any((folder / name).is_file() for name in (FOLDS, CONFIG))
 
 
 def model_folder(run: Path | str) -> Path:
@@ -299,13 +307,12 @@ def card(model: TrainedModel) -> dict[str, str]:
     origin = "simulated: the answers mean nothing for a patient" if model.simulated else "acquired"
     count = len(model.members)
     made = "one stager" if count == 1 else f"the mean of {count} stagers of a cross-validation"
-    rows, columns = looks.field_of_view or (0.0, 0.0)
     return {
         "Model": f"{model.name}: {made}, {first.stager.settings.backbone}",
         "Meant for": f"research and education; {_told_apart(model.stages)}",
         "Sequences": ", ".join(model.sequences),
         "Learnt from": f"{_learnt_from(config, trained, count)}{f' ({stages})' if stages else ''}; images {origin}",
-        "Looks at": f"{looks.view}, {rows:g} x {columns:g} mm at {looks.spacing:g} mm",
+        "Looks at": looks.described,
         "Calibrated": model.calibration.how if model.calibration else "no: take percentages as a ranking only",
         **({"Adapted": model.adaptation.sentence} if model.adaptation else {}),
         "Fingerprint": model.fingerprint[:16],

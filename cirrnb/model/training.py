@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 import warnings
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from cirrnb.data import splits
 from cirrnb.data.bag import Bag, PreparedCohort
-from cirrnb.data.dataset import BagDataset, draw
+from cirrnb.data.dataset import BagDataset, EvenlyDrawn, SliceDataset
 from cirrnb.data.errors import InputError, raise_if_any
 from cirrnb.data.locks import claimed
 from cirrnb.data.plugins import loaded_plugins
@@ -29,20 +28,33 @@ from cirrnb.data.scan import SPLITS
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.typed_paths import typed_path
 from cirrnb.model import provenance
-from cirrnb.model.batch import Batch, collate
+from cirrnb.model.batch import Batch
+from cirrnb.model.callbacks import Step, TrainingCallback, callbacks_named
+from cirrnb.model.classifiers import require_size
+from cirrnb.model.feeding import Feed
 from cirrnb.model.pretrained import asks_hub
 from cirrnb.model.run_folder import require_same_run, write_run
+from cirrnb.model.schedule import (
+    batches_of_epoch,
+    best_epoch,
+    has_stopped,
+    one_cycle,
+    plateau,
+    steps_of_epoch,
+    watched,
+)
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch, training_accelerator
 from cirrnb.model.training_progress import Tell, TrainingProgress, teller
 from cirrnb.model.training_state import TrainingState
 from cirrnb.model.warm_start import begin_as_asked
+from cirrnb.model.weight_mean import WeightMean
 
 log = logging.getLogger(__name__)
 
-Seen = list[tuple[float, int, int]]
-"""Loss, true and predicted stage of each patient seen."""
+Seen = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""Losses, true and predicted stages of each step's patients, on the device: whoever reads a number waits for it."""
 
 
 @isolated_torch()
@@ -53,6 +65,7 @@ def train(
     *,
     progress: bool | Tell = True,
     resume: bool = True,
+    track: str | Sequence[str] | None = None,
 ) -> Path:
     """Train a stager on the patients of split "train" and leave a complete run folder at `out`.
 
@@ -65,7 +78,8 @@ def train(
 
     Under `accelerate launch` the same call trains on several devices; of its settings, the number of processes and
     `--cpu` are heeded. With `progress` True there is a bar, and lines say that the hub is asked for weights and how
-    long the training takes; a function gets the lines alone.
+    long the training takes; a function gets the lines alone. `track` names callbacks (`cirrnb.model.callbacks`), such
+    as "tensorboard".
 
     Raises
     ------
@@ -76,10 +90,12 @@ def train(
         WORLD_SIZE, ...) and not the others.
     """
     settings, out = settings or TrainingSettings(), typed_path(out)
+    if settings.weights is not None and not typed_path(settings.weights).is_file():
+        raise InputError(settings.weights, "no file", "a safetensors file of first weights", "Correct the path.")
     bags = staged_patients(prepared, settings.stager.sequences)
     identity = {
         "training": settings.stored(),
-        "preparation": asdict(prepared.settings),
+        "preparation": prepared.settings.stored(),
         "data": provenance.fingerprint(prepared.bags()),
     }
     if prepared.stages.names != CIRRHOSIS.names:
@@ -91,7 +107,7 @@ def train(
         if broadcast_object_list([out.exists()])[0]:  # another training completed it while this one waited
             require_same_run(out, identity)
             return out
-        return _train(prepared, bags, settings, TrainingState(out, identity), accelerator, progress, resume)
+        return _train(prepared, bags, settings, TrainingState(out, identity), accelerator, progress, resume, track)
 
 
 def _train(
@@ -102,14 +118,16 @@ def _train(
     accelerator: Accelerator,
     progress: bool | Tell,
     resume: bool,
+    track: str | Sequence[str] | None,
 ) -> Path:
     """Begin or go on, and leave the run folder; no other training writes there meanwhile."""
     out, started = state.out, datetime.now(UTC)
     if accelerator.is_main_process:
         state.begin(resume)
     accelerator.wait_for_everyone()
-    with torch.random.fork_rng(devices=[]):
-        stager, history = _fit(bags, prepared.stages, settings, state, accelerator, progress)
+    callbacks = callbacks_named(track, out) if accelerator.is_main_process else []
+    with torch.random.fork_rng(devices=[]), _fast_products(accelerator.device):
+        stager, history = _fit(bags, prepared, settings, state, accelerator, progress, callbacks)
     if accelerator.is_main_process:
         record = {
             "versions": provenance.versions(),
@@ -130,54 +148,134 @@ def _train(
 
 def _fit(
     bags: dict[str, list[Bag]],
-    stages: StageScale,
+    prepared: PreparedCohort,
     settings: TrainingSettings,
     state: TrainingState,
     accelerator: Accelerator,
     progress: bool | Tell,
+    callbacks: Sequence[TrainingCallback],
 ) -> tuple[Stager, list[dict[str, Any]]]:
     """Train the epochs that are left; the stager, and a row of the history for each epoch."""
     torch.manual_seed(settings.seed)
     main = accelerator.is_main_process
-    progress = progress if main else False
-    if settings.stager.pretrained is True and not state.begun and asks_hub(settings.stager.backbone):
-        teller(progress)(f"Asking the Hugging Face hub for weights of {settings.stager.backbone}, once.")
-    stager = Stager(settings.stager, fetch=not state.begun, stages=stages)
-    if not state.begun:
-        begin_as_asked(stager)
-    optimizer = torch.optim.AdamW(stager.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    history = state.restore(stager, optimizer)
+    stager = _first_stager(settings, prepared, state, progress if main else False)
+    optimizer = torch.optim.AdamW(decaying(stager, settings), lr=settings.learning_rate)
+    mean = WeightMean(stager, settings.ema) if settings.ema else None
+    history = state.restore(stager, optimizer, mean)
     network, stepper = accelerator.prepare(_Scored(stager, settings), optimizer)
-    dataset = BagDataset(
-        bags["train"],
-        settings.slices,
-        settings.augmentation,
-        settings.seed,
-        settings.sequence_dropout,
-        stager.sequences,
-        stages,
-    )
-    weights = class_weights(bags["train"], settings, stages)
-    epoch = _Epoch(network, stepper, dataset, settings, weights, accelerator, len(stages))
-    with TrainingProgress(progress, settings.epochs, len(history)) as told:
+    if mean is not None:
+        mean.to(accelerator.device)
+    weights = class_weights(bags["train"], settings, prepared.stages)
+    weights = None if weights is None else weights.to(accelerator.device)
+    feeds = _feeds(bags, settings, stager, accelerator.device)
+    told = _Followers([TrainingProgress(progress if main else False, settings.epochs, len(history)), *callbacks])
+    epoch = _Epoch(network, stepper, feeds[0], settings, weights, accelerator, len(prepared.stages), mean, told)
+    told.begin(settings.epochs, len(history))
+    try:
         for number in range(len(history), settings.epochs):
             if has_stopped(history, settings):
                 break
             began = time.perf_counter()
             row: dict[str, Any] = {"epoch": number + 1}
             stager.forget_statistics()
-            row |= epoch.run(number, history, told)
-            row |= _validate(stager, bags["valid"], settings, accelerator.device)
-            history.append(row | {"seconds": round(time.perf_counter() - began, 2)})
+            row |= epoch.run(number, history)
+            with nullcontext() if mean is None else mean.in_place():
+                row |= _validate(stager, feeds[1], settings, accelerator)
+                history.append(row | {"seconds": round(time.perf_counter() - began, 2)})
+                best = best_epoch(watched(history, settings), settings.watch == "accuracy") == number
+                best_weights = stager.state_dict() if best and settings.keep == "best" else None
+                if best_weights is not None and mean is not None:
+                    best_weights = {name: value.clone() for name, value in best_weights.items()}
             if main:
-                best = best_epoch(_watched(history, settings), settings.watch == "accuracy") == number
-                state.save(number + 1, stager, optimizer, history, is_best=best and settings.keep == "best")
+                state.save(number + 1, stager, optimizer, history, best_weights, mean)
                 log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
             accelerator.wait_for_everyone()
             told.epoch(history[-1])
+    finally:
+        told.end()
     if settings.keep == "best":
         state.take_best(stager)
+    elif mean is not None:
+        mean.take()
     return stager, history
+
+
+def _first_stager(
+    settings: TrainingSettings, prepared: PreparedCohort, state: TrainingState, progress: bool | Tell
+) -> Stager:
+    """The stager with its first weights, or with random ones where a state will be read over them."""
+    fetch = settings.stager.pretrained is True and settings.weights is None
+    if fetch and not state.begun and asks_hub(settings.stager.backbone):
+        teller(progress)(f"Asking the Hugging Face hub for weights of {settings.stager.backbone}, once.")
+    file = None if settings.weights is None else typed_path(settings.weights)
+    stager = Stager(settings.stager, fetch=not state.begun, stages=prepared.stages, weights=file)
+    for encoder in stager.encoders.values():
+        require_size(encoder, settings.stager.backbone, prepared.settings.size)  # type: ignore[arg-type]
+    if not state.begun:
+        begin_as_asked(stager)
+    return stager
+
+
+def decaying(stager: torch.nn.Module, settings: TrainingSettings) -> list[dict[str, Any]]:
+    """Groups of parameters with their weight decay, for AdamW."""
+    parameters = list(stager.parameters())
+    if settings.decay == "all":
+        return [{"params": parameters, "weight_decay": settings.weight_decay}]
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    return [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _feeds(
+    bags: dict[str, list[Bag]], settings: TrainingSettings, stager: Stager, device: torch.device
+) -> tuple[Feed, Feed]:
+    """Batches for training and for validation."""
+    names, stages, workers = stager.sequences, stager.stages, settings.workers
+    train: BagDataset | SliceDataset
+    valid: EvenlyDrawn | SliceDataset
+    if settings.unit == "slices":
+        train = SliceDataset(bags["train"], settings.augmentation, settings.seed, names, stages)
+        valid = SliceDataset(bags["valid"], None, settings.seed, names, stages)
+    else:
+        dropout = settings.sequence_dropout
+        train = BagDataset(bags["train"], settings.slices, settings.augmentation, settings.seed, dropout, names, stages)
+        valid = EvenlyDrawn(bags["valid"], settings.slices, names, stages)
+    return Feed(train, workers, device), Feed(valid, min(workers, 2), device)
+
+
+@contextmanager
+def _fast_products(device: torch.device) -> Iterator[None]:
+    """On a GPU, float32 products in TF32; the caller's setting comes back at the end."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class _Followers:
+    """Several callbacks called as one."""
+
+    def __init__(self, callbacks: Sequence[TrainingCallback]):
+        self._callbacks = callbacks
+
+    def begin(self, epochs: int, done: int) -> None:
+        for callback in self._callbacks:
+            callback.begin(epochs, done)
+
+    def step(self, step: Step) -> None:
+        for callback in self._callbacks:
+            callback.step(step)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        for callback in self._callbacks:
+            callback.epoch(row)
+
+    def end(self) -> None:
+        for callback in self._callbacks:
+            callback.end()
 
 
 def class_weights(
@@ -189,16 +287,6 @@ def class_weights(
         return None
     counts = torch.tensor([sum(bag.stage == stage for bag in bags) for stage in stages])
     return counts.sum() / ((counts > 0).sum() * counts.clamp(min=1))
-
-
-def has_stopped(history: Sequence[dict[str, Any]], settings: TrainingSettings) -> bool:
-    """True if the last `patience` epochs brought no better validation value than one before."""
-    best = best_epoch(_watched(history, settings), settings.watch == "accuracy")
-    return settings.patience is not None and best is not None and len(history) - 1 - best >= settings.patience
-
-
-def _watched(history: Sequence[dict[str, Any]], settings: TrainingSettings) -> list[float]:
-    return [row[f"valid_{settings.watch}"] for row in history]
 
 
 class _Scored(torch.nn.Module):
@@ -220,75 +308,93 @@ class _Epoch:
 
     network: torch.nn.Module
     optimizer: torch.optim.Optimizer
-    dataset: BagDataset
+    feed: Feed
     settings: TrainingSettings
     weights: torch.Tensor | None
     accelerator: Accelerator
     stages: int
+    mean: WeightMean | None
+    told: _Followers
 
-    def run(self, epoch: int, history: Sequence[dict[str, Any]], told: TrainingProgress) -> dict[str, float]:
+    def run(self, epoch: int, history: Sequence[dict[str, Any]]) -> dict[str, float]:
         settings, accelerator = self.settings, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
         torch.manual_seed(int(np.random.SeedSequence((settings.seed, epoch, rank)).generate_state(1)[0]))  # dropout
-        self.dataset.set_epoch(epoch)
-        steps = steps_of_epoch(len(self.dataset), settings.patients_per_step, settings.seed, epoch)
+        steps = self._steps(epoch)
         shares = [step[rank::world] or step[:1] for step in steps]
-        loader = torch.utils.data.DataLoader(
-            self.dataset, batch_sampler=shares, collate_fn=collate, num_workers=settings.workers
-        )
         seen: Seen = []
         rate = 0.0
         self.network.train()
-        for number, (batch, step) in enumerate(zip(loader, steps, strict=True)):
+        for number, (batch, step) in enumerate(zip(self.feed.batches(shares, epoch), steps, strict=True)):
             rate = self._rate(epoch * len(steps) + number, settings.epochs * len(steps), history)
             patients = len(step[rank::world])
-            seen += self._step(batch.to(accelerator.device), patients, world / len(step), rate)
-            told.step(number, len(steps))
-        return {"learning_rate": rate, **_summary("train", gather_object(seen), self.stages)}
+            seen.append(self._step(batch, patients, world / len(step), rate))
+            self.told.step(Step(epoch, number, len(steps), seen[-1][0].mean()))
+        return {"learning_rate": rate, **_summary("train", _gathered(seen), self.stages)}
+
+    def _steps(self, epoch: int) -> list[list[int]]:
+        settings = self.settings
+        if settings.unit == "slices":
+            steps = batches_of_epoch(len(self.feed), settings.batch, settings.seed, epoch)
+        else:
+            steps = steps_of_epoch(len(self.feed), settings.patients_per_step, settings.seed, epoch)
+        return steps[: settings.steps]
 
     def _rate(self, step: int, steps: int, history: Sequence[dict[str, Any]]) -> float:
         if self.settings.schedule == "one_cycle":
             return one_cycle(step, steps, self.settings.learning_rate)
         return plateau([row["valid_loss"] for row in history], self.settings.learning_rate)
 
-    def _step(self, batch: Batch, patients: int, share: float, rate: float) -> Seen:
+    def _step(
+        self, batch: Batch, patients: int, share: float, rate: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One step, without waiting for the device: losses, true and predicted stages."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        device = self.accelerator.device.type
         focus = 2.0 if self.settings.balance == "focal" else 0.0
-        with torch.autocast(device, torch.bfloat16, enabled=_in_bf16(self.settings.precision, device)):
+        with autocast(self.settings, self.accelerator.device):
             losses, predicted = self.network(batch, self.weights, focus)
         # Devices average their gradients: weighted so that every patient of the step counts alike.
         self.accelerator.backward(losses[:patients].sum() * share)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return _told(losses[:patients], batch, predicted)
+        if self.mean is not None:
+            self.mean.update()
+        return losses[:patients].detach(), batch.stage[:patients], predicted[:patients]
 
 
-def _in_bf16(precision: str, device: str) -> bool:
-    return precision == "bf16" or (precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported())
+def autocast(settings: TrainingSettings, device: torch.device) -> torch.autocast:
+    """bfloat16 where the settings ask for it."""
+    wanted = settings.precision == "bf16"
+    wanted |= settings.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
 @torch.inference_mode()
-def _validate(
-    stager: Stager, bags: Sequence[Bag], settings: TrainingSettings, device: torch.device
-) -> dict[str, float]:
-    """Loss, accuracy and kappa of the validation patients, from evenly spaced slices; NaN where there are none."""
+def _validate(stager: Stager, feed: Feed, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, float]:
+    """Loss, accuracy and kappa of the validation patients, from evenly spaced slices, or of all their slices where
+    these are the unit; NaN where there are none. Processes divide them, in the training's precision."""
     stager.eval()
+    rank, world = accelerator.process_index, accelerator.num_processes
+    size = settings.batch if settings.unit == "slices" else settings.patients_per_step
+    steps = [list(range(start, min(start + size, len(feed)))) for start in range(0, len(feed), size)]
     seen: Seen = []
-    for start in range(0, len(bags), settings.patients_per_step):
-        part = bags[start : start + settings.patients_per_step]
-        batch = collate([draw(bag, settings.slices, stager.sequences, stager.stages) for bag in part]).to(device)
-        staging = stager.stage(batch, settings.chunk)
-        seen += _told(stager.loss(staging, batch, loss=settings.loss), batch, staging.log_probabilities.argmax(dim=1))
-    return _summary("valid", seen, len(stager.stages))
+    for batch in feed.batches(steps[: settings.steps][rank::world], 0):
+        with autocast(settings, accelerator.device):
+            staging = stager.stage(batch, settings.chunk)
+            losses = stager.loss(staging, batch, loss=settings.loss)
+        seen.append((losses, batch.stage, staging.log_probabilities.argmax(dim=1)))
+    return _summary("valid", _gathered(seen), len(stager.stages))
 
 
-def _told(losses: torch.Tensor, batch: Batch, predicted: torch.Tensor) -> Seen:
-    return list(zip(losses.tolist(), batch.stage.tolist(), predicted.tolist(), strict=False))
+def _gathered(seen: Seen) -> list[tuple[float, int, int]]:
+    """Loss, true and predicted stage of each patient that any process saw."""
+    parts = [torch.cat(part).tolist() for part in zip(*seen, strict=True)]
+    found: list[tuple[float, int, int]] = gather_object(list(zip(*parts, strict=True)))
+    return found
 
 
-def _summary(split: str, seen: Seen, stages: int) -> dict[str, float]:
+def _summary(split: str, seen: list[tuple[float, int, int]], stages: int) -> dict[str, float]:
     if not seen:
         return {f"{split}_{name}": float("nan") for name in ("loss", "accuracy", "kappa")}
     losses, truth, predicted = (np.array(part) for part in zip(*seen, strict=True))
@@ -304,48 +410,6 @@ def _summary(split: str, seen: Seen, stages: int) -> dict[str, float]:
         f"{split}_accuracy": float((truth == predicted).mean()),
         f"{split}_kappa": kappa,
     }
-
-
-def steps_of_epoch(patients: int, per_step: int, seed: int, epoch: int) -> list[list[int]]:
-    """Patients' indices in random order, in steps of nearly equal size: a last step of one patient would be noise."""
-    order = np.random.default_rng((seed, epoch)).permutation(patients)
-    return [part.tolist() for part in np.array_split(order, math.ceil(patients / per_step))]
-
-
-def one_cycle(step: int, steps: int, peak: float) -> float:
-    """Learning rate of step 0 to `steps` - 1: up along a cosine for three tenths of them from peak / 25, then down to
-    nearly nothing. Smith and Topin, *Super-Convergence*, arXiv 1708.07120, in the form of torch's OneCycleLR; being a
-    function of the step it leaves no state to save."""
-    top = 0.3 * steps - 1
-    if step <= top:
-        return _cosine(peak / 25, peak, step / top)
-    return _cosine(peak, peak / 25e4, (step - top) / (steps - 1 - top))
-
-
-def plateau(losses: Sequence[float], peak: float, patience: int = 5) -> float:
-    """Learning rate after epochs with these validation losses: a tenth whenever more than `patience` epochs brought no
-    better one. What torch's ReduceLROnPlateau does, as a function of the history."""
-    rate, best, waited = peak, math.inf, 0
-    for loss in losses:
-        if math.isnan(loss):
-            continue  # nobody validates, and nothing is known to have come to a halt
-        if loss < best * (1 - 1e-4):
-            best, waited = loss, 0
-        else:
-            waited += 1
-        if waited > patience:
-            rate, waited = rate / 10, 0
-    return rate
-
-
-def best_epoch(values: Sequence[float], higher_is_better: bool) -> int | None:
-    """Index of the first best value, passing over NaN; None where there is none."""
-    known = [(value if higher_is_better else -value, -index) for index, value in enumerate(values) if value == value]
-    return -max(known)[1] if known else None
-
-
-def _cosine(start: float, end: float, way: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * way)) / 2
 
 
 def staged_patients(prepared: PreparedCohort, sequences: Collection[str]) -> dict[str, list[Bag]]:

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError
 
 from cirrnb.data.atomic_files import atomic_folder, atomic_write, move_into_place, remove_unfinished
+from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import read_object
 from cirrnb.model.checkpoint import fill, read_tensors, save_tensors
 from cirrnb.model.stager import Stager
+from cirrnb.model.weight_mean import WeightMean
 
 IDENTITY, STATE, MODEL, OPTIMIZER = "identity.json", "state.json", "model.safetensors", "optimizer.safetensors"
-BEST = "best.safetensors"
+BEST, MEAN = "best.safetensors", "mean.safetensors"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class TrainingState:
             shutil.rmtree(self.folder, ignore_errors=True)
         remove_unfinished(self.folder)
         stored = _read(self.folder / IDENTITY)
-        if stored is None:
+        if stored is None or not self.begun:  # nothing is lost with settings by which no epoch was trained
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 atomic_write(self.folder / IDENTITY, json.dumps(self.identity, indent=1))
@@ -74,11 +77,12 @@ class TrainingState:
         stager: Stager,
         optimizer: torch.optim.Optimizer,
         history: list[dict[str, Any]],
-        is_best: bool = False,
+        best: Mapping[str, torch.Tensor] | None = None,
+        mean: WeightMean | None = None,
     ) -> None:
         """Keep the state after `epoch` epochs, then drop the one before; killed at any point, one of them is whole.
 
-        The weights of the newest epoch that was said to be the best are kept as well.
+        `best` weights are kept as well, until better ones come. The history so far lies beside, as history.csv.
         """
         moments = optimizer.state_dict()["state"]
         # The learning rate is a function of the step and needs no state of its own.
@@ -88,15 +92,21 @@ class TrainingState:
             save_tensors(stager.state_dict(), partial / MODEL)
             save_tensors(flat, partial / OPTIMIZER)
             before = [older / BEST for older in self._epochs()[-1:] if (older / BEST).exists()]
-            if is_best:
-                shutil.copyfile(partial / MODEL, partial / BEST)
+            if mean is not None:
+                save_tensors(mean.stored(), partial / MEAN)
+            if best is not None:
+                save_tensors(best, partial / BEST)
             elif before:
                 shutil.copyfile(before[0], partial / BEST)
             (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
         for older in self._epochs()[:-1]:
             shutil.rmtree(older, ignore_errors=True)
+        with writing(self.folder):
+            write_csv(self.folder / "history.csv", pd.DataFrame(history))
 
-    def restore(self, stager: Stager, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    def restore(
+        self, stager: Stager, optimizer: torch.optim.Optimizer, mean: WeightMean | None = None
+    ) -> list[dict[str, Any]]:
         """Put the newest state into both and return the history so far; an empty one where nothing was saved."""
         epochs = self._epochs()
         if not epochs:
@@ -107,6 +117,8 @@ class TrainingState:
             index, moment = name.split(".", 1)
             moments.setdefault(int(index), {})[moment] = value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        if mean is not None:
+            mean.restore(read_tensors(epochs[-1] / MEAN))
         state = _read(epochs[-1] / STATE)
         assert state is not None
         stager.backbone_weights = state["backbone_weights"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,7 +220,7 @@ def _job(scan: Scan, settings: PreparationSettings, view: View | None, store: St
     return {
         "image": str(scan.image.absolute()),
         "mask": str(scan.mask.absolute()) if scan.mask else None,
-        "settings": asdict(settings),
+        "settings": settings.stored(),
         "view": _stored(view),
         "store": str(store.folder),
         "run": store.run,

@@ -187,12 +187,23 @@ def _frame(
         if view is not None and view.margin > settings.margin:  # a program may have missed the end: whole slices of it
             extra = int(np.ceil(view.margin / grid.spacing[0] - 1e-6))
         first, last = max(0, region.slices[0] - extra), min(grid.shape[0], region.slices[1] + extra)
+    if settings.pixels is not None:
+        rows, columns = (
+            _whole(size, source_size) for size, source_size in zip(settings.pixels, grid.shape[1:], strict=True)
+        )
+        return Frame(source, orientation, first, last - first, rows, columns)
     centre = region.centre if region is not None and settings.view == "liver" else body.centre
     rows, columns = (
         _sampling(middle, settings.spacing / spacing, size, source_size)
         for middle, spacing, size, source_size in zip(centre, grid.spacing[1:], sizes, grid.shape[1:], strict=True)
     )
     return Frame(source, orientation, first, last - first, rows, columns)
+
+
+def _whole(size: int, source_size: int) -> Sampling:
+    """Samples that share a whole axis evenly."""
+    step = source_size / size
+    return Sampling((step - 1) / 2, step, size, source_size)
 
 
 def _sampling(middle: float, step: float, size: int, source_size: int) -> Sampling:

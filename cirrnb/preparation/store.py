@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def content_key(
     image: str, mask: str | None, settings: PreparationSettings, view: Mapping[str, Any] | None = None
 ) -> str:
     """Name of a prepared scan's folder, from the hashes of its files and all that shapes the outcome."""
-    content = {"version": VERSION, "image": image, "mask": mask, "settings": asdict(settings)}
+    content = {"version": VERSION, "image": image, "mask": mask, "settings": settings.stored()}
     if view is not None:
         content["view"] = view
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

@@ -187,7 +187,8 @@ def patient_report(
         If a check of the scans refused the patient.
     """
     settings = settings or ReportSettings()
-    prediction = predict_patient(model.model, bag)
+    measurements = measurements_of(bag)
+    prediction = predict_patient(model.model, bag, measurements=measurements)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what they say stands in the notes
         explanation = cirrnb.explain(model.model, bag, settings.method, permutations=settings.permutations, store=store)
@@ -211,7 +212,7 @@ def patient_report(
         reasons=_reasons(explanation),
         map_tests=tuple(_map_tests(tests)),
         verdict=map_verdict(tests.to_dict("records")),
-        measurements=measurements_of(bag),
+        measurements=measurements,
         training=_compared(model, prediction, bag),
         model=model.facts,
         browser=slice_content(bag, explanation, simulated=simulated),
@@ -222,12 +223,9 @@ def patient_report(
 
 
 def find_patient(people: Cohort, subject: str | None) -> Cohort:
-    """The scans of one patient (None: the cohort's first). Raises InputError where there is no such patient."""
-    name = subject or people.scans[0].subject
-    scans = people.select(keep=[name])
-    if not scans.scans:
-        raise InputError("patient", repr(name), f"one of the {len(people.patients)} of the cohort", "Correct it.")
-    return scans
+    """The scans of one patient (None: the cohort's first), named as `Cohort.subject_named` understands it. Raises
+    InputError where there is no such patient."""
+    return people.select(keep=[people.subject_named(subject) if subject else people.scans[0].subject])
 
 
 def prepare_patient(

@@ -147,6 +147,39 @@ def calibrate(
     typer.echo(f"{run}: temperature {model.calibration.temperature:.2f}, sets of stages{signs}")
 
 
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of a report, run folder, or CSV table of predictions.")],
+    second: Annotated[Path, typer.Argument(help="Another one, on the same patients.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.csv", help="Also write who changed as a table.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Draws of the bootstrap.")] = 2000,
+) -> None:
+    """Compare two reports on the same patients: who is staged otherwise, by which signs, and paired differences."""
+    from cirrnb.data.csv_file import write_csv
+    from cirrnb.evaluation.external import changed_answers, interval_texts, paired_differences, read_answers, scale_of
+
+    tables = [read_answers(path) for path in (first, second)]
+    stages = scale_of(tables)
+    changed = changed_answers(tables[0], tables[1], stages)
+    both = set(tables[0]["subject"]) & set(tables[1]["subject"])
+    typer.echo(f"{len(changed)} of {len(both)} patients are staged otherwise (a: {first}, b: {second})")
+    for row in changed.to_dict(orient="records"):
+        recorded = f", recorded {row['stage']}" if row["stage"] is not None else ""
+        signs = f"; {row['signs']}" if row["signs"] else ""
+        typer.echo(f"  {row['subject']}: {row['a']} -> {row['b']}{recorded}{signs}")
+    if out is not None:
+        write_csv(out, changed)
+        typer.echo(f"The table: {out}")
+    pair = [one[one["subject"].isin(both)] for one in tables]
+    if min(int((one["stage"].notna() & one["predicted"].notna()).sum()) for one in pair) < 2:
+        typer.echo("Too few patients with a recorded stage for paired differences.")
+        return
+    differences = paired_differences(pair[0], pair[1], resamples=resamples, stages=stages)
+    for name, text in zip(differences["metric"], interval_texts(differences), strict=True):
+        typer.echo(f"{name}, a less b: {text}")
+
+
 def plant(
     scan: Annotated[Path, typer.Argument(help="NIfTI file of a liver without signs of disease.")],
     out: Annotated[Path, typer.Argument(help="Folder of the changed scan, a cohort of its own.")],

@@ -118,7 +118,7 @@ def from_text(text: str, kind: Kind) -> Any:
     A list is written `a,b,c`, or as JSON where an element holds a comma; None is written `none`. Text stays what it is,
     with its quotes, braces and line ends.
     """
-    if kind.optional and text.strip().lower() == "none":
+    if kind.optional and text.strip().lower() == "none" and "none" not in kind.choices:
         return None
     if kind.many:
         return _list_from_text(text, kind)

@@ -27,7 +27,7 @@ from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.backbones import MEAN, STANDARD_DEVIATION, build_backbone
 from cirrnb.model.batch import collate
-from cirrnb.model.training import one_cycle, steps_of_epoch
+from cirrnb.model.schedule import one_cycle, steps_of_epoch
 from cirrnb.simulation.ceiling import ceiling_table
 from cirrnb.simulation.cohort import SIMULATOR_VERSION
 
