@@ -71,6 +71,7 @@ def free_port() -> int:
 def serving(command: list[str], folder: Path, url: str) -> Generator[subprocess.Popen]:
     """A server in a folder of its own, up when `url` answers; it and its children are gone afterwards."""
     settings = {"JUPYTER_CONFIG_DIR": str(folder / "config"), "XDG_CONFIG_HOME": str(folder / "config")}
+    settings["XDG_DATA_HOME"] = str(folder / "data")
     log = (folder / "server.log").open("w")
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log)
     children: list[psutil.Process] = []
