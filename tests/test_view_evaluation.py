@@ -14,7 +14,7 @@ from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.evaluation import by_group, evaluate
 from cirrnb.evaluation.reference_paper import beside_published, slice_accuracy
 from cirrnb.view import calibration, comparison, evaluation
-from cirrnb.view.theme import SIMULATED
+from cirrnb.view.palette import SIMULATED
 
 GOOD = table(*drawn(60)).assign(set="mild|moderate", sequences="T1W")
 # Everybody who is severe is called mild.

@@ -41,7 +41,7 @@ from cirrnb.model.patients import bags_of, prepared_for
 from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel, load_model, on_device
+from cirrnb.model.trained_model import TrainedModel, load_model, names_model, on_device
 from cirrnb.model.usable_scans import incomplete, prepared_otherwise, unusual, usable
 
 CHUNK = 32
@@ -188,6 +188,9 @@ def predict(
     InputErrors
         If scans were prepared otherwise than for training, or no patient can be staged.
     """
+    if isinstance(model, str | Path) and _exchanged(model, patients):
+        found, expected = f"{str(model)!r} as the model, {str(patients)!r} as the patients", "the model first"
+        raise InputError("predict", found, expected, f'Exchange them: cirrnb.predict("{patients}", "{model}").')
     trained = as_model(model)
     if isinstance(patients, str | Path):
         patients = as_cohort(patients, **trained.vocabulary())
@@ -357,12 +360,19 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def _exchanged(model: Path | str, patients: object) -> bool:
+    """Whether a model was handed in as the patients, and what is no model as the model."""
+    if isinstance(patients, TrainedModel | TrainedStager):
+        return True
+    return isinstance(patients, str | Path) and names_model(patients) and not names_model(model)
+
+
 def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
     """Whatever stands for a model, as the model itself. Raises InputError for anything else."""
     if isinstance(model, TrainedModel):
         return model
     if not isinstance(model, TrainedStager | Path | str):
-        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort).'
+        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort); perhaps the two were exchanged.'
         raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
     return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
 

@@ -212,6 +212,14 @@ def stages_of_run(run: Path | str) -> StageScale:
     return stage_scale(read_object(config, "a whole file", "Train again.").get("stages") if config else None)
 
 
+def names_model(run: Path | str) -> bool:
+    """Whether a name or path is one of a model: "shipped", hf:owner/name, or a run folder that exists."""
+    if str(run) == SHIPPED or is_hub_name(run):
+        return True
+    folder = typed_path(run)
+    return any((folder / name).is_file() for name in (FOLDS, CONFIG))
+
+
 def model_folder(run: Path | str) -> Path:
     """Where a model lies: the folder itself, that of the model in the package, or what the hub has (hf:owner/name)."""
     if is_hub_name(run):

@@ -79,7 +79,7 @@ def learn(
     port: PORT = 8866,
     browser: BROWSER = True,
 ) -> None:
-    """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in course/progress.json."""
+    """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in your own data folder."""
     require_home()
     from cirrnb.run.serving import learn as serve
 

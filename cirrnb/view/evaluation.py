@@ -10,7 +10,8 @@ from plotly.subplots import make_subplots
 
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.view.forest import error_bars, interval_text
-from cirrnb.view.theme import ACCENT, GRID, INK, MUTED, finish
+from cirrnb.view.palette import ACCENT, GRID, INK, MUTED
+from cirrnb.view.theme import finish
 
 _LINES = (("train", "training patients", MUTED, "dot"), ("valid", "validation patients", ACCENT, "solid"))
 _PANELS = (("loss", "cross-entropy"), ("kappa", "quadratic weighted kappa"))
