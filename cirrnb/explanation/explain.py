@@ -23,9 +23,9 @@ from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore
 from cirrnb.explanation.shapley import PERMUTATIONS, shapley_values
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.patients import bag_of
-from cirrnb.model.prediction import as_model, patient_batch
+from cirrnb.model.prediction import patient_batch
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel, on_device
+from cirrnb.model.trained_model import TrainedModel, as_model, on_device
 from cirrnb.model.usable_scans import prepared_otherwise, unusual, usable
 
 SHAPLEY_PASSES = 4

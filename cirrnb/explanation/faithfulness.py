@@ -31,10 +31,9 @@ from cirrnb.explanation.perturbation_curves import STEPS, Curve, Patches, deleti
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.patients import bag_of
-from cirrnb.model.prediction import as_model
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel, on_device
+from cirrnb.model.trained_model import TrainedModel, as_model, on_device
 from cirrnb.model.usable_scans import usable
 
 PATCH = 16.0

@@ -13,9 +13,9 @@ from torch import nn
 from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.errors import InputError
 from cirrnb.model.batch import Batch, Layout
-from cirrnb.model.prediction import as_model
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
+from cirrnb.model.trained_model import as_model
 
 TOLERATED = 1e-4
 """Largest difference of a probability between the exported network and the stager."""

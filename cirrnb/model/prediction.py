@@ -41,7 +41,7 @@ from cirrnb.model.patients import bags_of, prepared_for
 from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel, load_model, names_model, on_device
+from cirrnb.model.trained_model import TrainedModel, as_model, names_model, on_device
 from cirrnb.model.usable_scans import incomplete, prepared_otherwise, unusual, usable
 
 CHUNK = 32
@@ -365,16 +365,6 @@ def _exchanged(model: Path | str, patients: object) -> bool:
     if isinstance(patients, TrainedModel | TrainedStager):
         return True
     return isinstance(patients, str | Path) and names_model(patients) and not names_model(model)
-
-
-def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
-    """Whatever stands for a model, as the model itself. Raises InputError for anything else."""
-    if isinstance(model, TrainedModel):
-        return model
-    if not isinstance(model, TrainedStager | Path | str):
-        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort); perhaps the two were exchanged.'
-        raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
-    return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
 
 
 def patient_batch(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> Batch:

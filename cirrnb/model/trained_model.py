@@ -256,6 +256,16 @@ def load_model(run: Path | str) -> TrainedModel:
     return _together(members, folder, run)
 
 
+def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
+    """Whatever stands for a model, as the model itself. Raises InputError for anything else."""
+    if isinstance(model, TrainedModel):
+        return model
+    if not isinstance(model, TrainedStager | Path | str):
+        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort); perhaps the two were exchanged.'
+        raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
+    return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
+
+
 def on_device(trained: TrainedModel, device: torch.device | str | None) -> TrainedModel:
     """The model with its networks moved to a device; None leaves them where they are."""
     if device is not None:
