@@ -41,7 +41,7 @@ from cirrnb.model.patients import bags_of, prepared_for
 from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel, load_model, names_model
+from cirrnb.model.trained_model import TrainedModel, load_model, names_model, on_device
 from cirrnb.model.usable_scans import incomplete, prepared_otherwise, unusual, usable
 
 CHUNK = 32
@@ -147,7 +147,7 @@ def predict(
     prepared: Path | str | None = None,
     masks: Sequence[str | Path] | str | Path = (),
     force: bool = False,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Stage every patient with all slices of every usable sequence.
@@ -161,6 +161,7 @@ def predict(
     prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
     masks : liver masks for the one patient of a cohort that is prepared here, as `cirrnb.data.given_masks.give_masks`
         takes them.
+    device : where the networks compute; None for where they are, the CPU unless they were moved.
     force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
 
     Returns
@@ -207,8 +208,7 @@ def predict(
     bags, computed = bags_of(patients)
     simulated = trained.simulated or computed
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
-    for member in trained.members:
-        member.stager.to(device)
+    on_device(trained, device)
     rows, failures = [], []
     for bag in tqdm(bags, desc="staging", unit="patient", disable=not progress):
         row: dict[str, Any] = {"subject": bag.subject, "patient": bag.patient, "source": _source(bag)}

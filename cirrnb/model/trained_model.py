@@ -27,6 +27,7 @@ from cirrnb.model.measured_stage import MEASURED_STAGE, MeasuredStage, read_meas
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
 from cirrnb.model.provenance import versions
 from cirrnb.model.signs import SignIntervals, read_sign_intervals
+from cirrnb.model.torch_context import usual_device
 
 HUB_PREFIX = "hf:"
 HUB_FILES = ("*.json", "*.safetensors", "*.csv", "*.md")
@@ -230,6 +231,8 @@ def load_model(run: Path | str) -> TrainedModel:
     """The model of a run folder, of a cross-validation's folder, "shipped" for the one in the package, or hf:owner/name
     for one on the Hugging Face hub.
 
+    Its networks are on the CPU, or where `cirrnb.model.torch_context.choose_device` says.
+
     Raises InputError where something is missing or damaged, or a pickle stands in its place.
     """
     folder = model_folder(run)
@@ -253,7 +256,17 @@ def load_model(run: Path | str) -> TrainedModel:
     return _together(members, folder, run)
 
 
+def on_device(trained: TrainedModel, device: torch.device | str | None) -> TrainedModel:
+    """The model with its networks moved to a device; None leaves them where they are."""
+    if device is not None:
+        for member in trained.members:
+            member.stager.to(device)
+    return trained
+
+
 def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str) -> TrainedModel:
+    for member in members:
+        member.stager.to(usual_device())
     calibration, stages = read_calibration(folder), members[0].stager.stages
     if calibration is not None and calibration.stages != stages.names:
         found = f"a calibration of the stages {', '.join(calibration.stages)}"
