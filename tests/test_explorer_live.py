@@ -216,7 +216,7 @@ def test_two_windows_on_one_kernel(page, lab):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Generator[tuple[str, Path]]:
     folder = tmp_path_factory.mktemp("explore")
-    cirrnb.simulate_cohort(folder / "cohort", patients=3, seed=5, scale="tiny", healthy=0, workers=2)
+    cirrnb.simulate_cohort(folder / "cohort", patients=3, seed=5, scale="tiny", healthy=0, workers=1)
     port = free_port()
     command = [sys.executable, "-c", "from cirrnb.cli import main; main()", "explore", "cohort", "--no-browser"]
     command += ["--patient", "cirrhotic/4"]

@@ -127,6 +127,7 @@ def test_groups_and_published_figures_as_tables_to_read() -> None:
     assert rows["accuracy (95 % interval)"].to_list()[:2] == ["72.8 %", "63.8 %"]
     assert rows.loc["this stager", "comparable with the paper"] == "no: counted by patient"
     assert rows.loc["this stager, as the paper counts", "counted by"] == "slice"
+    assert rows["majority"].to_list()[:2] == ["56.0 %", "51.6 %"] and rows["n"].to_list()[0] == "29 patients"
     simulated = beside_published(evaluate(GOOD.assign(simulated=True), resamples=50), slices)
     assert simulated["comparable"].to_list()[2:] == [
         "no: counted by patient and simulated patients",

@@ -24,8 +24,8 @@ from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.explanation.sign_maps import own_sign_maps
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.prediction import Prediction, as_model, predict_patient
-from cirrnb.model.trained_model import TrainedModel
+from cirrnb.model.prediction import Prediction, predict_patient
+from cirrnb.model.trained_model import TrainedModel, as_model
 from cirrnb.view.palette import LABELS
 from cirrnb.viewer.background import Reported
 from cirrnb.viewer.panes import first_height, panes

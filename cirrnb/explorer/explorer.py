@@ -30,8 +30,8 @@ from cirrnb.explorer.what_if import WhatIf
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.patients import prepared_for
-from cirrnb.model.prediction import Prediction, as_model, predict_patient
-from cirrnb.model.trained_model import TrainedModel
+from cirrnb.model.prediction import Prediction, predict_patient
+from cirrnb.model.trained_model import TrainedModel, as_model
 from cirrnb.view import sentences
 from cirrnb.view.measurements import measurements_html
 from cirrnb.view.page import caveat

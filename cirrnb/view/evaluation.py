@@ -200,7 +200,9 @@ def published_table(rows: pd.DataFrame) -> pd.DataFrame:
                 f"{100 * value:.1f} %" + (f" ({100 * low:.0f} to {100 * high:.0f})" if np.isfinite(low) else "")
                 for value, low, high in limits
             ],
+            "majority": [f"{100 * value:.1f} %" for value in rows["majority"].to_numpy(dtype=float)],
             "counted by": rows["counted"],
+            "n": rows["n"],
             "patients": rows["patients"],
             "comparable with the paper": rows["comparable"],
         }
