@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +19,13 @@ from typer.core import TyperCommand
 
 import cirrnb
 from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
+from cirrnb.data.typed_paths import require_local
 from cirrnb.run import cohort_commands, model_commands, product_commands
 from cirrnb.run.execution import find_notebook
 from cirrnb.run.options import OUT, TIMEOUT, notebook_command
 from cirrnb.run.parameters import convert, read_schema, require_text
 from cirrnb.run.process import Stopped, leave, raise_on_signals, require_home
-from cirrnb.run.streams import make_usable
+from cirrnb.run.streams import ProgressEcho, make_usable
 
 app = typer.Typer(
     help="Stages of liver cirrhosis from T1W and T2W MRI. Research and education only; not a medical device.",
@@ -124,10 +128,26 @@ def _run(source: Path, parameters: dict[str, Any], out: Path | None, timeout: fl
     require_home()
     from cirrnb.run.publishing import run_and_publish
 
+    for value in (*parameters.values(), *((str(out),) if out else ())):
+        if isinstance(value, str):
+            require_local(value)
     folder = out or Path("reports") / source.stem
     typer.echo(f"Running {source.stem} ...")
-    page = run_and_publish(source, folder, parameters, timeout=timeout)
-    typer.echo(f"The page: {os.path.relpath(page)}")
+    with closing(ProgressEcho(sys.stderr)) as echo, _folder_of_process(folder) as place:
+        page = run_and_publish(source, place, parameters, timeout=timeout, echo=echo)
+    if place == folder:
+        typer.echo(f"The page: {os.path.relpath(page)}")
+
+
+@contextmanager
+def _folder_of_process(folder: Path) -> Iterator[Path]:
+    """The folder itself; for all but the first process that a launcher started, one that is thrown away: all of them
+    execute the notebook, and one writes."""
+    if os.environ.get("RANK", "0") == "0":
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
+        yield Path(private)
 
 
 def _add_alias(command: str, notebook: str, words: str) -> None:
@@ -162,6 +182,7 @@ for _command in (
     model_commands.calibrate,
     model_commands.plant,
     model_commands.compare,
+    model_commands.export_model,
     product_commands.report,
     product_commands.forget,
     product_commands.clean,

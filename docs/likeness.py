@@ -23,7 +23,7 @@ from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.segmentation.unusual import OutOfDistributionScore, Usual, read_score
 from cirrnb.segmentation.unusual_fitting import LEAST
 from cirrnb.segmentation.weights import shipped_folder
-from cirrnb.view.theme import ACCENT, INK
+from cirrnb.view.palette import ACCENT, INK
 
 HERE = Path(__file__).resolve().parent
 

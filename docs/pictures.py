@@ -16,7 +16,6 @@ from playwright.sync_api import sync_playwright
 from screenshots import HERE, PATIENCE, address
 
 from cirrnb.course.figures import scanner_figure, sign_switch
-from cirrnb.explanation.sign_pair import sign_pair
 
 CASES = 6
 
@@ -39,8 +38,7 @@ def opened(browser: Any, folder: Path, html: str, height: int) -> Any:
 
 
 def draw_sign(browser: Any, folder: Path) -> None:
-    pairs = [sign_pair("ascites", "T1W"), sign_pair("ascites", "T2W")]
-    html = sign_switch(pairs).html + sign_switch(pairs).html
+    html = sign_switch("ascites").html + sign_switch("ascites").html
     page = opened(browser, folder, html, 800)
     page.locator("input[value=outline]").first.check()
     page.locator("input[value=without]").last.check()
@@ -48,10 +46,9 @@ def draw_sign(browser: Any, folder: Path) -> None:
 
 
 def draw_swap(browser: Any, folder: Path) -> None:
-    html = scanner_figure().update_layout(width=960).to_html(include_plotlyjs=True, config={"displayModeBar": False})
+    html = scanner_figure().html
     page = opened(browser, folder, html, 520)
-    page.locator(".main-svg .scatterlayer").first.wait_for(timeout=PATIENCE)
-    page.locator(".js-plotly-plot").screenshot(path=HERE / "scanner_swap.png")
+    page.locator("figure").screenshot(path=HERE / "scanner_swap.png")
 
 
 def draw_quiz(browser: Any, folder: str) -> None:

@@ -1,6 +1,6 @@
 """The rehearsal of a night: from Orthanc and back, killed at random moments, then finished by `cirrnb report`.
 
-    python tests/rehearsal.py FOLDER [--patients 30] [--kills 10] [--seconds 600] [--steps 8]
+    python tests/rehearsal.py FOLDER [--patients 30] [--kills 10] [--seconds 600] [--steps 8] [--finish]
 
 writes simulated patients, phantoms and, where CIRRNB_EXTERNAL_DATA names them, real scans as DICOM, puts them into an
 Orthanc on 127.0.0.1, and works on them with the true workers. In the end FOLDER/rehearsal.json says what became of
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import nbformat
 import nibabel as nib
@@ -40,6 +41,7 @@ from cirrnb.reports.tables import read_failures, read_summary
 from cirrnb.run.execution import find_notebook
 
 SEED = 31
+STATE = "night.json"
 REAL = {
     "totalsegmentator_mr": (("totalsegmentator_mr/example_mr_sm.nii.gz", "T1W"),),
     "cmb_crc T2W": (("cmb_crc/SCAN_001_t2_small.nii.gz", "T2W"),),
@@ -202,7 +204,8 @@ class Runs:
 
     def __init__(self, folder: Path, url: str, steps: int):
         self.folder, self.log = folder, folder / "runs.log"
-        self.rows: list[dict[str, Any]] = []
+        self.told = folder.parent / "runs.json"
+        self.rows: list[dict[str, Any]] = json.loads(self.told.read_text()) if self.told.exists() else []
         folder.mkdir(exist_ok=True)
         self.command, self.chain = command(url, write_notebook(folder.parent, steps)), chain(url, steps)
 
@@ -235,6 +238,7 @@ class Runs:
                 run.kill()
                 run.wait(60)
         self.rows.append({"seconds": round(time.monotonic() - began), "code": code, "last": self._last(start)})
+        self.told.write_text(json.dumps(self.rows))
         print(self.rows[-1], flush=True)
         return code
 
@@ -246,7 +250,7 @@ class Runs:
         return f"{events[-1]['event']} {events[-1].get('done') or ''}".strip()
 
 
-def judge(night: Night, report: Path, server: Orthanc) -> tuple[list[dict[str, Any]], list[str]]:
+def judge(labels: dict[str, str], report: Path, server: Orthanc) -> tuple[list[dict[str, Any]], list[str]]:
     """What became of each study, and what is wrong."""
     studies = read_studies(report).set_index("study")
     made = read_summary(report).set_index("subject")
@@ -257,7 +261,7 @@ def judge(night: Night, report: Path, server: Orthanc) -> tuple[list[dict[str, A
             data = dcmread(_bytes(server.file(tags["id"])), stop_before_pixels=True)
             objects[str(data.StudyInstanceUID)].append(tags["Modality"])
     rows, wrong = [], []
-    for uid, label in night.labels.items():
+    for uid, label in labels.items():
         name, kinds = name_of(uid), Counter(objects[uid])
         row: dict[str, Any] = {"label": label, "study": name, **{kind: kinds[kind] for kind in ("SEG", "SR", "DOC")}}
         if name not in studies.index:
@@ -287,32 +291,44 @@ def _bytes(content: bytes) -> Any:
 def rehearse(folder: Path, patients: int, kills: int, seconds: float, steps: int) -> dict[str, Any]:
     """One night, killed `kills` times after a random share of `seconds`; what came of it."""
     if (folder / "orthanc").exists():
-        raise SystemExit(f"{folder} holds an earlier rehearsal: choose another folder")
+        raise SystemExit(f"{folder} holds an earlier rehearsal: choose another folder, or finish it with --finish")
     night = write_night(folder, patients)
     dice = random.Random(SEED)
     with orthanc(folder / "orthanc") as server:
         for path in night.files:
             server.put(path.read_bytes())
-        runs = Runs(folder / "work", server.url, steps)
-        killed = 0
+        state = {"url": server.url, "steps": steps, "labels": night.labels, "files": len(night.files)}
+        (folder / STATE).write_text(json.dumps(state))
+        runs, killed = Runs(folder / "work", server.url, steps), 0
         while killed < kills:
             if runs.one(dice.uniform(0.01, 1.5 / kills) * seconds) is None:
                 killed += 1
-        code = runs.one(None)
-        before = len(server.changes())
-        again = runs.one(None)
-        rows, wrong = judge(night, folder / "work/reports/night", server)
-        if len(server.changes()) != before:
-            wrong.append("a further run changed the archive")
-        left = [str(path) for path in (folder / "work").rglob("*") if _is_left(path)]
-        wrong += [f"left behind: {path}" for path in left]
+        return _finish(folder, server, runs, state)
+
+
+def finish(folder: Path) -> dict[str, Any]:
+    """The end of a rehearsal that was itself interrupted after its kills."""
+    state = json.loads((folder / STATE).read_text())
+    with orthanc(folder / "orthanc", int(urlsplit(state["url"]).port or 0)) as server:
+        return _finish(folder, server, Runs(folder / "work", server.url, state["steps"]), state)
+
+
+def _finish(folder: Path, server: Orthanc, runs: Runs, state: dict[str, Any]) -> dict[str, Any]:
+    """Two undisturbed runs of the command, the second of which must change nothing; what became of each study."""
+    code = runs.one(None)
+    before = len(server.changes())
+    again = runs.one(None)
+    rows, wrong = judge(state["labels"], folder / "work/reports/night", server)
+    if len(server.changes()) != before:
+        wrong.append("a further run changed the archive")
+    wrong += [f"left behind: {path}" for path in (folder / "work").rglob("*") if _is_left(path)]
     outcome = {
         "version": cirrnb.__version__,
-        "steps": steps,
-        "studies": len(night.labels),
-        "files": len(night.files),
+        "steps": state["steps"],
+        "studies": len(state["labels"]),
+        "files": state["files"],
         "exit_codes": [code, again],
-        "killed": killed,
+        "killed": sum(row["code"] is None for row in runs.rows),
         "runs": runs.rows,
         "rows": rows,
         "wrong": wrong,
@@ -343,13 +359,18 @@ def main() -> int:
     parser.add_argument("--patients", type=int, default=30)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=600, help="about as long as an undisturbed night takes")
+    parser.add_argument("--finish", action="store_true", help="of a rehearsal that was interrupted after its kills")
     parser.add_argument("--steps", type=int, default=8, help="points at which maps are tested; fewer are quicker")
     given = parser.parse_args()
     if program() is None:
         print(MISSING)
         return 2
     given.folder.mkdir(parents=True, exist_ok=True)
-    outcome = rehearse(given.folder.absolute(), given.patients, given.kills, given.seconds, given.steps)
+    folder = given.folder.absolute()
+    if given.finish:
+        outcome = finish(folder)
+    else:
+        outcome = rehearse(folder, given.patients, given.kills, given.seconds, given.steps)
     print("\n".join(_lines(outcome)))
     print("\n".join(outcome["wrong"]) or "every study answered or refused with a reason, every result once")
     return 1 if outcome["wrong"] else 0

@@ -76,6 +76,8 @@ WRONG = {
     ),
     "nobody": (lambda c, m: cirrnb.explain(m, c, subject="nobody"), "Name one of them"),
     "a cohort for a model": (lambda c, m: cirrnb.predict(c, m), "The model comes first"),
+    "exchanged": (lambda c, m: cirrnb.predict(c, "shipped"), "The model comes first"),
+    "exchanged paths": (lambda c, m: cirrnb.predict("cohorts/mine", "shipped"), "Exchange them"),
     "no path": (lambda c, m: cirrnb.predict(m, "cohorts/none"), "Correct the path"),
     "prepared scans for a cohort": (lambda c, m: cirrnb.predict(m, "prepared/mine"), "were prepared from"),
     "nothing": (lambda c, m: cirrnb.predict(m, None), "cirrnb.read_cohort"),

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
 import cirrnb
-from cirrnb.course.feedback import result_html
-from cirrnb.course.figures import recorded
+from cirrnb.course import lesson
+from cirrnb.course.drawing import draw
+from cirrnb.course.feedback import BRIGHT, SIGN_OF, result_html
+from cirrnb.course.figures import recorded, scanner_figure, two_scanners, vessels_on_t2w
 from cirrnb.course.form import Exercise
-from cirrnb.course.progress import Progress
+from cirrnb.course.lesson import described
+from cirrnb.course.patients import QuizPatients, QuizPlace
+from cirrnb.course.progress import Progress, progress_file
 from cirrnb.course.questions import QUESTIONS, Choice
-from cirrnb.course.quiz import StagingQuiz
+from cirrnb.course.quiz import StagingQuiz, heights_of_signs
 from cirrnb.course.wrong_before import (
+    CALLED,
     HEALTHY,
     SEVERE_WITH,
     SEVERE_WITHOUT,
@@ -37,9 +48,14 @@ from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix
 from cirrnb.explanation.simulated_truth import SimulatedTruth, stages_told_by_signs, strengths
 from cirrnb.model.trained_model import load_model
+from cirrnb.run import serving
+from cirrnb.run.execution import find_notebook
+from cirrnb.run.parameters import read_schema
+from cirrnb.simulation.cohort import SIMULATOR_VERSION
 from cirrnb.simulation.populations import BENCHMARK
+from cirrnb.simulation.signal import draw_protocol
 from cirrnb.simulation.signs import READER_NOISE, SIGNS
-from cirrnb.view.theme import LABELS, SIGN_COLOURS
+from cirrnb.view.palette import LABELS, SIGN_COLOURS
 from cirrnb.viewer.widget import SliceCanvas
 
 # ---------------------------------------------------------------- progress
@@ -81,6 +97,45 @@ def test_two_windows_lose_nothing(tmp_path):
     assert Progress(tmp_path / "p.json").solved("side")
 
 
+def test_windows_that_answer_at_the_same_time_lose_no_answer(tmp_path):
+    """Each window read the file before any other wrote; a window must read again, and alone, before it writes."""
+    file, windows, answers = tmp_path / "p.json", 4, 12
+    start = threading.Barrier(windows)
+    opened = [Progress(file) for _ in range(windows)]
+
+    def answer(number: int) -> None:
+        start.wait()
+        for case in range(answers):
+            opened[number].answer("q", f"{number}/{case}", "mild")
+
+    threads = [threading.Thread(target=answer, args=(number,)) for number in range(windows)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wanted = {f"{number}/{case}" for number in range(windows) for case in range(answers)}
+    assert set(Progress(file).answers("q")) == wanted
+
+
+def test_a_window_that_opened_earlier_keeps_what_another_wrote(tmp_path):
+    early = Progress(tmp_path / "p.json")
+    Progress(tmp_path / "p.json").answer("q", "a/1", "mild")
+    early.answer("q", "a/2", "severe")  # the only write of this window: without reading again a/1 were gone
+    assert json.loads((tmp_path / "p.json").read_text())["quizzes"]["q"] == [{"a/1": "mild", "a/2": "severe"}]
+
+
+def test_progress_is_one_whichever_way_the_course_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    cells = nbformat.read(find_notebook("00_learn_staging"), as_version=4).cells
+    assert read_schema(find_notebook("00_learn_staging"))["progress"].default is None
+    assert any("Progress(progress or progress_file())" in cell.source for cell in cells)
+    for folder in ("one", "other"):  # a notebook's own folder, and wherever `cirrnb learn` was typed
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        Progress(progress_file()).tried("side", folder, True)
+    assert Progress(progress_file()).tries("side") == ["one", "other"]
+
+
 def test_what_cannot_be_written_is_told(tmp_path):
     (tmp_path / "course").write_text("a file where the folder should be")
     progress = Progress(tmp_path / "course" / "p.json")
@@ -110,6 +165,12 @@ def test_the_numbers_of_the_accuracy_exercise_are_right():
     question = QUESTIONS["accuracy"]
     for typed in ("0.75", "0,75", "75 %", "75%"):
         assert question.judge(typed).right, typed
+    for typed in ("15/20", " 3 / 4 "):
+        assert question.judge(typed).right, typed
+    for typed in ("75", "7500", "-0.2"):
+        assert not question.judge(typed).right and question.judge(typed).why != question.hint, typed
+    assert question.judge("many").asked_again and question.judge("1/0").asked_again
+    assert not question.judge("0.1").asked_again
     slips = dict(question.slips)
     assert matrix.trace() / matrix.sum() == question.value
     assert abs((matrix.diagonal() / matrix.sum(axis=1)).mean() - 0.736) < 0.001 and 0.736 in slips
@@ -183,6 +244,138 @@ def test_the_image_comes_before_the_answer_and_the_quiz_ends(cohort, tmp_path):
     assert quiz.form.task["title"] == "Case 1 of 3" and len(progress.attempts(quiz.name)) == 2
 
 
+def test_feedback_sets_what_the_model_saw_beside_what_was_planted_and_goes_to_the_best_slices(cohort, tmp_path):
+    root, bags = cohort
+    quiz = StagingQuiz(bags, truth=SimulatedTruth(root))
+    quiz._model.wait()
+    truth = SimulatedTruth(root)
+    number, bag = next((n, b) for n, b in enumerate(bags) if len(truth.bears(b)) > 2)
+    while quiz._shown < number:
+        quiz.form.on_answer("mild")
+        quiz.form.on_next()
+    quiz.form.on_answer("mild")
+    html = quiz.form.reply["html"]
+    assert "the model saw" in html and "planted" in html and "cn-legend" in html
+    evidence = {name: truth.evidence(scan) for name, scan in bag.scans.items()}
+    heights = heights_of_signs(bag, evidence)
+    for sign, height in heights.items():
+        label = list(LABELS).index(sign) + 1
+        assert f'data-height="{height:.2f}"' in html
+        areas = {}
+        for name, scan in bag.scans.items():
+            for place, slices in enumerate(evidence[name]):
+                areas[round(float(scan.positions[place] - bag.shifts[name]), 3), name] = (slices == label).sum()
+        assert (round(height, 3)) in {place for (place, _), count in areas.items() if count == max(areas.values())}
+    answer = quiz._model.known(bag.subject)
+    assert answer is not None and answer.prediction is not None and answer.prediction.signs
+    seen = {SIGN_OF[one.name] for one in answer.prediction.signs if one.degree != "absent"}
+    assert seen and set(answer.heights) <= seen and answer.heights
+    quiz.form.on_height(next(iter(heights.values())))
+    assert quiz.canvas.position == next(iter(heights.values()))
+    flows = truth.protocol(bag, "T2W").inflow[1] >= 0.2
+    assert ("other veins are bright" in html) is flows and ("other veins are black" in html) is not flows
+
+
+def test_feedback_does_not_wait_for_the_model(cohort):
+    root, bags = cohort
+    held = threading.Event()
+
+    def late() -> list:
+        held.wait(60)
+        return bags
+
+    quiz = StagingQuiz(bags, truth=SimulatedTruth(root), model_cases=late)
+    quiz.form.on_answer("mild")
+    assert "still looking" in quiz.form.reply["html"]
+    held.set()
+    quiz._model.wait()
+    assert "still looking" not in quiz.form.reply["html"] and "the model saw" in quiz.form.reply["html"]
+
+
+def test_half_of_the_simulated_patients_have_bright_veins_on_t2w():
+    """What the lesson says of them, and shows in a figure of its own."""
+    random = np.random.default_rng(0)
+    drawn = [draw_protocol(random, "T2W", "3 T") for _ in range(2000)]
+    assert abs(np.mean([one.inflow[1] >= BRIGHT for one in drawn]) - 0.5) < 0.05
+    assert abs(np.mean([one.fat_kept < BRIGHT for one in drawn]) - 0.3) < 0.05
+    assert vessels_on_t2w().html.count("<img") == 3
+
+
+# ---------------------------------------------------------------- what a page waits for
+
+
+def test_the_lesson_needs_no_simulation_no_network_and_no_plotly():
+    """So that the page is there at once; its pictures come with the package, of the simulator's present version."""
+    assert described()["version"] == SIMULATOR_VERSION
+    modules = ["figures", "form", "patients", "progress", "questions"]
+    script = f"""
+import sys
+from cirrnb.course import {", ".join(modules)}
+figures.sign_switch("ascites"), figures.named_organs(), figures.riddle(), figures.vessels_on_t2w()
+figures.scanner_figure()
+print([one for one in ("torch", "plotly", "pandas", "cirrnb.simulation.body") if one in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_lesson_are_what_the_simulator_draws(tmp_path):
+    draw(tmp_path)
+    for path in tmp_path.glob("*.webp"):
+        kept = Path(lesson.__file__).parent / "pictures" / path.name
+        ours, theirs = (np.asarray(Image.open(one).convert("L"), float) for one in (kept, path))
+        assert np.abs(ours - theirs).mean() < 1, path.name
+
+
+def test_the_page_does_not_wait_for_the_patients_of_the_quiz(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun, released = threading.Event(), threading.Event()
+
+    def slow(*given, **asked):
+        begun.set()
+        released.wait(60)
+        raise InputError("cohort", "nothing", "a cohort", "Try again.")
+
+    monkeypatch.setattr(cirrnb, "simulate_cohort", slow)
+    patients = QuizPatients(tmp_path / "c", cases=3, scale="tiny", wait=False)
+    place = patients.quiz()
+    assert isinstance(place, QuizPlace) and "role" in place.children[0].value and not patients.ready
+    assert begun.wait(30)
+    released.set()
+    for _ in range(200):
+        if patients.problem:
+            break
+        time.sleep(0.05)
+    assert "nothing" in place.children[0].value
+
+
+def test_a_drawn_figure_is_kept(cohort, tmp_path, monkeypatch):
+    root, _ = cohort
+    monkeypatch.chdir(tmp_path)
+    drawn = []
+
+    def figure(ready):
+        drawn.append(ready)
+        return two_scanners(ready.bags[0], ready.truth)
+
+    for _ in range(2):
+        patients = QuizPatients(root, cases=3, seed=142, scale="tiny", prepared=tmp_path / "p")
+        html = patients.figure("two-scanners", figure).html
+    assert len(drawn) == 1 and html.count("<img") == 2 * len(patients.bags[0].scans)
+    assert "minmax(min(300px, 100%)" in html  # one below the other where the page is narrow
+
+
+def test_the_server_serves_before_anybody_is_simulated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cirrnb, "simulate_cohort", lambda *given, **asked: pytest.fail("simulated"))
+    asked = []
+    monkeypatch.setattr(serving, "serve", lambda source, values, name, **how: asked.append(values) or 0)
+    told: list[str] = []
+    assert serving.learn({"cases": 3}, tell=told.append) == 0
+    assert asked[0]["wait"] is False and asked[0]["cases"] == 3 and told
+
+
 def test_nobody_to_stage_is_refused(cohort):
     with pytest.raises(InputError, match="cases"):
         StagingQuiz([], truth=SimulatedTruth(cohort[0]))
@@ -217,8 +410,11 @@ def test_the_viewer_outlines_in_the_courses_colours():
 
 
 def test_the_recorded_swap_shows_the_shortcut():
-    table = recorded()
-    step = (table["B"] - table["A"]).groupby(table["model"]).mean()
+    steps: dict[str, list[float]] = {}
+    for row in recorded():
+        steps.setdefault(row["model"], []).append(float(row["B"]) - float(row["A"]))
+    step = {model: np.mean(values) for model, values in steps.items()}
+    assert scanner_figure().html.count("<svg") == len(step)
     assert step["trained where the scanner tells the stage"] > 1 > abs(step["without the shortcut"])
 
 
@@ -283,5 +479,5 @@ def test_the_counts_of_healthy_people_stand_in_the_documentation():
     text = (Path(__file__).parents[1] / "docs" / "real_people.md").read_text()
     numbers = {5: "five", 7: "seven", 20: "twenty"}
     assert all(numbers[one] in text for one in (HEALTHY, SEVERE_WITH, SEVERE_WITHOUT))
-    figure = healthy_figure()
-    assert [len(trace.x) for trace in figure.data] == [12, 28]
+    html = healthy_figure().html
+    assert html.count("<circle") == 2 * HEALTHY and html.count(CALLED) == SEVERE_WITH + SEVERE_WITHOUT

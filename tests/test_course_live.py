@@ -61,7 +61,8 @@ def play(page: Any, url: str, folder: Path, pictures: Path | None = None) -> Non
     for number in range(CASES):
         quiz.get_by_text(f"Case {number + 1} of {CASES}").wait_for(timeout=PATIENCE)
         pane = quiz.locator(".cn-pane[tabindex]").first
-        pane.focus()
+        if number == 0:
+            pane.focus()  # from there on it stays at the pictures, case after case
         # The image before the answer: neither signs nor model are in the page yet.
         assert quiz.locator("[data-part=evidence]").is_hidden() and "The model" not in quiz.inner_text()
         page.keyboard.press("ArrowUp")
@@ -72,7 +73,7 @@ def play(page: Any, url: str, folder: Path, pictures: Path | None = None) -> Non
         page.keyboard.press("Enter")
         quiz.locator(".cn-onward").wait_for(timeout=PATIENCE)
         page.wait_for_function("() => document.querySelector('.cn-quiz .cn-viewer').viewer.state.evidence")
-        kept = json.loads((folder / "course" / "progress.json").read_text())
+        kept = json.loads((folder / "data" / "cirrnb" / "course.json").read_text())
         [attempts] = kept["quizzes"].values()
         assert len(attempts[-1]) == number + 1
         look(f"feedback-{number + 1}")

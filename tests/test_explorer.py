@@ -63,7 +63,7 @@ def test_the_images_come_first_and_the_answer_on_request(cohort, model, tmp_path
     assert made.wait(60)
     assert all(one.layout.display == "" for one in made.behind.values())
     assert made.prediction.subject == made.explanation.subject == made.case.value
-    assert "Most likely" in made.answer.value and "Recorded stage" in made.answer.value
+    assert "Most likely" in made.answer.value and "recorded stage" in made.answer.value
     assert "simulated" in made.answer.value
     made.reveal.value = False
     assert all(one.layout.display == "none" for one in made.behind.values())
@@ -101,7 +101,7 @@ def test_the_reader_s_choice_is_remembered(cohort, model, tmp_path):
 def test_each_choice_brings_another_map(cohort, model, tmp_path):
     made = explorer(cohort, model, tmp_path, answer_first=True)
     first = made.explanation
-    assert made.scale.layout.display == ""
+    assert not made.scale.disabled
     made.scale.value = 1
     assert made.wait(60) and made.explanation.settings["scale"] == 1
     made.method.value = "attention"

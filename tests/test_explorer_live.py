@@ -71,6 +71,7 @@ def free_port() -> int:
 def serving(command: list[str], folder: Path, url: str) -> Generator[subprocess.Popen]:
     """A server in a folder of its own, up when `url` answers; it and its children are gone afterwards."""
     settings = {"JUPYTER_CONFIG_DIR": str(folder / "config"), "XDG_CONFIG_HOME": str(folder / "config")}
+    settings["XDG_DATA_HOME"] = str(folder / "data")
     log = (folder / "server.log").open("w")
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log)
     children: list[psutil.Process] = []
@@ -215,7 +216,7 @@ def test_two_windows_on_one_kernel(page, lab):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Generator[tuple[str, Path]]:
     folder = tmp_path_factory.mktemp("explore")
-    cirrnb.simulate_cohort(folder / "cohort", patients=3, seed=5, scale="tiny", healthy=0, workers=2)
+    cirrnb.simulate_cohort(folder / "cohort", patients=3, seed=5, scale="tiny", healthy=0, workers=1)
     port = free_port()
     command = [sys.executable, "-c", "from cirrnb.cli import main; main()", "explore", "cohort", "--no-browser"]
     command += ["--patient", "cirrhotic/4"]

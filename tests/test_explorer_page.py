@@ -147,6 +147,73 @@ def test_a_click_reads_what_lies_there(viewer):
     assert (picked["slice"], picked["row"], picked["column"]) == (0, 25, 20)
 
 
+def test_a_click_draws_cross_hairs_at_the_same_place_of_the_other_sequence(viewer):
+    viewer.keyboard.press("m")
+    before = drawn(viewer, 1)
+    box = viewer.locator(".cn-pane canvas").first.bounding_box()
+    at_ = {"x": (60.5 / SETTINGS.size[1]) * box["width"], "y": (50.5 / SETTINGS.size[0]) * box["height"]}
+    viewer.locator(".cn-pane canvas").first.click(position=at_)
+    changed = np.abs(drawn(viewer, 1) - before).max(axis=2) > 60
+    scale = len(before) / SETTINGS.size[0]
+    assert abs(changed[:, 5].nonzero()[0].mean() / scale - 50.5) < 1.5  # the line across
+    assert abs(changed[5].nonzero()[0].mean() / scale - 60.5) < 1.5
+    viewer.keyboard.press("m")
+
+
+def test_other_planes_have_true_proportions_their_own_letters_and_go_through_the_place_that_was_clicked(viewer):
+    viewer.keyboard.press("m")
+    box = viewer.locator(".cn-pane canvas").first.bounding_box()
+    at_ = {"x": (20.5 / SETTINGS.size[1]) * box["width"], "y": (25.5 / SETTINGS.size[0]) * box["height"]}
+    viewer.locator(".cn-pane canvas").first.click(position=at_)
+    for name, count, across, index in (("Coronal", 72, 96, 26), ("Sagittal", 96, 72, 21)):
+        viewer.get_by_role("button", name=name, exact=True).click()
+        settle(viewer)
+        assert f"{name.lower()} slice {index} of {count}" in shown(viewer, 0)
+        size = viewer.evaluate(
+            "() => { const one = document.querySelector('.cn-pane canvas'); return [one.width, one.height]; }"
+        )
+        assert size[0] / size[1] == pytest.approx(across * 8 / (12 * 5), rel=0.02)  # pixels of 8 mm, slices 5 mm apart
+        picture = drawn(viewer)
+        inside = picture[
+            len(picture) // 2, round((20.5 if name == "Coronal" else 25.5) / across * len(picture[0])) + 12
+        ]
+        assert inside.min() > 200  # the bright square lies there
+    viewer.get_by_role("button", name="Axial", exact=True).click()
+    settle(viewer)
+    assert "slice 1 of 12" in shown(viewer, 0)
+    viewer.keyboard.press("m")
+
+
+def test_level_and_width_are_numbers_with_presets(viewer):
+    viewer.get_by_label("Level").fill("0.8")
+    viewer.keyboard.press("Enter")
+    viewer.get_by_label("Width").fill("0.5")
+    viewer.keyboard.press("Enter")
+    look = state(viewer)["looks"][0]
+    assert look["level"] == pytest.approx(0.8, abs=0.01) and 2 ** -look["contrast"] == pytest.approx(0.5, abs=0.01)
+    select = viewer.get_by_label("Window")
+    assert select.input_value() == "own window" and state(viewer)["looks"][1]["level"] != pytest.approx(0.8)
+    select.select_option("whole body")
+    look = state(viewer)["looks"][0]
+    assert (look["level"], look["contrast"]) == (pytest.approx(0.5), pytest.approx(0.0))
+
+
+def test_the_ruler_measures_in_mm(viewer):
+    viewer.get_by_role("button", name="Ruler").click()
+    box = viewer.locator(".cn-pane canvas").first.bounding_box()
+    pixel = box["width"] / SETTINGS.size[1]  # 8 mm
+    viewer.mouse.move(box["x"] + 20 * pixel, box["y"] + 20 * pixel)
+    viewer.mouse.down()
+    viewer.mouse.move(box["x"] + 50 * pixel, box["y"] + 60 * pixel, steps=4)
+    viewer.mouse.up()
+    settle(viewer)
+    assert state(viewer)["rulers"][0] == "400 mm" and "400 mm" in viewer.locator(".cn-readout").inner_text()
+    assert state(viewer)["zoom"] == 1 and state(viewer)["across"] == 0.5
+    viewer.keyboard.press("r")
+    settle(viewer)
+    assert state(viewer)["rulers"] == [None, None]
+
+
 def test_zoom_moves_about_and_comes_back(viewer):
     whole = drawn(viewer)
     viewer.keyboard.press("+")

@@ -58,6 +58,9 @@ def test_one_sequence_one_slice_no_mask(browser, tmp_path, slices, mask, words):
         assert one.page.locator("[data-part=liver]").is_visible() == mask
         for part in ("overlay", "shift"):
             assert one.page.locator(f"[data-part={part}]").is_hidden()
+        assert "T1W" in slices or one.page.get_by_label("Level").is_visible()
+        wide = one.page.locator(".cn-pane:has(canvas)").bounding_box()["width"]
+        assert wide > 0.95 * one.page.locator(".cn-panes").bounding_box()["width"] - 20  # no black half
         assert one.page.get_by_role("button", name="Play").is_disabled() == (sum(slices.values()) == 1)
 
 

@@ -276,3 +276,15 @@ def test_of_a_patient_unlike_the_training_ones_nothing_is_promised_and_notes_are
     assert "Note: T1W missing." in alone and "another organ?<" in alone
     beside = sentences.reasons_html(told, said)
     assert "T1W missing" not in beside and "Note: the map is coarse." in beside and "Note: is it?<" in beside
+
+
+def test_a_wrong_answer_is_called_wrong_and_each_number_says_whose_it_is() -> None:
+    chances = {"mild": 0.39, "moderate": 0.33, "severe": 0.28}
+    said = Prediction("a/1", chances, "mild", ("mild", "moderate"), {}, {"T2W": 1.0}, (), "m", True)
+    wrong = sentences.prediction_html(said, recorded="moderate", coverage=0.9, simulated=True)
+    assert "Wrong" in wrong.split("</h3>")[1][:80] and "moderate" in wrong.split("</h3>")[1][:120]
+    assert "wrong" in sentences.brief_html(said, "moderate") and "wrong" not in sentences.brief_html(said, "mild")
+    right = sentences.prediction_html(said, recorded="mild", coverage=0.9, simulated=True)
+    assert "Right" in right and "Wrong" not in right
+    assert "39% is the probability" in wrong.replace("39 %", "39%") and "9 in 10" in wrong and "many patients" in wrong
+    assert "Wrong" not in sentences.prediction_html(said, recorded=None, coverage=0.9, simulated=True)

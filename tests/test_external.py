@@ -69,7 +69,7 @@ def test_paired_differences_of_the_auc_by_hand():
     alike = paired_differences(good, good.sample(frac=1, random_state=0), resamples=100)
     assert (alike["difference"] == 0).all()
     told = difference_table(good, {"poor": poor.iloc[:20]}, resamples=100)
-    assert set(told["n"]) == {20} and set(told["than"]) == {"poor"}
+    assert set(told["n"]) == {20} and set(told.index) == {"poor"}
 
 
 def test_who_changed_and_by_which_signs():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from test_run_execution import notebook, printed, wait_until
 from cirrnb.data import failure_kinds
 from cirrnb.data import workers as crew
 from cirrnb.data.errors import InputError
-from cirrnb.data.workers import processors
+from cirrnb.data.workers import Job, Outcome, processors
+from cirrnb.run import jobs as sweeping
 from cirrnb.run.jobs import NotebookJob, fan_out
 
 CELLS = (
@@ -51,7 +53,14 @@ def test_all_are_run_and_a_failing_one_costs_the_others_nothing(source: Path) ->
     assert Path("out/1/story.html").exists() and Path("out/9/story.failed.ipynb").exists()
 
 
-def test_what_is_done_is_kept_and_what_has_changed_is_done_again(source: Path) -> None:
+def test_what_is_done_is_kept_and_what_has_changed_is_done_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven times over, and therefore without a process beside the tests' own."""
+
+    def spread(todo: Sequence[Job], *_: object) -> Iterator[tuple[int, Outcome]]:
+        yield from ((number, sweeping.run_job(job)) for number, job in enumerate(todo))
+
+    monkeypatch.setattr(sweeping, "spread", spread)
+
     def states(*jobs: NotebookJob) -> list[str]:
         return [one.state for one in fan_out(jobs, workers=1, tell=lambda _: None)]
 

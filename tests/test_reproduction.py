@@ -82,6 +82,8 @@ def test_the_preset_is_the_protocol(tmp_path, sequence, mild, expected):
     found = protocol.lines(run, cohort)
     assert [line for line in found if line.same == NO] == []
     assert comparable(found, cohort.simulated) == expected
+    as_many = comparable(protocol.lines(run, None), simulated=False)
+    assert as_many.startswith("as many patients")
     moved = cohort.with_splits({**{scan.subject: scan.split for scan in cohort.scans}, cohort.scans[0].subject: "test"})
     assert "patients" in comparable(protocol.lines(run, moved), False)
 

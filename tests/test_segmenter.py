@@ -68,8 +68,12 @@ def test_livers_of_simulated_patients_are_found(shipped: Segmenter, cohort: Path
 
 def test_orientation_of_the_file_does_not_matter(shipped: Segmenter, cohort: Path) -> None:
     scan = read_cohort(cohort).scans[0]
-    volume, own = read_volume(scan.image)
+    whole, own = read_volume(scan.image)
+    middle = whole.shape[2] // 2
+    volume = whole[:, :, middle - 5 : middle + 5]
+    own = Grid(volume.shape, own.affine)
     plain = shipped.segment(volume, own).labels
+    assert np.isin(plain, LIVER).any()
     turned = Grid((own.shape[2], own.shape[0], own.shape[1]), own.affine[:, [2, 0, 1, 3]])
     assert np.array_equal(shipped.segment(volume.transpose(2, 0, 1), turned).labels, plain.transpose(2, 0, 1))
     flip = own.affine.copy()

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from scipy.stats import binomtest
 from toy_patients import toy_cohort
 
+import cirrnb
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.model import provenance, training
@@ -263,3 +264,22 @@ def test_two_processes_train_as_one_does(tmp_path):
         torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-2)
     losses = [pd.read_csv(tmp_path / name / "history.csv")["train_loss"] for name in ("one", "two")]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_command_trains_in_two_processes(tmp_path):
+    """As under `torchrun`: both execute the notebook, one writes; weights as of one process."""
+    cirrnb.simulate_cohort(tmp_path / "cohort", 10, scale="tiny", seed=3, healthy=0, workers=1, progress=False)
+    words = ["cirrnb", "train", "--cohort", "cohort", "--backbone", "convnext_atto", "--pretrained", "none"]
+    words += ["--dropout", "0", "--epochs", "1", "--slices", "2", "--sequence-dropout", "0", "--learning-rate", "1e-4"]
+    words += ["--rotation", "0", "--shift", "0", "--gain", "0", "--gamma", "0", "--bias", "0", "--noise", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    alone = [sys.executable, "-m", *words, "--run", "one", "--out", "page-one"]
+    subprocess.run(alone, env=environment, check=True, cwd=tmp_path)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "--"]
+    subprocess.run([*launch, *words, "--run", "two", "--out", "page-two"], env=environment, check=True, cwd=tmp_path)
+    assert json.loads((tmp_path / "two" / "provenance.json").read_text())["processes"] == 2
+    assert len(list((tmp_path / "page-two").glob("*.html"))) == 1
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-2)

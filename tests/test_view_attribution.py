@@ -15,7 +15,7 @@ from toy_patients import LARGE, toy_cohort
 import cirrnb
 from cirrnb.data.pictures import AGAINST, FOR, overlay_picture
 from cirrnb.view import attribution as figures
-from cirrnb.view.theme import SIMULATED
+from cirrnb.view.palette import SIMULATED
 
 
 @pytest.fixture(scope="module")

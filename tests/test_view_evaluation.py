@@ -14,7 +14,7 @@ from cirrnb.evaluation.comparison import compare_all
 from cirrnb.evaluation.evaluation import by_group, evaluate
 from cirrnb.evaluation.reference_paper import beside_published, slice_accuracy
 from cirrnb.view import calibration, comparison, evaluation
-from cirrnb.view.theme import SIMULATED
+from cirrnb.view.palette import SIMULATED
 
 GOOD = table(*drawn(60)).assign(set="mild|moderate", sequences="T1W")
 # Everybody who is severe is called mild.
@@ -127,6 +127,7 @@ def test_groups_and_published_figures_as_tables_to_read() -> None:
     assert rows["accuracy (95 % interval)"].to_list()[:2] == ["72.8 %", "63.8 %"]
     assert rows.loc["this stager", "comparable with the paper"] == "no: counted by patient"
     assert rows.loc["this stager, as the paper counts", "counted by"] == "slice"
+    assert rows["majority"].to_list()[:2] == ["56.0 %", "51.6 %"] and rows["n"].to_list()[0] == "29 patients"
     simulated = beside_published(evaluate(GOOD.assign(simulated=True), resamples=50), slices)
     assert simulated["comparable"].to_list()[2:] == [
         "no: counted by patient and simulated patients",

@@ -22,8 +22,8 @@ from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.view import cohort, evaluation, slices
 from cirrnb.view.evaluation import learning_curve
 from cirrnb.view.page import NOTICE, Notice
+from cirrnb.view.palette import SIMULATED
 from cirrnb.view.slices import Slice
-from cirrnb.view.theme import SIMULATED
 
 SCANS = pd.DataFrame(
     [

@@ -51,8 +51,11 @@ def run_lines(run: Path | str, cohort: Cohort) -> pd.DataFrame:
     return pd.DataFrame([vars(line) for line in found]).rename(columns={"same": "the same"})
 
 
-def lines(run: Path, cohort: Cohort) -> list[Line]:
-    """The lines of a finished run, trained on patients of `cohort`. Raises InputError where it is no run folder."""
+def lines(run: Path, cohort: Cohort | None) -> list[Line]:
+    """The lines of a finished run, trained on patients of `cohort`; without it nobody knows who they are.
+
+    Raises InputError where it is no run folder.
+    """
     config = read_object(run / "config.json", "a whole run folder", "Train again.")
     training, stager = config["training"], config["stager"]
     preparation = PreparationSettings(**config["preparation"])
@@ -73,23 +76,34 @@ def comparable(found: list[Line], simulated: bool) -> str:
     reasons += [f"{line.what}: {line.here}" for line in found if line.same == NO]
     if reasons:
         return f"no: {'; '.join(reasons)}"
+    if any(line.what == "patients" and line.same == UNKNOWN for line in found):
+        return "as many patients; who they are, and which slices, is not known here"
     slices = next(line for line in found if line.what == SLICES)
     return "yes" if slices.same == YES else "same patients, slices unknown"
+
+
+def comparable_run(run: Path | str) -> str:
+    """`comparable` of a finished run whose cohort is not at hand."""
+    config = read_object(Path(run) / "config.json", "a whole run folder", "Train again.")
+    return comparable(lines(Path(run), None), bool(config["simulated"])) if "training" in config else "not known"
 
 
 SLICES = "test slices"
 
 
-def _patients(predictions: pd.DataFrame, cohort: Cohort) -> Line:
+def _patients(predictions: pd.DataFrame, cohort: Cohort | None) -> Line:
     used = predictions[predictions["split"].isin(SPLITS) & predictions["stage"].notna()]
     counts = tuple(int((used["split"] == name).sum()) for name in SPLITS)
+    published = f"{' / '.join(map(str, PATIENTS))} with T1W and T2W, as T2W stands"
+    if cohort is None:
+        return Line("patients", published, " / ".join(map(str, counts)), UNKNOWN if counts == PATIENTS else NO)
     stands = {scan.subject: scan.split for scan in cohort.scans if scan.sequence == "T2W"}
     as_t2w = all(stands.get(subject) == split for subject, split in zip(used["subject"], used["split"], strict=True))
     here = f"{' / '.join(map(str, counts))}, {'as T2W stands' if as_t2w else 'divided otherwise'}"
     same = YES if counts == PATIENTS and as_t2w and not cohort.simulated else NO
     if cohort.simulated:
         here += ", simulated"
-    return Line("patients", f"{' / '.join(map(str, PATIENTS))} with T1W and T2W, as T2W stands", here, same)
+    return Line("patients", published, here, same)
 
 
 def _slices(run: Path, sequences: list[str]) -> Line:

@@ -15,8 +15,11 @@ from cirrnb.evaluation.comparison import compare
 from cirrnb.evaluation.evaluation import Evaluation, evaluate
 from cirrnb.explanation.simulated_truth import stages_told_by_signs, strengths
 from cirrnb.model.prediction import Prediction
-from cirrnb.simulation.signs import Latent
-from cirrnb.view.theme import LABELS, SIGN_COLOURS
+from cirrnb.model.signs import SLIGHT
+from cirrnb.simulation.signal import Protocol
+from cirrnb.simulation.signs import CHANNELS, Latent
+from cirrnb.view.glossary import glossary_details
+from cirrnb.view.palette import LABELS, SIGN_COLOURS
 
 CLEAR, STRONG = 0.25, 0.55
 """Strengths of a sign from which it is called clear and strong; below it is slight."""
@@ -35,13 +38,56 @@ CLOSE = 0.6
 """Probability of the likeliest stage, given all signs, below which a case is called one that nobody can be sure of."""
 
 
-def feedback_html(truth: str, answer: str, latent: Latent, model: Prediction | None) -> str:
-    """The stage, the signs that the case bears, what they tell, and what the model said."""
+SIGN_OF = {channel.name: channel.sign for channel in CHANNELS}
+"""A model's sign -> the sign of the lesson: nodules are one there, and two (on T1W, on T2W) for a model."""
+
+BRIGHT = 0.2
+"""Share of the signal that flowing blood keeps in veins on T2W from which they look bright."""
+
+
+def feedback_html(
+    truth: str,
+    answer: str,
+    latent: Latent,
+    model: Prediction | None,
+    *,
+    waiting: bool = False,
+    heights: Mapping[str, float] | None = None,
+    model_heights: Mapping[str, float] | None = None,
+    note: str = "",
+) -> str:
+    """The stage, the signs of the case beside what the model saw of each, what they tell, and the model's stage.
+
+    Parameters
+    ----------
+    model : None where it cannot stage the patient or, if `waiting`, has not done so yet.
+    heights, model_heights : sign -> height in mm of the slice where it is planted most, and where the model saw most.
+    note : about the patient's images.
+    """
+    seen = {SIGN_OF.get(sign.name, sign.name): 0.0 for sign in model.signs} if model else {}
+    for sign in model.signs if model else ():
+        name = SIGN_OF.get(sign.name, sign.name)
+        seen[name] = max(seen[name], sign.strength)
+    table = _signs(latent, seen, heights or {}, model_heights or {})
     return (
-        f"{_verdict(truth, answer)}<h4>What this patient shows</h4>{_signs(latent)}"
-        f"<p class='cn-small'>Outlined in the pictures in these colours; <kbd>E</kbd> hides and shows them.</p>"
-        f"{_could_be_known(truth, latent)}{_model(truth, model)}"
+        f"{_verdict(truth, answer)}<h4>What this patient shows</h4>{table}"
+        "<p class='cn-small cn-legend'>Planted: how strongly the simulator drew the sign. The model saw: the strength "
+        "that it gives the sign. Bars run from 0 (absent) to 1 (as strong as it gets): below 0.25 slight, from 0.55 "
+        "strong. A button with a height goes to the slice that shows the sign best. Planted signs are outlined in the "
+        f"pictures in these colours; <kbd>E</kbd> hides and shows them.</p>{f'<p>{note}</p>' if note else ''}"
+        f"{_could_be_known(truth, latent)}{_waiting() if waiting else _model(truth, model)}{glossary_details()}"
     )
+
+
+def t2w_words(protocol: Protocol) -> str:
+    """How vessels and fat look on a patient's T2W scan, since they do not look alike on all."""
+    veins = "bright, since blood flows slowly" if protocol.inflow[1] >= BRIGHT else "black, since blood flows on"
+    fat = "dark, since it was suppressed" if protocol.fat_kept < BRIGHT else "bright"
+    return f"<b>On T2W</b> here: arteries are black; portal vein and other veins are {veins}; fat is {fat}."
+
+
+def _waiting() -> str:
+    return "<p><b>The model</b> is still looking at this patient; its answer appears here.</p>"
 
 
 def _verdict(truth: str, answer: str) -> str:
@@ -52,22 +98,46 @@ def _verdict(truth: str, answer: str) -> str:
     return f"<h3>You said {answer}; the stage is {truth}.</h3><p>That is {far} too {'high' if away > 0 else 'low'}.</p>"
 
 
-def _signs(latent: Latent) -> str:
+def _signs(
+    latent: Latent, seen: Mapping[str, float], heights: Mapping[str, float], model_heights: Mapping[str, float]
+) -> str:
+    """A row for each sign that was planted or that the model saw."""
+    planted = strengths(latent)
+    listed = [sign for sign in LABELS if planted[sign] > 0 or seen.get(sign, 0.0) >= SLIGHT]
+    none = "" if any(planted.values()) else "<p>None of the seven signs. That is common in mild patients.</p>"
+    if not listed:
+        return none
     rows = ""
-    there = {sign: value for sign, value in strengths(latent).items() if value > 0}
-    for sign, value in sorted(there.items(), key=lambda one: -one[1]):
+    for sign in sorted(listed, key=lambda one: (-planted[one], -seen.get(one, 0.0))):
         colour = SIGN_COLOURS[list(LABELS).index(sign)]
+        cells = f"<td>{_strength(planted[sign], 0.0)}{_jump(sign, heights.get(sign))}</td>"
+        if seen:
+            where = model_heights.get(sign) if seen.get(sign, 0.0) >= SLIGHT else None
+            cells += f"<td>{_strength(seen.get(sign, 0.0), SLIGHT)}{_jump(sign, where)}</td>"
         rows += (
-            f'<tr><th scope="row"><span class="cn-swatch" style="--colour:{colour}"></span>{escape(LABELS[sign])}</th>'
-            f'<td><span class="cn-strength"><span style="width:{100 * value:.0f}%"></span></span>{_called(value)}</td>'
-            f"<td>{WHERE[sign]}</td></tr>"
+            f'<tr><th scope="row"><span class="cn-swatch" style="--colour:{colour}"></span>{escape(LABELS[sign])}'
+            f'<span class="cn-see">{WHERE[sign]}</span></th>{cells}</tr>'
         )
-    if not rows:
-        return "<p>None of the seven signs. That is common in mild patients.</p>"
-    absent = [escape(LABELS[sign]) for sign in LABELS if sign not in there]
-    missing = f"<p>Absent: {', '.join(absent)}.</p>" if absent else "<p>All seven signs are there.</p>"
-    head = "".join(f'<th scope="col">{one}</th>' for one in ("sign", "how strong", "what to see"))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{missing}"
+    absent = [escape(LABELS[sign]) for sign in LABELS if sign not in listed]
+    missing = f"<p>Absent: {', '.join(absent)}.</p>" if absent else ""
+    named = ("sign and what to see", "planted", *(["the model saw"] if seen else []))
+    head = "".join(f'<th scope="col">{one}</th>' for one in named)
+    return f"{none}<table class='cn-seen'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{missing}"
+
+
+def _strength(value: float, least: float) -> str:
+    """A bar with its value in words; below `least` it is called absent."""
+    called = _called(value) if value > 0 and value >= least else "absent"
+    return f'<span class="cn-strength"><span style="width:{100 * value:.0f}%"></span></span>{called} ({value:.2f})'
+
+
+def _jump(sign: str, height: float | None) -> str:
+    """A button that goes to the slice in which a sign is seen best; nothing where it is in no slice."""
+    if height is None:
+        return ""
+    words = f"{height:+.0f} mm".replace("-", "−")
+    label = f"Go to the slice that shows {escape(LABELS[sign])} best"
+    return f' <button type="button" class="cn-jump" data-height="{height:.2f}" title="{label}">{words}</button>'
 
 
 def _called(strength: float) -> str:

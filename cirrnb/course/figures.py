@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
-from scipy.ndimage import binary_closing
-
-from cirrnb.data.bag import Bag
-from cirrnb.data.pictures import grey_picture, outline_picture
+from cirrnb.course.lesson import LessonAnatomy, LessonPair, lesson_anatomy, lesson_pair, picture
+from cirrnb.data.pictures import grey_picture
 from cirrnb.data.stage_scale import CIRRHOSIS
-from cirrnb.explanation.sign_pair import Anatomy, SignPair
-from cirrnb.explanation.simulated_truth import SimulatedTruth
-from cirrnb.simulation.scans import SCANNERS
-from cirrnb.simulation.signs import SIGNS
-from cirrnb.view.slices import Slice, montage
-from cirrnb.view.theme import FONT, INK, LABELS, SIGN_COLOURS, finish
+from cirrnb.view.palette import FONT, INK, LABELS, MUTED
 
-CLOSED = 3.0
-"""mm over which gaps in an outlined region are closed: single pixels have no outline worth drawing."""
+if TYPE_CHECKING:
+    from cirrnb.data.bag import Bag
+    from cirrnb.explanation.simulated_truth import SimulatedTruth
 
 SIMULATED = "Simulated slices: computed, not scanned. The patient's right is on the left."
 
@@ -46,6 +38,14 @@ _STYLE = f"""
   text-shadow: 0 0 3px #000, 0 0 3px #000, 0 0 2px #000; }}
 .cn-panel span.cn-organ {{ transform: translate(-50%, -50%); font-weight: 500; font-size: 12px; white-space: nowrap; }}
 .cn-switch.cn-riddle {{ max-width: 480px; }}
+.cn-switch.cn-four {{ max-width: 900px; }}
+.cn-row-of-drawings {{ display: flex; flex-wrap: wrap; gap: 8px 32px; }}
+.cn-row-of-drawings > p {{ flex: 1 1 100%; margin: 0; }}
+.cn-drawing {{ flex: 1 1 300px; min-width: 0; }}
+.cn-drawing p {{ margin: 0 0 4px; color: {MUTED}; }}
+.cn-key::before {{ content: ""; display: inline-block; width: 12px; height: 12px; margin: 0 6px 0 0;
+  background: var(--colour); }}
+.cn-key {{ margin-right: 18px; }}
 .cn-switch figcaption {{ color: #5b6770; font-size: 13px; margin-top: 4px; }}
 .cn-switch:has([value="without"]:checked) .cn-with,
 .cn-switch:has([value="with"]:checked) .cn-without,
@@ -64,9 +64,8 @@ class SwitchFigure:
         return self.html
 
 
-def sign_switch(pairs: Sequence[SignPair]) -> SwitchFigure:
-    """One sign in each sequence that is handed in, shown at first, to be taken away and outlined."""
-    sign = pairs[0].sign
+def sign_switch(sign: str, sequences: Sequence[str] = ("T1W", "T2W")) -> SwitchFigure:
+    """One sign in each sequence, shown at first, to be taken away and outlined."""
     name = LABELS[sign]
     group = f"cn-{uuid.uuid4().hex[:10]}"
     controls = (
@@ -75,46 +74,87 @@ def sign_switch(pairs: Sequence[SignPair]) -> SwitchFigure:
         f'<label><input type="radio" name="{group}" value="without"> without it</label>'
         '<label><input type="checkbox" value="outline"> outline what the sign changed</label></fieldset>'
     )
-    panels = "".join(_pair(pair, name) for pair in pairs)
+    panels = "".join(_pair(lesson_pair(sign, sequence), name) for sequence in sequences)
     words = f"{SIMULATED} The same slice of the same patient; nothing differs but the sign."
     return switch_figure(f"{name}, with and without", controls, panels, words)
 
 
-def named_organs(slices: Sequence[Anatomy]) -> SwitchFigure:
-    """The same height in each sequence that is handed in, with the names of the organs, which can be hidden."""
+def named_organs(sequences: Sequence[str] = ("T1W", "T2W")) -> SwitchFigure:
+    """The same height in each sequence, with the names of the organs, which can be hidden."""
     controls = '<fieldset><label><input type="checkbox" value="names" checked> names of the organs</label></fieldset>'
-    panels = "".join(_anatomy(one) for one in slices)
+    panels = "".join(_anatomy(lesson_anatomy(sequence)) for sequence in sequences)
     return switch_figure("organs of the upper abdomen, named", controls, panels, SIMULATED)
 
 
-def riddle(pair: SignPair, *, named: bool = True) -> SwitchFigure:
-    """A slice with a sign that is not told, for an exercise; without `named` its sequence is not told either."""
-    name = f"{pair.sequence} slice" if named else "a slice"
-    shown = panel(pair.sequence if named else "", f'<img alt="{name} to be judged" src="{grey_picture(pair.shown)}">')
+def riddle(sign: str | None = None, sequence: str = "T1W") -> SwitchFigure:
+    """A slice with a sign that is not told, for an exercise; without a sign, a slice whose sequence is not told."""
+    pixels = picture("riddle.webp") if sign is None else lesson_pair(sign, sequence).shown
+    name = "a slice" if sign is None else f"{sequence} slice"
+    shown = panel("" if sign is None else sequence, f'<img alt="{name} to be judged" src="{pixels}">')
     return switch_figure("a slice to be judged", "", shown, SIMULATED, "cn-riddle")
 
 
-def _pair(pair: SignPair, name: str) -> str:
-    colour = SIGN_COLOURS[SIGNS.index(pair.sign)]
-    reach = np.ones([2 * round(CLOSED / 2 / step) + 1 for step in pair.spacing], bool)
-    region = binary_closing(np.pad(pair.changed, 8), reach)[8:-8, 8:-8]
+VESSELS = {
+    "fast": "fast flow: vessels black",
+    "slow": "slow flow: veins bright",
+    "slow-suppressed": "slow flow, fat suppressed",
+}
+"""How T2W may show vessels and fat, from the name of the lesson's picture."""
+
+
+def vessels_on_t2w() -> SwitchFigure:
+    """One T2W slice with fast flow, with slow flow, and with slow flow and suppressed fat."""
+    panels = "".join(
+        panel(words, f'<img alt="T2W slice; {words}" src="{picture(f"vessels-{name}.webp")}">')
+        for name, words in VESSELS.items()
+    )
+    words = f"{SIMULATED} The same slice of the same patient in three protocols; all three are T2W."
+    return switch_figure("vessels on T2W: fast flow, slow flow, fat suppressed", "", panels, words)
+
+
+def _pair(pair: LessonPair, name: str) -> str:
     seen = f"{pair.sequence} slice of the upper abdomen"
     return panel(
         pair.sequence,
-        f'<img class="cn-with" alt="{seen} with {escape(name)}" src="{grey_picture(pair.shown)}">'
-        f'<img class="cn-without" alt="{seen} without {escape(name)}" src="{grey_picture(pair.without)}">'
-        f'<img class="cn-edge" alt="outlined: {escape(name)}" src="{outline_picture(region, colour)}">',
+        f'<img class="cn-with" alt="{seen} with {escape(name)}" src="{pair.shown}">'
+        f'<img class="cn-without" alt="{seen} without {escape(name)}" src="{pair.without}">'
+        f'<img class="cn-edge" alt="outlined: {escape(name)}" src="{pair.edge}">',
     )
 
 
-def _anatomy(one: Anatomy) -> str:
-    rows, columns = one.image.shape
+def _anatomy(one: LessonAnatomy) -> str:
     names = ""
-    for name, (row, column) in one.places.items():
-        place = f"left:{100 * (column + 0.5) / columns:.1f}%;top:{100 * (row + 0.5) / rows:.1f}%"
+    for name, (down, across) in apart(one.places).items():
+        place = f"left:{100 * across:.1f}%;top:{100 * down:.1f}%"
         names += f'<span class="cn-organ" style="{place}">{escape(name)}</span>'
-    picture = f'<img alt="{one.sequence} slice of the upper abdomen" src="{grey_picture(one.image)}">'
-    return panel(one.sequence, picture + names)
+    return panel(one.sequence, f'<img alt="{one.sequence} slice of the upper abdomen" src="{one.picture}">' + names)
+
+
+LETTER, LINE = 0.021, 0.078
+"""Width of a letter and height of a line, in shares of a picture as a phone shows it (330 pixels wide)."""
+
+
+def apart(places: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Places of names (down, across) moved up and down until no name covers another on a phone."""
+    moved = {name: list(place) for name, place in places.items()}
+
+    def covered(one: str, other: str) -> float:
+        """By how much two names lie over each other from top to bottom; 0 where they do not."""
+        wide = LETTER * (len(one) + len(other)) / 2
+        if abs(moved[one][1] - moved[other][1]) >= wide:
+            return 0.0
+        return max(0.0, LINE - abs(moved[one][0] - moved[other][0]))
+
+    for _ in range(50):
+        pairs = [(one, other) for one in moved for other in moved if one < other and covered(one, other) > 1e-4]
+        if not pairs:
+            break
+        for one, other in pairs:
+            step = covered(one, other) / 2 + 1e-4
+            upper, lower = sorted((one, other), key=lambda name: moved[name][0])
+            moved[upper][0] -= step
+            moved[lower][0] += step
+    return {name: (down, across) for name, (down, across) in moved.items()}
 
 
 def panel(words: str, pictures: str) -> str:
@@ -139,55 +179,77 @@ RECORDED = "scanner_swap.csv"
 """What `python docs/fooled.py` measured: the benchmark's stager with a scanner shortcut, and the package's model."""
 
 
-def two_scanners(bag: Bag, truth: SimulatedTruth) -> go.Figure:
+def two_scanners(bag: Bag, truth: SimulatedTruth) -> SwitchFigure:
     """One patient as both scanners see it, where the liver is widest."""
-    rows: dict[str, list[Slice | None]] = {name: [] for name in bag.scans}
-    for scanner, field in SCANNERS.items():
-        for name, image in truth.on_scanner(bag, scanner).items():
-            scan = bag.scans[name]
-            index = scan.widest
-            place = float(scan.positions[index])
-            rows[name].append(Slice(image[index], scan.grid.spacing[1:], place, f"scanner {scanner}, {field}"))
-    return montage(rows, simulated=True, title="One patient on two scanners")
+    from cirrnb.simulation.scans import SCANNERS
+
+    made = {name: truth.on_scanner(bag, name) for name in SCANNERS}
+    panels = ""
+    for sequence, scan in bag.scans.items():
+        for name, field in SCANNERS.items():
+            words = f"{sequence}, scanner {name} ({field})"
+            pixels = grey_picture(made[name][sequence][scan.widest])
+            panels += panel(words, f'<img alt="{words}" src="{pixels}">')
+    return switch_figure("one patient on two scanners", "", panels, SIMULATED, "cn-four")
 
 
-def recorded() -> pd.DataFrame:
+def recorded() -> list[dict[str, str]]:
     """The measured scores: model, subject, stage, A and B (log-odds for severity on each scanner)."""
     with files("cirrnb.course").joinpath(RECORDED).open(encoding="utf-8") as file:
-        return pd.read_csv(file, comment="#")
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
-def scanner_figure(table: pd.DataFrame | None = None) -> go.Figure:
-    """Each patient's score on scanner A and on B; `table` as `scanner_swap` returns, else as recorded."""
-    table = recorded() if table is None else table
-    models = list(dict.fromkeys(table["model"]))
-    titles = [f"{name}<br>{_moved(table[table['model'] == name])}" for name in models]
-    figure = make_subplots(rows=1, cols=len(models), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.05)
-    seen: set[str] = set()
-    for column, model in enumerate(models, start=1):
-        for row in table[table["model"] == model].to_dict("records"):
-            stage = str(row["stage"])
-            figure.add_scatter(
-                x=["scanner A", "scanner B"],
-                y=[row["A"], row["B"]],
-                mode="lines+markers",
-                name=stage,
-                legendgroup=stage,
-                legendrank=1 + CIRRHOSIS.index(stage),
-                showlegend=stage not in seen,
-                line={"color": CIRRHOSIS.colour[stage], "width": 1.5},
-                marker={"size": 7},
-                hovertemplate=f"{stage}, %{{x}}: %{{y:+.1f}} log-odds<extra></extra>",
-                row=1,
-                col=column,
-            )
-            seen.add(stage)
-    figure.update_annotations(font={"size": 13, "color": INK})
-    figure.update_yaxes(title_text="score for severity (log-odds)", row=1, col=1)
-    figure = finish(figure, "The same patients on two scanners", simulated=True, height=480)
-    return figure.update_layout(margin_t=130, legend_y=1.16)
+def scanner_figure() -> SwitchFigure:
+    """Each patient's recorded score on scanner A and on B, a line each; a picture for each model."""
+    rows = recorded()
+    scores = [float(row[name]) for row in rows for name in "AB"]
+    low, high = min(scores) - 0.5, max(scores) + 0.5
+    models = dict.fromkeys(row["model"] for row in rows)
+    panels = "".join(_slopes(model, [row for row in rows if row["model"] == model], low, high) for model in models)
+    legend = "".join(f'<span class="cn-key" style="--colour:{CIRRHOSIS.colour[one]}">{one}</span>' for one in CIRRHOSIS)
+    words = "The same simulated patients on two scanners; the score speaks for severity, in log-odds."
+    return drawn_figure("the same patients on two scanners", f"<p>{legend}</p>{panels}", words)
 
 
-def _moved(rows: pd.DataFrame) -> str:
-    step = rows["B"] - rows["A"]
-    return f"B minus A: {step.mean():+.1f} log-odds on average ({step.min():+.1f} to {step.max():+.1f})"
+def _slopes(model: str, rows: Sequence[Mapping[str, str]], low: float, high: float) -> str:
+    wide, high_px, left, right, top, bottom = 360, 330, 46, 330, 12, 290
+
+    def y(score: float) -> float:
+        return bottom - (score - low) / (high - low) * (bottom - top)
+
+    parts = []
+    for tick in range(int(low) - int(low) % 5, int(high) + 1, 5):
+        if low <= tick <= high:
+            parts.append(f'<path d="M{left} {y(tick):.1f}H{right}" stroke="#E4E7EB"/>')
+            words = f"{tick:+d}".replace("-", "−") if tick else "0"
+            parts.append(f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{words}</text>')
+    for row in rows:
+        one, other = (y(float(row[name])) for name in "AB")
+        colour = CIRRHOSIS.colour[row["stage"]]
+        parts.append(
+            f'<path d="M{left + 30} {one:.1f}L{right - 30} {other:.1f}" stroke="{colour}" stroke-width="1.5"/>'
+        )
+        for x, place in ((left + 30, one), (right - 30, other)):
+            parts.append(f'<circle cx="{x}" cy="{place:.1f}" r="3.5" fill="{colour}"/>')
+    for x, name in ((left + 30, "scanner A"), (right - 30, "scanner B")):
+        parts.append(f'<text x="{x}" y="{bottom + 22}" text-anchor="middle">{name}</text>')
+    steps = [float(row["B"]) - float(row["A"]) for row in rows]
+    moved = f"B minus A: {sum(steps) / len(steps):+.1f} on average ({min(steps):+.1f} to {max(steps):+.1f})"
+    return drawing(f"{model}: {moved}", wide, high_px, "".join(parts), f"<b>{escape(model)}</b><br>{moved}")
+
+
+def drawing(alt: str, wide: int, high: int, shapes: str, title: str = "") -> str:
+    """A drawing as inline SVG with a title above it, no wider than the page and never smaller than it can be read."""
+    return (
+        f'<div class="cn-drawing" style="max-width:{1.35 * wide:.0f}px">{f"<p>{title}</p>" if title else ""}'
+        f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {wide} {high}" width="100%" font-family="{FONT}" '
+        f'font-size="12" fill="{INK}" stroke-linecap="round">{shapes}</svg></div>'
+    )
+
+
+def drawn_figure(label: str, content: str, words: str) -> SwitchFigure:
+    """Drawings beside each other, or below each other where the page is narrow."""
+    return SwitchFigure(
+        f'<figure class="cn-switch cn-drawings" aria-label="{escape(label)}"><style>{_STYLE}</style>'
+        f'<div class="cn-row-of-drawings">{content}</div><figcaption>{words}</figcaption></figure>'
+    )

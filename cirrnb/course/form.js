@@ -59,6 +59,7 @@ function render({ model, el }) {
   function showReply(byHand) {
     const { html = "", right = null, onward = "", again = false, answer = "" } = model.get("reply");
     const box = find(".cn-reply");
+    byHand = byHand || (box.contains(document.activeElement) && Boolean(html));
     box.innerHTML = html;
     box.dataset.right = right === null ? "" : String(right);
     box.hidden = !html;
@@ -97,7 +98,9 @@ function render({ model, el }) {
   function submit() {
     if (find(".cn-primary").disabled) return;
     const value = given();
-    slip.textContent = value ? "" : "Choose an answer first.";
+    const typed = inputs().some((one) => one.type === "text");
+    slip.textContent = value ? "" : typed ? "Type a number first." : "Choose an answer first.";
+    if (!value) find(".cn-reply").hidden = true; // what was said to an earlier answer is none to this one
     if (value) {
       acted = true;
       send({ kind: "answer", value });
@@ -109,7 +112,10 @@ function render({ model, el }) {
     const button = event.target.closest("button");
     if (!button) return;
     acted = true;
-    if (button.dataset.go !== undefined) send({ kind: "go", number: Number(button.dataset.go) });
+    if (button.dataset.height !== undefined) {
+      acted = false;
+      send({ kind: "height", height: Number(button.dataset.height) });
+    } else if (button.dataset.go !== undefined) send({ kind: "go", number: Number(button.dataset.go) });
     else if (button.classList.contains("cn-onward")) send({ kind: "next" });
   });
 
@@ -139,13 +145,21 @@ function render({ model, el }) {
 
   const onTask = () => {
     showTask();
-    const pane = whole() && whole().querySelector(".cn-pane[tabindex]");
-    if (acted && pane) pane.focus();
+    if (acted) focusCase();
     acted = false;
   };
+  // The next case is read and answered with the same keys: the pictures have the focus, or the form where there are none.
+  function focusCase(left = 40) {
+    const pane = whole() && whole().querySelector(".cn-pane[tabindex]");
+    if (pane) pane.focus({ preventScroll: true });
+    else if (left && whole()) setTimeout(() => focusCase(left - 1), 50);
+    else find(".cn-reply").focus();
+  }
+  // An emptied reply comes before another question, and says nothing of what the reader did.
   const onReply = () => {
-    showReply(acted);
-    acted = false;
+    const said = Boolean(model.get("reply").html);
+    showReply(acted && said);
+    if (said) acted = false;
   };
   const onReceived = () => clearTimeout(waiting);
   model.on("change:task", onTask);

@@ -19,7 +19,8 @@ class AnswerForm(anywidget.AnyWidget):
     """A form that asks, and shows what is said to the answer.
 
     `on_answer` is called with the answer as text, `on_next` when the reader goes on, `on_go` with the number of the
-    place that the reader chose to go back to. HTML that is handed in is shown as it is: escape what is not one's own.
+    place that the reader chose to go back to, `on_height` with the height in mm of a slice to look at. HTML that is
+    handed in is shown as it is: escape what is not one's own.
     """
 
     _esm = asset("cirrnb.course", "form.js")
@@ -32,6 +33,7 @@ class AnswerForm(anywidget.AnyWidget):
         self.on_answer: Callable[[str], None] = lambda answer: None
         self.on_next: Callable[[], None] = lambda: None
         self.on_go: Callable[[int], None] = lambda number: None
+        self.on_height: Callable[[float], None] = lambda height: None
         self.on_msg(self._hear)
 
     def ask(
@@ -59,6 +61,8 @@ class AnswerForm(anywidget.AnyWidget):
             self.on_next()
         elif kind == "go":
             self.on_go(int(content["number"]))
+        elif kind == "height":
+            self.on_height(float(content["height"]))
         self.send({"kind": "received"})
 
 
@@ -87,6 +91,9 @@ class Exercise(AnswerForm):
             judged = self.question.judge(answer)
         except ValueError:
             return  # no answer that the form offers
+        if judged.asked_again:  # nothing that could be right or wrong
+            self.say(f"<p>{escape(judged.why)}</p>", again=True)
+            return
         self.progress.tried(self.question.name, answer, judged.right)
         self._say(judged, answer)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from cirrnb.data.atomic_files import atomic_write, move_into_place
+from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_text
+from cirrnb.data.locks import claimed
 from cirrnb.data.stage_scale import CIRRHOSIS
 
 VERSION = 1
@@ -17,12 +22,21 @@ Answers = dict[str, str]
 """Subject -> stage that was answered, in the order of answering."""
 
 
+def progress_file() -> Path:
+    """Where the course keeps answers, from whatever folder it is opened: the user's own data folder (XDG_DATA_HOME,
+    else ~/.local/share)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "cirrnb" / "course.json"
+
+
+PATIENCE = 5.0  # s to wait for another window that writes
+
+
 class Progress:
     """Answers to exercises and quizzes, in one JSON file.
 
     The file is written atomically. A file that cannot be read is renamed and reported; where nothing can be written,
     the answers are lost when the kernel ends, which is reported too. Answers that another window wrote are merged: the
-    first answer to a case stays.
+    first answer to a case stays. The file is locked from reading to writing: two windows lose no answer.
 
     Attributes
     ----------
@@ -49,16 +63,18 @@ class Progress:
 
     def answer(self, quiz: str, subject: str, stage: str) -> None:
         """Keep the first answer to a case; later ones change nothing."""
-        self._take_over()
-        self._attempts.setdefault(quiz, [{}])[-1].setdefault(subject, stage)
-        self._keep()
+        with self._alone():
+            self._take_over()
+            self._attempts.setdefault(quiz, [{}])[-1].setdefault(subject, stage)
+            self._keep()
 
     def start_again(self, quiz: str) -> None:
         """Begin another attempt; the ones before are kept."""
-        self._take_over()
-        if self._attempts.setdefault(quiz, [{}])[-1]:
-            self._attempts[quiz].append({})
-        self._keep()
+        with self._alone():
+            self._take_over()
+            if self._attempts.setdefault(quiz, [{}])[-1]:
+                self._attempts[quiz].append({})
+            self._keep()
 
     # ------------------------------------------------------------------ exercises
 
@@ -72,11 +88,12 @@ class Progress:
 
     def tried(self, exercise: str, answer: str, right: bool) -> None:
         """Keep an answer to an exercise."""
-        self._take_over()
-        entry = self._exercises.setdefault(exercise, {"answers": [], "solved": False})
-        entry["answers"].append(answer)
-        entry["solved"] = bool(entry["solved"] or right)
-        self._keep()
+        with self._alone():
+            self._take_over()
+            entry = self._exercises.setdefault(exercise, {"answers": [], "solved": False})
+            entry["answers"].append(answer)
+            entry["solved"] = bool(entry["solved"] or right)
+            self._keep()
 
     def _repr_html_(self) -> str:
         solved = sum(bool(one["solved"]) for one in self._exercises.values())
@@ -87,6 +104,15 @@ class Progress:
         return f"<p>Your progress: {done}. It is kept {where}.{problem}</p>"
 
     # ------------------------------------------------------------------ the file
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other window reads or writes the file within the block; where it cannot be locked, on without a lock."""
+        with ExitStack() as held:
+            if self.file is not None:
+                with suppress(InputError, OSError):  # a folder that cannot be written: `_keep` reports it
+                    held.enter_context(claimed(self.file, PATIENCE))
+            yield
 
     def _take_over(self) -> None:
         """What the file holds, and what is known here beyond it."""

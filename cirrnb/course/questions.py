@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Whether an answer is right, and why, in words for a reader."""
+    """Whether an answer is right, and why, in words for a reader; `asked_again` for one that is no answer at all."""
 
     right: bool
     why: str
+    asked_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Number:
     ----------
     value, tolerance : what is right. unit : what stands behind the field.
     why : said to the right answer. slips : a wrong number -> how one comes to it. hint : said to any other.
+    share : whether it lies between 0 and 1.
     """
 
     name: str
@@ -68,17 +71,27 @@ class Number:
     why: str
     hint: str
     slips: Mapping[float, str] = field(default_factory=dict, hash=False)
+    share: bool = False
 
     def judge(self, answer: str) -> Judged:
-        """`answer` as it was typed; a comma and a percent sign are understood."""
+        """`answer` as it was typed; a comma, a percent sign and a fraction (15/20) are understood."""
         number = _number(answer)
         if number is None:
-            return Judged(False, "That is not a number. Write it with digits, for example 0.5.")
+            why = "That is not a number. Write it as 0.5, 50 % or 1/2."
+            return Judged(False, why, asked_again=True)
         if abs(number - self.value) <= self.tolerance:
             return Judged(True, self.why)
         near = min(self.slips, key=lambda one: abs(one - number), default=None)
         if near is not None and abs(near - number) <= self.tolerance:
             return Judged(False, self.slips[near])
+        if self.share and abs(number / 100 - self.value) <= self.tolerance:
+            return Judged(
+                False, f"That would be {number:g} times all patients. As a share write {number:g} % or {self.value:g}."
+            )
+        if self.share and not 0 <= number <= 1:
+            return Judged(
+                False, "A share lies between 0 and 1 (or 0 % and 100 %): count the patients, then divide by all."
+            )
         return Judged(False, self.hint)
 
     @property
@@ -99,10 +112,13 @@ def _whole(answer: str, below: int) -> int:
 
 def _number(text: str) -> float | None:
     plain = text.strip().replace(",", ".").replace("−", "-")
+    whole, slash, parts = plain.removesuffix("%").partition("/")
     try:
-        return float(plain.removesuffix("%")) / (100 if plain.endswith("%") else 1)
-    except ValueError:
+        number = float(whole) / (float(parts) if slash else 1)
+    except (ValueError, ZeroDivisionError):
         return None
+    number /= 100 if plain.endswith("%") else 1
+    return number if isfinite(number) else None
 
 
 _SEQUENCE = Choice(
@@ -208,6 +224,7 @@ _ACCURACY = Number(
     value=0.75,
     tolerance=0.004,
     unit="(0 to 1)",
+    share=True,
     why="7 + 3 + 5 = 15 of 20 are right. With twenty patients the 95 % interval still goes from 0.53 to 0.89.",
     hint="Count the patients on the diagonal, those whose stage was named right, and divide by all patients.",
     slips={

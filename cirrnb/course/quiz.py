@@ -5,64 +5,131 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
+import numpy as np
 from IPython.display import HTML, display
+from numpy.typing import NDArray
 
-from cirrnb.course.feedback import feedback_html, result_html
+from cirrnb.course.feedback import SIGN_OF, feedback_html, result_html, t2w_words
 from cirrnb.course.form import AnswerForm
 from cirrnb.course.progress import Progress
 from cirrnb.data.bag import Bag
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.explanation.sign_maps import own_sign_maps
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.prediction import Prediction, as_model, predict_patient
-from cirrnb.model.trained_model import TrainedModel
-from cirrnb.view.theme import LABELS
+from cirrnb.model.prediction import Prediction, predict_patient
+from cirrnb.model.trained_model import TrainedModel, as_model
+from cirrnb.view.palette import LABELS
 from cirrnb.viewer.background import Reported
 from cirrnb.viewer.panes import first_height, panes
 from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
 from cirrnb.viewer.widget import SliceCanvas
 
 
-class ModelAnswers:
-    """Predictions for some bags, prepared as the model wants them, in a thread and in their order."""
+@dataclass(frozen=True)
+class ModelAnswer:
+    """What the model says of a patient.
 
-    def __init__(self, model: TrainedModel | TrainedStager | Path | str, bags: Sequence[Bag]):
-        self.model = as_model(model)
-        self._bags = {bag.subject: bag for bag in bags}
-        self._predictions: dict[str, Prediction | None] = {}
-        self._lock = threading.Lock()
+    Attributes
+    ----------
+    prediction : None where the patient cannot be staged.
+    heights : sign of `SIGNS` -> height in mm, in the frame of the first sequence, of the slice where the model's map of
+        the sign is strongest; only of signs that it saw.
+    """
+
+    prediction: Prediction | None
+    heights: Mapping[str, float]
+
+
+class ModelAnswers:
+    """What a model says of some bags, prepared as it wants them, in a thread and in their order.
+
+    `model` and `bags` may be functions that bring them: they are called in the thread. `arrived` is called with each
+    subject, from the thread.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], TrainedModel] | TrainedModel | TrainedStager | Path | str,
+        bags: Callable[[], Sequence[Bag]] | Sequence[Bag],
+        arrived: Callable[[str], None] = lambda subject: None,
+    ):
+        self._given, self._given_bags, self._arrived = model, bags, arrived
+        self._answers: dict[str, ModelAnswer] = {}
+        self._failed = False
         self._thread = threading.Thread(target=self._all, daemon=True)
         self._thread.start()
 
+    def known(self, subject: str) -> ModelAnswer | None:
+        """The answer for a patient; None while there is none yet."""
+        unknown = ModelAnswer(None, {}) if not self._thread.is_alive() else None
+        return self._answers.get(subject, unknown)
+
     def of(self, subject: str) -> Prediction | None:
-        """The answer for a patient, at once where it is known already; None where the patient cannot be staged."""
-        with self._lock:
-            if subject not in self._predictions:
-                self._predictions[subject] = self._predict(subject)
-            return self._predictions[subject]
+        """The answer for a patient, waited for; None where the patient cannot be staged."""
+        while (answer := self.known(subject)) is None:
+            self._thread.join(0.2)
+        return answer.prediction
 
     def wait(self) -> None:
         """Until all are answered."""
         self._thread.join()
 
     def _all(self) -> None:
-        for subject in self._bags:
-            self.of(subject)
-
-    def _predict(self, subject: str) -> Prediction | None:
-        bag = self._bags.get(subject)
-        if bag is None:
-            return None
         try:
-            return predict_patient(self.model, bag)
-        except InputError:
-            return None  # no sequence that the model can use
+            model = self._given() if callable(self._given) else as_model(self._given)
+            bags = self._given_bags() if callable(self._given_bags) else self._given_bags
+        except (InputError, InputErrors, OSError, ValueError, RuntimeError):
+            return  # every patient is one that the model could not stage
+        for bag in bags:
+            self._answers[bag.subject] = _asked(model, bag)
+            self._arrived(bag.subject)
+
+
+def _asked(model: TrainedModel, bag: Bag) -> ModelAnswer:
+    try:
+        prediction = predict_patient(model, bag)
+        return ModelAnswer(prediction, heights_of_maps(bag, own_sign_maps(model, bag), prediction))
+    except InputError:
+        return ModelAnswer(None, {})  # no sequence that the model can use
+
+
+def heights_of_maps(
+    bag: Bag, maps: Mapping[str, Mapping[str, NDArray[np.float32]]], prediction: Prediction
+) -> dict[str, float]:
+    """Sign of `SIGNS` -> height of the slice in which its maps (sequence -> sign -> volume) amount to most; only of the
+    signs that the model saw."""
+    best: dict[str, tuple[float, float]] = {}
+    seen = {sign.name for sign in prediction.signs if sign.degree != "absent"}
+    for sequence, own in maps.items():
+        for name in seen & set(own):
+            amounts = own[name].sum(axis=(1, 2))
+            place = int(amounts.argmax())
+            height = float(bag.scans[sequence].positions[place] - bag.shifts[sequence])
+            sign = SIGN_OF.get(name, name)
+            if sign not in best or amounts[place] > best[sign][0]:
+                best[sign] = float(amounts[place]), height
+    return {sign: height for sign, (_, height) in best.items()}
+
+
+def heights_of_signs(bag: Bag, evidence: Mapping[str, NDArray[np.uint8]]) -> dict[str, float]:
+    """Sign of `SIGNS` -> height in mm of the slice with most of its planted pixels; none for a sign without any."""
+    best: dict[str, tuple[float, float]] = {}
+    for sequence, labels in evidence.items():
+        scan = bag.scans[sequence]
+        for number, sign in enumerate(LABELS, start=1):
+            counts = (labels == number).sum(axis=(1, 2)) * float(np.prod(scan.grid.spacing[1:]))
+            place = int(counts.argmax())
+            if counts[place] > best.get(sign, (0.0, 0.0))[0]:
+                best[sign] = float(counts[place]), float(scan.positions[place] - bag.shifts[sequence])
+    return {sign: height for sign, (_, height) in best.items()}
 
 
 PROMPT = (
@@ -81,8 +148,9 @@ class StagingQuiz(widgets.VBox):
     ----------
     cases : simulated patients with a stage, as they are shown.
     truth : of their cohort.
-    model : as for `cirrnb.predict`.
-    model_cases : the same patients prepared as the model wants them; by default the cases themselves.
+    model : as for `cirrnb.predict`, or a function that reads it.
+    model_cases : the same patients prepared as the model wants them, or a function that prepares them; by default the
+        cases themselves. Functions are called beside the quiz, which begins at once.
     progress : by default nothing is kept.
 
     Raises
@@ -96,8 +164,8 @@ class StagingQuiz(widgets.VBox):
         cases: Sequence[Bag],
         *,
         truth: SimulatedTruth,
-        model: TrainedModel | TrainedStager | Path | str = "shipped",
-        model_cases: Sequence[Bag] | None = None,
+        model: Callable[[], TrainedModel] | TrainedModel | TrainedStager | Path | str = "shipped",
+        model_cases: Callable[[], Sequence[Bag]] | Sequence[Bag] | None = None,
         progress: Progress | None = None,
     ):
         self._cases = list(cases)
@@ -110,14 +178,16 @@ class StagingQuiz(widgets.VBox):
         self._stages = {bag.subject: str(bag.stage) for bag in self._cases}
         self.progress = Progress(None) if progress is None else progress
         self.name = quiz_name(self._stages)
-        self._model = ModelAnswers(model, self._cases if model_cases is None else model_cases)
         self._shown = 0
+        self._shown_without_model = ""  # subject whose feedback waits for the model
         self._height: float | None = None
         self.canvas, self.form = SliceCanvas(), AnswerForm()
         self.canvas.layout.flex, self.form.layout.flex = "3 1 560px", "1 1 340px"
         self.canvas.layout.min_width = self.form.layout.min_width = "0"
         self.canvas.on_place = self._placed
         self.form.on_answer, self.form.on_next, self.form.on_go = self._answered, self._go_on, self._go_to
+        self.form.on_height = self.canvas.go_to
+        self._model = ModelAnswers(model, self._cases if model_cases is None else model_cases, self._arrived)
         super().__init__([widgets.HBox([self.canvas, self.form], layout=_SIDE_BY_SIDE)])
         self.add_class("cn-quiz")
         self._go_on()
@@ -194,9 +264,28 @@ class StagingQuiz(widgets.VBox):
     def _show_feedback(self, bag: Bag, stage: str) -> None:
         latent = self._latents[bag.subject]
         assert latent is not None
-        html = feedback_html(self._stages[bag.subject], stage, latent, self._model.of(bag.subject))
+        self._shown_without_model = bag.subject  # before asking: the answer may come in between
+        answer = self._model.known(bag.subject)
+        if answer is not None:
+            self._shown_without_model = ""
+        evidence = {name: self._truth.evidence(scan) for name, scan in bag.scans.items()}
+        html = feedback_html(
+            self._stages[bag.subject],
+            stage,
+            latent,
+            answer.prediction if answer else None,
+            waiting=answer is None,
+            heights=heights_of_signs(bag, evidence),
+            model_heights=answer.heights if answer else {},
+            note=t2w_words(self._truth.protocol(bag, "T2W")) if "T2W" in bag.scans else "",
+        )
         onward = "Next case" if len(self.answers) < len(self._cases) else "Your result"
         self.form.say(html + self._troubles(), right=stage == self._stages[bag.subject], onward=onward, answer=stage)
+
+    def _arrived(self, subject: str) -> None:
+        """The model's answer to a case whose feedback is on show already."""
+        if self._shown >= 0 and subject == self._shown_without_model == self._cases[self._shown].subject:
+            self._show_feedback(self._cases[self._shown], self.answers[subject])
 
     def _show_result(self) -> None:
         self._shown = -1

@@ -11,10 +11,9 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import plotly.graph_objects as go
 
 import cirrnb
-from cirrnb.course.figures import SIMULATED, SwitchFigure, panel, switch_figure
+from cirrnb.course.figures import SIMULATED, SwitchFigure, drawing, drawn_figure, panel, switch_figure
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid, Orientation
@@ -26,11 +25,11 @@ from cirrnb.data.scan import Cohort, Scan
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.slices import LIVER_COLOUR
-from cirrnb.view.theme import finish
 
 MARGIN = 12.0
 """mm around the liver that the view has today."""
 BOX_COLOUR = "#E66100"
+CALLED = "#A6487B"
 FEWEST = 5
 """Slices without liver that a scan must have at its lower end to be shown as a belly without one."""
 
@@ -151,20 +150,17 @@ def pelvis_figure(people: Cohort, model: TrainedModel, sequence: str = "T1W") ->
     return switch_figure("slices without a liver, staged", "", panel(sequence, picture), words, "cn-riddle")
 
 
-def healthy_figure() -> go.Figure:
+def healthy_figure() -> SwitchFigure:
     """Twenty real healthy people, a dot each, and whom an earlier model called severe."""
-    figure = go.Figure()
-    rows = (("masks by radiologists", SEVERE_WITH), ("no masks", SEVERE_WITHOUT))
-    for name, colour, symbol in (
-        ("called severe", "#A6487B", "circle"),
-        ("called mild or moderate", "#BBBBBB", "circle-open"),
-    ):
-        x, y = [], []
-        for words, severe in rows:
-            own = range(1, severe + 1) if name == "called severe" else range(severe + 1, HEALTHY + 1)
-            x += list(own)
-            y += [words] * len(own)
-        figure.add_scatter(x=x, y=y, mode="markers", name=name, marker={"color": colour, "symbol": symbol, "size": 15})
-    figure.update_xaxes(title_text="healthy people (counted, in no order)", range=[0, HEALTHY + 1], dtick=5)
-    title = f"{HEALTHY} healthy people (CHAOS), as an earlier model staged them"
-    return finish(figure, title, simulated=False, height=260)
+    shapes = ""
+    for row, (words, severe) in enumerate((("masks by radiologists", SEVERE_WITH), ("no masks", SEVERE_WITHOUT))):
+        y = 34 + 56 * row
+        shapes += f'<text x="4" y="{y - 14}">{words}: {severe} of {HEALTHY} called severe</text>'
+        for number in range(HEALTHY):
+            look = f'fill="{CALLED}"' if number < severe else 'fill="white" stroke="#5B6770" stroke-width="1.5"'
+            shapes += f'<circle cx="{14 + 17 * number}" cy="{y}" r="6.5" {look}/>'
+    told = f"Of {HEALTHY} healthy people {SEVERE_WITH} (with masks) and {SEVERE_WITHOUT} (without) were called severe"
+    words = "Healthy people of CHAOS, a dot each, in no order. Filled: called severe by an earlier model."
+    return drawn_figure(
+        f"{HEALTHY} healthy people, as an earlier model staged them", drawing(told, 360, 110, shapes), words
+    )

@@ -7,15 +7,23 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+from cirrnb.data.errors import InputError
+
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 """How a path begins that holds on Windows alone: C:\\ or \\\\server."""
+
+
+_REMOTE = re.compile(r"(s3|gs|gcs|az|abfss?|wasbs?|hdfs|https?|ftp|sftp|ssh|file):/", re.IGNORECASE)
+"""How an address begins; a Path has lost one of its two strokes."""
 
 
 def typed_path(path: Path | str) -> Path:
     """The path with ~ in place of the home folder. A folder whose own name begins with ~ comes first.
 
-    A home folder that is not known leaves the path as it is.
+    A home folder that is not known leaves the path as it is. Raises InputError for an address (s3://...): what is not
+    in a file system is neither mapped into memory nor written atomically.
     """
+    require_local(path)
     path = Path(path)
     if not str(path).startswith("~") or path.exists():
         return path
@@ -23,6 +31,13 @@ def typed_path(path: Path | str) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
+
+
+def require_local(path: Path | str) -> None:
+    """Raise InputError for an address, unless a file or folder is called so."""
+    if (found := _REMOTE.match(str(path))) and not Path(path).exists():
+        remedy = "Copy it to this machine first (aws s3 sync, gsutil rsync, rclone), or mount it as a folder."
+        raise InputError(path, f"an address ({found[1].lower()})", "a folder or file of this machine", remedy)
 
 
 def is_of_windows(text: str) -> bool:

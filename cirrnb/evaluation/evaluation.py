@@ -216,7 +216,8 @@ def _predicted(
     prepared: Path | str | None,
 ) -> tuple[pd.DataFrame, StageScale]:
     """What a model predicts for patients, and its scale."""
-    from cirrnb.model.prediction import as_model, predict  # loads torch, which a table does not need
+    from cirrnb.model.prediction import predict
+    from cirrnb.model.trained_model import as_model  # loads torch, which a table does not need
 
     if patients is None:
         raise InputError(

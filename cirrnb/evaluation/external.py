@@ -176,11 +176,12 @@ def difference_table(
         table = paired_differences(own, given, resamples=resamples, names=("this model", name), stages=stages)
         tables.append(table.assign(than=name))
     if not tables:
-        return pd.DataFrame(columns=["than", "metric", "difference", "p", "n"])
+        return pd.DataFrame(columns=["metric", "difference", "p", "n"])
     table = pd.concat(tables, ignore_index=True)
     interval = interval_texts(table)
     shown = table[["than", "metric", "a", "b"]].round(3).rename(columns={"a": "this model", "b": "the other"})
-    return shown.assign(difference=interval, p=table["p"].round(3), n=table["n"])
+    chances = ["" if np.isnan(p) else f"{p:.3f}" for p in table["p"].to_numpy(dtype=float)]
+    return shown.assign(difference=interval, p=chances, n=table["n"]).set_index("than")
 
 
 def changed_answers(a: pd.DataFrame, b: pd.DataFrame, stages: StageScale = CIRRHOSIS, most: int = 3) -> pd.DataFrame:

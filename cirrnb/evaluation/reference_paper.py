@@ -106,22 +106,32 @@ SOURCE = "Zeng et al. 2025, arXiv 2502.18225"
 BEST: dict[str, float] = {"T1W": 0.728, "T2W": 0.638}
 """Best accuracy of the paper for each sequence: the share of slices, given without an interval."""
 
+MILD: dict[str, float] = {"T1W": 0.560, "T2W": 0.516}
+"""Share of the paper's test slices that are mild, its commonest stage."""
 
-def beside_published(own: Evaluation, slices: pd.DataFrame | None = None) -> pd.DataFrame:
+TESTED = 29
+"""Test patients of the paper."""
+
+
+def beside_published(
+    own: Evaluation, slices: pd.DataFrame | None = None, comparable: str = "not known"
+) -> pd.DataFrame:
     """Accuracy here and in the reference paper, how each was counted, and whether the two may be compared.
 
     Parameters
     ----------
     own : of the stager, by patient.
     slices : the row of `slice_accuracy`, where the stager answers slice by slice.
+    comparable : whether its share of slices may be compared with the paper's, as `cirrnb.benchmark.protocol` works out.
 
     Returns
     -------
-    One row a figure: who, accuracy, low, high (NaN without a published interval), counted ("slice" or "patient"),
-    patients ("real" or "simulated"), comparable (with the paper, in words).
+    One row a figure: who, accuracy, low, high (NaN without a published interval), majority, counted ("slice" or
+    "patient"), n (of those), patients ("real" or "simulated"), comparable (with the paper, in words).
     """
     rows: list[dict[str, Any]] = [
-        {"who": f"{SOURCE}, {sequence}", "accuracy": value, "counted": "slice", "patients": "real", "comparable": ""}
+        {"who": f"{SOURCE}, {sequence}", "accuracy": value, "majority": MILD[sequence], "counted": "slice"}
+        | {"n": f"{TESTED} patients", "patients": "real", "comparable": ""}
         for sequence, value in BEST.items()
     ]
     kind = "simulated" if own.simulated else "real"
@@ -129,12 +139,13 @@ def beside_published(own: Evaluation, slices: pd.DataFrame | None = None) -> pd.
     reasons = ["counted by patient", *(["simulated patients"] if own.simulated else [])]
     rows.append({"who": "this stager", "accuracy": by_patient["value"], "low": by_patient["low"]})
     rows[-1] |= {"high": by_patient["high"], "counted": "patient", "patients": kind}
+    rows[-1] |= {"majority": by_patient["majority"], "n": f"{by_patient['n']} patients"}
     rows[-1] |= {"comparable": f"no: {' and '.join(reasons)}"}
     if slices is not None:
         row = slices.iloc[0]
         rows.append({"who": "this stager, as the paper counts", "accuracy": row["value"], "low": row["low"]})
-        rows[-1] |= {"high": row["high"], "counted": "slice", "patients": kind}
-        rows[-1] |= {
-            "comparable": "no: simulated patients" if own.simulated else "only on its test patients and its sequence"
-        }
-    return pd.DataFrame(rows, columns=["who", "accuracy", "low", "high", "counted", "patients", "comparable"])
+        rows[-1] |= {"high": row["high"], "counted": "slice", "patients": kind, "majority": row["majority"]}
+        rows[-1] |= {"n": f"{row['n']} slices of {row['patients']} patients"}
+        rows[-1] |= {"comparable": "no: simulated patients" if own.simulated else comparable}
+    columns = ["who", "accuracy", "low", "high", "majority", "counted", "n", "patients", "comparable"]
+    return pd.DataFrame(rows, columns=columns)

@@ -37,36 +37,38 @@ def _cam(stager: Stager, score: PatientScore, scale: int | str) -> torch.Tensor:
     size = (score.slices.shape[2], score.slices.shape[3])
     result = torch.zeros_like(score.slices[0])
     whole = len(score.batch.slices) <= SLICES_PER_PASS
-    for encoder, numbers in stager.readers(score.batch):
+    for encoder, numbers in stager.readers(score.there):
         if not len(numbers):
             continue
         scales = _whole(stager, score, encoder) if whole else _in_chunks(stager, score, encoder, numbers)
         for place in wanted:
-            result[numbers] += to_pixels(scales[place], stager, place, size)
+            result[numbers.cpu()] += to_pixels(scales[place], stager, place, size)
     return result
 
 
 def _whole(stager: Stager, score: PatientScore, encoder: SliceEncoder) -> list[torch.Tensor]:
     alone = PatientScore([stager], score.batch, score.target, score.tick, chunk=None)
     cams = LayerGradCam(alone, encoder.maps).attribute(score.slices)
-    return [cam_of_scale[:, 0].detach().float() for cam_of_scale in (cams if isinstance(cams, tuple) else (cams,))]
+    return [
+        cam_of_scale[:, 0].detach().float().cpu() for cam_of_scale in (cams if isinstance(cams, tuple) else (cams,))
+    ]
 
 
 def _in_chunks(stager: Stager, score: PatientScore, encoder: SliceEncoder, numbers: torch.Tensor) -> list[torch.Tensor]:
     """The same by the chain rule: the score's gradient for each embedding first, then each embedding's for its maps."""
     with torch.no_grad():
-        embedded = stager.embed(score.batch, score.chunk)
+        embedded = stager.embed(score.there, score.chunk)
     embedded.requires_grad_()
-    scores = score_of(stager, stager.stage_embedded(embedded, score.batch), score.target)
+    scores = score_of(stager, stager.stage_embedded(embedded, score.there), score.target)
     gradient = torch.autograd.grad(scores.sum(), embedded)[0]
     cam = LayerGradCam(_Toward(encoder), encoder.maps)
     parts = []
     for chosen in numbers.split(score.chunk or len(numbers)):
         score.tick()
         maps = cam.attribute(
-            score.batch.slices[chosen], additional_forward_args=(score.batch.sequence[chosen], gradient[chosen])
+            score.there.slices[chosen], additional_forward_args=(score.there.sequence[chosen], gradient[chosen])
         )
-        parts.append([array[:, 0].detach().float() for array in (maps if isinstance(maps, tuple) else (maps,))])
+        parts.append([array[:, 0].detach().float().cpu() for array in (maps if isinstance(maps, tuple) else (maps,))])
     return [torch.cat(scale) for scale in zip(*parts, strict=True)]
 
 
@@ -97,18 +99,18 @@ def _model_attention(request: Request) -> Attributed:
 
 
 def _attention(stager: Stager, score: PatientScore, scale: int | str) -> torch.Tensor:
-    batch = score.batch
+    batch = score.there
     if stager.settings.attention == "none":
         raise InputError(
             "method", "'attention' for a stager without it", "a stager with attention", "Choose another method."
         )
     wanted = scales_named(scale, stager)
-    scales = stager.attention_maps(batch, score.chunk)
+    scales = [one.cpu() for one in stager.attention_maps(batch, score.chunk)]
     size = (score.slices.shape[2], score.slices.shape[3])
     places = torch.stack([to_pixels(scales[chosen], stager, chosen, size) for chosen in wanted]).mean(dim=0)
     staging = stager.stage_embedded(stager.embed(batch, score.chunk), batch)
     weights = staging.slice_weights * staging.sequence_weights[0, batch.sequence]
-    return places * weights[:, None, None]
+    return places * weights.cpu()[:, None, None]
 
 
 @attribution_method(
@@ -128,11 +130,12 @@ def _sign_map(request: Request) -> Attributed:
 def _own_map(stager: Stager, score: PatientScore) -> torch.Tensor:
     names = stager.settings.signs
     if not stager.settings.maps or score.target not in names:
-        found = f"'sign_map' of {score.target!r}" if stager.settings.maps else "'sign_map' for a stager without maps"
+        wrong = f"'sign_map' of {score.target!r}" if stager.settings.maps else "'sign_map' for a stager without maps"
         expected = f"one of the signs {', '.join(names)} as the target, of a stager with maps of signs"
-        raise InputError("method", found, expected, "Choose a sign, or another method.")
-    maps = stager.sign_maps(score.batch, score.chunk)
-    assert maps is not None
+        raise InputError("method", wrong, expected, "Choose a sign, or another method.")
+    found = stager.sign_maps(score.there, score.chunk)
+    assert found is not None
+    maps = found.cpu()
     where = {channel.name: channel.sequences for channel in CHANNELS}.get(score.target, score.batch.sequences)
     seen = [score.batch.sequences[number] in where for number in score.batch.sequence.tolist()]
     return maps[:, names.index(score.target)] * torch.tensor(seen).to(maps)[:, None, None]

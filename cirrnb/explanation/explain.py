@@ -23,9 +23,9 @@ from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore
 from cirrnb.explanation.shapley import PERMUTATIONS, shapley_values
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.patients import bag_of
-from cirrnb.model.prediction import as_model, patient_batch
+from cirrnb.model.prediction import patient_batch
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel
+from cirrnb.model.trained_model import TrainedModel, as_model, on_device
 from cirrnb.model.usable_scans import prepared_otherwise, unusual, usable
 
 SHAPLEY_PASSES = 4
@@ -51,6 +51,7 @@ def explain(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     store: Path | str | None = None,
+    device: torch.device | str | None = None,
     progress: bool | Callable[[int, int], None] = False,
     cancel: Callable[[], bool] = lambda: False,
 ) -> Explanation:
@@ -72,6 +73,7 @@ def explain(
     settings : of the method, where they shall differ from its defaults.
     permutations : orders in which slices are added for their Shapley values.
     store : folder in which explanations are kept and found again.
+    device : where the network computes; None for where it is.
     progress : True shows a bar; a function is called before each pass with the passes done and those there are to do.
     cancel : asked before every pass through the network; True stops with `Cancelled`.
 
@@ -104,7 +106,7 @@ def explain(
             "better than the answer",
             stacklevel=2,
         )
-    members = [member.stager.eval() for member in trained.members]
+    members = [member.stager.eval() for member in on_device(trained, device).members]
     shape = (sum(scan.grid.shape[0] for scan in used.values()), *next(iter(used.values())).grid.shape[1:])
     passes = how.passes(chosen, shape)
     with tqdm(total=passes + SHAPLEY_PASSES, desc=how.label, unit="pass", disable=progress is not True) as bar:

@@ -31,10 +31,9 @@ from cirrnb.explanation.perturbation_curves import STEPS, Curve, Patches, deleti
 from cirrnb.explanation.score import PatientScore
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.patients import bag_of
-from cirrnb.model.prediction import as_model
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel
+from cirrnb.model.trained_model import TrainedModel, as_model, on_device
 from cirrnb.model.usable_scans import usable
 
 PATCH = 16.0
@@ -98,6 +97,7 @@ def faithfulness(
     samples: int = SAMPLES,
     seed: int = 0,
     store: Path | str | None = None,
+    device: torch.device | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
     """Measure an explanation against the model that it explains.
@@ -108,6 +108,7 @@ def faithfulness(
     patch : side in mm of the squares that are removed. steps : points of a curve less one.
     samples : removals at random for the infidelity; 0 leaves it out.
     store : folder in which the table is kept and found again, beside explanations.
+    device : where the network computes; None for where it is.
     progress : called before each pass through the network with those done and about how many there are; what it raises
         ends the measuring.
 
@@ -132,7 +133,7 @@ def faithfulness(
     >>> sorted(table["measure"])
     ['deletion', 'insertion', 'slice deletion']
     """
-    trained = as_model(model)
+    trained = on_device(as_model(model), device)
     if not isinstance(explanation, Explanation):
         remedy = "Hand in what cirrnb.explain returns, third."
         raise InputError("explanation", f"a {type(explanation).__name__}", "an explanation", remedy)

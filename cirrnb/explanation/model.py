@@ -42,13 +42,14 @@ class Model(TrainedModel):
         super().__init__(members, name, *parts, **named)
 
     @classmethod
-    def load(cls, run: Path | str = "shipped", device: torch.device | str = "cpu") -> Model:
+    def load(cls, run: Path | str = "shipped", device: torch.device | str | None = None) -> Model:
         """The model of a run folder, of a cross-validation, "shipped", or hf:owner/name on the Hugging Face hub.
 
         Raises InputError where something is missing or damaged.
         """
         trained = load_model(run)
-        return cls(**{part.name: getattr(trained, part.name) for part in fields(trained)}).to(device)
+        model = cls(**{part.name: getattr(trained, part.name) for part in fields(trained)})
+        return model if device is None else model.to(device)
 
     @property
     def device(self) -> torch.device:

@@ -82,6 +82,8 @@ def score_of_stage(head: StageHead, scores: torch.Tensor, target: str, stages: S
 class PatientScore(nn.Module):
     """The score of one patient, mean over a model's stagers, as Captum wants it: a patient is one example.
 
+    Who asks hands in slices, and gets scores, on the CPU; the network is asked where it is.
+
     Without gradients, slices that equal the patient's own, or those of `keep`, are not encoded again: their embeddings
     are kept.
     """
@@ -100,6 +102,7 @@ class PatientScore(nn.Module):
             raise ValueError(f"one patient is explained at a time, not {len(batch)}")
         self.stagers = nn.ModuleList(stagers)
         self.batch, self.target, self.tick, self.chunk = batch, target, tick, chunk
+        self.there = batch.to(next(stagers[0].parameters()).device)  # the batch on the network's device
         self._embedded: list[torch.Tensor] | None = None
         self._others: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._quick: list[list[SliceEncoder]] = []  # a plain list: these are no parts of the score
@@ -117,31 +120,36 @@ class PatientScore(nn.Module):
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         """Scores (examples,) of the patient with other slices (examples, slices, rows, columns) in the same places."""
         self.tick()
-        examples = len(slices)
-        batch = repeated(self.batch, examples)
+        examples, slices = len(slices), slices.to(self.there.slices.device)
+        batch = repeated(self.there, examples)
         if torch.is_grad_enabled():
             filled = batch.replace_slices(slices.flatten(0, 1)[:, None])
             embedded = [stager.embed(filled, self.chunk) for stager in self.members]
         else:
             embedded = self._embed_changed(slices)
-        return torch.stack(
-            [
-                score_of(stager, stager.stage_embedded(one, batch), self.target)
-                for stager, one in zip(self.members, embedded, strict=True)
-            ]
-        ).mean(dim=0)
+        return (
+            torch.stack(
+                [
+                    score_of(stager, stager.stage_embedded(one, batch), self.target)
+                    for stager, one in zip(self.members, embedded, strict=True)
+                ]
+            )
+            .mean(dim=0)
+            .cpu()
+        )
 
     @torch.no_grad()
     def embeddings(self) -> list[torch.Tensor]:
-        """For each stager, the embeddings (slices, width) of the patient's own slices; computed once."""
+        """For each stager, on its device, the embeddings (slices, width) of the patient's own slices; computed once."""
         if self._embedded is None:
-            self._embedded = self._embed(self.batch)
+            self._embedded = self._embed(self.there)
         return self._embedded
 
     @torch.no_grad()
     def keep(self, slices: torch.Tensor) -> None:
         """Encode other slices (slices, rows, columns) in the same places once, for all calls in which they come up."""
-        self._others = slices, self._embed(self.batch.replace_slices(slices[:, None]))
+        slices = slices.to(self.there.slices.device)
+        self._others = slices, self._embed(self.there.replace_slices(slices[:, None]))
 
     def _embed(self, batch: Batch) -> list[torch.Tensor]:
         """For each stager, embeddings (slices, width) without gradients, from encoders made quicker for it."""
@@ -149,8 +157,8 @@ class PatientScore(nn.Module):
             return [member.embed(batch, self.chunk) for member in self.members]
         if not self._quick:
             # Two slices show whether an encoder made quicker still says the same.
-            few = slice(len(self.batch.sequence) // 2, len(self.batch.sequence) // 2 + 2)
-            example = self.batch.slices[few], self.batch.sequence[few]
+            few = slice(len(self.there.sequence) // 2, len(self.there.sequence) // 2 + 2)
+            example = self.there.slices[few], self.there.sequence[few]
             self._quick = [
                 [folded(encoder, *example) for encoder, _ in member.readers(batch)] for member in self.members
             ]
@@ -164,17 +172,21 @@ class PatientScore(nn.Module):
         """Scores (subsets,) of the patient with those slices alone that `kept` (subsets, slices) bool names: the others
         are as if never acquired. Every subset keeps at least one."""
         self.tick()
-        subset, index = torch.nonzero(kept, as_tuple=True)
-        batch = self.batch.taking(index, subset, len(kept))
-        return torch.stack(
-            [
-                score_of(stager, stager.stage_embedded(embedding[index], batch), self.target)
-                for stager, embedding in zip(self.members, self.embeddings(), strict=True)
-            ]
-        ).mean(dim=0)
+        subset, index = (found.to(self.there.slices.device) for found in torch.nonzero(kept, as_tuple=True))
+        batch = self.there.taking(index, subset, len(kept))
+        return (
+            torch.stack(
+                [
+                    score_of(stager, stager.stage_embedded(embedding[index], batch), self.target)
+                    for stager, embedding in zip(self.members, self.embeddings(), strict=True)
+                ]
+            )
+            .mean(dim=0)
+            .cpu()
+        )
 
     def _embed_changed(self, slices: torch.Tensor) -> list[torch.Tensor]:
-        original, given = self.batch.slices[:, 0], slices.flatten(0, 1)
+        original, given = self.there.slices[:, 0], slices.flatten(0, 1)
         changed = (slices != original).flatten(2).any(dim=2).flatten()
         known = [one.repeat(len(slices), 1) for one in self.embeddings()]
         if self._others is not None:
@@ -188,7 +200,7 @@ class PatientScore(nn.Module):
             changed &= ~equal
         places = torch.nonzero(changed)[:, 0]
         if len(places):
-            part = self.batch.taking(places % len(original), torch.zeros_like(places), 1)
+            part = self.there.taking(places % len(original), torch.zeros_like(places), 1)
             part = part.replace_slices(given[places][:, None])
             known = [one.index_copy(0, places, new) for one, new in zip(known, self._embed(part), strict=True)]
         return known

@@ -124,6 +124,7 @@ def _added(score: PatientScore, nothing: float, order: NDArray[np.int64]) -> NDA
 def _attention(score: PatientScore) -> NDArray[np.float64]:
     weights = []
     for stager, embedded in zip(score.members, score.embeddings(), strict=True):
-        staging = stager.stage_embedded(embedded, score.batch)
-        weights.append((staging.slice_weights * staging.sequence_weights[0, score.batch.sequence]).double().numpy())
+        staging = stager.stage_embedded(embedded, score.there)
+        shares = staging.slice_weights * staging.sequence_weights[0, score.there.sequence]
+        weights.append(shares.double().cpu().numpy())
     return np.mean(weights, axis=0)

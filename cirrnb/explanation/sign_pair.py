@@ -102,6 +102,21 @@ def sign_pair(sign: str, sequence: str, strength: float = STRENGTH, seed: int = 
     )
 
 
+def vessels_on_t2w(height: float = -6.0, seed: int = SEED) -> dict[str, NDArray[np.float32]]:
+    """The lesson's body on T2W as vessels and fat may look, by name: "fast" flow, "slow" flow, and "slow-suppressed",
+    where fat is suppressed too. (rows, columns) float32, 0 to 1; they differ by the protocol alone.
+    """
+    made = {}
+    for name, fat, kept in (("fast", 1.0, 0.06), ("slow", 1.0, 0.45), ("slow-suppressed", 0.1, 0.45)):
+        usual = _scan("T2W", height, fat, seed)
+        protocol = replace(usual.protocol, inflow=(usual.protocol.inflow[0], kept))
+        scan = replace(usual, protocol=protocol, signals=tissue_signals(protocol))
+        clean = sample(scan.body, scan.sampling, scan.signals, "T2W", with_counterfactual=False)
+        image = scan.finish(clean, clean.signal)
+        made[name] = np.clip(image[scan.frame(image)] / scan.white(image, clean), 0, 1)
+    return made
+
+
 TISSUES = {
     "liver": ("liver",),
     "spleen": ("spleen",),

@@ -23,7 +23,9 @@ from cirrnb.simulation.ceiling import stage_posteriors
 from cirrnb.simulation.cohort import MARK, SIMULATOR_VERSION, stored_request
 from cirrnb.simulation.patients import Patient, Plan, draw_patient, plan
 from cirrnb.simulation.populations import BENCHMARK, Population, population_of
-from cirrnb.simulation.scans import SCANNERS, scanner, simulate_scan
+from cirrnb.simulation.sampling import Sampling, tissue_at
+from cirrnb.simulation.scans import SCANNERS, scan_setting, scanner, simulate_scan
+from cirrnb.simulation.signal import Protocol
 from cirrnb.simulation.signs import CHANNELS, SIGNS, Latent
 
 
@@ -92,6 +94,25 @@ class SimulatedTruth:
         if name not in SCANNERS:
             raise InputError("scanner", repr(name), f"one of {tuple(SCANNERS)}", "Choose one of these.")
         return self._again(bag, self._patient(bag), name, scaled_anew=True)
+
+    def tissue_at(self, bag: Bag, sequence: str, place: tuple[float, float, float]) -> str:
+        """The tissue that fills most of a scan's voxel at a place (mm, RAS+), as the simulator names it.
+
+        Raises InputError for a patient who is not of this cohort.
+        """
+        patient, (_, sampling) = self._patient(bag), self._setting(bag, sequence)
+        x, y, z = place
+        return tissue_at(patient.body, sampling, (-x, -y, z), sequence)
+
+    def protocol(self, bag: Bag, sequence: str) -> Protocol:
+        """How a scan of the patient was acquired. Raises InputError for a patient who is not of this cohort."""
+        return self._setting(bag, sequence)[0]
+
+    def _setting(self, bag: Bag, sequence: str) -> tuple[Protocol, Sampling]:
+        request, patient = self.request, self._patient(bag)
+        own = scanner(patient, request["seed"], request["shortcut"])
+        _, protocol, sampling = scan_setting(patient, sequence, request["seed"], request["scale"], own)
+        return protocol, sampling
 
     def latent(self, bag: Bag) -> Latent | None:
         """What is true of the patient's disease; None for a healthy subject."""

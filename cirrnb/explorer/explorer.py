@@ -9,30 +9,36 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from IPython.display import HTML, display
 
 import cirrnb
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.given_masks import Box
+from cirrnb.data.scan import Cohort
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import targets
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.explorer import panel
+from cirrnb.explorer.naming import named_at
 from cirrnb.explorer.outline import OutlineTools, rejections, without_outline
 from cirrnb.explorer.panel import FIRST, Panel
 from cirrnb.explorer.upload import SOURCE, ScanUpload
 from cirrnb.explorer.what_if import WhatIf
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.checkpoint import TrainedStager
-from cirrnb.model.prediction import Prediction, as_model, predict_patient
-from cirrnb.model.trained_model import TrainedModel
+from cirrnb.model.patients import prepared_for
+from cirrnb.model.prediction import Prediction, predict_patient
+from cirrnb.model.trained_model import TrainedModel, as_model
 from cirrnb.view import sentences
 from cirrnb.view.measurements import measurements_html
-from cirrnb.view.theme import LABELS
+from cirrnb.view.page import caveat
+from cirrnb.view.palette import LABELS
+from cirrnb.viewer.acquired import as_acquired, explanation_as_acquired
 from cirrnb.viewer.background import Task, Worker
-from cirrnb.viewer.panes import first_height, panes, unopened
+from cirrnb.viewer.panes import Pane, first_height, panes, unopened
 from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
 
 
@@ -44,9 +50,9 @@ class SliceExplorer(Panel):
 
     Parameters
     ----------
-    patients : a prepared cohort, or bags.
+    patients : a cohort or its path, which is prepared as the model needs it; a prepared cohort, or bags.
     model : as for `cirrnb.predict`.
-    patient : subject ("cirrhotic/12") to open first; the first one without.
+    patient : subject ("cirrhotic/12"), or an id that only one patient has ("12"), to open first; the first one without.
     method, target : what the map shows first, as for `cirrnb.explain`.
     store : folder in which explanations are kept; None keeps none.
     simulated : whether the patients are; None asks the cohort.
@@ -66,7 +72,7 @@ class SliceExplorer(Panel):
 
     def __init__(
         self,
-        patients: PreparedCohort | Sequence[Bag],
+        patients: PreparedCohort | Cohort | Path | str | Sequence[Bag],
         model: TrainedModel | TrainedStager | Path | str = "shipped",
         *,
         patient: str | None = None,
@@ -77,16 +83,20 @@ class SliceExplorer(Panel):
         truth: SimulatedTruth | None = None,
         answer_first: bool | None = None,
     ):
+        self.model = as_model(model)
+        if isinstance(patients, str | Path | Cohort):
+            patients = prepared_for(self.model, patients)
         bags = patients.bags() if isinstance(patients, PreparedCohort) else list(patients)
         if not bags:
             raise InputError("patients", "nobody", "at least one prepared patient", "Prepare a cohort first.")
-        self.model = as_model(model)
         self.simulated = bool(getattr(patients, "simulated", False)) if simulated is None else simulated
         self.truth, self.store = truth, store
         self._bags = {bag.subject: bag for bag in bags}
         self._sequences = tuple(dict.fromkeys(name for bag in bags for name in bag.sequences))
         self._whole: dict[str, Bag] = {}  # as they came, of those patients whose outlines were rejected
         self._bag: Bag | None = None
+        self._acquired: Bag | None = None  # the patient on show in the whole field of view, where that was asked for
+        self._gone = False  # whether the pictures went to the slice that counts most
         self._answer: Prediction | None = None
         self._explanation: Explanation | None = None
         first = self._known(patient)
@@ -100,10 +110,12 @@ class SliceExplorer(Panel):
             method=method,
             target=target,
             go=self._go,
+            caveat=caveat(self.simulated, self.model.simulated),
         )
         self._worker = Worker(self.show_progress, self._failed)
         self._measuring = Worker(lambda share: None, lambda told: self.show_measured(f"<p>{escape(told)}</p>"))
         self._asking = Worker(lambda share: None, self._failed)
+        self._fetching = Worker(lambda share: None, self._field_failed)
         self.upload = ScanUpload(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
         self.own.children = (self.upload,)
         self.outlines = OutlineTools(self.canvas, self._reject, self._restore)
@@ -136,7 +148,7 @@ class SliceExplorer(Panel):
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until nothing is under way; False if that took longer than `seconds`."""
-        return all(one.wait(seconds) for one in (self._worker, self._measuring, self._asking))
+        return all(one.wait(seconds) for one in (self._worker, self._measuring, self._asking, self._fetching))
 
     def snapshot(self) -> SliceBrowser:
         """The patient on show without a kernel: what is left of the explorer in a page made from the notebook."""
@@ -155,6 +167,7 @@ class SliceExplorer(Panel):
         self.case.observe(lambda change: self._open(change["new"]), "value")
         self.reveal.observe(lambda change: self._revealed(), "value")
         self.measure.observe(lambda change: self._measure(), "value")
+        self.whole_field.observe(lambda change: self._change_field(), "value")
         self.always.observe(lambda change: panel.remember_answer_first(change["new"]), "value")
         self.method.observe(lambda change: self._method_chosen(), "value")
         self.target.observe(lambda change: self._target_chosen(), "value")
@@ -163,13 +176,14 @@ class SliceExplorer(Panel):
         self.test.on_click(lambda button: self._test())
         self.export.on_click(lambda button: self._export())
         self.canvas.on_place = self.chart.mark
+        self.canvas.on_pick = self._named
 
     def _known(self, patient: str | None) -> str:
         if patient is None:
             return next(iter(self._bags))
-        if patient not in self._bags:
-            raise InputError("patient", repr(patient), f"one of {len(self._bags)} prepared", "See predictions.csv.")
-        return patient
+        return Cohort(tuple(one.scan for bag in self._bags.values() for one in bag.scans.values())).subject_named(
+            patient
+        )
 
     def _target(self, target: str | None) -> str:
         stager = self.model.members[0].stager
@@ -188,9 +202,11 @@ class SliceExplorer(Panel):
         self._worker.cancel()  # what is under way speaks of the last patient
         self._measuring.cancel()
         self._asking.cancel()
+        self._fetching.cancel()
         self.show_measured("")
         self.outlines.show(None, frozenset())
-        self._bag = self._answer = self._explanation = None
+        self._bag = self._acquired = self._answer = self._explanation = None
+        self._gone = self.whole_field.value = False
         self.what_if.begin(None)
         self.reveal.value = self.always.value
         self.say("")
@@ -203,11 +219,8 @@ class SliceExplorer(Panel):
 
         def show(result: Any) -> None:
             self._bag = bag
-            _, found = result
-            title = f"Patient {bag.subject}"
-            signs = tuple(LABELS.values()) if self.truth else ()
-            simulated = self._simulated(bag)
-            self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=first_height(bag))
+            self._show_panes(bag, result[1], first_height(bag))
+            self.caveat.value = caveat(self._simulated(bag), self.model.simulated)
             self.say(sentences.mask_words(bag))
             self.outlines.show(bag, rejections(bag))
             self._measure()
@@ -216,6 +229,43 @@ class SliceExplorer(Panel):
 
         self.show_task("Opening")
         self._worker.start(pictures, show)
+
+    def _show_panes(self, bag: Bag, found: list[Pane], start: float) -> None:
+        signs = tuple(LABELS.values()) if self.truth else ()
+        title, simulated = f"Patient {bag.subject}", self._simulated(bag)
+        self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=start)
+
+    def _change_field(self) -> None:
+        """The whole field of view at the acquired resolution, or again what the model sees."""
+        bag, wanted = self._bag, self.whole_field.value
+        if bag is None:
+            return
+
+        def pictures(task: Task) -> tuple[Bag | None, list[Pane]]:
+            shown = as_acquired(bag) if wanted else bag
+            return (shown if wanted else None), panes(shown, self._evidence(shown))
+
+        def show(result: tuple[Bag | None, list[Pane]]) -> None:
+            self._acquired, found = result
+            height = self.canvas.position
+            self._show_panes(bag, found, first_height(bag) if height is None else height)
+            self._lay_over(self._explanation if self.reveal.value else None)
+
+        self._fetching.start(pictures, show)
+
+    def _field_failed(self, message: str) -> None:
+        self.say(message, wrong=True)
+        self.whole_field.value = False
+
+    def _lay_over(self, explanation: Explanation | None) -> None:
+        """A map on whatever field of view is on show, or none."""
+        if explanation is not None and self._acquired is not None:
+            explanation = explanation_as_acquired(explanation, self._acquired)
+        self.canvas.lay_over(explanation)
+
+    def _named(self, name: str, place: tuple[float, float, float]) -> str | None:
+        bag = self._bag
+        return None if bag is None else named_at(bag, name, place, self.truth if self._simulated(bag) else None)
 
     def _reject(self, name: str, box: Box | None) -> None:
         """Show the patient without the outline of a scan; the view is the box, or the middle of the body."""
@@ -255,7 +305,7 @@ class SliceExplorer(Panel):
         if not self.reveal.value:
             self.canvas.lay_over(None)
         elif self._bag is not None and self._explanation is not None:
-            self.canvas.lay_over(self._explanation)
+            self._lay_over(self._explanation)
         elif self._bag is not None:
             self._answer_and_explain()
 
@@ -276,7 +326,7 @@ class SliceExplorer(Panel):
 
         def show(prediction: Prediction) -> None:
             self._answer = prediction
-            self.brief.value = sentences.brief_html(prediction)
+            self.brief.value = sentences.brief_html(prediction, bag.stage)
             self.answer.value = sentences.answer_html(prediction, bag, self.model, simulated=self._simulated(bag))
             self.what_if.begin(prediction)
             self._explain()
@@ -330,7 +380,10 @@ class SliceExplorer(Panel):
 
         def show(found: Explanation) -> None:
             self._explanation = found
-            self.canvas.lay_over(found)
+            self._lay_over(found)
+            if not self._gone:  # once a patient: the reader who scrolls stays where they are
+                self._gone = True
+                self._go(strongest_height(bag, found))
             why = sentences.reasons_html(found, self._answer)
             self.why.value = sentences.asked_html(why, self._answer, "what drove it") if self._answer else why
             self.chart.show(bag, found)
@@ -349,7 +402,7 @@ class SliceExplorer(Panel):
                 f"<p><b>Faithfulness of this map</b>, for this patient:</p>{sentences.faithfulness_html(table)}"
             )
 
-        self.show_task("Testing the map, about a minute")
+        self.show_task("Testing the map")
         self._worker.start(lambda task: _tested(self.model, bag, found, task), show)
 
     def _export(self) -> None:
@@ -376,6 +429,13 @@ class SliceExplorer(Panel):
         elif self._explanation is None:
             self.canvas.lay_over(None)
         self.say(message, wrong=True)
+
+
+def strongest_height(bag: Bag, explanation: Explanation) -> float:
+    """Height in mm, in the frame of the first sequence, of the slice with the largest Shapley value of either sign."""
+    shares = explanation.shapley.slices
+    name = max(shares, key=lambda one: float(np.abs(shares[one]).max()))
+    return float(bag.scans[name].positions[int(np.abs(shares[name]).argmax())] - bag.shifts[name])
 
 
 def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -21,8 +22,10 @@ from cirrnb.explanation.methods import method_named, methods
 from cirrnb.explanation.score import targets
 from cirrnb.model.stager import Stager
 from cirrnb.view import sentences
+from cirrnb.view.glossary import glossary_details
 from cirrnb.view.page import asset
-from cirrnb.view.theme import INK, MUTED, finish, sequence_colours
+from cirrnb.view.palette import INK, MUTED
+from cirrnb.view.theme import finish, sequence_colours
 from cirrnb.viewer.widget import SliceCanvas
 
 ANSWER_FIRST = "answer_first"
@@ -152,12 +155,15 @@ class Panel(widgets.VBox):
         method: str,
         target: str,
         go: Callable[[float], None],
+        caveat: str,
     ):
         """`sequences` are shown; `subject`, `method` and `target` are chosen at first; `go` is called with the height
-        of a bar of the chart that was clicked."""
+        of a bar of the chart that was clicked; `caveat` stays in sight."""
         self.case = widgets.Dropdown(options=list(subjects), value=subject, description="Patient")
         self.reveal = widgets.ToggleButton(value=False, description="Show the answer", icon="eye")
         self.measure = widgets.ToggleButton(value=False, description="Measurements", icon="list")
+        self.whole_field = widgets.ToggleButton(value=False, description="Full field", icon="expand")
+        self.whole_field.tooltip = "The whole field of view at the acquired resolution, not what the model sees"
         self.measured = widgets.HTML("")
         self.measured.add_class("cn-words")
         self.always = widgets.Checkbox(value=False, description="always show it at once", indent=False)
@@ -168,7 +174,9 @@ class Panel(widgets.VBox):
         self._build_choices(stager, method, target)
         self.cancel = widgets.Button(description="Cancel", icon="stop")
         self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "120px"})
-        self.doing = widgets.Label("")
+        self.caveat = widgets.Label(caveat)
+        self.caveat.add_class("cn-caveat")
+        self.doing, self._task, self._began = widgets.Label(""), "", 0.0
         self.waiting = widgets.HBox([self.doing, self.bar, self.cancel], layout=_row())
         self.brief, self.hint = widgets.HTML(""), widgets.HTML(f"<p>{HINT}</p>")
         self.brief.add_class("cn-brief")
@@ -179,7 +187,10 @@ class Panel(widgets.VBox):
         self.show_answer(False)
         self.show_measured("")
         # Brief answer and progress stand in the row of the button: what lies below does not jump when they come.
-        top = widgets.HBox([self.case, self.reveal, self.always, self.measure, self.brief, self.waiting], layout=_row())
+        top = widgets.HBox(
+            [self.case, self.reveal, self.always, self.measure, self.whole_field, self.brief, self.waiting],
+            layout=_row(),
+        )
         top.add_class("cn-top")
         style = widgets.HTML(f"<style>{asset('cirrnb.explorer', 'explorer.css')}</style>")
         places = {
@@ -194,7 +205,9 @@ class Panel(widgets.VBox):
             one.add_class(f"cn-at-{name}")
         within = widgets.GridBox(list(places.values()))
         within.add_class("cn-within")
-        super().__init__([style, top, self.message, within])
+        words = widgets.HTML(glossary_details())
+        words.add_class("cn-words")
+        super().__init__([style, self.caveat, top, self.message, within, words])
         self.add_class("cn-explorer")
 
     def _build_choices(self, stager: Stager, method: str, target: str) -> None:
@@ -244,21 +257,32 @@ class Panel(widgets.VBox):
 
     def show_task(self, what: str) -> None:
         """What the work is that comes next, beside its progress."""
+        self._task, self._began = what, time.monotonic()
         self.doing.value = what
 
     def show_progress(self, share: float | None) -> None:
         """How far the work is, 0 to 1; None where nothing is under way."""
         self.waiting.layout.display = "none" if share is None else ""
         self.bar.value = share or 0.0
+        if left := time_left(time.monotonic() - self._began, share or 0.0):
+            self.doing.value = f"{self._task}, {left}"
 
     def show_scales(self, wanted: bool) -> None:
         """Whether the map on show has scales to choose from."""
-        self.scale.layout.display = "" if wanted else "none"
+        self.scale.disabled = not wanted
 
     def say(self, message: str, wrong: bool = False) -> None:
         """A line above the pictures, as plain text; an empty one takes it away."""
         role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-info")
         self.message.value = f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
+
+
+def time_left(elapsed: float, share: float) -> str:
+    """How long work goes on that has done a share (0 to 1) of it in so many seconds; "" while that cannot be said."""
+    if elapsed < 2 or not 0.02 <= share < 1:
+        return ""
+    left = elapsed * (1 - share) / share
+    return f"about {max(5, 5 * round(left / 5)):.0f} s left" if left < 90 else f"about {round(left / 60)} min left"
 
 
 # A layout is a widget of its own: two boxes with one layout are hidden together.

@@ -23,6 +23,12 @@ from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.view.page import asset
 
+OWN_SCANS = (
+    "<b>Own scans: for research and teaching, not for a patient's care.</b> The model learnt from simulated "
+    "patients; what "
+    "it says of real people is largely unknown (docs/real_people.md). Files stay on this machine and go when "
+    "the explorer ends."
+)
 LARGEST = 200 * 10**6
 """Bytes that a dropped file may have."""
 
@@ -146,7 +152,8 @@ class ScanUpload(widgets.VBox):
         )
         self.opener.layout.display = "none"
         self.opener.on_click(lambda button: self._open())
-        super().__init__([self.receiver, self.list, self.opener])
+        self.warning = widgets.HTML(f"<p class='cn-own-warning'>{OWN_SCANS}</p>")
+        super().__init__([self.warning, self.receiver, self.list, self.opener])
 
     def _received(self, file: ReceivedFile) -> None:
         names = self._sequences

@@ -16,6 +16,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import read_json
 from cirrnb.data.nifti.reading import read_volume
+from cirrnb.simulation.tissue_shares import ORGANS as SEGMENTED
 
 ASCITES = "ascites"
 ORGANS = ("spleen", "muscle", "caudate", "right lobe", ASCITES)
@@ -50,6 +51,13 @@ def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
         )
     masks = {name: np.isin(values, numbers) for name, numbers in labels.items()}
     return {name: mask for name, mask in masks.items() if mask.any() or name == ASCITES}
+
+
+def organ_numbers(path: Path) -> dict[int, str]:
+    """Number -> name of the organs in a segmentation, as far as they are known. Raises InputError."""
+    if _explained(path) == "cirrnb":
+        return dict(enumerate(SEGMENTED, start=1))
+    return {number: name for name, numbers in _labels(path).items() for number in numbers}
 
 
 def drawn_by_program(path: Path) -> bool:

@@ -49,8 +49,8 @@ REACH = 12.0
 
 def present(batch: Batch) -> torch.Tensor:
     """(patients, sequences) bool: which sequences each patient of a batch has slices of."""
-    found = torch.zeros(len(batch) * len(batch.sequences), dtype=torch.bool, device=batch.patient.device)
-    return found.index_fill(0, batch.group, True).reshape(len(batch), -1)
+    groups = torch.arange(len(batch) * len(batch.sequences), device=batch.patient.device)
+    return (batch.group == groups[:, None]).any(dim=1).reshape(len(batch), -1)
 
 
 class CrossSequenceAttention(nn.Module):

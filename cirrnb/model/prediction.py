@@ -41,7 +41,7 @@ from cirrnb.model.patients import bags_of, prepared_for
 from cirrnb.model.signs import SignReading, no_sign, visible
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel, load_model
+from cirrnb.model.trained_model import TrainedModel, as_model, names_model, on_device
 from cirrnb.model.usable_scans import incomplete, prepared_otherwise, unusual, usable
 
 CHUNK = 32
@@ -147,7 +147,7 @@ def predict(
     prepared: Path | str | None = None,
     masks: Sequence[str | Path] | str | Path = (),
     force: bool = False,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Stage every patient with all slices of every usable sequence.
@@ -161,6 +161,7 @@ def predict(
     prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
     masks : liver masks for the one patient of a cohort that is prepared here, as `cirrnb.data.given_masks.give_masks`
         takes them.
+    device : where the networks compute; None for where they are, the CPU unless they were moved.
     force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
 
     Returns
@@ -193,6 +194,9 @@ def predict(
     >>> len(answers), set(answers["predicted"].dropna()) <= {"mild", "moderate", "severe"}
     (12, True)
     """
+    if isinstance(model, str | Path) and _exchanged(model, patients):
+        found, expected = f"{str(model)!r} as the model, {str(patients)!r} as the patients", "the model first"
+        raise InputError("predict", found, expected, f'Exchange them: cirrnb.predict("{patients}", "{model}").')
     trained = as_model(model)
     if isinstance(patients, str | Path):
         patients = as_cohort(patients, **trained.vocabulary())
@@ -210,8 +214,7 @@ def predict(
     bags, computed = bags_of(patients)
     simulated = trained.simulated or computed
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
-    for member in trained.members:
-        member.stager.to(device)
+    on_device(trained, device)
     rows, failures = [], []
     for bag in tqdm(bags, desc="staging", unit="patient", disable=not progress):
         row: dict[str, Any] = {"subject": bag.subject, "patient": bag.patient, "source": _source(bag)}
@@ -363,14 +366,11 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
-    """Whatever stands for a model, as the model itself. Raises InputError for anything else."""
-    if isinstance(model, TrainedModel):
-        return model
-    if not isinstance(model, TrainedStager | Path | str):
-        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort).'
-        raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
-    return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
+def _exchanged(model: Path | str, patients: object) -> bool:
+    """Whether a model was handed in as the patients, and what is no model as the model."""
+    if isinstance(patients, TrainedModel | TrainedStager):
+        return True
+    return isinstance(patients, str | Path) and names_model(patients) and not names_model(model)
 
 
 def patient_batch(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> Batch:

@@ -87,7 +87,7 @@ class StagerSettings:
     """
 
     backbone: str = "test_resnet"
-    pretrained: bool | str = True
+    pretrained: bool | str = False
     sequences: tuple[str, ...] = T1W_T2W
     scales: int = 4
     attention: str = "sequence"
@@ -342,6 +342,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4,
     },
     "standard": {
+        "pretrained": True,
         "backbone": "resnet18",
         "width": 256,
         "epochs": 40,
@@ -353,6 +354,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Zeng et al. 2025 (arXiv 2502.18225) as their released code trains; `cirrnb.benchmark.protocol` compares the two.
     "reference": {
         "backbone": "vgg19",
+        "pretrained": True,
         "classifier": True,
         "sequences": ("T1W",),
         "scales": 1,

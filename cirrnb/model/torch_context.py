@@ -23,6 +23,31 @@ _FOREIGN = ("ACCELERATE_", "FSDP_", "DEEPSPEED_", "MEGATRON_", "PARALLELISM_CONF
 """Beginnings of variables by which accelerate would change what a training computes."""
 
 
+DEVICE = "CIRRNB_DEVICE"
+"""Variable that names where networks of loaded models compute, "cuda" or "cuda:1"; unset for the CPU. Commands with
+`--device` set it, so that their workers and kernels know it too."""
+
+
+def choose_device(name: str | None) -> None:
+    """Have models that are loaded from here on, in this process and its children, compute there; None changes nothing.
+
+    Raises InputError if there is no such device.
+    """
+    if name is None:
+        return
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        found = f"{name}, which cannot be used ({str(error).splitlines()[0]:.120})"
+        raise InputError("device", found, "cpu, or cuda where there is a GPU", "Name another one.") from error
+    os.environ[DEVICE] = name
+
+
+def usual_device() -> str:
+    """Where the networks of loaded models compute."""
+    return os.environ.get(DEVICE) or "cpu"
+
+
 @contextmanager
 def isolated_torch() -> Iterator[None]:
     """Gradients possible, no autocast, float32 and the CPU as defaults; the caller's settings come back at the end, the

@@ -27,6 +27,7 @@ from cirrnb.model.measured_stage import MEASURED_STAGE, MeasuredStage, read_meas
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
 from cirrnb.model.provenance import versions
 from cirrnb.model.signs import SignIntervals, read_sign_intervals
+from cirrnb.model.torch_context import usual_device
 
 HUB_PREFIX = "hf:"
 HUB_FILES = ("*.json", "*.safetensors", "*.csv", "*.md")
@@ -211,6 +212,14 @@ def stages_of_run(run: Path | str) -> StageScale:
     return stage_scale(read_object(config, "a whole file", "Train again.").get("stages") if config else None)
 
 
+def names_model(run: Path | str) -> bool:
+    """Whether a name or path is one of a model: "shipped", hf:owner/name, or a run folder that exists."""
+    if str(run) == SHIPPED or is_hub_name(run):
+        return True
+    folder = typed_path(run)
+    return any((folder / name).is_file() for name in (FOLDS, CONFIG))
+
+
 def model_folder(run: Path | str) -> Path:
     """Where a model lies: the folder itself, that of the model in the package, or what the hub has (hf:owner/name)."""
     if is_hub_name(run):
@@ -221,6 +230,8 @@ def model_folder(run: Path | str) -> Path:
 def load_model(run: Path | str) -> TrainedModel:
     """The model of a run folder, of a cross-validation's folder, "shipped" for the one in the package, or hf:owner/name
     for one on the Hugging Face hub.
+
+    Its networks are on the CPU, or where `cirrnb.model.torch_context.choose_device` says.
 
     Raises InputError where something is missing or damaged, or a pickle stands in its place.
     """
@@ -245,7 +256,27 @@ def load_model(run: Path | str) -> TrainedModel:
     return _together(members, folder, run)
 
 
+def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
+    """Whatever stands for a model, as the model itself. Raises InputError for anything else."""
+    if isinstance(model, TrainedModel):
+        return model
+    if not isinstance(model, TrainedStager | Path | str):
+        remedy = 'The model comes first, as in cirrnb.predict("shipped", cohort); perhaps the two were exchanged.'
+        raise InputError("model", f"a {type(model).__name__}", 'a run folder, "shipped" or a loaded model', remedy)
+    return TrainedModel((model,), model.name) if isinstance(model, TrainedStager) else load_model(model)
+
+
+def on_device(trained: TrainedModel, device: torch.device | str | None) -> TrainedModel:
+    """The model with its networks moved to a device; None leaves them where they are."""
+    if device is not None:
+        for member in trained.members:
+            member.stager.to(device)
+    return trained
+
+
 def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str) -> TrainedModel:
+    for member in members:
+        member.stager.to(usual_device())
     calibration, stages = read_calibration(folder), members[0].stager.stages
     if calibration is not None and calibration.stages != stages.names:
         found = f"a calibration of the stages {', '.join(calibration.stages)}"

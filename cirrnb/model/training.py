@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,14 +18,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from sklearn.metrics import cohen_kappa_score
 
-from cirrnb.data import splits
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.dataset import BagDataset, EvenlyDrawn, SliceDataset
-from cirrnb.data.errors import InputError, raise_if_any
+from cirrnb.data.errors import InputError
 from cirrnb.data.locks import claimed
 from cirrnb.data.plugins import loaded_plugins
-from cirrnb.data.scan import SPLITS
-from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.data.typed_paths import typed_path
 from cirrnb.model import provenance
 from cirrnb.model.batch import Batch
@@ -46,6 +44,7 @@ from cirrnb.model.schedule import (
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch, training_accelerator
+from cirrnb.model.training_patients import class_weights, staged_patients
 from cirrnb.model.training_progress import Tell, TrainingProgress, teller
 from cirrnb.model.training_state import TrainingState
 from cirrnb.model.warm_start import begin_as_asked
@@ -286,17 +285,6 @@ class _Followers:
             callback.end()
 
 
-def class_weights(
-    bags: Sequence[Bag], settings: TrainingSettings, stages: StageScale = CIRRHOSIS
-) -> torch.Tensor | None:
-    """Weights (stages,) in the loss, in inverse proportion to how many training patients have each stage and one on
-    average over them; None where all count alike."""
-    if settings.balance == "none":
-        return None
-    counts = torch.tensor([sum(bag.stage == stage for bag in bags) for stage in stages])
-    return counts.sum() / ((counts > 0).sum() * counts.clamp(min=1))
-
-
 class _Scored(torch.nn.Module):
     """A stager as accelerate wraps it: one call from a batch to all that training needs of it."""
 
@@ -418,55 +406,3 @@ def _summary(split: str, seen: list[tuple[float, int, int]], stages: int) -> dic
         f"{split}_accuracy": float((truth == predicted).mean()),
         f"{split}_kappa": kappa,
     }
-
-
-def staged_patients(prepared: PreparedCohort, sequences: Collection[str]) -> dict[str, list[Bag]]:
-    """For each of `SPLITS` the patients with a stage and one of `sequences`, with scans of those alone.
-
-    "valid" and "test" may be empty: the last epoch is kept whatever the validation says, and who wants all patients
-    to train on has a reason.
-
-    Raises
-    ------
-    InputErrors
-        If the cohort has no sequence of a name, a patient stands in two splits, or scans were prepared otherwise than
-        the cohort says.
-    InputError
-        If the training patients do not show two stages, or a split holds patients but none with a stage.
-    """
-    if not isinstance(prepared, PreparedCohort):
-        remedy = "Split the cohort, prepare it, and hand in what cirrnb.prepare returns."
-        raise InputError("prepared", f"a {type(prepared).__name__}", "a prepared cohort", remedy)
-    splits.check(prepared.cohort)
-    raise_if_any(
-        InputError(prepared.name, f"no sequence {name}", f"names among {', '.join(prepared.sequences)}", _SEQUENCES)
-        for name in sequences
-        if name not in prepared.sequences
-    )
-    raise_if_any(
-        InputError(scan.scan.name, f"a scan prepared with {scan.settings}", f"{prepared.settings}", "Prepare it again.")
-        for scan in prepared.scans
-        if scan.settings != prepared.settings
-    )
-    staged = {name: prepared.bags(split=name, staged=True) for name in SPLITS}
-    for name, bags in staged.items():
-        everyone = len(prepared.bags(split=name))
-        if everyone and not bags:
-            raise InputError(
-                prepared.name, f"{everyone} patients in split {name}, none of them with a stage", "stages", _REMEDY
-            )
-    staged = {name: [one for bag in bags if (one := bag.only(sequences))] for name, bags in staged.items()}
-    stages = {bag.stage for bag in staged["train"]}
-    if len(stages) < 2:
-        raise InputError(
-            prepared.name,
-            f"{len(staged['train'])} training patients with {' or '.join(sequences)} and a stage "
-            f"({', '.join(map(str, stages)) or 'none'})",
-            "at least two stages to tell apart",
-            _REMEDY,
-        )
-    return staged
-
-
-_SEQUENCES = "Set the sequences to look at, or name those of the cohort when it is read."
-_REMEDY = "Split the cohort with official, random or kfold of cirrnb.data.splits and prepare it again."

@@ -223,12 +223,9 @@ def patient_report(
 
 
 def find_patient(people: Cohort, subject: str | None) -> Cohort:
-    """The scans of one patient (None: the cohort's first). Raises InputError where there is no such patient."""
-    name = subject or people.scans[0].subject
-    scans = people.select(keep=[name])
-    if not scans.scans:
-        raise InputError("patient", repr(name), f"one of the {len(people.patients)} of the cohort", "Correct it.")
-    return scans
+    """The scans of one patient (None: the cohort's first), named as `Cohort.subject_named` understands it. Raises
+    InputError where there is no such patient."""
+    return people.select(keep=[people.subject_named(subject) if subject else people.scans[0].subject])
 
 
 def prepare_patient(

@@ -22,6 +22,7 @@ from cirrnb.reports.cohort_figures import CERTAINTY, counts
 from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.patient_report import MapTest, PatientReport
 from cirrnb.view import sentences
+from cirrnb.view.glossary import glossary_details
 from cirrnb.view.measurements import measurements_html
 from cirrnb.view.page import RESEARCH_ONLY, Fragment, Place, asset, banner, templates, write_page
 from cirrnb.viewer.slice_browser import browser_html
@@ -85,6 +86,7 @@ _SENTENCES = {
     "measures": _measures,
     "measurements": lambda *given: Markup(measurements_html(*given)),
     "browser": lambda *given: Markup(browser_html(*given)),
+    "glossary": Markup(glossary_details()),
 }
 
 

@@ -114,7 +114,7 @@ def run_notebook(
     *,
     timeout: float | None = None,
     cwd: Path | None = None,
-    echo: TextIO | None = None,
+    echo: TextIO | Echo | None = None,
 ) -> Path:
     """Execute a notebook from top to bottom in a fresh kernel and keep it with its outputs.
 
@@ -177,7 +177,7 @@ def _execute(
     private: Path,
     timeout: float | None,
     cwd: Path,
-    echo: TextIO | None,
+    echo: TextIO | Echo | None,
 ) -> NotebookNode:
     import nbformat
     import papermill
@@ -205,7 +205,7 @@ def _execute(
             progress_bar=False,
             cwd=cwd,
             timeout_func=lambda cell: timeout,
-            stdout_file=Echo(echo) if echo else None,
+            stdout_file=(echo if isinstance(echo, Echo) else Echo(echo)) if echo else None,
             kernel_manager_class=OwnKernelManager,
             config=Config({"OwnKernelManager": {"connection_file": str(private / "kernel.json")}}),
         )

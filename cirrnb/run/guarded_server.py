@@ -144,6 +144,8 @@ class Server(Voila):
         settings: dict[str, Any] = super().init_settings()
         # Tornado's log of refused requests would repeat the token on the terminal.
         quiet = {
+            # As Tornado sets it without being asked, and says so on the terminal.
+            "ws_ping_timeout": 30_000,
             "log_function": lambda handler: None,
             "default_handler_class": _guarded(ErrorHandler),
             "default_handler_args": {"status_code": 404},

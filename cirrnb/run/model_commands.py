@@ -147,6 +147,18 @@ def calibrate(
     typer.echo(f"{run}: temperature {model.calibration.temperature:.2f}, sets of stages{signs}")
 
 
+def export_model(
+    run: Annotated[str, typer.Argument(help="Folder of a trained stager, or the model of the package.")],
+    out: Annotated[Path, typer.Argument(help="Folder to be made: TorchScript files and model.json.")],
+) -> None:
+    """Write a stager as TorchScript, for use where this package is not; checked against the stager itself."""
+    require_home()
+    from cirrnb.model.exporting import export_model as write
+
+    made = write(run, out)
+    typer.echo(f"Written: {', '.join(sorted(path.name for path in made.iterdir()))} in {made}")
+
+
 def compare(
     first: Annotated[Path, typer.Argument(help="Folder of a report, run folder, or CSV table of predictions.")],
     second: Annotated[Path, typer.Argument(help="Another one, on the same patients.")],

@@ -45,6 +45,7 @@ MASK = Annotated[
         help="Liver mask for one patient, in place of the cohort's or the program's; repeatable.",
     ),
 ]
+DEVICE = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where networks compute. [default: cpu]")]
 PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
 BROWSER = Annotated[bool, typer.Option(help="Open a browser.")]
 OUT = Annotated[

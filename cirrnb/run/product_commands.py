@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cirrnb.run.options import BROWSER, FORCE, MASK, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
+from cirrnb.run.options import BROWSER, DEVICE, FORCE, MASK, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
 from cirrnb.run.process import require_home
 
 REPORT = Path("08_cohort_report")
@@ -62,11 +62,13 @@ def explore(
     plugin: PLUGIN = None,
     mask: MASK = None,
     force: FORCE = False,
+    device: DEVICE = None,
     port: PORT = 8866,
     browser: BROWSER = True,
 ) -> None:
     """Open the explorer in a browser: slices first, then the answer and what drove it. Only this machine sees it."""
     require_home()
+    _compute_on(device)
     from cirrnb.run.serving import explore as serve
 
     given: dict[str, Any] = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared)}
@@ -81,13 +83,21 @@ def explore(
     raise typer.Exit(serve(chosen, port=port, browser=browser, tell=typer.echo))
 
 
+def _compute_on(device: str | None) -> None:
+    """Raises InputError if there is no such device."""
+    if device is not None:
+        from cirrnb.model.torch_context import choose_device
+
+        choose_device(device)
+
+
 def learn(
     cases: Annotated[int, typer.Option(min=2, help="Patients of the quiz.")] = 20,
     scale: Annotated[str, typer.Option(metavar="small|tiny", help="How fine the scans are.")] = "small",
     port: PORT = 8866,
     browser: BROWSER = True,
 ) -> None:
-    """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in course/progress.json."""
+    """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in your own data folder."""
     require_home()
     from cirrnb.run.serving import learn as serve
 
@@ -166,6 +176,7 @@ def report(
     ] = False,
     mask: MASK = None,
     force: FORCE = False,
+    device: DEVICE = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Tell what happens as JSON, an object a line.")] = False,
 ) -> None:
     """Report every patient of a cohort: a page each, an index, tables. Goes on where an earlier run stopped.
@@ -177,6 +188,7 @@ def report(
     Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
     """
     require_home()
+    _compute_on(device)
     studied = from_dicom is not None or from_dicomweb is not None
     if cohort is None and not studied:
         raise typer.BadParameter("give a cohort, or DICOM studies with --from-dicom FOLDER or --from-dicomweb URL")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, TextIO
 
 import nbformat
 from nbconvert.filters.ansi import ansi2html
@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 from cirrnb.data.numbers import figure
 from cirrnb.run.execution import run_notebook
 from cirrnb.run.parameters import TAG, parse_schema
+from cirrnb.run.streams import Echo
 from cirrnb.view.page import FIGURE_OPENS, FRAGMENT_OPENS, NOTICE, SUMMARY, Links, Place, write_page
 
 FIGURE = "application/vnd.plotly.v1+json"
@@ -188,10 +189,11 @@ def run_and_publish(
     timeout: float | None = None,
     cwd: Path | None = None,
     links: Links = (),
+    echo: TextIO | Echo | None = None,
 ) -> Path:
     """Execute a notebook into `folder` and write its page there; returns the page's path. Raises as `run_notebook`."""
     out = folder / f"{Path(notebook).stem}.ipynb"
-    return publish(run_notebook(notebook, out, parameters, timeout=timeout, cwd=cwd), links)
+    return publish(run_notebook(notebook, out, parameters, timeout=timeout, cwd=cwd, echo=echo), links)
 
 
 def publish(executed: Path, links: Links = (), place: Place | None = None, out: Path | None = None) -> Path:

@@ -122,6 +122,8 @@ def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
     else:
         tell("No cohort given: a few simulated patients take their place.")
         people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)
+    if values.get("patient"):
+        values["patient"] = people.subject_named(values["patient"])
     people = give_masks(people, values.get("mask") or (), values.get("patient"))
     tell("Preparing scans; what is prepared already is kept.")
     folder = values.get("prepared") or Path("prepared") / people.name
@@ -162,6 +164,7 @@ def _served(source: Path, values: dict[str, Any], title: str) -> Iterator[tuple[
     notebook.metadata["title"] = title
     notebook.metadata["kernelspec"] = {"name": KERNEL, "display_name": KERNEL, "language": "python"}
     launch = python_command("-c", _LAUNCH.format(folder=str(Path.cwd())), "-f", "{connection_file}", *PLAIN_SHELL)
+    launch.append("--IPKernelApp.log_level=ERROR")  # its warnings mean nothing to whoever reads the terminal
     with scratch_folder() as private:
         spec = private / "kernels" / KERNEL / "kernel.json"
         spec.parent.mkdir(parents=True)
@@ -185,21 +188,21 @@ def learn(
 ) -> int:
     """Serve the course until it is interrupted; Voila's exit code.
 
-    The patients of the quiz are simulated before anything is served, once.
+    The page comes at once; the patients of the quiz are simulated beside it, the first time.
 
     Parameters
     ----------
     parameters : of the notebook `00_learn_staging`. port : on this machine; 0 takes a free one.
 
-    Raises InputError or InputErrors where a parameter is wrong, the folder of the patients holds something else, or
-    the port is taken.
+    Raises InputError or InputErrors where a parameter is wrong or the port is taken. What is wrong with the
+    folder of the patients is told on the page.
     """
     source = find_notebook(COURSE)
     schema = read_schema(source)
     given = check(schema, parameters, source.stem)
     values = {name: given.get(name, parameter.default) for name, parameter in schema.items()}
-    tell("Simulating the patients of the quiz, about a minute; what is there already is kept.")
-    cirrnb.simulate_cohort(
-        values["cohort"], patients=values["cases"], seed=values["seed"], scale=values["scale"], healthy=0
-    )
-    return serve(source, values, "The course", port=port, browser=browser, tell=tell)
+    if not Path(values["cohort"]).is_dir():
+        tell(
+            f"The {values['cases']} patients of the quiz are simulated while you read; the page says how long it takes."
+        )
+    return serve(source, {**values, "wait": False}, "The course", port=port, browser=browser, tell=tell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from typing import TextIO
 
@@ -36,3 +37,41 @@ class Echo(io.TextIOBase):
             # What is still in the buffer would raise again when the process ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
         return len(text)
+
+
+class ProgressEcho(Echo):
+    """Passes on what a training tells of its progress, and nothing else; in a terminal as a bar that moves."""
+
+    WIDTH = 24
+
+    def __init__(self, stream: TextIO):
+        super().__init__(stream)
+        self._terminal, self._rest, self._drawn = stream.isatty(), "", False
+
+    def write(self, text: str) -> int:
+        """Write whole lines among a text; its length."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(_PROGRESS.match, lines):
+            place = _PLACE.match(line) if self._terminal else None
+            if place is None:
+                super().write(f"{self._ended()}{line}\n")
+            else:
+                epoch, epochs, step, steps = map(int, place.groups())
+                done = round(self.WIDTH * (epoch - 1 + step / steps) / epochs)
+                super().write(f"\r\x1b[K[{'#' * done}{'.' * (self.WIDTH - done)}] {line}")
+                self._drawn = True
+        return len(text)
+
+    def close(self) -> None:
+        """End the line of the bar."""
+        if not self.closed and self._drawn:
+            super().write(self._ended())
+        super().close()
+
+    def _ended(self) -> str:
+        drawn, self._drawn = self._drawn, False
+        return "\n" if drawn else ""
+
+
+_PROGRESS = re.compile(r"Epoch \d|An epoch takes|Asking the |.*: (trained|rehearsed|already|failed)")
+_PLACE = re.compile(r"Epoch (\d+) of (\d+), step (\d+) of (\d+)")

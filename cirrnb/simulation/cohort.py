@@ -151,6 +151,12 @@ def _simulate(out: Path, request: dict[str, Any], workers: int | None, progress:
     move_into_place(beside, out)
 
 
+def simulated_so_far(out: Path) -> int | None:
+    """How many patients a simulation into `out` has made that is under way or was interrupted; None for none such."""
+    rows = unfinished_name(out) / _ROWS
+    return sum(1 for _ in rows.glob("*.json")) if rows.is_dir() else None
+
+
 def stored_request(root: Path) -> dict[str, Any] | None:
     """What was asked of the simulator that made a cohort, its version among it; None if `root` is none.
 

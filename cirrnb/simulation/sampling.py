@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from cirrnb.data.grid import Grid
 from cirrnb.simulation.body import HALF_DEPTH, Body, Frame
 from cirrnb.simulation.fields import Array, Points
 from cirrnb.simulation.scene import paint
-from cirrnb.simulation.tissue_shares import largest, organ_shares
+from cirrnb.simulation.tissue_shares import compose, largest, layers, organ_shares
 
 SLAB_POINTS = 800_000
 
@@ -121,6 +121,22 @@ def organ_map(body: Body, sampling: Sampling) -> NDArray[np.uint8]:
         shares = organ_shares(body, frame)
         label[..., here] = largest({name: _slices(share, sampling.subslices) for name, share in shares.items()})
     return label
+
+
+def tissue_at(body: Body, sampling: Sampling, place: tuple[float, float, float], sequence: str) -> str:
+    """Name of the tissue that has the largest share of a scan's voxel at a place (mm to the left, back and head)."""
+    x, y, z = place
+    width, depth = sampling.pixel
+    one = replace(
+        sampling, matrix=(1, 1, 1), acquired=(1, 1), spacing=(width, depth, sampling.spacing[2]), origin=(x, y, z)
+    )
+    total: dict[str, float] = {}
+    for _, frame in _frames(body, one):
+        tissues, _ = compose(list(layers(body, frame, sequence)), frame.still.shape)
+        for name, share in tissues.items():
+            total[name] = total.get(name, 0.0) + float(share.mean())
+    best = max(total, key=lambda name: total[name], default="air")
+    return best if total.get(best, 0.0) > 1 - sum(total.values()) else "air"
 
 
 def _slices(part: Array, several: int) -> Array:

@@ -56,10 +56,7 @@ def simulate_scan(
     patient: Patient, sequence: str, seed: int, scale: str, name: str, twins: bool, organs: bool = False
 ) -> Simulated:
     """One scan of a patient on scanner `name`; `organs` adds a map of the organs' labels."""
-    order = T1W_T2W.index(sequence)
-    random = np.random.default_rng([seed, patient.plan.index, 4, order])
-    protocol = draw_protocol(random, sequence, SCANNERS[name])
-    sampling = draw_sampling(random, patient.body, sequence, scale)
+    random, protocol, sampling = scan_setting(patient, sequence, seed, scale, name)
     signals = tissue_signals(protocol)
     clean = sample(patient.body, sampling, signals, sequence)
     noise_seed = int(random.integers(2**62))
@@ -83,6 +80,16 @@ def simulate_scan(
         others,
         nearest(organ_map(patient.body, sampling), sampling.matrix) if organs else None,
     )
+
+
+def scan_setting(
+    patient: Patient, sequence: str, seed: int, scale: str, name: str
+) -> tuple[np.random.Generator, Protocol, Sampling]:
+    """How one scan of a patient is acquired on scanner `name` and lies over the body, and the generator that "
+    "goes on."""
+    random = np.random.default_rng([seed, patient.plan.index, 4, T1W_T2W.index(sequence)])
+    protocol = draw_protocol(random, sequence, SCANNERS[name])
+    return random, protocol, draw_sampling(random, patient.body, sequence, scale)
 
 
 def evidence(clean: Clean, liver: float) -> NDArray[np.uint8]:

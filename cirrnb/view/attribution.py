@@ -17,8 +17,9 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.explanation.control_maps import beats_controls
 from cirrnb.explanation.explanation import Explanation
+from cirrnb.view.palette import ACCENT, INK, MUTED
 from cirrnb.view.slices import Slice, montage
-from cirrnb.view.theme import ACCENT, INK, MUTED, finish, sequence_colours
+from cirrnb.view.theme import finish, sequence_colours
 
 SMOOTHING = 3.0
 """mm, standard deviation by which a map is smoothed within the slice before it is shown."""

@@ -8,7 +8,8 @@ from plotly.subplots import make_subplots
 
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.view.forest import BEHIND, WIDTH, error_bars, write_numbers
-from cirrnb.view.theme import ACCENT, INK, MUTED, finish
+from cirrnb.view.palette import ACCENT, INK, MUTED
+from cirrnb.view.theme import finish
 
 _SHADES = (ACCENT, "#9DB8CC", "#C3D3DF", "#D3DEE6", "#E1E8ED")
 _ALL = "all"

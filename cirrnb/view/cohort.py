@@ -10,7 +10,8 @@ from plotly.subplots import make_subplots
 
 from cirrnb.data.scan import SPLITS
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.view.theme import UNSTAGED, finish, on_colour
+from cirrnb.view.palette import UNSTAGED
+from cirrnb.view.theme import finish, on_colour
 
 _NO_STAGE = "not staged"
 _NO_SPLIT = "no split"

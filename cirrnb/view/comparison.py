@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.view.forest import WIDTH, finish_forest, forest, vertical_line
-from cirrnb.view.theme import ACCENT, INK, MUTED, finish
+from cirrnb.view.palette import ACCENT, INK, MUTED
+from cirrnb.view.theme import finish
 
 
 def model_forest(

@@ -10,7 +10,8 @@ from plotly.subplots import make_subplots
 
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.view.forest import error_bars, interval_text
-from cirrnb.view.theme import ACCENT, GRID, INK, MUTED, finish
+from cirrnb.view.palette import ACCENT, GRID, INK, MUTED
+from cirrnb.view.theme import finish
 
 _LINES = (("train", "training patients", MUTED, "dot"), ("valid", "validation patients", ACCENT, "solid"))
 _PANELS = (("loss", "cross-entropy"), ("kappa", "quadratic weighted kappa"))
@@ -199,7 +200,9 @@ def published_table(rows: pd.DataFrame) -> pd.DataFrame:
                 f"{100 * value:.1f} %" + (f" ({100 * low:.0f} to {100 * high:.0f})" if np.isfinite(low) else "")
                 for value, low, high in limits
             ],
+            "majority": [f"{100 * value:.1f} %" for value in rows["majority"].to_numpy(dtype=float)],
             "counted by": rows["counted"],
+            "n": rows["n"],
             "patients": rows["patients"],
             "comparable with the paper": rows["comparable"],
         }

@@ -8,7 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from cirrnb.view.theme import ACCENT, INK, MUTED, finish
+from cirrnb.view.palette import ACCENT, INK, MUTED
+from cirrnb.view.theme import finish
 
 WIDTH = 860
 """Pixels: names, plot and numbers side by side. A narrower page scrolls inside the figure."""

@@ -30,6 +30,12 @@ def banner(simulated: bool, learnt: bool = False) -> str:
     return SIMULATED if simulated else LEARNT if learnt else ""
 
 
+def caveat(simulated: bool, learnt: bool = False) -> str:
+    """One line that stays in sight beside pictures and answers: `banner`, and what this is not."""
+    about = SIMULATED if simulated else "The model learnt from simulated patients." if learnt else ""
+    return " ".join(filter(None, (RESEARCH_ONLY, about)))
+
+
 class Notice:
     """Says in a notebook, and to the page made from it, whether the cohort is simulated, or what the model learnt from.
 

@@ -82,12 +82,14 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     )
     about = " The patient is simulated." if simulated else f" {REAL_PEOPLE}" if prediction.simulated else ""
     likely = f"Most likely: {escape(prediction.predicted)}{doubtful}"
+    verdict = verdict_html(prediction, recorded)
     said = f"{bars}<p>{_possible(prediction, coverage)}</p>{adds_html(prediction)}{signs_html(prediction)}"
     if prediction.hidden:
-        likely, said = f"Stage hidden{doubtful}", asked_html(f"<p><b>{likely}</b></p>{said}", prediction)
+        shown = asked_html(f"<p><b>{likely}</b></p>{verdict}{said}", prediction)
+        likely, verdict, said = f"Stage hidden{doubtful}", "", shown
     return (
-        f'<div class="cn-answer"><h3>{likely}</h3>{doubts}{said}'
-        f"<p>{_recorded(recorded)} Attention: {weights}.</p>{unusual}"
+        f'<div class="cn-answer"><h3>{likely}</h3>{verdict}{doubts}{said}'
+        f"<p>{'' if recorded else 'No stage is recorded. '}Attention: {weights}.</p>{unusual}"
         f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
         f"{about} Research and education only.</p></div>"
     )
@@ -170,17 +172,22 @@ def _sign_row(sign: SignReading) -> str:
     return f'<tr><th scope="row">{escape(sign.words)}</th><td>{strength}</td><td>{interval}</td></tr>'
 
 
-def brief_html(prediction: Prediction) -> str:
-    """The answer in a line, for where the button is that asked for it."""
+def brief_html(prediction: Prediction, recorded: str | None = None) -> str:
+    """The answer in a line, for where the button is that asked for it, and whether it is the recorded stage."""
     colour = prediction.stages.colour[prediction.predicted]
     others = [stage for stage in prediction.prediction_set or () if stage != prediction.predicted]
     possible = f", {' or '.join(others)} possible" if others else ""
     doubtful = "" if prediction.status == ANSWERED else f" ({escape(prediction.status)})"
     if prediction.hidden:
         return f'<span role="status">Stage hidden{doubtful}: these scans are far from those the model knows</span>'
+    verdict = ""
+    if recorded and recorded != prediction.predicted:
+        verdict = f' <strong class="cn-wrong-answer">wrong: recorded {escape(recorded)}</strong>'
+    elif recorded:
+        verdict = ' <span class="cn-right-answer">right</span>'
     return (
         f'<span role="status"><b style="border-color:{colour}">{escape(prediction.predicted)}</b> '
-        f"{prediction.probabilities[prediction.predicted]:.0%}{possible}{doubtful}</span>"
+        f"{prediction.probabilities[prediction.predicted]:.0%}{possible}{doubtful}{verdict}</span>"
     )
 
 
@@ -209,16 +216,27 @@ def _bar(stage: str, share: float, prediction: Prediction) -> str:
 def _possible(prediction: Prediction, coverage: float | None) -> str:
     if prediction.prediction_set is None or coverage is None:
         return "This model is not calibrated: take the percentages as a ranking only."
+    sure = f"{prediction.probabilities[prediction.predicted]:.0%}"
+    each = f"{sure} is the probability of <b>{prediction.predicted}</b> for this patient."
     if len(prediction.prediction_set) == len(prediction.stages):
-        return "It cannot rule out any stage."
+        return f"{each} The model cannot rule out any stage."
     stages = " or ".join(prediction.prediction_set)
-    kept = f"Such sets hold the true stage in about {round(10 * coverage)} of 10 patients like those of the calibration"
-    but = "" if prediction.in_distribution else "; <b>this patient is not like them</b>, so that coverage is unknown"
-    return f"It considers possible: <b>{stages}</b>. {kept}{but}."
+    kept = (
+        f"The prediction set, the stages that remain possible, is <b>{stages}</b>. Its {round(10 * coverage)} "
+        f"in 10 speaks "
+        "of many patients: of ten sets like this one about so many hold the recorded stage"
+    )
+    but = "" if prediction.in_distribution else "; <b>this patient is not like them</b>, so that here it is unknown"
+    return f"{each} {kept}{but}."
 
 
-def _recorded(stage: str | None) -> str:
-    return f"Recorded stage: <b>{escape(stage)}</b>." if stage else "No stage is recorded."
+def verdict_html(prediction: Prediction, recorded: str | None) -> str:
+    """Whether the answer is the recorded stage, said outright; nothing where none is recorded."""
+    if not recorded:
+        return ""
+    if recorded == prediction.predicted:
+        return f'<p class="cn-right-answer"><b>Right</b>: the recorded stage is {escape(recorded)}.</p>'
+    return f'<p class="cn-wrong-answer"><b>Wrong: the recorded stage is {escape(recorded)}.</b></p>'
 
 
 class ShapleyValuesLike(Protocol):

@@ -14,7 +14,8 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.pictures import grey_picture, outline_picture, overlay_picture
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.view.theme import INK, MUTED, finish
+from cirrnb.view.palette import INK, MUTED
+from cirrnb.view.theme import finish
 
 LIVER_COLOUR = "#56B4E9"
 _FULL_WIDTH = 3

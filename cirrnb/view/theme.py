@@ -7,16 +7,10 @@ from collections.abc import Iterable
 import plotly.graph_objects as go
 
 from cirrnb.data.stage_scale import CIRRHOSIS
+from cirrnb.view.palette import ACCENT, FONT, GRID, INK, MUTED, SIMULATED
 
-UNSTAGED = "#BBBBBB"
-INK = "#1F2933"
-MUTED = "#5B6770"
-GRID = "#E4E7EB"
-ACCENT = "#33658A"
 _FURTHER = ("#7A4F9E", "#3A7D44", "#A6487B", "#5F6B2D", "#2E7F8F", "#8A8D91")
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
-SIMULATED = "simulated cohort"
 
 _AXIS = {
     "showgrid": True,
@@ -104,19 +98,3 @@ def finish(figure: go.Figure, title: str, *, simulated: bool, height: int) -> go
             font={"size": 12, "color": MUTED},
         )
     return figure
-
-
-SIGN_COLOURS = ("#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#FFFFFF")
-"""Of the outlines, in the order of `SIGNS`: Okabe and Ito's, told apart with any colour vision. The viewer's script has
-the same ones."""
-
-LABELS = {
-    "nodularity": "nodular surface",
-    "nodules": "nodules and septa",
-    "lobes": "lobes shifted",
-    "spleen": "large spleen",
-    "ascites": "ascites",
-    "portal": "portal hypertension",
-    "fossa": "wide gallbladder fossa and notch",
-}
-"""What a reader calls it, from its name in `SIGNS`."""

@@ -6,14 +6,21 @@ const CONTROLS = `
   <div class="cn-tools">
     <div class="cn-row">
       <button type="button" data-do="play" aria-pressed="false" title="Space">&#9654; Play</button>
-      <label class="cn-wide">Height <input type="range" data-set="place" min="0" max="0" step="1" value="0">
+      <label class="cn-wide"><span data-output="axis">Height</span> <input type="range" data-set="place" min="0" max="0" step="1" value="0">
         <output data-output="place"></output></label>
       <label data-part="shift"><input type="checkbox" data-set="shiftOn" checked> follow breathing
         <span data-output="shift"></span></label>
     </div>
     <div class="cn-row">
-      <label>Brightness <input type="range" data-set="level" min="0" max="1.5" step="0.01" value="0.5"></label>
-      <label>Contrast <input type="range" data-set="contrast" min="-2" max="2.5" step="0.05" value="0"></label>
+      <span class="cn-group" role="group" aria-label="Plane">
+        <button type="button" data-do="axial" aria-pressed="true" title="P">Axial</button>
+        <button type="button" data-do="coronal" aria-pressed="false" title="P">Coronal</button>
+        <button type="button" data-do="sagittal" aria-pressed="false" title="P">Sagittal</button></span>
+      <label>Level <input type="number" data-set="level" step="any"></label>
+      <label>Width <input type="number" data-set="width" step="any" min="0"></label>
+      <label data-part="presets"><select data-set="preset" aria-label="Window"></select></label>
+      <span class="cn-faint" data-output="windowed"></span>
+      <button type="button" data-do="ruler" aria-pressed="false" title="D">Ruler</button>
       <span class="cn-group" role="group" aria-label="Zoom">
         <button type="button" data-do="out" aria-label="Zoom out" title="-">&minus;</button>
         <output data-output="zoom">100 %</output>
@@ -35,9 +42,10 @@ const CONTROLS = `
     <details class="cn-help"><summary>Keys and mouse</summary>
       <p>Click the pictures first. Wheel or <kbd>&uarr;</kbd> <kbd>&darr;</kbd>: next slice towards head or feet;
       <kbd>Page up</kbd> <kbd>Page down</kbd>: five; <kbd>Home</kbd> <kbd>End</kbd>: lowest, highest. <kbd>+</kbd>
-      <kbd>&minus;</kbd>, pinch, or wheel with <kbd>Ctrl</kbd>: zoom; drag: move. Right button and drag: brightness and
-      contrast of that picture, as <kbd>B</kbd> <kbd>V</kbd> (brightness) and <kbd>C</kbd> <kbd>X</kbd> (contrast) do. <kbd>Space</kbd>:
-      play. <kbd>M</kbd>: map, <kbd>L</kbd>: liver edge, <kbd>O</kbd>: other organs, <kbd>E</kbd>: planted signs, <kbd>R</kbd>: reset. Click: what lies there.</p>
+      <kbd>&minus;</kbd>, pinch, or wheel with <kbd>Ctrl</kbd>: zoom; drag: move. Right button and drag: level and
+      width of that picture, as <kbd>B</kbd> <kbd>V</kbd> (brighter, darker) and <kbd>C</kbd> <kbd>X</kbd> (narrower, wider) do. <kbd>Space</kbd>:
+      play. <kbd>P</kbd>: next plane. <kbd>D</kbd>: ruler; drag to measure. <kbd>M</kbd>: map, <kbd>L</kbd>: liver edge, <kbd>O</kbd>: other organs, <kbd>E</kbd>: planted signs, <kbd>R</kbd>: reset.
+      Click: what lies there, and cross-hairs at the same place of the other sequences and planes.</p>
     </details>
   </div>`;
 
@@ -49,7 +57,14 @@ function createControls(root, acts, settings) {
 
   root.addEventListener("input", (event) => {
     const name = event.target.dataset && event.target.dataset.set;
-    if (name) settings(name, event.target.type === "checkbox" ? event.target.checked : Number(event.target.value));
+    if (name && /range|checkbox/.test(event.target.type)) settings(name, event.target.type === "checkbox" ? event.target.checked : Number(event.target.value));
+  });
+  // Numbers once they are typed, not after each digit.
+  root.addEventListener("change", (event) => {
+    const { dataset, type, value } = event.target;
+    if (!dataset || !dataset.set) return;
+    if (type === "number" && value !== "" && Number.isFinite(Number(value))) settings(dataset.set, Number(value));
+    if (type === "select-one") settings(dataset.set, value);
   });
   root.addEventListener("click", (event) => {
     const button = event.target.closest && event.target.closest("[data-do]");
@@ -73,10 +88,9 @@ function createControls(root, acts, settings) {
   // `pane` is the one that brightness and contrast belong to, or none.
   function showSettings(shown, pane, overlay) {
     for (const input of root.querySelectorAll("input[type=checkbox][data-set]")) input.checked = Boolean(shown[input.dataset.set]);
-    if (pane) {
-      find('[data-set="level"]').value = pane.level;
-      find('[data-set="contrast"]').value = pane.contrast;
-    }
+    if (pane) showWindow(pane);
+    for (const plane of Object.keys(PLANES)) find(`[data-do="${plane}"]`).setAttribute("aria-pressed", String(plane === shown.plane));
+    find('[data-do="ruler"]').setAttribute("aria-pressed", String(shown.ruler));
     find('[data-set="opacity"]').value = shown.opacity;
     find('[data-set="threshold"]').value = shown.threshold;
     find('[data-output="threshold"]').textContent = `${Math.round(100 * shown.threshold)} %`;
@@ -84,7 +98,26 @@ function createControls(root, acts, settings) {
     find('[data-part="overlay"]').hidden = !overlay;
   }
 
-  function showPlace(heights, position) {
+  // Level and width in the scan's own signal, where it is known, and the preset that they are.
+  function showWindow(pane) {
+    const width = 2 ** -pane.look.contrast, unit = pane.signal ? pane.signal[1] : 1;
+    const digits = Math.max(0, 2 - Math.floor(Math.log10(unit)));
+    find('[data-set="level"]').value = Number(signalOf(pane, pane.look.level).toFixed(digits));
+    find('[data-set="width"]').value = Number((width * unit).toFixed(digits));
+    find('[data-output="windowed"]').textContent = pane.signal ? `of ${pane.name}` : `of ${pane.name}, 0 to 1`;
+    const presets = Object.entries(pane.presets || {}), select = find('[data-set="preset"]');
+    find('[data-part="presets"]').hidden = !presets.length;
+    const key = presets.map(([name]) => name).join();
+    if (select.dataset.key !== key) {
+      select.dataset.key = key;
+      select.replaceChildren(...[...presets.map(([name]) => name), "own window"].map((name) => new Option(name, name)));
+      select.lastChild && (select.lastChild.disabled = true);
+    }
+    const same = presets.find(([, [low, high]]) => Math.abs(high - low - width) < 0.005 && Math.abs((low + high) / 2 - pane.look.level) < 0.005);
+    select.value = same ? same[0] : "own window";
+  }
+
+  function showPlace(heights, position, plane) {
     let best = 0;
     heights.forEach((one, i) => { if (Math.abs(one - position) < Math.abs(heights[best] - position)) best = i; });
     const slider = find('[data-set="place"]');
@@ -92,7 +125,8 @@ function createControls(root, acts, settings) {
     slider.disabled = heights.length < 2;
     find('[data-do="play"]').disabled = heights.length < 2;
     slider.value = best;
-    const words = inMm(position);
+    const words = placeWords(plane, position);
+    find('[data-output="axis"]').textContent = { axial: "Height", coronal: "Front to back", sagittal: "Side to side" }[plane];
     if (announced !== words) {
       announced = words;
       find('[data-output="place"]').textContent = words;

@@ -1,17 +1,18 @@
 // Input on a pane: wheel, drag, touch and keys, passed to the viewer as `acts`.
 
-function listen(pane, acts) {
-  const { box } = pane;
+// `given` is the pane as it came; what is shown in its place may be another plane's view of it.
+function listen(given, acts) {
+  const { box } = given;
   let drag = null, turned = 0;
   const touching = new Map();
-  box.addEventListener("focus", () => acts.activate(pane));
+  box.addEventListener("focus", () => acts.activate(acts.view(given)));
   box.addEventListener("wheel", (event) => {
     event.preventDefault();
     if (event.ctrlKey) return acts.zoom(Math.exp(-event.deltaY / 200));
     // A wheel's notch is about 100, a touchpad sends many small ones; at most one slice an event.
     turned += event.deltaMode ? 40 * event.deltaY : event.deltaY;
     if (Math.abs(turned) < 30) return undefined;
-    acts.step(pane, turned < 0 ? 1 : -1);
+    acts.step(acts.view(given), turned < 0 ? 1 : -1);
     turned = 0;
     return undefined;
   }, { passive: false });
@@ -20,9 +21,12 @@ function listen(pane, acts) {
     box.focus();
     try { box.setPointerCapture(event.pointerId); } catch { /* a made-up pointer has no capture */ }
     touching.set(event.pointerId, [event.clientX, event.clientY]);
-    drag = { x: event.clientX, y: event.clientY, button: event.button, moved: false, from: event.shiftKey ? event : null };
+    const measuring = acts.measuring() && event.button === 0;
+    drag = { x: event.clientX, y: event.clientY, button: event.button, moved: false, from: event.shiftKey || measuring ? event : null };
+    drag.span = measuring ? acts.measure : acts.drawBox;
   });
   box.addEventListener("pointermove", (event) => {
+    const pane = acts.view(given);
     if (!drag || !touching.has(event.pointerId)) return;
     const before = [...touching.values()];
     touching.set(event.pointerId, [event.clientX, event.clientY]);
@@ -36,27 +40,29 @@ function listen(pane, acts) {
     if (!drag.moved && Math.hypot(dx, dy) < 4) return;
     Object.assign(drag, { moved: true, x: event.clientX, y: event.clientY });
     if (drag.from) {
-      acts.drawBox(pane, drag.from, event, false);
+      drag.span(pane, drag.from, event, false);
     } else if (drag.button === 2) {
-      acts.setWindow(pane, pane.level - dy / 300, pane.contrast + dx / 150);
+      acts.setWindow(pane, pane.look.level - dy / 300, pane.look.contrast + dx / 150);
     } else {
       acts.move(dx / (pane.view.scale * pane.columns), dy / (pane.view.down * pane.rows));
     }
   });
   const release = (event) => {
+    const pane = acts.view(given);
     touching.delete(event.pointerId);
-    if (drag && drag.from && drag.moved && event.type === "pointerup") acts.drawBox(pane, drag.from, event, true);
+    if (drag && drag.from && drag.moved && event.type === "pointerup") drag.span(pane, drag.from, event, true);
     if (drag && !drag.moved && drag.button === 0 && event.type === "pointerup") acts.pick(pane, event);
     if (!touching.size) drag = null;
   };
   box.addEventListener("pointerup", release);
   box.addEventListener("pointercancel", release);
-  box.addEventListener("keydown", (event) => key(pane, event, acts));
+  box.addEventListener("keydown", (event) => key(given, event, acts));
 }
 
 const apart = ([one, other]) => Math.hypot(one[0] - other[0], one[1] - other[1]);
 
-function key(pane, event, acts) {
+function key(given, event, acts) {
+  const pane = acts.view(given);
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const { step, zoom, setWindow, toggle } = acts;
   const known = {
@@ -65,9 +71,9 @@ function key(pane, event, acts) {
     PageUp: () => step(pane, 5), PageDown: () => step(pane, -5),
     Home: () => step(pane, -pane.slices), End: () => step(pane, pane.slices),
     "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
-    b: () => setWindow(pane, pane.level - 0.05, pane.contrast), v: () => setWindow(pane, pane.level + 0.05, pane.contrast),
-    c: () => setWindow(pane, pane.level, pane.contrast + 0.1), x: () => setWindow(pane, pane.level, pane.contrast - 0.1),
-    " ": acts.play, r: acts.reset,
+    b: () => setWindow(pane, pane.look.level - 0.05, pane.look.contrast), v: () => setWindow(pane, pane.look.level + 0.05, pane.look.contrast),
+    c: () => setWindow(pane, pane.look.level, pane.look.contrast + 0.1), x: () => setWindow(pane, pane.look.level, pane.look.contrast - 0.1),
+    " ": acts.play, r: acts.reset, d: () => toggle("ruler"), p: acts.nextPlane,
     m: () => toggle("overlayOn"), l: () => toggle("liver"), o: () => toggle("organs"), e: () => toggle("evidence"),
   };
   const act = known[event.key.length === 1 ? event.key.toLowerCase() : event.key];

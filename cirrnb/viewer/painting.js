@@ -1,7 +1,7 @@
 // How one slice is painted: grey levels, the map, the edges of liver and planted signs, letters and scales.
 //
-// A `look` is what the viewer shows: `shown` (its settings), the `overlay`, the place `picked`, the slice `at` which a
-// pane stands, whether it is drawn `sharp`, whether it carries the colour bar (`barred`), its `title` and whether it is `simulated`.
+// A `look` is what the viewer shows: `shown` (its settings), the `overlay`, the place `picked` and how it is brought into
+// the pane's breath (`mm`), the slice `at` which a pane stands, whether it is drawn `sharp`, whether it carries the colour bar (`barred`), its `title` and whether it is `simulated`.
 
 const FOR = [230, 97, 0];
 const AGAINST = [93, 58, 155];
@@ -62,7 +62,8 @@ function paint(context, pane, look, w, h, ratio) {
       }
     }
     context.restore();
-    if (picked) drawCross(context, pane, picked, left, top, scale, down, ratio);
+    if (picked) drawCross(context, fromPatient(pane, look.mm(picked.mm)), left, top, scale, down, w, h, ratio);
+    if (pane.ruler && pane.ruler.plane === shown.plane && pane.ruler.slice === at.index) drawRuler(context, pane, left, top, scale, down, ratio);
   }
   letters(context, pane, look, w, h, ratio, scale);
 }
@@ -82,8 +83,11 @@ function letters(context, pane, look, w, h, ratio, scale) {
     context.fillStyle = "#fff";
     context.fillText(text, x, y);
   };
-  write("R", edge, h / 2, "left");
-  write("L", w - edge, h / 2, "right");
+  const [west, east, north, south] = PLANES[look.shown.plane].edges;
+  write(west, edge, h / 2, "left");
+  write(east, w - edge, h / 2, "right");
+  write(north, w / 2, edge + size / 2, "center");
+  write(south, w / 2, h - edge - size / 2, "center");
   write(pane.name, edge, edge + size / 2, "left");
   // Whose pictures they are stands in them: the name in a menu may already be another's.
   context.font = `${11 * ratio}px system-ui, sans-serif`;
@@ -91,9 +95,9 @@ function letters(context, pane, look, w, h, ratio, scale) {
   context.font = `600 ${size}px system-ui, sans-serif`;
   if (at.outside) {
     context.font = `${size}px system-ui, sans-serif`;
-    write(`no ${pane.name} slice at this height`, w / 2, h / 2, "center");
+    write(`no ${pane.name} slice ${look.shown.plane === "axial" ? "at this height" : "here"}`, w / 2, h / 2, "center");
   } else {
-    write(`${at.index + 1} / ${pane.slices}   ${inMm(pane.positions[at.index])}`, w - edge, edge + size / 2, "right");
+    write(`${at.index + 1} / ${pane.slices}   ${placeWords(look.shown.plane, pane.positions[at.index])}`, w - edge, edge + size / 2, "right");
   }
   if (look.overlay && !pane.map) write("no map: the model does not use this scan", edge, edge + 3.2 * size, "left");
   if (look.simulated) {
@@ -128,27 +132,49 @@ function colourBar(context, { overlay, shown }, w, h, ratio, write) {
   write(overlay.ends[0], left + wide, top + high + 8 * ratio, "right");
 }
 
-function drawCross(context, pane, picked, left, top, scale, down, ratio) {
-  const [row, column] = fromPatient(pane, picked.mm);
-  const [x, y, arm] = [left + (column + 0.5) * scale, top + (row + 0.5) * down, 9 * ratio];
-  for (const [colour, width] of [["rgba(0,0,0,0.8)", 3], ["#fff", 1.2]]) {
+// Thin lines across the picture, open in the middle so that nothing lies under them.
+function drawCross(context, [row, column], left, top, scale, down, w, h, ratio) {
+  const [x, y, gap] = [left + (column + 0.5) * scale, top + (row + 0.5) * down, 9 * ratio];
+  for (const [colour, width] of [["rgba(0,0,0,0.6)", 2.6], ["rgba(255,255,255,0.85)", 1]]) {
     context.strokeStyle = colour;
     context.lineWidth = width * ratio;
     context.beginPath();
-    for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-      context.moveTo(x + dx * 4 * ratio, y + dy * 4 * ratio);
-      context.lineTo(x + dx * arm, y + dy * arm);
+    for (const [fromX, fromY, toX, toY] of [[0, y, x - gap, y], [x + gap, y, w, y], [x, 0, x, y - gap], [x, y + gap, x, h]]) {
+      context.moveTo(fromX, fromY);
+      context.lineTo(toX, toY);
     }
     context.stroke();
   }
 }
 
-// Levels of grey for each of the 256 values; the contrast slider halves and doubles the width of the window.
+// A line between two places (rows and columns, not rounded) with its length.
+function drawRuler(context, pane, left, top, scale, down, ratio) {
+  const [[x0, y0], [x1, y1]] = [pane.ruler.from, pane.ruler.to].map(([row, column]) => [left + column * scale, top + row * down]);
+  for (const [colour, width] of [["rgba(0,0,0,0.8)", 4], ["#ffd24d", 1.8]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width * ratio;
+    context.beginPath();
+    context.moveTo(x0, y0);
+    context.lineTo(x1, y1);
+    context.stroke();
+  }
+  context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
+  context.textAlign = x1 < x0 ? "right" : "left";
+  context.textBaseline = "middle";
+  context.lineWidth = 3 * ratio;
+  context.strokeStyle = "rgba(0,0,0,0.8)";
+  const x = x1 + (x1 < x0 ? -8 : 8) * ratio;
+  context.strokeText(pane.ruler.words, x, y1);
+  context.fillStyle = "#ffd24d";
+  context.fillText(pane.ruler.words, x, y1);
+}
+
+// Levels of grey for each of the 256 values.
 function grey(pane, index) {
-  const key = `${index} ${pane.level} ${pane.contrast}`;
+  const key = `${index} ${pane.look.level} ${pane.look.contrast}`;
   const kept = texture(pane, "grey");
   if (kept.key === key) return kept.canvas;
-  const width = 2 ** -pane.contrast, low = pane.level - width / 2;
+  const width = 2 ** -pane.look.contrast, low = pane.look.level - width / 2;
   const look = new Uint8ClampedArray(256);
   for (let i = 0; i < 256; i++) {
     const value = pane.range[0] + ((pane.range[1] - pane.range[0]) * i) / 255;

@@ -88,8 +88,12 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         "affine": prepared.grid.affine.tolist(),
         "range": [0.0, high],
         "window": [0.0, white(image, mask)],
+        "presets": presets(image, mask, high),
         "drawn_by_program": mask is not None and bool(prepared.scan.extra.get("mask_by")),
     }
+    dark, bright = prepared.measured.get("low"), prepared.measured.get("high")
+    if isinstance(dark, int | float) and isinstance(bright, int | float) and bright > dark:
+        details["signal"] = [float(dark), float(bright - dark)]  # the file's own at 0, and from 0 to 1
     if organs is not None:
         details["organ_names"] = organs.names
         details["organ_colours"] = [COLOURS[organ] for organ in organs.names]
@@ -105,6 +109,15 @@ def white(image: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> float:
         return float(np.clip(2.2 * np.median(liver), 0.3, 1.0))
     flesh = image[image > FLESH]
     return float(np.clip(1.7 * np.percentile(flesh, 85), 0.3, 1.0)) if len(flesh) else 1.0
+
+
+def presets(image: NDArray[np.float32], mask: NDArray[np.uint8] | None, high: float) -> dict[str, list[float]]:
+    """Windows to choose from, as the prepared intensities that are black and white; the first is shown at first."""
+    liver = image[mask > 0] if mask is not None else image[:0]
+    found = {"liver": [0.0, white(image, mask)]}
+    if len(liver) and (middle := float(np.median(liver))) > 0.05:
+        found["liver, narrow"] = [0.5 * middle, 1.5 * middle]
+    return {**found, "whole body": [0.0, 1.0], "fluid and vessels": [0.0, high]}
 
 
 def overlay_values(explanation: Explanation) -> dict[str, NDArray[np.uint8]]:

@@ -23,7 +23,7 @@ from cirrnb.data.cohort_reading import simulated_scans
 from cirrnb.data.errors import InputError
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.view.page import FIGURE_OPENS, asset
-from cirrnb.view.theme import LABELS
+from cirrnb.view.palette import LABELS
 from cirrnb.viewer.panes import Pane, overlay_values, overlay_words, panes
 from cirrnb.viewer.widget import viewer_script
 

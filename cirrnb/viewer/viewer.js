@@ -2,19 +2,25 @@
 //
 // createViewer(root, hooks) builds it inside an element. It is given a case (the pictures, 8 bits a pixel), an overlay
 // (a map, 8 bits a pixel) and where to go; it calls `hooks.onPlace` with the height the reader went to. Pictures
-// leave `hooks.beside` pixels of the window's height to what stands above and below them. `geometry`, `painting`, `input`
-// and `controls` come before this file in one script.
+// leave `hooks.beside` pixels of the window's height to what stands above and below them. `hooks.onPick` is called with
+// the place that was clicked, and `setNamed` says what lies there. `geometry`, `painting`, `input` and `controls` come before
+// this file in one script.
 
 const LOWEST = 320; // pixels that a picture is high at least, however low the window
+const WIDEST = 4; // the narrowest window is 1/2^4 of the body's range
 const USUAL = { zoom: 1, across: 0.5, down: 0.5, opacity: 0.7, threshold: 0.1, overlayOn: true };
 
 function createViewer(root, hooks = {}) {
   root.classList.add("cn-viewer");
-  const shown = { position: 0, shiftOn: true, liver: false, organs: false, evidence: false, ...USUAL };
-  let data = null, overlay = null, panes = [], active = 0, picked = null, scheduled = false, playing = null, heights = [];
+  // `places`: where each plane stands, in mm along its axis; heights are those of the first sequence.
+  const shown = { plane: "axial", places: { axial: 0, coronal: 0, sagittal: 0 }, shiftOn: true, liver: false, organs: false, evidence: false, ruler: false, ...USUAL };
+  // `sources` are the panes as they came, `panes` what is shown of them: in another plane their volumes are turned.
+  let data = null, overlay = null, sources = [], panes = [], active = 0, picked = null, scheduled = false, playing = null, heights = [];
   let sharp = false, wanted = false, rest = null;
-  const acts = { step, zoom, move, setWindow, pick, toggle, play, reset, activate, drawBox };
-  const controls = createControls(root, { play, reset, save, in: () => zoom(1.25), out: () => zoom(0.8) }, changed);
+  const acts = { step, zoom, move, setWindow, pick, toggle, play, reset, activate, drawBox, measure, nextPlane, measuring: () => shown.ruler, view: (given) => panes[given.index] };
+  const buttons = { play, reset, save, ruler: () => toggle("ruler"), in: () => zoom(1.25), out: () => zoom(0.8) };
+  for (const plane of Object.keys(PLANES)) buttons[plane] = () => setPlane(plane);
+  const controls = createControls(root, buttons, changed);
   const resized = new ResizeObserver(() => draw());
   window.addEventListener("resize", draw); // a window that is only lower now
 
@@ -26,22 +32,47 @@ function createViewer(root, hooks = {}) {
     overlay = null;
     picked = null;
     active = 0;
-    Object.assign(shown, { zoom: 1, across: 0.5, down: 0.5 });
+    Object.assign(shown, { plane: "axial", zoom: 1, across: 0.5, down: 0.5 });
     resized.disconnect();
-    root.querySelector(".cn-panes").replaceChildren();
-    panes = data.panes.map(makePane);
+    const place = root.querySelector(".cn-panes"), focused = place.contains(document.activeElement);
+    place.replaceChildren();
+    sources = data.panes.map(makePane);
+    panes = sources;
     setHeights();
-    shown.position = data.start ?? heights[Math.floor(heights.length / 2)] ?? 0;
-    controls.offer(data, panes);
+    shown.places = { axial: data.start ?? heights[Math.floor(heights.length / 2)] ?? 0, ...middles() };
+    controls.offer(data, sources);
     controls.showReadout("");
     showSettings();
     draw();
+    // Who was at the pictures stays there: a case that follows another is read with the same keys.
+    if (focused) focusPictures();
+  }
+
+  // Where the other planes stand at first: through the middle of the liver, or of the pictures.
+  function middles() {
+    const lead = leading();
+    if (!lead) return { coronal: 0, sagittal: 0 };
+    const { index } = nearest(lead);
+    let [rows, columns, count] = [0, 0, 0];
+    if (lead.mask) {
+      for (let row = 0, i = index * lead.rows * lead.columns; row < lead.rows; row++) {
+        for (let column = 0; column < lead.columns; column++, i++) if (lead.mask[i]) { rows += row; columns += column; count += 1; }
+      }
+    }
+    const [row, column] = count ? [rows / count, columns / count] : [(lead.rows - 1) / 2, (lead.columns - 1) / 2];
+    const [x, y] = toPatient(lead, index, row, column);
+    return { coronal: y, sagittal: x };
+  }
+
+  function focusPictures() {
+    const first = root.querySelector(".cn-pane[tabindex]");
+    if (first) first.focus({ preventScroll: true });
   }
 
   function makePane(given, index) {
     const box = document.createElement("div");
     box.className = "cn-pane";
-    const pane = { ...given, index, box, paths: new Map(), textures: {} };
+    const pane = { ...given, index, box, paths: new Map(), textures: {}, look: {}, views: {} };
     usualWindow(pane);
     if (!given.image) {
       box.innerHTML = `<p class="cn-missing"></p>`;
@@ -63,21 +94,56 @@ function createViewer(root, hooks = {}) {
 
   function setOverlay(given) {
     overlay = given;
-    for (const pane of panes) {
+    for (const pane of sources) {
       pane.map = given && given.maps[pane.name] ? given.maps[pane.name] : null;
-      pane.textures.map = null;
+      for (const view of [pane, ...Object.values(pane.views)]) view.textures.map = null;
+      for (const [plane, view] of Object.entries(pane.views)) view.map = pane.map && reformatted(pane.map, pane, plane);
     }
     showPicked();
     showSettings();
     draw();
   }
 
+  // ---------------------------------------------------------------- planes
+
+  // A pane as it looks in a plane; made when first asked for.
+  function viewOf(pane, plane) {
+    if (plane === "axial" || !pane.image) return pane;
+    if (!pane.views[plane]) {
+      const view = { ...pane, ...turned(pane, plane), paths: new Map(), textures: {}, drawnBox: null, ruler: null };
+      for (const layer of ["image", "mask", "organs", "evidence", "map"]) if (pane[layer]) view[layer] = reformatted(pane[layer], pane, plane);
+      pane.views[plane] = view;
+    }
+    return pane.views[plane];
+  }
+
+  function setPlane(plane) {
+    if (!data || plane === shown.plane) return;
+    stop();
+    shown.plane = plane;
+    Object.assign(shown, { zoom: 1, across: 0.5, down: 0.5 });
+    panes = sources.map((pane) => viewOf(pane, plane));
+    setHeights();
+    showPicked();
+    showSettings();
+    draw();
+  }
+
+  function nextPlane() {
+    const names = Object.keys(PLANES);
+    setPlane(names[(names.indexOf(shown.plane) + 1) % names.length]);
+  }
+
   // ---------------------------------------------------------------- where
 
   const leading = () => panes.filter((one) => one.image).sort((a, b) => b.slices - a.slices)[0];
   // Organs lie `shift` mm further to the head there than in the first sequence.
-  const offset = (pane) => (shown.shiftOn ? pane.shift || 0 : 0);
-  const nearest = (pane) => sliceAt(pane, shown.position + offset(pane));
+  const breath = (pane) => (shown.shiftOn ? pane.shift || 0 : 0);
+  const offset = (pane) => (shown.plane === "axial" ? breath(pane) : 0);
+  const nearest = (pane) => sliceAt(pane, shown.places[shown.plane] + offset(pane));
+  // The same place in the breath of a pane's scan, and in that of the first sequence.
+  const inBreath = (pane, [x, y, z]) => [x, y, z + breath(pane)];
+  const outOfBreath = (pane, [x, y, z]) => [x, y, z - breath(pane)];
 
   function setHeights() {
     const lead = leading();
@@ -89,17 +155,25 @@ function createViewer(root, hooks = {}) {
     goTo(pane.positions[to] - offset(pane));
   }
 
-  function goTo(position) {
-    if (!data || position === shown.position) return;
-    follow(position);
-    if (hooks.onPlace) hooks.onPlace(position);
+  // To a place in the plane on show.
+  function goTo(place) {
+    if (!data || place === shown.places[shown.plane]) return;
+    shown.places[shown.plane] = place;
+    draw();
+    if (hooks.onPlace && shown.plane === "axial") hooks.onPlace(place);
   }
 
-  // The same where another window went, which need not be notified.
-  function follow(position) {
-    if (!data || position === shown.position) return;
-    shown.position = position;
+  // To a height, where another window went or the kernel points, which need not be notified.
+  function follow(height) {
+    if (!data || height === shown.places.axial) return;
+    shown.places.axial = height;
     draw();
+  }
+
+  // To a height that somebody else names: it is shown whatever plane was.
+  function show(height) {
+    setPlane("axial");
+    follow(height);
   }
 
   function play() {
@@ -128,14 +202,39 @@ function createViewer(root, hooks = {}) {
     const at = nearest(pane);
     const [row, column] = placeOf(pane, event).map(Math.floor);
     if (at.outside || row < 0 || column < 0 || row >= pane.rows || column >= pane.columns) return;
-    picked = { pane: pane.index, slice: at.index, row, column, mm: toPatient(pane, at.index, row, column) };
+    const own = toPatient(pane, at.index, row, column), mm = outOfBreath(pane, own);
+    picked = { pane: pane.index, plane: shown.plane, slice: at.index, row, column, own, mm, named: "", number: (picked ? picked.number : 0) + 1 };
+    // The other planes go to the place as well: whoever changes to them sees it.
+    const { axial } = shown.places;
+    shown.places = { sagittal: mm[0], coronal: mm[1], axial: mm[2], [shown.plane]: shown.places[shown.plane] };
+    if (hooks.onPlace && shown.places.axial !== axial) hooks.onPlace(shown.places.axial);
+    if (hooks.onPick) hooks.onPick({ name: pane.name, mm: own, number: picked.number });
     showPicked();
+    draw();
+  }
+
+  // What lies at the place that was clicked, by somebody who knows more than the pictures.
+  function setNamed(number, words) {
+    if (!picked || picked.number !== number) return;
+    picked.named = words;
+    showPicked();
+  }
+
+  // A line between two places of a pane, which stays on its slice until another is drawn or the view is reset.
+  function measure(pane, from, to) {
+    const ends = [placeOf(pane, from), placeOf(pane, to)];
+    const at = nearest(pane);
+    if (at.outside) return;
+    const [one, other] = ends.map(([row, column]) => toPatient(pane, at.index, row - 0.5, column - 0.5));
+    const length = Math.hypot(...one.map((value, axis) => value - other[axis]));
+    pane.ruler = { plane: shown.plane, slice: at.index, from: ends[0], to: ends[1], words: `${length.toFixed(length < 20 ? 1 : 0)} mm` };
+    controls.showReadout(`Ruler: ${pane.ruler.words} on ${pane.name} slice ${at.index + 1}`);
     draw();
   }
 
   // A box that the reader draws, where somebody wants one: rows and columns from and to, at all heights.
   function drawBox(pane, from, to, done) {
-    if (!hooks.onBox) return;
+    if (!hooks.onBox || shown.plane !== "axial") return;
     const ends = [placeOf(pane, from), placeOf(pane, to)];
     const [rows, columns] = [pane.rows, pane.columns].map((size, axis) => ends.map((one) => Math.min(size, Math.max(0, one[axis]))).sort((a, b) => a - b));
     setBox(pane.name, { rows, columns, slices: pane.drawnBox ? pane.drawnBox.slices : [0, pane.slices] });
@@ -144,16 +243,16 @@ function createViewer(root, hooks = {}) {
 
   // Show a box on a pane, or take all boxes away (none).
   function setBox(name, box) {
-    for (const pane of panes) pane.drawnBox = pane.name === name ? box : null;
+    for (const pane of sources) pane.drawnBox = pane.name === name ? box : null;
     draw();
   }
 
   // What lies at the place that was clicked, in the map that is on show now.
   function showPicked() {
     if (!picked) return;
-    const pane = panes[picked.pane];
+    const pane = viewOf(sources[picked.pane], picked.plane);
     const sign = shown.evidence && pane.evidence ? pane.evidence[(picked.slice * pane.rows + picked.row) * pane.columns + picked.column] : 0;
-    controls.showReadout(described(pane, picked, overlay, sign ? data.signs[sign - 1] : ""));
+    controls.showReadout(described(pane, { ...picked, mm: picked.own }, overlay, sign ? data.signs[sign - 1] : "", picked.named));
   }
 
   // ---------------------------------------------------------------- how
@@ -162,8 +261,9 @@ function createViewer(root, hooks = {}) {
     if (!data) return;
     const pane = windowed();
     if (name === "place") goTo(heights[value]);
-    else if (name === "level" && pane) setWindow(pane, value, pane.contrast);
-    else if (name === "contrast" && pane) setWindow(pane, pane.level, value);
+    else if (name === "level" && pane) setWindow(pane, intensityOf(pane, value), pane.look.contrast);
+    else if (name === "width" && pane) setWindow(pane, pane.look.level, -Math.log2(Math.max(value / (pane.signal ? pane.signal[1] : 1), 2 ** -WIDEST)));
+    else if (name === "preset" && pane) usualWindow(pane, pane.presets && pane.presets[value]);
     else if (name in shown) shown[name] = value;
     if (name === "shiftOn") setHeights();
     showSettings();
@@ -171,7 +271,7 @@ function createViewer(root, hooks = {}) {
   }
 
   function toggle(name) {
-    if (data && !controls.offered(name)) return;
+    if (data && name !== "ruler" && !controls.offered(name)) return;
     shown[name] = !shown[name];
     showSettings();
     draw();
@@ -191,27 +291,29 @@ function createViewer(root, hooks = {}) {
   }
 
   function setWindow(pane, level, contrast) {
-    pane.level = Math.min(1.5, Math.max(0, level));
-    pane.contrast = Math.min(2.5, Math.max(-2, contrast));
+    pane.look.level = Math.min(2, Math.max(-0.5, level));
+    pane.look.contrast = Math.min(WIDEST, Math.max(-2, contrast));
     activate(pane);
     draw();
   }
 
-  function usualWindow(pane) {
-    const [low, high] = pane.window || [0, 1];
-    Object.assign(pane, { level: (low + high) / 2, contrast: -Math.log2(high - low) });
+  function usualWindow(pane, wanted) {
+    const [low, high] = wanted || pane.window || [0, 1];
+    Object.assign(pane.look, { level: (low + high) / 2, contrast: -Math.log2(high - low) });
   }
 
   function reset() {
     Object.assign(shown, USUAL);
-    panes.forEach(usualWindow);
+    sources.forEach((pane) => usualWindow(pane));
+    for (const pane of [...sources, ...panes]) pane.ruler = null;
     picked = null;
+    shown.ruler = false;
     controls.showReadout("");
     showSettings();
     draw();
   }
 
-  // Brightness and contrast belong to the picture that was used last.
+  // Level and width belong to the picture that was used last.
   const windowed = () => (panes[active] && panes[active].image ? panes[active] : leading());
 
   function activate(pane) {
@@ -244,7 +346,7 @@ function createViewer(root, hooks = {}) {
       if (!data) return;
       sharp = wanted;
       for (const pane of panes) if (pane.image) drawPane(pane);
-      controls.showPlace(heights, shown.position);
+      controls.showPlace(heights, shown.places[shown.plane], shown.plane);
       controls.showContours(shown.organs || shown.liver ? contoursHere() : null);
       controls.showSigns(shown.evidence ? signsHere() : null);
     });
@@ -269,8 +371,10 @@ function createViewer(root, hooks = {}) {
     context.setTransform(1, 0, 0, 1, 0, 0);
     const at = nearest(pane);
     const barred = shown.overlayOn && pane.map && pane === panes.filter((one) => one.map).at(-1);
-    paint(context, pane, { shown, overlay, picked, at, sharp, barred, title: data.title, simulated: data.simulated }, w, h, ratio);
-    const words = at.outside ? `no ${pane.name} slice at this height` : `${pane.name}, slice ${at.index + 1} of ${pane.slices}, ${pane.positions[at.index].toFixed(0)} mm; the patient's right is on the left`;
+    paint(context, pane, { shown, overlay, picked, mm: (place) => inBreath(pane, place), at, sharp, barred, title: data.title, simulated: data.simulated }, w, h, ratio);
+    const side = shown.plane === "sagittal" ? "the patient's front is on the left" : "the patient's right is on the left";
+    const named = shown.plane === "axial" ? "" : `${shown.plane} `;
+    const words = at.outside ? `no ${pane.name} slice ${named ? "here" : "at this height"}` : `${pane.name}, ${named}slice ${at.index + 1} of ${pane.slices}, ${pane.positions[at.index].toFixed(0)} mm; ${side}`;
     if (canvas.getAttribute("aria-label") !== words) canvas.setAttribute("aria-label", words);
   }
 
@@ -304,8 +408,8 @@ function createViewer(root, hooks = {}) {
   }
 
   return {
-    setCase, setOverlay, setBox, goTo, follow, showReadout: controls.showReadout,
-    get state() { return { ...shown, active, picked, sharp, playing: Boolean(playing), overlay: Boolean(overlay) }; },
+    setCase, setOverlay, setBox, setNamed, goTo, follow, show, focusPictures, showReadout: controls.showReadout,
+    get state() { return { ...shown, position: shown.places.axial, looks: sources.map((one) => one.look), rulers: panes.map((one) => one.ruler && one.ruler.words), active, picked, sharp, playing: Boolean(playing), overlay: Boolean(overlay) }; },
     destroy() { stop(); clearTimeout(rest); resized.disconnect(); window.removeEventListener("resize", draw); },
   };
 }

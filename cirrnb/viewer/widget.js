@@ -52,6 +52,7 @@ function render({ model, el }) {
       later = setTimeout(() => send({ kind: "place", position, window: self }), 150);
     },
     onBox: (name, rows, columns) => send({ kind: "box", name, rows, columns }),
+    onPick: (place) => send({ kind: "pick", ...place, window: self }),
   });
   root.viewer = viewer; // for those who look from the browser's console, and for the tests
 
@@ -72,8 +73,11 @@ function render({ model, el }) {
       viewer.setOverlay(unpackOverlay(content, buffers));
     } else if (content.kind === "box" && content.case === caseKey) {
       viewer.setBox(content.name, content.box);
+    } else if (content.kind === "named" && content.case === caseKey && (!content.window || content.window === self)) {
+      viewer.setNamed(content.number, content.words);
     } else if (content.kind === "go" && content.by !== self) {
-      viewer.follow(content.position);
+      if (content.by) viewer.follow(content.position);
+      else viewer.show(content.position);
     } else if (content.kind === "used") {
       used = content.window;
     } else if (content.kind === "file" && (!content.window || content.window === self)) {

@@ -25,8 +25,9 @@ class SliceCanvas(anywidget.AnyWidget):
 
     What is shown is not part of the widget's state, which notebooks save: a browser that opens (or a second one) asks
     for it and gets it. `on_place` is called with the height in mm to which the reader scrolled, `on_box` with the
-    sequence, rows and columns of a box that was drawn. Several windows on one kernel stand at the same height, since
-    they share the chart that marks it; a file goes to the one used last.
+    sequence, rows and columns of a box that was drawn. `on_pick`, where there is one, is called with the sequence and
+    the place (mm, RAS+) that was clicked, and returns what lies there in words, or None. Several windows on one kernel
+    stand at the same height, since they share the chart that marks it; a file goes to the one used last.
     """
 
     _esm = viewer_script() + asset("cirrnb.viewer", "widget.js")
@@ -36,6 +37,7 @@ class SliceCanvas(anywidget.AnyWidget):
         super().__init__()
         self.on_box: Callable[[str, tuple[float, float], tuple[float, float]], None] = lambda name, rows, columns: None
         self.on_place: Callable[[float], None] = lambda position: None
+        self.on_pick: Callable[[str, tuple[float, float, float]], str | None] | None = None
         self._numbers = itertools.count(1)
         self._case: tuple[dict[str, Any], list[Any]] | None = None
         self._overlay: tuple[dict[str, Any], list[Any]] | None = None
@@ -99,6 +101,11 @@ class SliceCanvas(anywidget.AnyWidget):
         if self._case is not None:
             self.send({"kind": "box", "case": self._case[0]["key"], "name": name, "box": box and dict(box)})
 
+    @property
+    def position(self) -> float | None:
+        """Height in mm where the reader stands; None where nobody has scrolled yet."""
+        return self._position
+
     def go_to(self, position: float) -> None:
         """Scroll to a height in mm, in the frame of the first sequence."""
         self._position = float(position)
@@ -123,7 +130,17 @@ class SliceCanvas(anywidget.AnyWidget):
         elif kind == "box":
             rows, columns = ((float(one[0]), float(one[1])) for one in (content["rows"], content["columns"]))
             self.on_box(str(content["name"]), rows, columns)
+        elif kind == "pick":
+            self._name(content)
         elif kind == "used":
             self._window = str(content.get("window"))
             self.send({"kind": "used", "window": self._window})
         self.send({"kind": "pong"})
+
+    def _name(self, content: Mapping[str, Any]) -> None:
+        if self.on_pick is None or self._case is None:
+            return
+        x, y, z = (float(one) for one in content["mm"])
+        if words := self.on_pick(str(content["name"]), (x, y, z)):
+            told = {"case": self._case[0]["key"], "number": content.get("number"), "window": content.get("window")}
+            self.send({"kind": "named", **told, "words": words})

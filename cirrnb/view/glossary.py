@@ -1,0 +1,60 @@
+"""The words that course, explorer and reports share, and what the stages are not: one list for all of them."""
+
+from __future__ import annotations
+
+from html import escape
+
+GLOSSARY = {
+    "Stage": "Mild, moderate or severe: one radiologist's impression of the images, as in the published cohort.",
+    "What the stages are not": "Not Child-Pugh A, B, C, which are computed from blood values, ascites and "
+    "consciousness. "
+    "Not F0 to F4, which grade fibrosis under a microscope or by elastography: all stages here are cirrhosis, "
+    "F4. Not MELD, "
+    "and no prognosis.",
+    "Stager": "The network that gives a stage from the slices of all sequences of a patient.",
+    "Probability": "How likely each stage is for this patient, after calibration; the three add up to 100 %.",
+    "Log-odds": "Another scale for a probability: 0 is undecided, +1 is 73 %, +2 is 88 %, minus turns it round. "
+    "What slices or "
+    "measurements add to an answer can be added up on this scale.",
+    "Calibration": "Correcting probabilities on patients set aside for it, so that of those called 70 % about "
+    "70 in 100 are so.",
+    "Prediction set": "The stages that remain possible, chosen so that the sets of nine in ten patients hold "
+    "the recorded stage. "
+    "Nine in ten is a property of many sets, not the probability of a stage for this patient.",
+    "Attribution": "A map of how much each place of the images speaks for or against a score of this stager. It "
+    "is about the "
+    "stager, not about disease.",
+    "Share (Shapley value)": "What a slice or a sequence adds to the score, averaged over all orders of adding "
+    "the others.",
+    "Attention": "How much weight the stager gives to a slice, whatever for.",
+    "Faithfulness": "Whether the places that a map names matter to the stager: tested by blurring them, beside "
+    "maps that know "
+    "nothing of the stager.",
+    "Sign": "Something that can be seen and goes with cirrhosis: a nodular surface, a large spleen, ascites.",
+    "Planted sign": "A sign that the simulator drew into a simulated patient, known pixel by pixel.",
+    "Quadratic weighted kappa": "Agreement beyond guessing; a mistake by two stages weighs four times one by "
+    "one stage. 1 is "
+    "perfect, 0 is guessing.",
+    "T1W, T2W": "The two kinds of MR images: fluid is dark on T1W and bright on T2W.",
+}
+"""Term -> what it means, in the order in which a reader meets them."""
+
+
+def glossary_html() -> str:
+    """All terms as a list."""
+    rows = "".join(f"<dt><b>{escape(term)}</b></dt><dd>{escape(words)}</dd>" for term, words in GLOSSARY.items())
+    return f'<dl class="cn-glossary">{rows}</dl>'
+
+
+def glossary_details() -> str:
+    """The same, folded away under a heading."""
+    return (
+        f'<details class="cn-glossary-fold" id="glossary"><summary>Words used here</summary>{glossary_html()}</details>'
+    )
+
+
+def glossary_markdown() -> str:
+    """The same for docs/glossary.md."""
+    terms = "\n\n".join(f"**{term}**\n: {words}" for term, words in GLOSSARY.items())
+    intro = "Course, explorer and reports show this list; it is kept in `cirrnb/view/glossary.py`."
+    return f"# Glossary\n\n{intro}\n\n{terms}\n"
