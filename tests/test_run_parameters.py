@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.run.execution import find_notebook
 from cirrnb.run.parameters import Kind, check, convert, fits, from_text, parse_schema, read_schema
 
 CELL = '''
@@ -226,3 +227,25 @@ def test_a_file_without_one_parameters_cell_is_refused(tmp_path: Path, content: 
     with pytest.raises(InputError, match=r"nb\.ipynb") as caught:
         read_schema(notebook)
     assert found in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("address", "refused"),
+    [
+        ("https://me:secret@pacs/dicom-web", True),
+        ("https://me@pacs", True),
+        ("postgresql+psycopg://me:secret@host/db", True),
+        ("https://pacs/dicom-web", False),
+        ("someone@host", False),
+        ("cohorts/a@b", False),
+    ],
+)
+def test_an_address_with_a_password_is_refused_before_it_is_written(address, refused):
+    schema = read_schema(find_notebook("08_cohort_report"))
+    for take in (check, convert):
+        if refused:
+            with pytest.raises(InputErrors) as told:
+                take(schema, {"cohort": address}, "08_cohort_report")
+            assert "secret" not in str(told.value)
+        else:
+            assert take(schema, {"cohort": address}, "08_cohort_report") == {"cohort": address}

@@ -306,6 +306,12 @@ def _each(schema: Schema, given: Mapping[str, Any], where: str, take: Callable[[
         if name not in schema:
             errors.append(_unknown(schema, name, where))
             continue
+        if _holds_password(raw):
+            # Values are written into notebooks and records: an address with a password goes no further.
+            remedy = "Put user and password into ~/.netrc or the environment, and leave them out of the address."
+            found = "an address with a user or a password in it"
+            errors.append(InputError(f"{where}, parameter {name!r}", found, "an address without", remedy))
+            continue
         try:
             values[name] = take(raw, schema[name].kind)
         except ValueError as error:
@@ -313,6 +319,14 @@ def _each(schema: Schema, given: Mapping[str, Any], where: str, take: Callable[[
             errors.append(InputError(f"{where}, parameter {name!r}", str(error), schema[name].kind.words, remedy))
     raise_if_any(errors)
     return values
+
+
+_CREDENTIALS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s@]*@", re.IGNORECASE)
+
+
+def _holds_password(value: Any) -> bool:
+    values = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(one, str) and _CREDENTIALS.search(one) is not None for one in values)
 
 
 def _unknown(schema: Schema, name: str, where: str) -> InputError:
