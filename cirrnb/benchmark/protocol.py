@@ -83,7 +83,9 @@ def comparable(found: list[Line], simulated: bool) -> str:
 
 
 def comparable_run(run: Path | str) -> str:
-    """`comparable` of a finished run whose cohort is not at hand."""
+    """`comparable` of a finished run whose cohort is not at hand; "not known" without its settings."""
+    if not (Path(run) / "config.json").is_file():
+        return "not known"
     config = read_object(Path(run) / "config.json", "a whole run folder", "Train again.")
     return comparable(lines(Path(run), None), bool(config["simulated"])) if "training" in config else "not known"
 
