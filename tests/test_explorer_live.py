@@ -234,6 +234,8 @@ def test_on_a_page_of_its_own(page, served):
     page.goto(url, timeout=PATIENCE)
     use_as_a_reader_would(page)
     assert page.title() == "cirrnb: the explorer"
+    page.evaluate("() => document.querySelector('.cn-glossary-fold').scrollIntoView()")
+    assert 0 <= page.locator(".cn-caveat").bounding_box()["y"] < 60, "what this is not stays in sight"
     page.get_by_label("Map", exact=True).select_option(label="Occlusion by patches")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled. Choose a map to begin anew.").wait_for(timeout=PATIENCE)
