@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,12 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header", "ref.python"]  # names of attributes that several classes have
 
+# `cirrnb docs --execute` names the tutorials that are executed; none by default.
+executed = os.environ.get("CIRRNB_EXECUTED_TUTORIALS", "").split(",")
 nb_execution_mode = "cache"
+nb_execution_excludepatterns = [
+    f"tutorials/{path.name}" for path in (ROOT / "docs" / "tutorials").glob("*.ipynb") if path.stem not in executed
+]
 nb_execution_cache_path = str(ROOT / "build" / "executed")
 nb_execution_in_temp = True
 nb_execution_timeout = 900

@@ -125,7 +125,7 @@ def test_results_that_cannot_be_written_cost_the_others_nothing(
 
     monkeypatch.setattr(returning, "write_answer", broken)
     ended = run(home, tmp_path, home / "inbox", tmp_path / "results")
-    assert (ended.made, ended.failed, ended.exit_code) == (2, 2, 3)
+    assert (ended.made, ended.failed, ended.not_exchanged, ended.exit_code) == (2, 1, 1, 3)
     studies = pd.read_csv(tmp_path / "report/studies.csv").set_index("subject")
     assert list(studies.loc[STUDY, "results"]) == ["failed", "written"]
     assert "Number0" not in studies.loc[STUDY[0], "results_reason"]

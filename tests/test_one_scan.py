@@ -28,6 +28,8 @@ NOTEBOOKS: dict[str, tuple[dict[str, Any], int]] = {
     "06_explore": ({}, 0),
     "07_patient_report": ({"steps": 3}, 0),
     "08_cohort_report": ({}, 0),
+    "09_reproduce": ({"rehearse": True, "networks": ["ResNet-18"]}, 2),
+    "10_validate": ({}, 2),
 }
 """What each is given beside the cohort, and its exit code: one patient can be shown and staged, but not divided. The
 course takes simulated patients alone."""

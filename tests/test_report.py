@@ -180,7 +180,7 @@ def test_a_patient_is_reported_from_the_command(home: Path) -> None:
     assert page.stat().st_size <= 2e6 and str(home) not in text and "plotly.min.js" not in text
     for promised in (
         "Most likely: ",
-        "It considers possible",
+        "is the probability of",
         "The slices that mattered",
         "Can this map be believed?",
         "Among the training patients",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import cirrnb
 from cirrnb.data.errors import InputError, listed
+from cirrnb.data.workers import python_command
 
 SITE = Path(cirrnb.__file__).parent / "site"
 """Where the site is built; a wheel holds what lies there."""
@@ -53,11 +54,12 @@ def build(site: Path, execute: Sequence[str] = ()) -> None:
     unknown = [name for name in execute if name not in (*known, EVERY)]
     if unknown:
         raise InputError("--execute", listed(unknown), f"among {', '.join(known)}, {EVERY}", "Correct the name.")
-    skipped = [] if EVERY in execute else [name for name in known if name not in execute]
-    settings = [f"nb_execution_excludepatterns={','.join(f'tutorials/{name}*' for name in skipped)}"] if skipped else []
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
-    command += [part for setting in settings for part in ("-D", setting)]
-    done = subprocess.run([*command, str(SOURCE), str(site)], capture_output=True, text=True)
+    wanted = known if EVERY in execute else list(execute)
+    command = python_command("-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(SOURCE), str(site))
+    beside = str(Path(command[0]).parent)  # where the command `cirrnb` lies that tutorials call
+    path = os.pathsep.join([beside, os.environ.get("PATH", "")])
+    told = os.environ | {"CIRRNB_EXECUTED_TUTORIALS": ",".join(wanted), "PATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, env=told)
     if done.returncode:
-        told = "\n".join(line for line in done.stderr.splitlines() if "WARNING" in line or "rror" in line)
-        raise InputError(SOURCE, told or done.stderr[-2000:], "a site without warnings", "Correct what is named.")
+        lines = [line for line in done.stderr.splitlines() if "WARNING: " in line or "rror" in line]
+        raise InputError(SOURCE, "\n".join(lines) or done.stderr[-2000:], "a site without warnings", "Correct what is named.")

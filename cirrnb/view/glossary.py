@@ -5,8 +5,9 @@ from __future__ import annotations
 from html import escape
 
 GLOSSARY = {
-    "Stage": "Mild, moderate or severe: one radiologist's impression of the images, as in the published cohort.",
-    "What the stages are not": "Not Child-Pugh A, B, C, which are computed from blood values, ascites and "
+    "Stage": "How far the disease is, in the words of the cohort's scale. In the published cohort it is one radiologist's "
+    "impression of the images.",
+    "What the stages are not": "The published cohort's are not Child-Pugh A, B, C, which are computed from blood values, ascites and "
     "consciousness. "
     "Not F0 to F4, which grade fibrosis under a microscope or by elastography: all stages here are cirrhosis, "
     "F4. Not MELD, "
