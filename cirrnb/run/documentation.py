@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import cirrnb
+from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.workers import python_command
 
@@ -55,11 +57,18 @@ def build(site: Path, execute: Sequence[str] = ()) -> None:
     if unknown:
         raise InputError("--execute", listed(unknown), f"among {', '.join(known)}, {EVERY}", "Correct the name.")
     wanted = known if EVERY in execute else list(execute)
-    command = python_command("-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(SOURCE), str(site))
+    # Sphinx leaves executed notebooks beside its output: it works in build/, and pages alone go to their place.
+    work = SOURCE.parent / "build" / "documentation"
+    command = python_command("-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html")
+    command += ["-d", str(work / "doctrees"), str(SOURCE), str(work / "html")]
     beside = str(Path(command[0]).parent)  # where the command `cirrnb` lies that tutorials call
     path = os.pathsep.join([beside, os.environ.get("PATH", "")])
     told = os.environ | {"CIRRNB_EXECUTED_TUTORIALS": ",".join(wanted), "PATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=told)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "WARNING: " in line or "rror" in line]
-        raise InputError(SOURCE, "\n".join(lines) or done.stderr[-2000:], "a site without warnings", "Correct what is named.")
+        raise InputError(
+            SOURCE, "\n".join(lines) or done.stderr[-2000:], "a site without warnings", "Correct what is named."
+        )
+    with atomic_folder(site) as partial:
+        shutil.copytree(work / "html", partial, dirs_exist_ok=True)

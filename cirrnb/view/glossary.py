@@ -5,13 +5,11 @@ from __future__ import annotations
 from html import escape
 
 GLOSSARY = {
-    "Stage": "How far the disease is, in the words of the cohort's scale. In the published cohort it is one radiologist's "
-    "impression of the images.",
-    "What the stages are not": "The published cohort's are not Child-Pugh A, B, C, which are computed from blood values, ascites and "
-    "consciousness. "
-    "Not F0 to F4, which grade fibrosis under a microscope or by elastography: all stages here are cirrhosis, "
-    "F4. Not MELD, "
-    "and no prognosis.",
+    "Stage": "How far the disease is, in the words of the cohort's scale. In the published cohort it is one "
+    "radiologist's impression of the images.",
+    "What the stages are not": "The published cohort's are not Child-Pugh A, B, C, which are computed from blood "
+    "values, ascites and consciousness. Not F0 to F4, which grade fibrosis under a microscope or by elastography: "
+    "all stages here are cirrhosis, F4. Not MELD, and no prognosis.",
     "Stager": "The network that gives a stage from the slices of all sequences of a patient.",
     "Probability": "How likely each stage is for this patient, after calibration; the three add up to 100 %.",
     "Log-odds": "Another scale for a probability: 0 is undecided, +1 is 73 %, +2 is 88 %, minus turns it round. "
