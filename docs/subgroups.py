@@ -20,7 +20,7 @@ from cirrnb.model import shipping
 from cirrnb.model.trained_model import SHIPPED, load_model
 from cirrnb.simulation.cohort import SIMULATOR_VERSION
 
-SEED, PATIENTS = 2029, 400
+SEED, PATIENTS = 4001, 400
 BANDS = {"under 50": (0, 50), "50 to 59": (50, 60), "60 to 69": (60, 70), "70 and over": (70, 200)}
 SHOWN = ("accuracy", "quadratic weighted kappa")
 TITLE = "## By age and sex"

@@ -27,6 +27,7 @@ from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.model.adaptation import severity_of
 from cirrnb.model.endless import EndlessSettings, Progress, train_endless, unwatched
 from cirrnb.model.measured_stage import NETWORK, unseen_probabilities
+from cirrnb.model.provenance import fingerprint
 from cirrnb.model.settings import StagerSettings
 from cirrnb.simulation.ceiling import PRESENT
 
@@ -113,6 +114,7 @@ def run_endless_ablation(
     """
     out, whole = Path(out), settings or EndlessSettings()
     bags = patients.bags(staged=True)
+    asked = fingerprint(bags)[:16]
     answers: Answers = {}
     for design in designs:
         answers[design.name] = []
@@ -121,18 +123,16 @@ def run_endless_ablation(
             train_endless(
                 run, design.settings(whole, seed), bodies=bodies or out / "bodies", readers=readers, progress=progress
             )
-            answers[design.name].append(_asked(run, bags, out / f"{design.name}-{seed}-{patients.name}.csv"))
+            answers[design.name].append(_asked(run, bags, out / f"{run.name}-{asked}.csv"))
     return answers
 
 
 def _asked(run: Path, bags: Sequence[Bag], path: Path) -> pd.DataFrame:
-    """A design's answers, kept in a file."""
-    subjects = [bag.subject for bag in bags]
+    """A design's answers, kept in a file that is named after the run and the patients' scans."""
     if path.is_file():
         known = read_csv(path, ("subject", "stage"), expected="answers of a design", remedy="Remove it.")
         known[["subject", "patient"]] = known[["subject", "patient"]].astype(str)
-        if list(known["subject"]) == subjects:
-            return known
+        return known
     sequences = cirrnb.Model.load(run).sequences
     shown = [one for bag in bags if (one := bag.only(sequences)) is not None]
     said = cirrnb.predict(run, shown, force=True)
