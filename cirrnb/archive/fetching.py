@@ -27,7 +27,7 @@ _LISTING = ".listing"
 STRIKES = 2
 """Studies or results in a row for which an archive does not answer at all, after which the others are not tried."""
 
-Told = Callable[[str, ArchiveError | None], None]
+OnStudy = Callable[[str, ArchiveError | None], None]
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,10 @@ class Fetcher:
         self._burned_in, self._strikes = burned_in, 0
         self._found: dict[str, tuple[ListedStudy, list[ListedSeries]]] = {}
 
-    def fetch_new(self, told: Told = lambda name, trouble: None) -> Fetched:
+    def fetch_new(self, on_study: OnStudy = lambda name, trouble: None) -> Fetched:
         """Fetch the studies that match and are new, or to which pictures came; one that fails stops no other.
 
-        Raises InputError for a query that is none. `told` is called for each study that was fetched or was not.
+        Raises InputError for a query that is none. `on_study` is called for each study that was fetched or was not.
         """
         fetched, filters = Fetched(), self._query.filters()
         try:
@@ -158,20 +158,20 @@ class Fetcher:
             return fetched
         for study in sorted(studies, key=lambda one: name_of(one.uid)):
             if self._query.wants(study):
-                self._look_at(study, fetched, told)
+                self._look_at(study, fetched, on_study)
         return fetched
 
-    def fetch_again(self, names: Iterable[str], told: Told = lambda name, trouble: None) -> dict[str, str]:
+    def fetch_again(self, names: Iterable[str], on_study: OnStudy = lambda name, trouble: None) -> dict[str, str]:
         """Fetch listed studies whose pictures are needed once more; name -> why not, of those that did not come."""
         failed = {}
         for name in names:
             if name in self._found and not (self._spool.incoming / name).is_dir():
-                fault = self._fetch(name, told)
+                fault = self._fetch(name, on_study)
                 if fault is not None:
                     failed[name] = fault.text
         return failed
 
-    def _look_at(self, study: ListedStudy, fetched: Fetched, told: Told) -> None:
+    def _look_at(self, study: ListedStudy, fetched: Fetched, on_study: OnStudy) -> None:
         name = name_of(study.uid)
         before = remembered(self._cohort, name)
         if before is not None and before.state == FORGOTTEN:
@@ -182,7 +182,7 @@ class Fetcher:
             series = [] if self._down else self._query.wanted(self._archive.list_series(study.uid))
         except ArchiveError as error:
             self._struck(error)
-            told(name, error)
+            on_study(name, error)
             fetched.listed += 1
             fetched.failed[name] = Fault(NOT_FETCHED, error.reason)
             fetched.known += [before] if before is not None else []
@@ -196,7 +196,7 @@ class Fetcher:
         if before is not None and (unchanged or self._down):
             fetched.known.append(before)
             return
-        fault = self._fetch(name, told)
+        fault = self._fetch(name, on_study)
         if fault is None:
             fetched.listings[name] = listing
         else:
@@ -215,7 +215,7 @@ class Fetcher:
         rows = sorted((one.uid, one.pictures) for one in series)
         return hashlib.sha256(repr((judgement(self._burned_in), rows)).encode()).hexdigest()
 
-    def _fetch(self, name: str, told: Told) -> Fault | None:
+    def _fetch(self, name: str, on_study: OnStudy) -> Fault | None:
         """Fetch one study whole, or say why not. What a run that was killed has fetched whole is kept."""
         study, series = self._found[name]
         place, listing = self._spool.incoming / name, self._listing(series)
@@ -230,14 +230,14 @@ class Fetcher:
                 atomic_write(partial / _LISTING, listing)
         except ArchiveError as error:
             self._struck(error)
-            told(name, error)
+            on_study(name, error)
             return Fault(NOT_FETCHED, error.reason)
         except OSError as error:
             if not is_full(error):
                 raise
             return Fault(DISK, FAULTS[DISK])
         self._strikes = 0
-        told(name, None)
+        on_study(name, None)
         return None
 
 

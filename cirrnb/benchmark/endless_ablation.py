@@ -135,23 +135,23 @@ def _asked(run: Path, bags: Sequence[Bag], path: Path) -> pd.DataFrame:
         return known
     sequences = cirrnb.Model.load(run).sequences
     shown = [one for bag in bags if (one := bag.only(sequences)) is not None]
-    said = cirrnb.predict(run, shown, force=True)
+    predictions = cirrnb.predict(run, shown, force=True)
     stages = CIRRHOSIS.names
-    missing = len(bags) - int(said["predicted"].notna().sum())
+    missing = len(bags) - int(predictions["predicted"].notna().sum())
     if missing:
         raise InputError(
             path, f"no answer for {missing} patients", "both sequences of every patient", "Leave them out."
         )
     # The order of the patients alone; where the stages begin is fitted below.
-    severity = severity_of(said[list(stages)].to_numpy(float))
+    severity = severity_of(predictions[list(stages)].to_numpy(float))
     truth = np.array([stages.index(str(bag.stage)) for bag in bags])
     fitted = unseen_probabilities(pd.DataFrame({NETWORK: severity}), truth, len(stages))
-    table = said[["subject", "patient"]].assign(split="test", stage=[str(bag.stage) for bag in bags])
+    table = predictions[["subject", "patient"]].assign(split="test", stage=[str(bag.stage) for bag in bags])
     table["predicted"] = [stages[place] for place in fitted.argmax(axis=1)]
     table[list(stages)] = fitted
     table["severity"] = severity
-    signs = [name for name in map(str, said) if name.startswith(_SIGN)]
-    table[signs] = said[signs]
+    signs = [name for name in map(str, predictions) if name.startswith(_SIGN)]
+    table[signs] = predictions[signs]
     write_csv(path, table)
     return table
 

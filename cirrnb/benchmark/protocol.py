@@ -148,12 +148,14 @@ def _batches(training: Mapping[str, Any]) -> list[Line]:
         here += f", {training['steps']} steps at most"
     amounts = training["augmentation"] or {}
     changed = {name: value for name, value in amounts.items() if value}
-    told = ", ".join(f"{name} {value:g}" for name, value in changed.items()) or "none"
+    augmented = ", ".join(f"{name} {value:g}" for name, value in changed.items()) or "none"
     return [
         Line(
             "slices of an epoch", "all, shuffled over the patients, 32 a batch", here, _same(here == "all, 32 a batch")
         ),
-        Line("augmentation", "mirrored along each side 0.3, turned 10 degrees", told, _same(changed == _AUGMENTED)),
+        Line(
+            "augmentation", "mirrored along each side 0.3, turned 10 degrees", augmented, _same(changed == _AUGMENTED)
+        ),
     ]
 
 

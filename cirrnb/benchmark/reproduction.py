@@ -205,8 +205,8 @@ def _rehearse(reproduction: Reproduction, row: Row, device: str | None) -> str:
     steps = len(read_history(reproduction.run(row)))
     if steps != 2:
         return f"{steps} steps, and not 2"
-    told = {"steps": 2, "killed_after_step": 1, "resumed": True, "seconds": round(time.monotonic() - begun)}
-    atomic_write(mark, json.dumps(told) + "\n")
+    record = {"steps": 2, "killed_after_step": 1, "resumed": True, "seconds": round(time.monotonic() - begun)}
+    atomic_write(mark, json.dumps(record) + "\n")
     return ""
 
 
@@ -220,10 +220,10 @@ def _call(reproduction: Reproduction, row: Row, command: Sequence[str], device: 
 
 
 def _reason(log: Path) -> str:
-    """The last thing that a failed training said."""
+    """The last message of a failed training."""
     words = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    told = [line for line in words if line.startswith("cirrnb:")]
-    last = (told or words or ["it ended without a word"])[-1]
+    messages = [line for line in words if line.startswith("cirrnb:")]
+    last = (messages or words or ["it ended without a word"])[-1]
     return re.sub(r"\s+", " ", last.removeprefix("cirrnb: "))[:300]
 
 
@@ -339,8 +339,8 @@ def parameters_of(reproduction: Reproduction, rows: Sequence[Row]) -> pd.DataFra
         }
         line |= {"epochs": len(history), "seconds an epoch": f"{history['seconds'].mean():.0f}"}
         mark = reproduction.reports / row.name / MARK
-        told = read_object(mark, "a whole file", "Rehearse again.") if mark.is_file() and is_rehearsed(run) else None
-        line["rehearsal"] = "" if told is None else f"{told['steps']} steps, killed after the first, resumed"
+        record = read_object(mark, "a whole file", "Rehearse again.") if mark.is_file() and is_rehearsed(run) else None
+        line["rehearsal"] = "" if record is None else f"{record['steps']} steps, killed after the first, resumed"
         found.append(line)
     return pd.DataFrame(found)
 

@@ -43,8 +43,8 @@ def draw(folder: Path) -> None:
         places[sequence] = {name: [round(down, 4), round(across, 4)] for name, (down, across) in shares.items()}
     for name, pixels in vessels_on_t2w().items():
         _write(folder / f"vessels-{name}.webp", pixels)
-    told = {"version": SIMULATOR_VERSION, "places": places}
-    atomic_write(folder / DESCRIBED, json.dumps(told, indent=1) + "\n")
+    description = {"version": SIMULATOR_VERSION, "places": places}
+    atomic_write(folder / DESCRIBED, json.dumps(description, indent=1) + "\n")
 
 
 def edge_of(pair: SignPair) -> str:

@@ -134,8 +134,8 @@ class QuizPatients:
         return StagingQuiz(self.bags, truth=self.truth, model=model, model_cases=cases, progress=progress)
 
     def _key(self) -> str:
-        told = f"{cirrnb.__version__} {self._folder.absolute()} {sorted(self._asked.items())} {self._run}"
-        return hashlib.sha256(told.encode()).hexdigest()[:12]
+        identity = f"{cirrnb.__version__} {self._folder.absolute()} {sorted(self._asked.items())} {self._run}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     # ------------------------------------------------------------------ making them
 

@@ -159,8 +159,10 @@ def healthy_figure() -> SwitchFigure:
         for number in range(HEALTHY):
             look = f'fill="{CALLED}"' if number < severe else 'fill="white" stroke="#5B6770" stroke-width="1.5"'
             shapes += f'<circle cx="{14 + 17 * number}" cy="{y}" r="6.5" {look}/>'
-    told = f"Of {HEALTHY} healthy people {SEVERE_WITH} (with masks) and {SEVERE_WITHOUT} (without) were called severe"
+    sentence = (
+        f"Of {HEALTHY} healthy people {SEVERE_WITH} (with masks) and {SEVERE_WITHOUT} (without) were called severe"
+    )
     words = "Healthy people of CHAOS, a dot each, in no order. Filled: called severe by an earlier model."
     return drawn_figure(
-        f"{HEALTHY} healthy people, as an earlier model staged them", drawing(told, 360, 110, shapes), words
+        f"{HEALTHY} healthy people, as an earlier model staged them", drawing(sentence, 360, 110, shapes), words
     )

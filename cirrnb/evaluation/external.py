@@ -204,18 +204,18 @@ def changed_answers(a: pd.DataFrame, b: pd.DataFrame, stages: StageScale = CIRRH
     rows = []
     for subject in both:
         one, other = first.loc[subject], second.loc[subject]
-        said = (one["predicted"], other["predicted"])
-        if pd.isna(said[0]) or pd.isna(said[1]) or said[0] == said[1]:
+        predicted = (one["predicted"], other["predicted"])
+        if pd.isna(predicted[0]) or pd.isna(predicted[1]) or predicted[0] == predicted[1]:
             continue
         stage = one.get("stage")
         stage = None if stage is None or pd.isna(stage) else stage
-        later = stages.index(str(said[1])) > stages.index(str(said[0]))
-        right = "" if stage is None else "a" if said[0] == stage else "b" if said[1] == stage else "neither"
+        later = stages.index(str(predicted[1])) > stages.index(str(predicted[0]))
+        right = "" if stage is None else "a" if predicted[0] == stage else "b" if predicted[1] == stage else "neither"
         row = {
             "subject": subject,
             "stage": stage,
-            "a": said[0],
-            "b": said[1],
+            "a": predicted[0],
+            "b": predicted[1],
             "towards": "later" if later else "milder",
         }
         row |= {"right": right, "signs": _moved(one, other, signs, most), "shift": _severity(other, stages)}

@@ -229,8 +229,8 @@ class Panel(widgets.VBox):
         """What is hidden until the answer is asked for, by its place in the style sheet."""
         tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_row())
         self.changes = widgets.VBox()
-        said = widgets.VBox([self.answer, self.changes])
-        answer = widgets.HBox([said, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
+        stage_and_signs = widgets.VBox([self.answer, self.changes])
+        answer = widgets.HBox([stage_and_signs, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
         answer.add_class("cn-words")
         self.below = widgets.VBox([self.chart.box])
         self.show_map(False)
@@ -278,7 +278,7 @@ class Panel(widgets.VBox):
 
 
 def time_left(elapsed: float, share: float) -> str:
-    """How long work goes on that has done a share (0 to 1) of it in so many seconds; "" while that cannot be said."""
+    """How long work goes on that has done a share (0 to 1) of it in so many seconds; "" while that is not known."""
     if elapsed < 2 or not 0.02 <= share < 1:
         return ""
     left = elapsed * (1 - share) / share

@@ -73,7 +73,7 @@ def export_model(run: Path | str, out: Path | str) -> Path:
         if largest > TOLERATED:
             found = f"probabilities that differ by {largest:.2g} from the stager's"
             raise InputError(out, found, f"a difference up to {TOLERATED:g}", "This network cannot be traced.")
-        told = {
+        description = {
             "model": trained.name,
             "fingerprint": trained.fingerprint,
             "stages": list(trained.stages),
@@ -95,7 +95,7 @@ def export_model(run: Path | str, out: Path | str) -> Path:
             "simulated": trained.simulated,
             "note": "Research and education only. Not a medical device, no diagnosis.",
         }
-        (partial / DESCRIPTION).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        (partial / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return out
 
 

@@ -175,9 +175,9 @@ def _fit(
     weights = class_weights(bags["train"], settings, prepared.stages)
     weights = None if weights is None else weights.to(accelerator.device)
     feeds = _feeds(bags, settings, stager, accelerator.device)
-    told = _Followers([TrainingProgress(progress if main else False, settings.epochs, len(history)), *callbacks])
-    epoch = _Epoch(network, stepper, feeds[0], settings, weights, accelerator, len(prepared.stages), mean, told)
-    told.begin(settings.epochs, len(history))
+    followers = _Followers([TrainingProgress(progress if main else False, settings.epochs, len(history)), *callbacks])
+    epoch = _Epoch(network, stepper, feeds[0], settings, weights, accelerator, len(prepared.stages), mean, followers)
+    followers.begin(settings.epochs, len(history))
     try:
         for number in range(len(history), settings.epochs):
             if has_stopped(history, settings):
@@ -197,9 +197,9 @@ def _fit(
                 state.save(number + 1, stager, optimizer, history, best_weights, mean)
                 log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
             accelerator.wait_for_everyone()
-            told.epoch(history[-1])
+            followers.epoch(history[-1])
     finally:
-        told.end()
+        followers.end()
     if settings.keep == "best":
         state.take_best(stager)
     elif mean is not None:
@@ -310,7 +310,7 @@ class _Epoch:
     accelerator: Accelerator
     stages: int
     mean: WeightMean | None
-    told: _Followers
+    followers: _Followers
 
     def run(self, epoch: int, history: Sequence[dict[str, Any]]) -> dict[str, float]:
         settings, accelerator = self.settings, self.accelerator
@@ -325,7 +325,7 @@ class _Epoch:
             rate = self._rate(epoch * len(steps) + number, settings.epochs * len(steps), history)
             patients = len(step[rank::world])
             seen.append(self._step(batch, patients, world / len(step), rate))
-            self.told.step(Step(epoch, number, len(steps), seen[-1][0].mean()))
+            self.followers.step(Step(epoch, number, len(steps), seen[-1][0].mean()))
         return {"learning_rate": rate, **_summary("train", _gathered(seen), self.stages)}
 
     def _steps(self, epoch: int) -> list[list[int]]:

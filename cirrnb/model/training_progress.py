@@ -105,11 +105,11 @@ class TrainingProgress(TrainingCallback):
 
     def _further(self, step: Step) -> str:
         """What the epochs before tell: the validation's kappa and the time left."""
-        told = "" if math.isnan(self._kappa) else f", validation kappa {self._kappa:.2f}"
+        text = "" if math.isnan(self._kappa) else f", validation kappa {self._kappa:.2f}"
         if math.isnan(self._seconds):
-            return told
+            return text
         left = self._epochs - step.epoch - (step.number + 1) / step.steps
-        return f"{told}, at most {duration(self._seconds * left)} left"
+        return f"{text}, at most {duration(self._seconds * left)} left"
 
     def _estimate(self, seconds: float) -> None:
         left = self._epochs - self._done

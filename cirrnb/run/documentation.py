@@ -63,8 +63,8 @@ def build(site: Path, execute: Sequence[str] = ()) -> None:
     command += ["-d", str(work / "doctrees"), str(SOURCE), str(work / "html")]
     beside = str(Path(command[0]).parent)  # where the command `cirrnb` lies that tutorials call
     path = os.pathsep.join([beside, os.environ.get("PATH", "")])
-    told = os.environ | {"CIRRNB_EXECUTED_TUTORIALS": ",".join(wanted), "PATH": path}
-    done = subprocess.run(command, capture_output=True, text=True, env=told)
+    environment = os.environ | {"CIRRNB_EXECUTED_TUTORIALS": ",".join(wanted), "PATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "WARNING: " in line or "rror" in line]
         raise InputError(

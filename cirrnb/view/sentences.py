@@ -83,12 +83,12 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     about = " The patient is simulated." if simulated else f" {REAL_PEOPLE}" if prediction.simulated else ""
     likely = f"Most likely: {escape(prediction.predicted)}{doubtful}"
     verdict = verdict_html(prediction, recorded)
-    said = f"{bars}<p>{_possible(prediction, coverage)}</p>{adds_html(prediction)}{signs_html(prediction)}"
+    details = f"{bars}<p>{_possible(prediction, coverage)}</p>{adds_html(prediction)}{signs_html(prediction)}"
     if prediction.hidden:
-        shown = asked_html(f"<p><b>{likely}</b></p>{verdict}{said}", prediction)
-        likely, verdict, said = f"Stage hidden{doubtful}", "", shown
+        shown = asked_html(f"<p><b>{likely}</b></p>{verdict}{details}", prediction)
+        likely, verdict, details = f"Stage hidden{doubtful}", "", shown
     return (
-        f'<div class="cn-answer"><h3>{likely}</h3>{verdict}{doubts}{said}'
+        f'<div class="cn-answer"><h3>{likely}</h3>{verdict}{doubts}{details}'
         f"<p>{'' if recorded else 'No stage is recorded. '}Attention: {weights}.</p>{unusual}"
         f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
         f"{about} Research and education only.</p></div>"
@@ -231,7 +231,7 @@ def _possible(prediction: Prediction, coverage: float | None) -> str:
 
 
 def verdict_html(prediction: Prediction, recorded: str | None) -> str:
-    """Whether the answer is the recorded stage, said outright; nothing where none is recorded."""
+    """Whether the answer is the recorded stage; nothing where none is recorded."""
     if not recorded:
         return ""
     if recorded == prediction.predicted:

@@ -142,5 +142,5 @@ class SliceCanvas(anywidget.AnyWidget):
             return
         x, y, z = (float(one) for one in content["mm"])
         if words := self.on_pick(str(content["name"]), (x, y, z)):
-            told = {"case": self._case[0]["key"], "number": content.get("number"), "window": content.get("window")}
-            self.send({"kind": "named", **told, "words": words})
+            event = {"case": self._case[0]["key"], "number": content.get("number"), "window": content.get("window")}
+            self.send({"kind": "named", **event, "words": words})
