@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from toy_bodies import coarse_bodies
 from toy_patients import toy_cohort
 
 from cirrnb.benchmark import endless_ablation
@@ -23,8 +24,6 @@ from cirrnb.data.errors import InputError
 from cirrnb.model.endless import CHANNEL_NAMES, PREPARATION, EndlessSettings, visit
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.stager import Stager
-from cirrnb.simulation import training_patients
-from cirrnb.simulation.training_patients import write_training_patient
 
 WHOLE = EndlessSettings(
     stager=StagerSettings(width=16, pretrained=False, signs=CHANNEL_NAMES),
@@ -39,12 +38,7 @@ WHOLE = EndlessSettings(
 
 @pytest.fixture(scope="module")
 def bodies(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bodies")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_patients, "SPACING", (7.0, 6.0, 6.0))
-        for number in (0, 1):
-            write_training_patient(folder, number)
-    return folder
+    return coarse_bodies(tmp_path_factory.mktemp("bodies"))
 
 
 def test_every_design_changes_one_thing_and_builds():

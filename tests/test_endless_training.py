@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from toy_bodies import coarse_bodies
 
 from cirrnb.data.averaged_training import schedule
 from cirrnb.data.errors import InputError
@@ -35,7 +36,6 @@ from cirrnb.simulation.training_patients import (
     files_of,
     population_of_patient,
     read_training_patient,
-    write_training_patient,
 )
 from cirrnb.simulation.views import draw_view
 
@@ -45,13 +45,7 @@ QUICK = EndlessSettings(stager=TINY, steps=4, patients=2, occasions=0, patients_
 
 @pytest.fixture(scope="module")
 def bodies(tmp_path_factory):
-    """Two patients, coarser than those of a training."""
-    folder = tmp_path_factory.mktemp("bodies")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_patients, "SPACING", (7.0, 6.0, 6.0))
-        for number in (0, 1):
-            write_training_patient(folder, number)
-    return folder
+    return coarse_bodies(tmp_path_factory.mktemp("bodies"))
 
 
 def test_patients_come_from_many_populations():
