@@ -1,4 +1,4 @@
-"""The documentation site: `python docs/build.py`."""
+"""The documentation site: `cirrnb docs --build`."""
 
 from __future__ import annotations
 
