@@ -83,7 +83,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -106,7 +106,9 @@ class _PairsCommand(TyperCommand):
 
 @app.command(cls=_PairsCommand)
 def run(
-    notebook: Annotated[str, typer.Argument(help="Name of a notebook of the package (02_train) or path of one.")],
+    notebook: Annotated[
+        str, typer.Argument(help="Name of a notebook of the package (02_train), or path of a notebook.")
+    ],
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Set a parameter; repeatable.")
     ] = None,
@@ -150,13 +152,13 @@ def _folder_of_process(folder: Path) -> Iterator[Path]:
         yield Path(private)
 
 
-def _add_alias(command: str, notebook: str, words: str) -> None:
+def _add_alias(command: str, notebook: str, words: str, more: str = "") -> None:
     try:
         source = find_notebook(notebook)
         schema = read_schema(source)
     except (InputError, InputErrors):
         return  # Somebody is at work on this notebook; `cirrnb run` tells what is wrong with it.
-    app.command(command, help=f"{words} (notebook {notebook}).")(
+    app.command(command, help=f"{words}.\n\nExecutes notebook {notebook}. {more}".strip())(
         notebook_command(schema, notebook, lambda given, out, timeout: _run(source, given, out, timeout))
     )
 
@@ -188,7 +190,7 @@ for _command in (
     product_commands.clean,
 ):
     app.command(_command.__name__.replace("_", "-"))(_command)
-_add_alias("train", "02_train", "Train a stager on a cohort")
-_add_alias("validate", "10_validate", "Score a model on a cohort it has nothing to do with")
-_add_alias("reproduce", "09_reproduce", "Train and score the reference paper's networks by its protocol")
-_add_alias("evaluate", "03_evaluate", "Score a trained stager on patients it has never seen")
+_add_alias("train", "02_train", "Train a stager on a cohort", "Options without a default follow --preset.")
+_add_alias("validate", "10_validate", "Score a model on an external cohort")
+_add_alias("reproduce", "09_reproduce", "Train and score the networks of the reference paper")
+_add_alias("evaluate", "03_evaluate", "Score a trained stager on its test patients")

@@ -1,4 +1,4 @@
-"""The documentation site: `python docs/build.py`."""
+"""The documentation site: `cirrnb docs --build`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 napoleon_custom_sections = ["Result"]
 default_role = "code"
+highlight_language = "text"  # commands and tables; Python is marked as such
 
 html_theme = "furo"
 html_title = "cirrnb"

@@ -41,7 +41,7 @@ CT = f"imported/{name_of('1.2.99')}"
 
 
 def test_the_documents_name_columns_and_faults() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "reports.md").read_text()
+    text = (Path(__file__).parents[1] / "docs" / "report_tables.md").read_text()
     assert not [name for name in (*STUDIES, *FAULTS) if f"`{name}`" not in text]
 
 

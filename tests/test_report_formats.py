@@ -29,7 +29,7 @@ from cirrnb.reports.tables import FAILURES, SUMMARY, read_failures, read_summary
 
 
 def test_the_documents_name_every_column() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "reports.md").read_text()
+    text = (Path(__file__).parents[1] / "docs" / "report_tables.md").read_text()
     assert not [name for name in (*SUMMARY, *FAILURES) if f"| `{name}` |" not in text]
 
 

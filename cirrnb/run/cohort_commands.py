@@ -36,11 +36,12 @@ def simulate(
     ] = None,
     seed: SEED = 0,
     scale: Annotated[
-        str, typer.Option(metavar="tiny|small|full", help="small: 2 mm; full: published counts and matrices.")
+        str,
+        typer.Option(metavar="tiny|small|full", help="tiny: 4 mm; small: 2 mm; full: published counts and matrices."),
     ] = "small",
     healthy: Annotated[int | None, typer.Option(min=0, help="Healthy subjects. [default: by scale]")] = None,
     twins: Annotated[
-        bool, typer.Option("--twins", help="Also write each scan without signs, and without one.")
+        bool, typer.Option("--twins", help="Also write each scan without all signs, and without each sign in turn.")
     ] = False,
     organs: Annotated[
         bool, typer.Option("--organs", help="Also write labels of the liver's lobes and other organs.")
@@ -49,19 +50,22 @@ def simulate(
         str | None,
         typer.Option(
             metavar="scanner|healthy-a|healthy-b",
-            help="Tie the scanner to the stage in training patients, or give healthy subjects a scanner of their own.",
+            help="Tie the scanner to the stage in training patients, or give healthy subjects another scanner.",
         ),
     ] = None,
     population: Annotated[
         str | None,
         typer.Option(
             metavar="independent|FILE",
-            help="How signs follow severity: not at all, or as a JSON file says. [default: as in the benchmark]",
+            help="Relation of signs to severity: none, or from a JSON file. [default: that of the benchmark]",
         ),
     ] = None,
     workers: WORKERS = None,
 ) -> None:
-    """Simulate a cohort in the layout of CirrMRI600+, with its latent truth and evidence maps."""
+    """Simulate a cohort.
+
+    It has the layout of CirrMRI600+. The true signs and maps of their evidence are written too.
+    """
     cohort = cirrnb.simulate_cohort(
         out,
         patients,
@@ -79,15 +83,19 @@ def simulate(
 
 def gallery(
     cohort: Annotated[Path, typer.Argument(help="Folder of a simulated cohort.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write.")] = Path("gallery.png"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Image file to write.")] = Path("gallery.png"),
     real: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Real slices to set beside, listed in its index.csv.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of real slices for the first row, listed in its index.csv."),
     ] = None,
     patients: Annotated[int, typer.Option(min=1, help="Patients of each stage.")] = 2,
     slices: Annotated[int, typer.Option(min=1, help="Slices of each scan.")] = 3,
     outline: Annotated[bool, typer.Option("--outline", help="Draw the edge of the liver mask.")] = False,
 ) -> None:
-    """Set simulated slices of each stage and sequence beside real ones, all windowed alike."""
+    """Draw simulated slices of each stage and sequence.
+
+    Real slices can be added for comparison. All have the same window.
+    """
     from cirrnb.simulation.gallery import real_panels, simulated_panels
     from cirrnb.view.images import draw_gallery
 
@@ -107,14 +115,14 @@ def audit(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Segment each scan and check that there is a liver, that it is the declared sequence, the right way "
-            "round, and that a patient's scans match. What is drawn is kept in FOLDER.",
+            help="Segment each scan into FOLDER and check for a liver, the declared sequence, the orientation, and "
+            "whether a patient's scans belong together.",
         ),
     ] = None,
 ) -> None:
-    """Tell what is in a cohort, and what is wrong with it.
+    """Describe a cohort and list its problems.
 
-    Every scan is read once. Exit code 1 where something makes results wrong or a file unusable.
+    Every scan is read once. Exit code 1: a problem makes results wrong or a file unusable.
     """
     from cirrnb.data.auditing.audit import audit as audit_cohort
 
@@ -134,18 +142,17 @@ def audit(
 
 def prepare(
     cohort: COHORT,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where prepared scans are kept.")] = Path("prepared"),
-    view: Annotated[
-        str, typer.Option(metavar="abdomen|liver", help="What the field of view is centred on.")
-    ] = "abdomen",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for prepared scans.")] = Path("prepared"),
+    view: Annotated[str, typer.Option(metavar="abdomen|liver", help="Centre of the field of view.")] = "abdomen",
     spacing: Annotated[float, typer.Option(help="In-plane spacing in mm.")] = 1.5,
     stages: STAGES = None,
     sequences: SEQUENCES = None,
     workers: WORKERS = None,
 ) -> None:
-    """Bring scans to one form; what is done is kept.
+    """Prepare scans for a model.
 
-    What cannot be read or prepared is named and skipped; the exit code is then 3.
+    Scans get one orientation, field of view, spacing and intensity scale. Scans that are prepared already are kept. A
+    scan that cannot be read or prepared is named and skipped; the exit code is then 3.
     """
     from cirrnb.data.prepared import PreparationSettings
 
@@ -167,23 +174,23 @@ def prepare(
 
 
 def segment(
-    cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore; or one NIfTI file.")],
-    out: Annotated[Path, typer.Argument(help="New folder for masks, organs and a table that names them.")],
+    cohort: Annotated[Path, typer.Argument(help="Folder or table of scans, or one NIfTI file.")],
+    out: Annotated[Path, typer.Argument(help="New folder for masks, organs and the table that lists them.")],
     network: NETWORK = None,
     workers: WORKERS = None,
     program: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="MRSegmentator's program, to have it draw the liver instead.")
+        Path | None, typer.Option(metavar="FILE", help="Program of MRSegmentator, which then draws the liver.")
     ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="MRSegmentator: one of its five networks.")] = False,
-    cpu: Annotated[bool, typer.Option("--cpu", help="MRSegmentator: without a graphics card.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="MRSegmentator: use one of its five networks.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="MRSegmentator: use no graphics card.")] = False,
     stages: STAGES = None,
     sequences: SEQUENCES = None,
 ) -> None:
     """Segment liver and organs, and check every scan.
 
-    Scans that have a mask keep it. New masks are marked as drawn by a program, and doubted where they are odd for a
-    liver. The checks say whether a liver is there, the sequence is the declared one, the sides are right, and both
-    scans are of one patient. A stopped run resumes. Exit code 3: some scans got no mask.
+    Scans that have a mask keep it. New masks are marked as drawn by a program, and as doubtful if they are odd for a
+    liver. The checks ask for a liver, the declared sequence, the right sides, and two scans of one patient. A stopped
+    run resumes. Exit code 3: some scans got no mask.
     """
     from tqdm.auto import tqdm
 
@@ -224,25 +231,31 @@ def segment(
 def train_segmenter(
     out: Annotated[Path, typer.Argument(help="Folder for the segmenter; a stopped training resumes there.")],
     cohort: Annotated[
-        Path | None, typer.Option(help="Real scans with liver masks to train on too (split train, where there is one).")
+        Path | None,
+        typer.Option(help="Real scans with liver masks to train on too; only those of the split train, if it has one."),
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Begin from this segmenter's weights; 'shipped' from ours.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Begin with the weights of this segmenter; shipped: those of the package."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 8500,
     anatomies: Annotated[int, typer.Option(min=1, help="Simulated bodies.")] = 450,
     keep: Annotated[
-        Path | None, typer.Option("--anatomies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
+        Path | None,
+        typer.Option("--anatomies-in", metavar="FOLDER", help="Folder for simulated bodies. [default: in OUT]"),
     ] = None,
-    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 3e-3,
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Learning rate.")] = 3e-3,
     keep_every: Annotated[
-        int, typer.Option(min=0, help="Also keep the state of every so many steps, in OUT/step-NUMBER; 0 for none.")
+        int, typer.Option(min=0, help="Also keep the state after every so many steps, in OUT/step-NUMBER; 0: none.")
     ] = 0,
-    slices: Annotated[int, typer.Option(min=8, max=512, help="Slices of a step.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    slices: Annotated[int, typer.Option(min=8, max=512, help="Slices in a step.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
+    device: Annotated[str, typer.Option(help="Device: cpu or cuda.")] = "cpu",
 ) -> None:
-    """Train the segmenter: from nothing on simulated bodies, or from another one and on scans with masks too."""
+    """Train the segmenter.
+
+    It learns from simulated bodies, and with --cohort from real scans with masks too.
+    """
     from tqdm.auto import tqdm
 
     from cirrnb.segmentation.slabs import Mixture
@@ -269,13 +282,16 @@ def fit_checks(
     out: Annotated[Path, typer.Argument(help="Folder for checks.json; a stopped fit resumes there.")],
     network: NETWORK = None,
     bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, twelve volumes each.")] = 80,
-    patients: Annotated[int, typer.Option(min=4, help="Simulated patients, for the pairs.")] = 60,
+    patients: Annotated[int, typer.Option(min=4, help="Simulated patients, for the check of pairs.")] = 60,
     anatomies: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Simulated bodies of a training, to save their building.")
+        Path | None, typer.Option(metavar="FOLDER", help="Simulated bodies of a training, to reuse them.")
     ] = None,
 ) -> None:
-    """Fit the checks of a segmenter, and what is usual for it, on simulated patients; copy what is written into the
-    segmenter's folder to use it."""
+    """Fit the checks of a segmenter on simulated patients.
+
+    The distance to simulated scans is fitted too. Copy the files that are written into the segmenter's folder to use
+    them.
+    """
     from tqdm.auto import tqdm
 
     from cirrnb.segmentation.check_fitting import fit_checks as fit
@@ -294,18 +310,20 @@ def fit_checks(
 def export(
     cohort: SCANS,
     out: Annotated[Path, typer.Argument(help="Folder for the files.")],
-    patient: Annotated[str | None, typer.Option(help="Whose, for example imported/case-1.")] = None,
+    patient: Annotated[str | None, typer.Option(help="Patient, for example imported/case-1.")] = None,
     dicom: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="DICOM folder the scans came from: segmentation objects too.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="DICOM folder of the scans: also write DICOM segmentation objects."),
     ] = None,
     run: MODEL = "shipped",
-    method: Annotated[str, typer.Option(help="The map to write.")] = "integrated_gradients",
+    method: Annotated[str, typer.Option(help="Method of the map.")] = "integrated_gradients",
     prepared: PREPARED = None,
     plugin: PLUGIN = None,
 ) -> None:
-    """Write a patient's liver mask and map for other programs: NIfTI, and with --dicom DICOM segmentation objects.
+    """Write a patient's liver mask and map as files.
 
-    Segmentation objects carry the patient's name as the DICOM series does that they point at.
+    The files are NIfTI, and with --dicom also DICOM segmentation objects. These carry the patient's name, as the DICOM
+    series does.
     """
     from cirrnb.data.plugins import load_plugins
     from cirrnb.run.export import export as export_case
@@ -320,14 +338,17 @@ def export(
 
 def download(
     data_set: Annotated[str, typer.Argument(metavar="NAME", help="cirrmri600, the published cohort (about 15 GB).")],
-    out: Annotated[Path | None, typer.Argument(help="Folder for it. [default: cohorts/NAME]")] = None,
+    out: Annotated[Path | None, typer.Argument(help="Folder for the cohort. [default: cohorts/NAME]")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="ARCHIVE", help="Only this one (Cirrhosis_T2_3D); repeatable.")
+        list[str] | None, typer.Option(metavar="ARCHIVE", help="Only this archive (Cirrhosis_T2_3D); repeatable.")
     ] = None,
     agree: Annotated[bool, typer.Option("--agree", help="You have read the licence and agree to it.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the archives once they are unpacked.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the archives after unpacking.")] = False,
 ) -> None:
-    """Fetch a published cohort: its licence first; goes on where it stopped; checksums are verified."""
+    """Download a published cohort.
+
+    Its licence is shown first. An interrupted download resumes. Checksums are verified.
+    """
     from cirrnb.data.download import dataset
 
     known = dataset.data_set_named(data_set)
@@ -339,20 +360,22 @@ def download(
 
 def import_dicom(
     folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, at any depth.")],
-    out: Annotated[Path | None, typer.Argument(help="Folder of the cohort; added to if it is there.")] = None,
-    listing: Annotated[bool, typer.Option("--list", help="Only list the series and what each is taken for.")] = False,
-    t1w: Annotated[int | None, typer.Option(min=0, help="Number of the T1W series in the listing; 0 for none.")] = None,
-    t2w: Annotated[int | None, typer.Option(min=0, help="Number of the T2W series in the listing; 0 for none.")] = None,
-    patient: Annotated[int | None, typer.Option(min=1, help="Whose series, where several patients lie there.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What the patient is called from now on. [default: case-1, ...]")
+    out: Annotated[
+        Path | None, typer.Argument(help="Folder of the cohort; the patient is added to an existing one.")
     ] = None,
-    others: Annotated[bool, typer.Option("--others", help="Convert also what cannot be staged.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Only list the series and their kinds.")] = False,
+    t1w: Annotated[int | None, typer.Option(min=0, help="Number of the T1W series in the list; 0: none.")] = None,
+    t2w: Annotated[int | None, typer.Option(min=0, help="Number of the T2W series in the list; 0: none.")] = None,
+    patient: Annotated[
+        int | None, typer.Option(min=1, help="Number of the patient, if the folder has several.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="New name of the patient. [default: case-1, ...]")] = None,
+    others: Annotated[bool, typer.Option("--others", help="Also convert series that cannot be staged.")] = False,
 ) -> None:
-    """Turn a DICOM folder into a cohort of NIfTI files, without anybody's name (needs the extra [dicom]).
+    """Convert a DICOM folder into a cohort without names.
 
-    Series are listed with what each is taken for and why; where it is not clear which is T1W or T2W you are asked.
-    Exit code 3: scans were imported, but none can be staged.
+    Needs the extra [dicom]. Each series is listed with its kind and the reason. If it is unclear which series is T1W or
+    T2W, you are asked. Exit code 3: scans were imported, but none can be staged.
     """
     from cirrnb.run.dicom import import_folder
 

@@ -19,18 +19,19 @@ from cirrnb.run.process import require_home
 
 def adapt(
     cohort: COHORT,
-    out: Annotated[Path, typer.Argument(help="Folder of the adapted model, to be made.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the adapted model.")],
     model: MODEL = "shipped",
     use_stages: Annotated[
-        bool, typer.Option("--use-stages", help="Also fit thresholds to the stages that the cohort has.")
+        bool, typer.Option("--use-stages", help="Also fit thresholds to the stages of the cohort.")
     ] = False,
     prepared: PREPARED = None,
     sequences: MODEL_SEQUENCES = None,
 ) -> None:
-    """Adapt a trained stager to the scans of a site; 30 patients or more, stages are not needed.
+    """Adapt a trained stager to the scans of a site.
 
-    The result is a model: name its folder where one is asked for. It assumes that the site's patients are as ill as
-    those the stager was trained on. Do not score it on the patients it was adapted to if their stages were used.
+    Needs 30 patients or more. Stages are not needed. The result is a model: use its folder as one. The adaptation
+    assumes that the site's patients are as ill as those of the training. With --use-stages, do not score the model on
+    the same patients.
     """
     require_home()
     from cirrnb.model.trained_model import load_model
@@ -50,26 +51,34 @@ def train_simulated(
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 10_000,
     patients: Annotated[int, typer.Option(min=1, help="Simulated bodies.")] = 1000,
     occasions: Annotated[
-        int, typer.Option(min=0, max=99, help="Scans of each body and sequence, drawn once; 0 draws at every visit.")
+        int,
+        typer.Option(min=0, max=99, help="Scans of each body and sequence, drawn once; 0: new ones at every visit."),
     ] = 4,
-    patients_per_step: Annotated[int, typer.Option(min=1, help="Patients of a step.")] = 8,
+    patients_per_step: Annotated[int, typer.Option(min=1, help="Patients in a step.")] = 8,
     bodies: Annotated[
-        Path | None, typer.Option("--bodies-in", metavar="FOLDER", help="Where bodies are kept. [default: in OUT]")
+        Path | None,
+        typer.Option("--bodies-in", metavar="FOLDER", help="Folder for simulated bodies. [default: in OUT]"),
     ] = None,
     start: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Begin with the weights of this stager; 'shipped' for ours.")
+        str | None,
+        typer.Option(metavar="RUN", help="Begin with the weights of this stager; shipped: those of the package."),
     ] = None,
-    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Rate of learning.")] = 7e-4,
-    fall: Annotated[float, typer.Option(min=0, max=1, help="Last share of the steps, in which the rate falls.")] = 0.7,
-    precision: Annotated[str, typer.Option(metavar="float32|bfloat16", help="Of the network's sums.")] = "bfloat16",
+    rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Peak learning rate.")] = 7e-4,
+    fall: Annotated[
+        float, typer.Option(min=0, max=1, help="Final proportion of the steps, in which the rate decays.")
+    ] = 0.7,
+    precision: Annotated[str, typer.Option(metavar="float32|bfloat16", help="Precision of the network.")] = "bfloat16",
     keep_every: Annotated[
-        int, typer.Option(min=0, help="Also keep the state of every so many steps, in OUT/step-NUMBER; 0 for none.")
+        int, typer.Option(min=0, help="Also keep the state after every so many steps, in OUT/step-NUMBER; 0: none.")
     ] = 0,
     seed: SEED = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device: cpu or cuda.")] = "cpu",
     readers: Annotated[int, typer.Option(min=0, max=256, help="Processes that draw patients.")] = 2,
 ) -> None:
-    """Train a stager with sign outputs on simulated patients of many populations and contrasts."""
+    """Train a stager with sign outputs on simulated patients.
+
+    The patients are of many populations and contrasts. Calibrate the stager afterwards.
+    """
     from tqdm.auto import tqdm
 
     from cirrnb.model.endless import EndlessSettings, train_endless
@@ -100,12 +109,15 @@ def train_simulated(
 def train_sign_maps(
     run: Annotated[Path, typer.Argument(help="Folder of a stager with sign outputs.")],
     cohort: Annotated[Path, typer.Argument(help="Simulated cohort, whose signs are known pixel by pixel.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the stager with maps, to be made.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the stager with maps.")],
     passes: Annotated[int, typer.Option(min=1, help="Passes over the patients.")] = 4,
     prepared: PREPARED = None,
     seed: SEED = 0,
 ) -> None:
-    """Teach a stager to show where each sign is. Its stages stay as they are; calibrate the new folder."""
+    """Train maps of the signs for a stager.
+
+    Its stages do not change. Calibrate the new folder afterwards.
+    """
     require_home()
     from cirrnb.explanation.sign_maps import train_sign_maps as train
     from cirrnb.explanation.simulated_truth import SimulatedTruth
@@ -122,14 +134,17 @@ def calibrate(
     run: Annotated[Path, typer.Argument(help="Folder of a stager; calibration is written into it.")],
     cohort: Annotated[Path, typer.Argument(help="Patients with stages that the stager has not seen.")],
     measurements: Annotated[
-        bool, typer.Option("--measurements", help="Let the stage rest on measurements of the organs too.")
+        bool, typer.Option("--measurements", help="Also use measurements of the organs for the stage.")
     ] = False,
     draw_anew: Annotated[
-        bool, typer.Option("--draw-anew", help="Let the program draw outlines even where the cohort has masks.")
+        bool, typer.Option("--draw-anew", help="Let the program draw outlines even if the cohort has masks.")
     ] = False,
     prepared: PREPARED = None,
 ) -> None:
-    """Learn from patients with stages how sure a stager may be; of a simulated cohort also how sure of each sign."""
+    """Calibrate a stager on patients with stages.
+
+    Fits its probabilities and prediction sets, and on a simulated cohort also the intervals of its signs.
+    """
     require_home()
     from cirrnb.data.given_masks import without_masks
     from cirrnb.model.calibrate import LATENT
@@ -148,10 +163,13 @@ def calibrate(
 
 
 def export_model(
-    run: Annotated[str, typer.Argument(help="Folder of a trained stager, or the model of the package.")],
-    out: Annotated[Path, typer.Argument(help="Folder to be made: TorchScript files and model.json.")],
+    run: Annotated[str, typer.Argument(help="Folder of a trained stager; shipped: the model of the package.")],
+    out: Annotated[Path, typer.Argument(help="New folder for TorchScript files and model.json.")],
 ) -> None:
-    """Write a stager as TorchScript, for use where this package is not; checked against the stager itself."""
+    """Write a stager as TorchScript.
+
+    The files work without this package. They are compared with the stager itself.
+    """
     require_home()
     from cirrnb.model.exporting import export_model as write
 
@@ -161,13 +179,16 @@ def export_model(
 
 def compare(
     first: Annotated[Path, typer.Argument(help="Folder of a report, run folder, or CSV table of predictions.")],
-    second: Annotated[Path, typer.Argument(help="Another one, on the same patients.")],
+    second: Annotated[Path, typer.Argument(help="Another report, run or table of the same patients.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.csv", help="Also write who changed as a table.")
+        Path | None, typer.Option("--out", metavar="FILE.csv", help="Also write the changed patients as a table.")
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Draws of the bootstrap.")] = 2000,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
 ) -> None:
-    """Compare two reports on the same patients: who is staged otherwise, by which signs, and paired differences."""
+    """Compare two reports on the same patients.
+
+    Lists the patients with another stage and the signs that changed, and gives paired differences.
+    """
     from cirrnb.data.csv_file import write_csv
     from cirrnb.evaluation.external import changed_answers, interval_texts, paired_differences, read_answers, scale_of
 
@@ -194,14 +215,20 @@ def compare(
 
 def plant(
     scan: Annotated[Path, typer.Argument(help="NIfTI file of a liver without signs of disease.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the changed scan, a cohort of its own.")],
-    sequence: Annotated[str, typer.Option(metavar="T1W|T2W", help="What the scan is.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the changed scan, as a cohort.")],
+    sequence: Annotated[str, typer.Option(metavar="T1W|T2W", help="Sequence of the scan.")],
     signs: Annotated[
-        str, typer.Option(metavar="NAME=STRENGTH,...", help="nodularity, nodules, lobes, spleen, ascites; 0 to 1.")
+        str,
+        typer.Option(
+            metavar="NAME=STRENGTH,...", help="Strengths of nodularity, nodules, lobes, spleen and ascites, 0 to 1."
+        ),
     ] = "nodularity=0.6,nodules=0.6,lobes=0.6,spleen=0.6,ascites=0.6",
     seed: SEED = 0,
 ) -> None:
-    """Plant signs of known strength into a scan, to see whether a model notices. The result is nobody's scan."""
+    """Plant signs of known strength into a scan.
+
+    Shows whether a model notices them. The result is not the scan of a patient.
+    """
     from cirrnb.segmentation.planted_scans import plant_file
 
     table = plant_file(scan, out, sequence, _strengths(signs), seed=seed)

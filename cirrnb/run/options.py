@@ -20,39 +20,45 @@ STAGES = Annotated[
     str | None, typer.Option(metavar="NAMES", help="Stages in order (F0,F1,F2,F3,F4) or a JSON file of them.")
 ]
 SEQUENCES = Annotated[
-    str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: T1W,T2W]")
+    str | None, typer.Option(metavar="NAMES", help="Sequences to read (T1W,T2W,DWI). [default: T1W,T2W]")
 ]
 MODEL_SEQUENCES = Annotated[
-    str | None, typer.Option(metavar="NAMES", help="Sequences in the table (T1W,T2W,DWI). [default: the model's]")
+    str | None, typer.Option(metavar="NAMES", help="Sequences to read (T1W,T2W,DWI). [default: those of the model]")
 ]
 WORKERS = Annotated[int | None, typer.Option(min=1, help="Worker processes. [default: one per processor]")]
 SEED = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
-MODEL = Annotated[str, typer.Option(help="Folder of a trained stager, or the model of the package.")]
+MODEL = Annotated[str, typer.Option(help="Folder of a trained stager; shipped: the model of the package.")]
 NETWORK = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="A segmenter you trained, instead of the shipped one.")
 ]
 PREPARED = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Prepared scans. [default: prepared/ and the cohort's name]")
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Folder for prepared scans. [default: prepared/ and the name of the cohort]"),
 ]
 PLUGIN = Annotated[
-    list[Path] | None, typer.Option(metavar="FILE.py", help="Registers heads, backbones or maps; repeatable.")
+    list[Path] | None,
+    typer.Option(metavar="FILE.py", help="Python file that registers heads, backbones or maps; repeatable."),
 ]
-FORCE = Annotated[bool, typer.Option("--force", help="Stage patients whose scans a check refuses; they are doubtful.")]
+FORCE = Annotated[
+    bool, typer.Option("--force", help="Stage patients whose scans a check refuses; their answers are doubtful.")
+]
 MASK = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[SEQUENCE=]FILE",
-        help="Liver mask for one patient, in place of the cohort's or the program's; repeatable.",
+        help="Liver mask of one patient, used instead of the cohort's or the program's; repeatable.",
     ),
 ]
-DEVICE = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where networks compute. [default: cpu]")]
-PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
+DEVICE = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Device of the networks. [default: cpu]")]
+PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free port.")]
 BROWSER = Annotated[bool, typer.Option(help="Open a browser.")]
 OUT = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FOLDER", help="Where page and executed notebook go. [default: reports/NAME]"),
+    typer.Option(
+        "--out", metavar="FOLDER", help="Folder for the page and the executed notebook. [default: reports/NAME]"
+    ),
 ]
-TIMEOUT = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="How long one cell may take.")]
+TIMEOUT = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Time limit for one cell.")]
 
 Run = Callable[[dict[str, Any], Path | None, float | None], None]
 """Runs the notebook with parameters, the folder of its page (None for the usual one) and the time a cell may take."""
@@ -78,7 +84,8 @@ def notebook_command(schema: Schema, name: str, run: Run) -> Callable[..., None]
 def _option(parameter: Parameter) -> Any:
     kind, flag = parameter.kind, "--" + parameter.name.replace("_", "-")
     meaning = f"{parameter.help[:1].upper()}{parameter.help[1:]}".rstrip(".")
-    help_text = f"{meaning}. [default: {_shown(parameter.default)}]".lstrip(". ")
+    shown = "" if parameter.default is None else f" [default: {_shown(parameter.default)}]"
+    help_text = f"{meaning}.{shown}".lstrip(". ")
     if kind.name == "bool" and not kind.many and not kind.optional:
         return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=help_text, show_default=False)]
     metavar = "|".join(map(str, kind.choices)) or {"str": "TEXT", "int": "INTEGER", "float": "NUMBER"}.get(
@@ -91,7 +98,9 @@ def _option(parameter: Parameter) -> Any:
 def _shown(default: Any) -> str:
     if isinstance(default, list):
         return ",".join(map(str, default)) or "none"
-    return {None: "none", True: "yes", False: "no"}.get(default, default) if not default else str(default)
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return str(default)
 
 
 def _give_signature(function: Callable[..., None], options: Mapping[str, Any]) -> None:

@@ -20,12 +20,12 @@ TRIES = 2
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where cohorts, runs and reports go.")] = Path(),
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for cohorts, runs and reports.")] = Path(),
     patients: Annotated[int, typer.Option(min=10, help="Number of patients to simulate.")] = 72,
     seed: SEED = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training patients.")] = 20,
 ) -> None:
-    """From nothing to a first report, on a simulated cohort."""
+    """Simulate a cohort, train a small stager and score it."""
     require_home()
     from cirrnb.run.demo import demo as run_demo
 
@@ -33,13 +33,17 @@ def demo(
 
 
 def docs(
-    build: Annotated[bool, typer.Option("--build", help="Build the site anew.")] = False,
+    build: Annotated[bool, typer.Option("--build", help="Build the site again.")] = False,
     execute: Annotated[
-        str, typer.Option(metavar="NAME,...", help="Tutorials to execute, or all; needs minutes. Builds anew.")
+        str,
+        typer.Option(metavar="NAME,...", help="Tutorials to execute, or all. Takes minutes and builds the site again."),
     ] = "",
     browser: BROWSER = True,
 ) -> None:
-    """Open the documentation in a browser. Where it is not built yet it is built, which needs the extra [docs]."""
+    """Open the documentation in a browser.
+
+    If it is not built yet, it is built, which needs the extra [docs].
+    """
     import webbrowser
 
     from cirrnb.run.documentation import first_page
@@ -56,7 +60,7 @@ def explore(
         typer.Argument(help="Folder in the published layout, or a CSV table of scans. [default: simulated patients]"),
     ] = None,
     run: MODEL = "shipped",
-    patient: Annotated[str | None, typer.Option(help="Who is shown first, for example cirrhotic/12.")] = None,
+    patient: Annotated[str | None, typer.Option(help="First patient to show, for example cirrhotic/12.")] = None,
     prepared: PREPARED = None,
     sequences: MODEL_SEQUENCES = None,
     plugin: PLUGIN = None,
@@ -66,7 +70,10 @@ def explore(
     port: PORT = 8866,
     browser: BROWSER = True,
 ) -> None:
-    """Open the explorer in a browser: slices first, then the answer and what drove it. Only this machine sees it."""
+    """Open the explorer in a browser.
+
+    It shows the images first, then the answer and its explanation. Only this machine has access.
+    """
     require_home()
     _compute_on(device)
     from cirrnb.run.serving import explore as serve
@@ -93,11 +100,14 @@ def _compute_on(device: str | None) -> None:
 
 def learn(
     cases: Annotated[int, typer.Option(min=2, help="Patients of the quiz.")] = 20,
-    scale: Annotated[str, typer.Option(metavar="small|tiny", help="How fine the scans are.")] = "small",
+    scale: Annotated[str, typer.Option(metavar="small|tiny", help="Resolution of the scans.")] = "small",
     port: PORT = 8866,
     browser: BROWSER = True,
 ) -> None:
-    """Open the course in a browser: what MRI shows, the signs, a quiz. Answers are kept in your own data folder."""
+    """Open the course in a browser.
+
+    It teaches the signs of cirrhosis on MRI and ends with a quiz. Answers are stored in your data folder.
+    """
     require_home()
     from cirrnb.run.serving import learn as serve
 
@@ -108,84 +118,90 @@ def report(
     cohort: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder in the published layout, or a CSV table of scans. With --from-dicom: where studies are "
-            "imported to. [default then: cohorts/ and the name of --out]"
+            help="Folder in the published layout, or a CSV table of scans. With --from-dicom or --from-dicomweb: the "
+            "folder for imported studies. [default then: cohorts/ and the name of --out]"
         ),
     ] = None,
     model: MODEL = "shipped",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the report.")] = Path("reports/nightly"),
     from_dicom: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Inbox of DICOM studies: import the new ones first, without names."),
+        typer.Option(metavar="FOLDER", help="Inbox of DICOM studies; new ones are imported without names."),
     ] = None,
     burned_in: Annotated[
-        bool, typer.Option("--burned-in", help="Import also series whose pictures hold text, which may be a name.")
+        bool, typer.Option("--burned-in", help="Also import series with text in their images, which may be a name.")
     ] = False,
     dicom_out: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="With --from-dicom: segmentation, structured report and PDF as DICOM objects. They carry names.",
+            help="Write segmentation, structured report and PDF as DICOM objects. They carry names.",
         ),
     ] = None,
     from_dicomweb: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Archive that speaks DICOMweb: fetch and import the new studies first."),
+        typer.Option(metavar="URL", help="DICOMweb archive; new studies are fetched and imported."),
     ] = None,
     to_dicomweb: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Archive to send segmentation, structured report and PDF to."),
+        typer.Option(metavar="URL", help="DICOMweb archive to which segmentation, structured report and PDF are sent."),
     ] = None,
-    modality: Annotated[str, typer.Option(help="With --from-dicomweb: of the series.")] = "MR",
+    modality: Annotated[str, typer.Option(help="With --from-dicomweb: modality of the series.")] = "MR",
     body_part: Annotated[
         str | None, typer.Option(metavar="NAMES", help="With --from-dicomweb: BodyPartExamined (ABDOMEN,LIVER).")
     ] = None,
     description: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="With --from-dicomweb: in the study's description; * and ?.")
+        str | None,
+        typer.Option(metavar="TEXT", help="With --from-dicomweb: text in the study's description, with * and ?."),
     ] = None,
     date: Annotated[
         str | None,
-        typer.Option(metavar="DATES", help="With --from-dicomweb: of the study, 2d, 20261101 or 20261101-20261130."),
+        typer.Option(
+            metavar="DATES", help="With --from-dicomweb: date of the study, 2d, 20261101 or 20261101-20261130."
+        ),
     ] = None,
     spool: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Studies and results on their way, which carry names. [default: spool/ and the name of --out]",
+            help="Folder for studies and results in transit; carries names. [default: spool/ and the name of --out]",
         ),
     ] = None,
     pdf: Annotated[
-        bool, typer.Option("--pdf", help="Print each page as PDF as well (needs the extra [pdf] and Chromium).")
+        bool, typer.Option("--pdf", help="Also print each page as PDF; needs the extra [pdf] and Chromium.")
     ] = False,
     patients: Annotated[
-        list[str] | None, typer.Option("--patients", metavar="NAME", help="Only this one (cirrhotic/12); repeatable.")
+        list[str] | None,
+        typer.Option("--patients", metavar="NAME", help="Only this patient (cirrhotic/12); repeatable."),
     ] = None,
     prepared: PREPARED = None,
-    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Where maps are kept.")] = Path("explanations"),
-    method: Annotated[str, typer.Option(help="How the maps are made.")] = "grad_cam",
+    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for maps.")] = Path("explanations"),
+    method: Annotated[str, typer.Option(help="Method of the maps.")] = "grad_cam",
     sequences: MODEL_SEQUENCES = None,
     plugin: PLUGIN = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Patients at a time. [default: one a processor]")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Patients at a time. [default: one per processor]")] = None,
     cluster: Annotated[
         str | None, typer.Option(metavar="tcp://...", help="Dask scheduler whose workers make the pages.")
     ] = None,
-    limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long one patient may take.")] = 1800,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make every page anew.")] = False,
+    limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Time limit for one patient.")] = 1800,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make every page again.")] = False,
     single_file: Annotated[
-        bool, typer.Option("--single-file", help="No page needs a file beside it; that of the cohort is 5 MB larger.")
+        bool, typer.Option("--single-file", help="Write the page of the cohort as a single file, 5 MB larger.")
     ] = False,
     mask: MASK = None,
     force: FORCE = False,
     device: DEVICE = None,
-    json_lines: Annotated[bool, typer.Option("--json", help="Tell what happens as JSON, an object a line.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON, one object per line.")] = False,
 ) -> None:
-    """Report every patient of a cohort: a page each, an index, tables. Goes on where an earlier run stopped.
+    """Report every patient of a cohort.
 
-    With --from-dicom new studies of an inbox are imported first, with --from-dicomweb those of an archive; studies.csv
-    says which series were taken and why, and what was refused. Credentials of an archive come from netrc, or from
+    Writes a page per patient, an index and tables. An interrupted run resumes.
+
+    --from-dicom imports the new studies of an inbox first, --from-dicomweb those of an archive. studies.csv lists the
+    chosen series with the reason, and the refused studies. Credentials of an archive come from netrc, from
     CIRRNB_DICOMWEB_USER and CIRRNB_DICOMWEB_PASSWORD, or from CIRRNB_DICOMWEB_TOKEN.
 
-    Exit code 0: all made; 3: some failed, see failures.csv; 4: none made.
+    Exit code 0: all pages made; 3: some patients failed, see failures.csv; 4: no page made.
     """
     require_home()
     _compute_on(device)
@@ -236,22 +252,28 @@ def report(
 
 
 def forget(
-    patient: Annotated[str, typer.Argument(help="Source and id as in summary.csv (imported/study-...), or the id.")],
+    patient: Annotated[
+        str, typer.Argument(help="Source and id as in summary.csv (imported/study-...), or the id alone.")
+    ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the report.")] = Path("reports/nightly"),
     cohort: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Imported studies. [default: cohorts/ and the name of --out]")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of imported studies. [default: cohorts/ and the name of --out]"),
     ] = None,
     prepared: PREPARED = None,
-    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Where maps are kept.")] = Path("explanations"),
+    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for maps.")] = Path("explanations"),
     dicom_out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Results as DICOM, if there are any.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of results as DICOM, if any.")
     ] = None,
     spool: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Results on their way. [default: spool/ and the name of --out]"),
+        typer.Option(metavar="FOLDER", help="Folder of results in transit. [default: spool/ and the name of --out]"),
     ] = None,
 ) -> None:
-    """Delete one patient from report, cohort, prepared scans, masks, maps and results; say what cannot be reached."""
+    """Delete one patient from a report and its data.
+
+    Deletes pages, rows, scans of the cohort, prepared scans, masks, maps and results. Lists what it cannot reach.
+    """
     from cirrnb.archive.forgetting import Places, forget
 
     named = cohort or Path("cohorts") / out.absolute().name
@@ -266,14 +288,17 @@ def forget(
 
 
 def clean(
-    older_than: Annotated[str, typer.Option(metavar="AGE", help="90d, 12h or 8w.")],
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="Age: 90d, 12h or 8w.")],
     prepared: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FOLDER", help="Of prepared scans; repeatable. [default: all in prepared/]"),
+        typer.Option(metavar="FOLDER", help="Folder of prepared scans; repeatable. [default: all in prepared/]"),
     ] = None,
-    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Where maps are kept.")] = Path("explanations"),
+    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for maps.")] = Path("explanations"),
 ) -> None:
-    """Remove prepared scans, masks and maps beyond an age. Cohorts, reports and results stay."""
+    """Remove old prepared scans, masks and maps.
+
+    Cohorts, reports and results stay.
+    """
     from cirrnb.archive.forgetting import clean as clean_folders
     from cirrnb.archive.forgetting import days_of, holds_prepared
 

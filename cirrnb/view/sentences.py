@@ -35,7 +35,7 @@ METHODS = {
     "edges of the image where places are removed, no better where they are given back.",
     "deep_lift": "hands the score's difference back layer by layer.",
 }
-"""What each does, and its faithfulness on the benchmark (docs/benchmark.md)."""
+"""What each does, and its faithfulness on the benchmark (docs/benchmark_explanations.md)."""
 
 
 def target_words(target: str, stages: StageScale = CIRRHOSIS) -> str:
