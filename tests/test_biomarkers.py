@@ -15,7 +15,7 @@ from scipy.special import ellipeinc, ellipkinc
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.scan import Scan
-from cirrnb.measure.biomarkers import UNITS, UNUSABLE, biomarkers, biomarkers_or_reasons
+from cirrnb.measure.biomarkers import PROGRAM_NOTES, UNITS, UNUSABLE, biomarkers, biomarkers_or_reasons
 from cirrnb.measure.measurement import Measurement
 from cirrnb.measure.shape_and_signal import (
     heterogeneity,
@@ -150,6 +150,22 @@ def test_all_of_a_scan(tmp_path: Path):
     assert found["caudate-to-right-lobe volume"].value is None
     assert found["caudate-to-right-lobe volume"].note == "the segmentation of other organs has no caudate"
     assert {one.unit for one in found.values()} == {"mL", "mm", "%", ""}
+
+
+def test_what_rests_on_the_programs_own_organs_has_a_caveat(tmp_path: Path):
+    scan = written(tmp_path)
+    by_others = named(biomarkers(scan))
+    labels = nib.load(tmp_path / "organs.nii.gz")
+    values = np.asarray(labels.dataobj)
+    own = np.select([values == 1, values == 46], [4, 11], 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(own, labels.affine), tmp_path / "organs.nii.gz")
+    (tmp_path / "organs.json").write_text('"cirrnb"', encoding="utf-8")
+    by_program = named(biomarkers(scan))
+    assert by_program["spleen volume"].value == by_others["spleen volume"].value
+    changed = {name for name in UNITS if by_program[name].note != by_others[name].note and by_others[name].value}
+    assert changed == {"spleen volume", "spleen length", "liver-to-spleen volume", "liver-to-spleen signal"}
+    assert all(PROGRAM_NOTES[name] in by_program[name].note for name in changed)
+    assert PROGRAM_NOTES["caudate-to-right-lobe volume"] not in by_program["caudate-to-right-lobe volume"].note
 
 
 def test_how_the_file_is_stored_changes_nothing(tmp_path: Path):

@@ -22,7 +22,7 @@ from cirrnb.data.typed_paths import typed_path
 from cirrnb.data.workers import Job, Outcome
 from cirrnb.measure.masks import check_mask
 from cirrnb.measure.measurement import Measurement, measure_all, read_result, result_path
-from cirrnb.measure.organs import read_organs
+from cirrnb.measure.organs import is_by_program, read_organs
 from cirrnb.measure.shape_and_signal import (
     SHORTEST,
     heterogeneity,
@@ -80,6 +80,15 @@ NO_ORGANS = "no segmentation of other organs"
 UNUSABLE = "the segmentation of other organs cannot be used"
 ASCITES_NOTE = "little or spurious fluid cannot be told apart below about 50 mL"
 NO_LIVER = (None, "no liver mask")
+_SPLEEN_NOTE = "on real scans the program misses most of the spleen (docs/real_people.md): look at its outline"
+PROGRAM_NOTES = {
+    "spleen volume": _SPLEEN_NOTE,
+    "spleen length": _SPLEEN_NOTE,
+    "liver-to-spleen volume": _SPLEEN_NOTE,
+    "liver-to-spleen signal": _SPLEEN_NOTE,
+    "caudate-to-right-lobe volume": "on real scans the program finds hardly any caudate lobe: look at its outline",
+}
+"""What stands beside a measurement that rests on the package's own outlines of organs."""
 
 Found = dict[str, tuple[float | None, str]]
 """Biomarker -> value and note."""
@@ -106,8 +115,12 @@ def biomarkers(scan: Scan) -> list[Measurement]:
     orientation = Orientation.of(source)
     grid, image = orientation.grid(source), orientation.apply(image)
     liver = orientation.apply(read_mask(scan.mask, source)) if scan.mask else None
-    organs, missing = _organs(scan, source, orientation)
+    organs, missing, by_program = _organs(scan, source, orientation)
     values = _of_liver(image, liver, grid) | _of_organs(image, liver, organs, missing, grid)
+    for name, caveat in PROGRAM_NOTES.items() if by_program else ():
+        value, note = values[name]
+        if value is not None:
+            values[name] = value, f"{note}; {caveat}" if note else caveat
     return [
         Measurement(name, values[name][0], unit, values[name][1], SOURCES.get(name, ""), REFERENCES.get(name, ""))
         for name, unit in UNITS.items()
@@ -198,17 +211,18 @@ def _absent(organ: str, organs: dict[str, NDArray[np.bool_]], missing: str) -> t
     return None, missing or f"the segmentation of other organs has no {organ}"
 
 
-def _organs(scan: Scan, source: Grid, orientation: Orientation) -> tuple[dict[str, NDArray[np.bool_]], str]:
-    """Masks (slices, rows, columns) by organ; where there are none, why."""
+def _organs(scan: Scan, source: Grid, orientation: Orientation) -> tuple[dict[str, NDArray[np.bool_]], str, bool]:
+    """Masks (slices, rows, columns) by organ; where there are none, why; whether the package's program drew them."""
     named = scan.extra.get("organs")
     if not named or not isinstance(named, str):
-        return {}, NO_ORGANS
+        return {}, NO_ORGANS, False
     path = Path(named)
-    masks = read_organs(path if path.is_absolute() else scan.image.parent / path, source)
-    return {name: orientation.apply(mask) for name, mask in masks.items()}, ""
+    path = path if path.is_absolute() else scan.image.parent / path
+    masks = {name: orientation.apply(mask) for name, mask in read_organs(path, source).items()}
+    return masks, "", is_by_program(path)
 
 
-VERSION = 3
+VERSION = 4
 """Raise it when the same scan comes out otherwise than before."""
 
 

@@ -21,9 +21,10 @@ from cirrnb.simulation.tissue_shares import ORGANS as SEGMENTED
 ASCITES = "ascites"
 ORGANS = ("spleen", "muscle", "caudate", "right lobe", ASCITES)
 
+SEGMENTER = "cirrnb"
 TABLES = {
     "total_mr": {"spleen": [1], "muscle": [46, 47]},
-    "cirrnb": {"spleen": [4], "muscle": [11], "caudate": [3], "right lobe": [1], "ascites": [5]},
+    SEGMENTER: {"spleen": [4], "muscle": [11], "caudate": [3], "right lobe": [1], "ascites": [5]},
 }
 """Labels of known programs: the package's own segmenter (`cirrnb.simulation.tissue_shares.ORGANS`), and
 TotalSegmentator's task total_mr (muscle: the autochthonous back muscles, left and right;
@@ -53,9 +54,14 @@ def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
     return {name: mask for name, mask in masks.items() if mask.any() or name == ASCITES}
 
 
+def is_by_program(path: Path) -> bool:
+    """True if the labels are those of the package's own segmenter. Raises InputError as `read_organs` does."""
+    return _explained(path) == SEGMENTER
+
+
 def organ_numbers(path: Path) -> dict[int, str]:
     """Number -> name of the organs in a segmentation, as far as they are known. Raises InputError."""
-    if _explained(path) == "cirrnb":
+    if is_by_program(path):
         return dict(enumerate(SEGMENTED, start=1))
     return {number: name for name, numbers in _labels(path).items() for number in numbers}
 
