@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirrnb.modules import module_of
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from cirrnb.data import splits

@@ -1,79 +1,199 @@
-"""Pictures of docs/reading_an_attribution.md and of the README's section for students: `python docs/pictures.py`.
+"""Pictures of the documentation: `python docs/pictures.py [NAME ...]`, with the extra [test] and chromium.
 
-Needs the extra [test] and chromium. A sign with and without, what a scanner does to a model, the quiz after an answer.
+Without a name, every picture is made whose inputs changed since it was made; `python docs/pictures.py --list` tells
+which those are. pictures.json keeps a hash of the inputs, and a test compares it. The pictures of real scans need
+CIRRNB_EXTERNAL_DATA.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import sync_playwright
-from screenshots import HERE, PATIENCE, address
+from cirrnb.data.atomic_files import atomic_write
 
-from cirrnb.course.figures import scanner_figure, sign_switch
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+KEPT = HERE / "pictures.json"
+PATIENCE = 300_000
+PATIENT = "cirrhotic/10"
+COMMAND = [sys.executable, "-c", "from cirrnb.cli import main; main()"]
+MODEL = (
+    "cirrnb/model/shipped/config.json",
+    "cirrnb/model/shipped/model.safetensors",
+    "cirrnb/model/shipped/*_stage.json",
+)
+VIEWER = ("cirrnb/viewer/*.js", "cirrnb/viewer/*.css")
+SEGMENTER = ("cirrnb/segmentation/shipped/segmenter.safetensors", "docs/segmenter_pictures.py")
 
-CASES = 6
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def draw_explorer() -> None:
+    """The explorer as a user opens it, on the patients that stand in where no cohort is given."""
+    with tempfile.TemporaryDirectory() as folder, browser() as chromium:
+        command = [*COMMAND, "explore", "--no-browser", "--port=0", "--patient", PATIENT]
+        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE)
+        try:
+            url = address(server)
+            page = chromium.new_page(viewport={"width": 1240, "height": 2900})
+            page.goto(url, timeout=PATIENCE)
+            page.locator(".cn-pane canvas").first.wait_for(timeout=PATIENCE)
+            page.get_by_role("button", name="Show the answer").click()
+            page.wait_for_function("() => document.querySelector('.cn-viewer').viewer.state.overlay", timeout=PATIENCE)
+            page.locator(".js-plotly-plot .barlayer .point path").first.wait_for(timeout=PATIENCE)
+            page.locator(".cn-pane").first.focus()
+            page.keyboard.press("l")
+            page.mouse.move(4, 4)
+            page.wait_for_timeout(1500)
+            whole = page.locator(".cn-explorer").first.bounding_box()
+            below = page.get_by_text("What if a sign were different?").first.bounding_box()
+            height = below["y"] - whole["y"] - 12
+            page.screenshot(path=HERE / "explorer.png", clip=whole | {"height": height})
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(30)
+
+
+def address(server: subprocess.Popen[bytes]) -> str:
+    """Of the page, with its token, once it answers."""
+    assert server.stdout is not None
+    lines = (re.search(r"http://\S+", line.decode()) for line in server.stdout)
+    url = next(found.group() for found in lines if found)
+    until = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < until:
+        try:
+            urllib.request.urlopen(f"{url.split('?')[0]}voila/static/x", timeout=5)
+        except urllib.error.HTTPError:
+            return url
+        except OSError:
+            time.sleep(0.5)
+    raise SystemExit("the server did not start")
+
+
+@contextmanager
+def page_of(html: str, height: int) -> Iterator[Any]:
+    with tempfile.TemporaryDirectory() as folder, browser() as chromium:
+        file = Path(folder) / "page.html"
+        file.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><body>{html}', encoding="utf-8")
+        page = chromium.new_page(viewport={"width": 1000, "height": height})
+        page.goto(file.as_uri(), timeout=PATIENCE)
+        yield page
+
+
+def draw_sign_pair() -> None:
+    """One slice with a sign and without, as the course shows it."""
+    from cirrnb.course.figures import sign_switch
+
+    with page_of(sign_switch("ascites").html + sign_switch("ascites").html, 800) as page:
+        page.locator("input[value=outline]").first.check()
+        page.locator("input[value=without]").last.check()
+        page.locator("body").screenshot(path=HERE / "sign_pair.png")
+
+
+def draw_scanner_swap() -> None:
+    """What a scanner does to a model that learned from it; measured by fooled.py."""
+    from cirrnb.course.figures import scanner_figure
+
+    with page_of(scanner_figure().html, 520) as page:
+        page.locator("figure").screenshot(path=HERE / "scanner_swap.png")
+
+
+def draw_simulated() -> None:
+    """Slices of a mild, a moderate and a severe patient."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = [*COMMAND, "simulate", "mine", "--patients", "12", "--seed", "5", "--healthy", "0"]
+        subprocess.run(made, cwd=folder, check=True)
+        drawn = [*COMMAND, "gallery", "mine", "--out", str(HERE / "simulated.png"), "--patients", "1", "--slices", "1"]
+        subprocess.run(drawn, cwd=folder, check=True)
+
+
+def by_script(name: str) -> Callable[[], None]:
+    return lambda: subprocess.run([sys.executable, HERE / name], check=True) and None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How a picture is made, and the files that decide what it shows; None where its data must be named by hand."""
+
+    draw: Callable[[], None] | None
+    inputs: tuple[str, ...]
+
+
+PICTURES = {
+    "explorer.png": Picture(
+        draw_explorer,
+        (*MODEL, *VIEWER, "cirrnb/explorer/*.css", "cirrnb/explorer/explorer.py", "cirrnb/explorer/panel.py"),
+    ),
+    "sign_pair.png": Picture(draw_sign_pair, (*VIEWER, "cirrnb/course/course.css", "cirrnb/course/figures.py")),
+    "scanner_swap.png": Picture(draw_scanner_swap, ("cirrnb/course/scanner_swap.csv", "cirrnb/course/figures.py")),
+    "simulated.png": Picture(draw_simulated, ("cirrnb/simulation/gallery.py", "cirrnb/view/images.py")),
+    "segmenter_real.png": Picture(by_script("segmenter_pictures.py"), SEGMENTER),
+    "segmenter_acquired.png": Picture(by_script("segmenter_pictures.py"), SEGMENTER),
+    "likeness.png": Picture(None, ("cirrnb/segmentation/shipped/unusual.*", "docs/likeness.py")),
+}
+
+
+def inputs_hash(picture: Picture) -> str:
+    """SHA-256 of the files that decide what a picture shows, by name and content."""
+    digest = hashlib.sha256()
+    for pattern in picture.inputs:
+        files = sorted(ROOT.glob(pattern))
+        if not files:
+            raise SystemExit(f"{pattern}: found no such file; correct PICTURES in docs/pictures.py")
+        for file in files:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{file.relative_to(ROOT).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def outdated() -> list[str]:
+    """Pictures that are missing, or whose inputs are others than when they were made."""
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
+    return [
+        name
+        for name, picture in PICTURES.items()
+        if not (HERE / name).is_file() or kept.get(name) != inputs_hash(picture)
+    ]
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        draw_sign(browser, Path(folder))
-        draw_swap(browser, Path(folder))
-        draw_quiz(browser, folder)
-        browser.close()
-
-
-def opened(browser: Any, folder: Path, html: str, height: int) -> Any:
-    file = folder / "page.html"
-    file.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><body>{html}', encoding="utf-8")
-    page = browser.new_page(viewport={"width": 1000, "height": height})
-    page.goto(file.as_uri(), timeout=PATIENCE)
-    return page
-
-
-def draw_sign(browser: Any, folder: Path) -> None:
-    html = sign_switch("ascites").html + sign_switch("ascites").html
-    page = opened(browser, folder, html, 800)
-    page.locator("input[value=outline]").first.check()
-    page.locator("input[value=without]").last.check()
-    page.locator("body").screenshot(path=HERE / "sign_pair.png")
-
-
-def draw_swap(browser: Any, folder: Path) -> None:
-    html = scanner_figure().html
-    page = opened(browser, folder, html, 520)
-    page.locator("figure").screenshot(path=HERE / "scanner_swap.png")
-
-
-def draw_quiz(browser: Any, folder: str) -> None:
-    command = [sys.executable, "-c", "from cirrnb.cli import main; main()", "learn", "--no-browser"]
-    server = subprocess.Popen([*command, "--port=0", f"--cases={CASES}"], cwd=folder, stdout=subprocess.PIPE)
-    try:
-        url = address(server)
-        page = browser.new_page(viewport={"width": 1300, "height": 1200})
-        page.goto(url, timeout=PATIENCE)
-        quiz = page.locator(".cn-quiz")
-        for number in range(3):
-            quiz.get_by_text(f"Case {number + 1} of {CASES}").wait_for(timeout=PATIENCE)
-            quiz.locator(".cn-pane[tabindex]").first.focus()
-            page.keyboard.press("213"[number])
-            page.keyboard.press("Enter")
-            quiz.locator(".cn-onward").wait_for(timeout=PATIENCE)
-            if number < 2:
-                page.keyboard.press("n")
-        page.wait_for_timeout(1500)
-        quiz.scroll_into_view_if_needed()
-        page.wait_for_timeout(500)
-        quiz.screenshot(path=HERE / "quiz.png")
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(30)
+    if sys.argv[1:] == ["--list"]:
+        print("\n".join(outdated()))
+        return
+    for name in sys.argv[1:] or outdated():
+        if name not in PICTURES:
+            raise SystemExit(f"{name}: found no such picture; expected one of {', '.join(PICTURES)}")
+        draw = PICTURES[name].draw
+        if draw is None:
+            print(f"{name}: its data must be named; see docs/{Path(name).stem}.py, then give its name here")
+            if name not in sys.argv[1:]:
+                continue
+        else:
+            draw()
+        kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
+        kept[name] = inputs_hash(PICTURES[name])
+        atomic_write(KEPT, json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from offline_browser import opened
 from cirrnb.data.errors import InputError
 from cirrnb.run import documentation
 
+DOCS = Path(__file__).parents[1] / "docs"
 LOADED = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["'](?:https?:)?//""")
 
 
@@ -37,6 +39,13 @@ def test_every_picture_has_words_for_those_who_do_not_see_it(site: Path) -> None
         if (found := re.findall(r'<img(?![^>]*\balt="[^"]+")[^>]*>', page.read_text(encoding="utf-8")))
     }
     assert not silent
+
+
+def test_no_picture_is_older_than_what_it_shows() -> None:
+    pictures = runpy.run_path(str(DOCS / "pictures.py"))
+    assert not pictures["outdated"](), "python docs/pictures.py makes them again"
+    shown = {path.name for path in DOCS.glob("*.png")}
+    assert shown == set(pictures["PICTURES"])
 
 
 def test_what_is_there_is_opened_and_what_is_missing_is_said(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from cirrnb.data.nifti.reading import read_mask, read_volume
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.explanation.shapley import ShapleyValues
 from cirrnb.explanation.simulated_truth import SimulatedTruth
-from cirrnb.explorer.explorer import SliceExplorer, strongest_height
+from cirrnb.explorer.explorer import SliceExplorer
+from cirrnb.explorer.first_slice import strongest_height
 from cirrnb.explorer.naming import named_at
 from cirrnb.explorer.panel import time_left
 from cirrnb.view.glossary import GLOSSARY, glossary_html, glossary_markdown
@@ -139,6 +140,18 @@ def test_the_pictures_go_to_the_slice_that_counts_most(tmp_path):
     shares = replace(explained(bag).shapley, slices=slices)
     told = replace(explained(bag), shapley=shares)
     assert strongest_height(bag, told) == pytest.approx(bag.scans["T2W"].positions[3] - 10.0)
+
+
+def test_a_slice_without_liver_is_no_place_to_begin(tmp_path):
+    bag = person(tmp_path, {"T1W": 12})
+    scan = bag.scans["T1W"]
+    liver = np.array(scan.mask)
+    liver[0] = False
+    np.save(scan.folder / "mask.npy", liver)
+    values = np.zeros(12)
+    values[[0, 7]] = 0.9, 0.1
+    told = replace(explained(bag), shapley=replace(explained(bag).shapley, slices={"T1W": values}))
+    assert strongest_height(bag, told) == pytest.approx(scan.positions[7])
 
 
 def test_a_test_of_a_map_says_how_long_it_takes():

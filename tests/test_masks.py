@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -18,7 +20,9 @@ from cirrnb.data.mask_checks import doubts
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.measure.biomarkers import biomarkers
 from cirrnb.segmentation.cohort import add_masks
+from cirrnb.segmentation.judging import checker_of, judge
 from cirrnb.segmentation.segmenter import Segmenter
+from cirrnb.segmentation.weights import shipped_folder
 
 GRID = Grid((70, 80, 30), np.diag([-4.0, -4.0, 6.0, 1.0]))  # LPS: the first axis runs to the patient's left
 
@@ -180,6 +184,25 @@ def test_workers_draw_the_same(bare: Path, tmp_path: Path) -> None:
     for first in (tmp_path / "1").rglob("*_organs.nii.gz"):
         second = tmp_path / "2" / first.relative_to(tmp_path / "1")
         assert np.array_equal(nib.load(first).get_fdata(), nib.load(second).get_fdata())
+    _pairs_are_compared_alike(tmp_path)
+
+
+def _pairs_are_compared_alike(drawn: Path) -> None:
+    """By two workers as in this process: the pair that was drawn, and once more under another name."""
+    scans, outcomes = [], {}
+    for scan in cirrnb.read_cohort(drawn / "1").scans:
+        for name in ("first", "second") if scan.mask else ():
+            made = scan.image.parent / str(scan.extra["organs"])
+            organs = drawn / f"{name}-{scan.sequence}.nii.gz"
+            organs.write_bytes(made.read_bytes())
+            scans.append(replace(scan, patient=name))
+            found = json.loads(made.with_name(made.name.replace(".nii.gz", ".found.json")).read_text())
+            outcomes[scans[-1].name] = {"observed": found["observed"], "organs": str(organs)}
+    checker = checker_of(shipped_folder(), Segmenter.load().fingerprint)
+    assert checker is not None and len(scans) == 4
+    here, there = (judge(scans, outcomes, checker, drawn / f"by-{count}", workers=count) for count in (1, 2))
+    assert here == there and all(len(checks) == 4 for checks in here.values())
+    assert len(list((drawn / "by-2" / "pairs").iterdir())) == 2
 
 
 def test_one_file_is_segmented_by_its_path(bare: Path, tmp_path: Path) -> None:

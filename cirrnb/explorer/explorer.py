@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from IPython.display import HTML, display
 
 import cirrnb
@@ -22,6 +21,7 @@ from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import targets
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.explorer import panel
+from cirrnb.explorer.first_slice import strongest_height
 from cirrnb.explorer.naming import named_at
 from cirrnb.explorer.outline import OutlineTools, rejections, without_outline
 from cirrnb.explorer.panel import FIRST, Panel
@@ -429,13 +429,6 @@ class SliceExplorer(Panel):
         elif self._explanation is None:
             self.canvas.lay_over(None)
         self.say(message, wrong=True)
-
-
-def strongest_height(bag: Bag, explanation: Explanation) -> float:
-    """Height in mm, in the frame of the first sequence, of the slice with the largest Shapley value of either sign."""
-    shares = explanation.shapley.slices
-    name = max(shares, key=lambda one: float(np.abs(shares[one]).max()))
-    return float(bag.scans[name].positions[int(np.abs(shares[name]).argmax())] - bag.shifts[name])
 
 
 def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> Any:

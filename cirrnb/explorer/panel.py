@@ -129,8 +129,8 @@ def _empty_chart(sequences: Sequence[str]) -> go.Figure:
         figure.add_shape(**line, xref=f"x{number}", yref=f"y{number} domain", line=style)
     figure.update_yaxes(title_text="share (log-odds)", row=1, col=1)
     figure.update_yaxes(title_text="attention (%)", rangemode="tozero", row=2, col=1)
-    figure.update_layout(barmode="overlay", autosize=True, margin={"l": 60, "r": 10, "t": 70, "b": 46})
-    title = "What each slice adds to the score, and how much attention it got; click a bar to go there"
+    figure.update_layout(barmode="overlay", autosize=True, margin={"l": 60, "r": 10, "t": 84, "b": 46})
+    title = "What each slice adds to the score, and its attention<br>Click a bar to go there."
     return finish(figure, title, simulated=False, height=HEIGHT)
 
 

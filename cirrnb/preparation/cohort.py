@@ -149,9 +149,7 @@ def with_masks(cohort: Cohort, out: Path, workers: int | None = None, progress: 
         out / SEGMENTED,
         all_scans=True,
         workers=workers,
-        progress=lambda scans, total: iter(
-            tqdm(scans, total=total, desc="Segmenting", unit="scan", disable=not progress)
-        ),
+        progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what, disable=not progress)),
     )
     drawn = {scan.name: scan for scan in made.cohort.scans}
     return replace(cohort, scans=tuple(drawn.get(scan.name, scan) for scan in cohort.scans))

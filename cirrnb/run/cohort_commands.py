@@ -213,7 +213,7 @@ def segment(
         program=program,
         options=["--fast"] * fast + ["--cpu_only"] * cpu,
         workers=workers,
-        progress=lambda scans, total: iter(tqdm(scans, total=total, desc="segmenting", unit="scan")),
+        progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
     )
     for name, odd in made.drawn.items():
         typer.echo(f"{name}: drawn" + (f", but look at it: {'; '.join(odd)}" if odd else ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,16 @@ from cirrnb.data.typed_paths import typed_path
 from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.segmentation import mrsegmentator
 from cirrnb.segmentation.checks import Check
-from cirrnb.segmentation.judging import CHECKS_FILE, MASK_BY, checker_of, columns, judge, storable
+from cirrnb.segmentation.judging import (
+    CHECKS_FILE,
+    MASK_BY,
+    Progress,
+    checker_of,
+    columns,
+    judge,
+    storable,
+    unwatched,
+)
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.segmentation.unusual import OutOfDistributionScore, read_score
 from cirrnb.segmentation.weights import shipped_folder
@@ -81,7 +90,7 @@ def add_masks(
     program: Path | str | None = None,
     options: Sequence[str] = (),
     workers: int | None = None,
-    progress: Callable[[Iterator[Any], int], Iterator[Any]] = lambda items, total: items,
+    progress: Progress = unwatched,
 ) -> Masked:
     """Segment every scan without a mask or without organs, and write a table of the cohort with the new ones.
 
@@ -96,7 +105,7 @@ def add_masks(
     network : folder of a segmenter, by default the shipped one.
     program, options : MRSegmentator's program and words for its command line, to have it draw the liver instead.
     workers : processes, by default one a processor.
-    progress : wraps the iterator over finished scans, given their number.
+    progress : wraps the iterator over finished scans and pairs, given their number and what is done to them.
 
     Raises
     ------
@@ -115,7 +124,7 @@ def _add(
     program: Path | str | None,
     options: Sequence[str],
     workers: int | None,
-    progress: Callable[..., Iterator[Any]],
+    progress: Progress,
 ) -> Masked:
     """As `add_masks`; no other command writes into the folder meanwhile."""
     table = out / "scans.csv"
@@ -145,7 +154,7 @@ def segment_cohort(
     *,
     all_scans: bool = False,
     workers: int | None = None,
-    progress: Callable[[Iterator[Any], int], Iterator[Any]] = lambda items, total: items,
+    progress: Progress = unwatched,
 ) -> Segmented:
     """The cohort with a mask, organs and checks for every scan that lacks mask or organs, or for `all_scans`; nothing
     but files in `out`.
@@ -161,7 +170,7 @@ def segment_cohort(
     drawn, failed = _sorted(bare, outcomes)
     weights = Segmenter.load(folder).fingerprint
     checker = checker_of(folder, weights)
-    checks = judge(bare, outcomes, checker, out) if checker else {}
+    checks = judge(bare, outcomes, checker, out, workers=workers, progress=progress) if checker else {}
     made = _completed(people, drawn, checks)
     return Segmented(_graded(made, outcomes, read_score(folder, weights)), _doubts(drawn), failed, checks)
 
@@ -213,7 +222,7 @@ def _graded(
 
 
 def _by_network(
-    scans: Sequence[Scan], out: Path, network: Path, workers: int | None, progress: Callable[..., Iterator[Any]]
+    scans: Sequence[Scan], out: Path, network: Path, workers: int | None, progress: Progress
 ) -> dict[str, dict[str, Any]]:
     """What `run_job` returns, by scan name."""
     Segmenter.load(network)  # its faults are reported before any scan is opened
@@ -232,7 +241,7 @@ def _by_network(
         outcomes = ((place, run_job(job)) for place, job in enumerate(jobs))
     else:
         outcomes = in_parallel(jobs, count, __name__, threads=max(1, processors() // count))
-    found: dict[int, Outcome | WorkerDied] = dict(progress(outcomes, len(jobs)))
+    found: dict[int, Outcome | WorkerDied] = dict(progress(outcomes, len(jobs), "Segmenting"))
     named = {}
     for place, scan in enumerate(scans):
         outcome = found[place]

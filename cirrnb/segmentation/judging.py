@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.scan import Scan
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.status import ANSWERED, REASONS_COLUMN, STATUS_COLUMN, Reason, reasons_text
+from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
 from cirrnb.segmentation.checks import PASSED, Check, Checker, load_checker, worst
 from cirrnb.segmentation.pairs import Labelled, compare
 
@@ -39,8 +40,23 @@ def checker_of(network: Path, fingerprint: str) -> Checker | None:
     return checker
 
 
+Progress = Callable[[Iterator[Any], int, str], Iterator[Any]]
+"""Wraps an iterator over finished items, given their number and what is done to them."""
+
+
+def unwatched(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:
+    """A `Progress` that shows nothing."""
+    return items
+
+
 def judge(
-    scans: Sequence[Scan], outcomes: Mapping[str, Mapping[str, Any]], checker: Checker, folder: Path
+    scans: Sequence[Scan],
+    outcomes: Mapping[str, Mapping[str, Any]],
+    checker: Checker,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    progress: Progress = unwatched,
 ) -> dict[str, list[Check]]:
     """Checks by scan name, for the scans that were observed; the pair stands with both of its scans.
 
@@ -49,6 +65,7 @@ def judge(
     outcomes : scan name -> "observed" (numbers by name, None where missing) and, where there is a liver, "organs", the
         path of the map of the organs.
     folder : where comparisons of pairs are kept, so that none is made twice.
+    workers : processes that compare pairs, by default one a processor.
     """
     found: dict[str, list[Check]] = {}
     patients: dict[str, dict[str, Scan]] = {}
@@ -59,13 +76,14 @@ def judge(
         by_person = scan.mask is not None and not scan.extra.get(MASK_BY)
         found[scan.name] = checker.check_scan(known(outcome["observed"]), scan.sequence, by_person)
         patients.setdefault(scan.subject, {})[scan.sequence] = scan
-    for found_scans in patients.values():
-        both = [found_scans[name] for name in T1W_T2W if name in found_scans]  # the sequences that pairs were fitted on
-        if len(both) == 2 and all("organs" in outcomes[scan.name] for scan in both):
-            compared = _compared(both, [Path(outcomes[scan.name]["organs"]) for scan in both], folder)
-            check = checker.check_pair(compared)
-            for scan in both:
-                found[scan.name].append(check)
+    # The sequences that pairs were fitted on.
+    pairs = [[scans[name] for name in T1W_T2W if name in scans] for scans in patients.values()]
+    pairs = [both for both in pairs if len(both) == 2 and all("organs" in outcomes[scan.name] for scan in both)]
+    maps = [[Path(outcomes[scan.name]["organs"]) for scan in both] for both in pairs]
+    for both, compared in zip(pairs, _all_compared(pairs, maps, folder, workers, progress), strict=True):
+        check = checker.check_pair(compared)
+        for scan in both:
+            found[scan.name].append(check)
     return found
 
 
@@ -86,19 +104,55 @@ def columns(checks: Sequence[Check]) -> dict[str, str]:
     return {STATUS_COLUMN: ANSWERED if gravest == PASSED else gravest, REASONS_COLUMN: reasons_text(reasons)}
 
 
-def _compared(both: Sequence[Scan], organs: Sequence[Path], folder: Path) -> dict[str, float]:
-    """What two scans share; kept by the names of their maps, which hold the scans' content and the segmenter."""
-    name = hashlib.sha256("/".join(path.name for path in organs).encode()).hexdigest()[:24]
-    path = folder / "pairs" / f"{name}.json"
-    if path.is_file():
-        return known(read_object(path, "what was found of a pair", "Remove it; it is made again."))
-    found = compare(*(_labelled(scan, labels) for scan, labels in zip(both, organs, strict=True)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json.dumps(storable(found)))
-    return found
+def _all_compared(
+    pairs: Sequence[Sequence[Scan]],
+    maps: Sequence[Sequence[Path]],
+    folder: Path,
+    workers: int | None,
+    progress: Progress,
+) -> list[dict[str, float]]:
+    """What the scans of each pair share. A comparison is kept by the names of its maps, which hold the scans' content
+    and the segmenter."""
+    files = [
+        folder / "pairs" / f"{hashlib.sha256('/'.join(path.name for path in organs).encode()).hexdigest()[:24]}.json"
+        for organs in maps
+    ]
+    jobs = [
+        {
+            "images": [str(scan.image.absolute()) for scan in both],
+            "organs": [str(path) for path in organs],
+            "out": str(file),
+        }
+        for both, organs, file in zip(pairs, maps, files, strict=True)
+        if not file.is_file()
+    ]
+    count = max(1, min(workers or processors(), len(jobs)))
+    if count == 1:
+        compared: Iterator[Any] = (run_job(job) for job in jobs)
+    else:
+        compared = (outcome for _, outcome in in_parallel(jobs, count, __name__, max(1, processors() // count)))
+    for outcome in progress(compared, len(jobs), "Comparing pairs") if jobs else ():
+        if isinstance(outcome, WorkerDied):
+            remedy = "Start the command again with fewer workers; what was compared is kept."
+            raise InputError("comparing T1W with T2W", str(outcome), "memory for two scans a worker", remedy)
+        if "error" in outcome:
+            raise InputError(*outcome["error"])
+    return [known(read_object(file, "what was found of a pair", "Remove it; it is made again.")) for file in files]
 
 
-def _labelled(scan: Scan, organs: Path) -> Labelled:
-    volume, grid = read_volume(scan.image)
-    labels, _ = read_volume(organs)
+def run_job(job: Job) -> Outcome:
+    """Compare two scans and keep what they share, for `cirrnb.data.workers`; an InputError comes back as `error`."""
+    try:
+        first, second = (_labelled(*paths) for paths in zip(job["images"], job["organs"], strict=True))
+    except InputError as error:
+        return {"error": error.args}
+    out = Path(job["out"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(out, json.dumps(storable(compare(first, second))))
+    return {}
+
+
+def _labelled(image: str, organs: str) -> Labelled:
+    volume, grid = read_volume(Path(image))
+    labels, _ = read_volume(Path(organs))
     return Labelled(volume, labels.astype("uint8"), grid)
