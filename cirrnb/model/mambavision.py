@@ -1,7 +1,8 @@
 """MambaVision-T: convolutions at fine scales, selective state spaces and attention at coarse ones. Pure PyTorch.
 
-Written from the paper alone: Hatamizadeh and Kautz, *MambaVision: a hybrid Mamba-Transformer vision backbone*, CVPR
-2025 (arXiv 2407.08083). The scan is that of Gu and Dao, *Mamba*, arXiv 2312.00752. On a GPU the fused kernel of
+Written from the paper: Hatamizadeh and Kautz, *MambaVision: a hybrid Mamba-Transformer vision backbone*, CVPR 2025
+(arXiv 2407.08083); states, windows, biases and norms were then compared with the authors' code (NVlabs/MambaVision) and
+agree. The scan is that of Gu and Dao, *Mamba*, arXiv 2312.00752. On a GPU the fused kernel of
 `mamba_ssm` takes its place where that is installed.
 """
 
