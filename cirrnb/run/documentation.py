@@ -66,6 +66,8 @@ def build(site: Path, execute: Sequence[str] = ()) -> None:
     environment = os.environ | {"CIRRNB_EXECUTED_TUTORIALS": ",".join(wanted), "PATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
+        # Sphinx keeps what it has read and would not warn of it again: a second build would pass.
+        shutil.rmtree(work / "doctrees", ignore_errors=True)
         lines = [line for line in done.stderr.splitlines() if "WARNING: " in line or "rror" in line]
         raise InputError(
             SOURCE, "\n".join(lines) or done.stderr[-2000:], "a site without warnings", "Correct what is named."
