@@ -283,7 +283,7 @@ _MAP = Choice(
     (
         Option(
             "The patient's disease is at the right edge of the liver",
-            "A map tells what this model's answer hangs on. On simulated patients none of the maps found well where "
+            "A map shows what this model's answer depends on. On simulated patients none of the maps found well where "
             "the disease is.",
         ),
         Option(
@@ -292,7 +292,7 @@ _MAP = Choice(
             "ascites; without taking one away nobody knows which.",
         ),
         Option(
-            "This answer hangs more on this place than on others, as far as the map passed its test",
+            "This answer depends more on this place than on others, as far as the map passed its test",
             "That is what deletion and insertion test. It says nothing about why, nor whether the answer is right.",
             right=True,
         ),

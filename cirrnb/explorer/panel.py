@@ -221,7 +221,7 @@ class Panel(widgets.VBox):
         self.target = widgets.Dropdown(options=scores, value=target, description="Speaks for", layout=wide)
         numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.scales + 1)]
         self.scale = widgets.Dropdown(options=[("all", "all"), *numbers], value="all", description="Scale")
-        asks = "Is it better than a map that knows nothing of the model?"
+        asks = "Is it better than control maps, which do not use the model?"
         self.test = widgets.Button(description="Test this map", icon="check", tooltip=asks)
         self.export = widgets.Button(description="Map as NIfTI", icon="download")
 

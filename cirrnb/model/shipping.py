@@ -37,9 +37,9 @@ LIMITS = """\
   it, and what is made from it, is not for commercial use.
 - **Automation bias.** Readers follow a wrong answer when they see it first, whatever their experience (Dratsch et
   al., Radiology 2023;307:e222176). The explorer and the course show the images first for that reason.
-- **Moderate** patients are often told mild or severe. What it was shown of scanners, contrast agents and diseases is
-  what the simulator knows, and whatever told the stage in training it may have learnt: docs/benchmark.md tells of a
-  scanner.
+- **Moderate** patients are often called mild or severe.
+- **Shortcuts.** It saw the scanners, contrast agents and diseases of the simulator, no others. It may have learned
+  whatever predicted the stage there; docs/benchmark.md has an example with a scanner.
 - **Maps** of what it used are not maps of disease: docs/reading_an_attribution.md.
 """
 

@@ -5,30 +5,28 @@ from __future__ import annotations
 from html import escape
 
 GLOSSARY = {
-    "Stage": "How far the disease is, in the words of the cohort's scale. In the published cohort it is one "
+    "Stage": "How far the disease has advanced, in the words of the cohort's scale. In the published cohort it is one "
     "radiologist's impression of the images.",
     "What the stages are not": "The published cohort's are not Child-Pugh A, B, C, which are computed from blood "
     "values, ascites and consciousness. Not F0 to F4, which grade fibrosis under a microscope or by elastography: "
     "all stages here are cirrhosis, F4. Not MELD, and no prognosis.",
     "Stager": "The network that gives a stage from the slices of all sequences of a patient.",
     "Probability": "How likely each stage is for this patient, after calibration; the three add up to 100 %.",
-    "Log-odds": "Another scale for a probability: 0 is undecided, +1 is 73 %, +2 is 88 %, minus turns it round. "
-    "What slices or "
-    "measurements add to an answer can be added up on this scale.",
-    "Calibration": "Correcting probabilities on patients set aside for it, so that of those called 70 % about "
-    "70 in 100 are so.",
+    "Log-odds": "Another scale for a probability: 0 is undecided, +1 is 73 %, +2 is 88 %, negative values "
+    "speak against. On this scale the shares of slices and measurements can be added up.",
+    "Calibration": "Correction of probabilities on patients set aside for it: of all answers given with 70 %, "
+    "about 70 in 100 are right.",
     "Prediction set": "The stages that remain possible, chosen so that the sets of nine in ten patients hold "
     "the recorded stage. "
     "Nine in ten is a property of many sets, not the probability of a stage for this patient.",
     "Attribution": "A map of how much each place of the images speaks for or against a score of this stager. It "
     "is about the "
     "stager, not about disease.",
-    "Share (Shapley value)": "What a slice or a sequence adds to the score, averaged over all orders of adding "
-    "the others.",
-    "Attention": "How much weight the stager gives to a slice, whatever for.",
-    "Faithfulness": "Whether the places that a map names matter to the stager: tested by blurring them, beside "
-    "maps that know "
-    "nothing of the stager.",
+    "Share (Shapley value)": "What a slice or a sequence adds to the score, averaged over all orders in which "
+    "the slices can be added.",
+    "Attention": "How much weight the stager gives to a slice. It does not say whether for or against a stage.",
+    "Faithfulness": "Whether the places that a map names matter to the stager: tested by blurring them, and "
+    "compared with control maps, which do not use the stager.",
     "Sign": "Something that can be seen and goes with cirrhosis: a nodular surface, a large spleen, ascites.",
     "Planted sign": "A sign that the simulator drew into a simulated patient, known pixel by pixel.",
     "Quadratic weighted kappa": "Agreement beyond guessing; a mistake by two stages weighs four times one by "

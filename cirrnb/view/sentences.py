@@ -21,19 +21,19 @@ from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.page import REAL_PEOPLE
 
 METHODS = {
-    "integrated_gradients": "adds up how the score changes on the way from the same slices without detail to these. On "
-    "simulated patients it names the places on which the answer hangs better than any map that knows nothing.",
-    "gradient_shap": "the same at random places on the way, and as good on simulated patients.",
-    "smooth_saliency": "how strongly the score reacts to each pixel, whichever way. On simulated patients no "
-    "better than the edges of the image.",
-    "grad_cam": "the network's own feature maps, weighed by what they do to the score: fast and coarse. On simulated "
-    "patients a little better than maps that know nothing where places are removed, not surely where they are given "
-    "back; it does not find single signs.",
-    "occlusion": "covers the slices patch by patch and watches the score: slow and plain. On simulated patients better "
-    "than any map that knows nothing.",
-    "attention": "where the network looked, which is not what for. On simulated patients worse than the "
-    "edges of the image where places are removed, no better where they are given back.",
-    "deep_lift": "hands the score's difference back layer by layer.",
+    "integrated_gradients": "adds up how the score changes while the detail of the slices is faded in. On simulated "
+    "patients the places it names matter more to the answer than those of any control map.",
+    "gradient_shap": "is the same, but at random steps of the way, and as good on simulated patients.",
+    "smooth_saliency": "shows how strongly the score reacts to each pixel, in either direction. On simulated patients "
+    "it is no better than the edges of the image.",
+    "grad_cam": "weighs the network's own feature maps by their effect on the score. It is fast and coarse. On "
+    "simulated patients it is a little better than control maps where places are removed, not surely where they are "
+    "given back. It does not find single signs.",
+    "occlusion": "covers the slices patch by patch and watches the score. It is slow and simple. On simulated patients "
+    "it is better than any control map.",
+    "attention": "shows where the network looked, not why. On simulated patients it is worse than the edges of the "
+    "image where places are removed, and no better where they are given back.",
+    "deep_lift": "passes the difference in score back layer by layer.",
 }
 """What each does, and its faithfulness on the benchmark (docs/benchmark_explanations.md)."""
 
@@ -318,7 +318,7 @@ def _measure(row: Mapping[str, Any]) -> str:
         return f"{escape(name.capitalize())}: not defined here, since {why}."
     verdict = {
         True: "; better than every control map",
-        False: "; <b>no better than a map that knows nothing of the model</b>",
+        False: "; <b>no better than a control map</b>",
         None: "",
     }[beats_controls(row)]
     best = best_control(row)
