@@ -290,7 +290,7 @@ def _expected_stages(answers: pd.DataFrame | None) -> dict[str, tuple[float, ...
     if answers is None or answers.empty:
         return None
     stages = [str(name) for name in answers if name != "stage"]
-    severity = answers[stages].to_numpy(dtype=float) @ np.arange(len(stages))
+    severity = np.round(answers[stages].to_numpy(dtype=float) @ np.arange(len(stages)), 3)  # a thousand in each page
     return {stage: tuple(np.sort(severity[answers["stage"] == stage]).tolist()) for stage in stages}
 
 
