@@ -14,6 +14,7 @@ import numpy as np
 from contourpy import contour_generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from pydicom import dcmread
 
 from cirrnb.data.grid import Grid, Orientation
 from cirrnb.data.nifti.reading import read_volume
@@ -62,7 +63,7 @@ def main() -> None:
         ("Three slices of the dome (CREAM_PDFF)", "dome_gre/dome_gre.nii.gz", 0),
     ]
     pictures = [Picture(title, *read_volume(data / path), along) for title, path, along in named]
-    sheet(segmenter, [*pictures, *single(data)]).save(HERE / "segmenter_acquired.png", optimize=True)
+    sheet(segmenter, [*pictures, *single(data), dicom_slice(data)]).save(HERE / "segmenter_acquired.png", optimize=True)
 
 
 def single(data: Path) -> list[Picture]:
@@ -75,6 +76,18 @@ def single(data: Path) -> list[Picture]:
             grid = Grid(values.shape, np.diag([-step, -step, 7.0, 1.0]))
             found.append(Picture(f"T2W, CirrMRI600+ {path.name.split('_')[1]}", values, grid))
     return found
+
+
+def dicom_slice(data: Path) -> Picture:
+    """One DICOM slice after contrast agent, with ascites and a lesion."""
+    file = dcmread(next(path for path in sorted((data / "vibe_dicom").iterdir()) if path.suffix == ".dcm"))
+    along, down = (np.array(file.ImageOrientationPatient[start : start + 3], float) for start in (0, 3))
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = along * file.PixelSpacing[1], down * file.PixelSpacing[0]
+    affine[:3, 2], affine[:3, 3] = np.cross(along, down) * file.SliceThickness, file.ImagePositionPatient
+    affine[:2] *= -1  # DICOM counts to the left and back
+    values = file.pixel_array.T[:, :, None].astype(np.float32)
+    return Picture("T1W VIBE, one slice (pydicom)", values, Grid(values.shape, affine))
 
 
 def sheet(segmenter: Segmenter, pictures: Sequence[Picture]) -> Image.Image:

@@ -65,7 +65,8 @@ class Orthanc:
             page = self._get(f"/changes?limit=1000&since={found[-1]['Seq'] if found else 0}")
             found += page["Changes"]
             if page["Done"]:
-                return found
+                # A minute after its last instance a series is called stable, which stores nothing.
+                return [change for change in found if not change["ChangeType"].startswith("Stable")]
 
     def _get(self, path: str) -> Any:
         answer = self.session.get(self.base + path, timeout=60)
