@@ -198,6 +198,12 @@ _ASCITES = Choice(
     "A patient of the simulated cohort has no ascites. What follows for the stage?",
     (
         Option(
+            "It speaks against severe, and the other signs decide",
+            "Nearly all mild patients are without, three in four of the moderate ones, and about one in five of the "
+            "severe ones.",
+            right=True,
+        ),
+        Option(
             "Severe is ruled out",
             "About one in five severe patients of this cohort has none. A missing sign speaks against a stage; it does "
             "not rule one out.",
@@ -205,12 +211,6 @@ _ASCITES = Choice(
         Option(
             "The patient is mild",
             "Three in four moderate patients have none either. Signs have to be weighed together.",
-        ),
-        Option(
-            "It speaks against severe, and the other signs decide",
-            "Nearly all mild patients are without, three in four of the moderate ones, and about one in five of the "
-            "severe ones.",
-            right=True,
         ),
     ),
 )
@@ -263,14 +263,14 @@ _SHORTCUT = Choice(
             "There are 400 of them, and their interval is narrow. It is the 38 validation patients who tell little.",
         ),
         Option(
-            "It learnt the training patients by heart",
-            "Then the validation patients, whom it had not seen either, would show it as well.",
-        ),
-        Option(
             "Something that goes with the stage in that hospital and not elsewhere",
             "Training and validation patients share it, so that validation cannot show it: here it was the scanner. "
             "Only patients from elsewhere do.",
             right=True,
+        ),
+        Option(
+            "It learnt the training patients by heart",
+            "Then the validation patients, whom it had not seen either, would show it as well.",
         ),
     ),
 )
@@ -305,19 +305,19 @@ _BIAS = Choice(
     "You looked at a case and thought mild. The model says severe, 97 %. What now?",
     (
         Option(
-            "Take severe: it is nearly sure",
-            "Readers of every experience follow a wrong machine when they see its answer; that is automation bias. 97 "
-            "% is a promise for patients like those of its calibration, and nobody told you that this is one.",
-        ),
-        Option(
-            "Ignore it: it is only a model",
-            "It may have seen what you overlooked. An answer that differs from yours is worth a second look.",
-        ),
-        Option(
             "Look again for what would make it severe, and decide by what you find",
             "Your own answer came first, and stands written down. Now ask what speaks for the other: ascites, the "
             "spleen, the lobes; and whether the scan is unusual.",
             right=True,
+        ),
+        Option(
+            "Take severe: it is nearly sure",
+            "Readers of every experience follow a wrong machine when they see its answer; that is automation bias. 97 "
+            "% holds for patients like those of its calibration, and you do not know that this is one.",
+        ),
+        Option(
+            "Ignore it: it is only a model",
+            "It may have seen what you overlooked. An answer that differs from yours is worth a second look.",
         ),
     ),
 )
