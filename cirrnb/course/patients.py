@@ -222,7 +222,7 @@ class FigurePlace:
 
     def __init__(self, patients: QuizPatients, drawn: Callable[[], SwitchFigure]):
         self.widget = widgets.HTML(
-            '<p role="status" class="cn-waiting">This figure is drawn from the quiz\'s patients.</p>'
+            '<p role="status" class="cn-waiting">This figure appears when the patients of the quiz are ready.</p>'
         )
         self._drawn = drawn
         patients.when_ready(lambda: threading.Thread(target=self._draw, daemon=True).start())

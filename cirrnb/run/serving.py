@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -70,11 +72,12 @@ def serve(
             *([] if browser else ["--no-browser"]),
         )
         token = secrets.token_urlsafe(24)
-        tell(f"{name}: http://{HOST}:{port}/?token={token} (Ctrl-C ends it)")
         for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends this ends the server with it
             signal.signal(number, signal.default_int_handler)
         process = subprocess.Popen(command, cwd=private, env=_environment(private, token))
         try:
+            _wait_until_it_listens(port, process)
+            tell(f"{name}: http://{HOST}:{port}/?token={token} (Ctrl-C ends it)")
             return process.wait()
         except KeyboardInterrupt:
             return 0
@@ -85,6 +88,14 @@ def serve(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the port takes a connection or the process ends: an address that is shown before is refused."""
+    while process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
+            return
+        time.sleep(0.1)
 
 
 _ROOT = str(Path(cirrnb.__file__).resolve().parents[1])
@@ -203,6 +214,6 @@ def learn(
     values = {name: given.get(name, parameter.default) for name, parameter in schema.items()}
     if not Path(values["cohort"]).is_dir():
         tell(
-            f"The {values['cases']} patients of the quiz are simulated while you read; the page says how long it takes."
+            f"The {values['cases']} patients of the quiz are simulated while you read; the page shows how far they are."
         )
     return serve(source, {**values, "wait": False}, "The course", port=port, browser=browser, tell=tell)
