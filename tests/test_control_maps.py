@@ -19,7 +19,7 @@ from cirrnb.view.attribution import faithfulness_table
 from cirrnb.view.sentences import measures_html
 
 NONE = dict.fromkeys(CONTROLS, np.nan)
-BETTER, WORSE = "better than every control map", "no better than a map"
+BETTER, WORSE = "better than every control map", "no better than a control map"
 
 
 def row(measure: str, value: float, **controls: float) -> dict[str, object]:
