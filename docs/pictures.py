@@ -143,7 +143,14 @@ class Picture:
 PICTURES = {
     "explorer.png": Picture(
         draw_explorer,
-        (*MODEL, *VIEWER, "cirrnb/explorer/*.css", "cirrnb/explorer/explorer.py", "cirrnb/explorer/panel.py"),
+        (
+            *MODEL,
+            *VIEWER,
+            "cirrnb/explorer/*.css",
+            "cirrnb/explorer/*_slice.py",
+            "cirrnb/explorer/explorer.py",
+            "cirrnb/explorer/panel.py",
+        ),
     ),
     "sign_pair.png": Picture(draw_sign_pair, (*VIEWER, "cirrnb/course/course.css", "cirrnb/course/figures.py")),
     "scanner_swap.png": Picture(draw_scanner_swap, ("cirrnb/course/scanner_swap.csv", "cirrnb/course/figures.py")),

@@ -20,9 +20,9 @@ def strongest_height(bag: Bag, explanation: Explanation) -> float:
     best, height = -1.0, 0.0
     for name, values in explanation.shapley.slices.items():
         scan, sizes = bag.scans[name], np.abs(values)
-        if scan.mask is not None:
-            liver = np.asarray(scan.mask).sum(axis=(1, 2))
-            sizes = np.where(liver >= LIVER_SHARE * max(1, liver.max()), sizes, -1.0)
+        liver = np.zeros(len(sizes)) if scan.mask is None else np.asarray(scan.mask).sum(axis=(1, 2))
+        if liver.any():
+            sizes = np.where(liver >= LIVER_SHARE * liver.max(), sizes, -1.0)
         if sizes.max() > best:
             best, height = float(sizes.max()), float(scan.positions[int(sizes.argmax())] - bag.shifts[name])
     return height
