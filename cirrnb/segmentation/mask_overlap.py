@@ -13,7 +13,7 @@ from cirrnb.data.status import DOUBTFUL
 from cirrnb.segmentation.checks import PASSED, Check
 from cirrnb.simulation.tissue_shares import LIVER
 
-LEAST_SHARED = 0.6
+LEAST_SHARED = 0.75
 """Share of the smaller of both livers that lies in the other, below which the mask is doubtful."""
 LEAST_LIVER = 100.0
 """mL of liver that the program must find to judge a mask by it: it misses livers that a person draws."""
