@@ -307,12 +307,12 @@ def test_half_of_the_simulated_patients_have_bright_veins_on_t2w():
 def test_the_lesson_needs_no_simulation_no_network_and_no_plotly():
     """So that the page is there at once; its pictures come with the package, of the simulator's present version."""
     assert described()["version"] == SIMULATOR_VERSION
-    modules = ["figures", "form", "patients", "progress", "questions"]
+    modules = ["figures", "form", "patients", "progress", "questions", "wrong_before"]
     script = f"""
 import sys
 from cirrnb.course import {", ".join(modules)}
 figures.sign_switch("ascites"), figures.named_organs(), figures.riddle(), figures.vessels_on_t2w()
-figures.scanner_figure()
+figures.scanner_figure(), wrong_before.healthy_figure()
 print([one for one in ("torch", "plotly", "pandas", "cirrnb.simulation.body") if one in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
