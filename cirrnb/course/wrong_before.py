@@ -23,7 +23,7 @@ from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.pictures import grey_picture
 from cirrnb.data.prepared import FIELD_OF_VIEW, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.view.slices import LIVER_COLOUR
+from cirrnb.view.palette import LIVER_COLOUR
 
 if TYPE_CHECKING:
     from cirrnb.model.prediction import Prediction

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tornado.web import ErrorHandler, RequestHandler
+from tornado.web import ErrorHandler, HTTPError, RequestHandler
 from traitlets import default
 from voila.app import Voila
 
 from cirrnb.data.locks import PREFIX
+from cirrnb.view.documentation import documentation_html, exists
 
 TOKEN = "CIRRNB_SERVER_TOKEN"
 """Environment variable with the token; a command line could be read by other accounts."""
@@ -115,6 +116,16 @@ class Guard(RequestHandler):
         self.finish(f"{status_code} {self._reason}. The terminal may say more.\n")
 
 
+class Documentation(RequestHandler):
+    """A page of the documentation, to which the course and the explorer link."""
+
+    def get(self, name: str) -> None:
+        """Answer with the page, or 404."""
+        if not exists(name):
+            raise HTTPError(404)
+        self.finish(documentation_html(name))
+
+
 class Server(Voila):
     """Voila with a guard before every handler and no configuration but its command line."""
 
@@ -155,7 +166,8 @@ class Server(Voila):
     def init_handlers(self) -> list[Any]:
         # Nobody logs in or out here: the token is all.
         needed = [entry for entry in super().init_handlers() if not entry[1].__name__.startswith(("Login", "Logout"))]
-        return [(pattern, _guarded(handler), *rest) for pattern, handler, *rest in needed]
+        documentation = [(r"/docs/(\w+)\.md", _guarded(Documentation))]
+        return [*documentation, *((pattern, _guarded(handler), *rest) for pattern, handler, *rest in needed)]
 
     def launch_browser(self) -> None:
         """Open the page by way of a private file, since a browser's command line could be read by other accounts."""
