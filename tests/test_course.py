@@ -20,7 +20,7 @@ import cirrnb
 from cirrnb.course import lesson
 from cirrnb.course.drawing import draw
 from cirrnb.course.feedback import BRIGHT, SIGN_OF, result_html
-from cirrnb.course.figures import recorded, scanner_figure, two_scanners, vessels_on_t2w
+from cirrnb.course.figures import AXIS, recorded, scanner_figure, two_scanners, vessels_on_t2w
 from cirrnb.course.form import Exercise
 from cirrnb.course.lesson import described
 from cirrnb.course.patients import QuizPatients, QuizPlace
@@ -451,6 +451,11 @@ def test_the_recorded_swap_shows_the_shortcut():
     step = {model: np.mean(values) for model, values in steps.items()}
     assert scanner_figure().html.count("<svg") == len(step)
     assert step["trained where the scanner tells the stage"] > 1 > abs(step["without the shortcut"])
+
+
+def test_the_axis_of_the_swap_has_a_name():
+    html = scanner_figure().html
+    assert html.count(f">{AXIS}</text>") == len({row["model"] for row in recorded()})
 
 
 def test_the_same_scanner_gives_the_same_scan_and_another_does_not(cohort):
