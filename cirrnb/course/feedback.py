@@ -74,7 +74,8 @@ def feedback_html(
         "<p class='cn-small cn-legend'>Planted: how strongly the simulator drew the sign. The model saw: the strength "
         "that it gives the sign. Bars run from 0 (absent) to 1 (as strong as it gets): below 0.25 slight, from 0.55 "
         "strong. A button with a height goes to the slice that shows the sign best. Planted signs are outlined in the "
-        f"pictures in these colours; <kbd>E</kbd> hides and shows them.</p>{f'<p>{note}</p>' if note else ''}"
+        f"pictures in these colours; the box <i>planted signs</i> below them hides and shows the outlines.</p>"
+        f"{f'<p>{note}</p>' if note else ''}"
         f"{_could_be_known(truth, latent)}{_waiting() if waiting else _model(truth, model)}{glossary_details()}"
     )
 

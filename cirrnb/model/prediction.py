@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.cohort_reading import as_cohort
@@ -19,6 +18,7 @@ from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.given_masks import give_masks
 from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.progress import Progress, watched
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import (
@@ -148,7 +148,7 @@ def predict(
     masks: Sequence[str | Path] | str | Path = (),
     force: bool = False,
     device: torch.device | str | None = None,
-    progress: bool = False,
+    progress: Progress = None,
 ) -> pd.DataFrame:
     """Stage every patient with all slices of every usable sequence.
 
@@ -163,6 +163,8 @@ def predict(
         takes them.
     device : where the networks compute; None for where they are, the CPU unless they were moved.
     force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
+    progress : True shows progress bars, False none; None shows them in a terminal and in a notebook. A function is
+        called with lines instead.
 
     Returns
     -------
@@ -216,7 +218,7 @@ def predict(
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
     on_device(trained, device)
     rows, failures = [], []
-    for bag in tqdm(bags, desc="staging", unit="patient", disable=not progress):
+    for bag in watched(bags, total=len(bags), desc="Staging", unit="patient", progress=progress):
         row: dict[str, Any] = {"subject": bag.subject, "patient": bag.patient, "source": _source(bag)}
         row |= {"split": bag.split, "stage": bag.stage, "simulated": simulated}
         try:
