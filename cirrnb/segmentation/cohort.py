@@ -287,7 +287,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
             atomic_write(note, json.dumps(found))
         stored = read_object(note, "what was found in a scan", "Remove it; the scan is segmented again.")
         # Names are relative to `out` in the file, so that a folder may be moved and holds no path of the machine.
-        paths = {kind: str(out / stored[kind]) for kind in ("mask", "organs") if kind in stored}
+        paths: dict[str, str] = {kind: str(out / stored[kind]) for kind in ("mask", "organs") if kind in stored}
         if job["mask"] and "organs" in paths:
             return {**stored, **paths, "shared": shared_of_files(Path(job["mask"]), Path(paths["organs"]))}
     except InputError as error:

@@ -99,12 +99,12 @@ def draw_map(random: np.random.Generator, kind: str) -> Map:
     echo = float(random.uniform(55, 80))
     weightings = random.uniform((0, 0.5), (0.1, 1.0))
     still = _two_echoes(density, t2, fat, np.array([echo, echo]), kept, flowing)
-    signals = tuple(
+    light, heavy = (
         {name: value * float(np.exp(-b * diffusion[name])) for name, value in one.items()}
         for b, one in zip(weightings, still, strict=True)
     )
     span = float(weightings[1] - weightings[0])
-    return Map((signals[0], signals[1]), lambda a, b: (a / b).log() / span, float(random.uniform(3.5, 6)))
+    return Map((light, heavy), lambda a, b: (a / b).log() / span, float(random.uniform(3.5, 6)))
 
 
 def _two_echoes(
