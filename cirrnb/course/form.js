@@ -52,7 +52,7 @@ function render({ model, el }) {
       place.append(label);
     }
     find(".cn-primary").textContent = button;
-    find(".cn-keys").textContent = choices.length ? `Keys 1 to ${choices.length} choose, Enter checks.` : "";
+    find(".cn-keys").textContent = choices.length ? `Keys 1 ${choices.length > 2 ? "to" : "and"} ${choices.length} choose, Enter checks.` : "";
     slip.textContent = "";
   }
 
