@@ -42,6 +42,8 @@ NETWORKS = {
 """What the paper calls a network -> the backbone here. Any other name of timm or of a plug-in is a row too."""
 
 TRAINED, REHEARSED, NOT_RUN = "trained", "rehearsed, not trained", "not run"
+CPU_BATCH = 4
+"""Slices in a rehearsed step without a GPU; on a GPU the protocol's 32 are tried, whether they fit into its memory."""
 MARK = "rehearsal.json"
 """Written beside a row's page once it was rehearsed."""
 
@@ -149,7 +151,7 @@ def train_rows(
     Parameters
     ----------
     rehearse : take two steps of each row with random first weights, with a kill and a resumption between them, on one
-        patient of each stage and split.
+        patient of each stage and split, of whom one slice is scored at the end.
     at_once : rows side by side; None takes one for each GPU, or one. With several GPUs each row gets its own.
     """
     devices: SimpleQueue[str | None] = SimpleQueue()
@@ -192,7 +194,10 @@ def _train(reproduction: Reproduction, row: Row, device: str | None) -> str:
 
 def _rehearse(reproduction: Reproduction, row: Row, device: str | None) -> str:
     """Two steps with a kill between them; what went wrong, or nothing."""
-    short = {"epochs": 2, "steps": 1, "limit": 1, "workers": 0, "pretrained": "none", **reproduction.options}
+    short = {"epochs": 2, "steps": 1, "limit": 1, "workers": 0, "pretrained": "none"}
+    if not torch.cuda.is_available():
+        short["batch"] = CPU_BATCH
+    short |= reproduction.options
     mark = reproduction.reports / row.name / MARK
     begun = time.monotonic()
     killing = {"plugin": rehearsal_plugin.__file__, "track": "killed_after_first_epoch"}
