@@ -23,6 +23,7 @@ from nbformat import v4, write
 from offline_browser import CHROMIUM, FLAGS
 
 import cirrnb
+from cirrnb.view.sentences import METHODS
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +37,7 @@ from pathlib import Path
 from test_explanation import untrained
 from toy_patients import LARGE, toy_cohort
 import cirrnb
+from cirrnb.view.sentences import METHODS
 cohort = toy_cohort(Path("toy"), {{"train": 3}}, settings=LARGE)
 explorer = cirrnb.SliceExplorer(cohort, untrained(), method="grad_cam")
 explorer
@@ -146,7 +148,7 @@ def use_as_a_reader_would(page: Any) -> None:
     until(page, OVERLAY)
     page.locator(".js-plotly-plot .barlayer .point path").first.wait_for(timeout=PATIENCE)
     page.get_by_label("Map", exact=True).select_option(label="The model's own attention")
-    page.get_by_text("where the network looked, which is not what for").wait_for(timeout=PATIENCE)
+    page.get_by_text(METHODS["attention"]).wait_for(timeout=PATIENCE)
 
 
 def run_first_cell(page: Any) -> None:

@@ -74,6 +74,14 @@ def test_a_refused_patient_gets_no_stage_and_the_others_are_staged(prepared: Pre
         predict_patient("shipped", marked(prepared, subject).bags()[0])
 
 
+def test_scans_that_a_check_doubts_are_listed(prepared: PreparedCohort) -> None:
+    subject = prepared.bags()[0].subject
+    assert list(prepared.doubted().columns) == ["subject", "sequence", "status", "reasons"] and prepared.doubted().empty
+    (row,) = marked(prepared, subject).doubted().to_dict("records")
+    assert (row["subject"], row["sequence"], row["status"]) == (subject, "T1W", "refused")
+    assert row["reasons"] == f"sequence: T1W: {REASON.text} ({REASON.remedy})"
+
+
 def test_force_answers_and_stays_doubtful(prepared: PreparedCohort) -> None:
     subject = prepared.bags()[0].subject
     answer = predict_patient("shipped", marked(prepared, subject, force=True).bags()[0])

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.cohort_reading import as_cohort
@@ -19,6 +18,7 @@ from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.given_masks import give_masks
 from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.progress import Progress, watched
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import (
@@ -148,7 +148,7 @@ def predict(
     masks: Sequence[str | Path] | str | Path = (),
     force: bool = False,
     device: torch.device | str | None = None,
-    progress: bool = False,
+    progress: Progress = None,
 ) -> pd.DataFrame:
     """Stage every patient with all slices of every usable sequence.
 
@@ -163,6 +163,8 @@ def predict(
         takes them.
     device : where the networks compute; None for where they are, the CPU unless they were moved.
     force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
+    progress : True shows progress bars, False none; None shows them in a terminal and in a notebook. A function is
+        called with lines instead.
 
     Returns
     -------
@@ -229,15 +231,15 @@ def predict_own_cohort(
     """
     trained = on_device(as_model(model), device)
     bags, computed = bags_of(prepared)
-    return _table(trained, bags, trained.simulated or computed, slices=slices)
+    return _table(trained, bags, trained.simulated or computed, False, slices)
 
 
 def _table(
-    trained: TrainedModel, bags: Sequence[Bag], simulated: bool, progress: bool = False, slices: int | None = None
+    trained: TrainedModel, bags: Sequence[Bag], simulated: bool, progress: Progress, slices: int | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """The table of `predict`, and that of `predict_slices` where each slice is staged by itself."""
     rows, failures, by_slice = [], [], []
-    for bag in tqdm(bags, desc="staging", unit="patient", disable=not progress):
+    for bag in watched(bags, total=len(bags), desc="Staging", unit="patient", progress=progress):
         row: dict[str, Any] = {"subject": bag.subject, "patient": bag.patient, "source": _source(bag)}
         row |= {"split": bag.split, "stage": bag.stage, "simulated": simulated}
         try:
@@ -385,17 +387,11 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
 
     Raises ValueError for a stager that does not stage slice by slice.
     """
-    tables, model = [], as_model(trained)
+    model = as_model(trained)
     if not _stages_slices(model):
         raise ValueError("this stager sees all slices of a patient together")
-    for bag in bags:
-        try:
-            used, _ = usable(model, bag)
-        except InputError:
-            continue
-        batch = patient_batch(model, used)
-        tables.append(_by_slice(model, bag, batch, _ask(trained, batch)))
-    return pd.concat(tables, ignore_index=True)
+    table = _table(model, bags, simulated=False, progress=False)[1]
+    return pd.DataFrame() if table is None else table
 
 
 def _stages_slices(trained: TrainedModel) -> bool:

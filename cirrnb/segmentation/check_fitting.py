@@ -51,6 +51,8 @@ NOTHING = "nothing"
 """Kind of a volume without an abdomen."""
 RENDERINGS = 14
 """Volumes drawn from each body."""
+OTHERS = 4
+"""Of these, volumes of contrasts that are neither T1W nor T2W."""
 SOME, NONE = 300.0, 15.0
 """mL of liver in a volume from which it is there, and below which it is not."""
 REFUSED, DOUBTED = 0.0025, 0.01
@@ -132,11 +134,13 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 def _of_body(segmenter: Segmenter, number: int) -> Iterator[dict[str, Any]]:
     """T1W and T2W of one body, of all its slices and of a few, other contrasts, and volumes without an abdomen."""
     anatomy = build_wide(FIRST_BODY + number)
-    kinds = ("T1W", "T2W", OTHER_CONTRASTS[number % len(OTHER_CONTRASTS)], NOTHING)
+    kinds = ("T1W", "T2W", OTHER, NOTHING)
+    others = iter(range(number * OTHERS, (number + 1) * OTHERS))
     for drawing in range(RENDERINGS):
         random = np.random.default_rng([FIRST_BODY, number, drawing])
         slices = int(random.integers(5, 36 if drawing < 4 else 14))
         kind = kinds[drawing % len(kinds)] if drawing < 8 else kinds[drawing % 3]
+        kind = OTHER_CONTRASTS[next(others) % len(OTHER_CONTRASTS)] if kind == OTHER else kind
         slab = render_other(random, slices) if kind == NOTHING else render(anatomy, random, slices, kind)
         yield _observed(segmenter, slab, number, kind, random)
     random = np.random.default_rng([FIRST_BODY, number, 99])
@@ -154,9 +158,6 @@ def _observed(segmenter: Segmenter, slab: Slab, body: int, kind: str, random: np
     image = slab.image[:, top:bottom, left:right].numpy()
     grid = grid_of(image.shape, slab.spacing)
     label = slab.label.numpy()
-    if kind in OTHER_CONTRASTS and random.random() < 0.3:  # maps are noise where there is no signal
-        nothing = label[:, top:bottom, left:right] == 0
-        image = np.where(nothing, random.uniform(0, image.max(), image.shape), image).astype(np.float32)
     liver = float(((label >= LIVER[0]) & (label <= LIVER[-1])).sum() * grid.voxel_volume / 1000)
     return {"kind": kind, "body": body, "liver": liver, **segmenter.segment(image, grid).observed}
 
