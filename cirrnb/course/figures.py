@@ -46,6 +46,7 @@ _STYLE = f"""
 .cn-key::before {{ content: ""; display: inline-block; width: 12px; height: 12px; margin: 0 6px 0 0;
   background: var(--colour); }}
 .cn-key {{ margin-right: 18px; }}
+@media (max-width: 600px) {{ .cn-switch legend {{ float: none; width: 100%; }} }}
 .cn-switch figcaption {{ color: #5b6770; font-size: 13px; margin-top: 4px; }}
 .cn-switch:has([value="without"]:checked) .cn-with,
 .cn-switch:has([value="with"]:checked) .cn-without,

@@ -108,6 +108,7 @@ class Progress:
 
         if self.line is None:
             self.line = HTML(self._repr_html_())
+            self.line.add_class("cn-progress")
         display({**self.line._repr_mimebundle_(), "text/html": self._repr_html_()}, raw=True)
 
     def _repr_html_(self) -> str:

@@ -258,11 +258,13 @@ def train_segmenter(
     """
     from tqdm.auto import tqdm
 
+    from cirrnb.model.torch_context import usable_device
     from cirrnb.segmentation.slabs import Mixture
     from cirrnb.segmentation.training import TrainingSettings
     from cirrnb.segmentation.training import train_segmenter as train
     from cirrnb.segmentation.weights import shipped_folder
 
+    usable_device(device)
     begin = shipped_folder() if start and str(start) == "shipped" else start
     mixture = Mixture(seed=seed, slices=slices)
     settings = TrainingSettings(steps=steps, rate=rate, anatomies=anatomies, keep_every=keep_every, mixture=mixture)

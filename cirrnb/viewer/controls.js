@@ -170,7 +170,7 @@ function createControls(root, acts, settings) {
     button.innerHTML = playing ? "&#10073;&#10073; Pause" : "&#9654; Play";
   }
 
-  const showReadout = (words) => { find(".cn-readout").textContent = words || "Click a place to read what lies there."; };
+  const showReadout = (words) => { find(".cn-readout").textContent = words || "Click or tap a place to read what lies there."; };
 
   return { offer, offered, showSettings, showPlace, showContours, showSigns, showPlaying, showReadout };
 }
