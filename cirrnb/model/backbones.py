@@ -9,7 +9,7 @@ import difflib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import timm
@@ -130,7 +130,7 @@ def weights_used(name: str, file: Path | str, channels: int = 1) -> pd.DataFrame
 def _shapes(name: str, channels: int) -> nn.Module:
     """A timm model without its last layer and without memory for its weights."""
     with torch.device("meta"):
-        return cast(nn.Module, timm.create_model(name, in_chans=channels, num_classes=0))
+        return timm.create_model(name, in_chans=channels, num_classes=0)
 
 
 STATE_SPACE = ("mamba", "vim", "medmamba", "vmamba", "vssm")
