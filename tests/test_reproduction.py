@@ -292,7 +292,7 @@ def test_a_rehearsal_builds_kills_and_resumes(tmp_path):
     assert table.loc["small", "status"] == "rehearsed, not trained" and "slices right" not in table
     assert table.loc["none", "status"].startswith("failed")
     cost = reproduction.parameters_of(wanted, rows)
-    assert cost["rehearsal"].tolist() == ["2 steps, killed after the first, resumed"]
+    assert cost["rehearsal"].tolist() == ["killed after step 1 of 2, resumed"]
     scored = read_slice_predictions(wanted.run(rows[0]))
     assert scored is not None and len(scored) == 9 and set(scored["split"]) == set(SPLITS), "a slice of each patient"
     deviations = reproduction.deviations(wanted, rows, people)
