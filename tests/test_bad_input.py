@@ -62,8 +62,8 @@ KINDS: dict[str, Callable[[NDArray, NDArray], Body]] = {
     "no voxel": lambda volume, affine: (volume[:, :, :0], affine),
     "one slice": lambda volume, affine: (volume[:, :, 4:5], affine),
     "600 slices": lambda volume, affine: (
-        np.repeat(volume[::3, ::3], 60, axis=2)[:, :, :600],
-        scaled(affine, 9, 9, 0.5),
+        np.repeat(volume[::2, ::2], 32, axis=2)[:, :, :600],
+        scaled(affine, 8, 8, 0.4),
     ),
     "voxels of 0.3 mm": lambda volume, affine: (volume, scaled(affine, 0.3, 0.3, 0.3)),
     "voxels of 12 mm": lambda volume, affine: (volume[::4, ::4], scaled(affine, 12, 12, 12)),
@@ -88,6 +88,7 @@ def test_it_is_answered_or_there_is_a_named_reason(kind: str, body: Body, model:
             answers = cirrnb.predict(model, Cohort((scan,)), prepared=tmp_path / "prepared")
         except InputErrors as errors:
             assert all(error.found and error.expected and error.remedy for error in errors.errors)
+            assert all("A17_T2W" in error.where or scan.subject in error.where for error in errors.errors)
             return
     (row,) = answers.to_dict("records")
     assert row["status"] in STATUSES and (row["status"] == "answered" or row["reasons"])

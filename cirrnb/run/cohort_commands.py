@@ -283,7 +283,7 @@ def train_segmenter(
 def fit_checks(
     out: Annotated[Path, typer.Argument(help="Folder for checks.json; a stopped fit resumes there.")],
     network: NETWORK = None,
-    bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, fourteen volumes each.")] = 80,
+    bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, twenty-one volumes each.")] = 80,
     patients: Annotated[int, typer.Option(min=4, help="Simulated patients, for the check of pairs.")] = 60,
     anatomies: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Simulated bodies of a training, to reuse them.")

@@ -24,7 +24,7 @@ def acquire_slab(
     """
     if painted:
         image = _texture(random, image)
-    image = image * _shading(random, image.shape) ** (0.5 if usual else 1.0)
+    image = image * shading(random, image.shape) ** (0.5 if usual else 1.0)
     if painted:
         image = blur(random, image, plane)
     if random.random() < 0.2:
@@ -71,7 +71,7 @@ def _texture(random: np.random.Generator, image: Tensor) -> Tensor:
     return image
 
 
-def _shading(random: np.random.Generator, shape: torch.Size) -> Tensor:
+def shading(random: np.random.Generator, shape: torch.Size) -> Tensor:
     """Receive field: smooth humps, and coils in front, behind or on a side that see the near better than the far."""
     field = float(random.uniform(0, 0.35)) * smooth_field(random, shape, (2, 4, 4))
     if random.random() < 0.3:  # slices that lie towards the end of the coil, or were gained apart

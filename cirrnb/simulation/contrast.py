@@ -105,11 +105,18 @@ def _tie(random: np.random.Generator, signals: dict[str, float]) -> None:
 
 
 def _usual_protocol(random: np.random.Generator, sequence: str) -> Protocol:
-    """T1W: spoiled gradient echoes near the Ernst angle, in 3D or, with longer repetition, 2D. T2W: TE 60 to 130 ms."""
+    """T1W: spoiled gradient echoes near the Ernst angle, in 3D or, with longer repetition, 2D; one in five a spin echo
+    of short repetition and echo. Contrast agent goes with suppressed fat. T2W: TE 60 to 130 ms."""
     wide = _wide_protocol(random, sequence)
     if sequence == "T2W":
         return replace(wide, echo=float(random.uniform(60, 130)))
-    if random.random() < 0.7:
+    if wide.fat_kept > 0.5 and random.random() < 0.8:  # in-phase images are taken before the agent
+        wide = replace(wide, dose=0.0)
+    kind = random.random()
+    if kind < 0.2:  # the equation of the spin echo is that of T2W
+        repetition, echo = float(random.uniform(400, 700)), float(random.uniform(8, 18))
+        return replace(wide, sequence="T2W", repetition=repetition, echo=echo, inflow=(0.1, 0.1))
+    if kind < 0.75:
         return replace(wide, repetition=float(random.uniform(3, 8)), flip=float(random.uniform(9, 20)))
     return replace(wide, repetition=float(random.uniform(90, 250)), flip=float(random.uniform(60, 85)))
 

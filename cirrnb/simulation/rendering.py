@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cirrnb.simulation.acquisition import acquire_slab, smooth_field
+from cirrnb.simulation.acquisition import acquire_slab, shading, smooth_field
 from cirrnb.simulation.anatomy import SHARE_UNIT, TISSUE_NAMES, Anatomy
 from cirrnb.simulation.contrast import OTHER_CONTRASTS, draw_random_signals, draw_signals, draw_usual_signals
 from cirrnb.simulation.maps import CT, MAPS, acquire_ct, acquire_map, draw_ct_values, draw_map
@@ -66,6 +66,8 @@ def render(anatomy: Anatomy, random: np.random.Generator, slices: int, contrast:
     image = place.look(random, signals, sequence).abs_()
     label = place.label()
     image = with_lesions(random, image, label, place.centres)
+    if usual and random.random() < 0.4:  # without the correction that scanners offer, fat near a coil is brightest
+        image = image * shading(random, image.shape) ** float(random.uniform(0.3, 1.0))
     image = acquire_slab(random, image, label, place.plane, usual=usual)
     return within(Slab(image, label, place.spacing), _field(random, place.plane))
 
