@@ -2,7 +2,7 @@
 
 `FakeTensorMode` computes shapes and devices alone: it raises where tensors of two devices meet, and where the host asks
 a device for a value (`.item()`, `nonzero`, `unique`, a truth value), for which it would wait. Predictions, explanations
-and reports look at values and go backwards: `pretend_gpu` has both, and refuses where tensors of two devices meet.
+and reports look at values, and trainings go backwards: `pretend_gpu` has both, and refuses where two devices meet.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from cirrnb.model.settings import StagerSettings, TrainingSettings
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.model.training import decaying
+from cirrnb.model.weight_mean import WeightMean
 from cirrnb.reports.compute import ReportModel, ReportSettings, patient_report
 
 EVERYTHING = Augmentation(flip=0.3)
@@ -93,6 +94,33 @@ def test_a_step_on_a_gpu_neither_waits_nor_mixes_devices(name, tmp_path):
         with torch.no_grad():
             answer = stager.eval().stage(moved, chunk=2).cpu()
         assert answer.log_probabilities.device.type == "cpu"
+
+
+def trained_step(settings: TrainingSettings, batch: Batch, device: str) -> list[torch.Tensor]:
+    """Weights, and their running mean, after a step with augmentation and dropout."""
+    torch.manual_seed(0)
+    stager = Stager(settings.stager, fetch=False).train().to(device)
+    optimizer = torch.optim.AdamW(decaying(stager, settings), lr=1e-3)
+    mean = WeightMean(stager, 0.9)
+    mean.to(torch.device(device))
+    moved = batch.to(device).changed()
+    losses = stager.loss(stager.stage(moved, settings.chunk), moved, torch.ones(3).to(device), focus=2.0)
+    losses.sum().backward()
+    optimizer.step()
+    mean.update()
+    after = [*stager.parameters(), *mean.values.values()]
+    assert {one.device.type for one in after} == {device}
+    return [one.detach().cpu() for one in after]
+
+
+@pytest.mark.parametrize("name", ["separate", "slices"])
+def test_a_step_backwards_on_the_device_changes_weights_as_on_the_cpu(name, tmp_path):
+    batch = first_batch(SETTINGS[name], tmp_path)
+    here = trained_step(SETTINGS[name], batch, "cpu")
+    with pretend_gpu():
+        there = trained_step(SETTINGS[name], batch, DEVICE)
+    for one, other in zip(here, there, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
 
 
 def test_the_means_tell_waiting_and_mixing():

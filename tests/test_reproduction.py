@@ -23,7 +23,7 @@ from cirrnb.data.augmentation import Augmentation
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import SPLITS, Cohort, Scan
-from cirrnb.model.backbones import build_backbone
+from cirrnb.model.backbones import build_backbone, weights_used
 from cirrnb.model.checkpoint import load_stager
 from cirrnb.model.classifiers import require_size
 from cirrnb.model.first_weights import FirstWeights, key_table, read_weights
@@ -240,6 +240,9 @@ def test_first_weights_of_a_file_are_all_used_or_refused(tmp_path):
     table = key_table(timm.create_model("test_resnet", in_chans=1, num_classes=0), read_weights(file))
     assert set(table.loc[~table["used"] & ~table["key"].str.endswith("tracked"), "key"]) == {"fc.weight", "fc.bias"}
     assert (table["why"] == "three channels summed").sum() == 1
+    shown = weights_used("test_resnet", file).set_index("why")
+    assert shown.loc["three channels summed", "tensors"] == 1 and set(shown["used"]) == {"yes", "no"}
+    assert shown["tensors"].sum() == len(table) and "fc.weight" in shown.loc[shown["used"] == "no", "keys"].sum()
     whole = Stager(StagerSettings(backbone="test_resnet", pooling="slice", classifier=True), weights=file)
     torch.testing.assert_close(whole.state_dict()[f"encoders.shared.backbone.model.{name}"], weights[name])
     del weights[name]
@@ -289,7 +292,7 @@ def test_a_rehearsal_builds_kills_and_resumes(tmp_path):
     assert table.loc["small", "status"] == "rehearsed, not trained" and "slices right" not in table
     assert table.loc["none", "status"].startswith("failed")
     cost = reproduction.parameters_of(wanted, rows)
-    assert cost["rehearsal"].tolist() == ["2 steps, killed after the first, resumed"]
+    assert cost["rehearsal"].tolist() == ["killed after step 1 of 2, resumed"]
     scored = read_slice_predictions(wanted.run(rows[0]))
     assert scored is not None and len(scored) == 9 and set(scored["split"]) == set(SPLITS), "a slice of each patient"
     deviations = reproduction.deviations(wanted, rows, people)

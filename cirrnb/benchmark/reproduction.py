@@ -367,7 +367,7 @@ def parameters_of(reproduction: Reproduction, rows: Sequence[Row]) -> pd.DataFra
         if mark.is_file() and is_rehearsed(run):
             record = read_object(mark, "a whole file", "Rehearse again.")
             line["seconds"] = str(record["seconds"])
-            line["rehearsal"] = f"{record['steps']} steps, killed after the first, resumed"
+            line["rehearsal"] = f"killed after step 1 of {record['steps']}, resumed"
         found.append(line)
     return pd.DataFrame(found).fillna("")
 
