@@ -57,6 +57,8 @@ NOTHING = "nothing"
 """Kind of a volume without an abdomen."""
 RENDERINGS = (*("T1W", "T2W", OTHER, NOTHING) * 2, *(OTHER, "T1W", "T2W") * 2, *(OTHER,) * 6)
 """Volumes drawn from each body: the others are of many kinds, hence more of them."""
+FOLDS = 5
+"""Parts of bodies and patients for the thresholds."""
 SOME, NONE = 300.0, 15.0
 """mL of liver in a volume from which it is there, and below which it is not."""
 REFUSED, DOUBTED = 0.0025, 0.01
@@ -188,23 +190,22 @@ def _of_patient(segmenter: Segmenter, job: Mapping[str, Any]) -> Iterator[dict[s
 def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
     """The checks from observations of bodies and patients.
 
-    They are fitted on all of them. Thresholds stand on scores of bodies and patients that took no part: those of even
-    number are scored by checks fitted on the odd ones, and the other way round.
+    They are fitted on all of them. Thresholds stand on scores of bodies and patients that took no part: each of `FOLDS`
+    parts is scored by checks fitted on the others.
     """
     for place, row in enumerate(pairs):
         row.setdefault("place", place // 5)
-    halves: list[tuple[Rows, Rows]] = []
-    for odd in (0, 1):
-        scans = [row for row in pairs if row["kind"] in ("T1W", "T2W") and row["place"] % 2 == odd]
-        compared = [
-            row for row in pairs if row["kind"] in ("pair", "two patients", "twice") and row["place"] % 2 == odd
-        ]
-        halves.append(([row for row in seen if row["body"] % 2 == odd] + scans, compared))
+    parts: list[tuple[Rows, Rows]] = []
+    for part in range(FOLDS):
+        mine = [row for row in pairs if row["place"] % FOLDS == part]
+        scans = [row for row in mine if row["kind"] in T1W_T2W]
+        compared = [row for row in mine if row["kind"] in ("pair", "two patients", "twice")]
+        parts.append(([row for row in seen if row["body"] % FOLDS == part] + scans, compared))
     scores: dict[str, list[float]] = {name: [] for name in CHECKS}
     known: list[float] = []
     strangers: list[float] = []
-    for (fitted, pairs_fitted), (held, pairs_held) in (halves, halves[::-1]):
-        checker = _fitted(fitted, pairs_fitted, fingerprint)
+    for place, (held, pairs_held) in enumerate(parts):
+        checker = _fitted(*_joined(parts[:place] + parts[place + 1 :]), fingerprint)
         right = [row for row in held if row["kind"] in ("T1W", "T2W") and row["liver"] >= SOME]
         scores["presence"] += [checker.presence.score(row) for row in right]
         scores["sequence"] += [checker.sequence.score(row, row["kind"]) for row in right]
@@ -215,7 +216,7 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
     thresholds = {name: thresholds_of(np.array(values)) for name, values in scores.items()}
     # A sequence that is taken for another one is doubted alone: real contrasts are more various than simulated ones.
     thresholds["sequence"] = (thresholds["sequence"][0], thresholds_of(np.array(known))[1])
-    whole = _fitted(halves[0][0] + halves[1][0], halves[0][1] + halves[1][1], fingerprint)
+    whole = _fitted(*_joined(parts), fingerprint)
     described = {
         "volumes": len(seen),
         "patients": len(pairs) // 5,
@@ -223,6 +224,10 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         "AUROC of pairs against two patients": round(auroc(scores["pair"], strangers), 4),
     }
     return Checker(**{**whole.__dict__, "thresholds": thresholds, "fitted": described})
+
+
+def _joined(parts: Sequence[tuple[Rows, Rows]]) -> tuple[Rows, Rows]:
+    return [row for seen, _ in parts for row in seen], [row for _, compared in parts for row in compared]
 
 
 def _fitted(seen: Rows, compared: Rows, fingerprint: str) -> Checker:
