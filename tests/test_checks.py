@@ -10,8 +10,17 @@ import pytest
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
-from cirrnb.segmentation.check_fitting import AGAINST, NOTHING, PRESENCE, SEQUENCE, UPSIDE_DOWN, fit, thresholds_of
-from cirrnb.segmentation.checks import Checker, load_checker, save_checker, worst
+from cirrnb.segmentation.check_fitting import (
+    AGAINST,
+    NOTHING,
+    PRESENCE,
+    SEQUENCE,
+    UPSIDE_DOWN,
+    auroc,
+    fit,
+    thresholds_of,
+)
+from cirrnb.segmentation.checks import CONTRASTS, Checker, contrasts, load_checker, save_checker, worst
 from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.observations import CANAL, observe
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
@@ -40,10 +49,29 @@ def abdomen(slices: int = 12) -> tuple[np.ndarray, np.ndarray]:
     return label, signals[label].astype(np.float32)
 
 
+def signals(t2w: float, spread: float = 0.0, random: np.random.Generator | None = None) -> dict[str, float]:
+    """Signals as observed: 0 is a T1W scan, whose fluid is darker than the liver, 1 a T2W scan, whose organs are
+    brighter; each is moved by a normal deviate of `spread`."""
+    random = random or np.random.default_rng(0)
+    first = {name: -0.8 + 0.1 * place for place, name in enumerate(CONTRASTS)}
+    found = {name: (1 - t2w) * value + t2w * (value + 1.6) for name, value in first.items()}
+    found = {name: value + float(random.normal(0, spread)) for name, value in found.items()}
+    found |= {"brightest": max(found.values()) + 0.2, "darkest": min(0.0, *found.values()) - 0.5}
+    canal = {CANAL[0]: 0.2 + t2w + float(random.normal(0, spread)), CANAL[1]: 0.6 + 0.4 * t2w}
+    return {f"signal {name}": value for name, value in found.items()} | canal | {"grain": -3.5}
+
+
+def flat(random: np.random.Generator) -> dict[str, float]:
+    """Signals as of a CT: all organs about as bright as the liver, little noise."""
+    found = {f"signal {name}": float(random.normal(0, 0.03)) for name in CONTRASTS}
+    found |= {"signal brightest": 0.3, "signal darkest": -0.3, CANAL[0]: 0.1, CANAL[1]: 0.9}
+    return found | {"grain": float(random.normal(-5.5, 0.3))}
+
+
 def rows(kind: str, liver: float, count: int, random: np.random.Generator, place: float) -> list[dict]:
     found = []
     for number in range(count):
-        row = {name: random.normal(place, 4.0 if kind == "random" else 1.0) for name in SEQUENCE}
+        row = flat(random) if kind == "CT" else signals(place, 0.15, random)
         row |= {name: random.normal(2.0 if liver else -2.0, 1.0) for name in PRESENCE}
         row |= {name: random.normal(-40, 20) for name in UPSIDE_DOWN}
         row |= {f"liver as it stands against {name}": random.normal(1.5, 0.5) for name in ("mirrored", "front to back")}
@@ -54,8 +82,8 @@ def rows(kind: str, liver: float, count: int, random: np.random.Generator, place
 @pytest.fixture(scope="module")
 def checker() -> Checker:
     random = np.random.default_rng(1)
-    seen = rows("T1W", 1500.0, 120, random, 0.0) + rows("T2W", 1500.0, 120, random, 4.0)
-    seen += rows("random", 1500.0, 60, random, 2.0) + rows(NOTHING, 0.0, 60, random, 0.0)
+    seen = rows("T1W", 1500.0, 120, random, 0.0) + rows("T2W", 1500.0, 120, random, 1.0)
+    seen += rows("CT", 1500.0, 60, random, 0.5) + rows(NOTHING, 0.0, 60, random, 0.0)
     pairs = []
     for _ in range(40):
         for kind, overlap, likeness in (
@@ -70,13 +98,13 @@ def checker() -> Checker:
             pairs.append(
                 {"kind": kind, **values}
                 if overlap
-                else {**rows(kind, 1500.0, 1, random, 0.0 if kind == "T1W" else 4.0)[0], "body": -1}
+                else {**rows(kind, 1500.0, 1, random, 0.0 if kind == "T1W" else 1.0)[0], "body": -1}
             )
     return fit(seen, pairs, "f" * 64)
 
 
 def good(place: float = 0.0) -> dict[str, float]:
-    row = dict.fromkeys(SEQUENCE, place) | dict.fromkeys(PRESENCE, 2.0) | dict.fromkeys(UPSIDE_DOWN, -40.0)
+    row = signals(place) | dict.fromkeys(PRESENCE, 2.0) | dict.fromkeys(UPSIDE_DOWN, -40.0)
     return row | {"liver as it stands against mirrored": 1.5, "liver as it stands against front to back": 1.5}
 
 
@@ -90,17 +118,21 @@ def test_right_input_passes_and_each_fault_fails_its_own_check(checker: Checker)
     assert outcomes(checker, good()) == {"presence": "passed", "sequence": "passed", "side": "passed"}
     no_liver = good() | dict.fromkeys(PRESENCE, -2.0)
     assert outcomes(checker, no_liver)["presence"] == "refused"
-    assert outcomes(checker, good(4.0))["sequence"] == "doubtful", "the sequence check refuses nothing by itself"
-    assert outcomes(checker, good(4.0), "T2W")["sequence"] == "passed"
+    assert outcomes(checker, good(1.0))["sequence"] == "doubtful", "the sequence check refuses nothing by itself"
+    assert outcomes(checker, good(1.0), "T2W")["sequence"] == "passed"
     assert outcomes(checker, good() | {"liver as it stands against mirrored": -1.5})["side"] == "refused"
     assert outcomes(checker, good() | dict.fromkeys(UPSIDE_DOWN, 40.0))["side"] == "refused"
-    assert [worst(checker.check_scan(one, "T1W")) for one in (no_liver, good(4.0))] == ["refused", "doubtful"]
+    assert [worst(checker.check_scan(one, "T1W")) for one in (no_liver, good(1.0))] == ["refused", "doubtful"]
 
 
 def test_a_reason_names_the_sequence_that_a_scan_looks_like(checker: Checker) -> None:
-    swapped = next(check for check in checker.check_scan(good(4.0), "T1W") if check.name == "sequence")
+    swapped = next(check for check in checker.check_scan(good(1.0), "T1W") if check.name == "sequence")
     assert "T2W" in swapped.reason and swapped.remedy
-    neither = next(check for check in checker.check_scan(good(40.0), "T1W") if check.name == "sequence")
+    neither = next(
+        check
+        for check in checker.check_scan(good() | flat(np.random.default_rng(0)), "T1W")
+        if check.name == "sequence"
+    )
     assert neither.outcome == "doubtful" and "neither" in neither.reason
 
 
@@ -109,11 +141,31 @@ def test_presence_is_not_asked_where_a_person_drew_the_liver(checker: Checker) -
 
 
 def test_missing_organs_leave_the_rest_to_judge(checker: Checker) -> None:
-    few = good() | dict.fromkeys(SEQUENCE[:6], NAN) | dict.fromkeys(UPSIDE_DOWN, NAN)
+    few = good() | dict.fromkeys([f"signal {name}" for name in CONTRASTS[:6]], NAN) | dict.fromkeys(UPSIDE_DOWN, NAN)
     assert outcomes(checker, few) == {"presence": "passed", "sequence": "passed", "side": "passed"}
     nothing = dict.fromkeys(good(), NAN) | dict.fromkeys(PRESENCE, -2.0)
     assert np.isnan(next(check.score for check in checker.check_scan(nothing, "T1W") if check.name == "sequence"))
     assert outcomes(checker, nothing)["presence"] == "refused"
+
+
+def test_contrasts_do_not_feel_gain_and_offset() -> None:
+    """Signals by hand: liver 100, spleen 150, range 50 to 250: a quarter of the range above the liver."""
+    label, image = abdomen()
+    first = contrasts({"signal spleen": np.log(1.5), "signal brightest": np.log(2.5), "signal darkest": np.log(0.5)})
+    assert first["contrast spleen"] == pytest.approx(0.25) and first["range"] == pytest.approx(np.log(2))
+    assert np.isnan(first["contrast kidneys"])
+    found = []
+    for scan in (image, 7 * image, image + 1024):
+        seen = observe(scan.astype(np.float32), label, np.ones(label.shape, np.float32), (6.0, 3.0, 3.0))
+        found.append([value for name, value in contrasts(seen).items() if name.startswith("contrast")])
+    assert np.allclose(found[0], found[1], atol=1e-4, equal_nan=True)
+    assert np.allclose(found[0], found[2], atol=2e-3, equal_nan=True)
+
+
+def test_one_organ_in_the_wrong_place_moves_the_side_by_a_bounded_amount(checker: Checker) -> None:
+    name = UPSIDE_DOWN[0]
+    far, farther = ({**dict.fromkeys(UPSIDE_DOWN, -40.0), name: height} for height in (300.0, 3000.0))
+    assert checker.upside_down.score(far) == checker.upside_down.score(farther)
 
 
 def test_two_patients_and_one_image_twice_fail_the_pair(checker: Checker) -> None:
@@ -133,10 +185,14 @@ def test_thresholds_hold_their_share_of_right_input() -> None:
     assert thresholds_of(scores) == (0.0, AGAINST), "right input is never refused for odds in its favour or a bit below"
 
 
+def test_auroc_by_hand() -> None:
+    assert auroc([3.0, 1.0], [2.0, 1.0]) == (2 + 0 + 0.5) / 4
+
+
 def test_stored_checks_judge_as_before(checker: Checker, tmp_path: Path) -> None:
     save_checker(tmp_path / "checks.json", checker)
     again = load_checker(tmp_path / "checks.json")
-    for observed in (good(), good(4.0), good() | dict.fromkeys(PRESENCE, -2.0)):
+    for observed in (good(), good(1.0), good() | dict.fromkeys(PRESENCE, -2.0)):
         assert again.check_scan(observed, "T1W") == checker.check_scan(observed, "T1W")
     assert again.fingerprint == checker.fingerprint
 
@@ -149,7 +205,10 @@ def test_stored_checks_judge_as_before(checker: Checker, tmp_path: Path) -> None
         *[(("turned",), value) for value in ([1.0, "much"], ["1", "2"], "12", [1.0], [True, 1.0])],
         (("thresholds",), {"presence": [0, 0]}),
         *[(("thresholds", "side"), value) for value in ([-3.0, 0.0], ["nan", "nan"], [1e300, 0.0], [None, 0.0])],
-        (("presence",), {"names": ["a"], "weights": [1], "mean": [0], "scale": [1], "absent": [0], "intercept": 0}),
+        (
+            ("presence",),
+            {"names": ["a"], "weights": [1], "mean": [0], "scale": [1], "absent": [0], "intercept": 0, "bound": 6},
+        ),
         *[(("presence", "intercept"), value) for value in ("nan", True, None, [0.0])],
         *[(("presence", "names", 0), value) for value in ("size of the lever", 5, None)],
         *[(("presence", "scale", 0), value) for value in (0, -1.0, "1")],
@@ -159,6 +218,7 @@ def test_stored_checks_judge_as_before(checker: Checker, tmp_path: Path) -> None
         (("sequence", "classes"), ["T1W", "T2W", "x"]),
         *[(("sequence", "weights", 0, 0), value) for value in ("1", None, [1.0])],
         (("sequence", "names", 0), "signal of nothing"),
+        *[(("pair", "bound"), value) for value in (0, "6", None)],
     ],
     ids=lambda one: str(one)[:40],
 )
@@ -225,7 +285,7 @@ def test_the_fluid_of_the_spinal_canal_is_bright_on_t2w_and_dark_on_t1w() -> Non
         scan = image.copy()
         scan[canal] = signal
         found[name] = observe(scan, label, np.ones(image.shape, np.float32), (6.0, 3.0, 3.0))
-        assert set(SEQUENCE) <= set(found[name])
+        assert set(SEQUENCE) <= set(contrasts(found[name]))
     against, rank = CANAL
     assert found["T2W"][against] > np.log(3) and found["T2W"][rank] > 0.95
     assert found["T1W"][against] < np.log(1.5) and found["T1W"][rank] < 0.9

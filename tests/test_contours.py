@@ -22,7 +22,7 @@ from cirrnb.data.scan import Cohort, Scan
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.reports.compute import key_slices
 from cirrnb.view.measurements import measurements_html
-from cirrnb.view.slices import LIVER_COLOUR
+from cirrnb.view.palette import LIVER_COLOUR
 from cirrnb.viewer.contours import organs_on, outlines_at
 from cirrnb.viewer.panes import panes
 from cirrnb.viewer.slice_browser import slice_browser

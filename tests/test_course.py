@@ -13,13 +13,14 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from ipywidgets import HTML
 from PIL import Image
 
 import cirrnb
 from cirrnb.course import lesson
 from cirrnb.course.drawing import draw
 from cirrnb.course.feedback import BRIGHT, SIGN_OF, result_html
-from cirrnb.course.figures import recorded, scanner_figure, two_scanners, vessels_on_t2w
+from cirrnb.course.figures import AXIS, recorded, scanner_figure, two_scanners, vessels_on_t2w
 from cirrnb.course.form import Exercise
 from cirrnb.course.lesson import described
 from cirrnb.course.patients import QuizPatients, QuizPlace
@@ -74,6 +75,23 @@ def test_progress_goes_on_where_it_stopped(tmp_path):
     again.start_again("q")
     assert Progress(file).attempts("q") == [{"a/1": "mild"}, {}]
     assert [path.name for path in file.parent.iterdir()] == ["progress.json"]
+
+
+def test_the_line_of_the_progress_follows_every_answer(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("cirrnb.course.progress.display", lambda bundle, raw: shown.append(bundle))
+    kept = Progress(tmp_path / "progress.json")
+    kept._ipython_display_()
+    assert "nothing answered yet" in kept.line.value and kept.line.value == shown[0]["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in shown[0]
+    exercise = Exercise(QUESTIONS["sequence"], kept)
+    right = next(str(n) for n in range(9) if exercise.question.judge(str(n)).right)
+    exercise.on_answer(right)
+    assert "1 exercise solved" in kept.line.value
+    kept.answer("q", "a/1", "mild")
+    assert "1 case" in kept.line.value
+    kept.start_again("q")
+    assert "0 cases" in kept.line.value
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 9}', '{"version": 1, "quizzes": {"q": [{"a": "fine"}]}}'])
@@ -307,12 +325,12 @@ def test_half_of_the_simulated_patients_have_bright_veins_on_t2w():
 def test_the_lesson_needs_no_simulation_no_network_and_no_plotly():
     """So that the page is there at once; its pictures come with the package, of the simulator's present version."""
     assert described()["version"] == SIMULATOR_VERSION
-    modules = ["figures", "form", "patients", "progress", "questions"]
+    modules = ["figures", "form", "patients", "progress", "questions", "wrong_before"]
     script = f"""
 import sys
 from cirrnb.course import {", ".join(modules)}
 figures.sign_switch("ascites"), figures.named_organs(), figures.riddle(), figures.vessels_on_t2w()
-figures.scanner_figure()
+figures.scanner_figure(), wrong_before.healthy_figure()
 print([one for one in ("torch", "plotly", "pandas", "cirrnb.simulation.body") if one in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
@@ -348,6 +366,23 @@ def test_the_page_does_not_wait_for_the_patients_of_the_quiz(tmp_path, monkeypat
             break
         time.sleep(0.05)
     assert "nothing" in place.children[0].value
+
+
+def test_a_reload_does_not_wait_for_the_quiz_either(cohort, tmp_path, monkeypatch):
+    """The patients are there at once, but the quiz itself takes seconds to load."""
+    root, _ = cohort
+    released = threading.Event()
+    monkeypatch.setattr(QuizPatients, "_quiz", lambda self, progress: released.wait(60) and HTML("the quiz"))
+    patients = QuizPatients(root, cases=3, seed=142, scale="tiny", prepared=tmp_path / "p", wait=False)
+    assert patients._ready.wait(60)
+    place = patients.quiz()
+    assert "role" in place.children[0].value
+    released.set()
+    for _ in range(200):
+        if place.children[0].value == "the quiz":
+            break
+        time.sleep(0.05)
+    assert place.children[0].value == "the quiz"
 
 
 def test_a_drawn_figure_is_kept(cohort, tmp_path, monkeypatch):
@@ -416,6 +451,11 @@ def test_the_recorded_swap_shows_the_shortcut():
     step = {model: np.mean(values) for model, values in steps.items()}
     assert scanner_figure().html.count("<svg") == len(step)
     assert step["trained where the scanner tells the stage"] > 1 > abs(step["without the shortcut"])
+
+
+def test_the_axis_of_the_swap_has_a_name():
+    html = scanner_figure().html
+    assert html.count(f">{AXIS}</text>") == len({row["model"] for row in recorded()})
 
 
 def test_the_same_scanner_gives_the_same_scan_and_another_does_not(cohort):

@@ -75,6 +75,20 @@ def test_an_empty_field_is_asked_for_a_number_and_no_verdict_stands_beside_that(
     assert not page.get_by_text("Right.").is_visible() and page.evaluate("() => window.sent") == []
 
 
+def test_a_kernel_that_was_busy_is_no_longer_called_so(page: Any) -> None:
+    put(page, "task", CASE)
+    page.evaluate(
+        "() => { const plain = window.setTimeout;"
+        "window.setTimeout = (act, ms) => ms > 5000 ? (window.late = act, 0) : plain(act, ms); }"
+    )
+    page.get_by_label("mild").check()
+    page.keyboard.press("Enter")
+    page.evaluate("() => window.late()")
+    assert "busy" in page.locator(".cn-slip").inner_text()
+    page.evaluate("() => { for (const act of heard['msg:custom']) act({ kind: 'received' }); }")
+    assert page.locator(".cn-slip").inner_text() == ""
+
+
 def test_a_sign_s_button_asks_for_its_slice(page: Any) -> None:
     put(page, "task", CASE)
     put(page, "reply", {"html": '<button type="button" data-height="-12.50">−12 mm</button>', "right": False})

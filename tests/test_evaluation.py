@@ -106,7 +106,7 @@ def test_who_is_not_counted_is_told(table):
     evaluation = evaluate(table, resamples=50)
     assert evaluation.n == 17
     assert evaluation.notes[:2] == (
-        "1 patients could not be staged and are not counted",
+        f"1 patients could not be staged and are not counted: {table.loc[0, 'subject']}",
         "2 patients have no known stage and are not counted",
     )
 

@@ -69,6 +69,12 @@ def test_the_images_come_first_and_the_answer_on_request(cohort, model, tmp_path
     assert all(one.layout.display == "none" for one in made.behind.values())
 
 
+@pytest.mark.parametrize("simulated", [True, False])
+def test_gaps_in_the_numbers_of_simulated_patients_are_explained_beside_the_list(cohort, model, tmp_path, simulated):
+    made = explorer(cohort, model, tmp_path, simulated=simulated)
+    assert "gaps" in made.gaps.value and (made.gaps.layout.display == "") is simulated
+
+
 @pytest.mark.parametrize("always", [False, True])
 def test_each_new_patient_is_seen_without_an_answer_unless_always_wanted(cohort, model, tmp_path, always):
     made = explorer(cohort, model, tmp_path)

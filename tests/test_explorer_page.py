@@ -247,6 +247,24 @@ def test_two_fingers_zoom(viewer):
     assert state(viewer)["zoom"] == pytest.approx(2.0, rel=0.01) and state(viewer)["picked"] is None
 
 
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_a_finger_changes_the_slice_and_moves_a_picture_that_is_zoomed(viewer, zoomed):
+    if zoomed:
+        viewer.get_by_role("button", name="Zoom in").or_(viewer.locator('[data-do="in"]')).first.click()
+    before = state(viewer)
+    viewer.evaluate(
+        """() => {
+            const pane = document.querySelector('.cn-pane');
+            const send = (kind, clientY) => pane.dispatchEvent(new PointerEvent(kind, {pointerId: 11, clientX: 200,
+                clientY, pointerType: 'touch', bubbles: true, button: kind === 'pointerdown' ? 0 : -1}));
+            send('pointerdown', 200); send('pointermove', 190); send('pointermove', 160); send('pointerup', 160);
+        }"""
+    )
+    after = state(viewer)
+    assert (after["places"] != before["places"]) is not zoomed
+    assert (after["down"] != before["down"]) is zoomed and after["picked"] is None
+
+
 def test_the_view_is_saved_as_a_picture_that_says_what_it_is(viewer):
     with viewer.expect_download() as waiting:
         viewer.get_by_role("button", name="Save picture").click()

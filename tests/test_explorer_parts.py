@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 from test_explanation import untrained
 from toy_patients import LARGE, toy_cohort, write_scan
 
@@ -27,7 +28,7 @@ from cirrnb.model.prediction import Prediction
 from cirrnb.model.trained_model import load_model
 from cirrnb.view import sentences
 from cirrnb.viewer.background import Worker, in_plain_words
-from cirrnb.viewer.panes import overlay_values, panes
+from cirrnb.viewer.panes import overlay_values, panes, regions_of_signs
 from cirrnb.viewer.slice_browser import slice_browser
 from cirrnb.viewer.widget import SliceCanvas
 
@@ -49,6 +50,20 @@ def heard(canvas: SliceCanvas, monkeypatch) -> list:
 
 
 # ---------------------------------------------------------------------------------------------------- pictures
+
+
+def test_a_sign_of_many_specks_is_one_region_and_no_speck_has_an_outline():
+    """A line around each of a hundred specks would hide what it shows."""
+    labels = np.zeros((2, 40, 50), np.uint8)
+    labels[0, 10:30:2, 10:30:3] = 2  # 100 specks
+    labels[0, 20, 20] = 3  # a speck of another sign within
+    labels[0, 14:20, 17:21] = 4  # a region of another sign within
+    labels[1, 5, 5] = 1  # a speck of 4 mm2
+    labels[1, 20:30, 20:30] = 6
+    regions = regions_of_signs(labels, (5.0, 2.0, 2.0))
+    assert ndimage.label(regions[0] == 2)[1] == 1 and (regions[0, 12:28, 12:26] > 0).mean() > 0.95
+    assert (regions[1] == 1).sum() == 0 and ((regions == 6) == (labels == 6)).all()
+    assert (regions[0, 14:20, 17:21] == 4).all() and regions[0, 20, 20] == 2
 
 
 def test_a_pane_keeps_values_to_a_level_of_grey_and_says_where_it_lies(cohort):

@@ -8,14 +8,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from toy_patients import toy_cohort
+from toy_patients import SETTINGS, toy_cohort
 from typer.testing import CliRunner
 
+import cirrnb
 from cirrnb.cli import app
 from cirrnb.data.errors import InputError
+from cirrnb.data.progress import watched
 from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.callbacks import CALLBACKS, Step, TrainingCallback, callbacks_named
-from cirrnb.model.settings import TrainingSettings
+from cirrnb.model.checkpoint import TrainedStager
+from cirrnb.model.settings import StagerSettings, TrainingSettings
+from cirrnb.model.stager import Stager
 from cirrnb.model.training import train
 from cirrnb.model.training_progress import TrainingProgress
 from cirrnb.run.streams import ProgressEcho
@@ -40,6 +44,39 @@ def test_a_terminal_gets_a_bar_and_a_file_gets_lines():
     assert file.getvalue().splitlines() == told.splitlines()[::2]
     bars = terminal.getvalue().split("\r\x1b[K")[1:]
     assert [bar.count("#") for bar in bars] == [3, 18] and terminal.getvalue().endswith("\n")
+
+
+def test_a_staging_is_followed_too(monkeypatch):
+    """What a notebook tells of preparing and staging reaches the terminal as a bar."""
+    clock = iter(range(0, 10_000, 30))
+    monkeypatch.setattr("cirrnb.data.progress.time.monotonic", lambda: float(next(clock)))
+    terminal = Terminal()
+    echo = ProgressEcho(terminal)
+    items = watched("abcd", total=4, desc="Staging", unit="patient", progress=lambda line: echo.write(line + "\n"))
+    assert list(items) == list("abcd")
+    assert [bar.count("#") for bar in terminal.getvalue().split("\r\x1b[K")[1:]] == [6, 12, 18]
+
+
+@pytest.mark.parametrize("ask", [cirrnb.predict, cirrnb.evaluate])
+@pytest.mark.parametrize(
+    ("terminal", "disabled", "progress", "shown"),
+    [
+        (True, "", None, True),
+        (False, "", None, False),  # a file or a pipe
+        (True, "1", None, False),  # as notebooks are executed
+        (True, "", False, False),
+        (False, "", True, True),
+    ],
+)
+def test_prediction_and_evaluation_show_progress(tmp_path, monkeypatch, ask, terminal, disabled, progress, shown):
+    torch.manual_seed(0)
+    stager = TrainedStager(Stager(StagerSettings(width=16)).eval(), SETTINGS, False, "toy run", {})
+    prepared = toy_cohort(tmp_path, {"test": 6})
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("TQDM_DISABLE", disabled)
+    ask(stager, prepared, progress=progress)
+    assert ("6/6" in stream.getvalue()) is shown
 
 
 def test_lines_tell_epoch_step_loss_kappa_and_time(monkeypatch):

@@ -22,10 +22,12 @@ from cirrnb.data import splits
 from cirrnb.data.augmentation import Augmentation
 from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparationSettings
-from cirrnb.data.scan import Cohort, Scan
-from cirrnb.model.backbones import build_backbone
+from cirrnb.data.scan import SPLITS, Cohort, Scan
+from cirrnb.model.backbones import build_backbone, weights_used
+from cirrnb.model.checkpoint import load_stager
 from cirrnb.model.classifiers import require_size
 from cirrnb.model.first_weights import FirstWeights, key_table, read_weights
+from cirrnb.model.prediction import predict, predict_own_cohort, predict_slices
 from cirrnb.model.run_folder import read_history, read_slice_predictions
 from cirrnb.model.schedule import batches_of_epoch, has_stopped
 from cirrnb.model.settings import StagerSettings, TrainingSettings, given_settings
@@ -179,6 +181,12 @@ def test_a_training_of_slices_sees_each_once_and_scores_slices(tmp_path):
     assert slices is not None and (slices["split"] == "valid").sum() == 12
     assert [len(part) for part in batches_of_epoch(24, 5, 0, 0)] == [5, 5, 5, 5, 4]
     assert sorted(one for part in batches_of_epoch(24, 5, 0, 1) for one in part) == list(range(24))
+    trained = load_stager(run)
+    answers, again = predict_own_cohort(trained, cohort)
+    pd.testing.assert_frame_equal(answers, predict(trained, cohort))
+    pd.testing.assert_frame_equal(again, predict_slices(trained, cohort.bags()))
+    few, one_each = predict_own_cohort(trained, cohort, slices=1)
+    assert len(few) == 12 and list(one_each["subject"]) == list(few["subject"])
     cut = train(cohort, tmp_path / "cut", replace(QUICK, steps=1, ema=0.9), progress=False)
     assert reproduction.is_rehearsed(cut) and not reproduction.is_rehearsed(run)
 
@@ -232,6 +240,9 @@ def test_first_weights_of_a_file_are_all_used_or_refused(tmp_path):
     table = key_table(timm.create_model("test_resnet", in_chans=1, num_classes=0), read_weights(file))
     assert set(table.loc[~table["used"] & ~table["key"].str.endswith("tracked"), "key"]) == {"fc.weight", "fc.bias"}
     assert (table["why"] == "three channels summed").sum() == 1
+    shown = weights_used("test_resnet", file).set_index("why")
+    assert shown.loc["three channels summed", "tensors"] == 1 and set(shown["used"]) == {"yes", "no"}
+    assert shown["tensors"].sum() == len(table) and "fc.weight" in shown.loc[shown["used"] == "no", "keys"].sum()
     whole = Stager(StagerSettings(backbone="test_resnet", pooling="slice", classifier=True), weights=file)
     torch.testing.assert_close(whole.state_dict()[f"encoders.shared.backbone.model.{name}"], weights[name])
     del weights[name]
@@ -258,6 +269,12 @@ def test_patients_of_the_paper(tmp_path):
         splits.paper(Cohort(tuple(scans[:2]), "toy", simulated=True))
 
 
+def test_rows_that_deviate_alike_share_a_line():
+    rows = rows_of(["VGG-19", "ResNet-18"], ["T1W", "T2W"])
+    assert reproduction._which(rows, rows) == "all" and reproduction._which(rows[:1], rows[:1]) == "VGG-19 T1W"
+    assert reproduction._which([rows[0], rows[1], rows[2]], rows) == "VGG-19 T1W and T2W, ResNet-18 T1W"
+
+
 @pytest.mark.slow
 def test_a_rehearsal_builds_kills_and_resumes(tmp_path):
     """One small row through the command itself, and the page's tables from it."""
@@ -272,10 +289,14 @@ def test_a_rehearsal_builds_kills_and_resumes(tmp_path):
     failures = reproduction.train_rows(wanted, rows, rehearse=True, tell=told.append)
     assert set(failures) == {"nothing_of_this_name-T2W"} and "nothing_of_this_name" in failures[rows[1].name]
     table = reproduction.table(wanted, rows, people, failures, 100).set_index("network")
-    assert table.loc["small", "status"] == "rehearsed, not trained" and table.loc["small", "slices right"] == ""
+    assert table.loc["small", "status"] == "rehearsed, not trained" and "slices right" not in table
     assert table.loc["none", "status"].startswith("failed")
     cost = reproduction.parameters_of(wanted, rows)
-    assert cost["rehearsal"].tolist() == ["2 steps, killed after the first, resumed"]
+    assert cost["rehearsal"].tolist() == ["killed after step 1 of 2, resumed"]
+    scored = read_slice_predictions(wanted.run(rows[0]))
+    assert scored is not None and len(scored) == 9 and set(scored["split"]) == set(SPLITS), "a slice of each patient"
+    deviations = reproduction.deviations(wanted, rows, people)
+    assert set(deviations["rows"]) == {"small T2W"} and "first weights" in set(deviations["what"])
     first, lines = reproduction.first_lines(wanted, rows, people)
     assert first == rows[0] and {"images", "first weights"} <= set(lines.loc[lines["the same"] == NO, "what"])
     assert not reproduction.train_rows(wanted, rows[:1], rehearse=True, tell=told.append)

@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from offline_browser import opened
 
-from cirrnb.run.publishing import publish, publish_index, script_safe, without_paths
+from cirrnb.run.publishing import publish, publish_index, render_outputs, script_safe, without_paths
 from cirrnb.view.page import SIMULATED, Notice
 
 EVIL = "</script><script>document.title = 'taken over'</script><!-- & \u2028"
@@ -114,6 +114,14 @@ def test_cells_become_what_a_reader_wants(page: Path) -> None:
         assert shown in text
     for hidden in ("a warning nobody should read", "injected", "a dead widget", "&lt;Figure&gt;", "plain</pre>"):
         assert hidden not in text
+
+
+def test_text_printed_piece_by_piece_is_one_piece() -> None:
+    printed = [new_output("stream", name="stdout", text=f"line {number}\n") for number in range(3)]
+    warned = new_output("stream", name="stderr", text="a warning")
+    assert render_outputs(new_code_cell("x", outputs=printed)).count("<pre") == 1
+    assert render_outputs(new_code_cell("x", outputs=[*printed, warned, printed[0]])).count("<pre") == 2
+    assert [one.text for one in printed] == ["line 0\n", "line 1\n", "line 2\n"], "the notebook stays as it is"
 
 
 def test_the_parameters_of_the_run_are_shown_without_paths(page: Path) -> None:

@@ -168,6 +168,37 @@ def test_what_kernels_publish_reaches_no_other_account(site: Site) -> None:
     assert published and set(published) == {"ipc"}
 
 
+def test_a_page_that_is_left_ends_its_kernel(site: Site) -> None:
+    """By a POST that browsers send with the page's origin, and that nobody else can send."""
+    psutil = pytest.importorskip("psutil")
+
+    def kernels() -> set[int]:
+        family = psutil.Process(site.pid).children(recursive=True)
+        return {one.pid for one in family if any(part.endswith(".json") for part in one.cmdline())}
+
+    before = kernels()
+    _, _, text = site.ask("/", {"Cookie": site.cookie})
+    kernel = re.search(r'"kernelId": *"([\w-]+)"', text)[1]
+    assert kernels() - before
+    path, origin = f"/voila/api/shutdown/{kernel}", f"http://127.0.0.1:{site.port}"
+    for wrong in (
+        {},
+        {"Cookie": site.cookie},
+        {"Origin": origin},
+        {"Cookie": site.cookie, "Origin": "http://x.example"},
+    ):
+        assert site.ask(path, {**wrong, "Content-Length": "0"}, "POST")[0] == 403
+    assert site.ask(path, {"Cookie": site.cookie, "Origin": origin, "Content-Length": "0"}, "POST")[0] == 204
+    assert not kernels() - before
+
+
+def test_documentation_is_served_to_whoever_has_the_cookie(site: Site) -> None:
+    status, headers, text = site.ask("/docs/glossary.md", {"Cookie": site.cookie})
+    assert status == 200 and "<h1" in text and headers["Content-Type"].startswith("text/html")
+    assert site.ask("/docs/glossary.md")[0] == 403
+    assert site.ask("/docs/nothing.md", {"Cookie": site.cookie})[0] == 404
+
+
 def test_the_token_stands_in_no_log(site: Site) -> None:
     for path in ("/voila/static/nothing", "/voila/files/x", "/a/b", "/logout"):
         site.ask(f"{path}?token={site.token}")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import cirrnb
 from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.grid import Grid
 from cirrnb.data.scan import Scan
 from cirrnb.data.status import Reason, Refused, forced, reasons_of, reasons_text, status_of_scans
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.trained_model import load_model
+from cirrnb.model.usable_scans import incomplete
 from cirrnb.view.sentences import brief_html
 
 REASON = Reason("sequence", "declared as T1W; the signals are those of T2W", "Check which sequence this file is.")
@@ -72,6 +75,24 @@ def test_a_refused_patient_gets_no_stage_and_the_others_are_staged(prepared: Pre
     assert others["predicted"].notna().all() and set(others["status"]) <= {"answered", "doubtful"}
     with pytest.raises(Refused):
         predict_patient("shipped", marked(prepared, subject).bags()[0])
+
+
+@pytest.mark.parametrize(("spacing", "told"), [((3, 3, 8), None), ((3, 12, 3), "coronally"), ((9, 3, 3), "sagittally")])
+def test_a_scan_that_was_not_acquired_axially_is_told(
+    prepared: PreparedCohort, spacing: tuple[int, int, int], told: str | None
+) -> None:
+    (name, scan), *_ = prepared.bags()[0].scans.items()
+    reasons = list(incomplete({name: replace(scan, source_grid=Grid((7, 8, 9), np.diag([*spacing, 1.0])))}))
+    assert [reason.code for reason in reasons if reason.code != "part"] == ["plane"] * (told is not None)
+    assert all(str(told) in reason.text and name in reason.text for reason in reasons if reason.code == "plane")
+
+
+def test_scans_that_a_check_doubts_are_listed(prepared: PreparedCohort) -> None:
+    subject = prepared.bags()[0].subject
+    assert list(prepared.doubted().columns) == ["subject", "sequence", "status", "reasons"] and prepared.doubted().empty
+    (row,) = marked(prepared, subject).doubted().to_dict("records")
+    assert (row["subject"], row["sequence"], row["status"]) == (subject, "T1W", "refused")
+    assert row["reasons"] == f"sequence: T1W: {REASON.text} ({REASON.remedy})"
 
 
 def test_force_answers_and_stays_doubtful(prepared: PreparedCohort) -> None:

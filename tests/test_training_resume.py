@@ -57,6 +57,31 @@ def test_the_best_epoch_survives_a_kill(prepared, tmp_path, monkeypatch):
     assert_equal_runs(undisturbed, train(prepared, tmp_path / "run", settings, progress=False))
 
 
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_the_mean_of_the_weights_survives_a_kill(keep, prepared, tmp_path, monkeypatch):
+    """Bit by bit: the mean that is kept, and with it what is validated; the states hold the same mean and the same
+    weights that are trained on."""
+    settings = replace(QUICK, epochs=2, ema=0.9, keep=keep, watch="loss")
+    states: list[dict[str, torch.Tensor]] = []
+    save = TrainingState.save
+
+    def save_and_keep(self, epoch, stager, optimizer, history, best=None, mean=None):
+        save(self, epoch, stager, optimizer, history, best, mean)
+        kept = {f"mean.{name}": value.clone() for name, value in mean.stored().items()}
+        states.append(kept | {name: value.clone() for name, value in stager.state_dict().items()})
+
+    monkeypatch.setattr(TrainingState, "save", save_and_keep)
+    undisturbed = train(prepared, tmp_path / "undisturbed", settings, progress=False)
+    with monkeypatch.context() as patch:
+        stop_within_epoch(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(prepared, tmp_path / "run", settings, progress=False)
+    assert_equal_runs(undisturbed, train(prepared, tmp_path / "run", settings, progress=False))
+    (_, whole), (_, resumed) = states[:2], states[2:]
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert not torch.equal(whole["head.score.weight"], whole["mean.head.score.weight"]), "two sets of weights"
+
+
 def test_the_same_call_gives_the_same_run_and_another_seed_another(prepared, tmp_path):
     first = train(prepared, tmp_path / "first", QUICK, progress=False)
     torch.rand(3)
@@ -94,7 +119,7 @@ def stop_before_renaming(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_folder, "predict", stop)
+    monkeypatch.setattr(run_folder, "predict_own_cohort", stop)
 
 
 @pytest.mark.parametrize(

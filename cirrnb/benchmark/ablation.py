@@ -288,9 +288,11 @@ def entry_table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def architecture_table(sweep: Sweep, entries: Sequence[Entry], seed: int) -> pd.DataFrame:
-    """One row an architecture: its name in timm, parameters, seconds an epoch, and its status: not run here.
+    """One row an architecture: its name in timm, parameters, seconds an epoch, whether it works, and that it is not
+    ranked.
 
-    After an epoch or two on random first weights a figure of merit would say nothing, so that none is given.
+    After an epoch or two on random first weights a figure of merit would say nothing, so that none is given. The rows
+    of `cirrnb.benchmark.reproduction` are trained in full.
     """
     rows = {}
     for entry in entries:
@@ -301,7 +303,7 @@ def architecture_table(sweep: Sweep, entries: Sequence[Entry], seed: int) -> pd.
             count = sum(weights.numel() for weights in load_stager(run).stager.parameters())
             row |= {"million parameters": f"{count / 1e6:.1f}", "works": "yes"}
             row |= {"seconds an epoch": f"{history['seconds'].mean():.0f}"}
-        rows[entry.name] = {**row, "rank": "not run here"}
+        rows[entry.name] = {**row, "rank": "not ranked" if run.is_dir() else "not run"}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -145,7 +145,7 @@ def _batches(training: Mapping[str, Any]) -> list[Line]:
     slices = training.get("unit") == "slices"
     here = f"all, {training.get('batch', 32)} a batch" if slices else f"{training['slices']} of each patient"
     if training.get("steps"):
-        here += f", {training['steps']} steps at most"
+        here += f", {training['steps']} {'step' if training['steps'] == 1 else 'steps'} at most"
     amounts = training["augmentation"] or {}
     changed = {name: value for name, value in amounts.items() if value}
     augmented = ", ".join(f"{name} {value:g}" for name, value in changed.items()) or "none"

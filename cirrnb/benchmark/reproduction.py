@@ -42,6 +42,8 @@ NETWORKS = {
 """What the paper calls a network -> the backbone here. Any other name of timm or of a plug-in is a row too."""
 
 TRAINED, REHEARSED, NOT_RUN = "trained", "rehearsed, not trained", "not run"
+CPU_BATCH = 4
+"""Slices in a rehearsed step without a GPU; on a GPU the protocol's 32 are tried, whether they fit into its memory."""
 MARK = "rehearsal.json"
 """Written beside a row's page once it was rehearsed."""
 
@@ -149,7 +151,7 @@ def train_rows(
     Parameters
     ----------
     rehearse : take two steps of each row with random first weights, with a kill and a resumption between them, on one
-        patient of each stage and split.
+        patient of each stage and split, of whom one slice is scored at the end.
     at_once : rows side by side; None takes one for each GPU, or one. With several GPUs each row gets its own.
     """
     devices: SimpleQueue[str | None] = SimpleQueue()
@@ -192,7 +194,10 @@ def _train(reproduction: Reproduction, row: Row, device: str | None) -> str:
 
 def _rehearse(reproduction: Reproduction, row: Row, device: str | None) -> str:
     """Two steps with a kill between them; what went wrong, or nothing."""
-    short = {"epochs": 2, "steps": 1, "limit": 1, "workers": 0, "pretrained": "none", **reproduction.options}
+    short = {"epochs": 2, "steps": 1, "limit": 1, "workers": 0, "pretrained": "none"}
+    if not torch.cuda.is_available():
+        short["batch"] = CPU_BATCH
+    short |= reproduction.options
     mark = reproduction.reports / row.name / MARK
     begun = time.monotonic()
     killing = {"plugin": rehearsal_plugin.__file__, "track": "killed_after_first_epoch"}
@@ -241,9 +246,12 @@ def table(
     """One line a row: the share of test slices and of test patients that got the right stage, beside the published one.
 
     Intervals are 95 %: of slices by drawing patients with all their slices, of patients Wilson's. A rehearsed row has
-    no accuracy. `comparable` is worked out from the data and the settings of each run.
+    no accuracy, and a table of rehearsed rows has no columns for it. `comparable` is worked out from the data and the
+    settings of each run.
     """
-    return pd.DataFrame([_line(reproduction, row, cohort, failures or {}, resamples) for row in rows])
+    found = pd.DataFrame([_line(reproduction, row, cohort, failures or {}, resamples) for row in rows])
+    statuses = set(found["status"])
+    return found[["network", "sequence", "status"]] if REHEARSED in statuses and TRAINED not in statuses else found
 
 
 def _line(
@@ -310,17 +318,33 @@ def first_lines(reproduction: Reproduction, rows: Sequence[Row], cohort: Cohort)
 
 
 def deviations(reproduction: Reproduction, rows: Sequence[Row], cohort: Cohort) -> pd.DataFrame:
-    """What each finished row does otherwise than published: network, sequence, what, published, here."""
-    found = []
-    for row in rows:
-        if reproduction.run(row).is_dir():
-            lines = [line for line in protocol.lines(reproduction.run(row), cohort) if line.same == protocol.NO]
-            found += [(row.network, row.sequence, line.what, line.published, line.here) for line in lines]
-    return pd.DataFrame(found, columns=["network", "sequence", "what", "published", "here"])
+    """What finished rows do otherwise than published: what, published, here, and which rows do."""
+    finished = [row for row in rows if reproduction.run(row).is_dir()]
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in finished:
+        for line in protocol.lines(reproduction.run(row), cohort):
+            if line.same == protocol.NO:
+                found.setdefault((line.what, line.published, line.here), []).append(row)
+    which = [_which(own, finished) for own in found.values()]
+    table = pd.DataFrame(list(found), columns=["what", "published", "here"])
+    return table.assign(rows=which)
+
+
+def _which(own: Sequence[Row], finished: Sequence[Row]) -> str:
+    """Rows in words: all of them, a network's all, or by name."""
+    if len(own) == len(finished):
+        return "all" if len(finished) > 1 else f"{own[0].network} {own[0].sequence}"
+    names: dict[str, list[str]] = {}
+    for row in own:
+        names.setdefault(row.network, []).append(row.sequence)
+    return ", ".join(f"{name} {' and '.join(sequences)}" for name, sequences in names.items())
 
 
 def parameters_of(reproduction: Reproduction, rows: Sequence[Row]) -> pd.DataFrame:
-    """Million parameters and seconds an epoch of each row that was run, and what its rehearsal went through."""
+    """Million parameters, epochs and seconds of each row that was run, and what its rehearsal went through.
+
+    The seconds of a training are those of its epochs; of a rehearsal, all from its first process to its page.
+    """
     found = []
     for row in rows:
         run = reproduction.run(row)
@@ -338,11 +362,14 @@ def parameters_of(reproduction: Reproduction, rows: Sequence[Row]) -> pd.DataFra
             "million parameters": f"{count / 1e6:.1f}",
         }
         line |= {"epochs": len(history), "seconds an epoch": f"{history['seconds'].mean():.0f}"}
+        line |= {"seconds": f"{history['seconds'].sum():.0f}"}
         mark = reproduction.reports / row.name / MARK
-        record = read_object(mark, "a whole file", "Rehearse again.") if mark.is_file() and is_rehearsed(run) else None
-        line["rehearsal"] = "" if record is None else f"{record['steps']} steps, killed after the first, resumed"
+        if mark.is_file() and is_rehearsed(run):
+            record = read_object(mark, "a whole file", "Rehearse again.")
+            line["seconds"] = str(record["seconds"])
+            line["rehearsal"] = f"killed after step 1 of {record['steps']}, resumed"
         found.append(line)
-    return pd.DataFrame(found)
+    return pd.DataFrame(found).fillna("")
 
 
 def counts(cohort: Cohort) -> str:

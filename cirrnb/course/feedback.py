@@ -74,7 +74,8 @@ def feedback_html(
         "<p class='cn-small cn-legend'>Planted: how strongly the simulator drew the sign. The model saw: the strength "
         "that it gives the sign. Bars run from 0 (absent) to 1 (as strong as it gets): below 0.25 slight, from 0.55 "
         "strong. A button with a height goes to the slice that shows the sign best. Planted signs are outlined in the "
-        f"pictures in these colours; <kbd>E</kbd> hides and shows them.</p>{f'<p>{note}</p>' if note else ''}"
+        f"pictures in these colours; the box <i>planted signs</i> below them hides and shows the outlines.</p>"
+        f"{f'<p>{note}</p>' if note else ''}"
         f"{_could_be_known(truth, latent)}{_waiting() if waiting else _model(truth, model)}{glossary_details()}"
     )
 
@@ -110,10 +111,10 @@ def _signs(
     rows = ""
     for sign in sorted(listed, key=lambda one: (-planted[one], -seen.get(one, 0.0))):
         colour = SIGN_COLOURS[list(LABELS).index(sign)]
-        cells = f"<td>{_strength(planted[sign], 0.0)}{_jump(sign, heights.get(sign))}</td>"
+        cells = f"<td data-of='planted'>{_strength(planted[sign], 0.0)}{_jump(sign, heights.get(sign))}</td>"
         if seen:
             where = model_heights.get(sign) if seen.get(sign, 0.0) >= SLIGHT else None
-            cells += f"<td>{_strength(seen.get(sign, 0.0), SLIGHT)}{_jump(sign, where)}</td>"
+            cells += f"<td data-of='the model saw'>{_strength(seen.get(sign, 0.0), SLIGHT)}{_jump(sign, where)}</td>"
         rows += (
             f'<tr><th scope="row"><span class="cn-swatch" style="--colour:{colour}"></span>{escape(LABELS[sign])}'
             f'<span class="cn-see">{WHERE[sign]}</span></th>{cells}</tr>'
@@ -128,14 +129,15 @@ def _signs(
 def _strength(value: float, least: float) -> str:
     """A bar with its value in words; below `least` it is called absent."""
     called = _called(value) if value > 0 and value >= least else "absent"
-    return f'<span class="cn-strength"><span style="width:{100 * value:.0f}%"></span></span>{called} ({value:.2f})'
+    bar = f'<span class="cn-strength"><span style="width:{100 * value:.0f}%"></span></span>'
+    return f'{bar}<span class="cn-called">{called} ({value:.2f})</span>'
 
 
 def _jump(sign: str, height: float | None) -> str:
     """A button that goes to the slice in which a sign is seen best; nothing where it is in no slice."""
     if height is None:
         return ""
-    words = f"{height:+.0f} mm".replace("-", "−")
+    words = f"{round(height):+d} mm".replace("-", "−") if round(height) else "0 mm"
     label = f"Go to the slice that shows {escape(LABELS[sign])} best"
     return f' <button type="button" class="cn-jump" data-height="{height:.2f}" title="{label}">{words}</button>'
 

@@ -46,6 +46,7 @@ _STYLE = f"""
 .cn-key::before {{ content: ""; display: inline-block; width: 12px; height: 12px; margin: 0 6px 0 0;
   background: var(--colour); }}
 .cn-key {{ margin-right: 18px; }}
+@media (max-width: 600px) {{ .cn-switch legend {{ float: none; width: 100%; }} }}
 .cn-switch figcaption {{ color: #5b6770; font-size: 13px; margin-top: 4px; }}
 .cn-switch:has([value="without"]:checked) .cn-with,
 .cn-switch:has([value="with"]:checked) .cn-without,
@@ -211,8 +212,11 @@ def scanner_figure() -> SwitchFigure:
     return drawn_figure("the same patients on two scanners", f"<p>{legend}</p>{panels}", words)
 
 
+AXIS = "score for severity (log-odds)"
+
+
 def _slopes(model: str, rows: Sequence[Mapping[str, str]], low: float, high: float) -> str:
-    wide, high_px, left, right, top, bottom = 360, 330, 46, 330, 12, 290
+    wide, high_px, left, right, top, bottom = 380, 330, 66, 350, 12, 290
 
     def y(score: float) -> float:
         return bottom - (score - low) / (high - low) * (bottom - top)
@@ -223,6 +227,11 @@ def _slopes(model: str, rows: Sequence[Mapping[str, str]], low: float, high: flo
             parts.append(f'<path d="M{left} {y(tick):.1f}H{right}" stroke="#E4E7EB"/>')
             words = f"{tick:+d}".replace("-", "−") if tick else "0"
             parts.append(f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{words}</text>')
+    middle = (top + bottom) / 2
+    parts.append(
+        f'<text transform="translate(16 {middle:.0f}) rotate(-90)" text-anchor="middle">{AXIS}</text>'
+        f'<text x="{left}" y="{top - 1}" font-size="11" fill="{MUTED}">more severe \u2191</text>'
+    )
     for row in rows:
         one, other = (y(float(row[name])) for name in "AB")
         colour = CIRRHOSIS.colour[row["stage"]]
@@ -234,7 +243,9 @@ def _slopes(model: str, rows: Sequence[Mapping[str, str]], low: float, high: flo
     for x, name in ((left + 30, "scanner A"), (right - 30, "scanner B")):
         parts.append(f'<text x="{x}" y="{bottom + 22}" text-anchor="middle">{name}</text>')
     steps = [float(row["B"]) - float(row["A"]) for row in rows]
-    moved = f"B minus A: {sum(steps) / len(steps):+.1f} on average ({min(steps):+.1f} to {max(steps):+.1f})"
+    moved = f"B minus A: {sum(steps) / len(steps):+.1f} on average ({min(steps):+.1f} to {max(steps):+.1f})".replace(
+        "-", "\u2212"
+    )
     return drawing(f"{model}: {moved}", wide, high_px, "".join(parts), f"<b>{escape(model)}</b><br>{moved}")
 
 

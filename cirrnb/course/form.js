@@ -17,10 +17,15 @@ function render({ model, el }) {
   const slip = find(".cn-slip");
   let waiting = null;
 
+  const warn = (words, of = "answer") => {
+    slip.textContent = words;
+    slip.dataset.of = of;
+  };
+
   const send = (content) => {
     clearTimeout(waiting);
     waiting = setTimeout(() => {
-      slip.textContent = "The kernel does not answer: it is busy, or it has stopped. What was answered before is kept; reload the page to go on.";
+      warn("No answer yet: the program is busy, or it has stopped. What was answered before is kept. If nothing comes, reload the page.", "kernel");
     }, PATIENCE);
     model.send(content);
   };
@@ -52,8 +57,8 @@ function render({ model, el }) {
       place.append(label);
     }
     find(".cn-primary").textContent = button;
-    find(".cn-keys").textContent = choices.length ? `Keys 1 to ${choices.length} choose, Enter checks.` : "";
-    slip.textContent = "";
+    find(".cn-keys").textContent = choices.length ? `Keys 1 ${choices.length > 2 ? "to" : "and"} ${choices.length} choose, Enter checks.` : "";
+    warn("");
   }
 
   function showReply(byHand) {
@@ -99,7 +104,7 @@ function render({ model, el }) {
     if (find(".cn-primary").disabled) return;
     const value = given();
     const typed = inputs().some((one) => one.type === "text");
-    slip.textContent = value ? "" : typed ? "Type a number first." : "Choose an answer first.";
+    warn(value ? "" : typed ? "Type a number first." : "Choose an answer first.");
     if (!value) find(".cn-reply").hidden = true; // what was said to an earlier answer is none to this one
     if (value) {
       acted = true;
@@ -126,7 +131,7 @@ function render({ model, el }) {
     const choice = inputs()[Number(event.key) - 1];
     if (!typing && choice && choice.type === "radio" && !choice.disabled) {
       choice.checked = true;
-      slip.textContent = "";
+      warn("");
       event.preventDefault();
     } else if (event.key === "Enter" && !event.target.closest("button, summary, a") && !find(".cn-primary").disabled) {
       event.preventDefault();
@@ -161,7 +166,10 @@ function render({ model, el }) {
     showReply(acted && said);
     if (said) acted = false;
   };
-  const onReceived = () => clearTimeout(waiting);
+  const onReceived = () => {
+    clearTimeout(waiting);
+    if (slip.dataset.of === "kernel") warn(""); // it was busy and is there again
+  };
   model.on("change:task", onTask);
   model.on("change:reply", onReply);
   model.on("msg:custom", onReceived);

@@ -111,7 +111,9 @@ class QuizPatients:
 
     def quiz(self, progress: Progress | None = None) -> StagingQuiz | QuizPlace:
         """The quiz, or the place where it opens."""
-        return self._quiz(progress) if self.ready else QuizPlace(self, lambda: self._quiz(progress))
+        if self.wait:
+            return self._quiz(progress)
+        return QuizPlace(self, lambda: self._quiz(progress))  # it loads torch, which the page does not wait for
 
     def figure(self, name: str, draw: Callable[[QuizPatients], SwitchFigure]) -> SwitchFigure | FigurePlace:
         """A figure of these patients, drawn once and kept; or the place where it appears."""
@@ -208,13 +210,17 @@ class QuizPlace(widgets.VBox):
         super().__init__([self._note])
         self.add_class("cn-place")
         patients.follow(self._tell)
-        patients.when_ready(lambda: self._open(made))
+        patients.when_ready(lambda: threading.Thread(target=self._open, args=(made,), daemon=True).start())
 
     def _tell(self, words: str) -> None:
         self._note.value = f'<p role="status" class="cn-waiting">{escape(words)} You can read on meanwhile.</p>'
 
     def _open(self, made: Callable[[], widgets.Widget]) -> None:
-        self.children = (made(),)
+        self._tell("The quiz is being opened.")
+        try:
+            self.children = (made(),)
+        except (InputError, InputErrors, OSError, ValueError, RuntimeError) as error:
+            self._note.value = f'<p role="status" class="cn-waiting">{escape(str(error))}</p>'
 
 
 class FigurePlace:

@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from IPython.display import display
 
 from cirrnb.data.atomic_files import atomic_write, move_into_place
 from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import parse_json, read_text
 from cirrnb.data.locks import claimed
 from cirrnb.data.stage_scale import CIRRHOSIS
+
+if TYPE_CHECKING:
+    from ipywidgets import HTML
 
 VERSION = 1
 
@@ -42,6 +47,7 @@ class Progress:
     ----------
     file : where it is kept, or None for nowhere.
     problem : what went wrong with keeping it, for the reader; "" if nothing did.
+    line : the progress in one line of HTML, a widget that follows every answer.
     """
 
     def __init__(self, file: Path | str | None):
@@ -49,6 +55,7 @@ class Progress:
         self.problem = ""
         self._attempts: dict[str, list[Answers]] = {}
         self._exercises: dict[str, dict[str, Any]] = {}
+        self.line: HTML | None = None
         self._take_over()
 
     # ------------------------------------------------------------------ quizzes
@@ -95,13 +102,23 @@ class Progress:
             entry["solved"] = bool(entry["solved"] or right)
             self._keep()
 
+    def _ipython_display_(self) -> None:
+        """The line that follows every answer, and for a page without a kernel the same as text."""
+        from ipywidgets import HTML
+
+        if self.line is None:
+            self.line = HTML(self._repr_html_())
+            self.line.add_class("cn-progress")
+        display({**self.line._repr_mimebundle_(), "text/html": self._repr_html_()}, raw=True)
+
     def _repr_html_(self) -> str:
         solved = sum(bool(one["solved"]) for one in self._exercises.values())
         cases = sum(len(attempts[-1]) for attempts in self._attempts.values())
         where = f"in {escape(self.file.name)}" if self.file else "until the kernel ends"
-        done = f"{solved} exercises solved, {cases} cases staged" if solved or cases else "nothing answered yet"
+        counted = f"{solved} exercise{'s' * (solved != 1)} solved, {cases} case{'s' * (cases != 1)} staged"
+        done = counted if solved or cases else "nothing answered yet"
         problem = f"<br><b>{escape(self.problem)}</b>" if self.problem else ""
-        return f"<p>Your progress: {done}. It is kept {where}.{problem}</p>"
+        return f'<p role="status">Your progress: {done}. It is kept {where}.{problem}</p>'
 
     # ------------------------------------------------------------------ the file
 
@@ -113,6 +130,8 @@ class Progress:
                 with suppress(InputError, OSError):  # a folder that cannot be written: `_keep` reports it
                     held.enter_context(claimed(self.file, PATIENCE))
             yield
+        if self.line is not None:
+            self.line.value = self._repr_html_()
 
     def _take_over(self) -> None:
         """What the file holds, and what is known here beyond it."""

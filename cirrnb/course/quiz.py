@@ -52,7 +52,7 @@ class ModelAnswers:
     """What a model says of some bags, prepared as it wants them, in a thread and in their order.
 
     `model` and `bags` may be functions that bring them: they are called in the thread. `arrived` is called with each
-    subject, from the thread.
+    subject, from the thread. The thread begins `after` seconds, or when somebody asks for an answer.
     """
 
     def __init__(
@@ -60,15 +60,17 @@ class ModelAnswers:
         model: Callable[[], TrainedModel] | TrainedModel | TrainedStager | Path | str,
         bags: Callable[[], Sequence[Bag]] | Sequence[Bag],
         arrived: Callable[[str], None] = lambda subject: None,
+        after: float = 0.0,
     ):
         self._given, self._given_bags, self._arrived = model, bags, arrived
         self._answers: dict[str, ModelAnswer] = {}
-        self._failed = False
+        self._after, self._asked = after, threading.Event()
         self._thread = threading.Thread(target=self._all, daemon=True)
         self._thread.start()
 
     def known(self, subject: str) -> ModelAnswer | None:
         """The answer for a patient; None while there is none yet."""
+        self._asked.set()
         unknown = ModelAnswer(None, {}) if not self._thread.is_alive() else None
         return self._answers.get(subject, unknown)
 
@@ -80,9 +82,11 @@ class ModelAnswers:
 
     def wait(self) -> None:
         """Until all are answered."""
+        self._asked.set()
         self._thread.join()
 
     def _all(self) -> None:
+        self._asked.wait(self._after)
         try:
             model = self._given() if callable(self._given) else as_model(self._given)
             bags = self._given_bags() if callable(self._given_bags) else self._given_bags
@@ -131,6 +135,9 @@ def heights_of_signs(bag: Bag, evidence: Mapping[str, NDArray[np.uint8]]) -> dic
                 best[sign] = float(counts[place]), float(scan.positions[place] - bag.shifts[sequence])
     return {sign: height for sign, (_, height) in best.items()}
 
+
+PAUSE = 15.0
+"""Seconds for which the model waits, so that it takes no time from the page that opens."""
 
 PROMPT = (
     "<p>Scroll through both sequences, look for the signs, then say what stage a radiologist would have given. There "
@@ -187,7 +194,7 @@ class StagingQuiz(widgets.VBox):
         self.canvas.on_place = self._placed
         self.form.on_answer, self.form.on_next, self.form.on_go = self._answered, self._go_on, self._go_to
         self.form.on_height = self.canvas.go_to
-        self._model = ModelAnswers(model, self._cases if model_cases is None else model_cases, self._arrived)
+        self._model = ModelAnswers(model, self._cases if model_cases is None else model_cases, self._arrived, PAUSE)
         super().__init__([widgets.HBox([self.canvas, self.form], layout=_SIDE_BY_SIDE)])
         self.add_class("cn-quiz")
         self._go_on()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +23,11 @@ from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.pictures import grey_picture
 from cirrnb.data.prepared import FIELD_OF_VIEW, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
-from cirrnb.model.prediction import Prediction, predict_patient
-from cirrnb.model.trained_model import TrainedModel
-from cirrnb.view.slices import LIVER_COLOUR
+from cirrnb.view.palette import LIVER_COLOUR
+
+if TYPE_CHECKING:
+    from cirrnb.model.prediction import Prediction
+    from cirrnb.model.trained_model import TrainedModel
 
 MARGIN = 12.0
 """mm around the liver that the view has today."""
@@ -121,6 +124,8 @@ def staged_without_liver(people: Cohort, model: TrainedModel, sequence: str = "T
     The slices below the liver of one patient, staged as before there were checks. Raises InputError where no scan has
     enough of them.
     """
+    from cirrnb.model.prediction import predict_patient  # loads torch, which the page does not wait for
+
     scan, count = without_liver(people, sequence)
     volume, grid = read_volume(scan.image)
     turned = Orientation.of(grid)

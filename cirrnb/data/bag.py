@@ -22,6 +22,7 @@ from cirrnb.data.prepared import PreparationSettings, PreparedScan
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
+from cirrnb.data.status import ANSWERED, reasons_text, status_of_scans
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +152,18 @@ class PreparedCohort:
         """The scans that were prepared, as a cohort."""
         scans = tuple(prepared.scan for prepared in self.scans)
         return Cohort(scans, self.name, self.simulated, stages=self.stages, sequences=self.sequences)
+
+    def doubted(self) -> pd.DataFrame:
+        """The scans that a check doubts or refuses: subject, sequence, status, reasons. Training uses them too."""
+        import pandas as pd
+
+        rows = [
+            {"subject": scan.subject, "sequence": scan.sequence, "status": status, "reasons": reasons_text(reasons)}
+            for scan in self.cohort.scans
+            for status, reasons in [status_of_scans([scan])]
+            if status != ANSWERED
+        ]
+        return pd.DataFrame(rows, columns=["subject", "sequence", "status", "reasons"])
 
     def __repr__(self) -> str:
         skipped = f"; {len(self.failures)} scans skipped" if len(self.failures) else ""

@@ -26,6 +26,7 @@ MIN_ANGLE = 45.0
 TILTED = 20.0
 """Degrees between an axis of the file and the patient's nearest axis above which a note is made."""
 
+PLANES = ("axially", "coronally", "sagittally")
 CLEARLY_COARSER = 1.5
 """A scan was acquired along the axis whose spacing is this many times that of the head axis."""
 
@@ -182,9 +183,14 @@ class Orientation:
         notes = []
         if self.angle > TILTED:
             notes.append(f"tilted by {self.angle:.0f}° against the patient's axes; kept as acquired")
+        plane = self.plane(source)
+        if plane != 0:
+            name, spacing = PLANES[plane], self.grid(source).spacing[plane]
+            notes.append(f"acquired {name}: slices of {spacing:.1f} mm {_AXES[plane]}")
+        return tuple(notes)
+
+    def plane(self, source: Grid) -> int:
+        """The place in `PLANES` of how a scan on `source` was acquired; 0 unless another spacing is clearly coarser."""
         spacing = self.grid(source).spacing
         coarsest = int(np.argmax(spacing))
-        if coarsest != 0 and spacing[coarsest] >= CLEARLY_COARSER * spacing[0]:
-            name = ("axially", "coronally", "sagittally")[coarsest]
-            notes.append(f"acquired {name}: slices of {spacing[coarsest]:.1f} mm {_AXES[coarsest]}")
-        return tuple(notes)
+        return coarsest if spacing[coarsest] >= CLEARLY_COARSER * spacing[0] else 0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
+from cirrnb.data.progress import Progress
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.typed_paths import typed_path
@@ -132,6 +133,7 @@ def evaluate(
     resamples: int = 2000,
     seed: int = 0,
     stages: StageScale | None = None,
+    progress: Progress = None,
 ) -> Evaluation:
     """Judge predictions, or a model on a cohort, by patient: `evaluate(predictions)` or `evaluate("shipped", cohort)`.
 
@@ -149,6 +151,7 @@ def evaluate(
     confidence, resamples, seed : of the intervals: Wilson's for proportions, else a BCa bootstrap over patients
         stratified by stage.
     stages : the scale of the table, by default mild, moderate, severe; a model's own is always taken.
+    progress : of the predictions of a model, as for `cirrnb.predict`.
 
     Returns
     -------
@@ -175,7 +178,7 @@ def evaluate(
     if ceiling is not None and not 0 <= ceiling <= 1:
         raise ValueError(f"ceiling is an accuracy from 0 to 1, not {ceiling}")
     if not isinstance(predictions, pd.DataFrame):
-        predictions, stages = _predicted(predictions, patients, prepared)
+        predictions, stages = _predicted(predictions, patients, prepared, progress)
         split = None if predictions["split"].isna().all() else split
     elif patients is not None:
         raise InputError("patients", "a cohort beside a table", "a model and a cohort, or a table", "Hand in one.")
@@ -214,6 +217,7 @@ def _predicted(
     model: TrainedModel | TrainedStager | Path | str,
     patients: PreparedCohort | Cohort | Path | str | Iterable[Bag] | None,
     prepared: Path | str | None,
+    progress: Progress,
 ) -> tuple[pd.DataFrame, StageScale]:
     """What a model predicts for patients, and its scale."""
     from cirrnb.model.prediction import predict
@@ -224,7 +228,7 @@ def _predicted(
             "patients", "none", "a cohort to evaluate the model on", 'Call cirrnb.evaluate("shipped", cohort).'
         )
     trained = as_model(model)
-    return predict(trained, patients, prepared=prepared), trained.stages
+    return predict(trained, patients, prepared=prepared, progress=progress), trained.stages
 
 
 def _with_ceiling(table: pd.DataFrame, ceiling: float | None) -> pd.DataFrame:

@@ -69,7 +69,8 @@ def counted(
         )
     notes = []
     if len(staged) > len(answered):
-        notes.append(f"{len(staged) - len(answered)} patients could not be staged and are not counted")
+        names = listed(staged.loc[staged["predicted"].isna(), "subject"].astype(str))
+        notes.append(f"{len(staged) - len(answered)} patients could not be staged and are not counted: {names}")
     if len(chosen) > len(staged):
         notes.append(f"{len(chosen) - len(staged)} patients have no known stage and are not counted")
     return answered, tuple(notes)

@@ -20,7 +20,7 @@ from cirrnb.explanation.explain import explain
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.checkpoint import TrainedStager, save_stager
 from cirrnb.model.prediction import predict
-from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model
+from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model, on_device
 
 
 class Model(TrainedModel):
@@ -57,9 +57,8 @@ class Model(TrainedModel):
         return next(self.members[0].stager.parameters()).device
 
     def to(self, device: torch.device | str) -> Model:
-        """Move the weights; returns the model."""
-        for member in self.members:
-            member.stager.to(device)
+        """Move the weights; returns the model. Raises InputError if there is no such device."""
+        on_device(self, device)
         return self
 
     def predict(self, patients: PreparedCohort | Cohort | Path | str | Sequence[Bag], **options: Any) -> pd.DataFrame:

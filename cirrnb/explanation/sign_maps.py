@@ -155,6 +155,12 @@ def _seen(name: str, batch: Batch) -> tuple[int, torch.Tensor]:
     return 0, torch.zeros(len(batch.sequences), dtype=torch.bool)
 
 
+def _maps_of(stager: Stager, batch: Batch) -> torch.Tensor | None:
+    """The maps of a batch on the CPU, computed where the stager is."""
+    maps = stager.sign_maps(batch.to(next(stager.parameters()).device), chunk=32)
+    return None if maps is None else maps.cpu()
+
+
 @isolated_torch()
 def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[np.float32]]]:
     """Sequence -> sign -> (slices, rows, columns) chance, 0 to 1, that the sign is at a pixel, of those signs that the
@@ -168,7 +174,7 @@ def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[
         return {}
     used, _ = usable(model, bag)
     batch = patient_batch(model, used)
-    every = [maps for stager in stagers if (maps := stager.sign_maps(batch, chunk=32)) is not None]
+    every = [maps for stager in stagers if (maps := _maps_of(stager, batch)) is not None]
     mean = torch.stack(every).mean(dim=0).numpy()
     found = {}
     for sequence in used:
@@ -192,7 +198,7 @@ def score_sign_maps(model: TrainedModel, bags: Sequence[Bag], truth: SimulatedTr
     for bag in bags:
         used, _ = usable(model, bag)
         batch = patient_batch(model, used)
-        maps = stager.sign_maps(batch, chunk=32)
+        maps = _maps_of(stager, batch)
         assert maps is not None
         for sequence, scan in used.items():
             own = maps[batch.sequence == batch.sequences.index(sequence)].numpy()

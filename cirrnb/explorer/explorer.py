@@ -112,6 +112,7 @@ class SliceExplorer(Panel):
             go=self._go,
             caveat=caveat(self.simulated, self.model.simulated),
         )
+        self.show_gaps(self.simulated)
         self._worker = Worker(self.show_progress, self._failed)
         self._measuring = Worker(lambda share: None, lambda told: self.show_measured(f"<p>{escape(told)}</p>"))
         self._asking = Worker(lambda share: None, self._failed)

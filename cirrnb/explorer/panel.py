@@ -130,7 +130,7 @@ def _empty_chart(sequences: Sequence[str]) -> go.Figure:
     figure.update_yaxes(title_text="share (log-odds)", row=1, col=1)
     figure.update_yaxes(title_text="attention (%)", rangemode="tozero", row=2, col=1)
     figure.update_layout(barmode="overlay", autosize=True, margin={"l": 60, "r": 10, "t": 84, "b": 46})
-    title = "What each slice adds to the score, and its attention<br>Click a bar to go there."
+    title = "What each slice adds to the score, and its attention<br>Choose a bar to go there."
     return finish(figure, title, simulated=False, height=HEIGHT)
 
 
@@ -140,6 +140,8 @@ OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "
 OWN_MAP = "sign_map"
 """The map that only models with maps of signs have, and only of a sign."""
 HINT = "Look first. <b>Show the answer</b> brings the stage, a map of what drove it, and what each slice adds."
+
+GAPS = "Simulated patients: their numbers have gaps, as in the published cohort. Nobody is missing."
 
 
 class Panel(widgets.VBox):
@@ -160,6 +162,8 @@ class Panel(widgets.VBox):
         """`sequences` are shown; `subject`, `method` and `target` are chosen at first; `go` is called with the height
         of a bar of the chart that was clicked; `caveat` stays in sight."""
         self.case = widgets.Dropdown(options=list(subjects), value=subject, description="Patient")
+        self.gaps = widgets.HTML(f"<p class='cn-small cn-gaps'>{GAPS}</p>")
+        self.show_gaps(False)
         self.reveal = widgets.ToggleButton(value=False, description="Show the answer", icon="eye")
         self.measure = widgets.ToggleButton(value=False, description="Measurements", icon="list")
         self.whole_field = widgets.ToggleButton(value=False, description="Full field", icon="expand")
@@ -207,7 +211,7 @@ class Panel(widgets.VBox):
         within.add_class("cn-within")
         words = widgets.HTML(glossary_details())
         words.add_class("cn-words")
-        super().__init__([style, self.caveat, top, self.message, within, words])
+        super().__init__([style, self.caveat, top, self.gaps, self.message, within, words])
         self.add_class("cn-explorer")
 
     def _build_choices(self, stager: Stager, method: str, target: str) -> None:
@@ -235,6 +239,10 @@ class Panel(widgets.VBox):
         self.below = widgets.VBox([self.chart.box])
         self.show_map(False)
         return {"tools": tools, "answer": answer, "chart": self.below}
+
+    def show_gaps(self, simulated: bool) -> None:
+        """Say why numbers of simulated patients have gaps, where they are listed."""
+        self.gaps.layout.display = "" if simulated else "none"
 
     def show_answer(self, shown: bool) -> None:
         """Show what stands behind the button, or hide it."""

@@ -21,13 +21,13 @@ from cirrnb.data.layouts.folder import NIFTI, read_folder
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import T1W_T2W
+from cirrnb.view.documentation import linked
 from cirrnb.view.page import asset
 
-OWN_SCANS = (
-    "<b>Own scans: for research and teaching, not for a patient's care.</b> The model learnt from simulated "
-    "patients; what "
-    "it says of real people is largely unknown (docs/real_people.md). Files stay on this machine and go when "
-    "the explorer ends."
+OWN_SCANS = linked(
+    "<b>Own scans: for research and teaching, not for a patient's care.</b> The model learnt from simulated patients. "
+    "What it says of real people is largely unknown (docs/real_people.md). Files stay on this machine and go when the "
+    "explorer ends."
 )
 LARGEST = 200 * 10**6
 """Bytes that a dropped file may have."""

@@ -13,6 +13,7 @@ from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.cohort_reading import as_cohort
 from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
+from cirrnb.data.progress import Progress
 from cirrnb.data.scan import Cohort
 from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.adaptation import Adaptation, fit_adaptation, site_of
@@ -38,7 +39,7 @@ def adapt(
     stages_of: Collection[str] = (),
     prepared: Path | str | None = None,
     device: str = "cpu",
-    progress: bool = False,
+    progress: Progress = None,
 ) -> TrainedModel:
     """Adapt a model to the scans of a site, without their stages, and write the adapted model's folder.
 

@@ -6,14 +6,17 @@ A plug-in adds one: `@BACKBONES.register("name")` above a function without argum
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import timm
 import torch
 from torch import nn
 
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import InputError, listed
 from cirrnb.data.plugins import Registry
 from cirrnb.model.first_weights import FirstWeights, key_table, read_weights, require_keys, take
 from cirrnb.model.pretrained import fetched, on_hub
@@ -89,8 +92,7 @@ def create(name: str, first: FirstWeights, **options: Any) -> tuple[nn.Module, s
         raise InputError("backbone", repr(name), "a registered backbone or the name of a timm model", remedy)
     if first.file is not None:
         # Compared before it is read into the model: timm passes over what is missing.
-        with torch.device("meta"):
-            whole = timm.create_model(name, in_chans=int(options["in_chans"]), num_classes=0)
+        whole = _shapes(name, int(options["in_chans"]))
         require_keys(key_table(whole, read_weights(first.file)), whole, first.file)
         overlay = {"file": str(first.file), "hf_hub_id": None}
         return _create(name, True, options, overlay), f"pretrained: file {first.file.name}"
@@ -107,6 +109,28 @@ def create(name: str, first: FirstWeights, **options: Any) -> tuple[nn.Module, s
         found = f"pretrained weights of {name} that could not be fetched ({reason:.200})"
         remedy = "Give a file of them (--weights FILE.safetensors), or begin with random weights (--pretrained none)."
         raise InputError("pretrained", found, "a hub that answers, or weights in its cache", remedy) from error
+
+
+def weights_used(name: str, file: Path | str, channels: int = 1) -> pd.DataFrame:
+    """Which tensors of a file of first weights a backbone of so many input channels uses: used (yes or no), why,
+    tensors (how many), million (numbers in them), and the first of their names; one row for each kind of use.
+
+    Raises InputError for a file that cannot be read.
+    """
+    whole = BACKBONES[name]() if name in BACKBONES else _shapes(name, channels)
+    table = key_table(whole, read_weights(Path(file)))
+    rows = []
+    for (used, why), own in table.groupby(["used", "why"], sort=False):
+        numbers = sum(math.prod(shape) for shape in own["shape"])
+        keys = listed(list(own["key"]), 2)
+        rows.append(("yes" if used else "no", why or "as it is", len(own), f"{numbers / 1e6:.2f}", keys))
+    return pd.DataFrame(rows, columns=["used", "why", "tensors", "million", "keys"])
+
+
+def _shapes(name: str, channels: int) -> nn.Module:
+    """A timm model without its last layer and without memory for its weights."""
+    with torch.device("meta"):
+        return timm.create_model(name, in_chans=channels, num_classes=0)
 
 
 STATE_SPACE = ("mamba", "vim", "medmamba", "vmamba", "vssm")

@@ -11,6 +11,7 @@ import pandas as pd
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.errors import InputError
+from cirrnb.data.progress import Progress
 from cirrnb.data.scan import Cohort
 from cirrnb.data.typed_paths import typed_path
 from cirrnb.measure.biomarkers import measurements_of
@@ -42,7 +43,7 @@ def calibrate(
     truth: Path | str | None = None,
     measurements: bool = False,
     prepared: Path | str | None = None,
-    progress: bool = False,
+    progress: Progress = None,
 ) -> TrainedModel:
     """Learn how sure a stager may be, and write it into its folder.
 

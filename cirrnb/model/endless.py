@@ -35,7 +35,7 @@ from cirrnb.model.checkpoint import save_stager
 from cirrnb.model.heads_and_losses import sign_loss
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.stager import Stager, Staging
-from cirrnb.model.torch_context import isolated_torch
+from cirrnb.model.torch_context import isolated_torch, usable_device
 from cirrnb.model.trained_model import load_model
 from cirrnb.model.warm_start import begin_with
 from cirrnb.simulation.ceiling import stage_posteriors
@@ -240,9 +240,11 @@ def train_endless(
     Raises
     ------
     InputError
-        If `out` holds a training with other settings, or one at work, or `start` has another backbone.
+        If `out` holds a training with other settings, or one at work, `start` has another backbone, or there is no
+        such device.
     """
     settings, out = settings or EndlessSettings(), Path(out)
+    usable_device(device)
     begin = load_model(start) if start is not None else None
     request = json.loads(json.dumps(_described(settings)))
     if begin is not None:

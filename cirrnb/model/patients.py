@@ -9,6 +9,7 @@ from pathlib import Path
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.cohort_reading import as_cohort, simulated_scans
 from cirrnb.data.errors import InputError, listed
+from cirrnb.data.progress import Progress
 from cirrnb.data.scan import Cohort
 from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.trained_model import TrainedModel
@@ -21,7 +22,7 @@ def prepared_for(
     prepared: Path | str | None = None,
     *,
     force: bool = False,
-    progress: bool = False,
+    progress: Progress = None,
 ) -> PreparedCohort:
     """The cohort prepared as the model needs it, in `prepared` or prepared/ and its name; a prepared one as it is.
 

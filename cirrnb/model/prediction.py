@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.cohort_reading import as_cohort
@@ -19,6 +18,7 @@ from cirrnb.data.dataset import draw
 from cirrnb.data.errors import InputError, InputErrors, raise_if_any
 from cirrnb.data.given_masks import give_masks
 from cirrnb.data.prepared import PreparedScan
+from cirrnb.data.progress import Progress, watched
 from cirrnb.data.scan import Cohort
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import (
@@ -148,7 +148,7 @@ def predict(
     masks: Sequence[str | Path] | str | Path = (),
     force: bool = False,
     device: torch.device | str | None = None,
-    progress: bool = False,
+    progress: Progress = None,
 ) -> pd.DataFrame:
     """Stage every patient with all slices of every usable sequence.
 
@@ -163,6 +163,8 @@ def predict(
         takes them.
     device : where the networks compute; None for where they are, the CPU unless they were moved.
     force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
+    progress : True shows progress bars, False none; None shows them in a terminal and in a notebook. A function is
+        called with lines instead.
 
     Returns
     -------
@@ -215,12 +217,35 @@ def predict(
     simulated = trained.simulated or computed
     raise_if_any(error for bag in bags for error in prepared_otherwise(bag, trained))
     on_device(trained, device)
-    rows, failures = [], []
-    for bag in tqdm(bags, desc="staging", unit="patient", disable=not progress):
+    return _table(trained, bags, simulated, progress)[0]
+
+
+@isolated_torch()
+def predict_own_cohort(
+    model: TrainedStager, prepared: PreparedCohort, slices: int | None = None, device: torch.device | str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """What a training leaves of its patients: the tables of `predict` and, of a stager of single slices, of
+    `predict_slices` (otherwise None). Every slice is encoded once.
+
+    `slices` evenly spaced ones of each scan are looked at; None for all. Raises as `predict`.
+    """
+    trained = on_device(as_model(model), device)
+    bags, computed = bags_of(prepared)
+    return _table(trained, bags, trained.simulated or computed, False, slices)
+
+
+def _table(
+    trained: TrainedModel, bags: Sequence[Bag], simulated: bool, progress: Progress, slices: int | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The table of `predict`, and that of `predict_slices` where each slice is staged by itself."""
+    rows, failures, by_slice = [], [], []
+    for bag in watched(bags, total=len(bags), desc="Staging", unit="patient", progress=progress):
         row: dict[str, Any] = {"subject": bag.subject, "patient": bag.patient, "source": _source(bag)}
         row |= {"split": bag.split, "stage": bag.stage, "simulated": simulated}
         try:
-            rows.append(row | _told(predict_patient(trained, bag)))
+            prediction, batch, answers = _stage_patient(trained, bag, slices=slices)
+            rows.append(row | _told(prediction))
+            by_slice += [_by_slice(trained, bag, batch, answers[0])] if _stages_slices(trained) else []
         except InputError as error:
             failures.append(error)
             nothing = {"predicted": None, "sequences": "", "status": REFUSED, "reasons": error.found, "hidden": False}
@@ -230,7 +255,8 @@ def predict(
     signs = trained.members[0].stager.settings.signs
     further = [*(["set"] if trained.calibration else []), *(f"sign {name}" for name in signs)]
     adds = [f"adds {name}" for name in trained.measured.names] if trained.measured else []
-    return pd.DataFrame(rows, columns=[*columns(trained.stages), *further, *(["no_sign"] if signs else []), *adds])
+    names = [*columns(trained.stages), *further, *(["no_sign"] if signs else []), *adds]
+    return pd.DataFrame(rows, columns=names), pd.concat(by_slice, ignore_index=True) if by_slice else None
 
 
 @isolated_torch()
@@ -249,13 +275,26 @@ def predict_patient(
     Raises InputError if no sequence of the patient can be used, and Refused, which is one, if a check refused a scan;
     for a sign that the model does not have, or a strength out of range.
     """
-    trained = as_model(model)
+    return _stage_patient(as_model(model), bag, signs, measurements)[0]
+
+
+def _stage_patient(
+    trained: TrainedModel,
+    bag: Bag,
+    signs: Mapping[str, float] | None = None,
+    measurements: Mapping[str, Sequence[Measurement]] | None = None,
+    slices: int | None = None,
+) -> tuple[Prediction, Batch, list[Staging]]:
+    """As `predict_patient`, with the slices that were looked at and what each stager said of them.
+
+    `slices` evenly spaced ones of each sequence are looked at; None for all.
+    """
     changed = _changed(trained, signs or {})
     used, notes = usable(trained, bag)
     unlike = unusual(trained, used)
     status, reasons = status_of_scans([scan.scan for scan in used.values()])
     reasons += (*unlike, *incomplete(used))
-    stages, batch = trained.stages, patient_batch(trained, used)
+    stages, batch = trained.stages, patient_batch(trained, used, slices)
     answers = [_ask(member, batch, changed) for member in trained.members]
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
     members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
@@ -273,14 +312,14 @@ def predict_patient(
         chances = trained.adaptation.apply(chances)[0]
         possible = trained.calibration.prediction_set(chances) if trained.calibration else None
         notes = [*notes, trained.adaptation.sentence]
-    slices = np.mean([one.slice_weights.numpy() for one in answers], axis=0)
+    weights = np.mean([one.slice_weights.numpy() for one in answers], axis=0)
     sequences = np.mean([one.sequence_weights[0].numpy() for one in answers], axis=0)
-    return Prediction(
+    prediction = Prediction(
         subject=bag.subject,
         probabilities=dict(zip(stages, chances.tolist(), strict=True)),
         predicted=stages[int(np.argmax(chances))],
         prediction_set=possible,
-        slice_weights={name: slices[batch.sequence.numpy() == batch.sequences.index(name)] for name in used},
+        slice_weights={name: weights[batch.sequence.numpy() == batch.sequences.index(name)] for name in used},
         sequence_weights={name: float(sequences[batch.sequences.index(name)]) for name in used},
         notes=(*notes, *(reason.text for reason in unlike)),
         model=trained.name,
@@ -293,6 +332,7 @@ def predict_patient(
         adds=adds,
         **_signs(trained, answers, tuple(used)),
     )
+    return prediction, batch, answers
 
 
 def _terms(
@@ -348,23 +388,28 @@ def predict_slices(trained: TrainedStager, bags: Sequence[Bag]) -> pd.DataFrame:
 
     Raises ValueError for a stager that does not stage slice by slice.
     """
-    tables, model, stages = [], as_model(trained), trained.stager.stages
-    for bag in bags:
-        try:
-            used, _ = usable(model, bag)
-        except InputError:
-            continue
-        batch = patient_batch(model, used)
-        log_probabilities = _ask(trained, batch).slice_log_probabilities
-        if log_probabilities is None:
-            raise ValueError("this stager sees all slices of a patient together")
-        table = pd.DataFrame(log_probabilities.double().softmax(dim=1).numpy(), columns=list(stages))
-        table.insert(0, "predicted", [stages[index] for index in log_probabilities.argmax(dim=1)])
-        table.insert(0, "position", batch.position.numpy())
-        table.insert(0, "sequence", [batch.sequences[index] for index in batch.sequence])
-        tables.append(pd.DataFrame({"subject": bag.subject, "split": bag.split, "stage": bag.stage}, index=table.index))
-        tables[-1] = pd.concat([tables[-1], table], axis=1)
-    return pd.concat(tables, ignore_index=True)
+    model = as_model(trained)
+    if not _stages_slices(model):
+        raise ValueError("this stager sees all slices of a patient together")
+    table = _table(model, bags, simulated=False, progress=False)[1]
+    return pd.DataFrame() if table is None else table
+
+
+def _stages_slices(trained: TrainedModel) -> bool:
+    """Whether it is one stager that stages every slice by itself."""
+    return len(trained.members) == 1 and trained.members[0].stager.settings.pooling == "slice"
+
+
+def _by_slice(trained: TrainedModel, bag: Bag, batch: Batch, answer: Staging) -> pd.DataFrame:
+    """A patient's rows of `predict_slices`."""
+    stages, log_probabilities = trained.stages, answer.slice_log_probabilities
+    assert log_probabilities is not None
+    table = pd.DataFrame(log_probabilities.double().softmax(dim=1).numpy(), columns=list(stages))
+    table.insert(0, "predicted", [stages[index] for index in log_probabilities.argmax(dim=1)])
+    table.insert(0, "position", batch.position.numpy())
+    table.insert(0, "sequence", [batch.sequences[index] for index in batch.sequence])
+    patient = pd.DataFrame({"subject": bag.subject, "split": bag.split, "stage": bag.stage}, index=table.index)
+    return pd.concat([patient, table], axis=1)
 
 
 def _exchanged(model: Path | str, patients: object) -> bool:
@@ -374,9 +419,9 @@ def _exchanged(model: Path | str, patients: object) -> bool:
     return isinstance(patients, str | Path) and names_model(patients) and not names_model(model)
 
 
-def patient_batch(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> Batch:
-    """All slices of one patient's usable scans, numbered as the model numbers its sequences."""
-    return collate([draw(Bag(used), sequences=trained.members[0].stager.sequences, stages=trained.stages)])
+def patient_batch(trained: TrainedModel, used: Mapping[str, PreparedScan], slices: int | None = None) -> Batch:
+    """All slices of one patient's usable scans, or so many of each, numbered as the model numbers its sequences."""
+    return collate([draw(Bag(used), slices, sequences=trained.members[0].stager.sequences, stages=trained.stages)])
 
 
 @torch.inference_mode()

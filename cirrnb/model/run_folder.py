@@ -21,7 +21,7 @@ from cirrnb.data.stage_scale import StageScale
 from cirrnb.model.calibration import Calibration, fit_predictions
 from cirrnb.model.checkpoint import TrainedStager, save_stager
 from cirrnb.model.out_of_distribution import fit_out_of_distribution
-from cirrnb.model.prediction import predict, predict_slices
+from cirrnb.model.prediction import predict_own_cohort
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import FOLDS, TrainedModel, model_folder
 from cirrnb.model.training_state import differences, writing
@@ -150,8 +150,7 @@ def write_run(
         "splits": {split: _counts(prepared, split) for split in SPLITS},
     }
     trained = TrainedStager(stager.eval(), prepared.settings, prepared.simulated, name, config)
-    predictions = predict(trained, prepared, device=device)
-    slices = predict_slices(trained, prepared.bags()) if stager.settings.pooling == "slice" else None
+    predictions, slices = predict_own_cohort(trained, prepared, provenance["training"].get("steps"), device)
     calibration = _calibrated(predictions, stager.stages, provenance["training"])
     with writing(folder):
         folder.mkdir(exist_ok=True)

@@ -176,7 +176,8 @@ class TrainingSettings:
     ema : share of the running mean of the weights that stays at each step (0.999); the mean is validated and kept.
         0 for none.
     weights : safetensors file of the backbone's first weights, in place of those that `pretrained` fetches.
-    steps : steps of an epoch and of a validation, at most; None for all. For rehearsals.
+    steps : steps of an epoch and of a validation, and slices of each scan that are scored at the end, at most; None for
+        all. For rehearsals.
     seed : of the first weights, the order of the patients, the slices drawn and dropout.
     """
 

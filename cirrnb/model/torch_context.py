@@ -28,19 +28,30 @@ DEVICE = "CIRRNB_DEVICE"
 `--device` set it, so that their workers and kernels know it too."""
 
 
+def usable_device(name: torch.device | str) -> torch.device:
+    """The device of a name, "cpu", "cuda" or "cuda:1". Raises InputError if this computer has no such device."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        found = f"{name!s:.40}, which cannot be used here ({str(error).splitlines()[0]:.120})"
+        count = torch.cuda.device_count()
+        there = "cpu" if not count else f"cpu, or cuda:0 to cuda:{count - 1}" if count > 1 else "cpu or cuda"
+        remedy = "Leave the device out to compute on the CPU."
+        if not count:
+            remedy += " For a GPU, its driver and a torch built for CUDA are needed: torch.cuda.is_available() says so."
+        raise InputError("device", found, there, remedy) from error
+    return device
+
+
 def choose_device(name: str | None) -> None:
     """Have models that are loaded from here on, in this process and its children, compute there; None changes nothing.
 
     Raises InputError if there is no such device.
     """
-    if name is None:
-        return
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        found = f"{name}, which cannot be used ({str(error).splitlines()[0]:.120})"
-        raise InputError("device", found, "cpu, or cuda where there is a GPU", "Name another one.") from error
-    os.environ[DEVICE] = name
+    if name is not None:
+        usable_device(name)
+        os.environ[DEVICE] = name
 
 
 def usual_device() -> str:

@@ -27,7 +27,7 @@ from cirrnb.model.measured_stage import MEASURED_STAGE, MeasuredStage, read_meas
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
 from cirrnb.model.provenance import versions
 from cirrnb.model.signs import SignIntervals, read_sign_intervals
-from cirrnb.model.torch_context import usual_device
+from cirrnb.model.torch_context import usable_device, usual_device
 
 HUB_PREFIX = "hf:"
 HUB_FILES = ("*.json", "*.safetensors", "*.csv", "*.md")
@@ -267,10 +267,14 @@ def as_model(model: TrainedModel | TrainedStager | Path | str) -> TrainedModel:
 
 
 def on_device(trained: TrainedModel, device: torch.device | str | None) -> TrainedModel:
-    """The model with its networks moved to a device; None leaves them where they are."""
+    """The model with its networks moved to a device; None leaves them where they are.
+
+    Raises InputError if there is no such device.
+    """
     if device is not None:
+        there = usable_device(device)
         for member in trained.members:
-            member.stager.to(device)
+            member.stager.to(there)
     return trained
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,10 +95,12 @@ class TrainingState:
             before = [older / BEST for older in self._epochs()[-1:] if (older / BEST).exists()]
             if mean is not None:
                 save_tensors(mean.stored(), partial / MEAN)
-            if best is not None:
+            if best is not None and mean is None:  # they are the state's own
+                _again(partial / MODEL, partial / BEST)
+            elif best is not None:
                 save_tensors(best, partial / BEST)
             elif before:
-                shutil.copyfile(before[0], partial / BEST)
+                _again(before[0], partial / BEST)
             (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
         for older in self._epochs()[:-1]:
             shutil.rmtree(older, ignore_errors=True)
@@ -138,6 +141,15 @@ class TrainingState:
 
     def _epochs(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*"))
+
+
+def _again(file: Path, copy: Path) -> None:
+    """The same file under another name, without another copy on disk where the file system can do that; no file of a
+    state is ever written to again."""
+    try:
+        os.link(file, copy)
+    except OSError:
+        shutil.copyfile(file, copy)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
+from cirrnb.data.grid import PLANES, Orientation
 from cirrnb.data.numbers import figure
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.status import (
@@ -68,8 +69,10 @@ def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> tuple[Re
 
 
 def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
-    """A reason for each scan that shows only a part of the liver."""
+    """A reason for each scan that shows only a part of the liver, or was not acquired axially."""
     for sequence, scan in scans.items():
+        if plane := Orientation.of(scan.source_grid).plane(scan.source_grid):
+            yield Reason("plane", f"{sequence}: acquired {PLANES[plane]}; the stager was trained on axial scans")
         if borders := scan.measured.get("liver_cut_off"):
             text = f"{sequence}: part of the liver is missing; it is cut off at the {' and the '.join(borders)}"
             yield Reason("part", text, "Use a scan that covers the whole liver.")

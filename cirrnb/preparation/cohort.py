@@ -12,6 +12,7 @@ from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.cohort_reading import as_cohort
 from cirrnb.data.errors import InputError, InputErrors
 from cirrnb.data.prepared import PreparationSettings, PreparedScan, describe
+from cirrnb.data.progress import Progress, watched
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.status import STATUS_COLUMN, forced
 from cirrnb.data.typed_paths import typed_path
@@ -39,7 +40,7 @@ def prepare(
     masks: str | None = None,
     force: bool = False,
     workers: int | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> PreparedCohort:
     """Bring every scan of a cohort to one form and keep it in a folder, where it is found again next time.
 
@@ -58,7 +59,7 @@ def prepare(
         "given" takes the masks that there are. By default "program" where the view is on the liver.
     force : patients whose scans a check refuses are answered for all the same; they stay doubtful and say so.
     workers : processes at work; None takes one a processor, 1 works in this process.
-    progress : show a progress bar.
+    progress : show a progress bar; None shows it in a terminal and in a notebook. A function is called with lines.
 
     Raises
     ------
@@ -129,15 +130,13 @@ def _fitting(prepared: PreparedCohort, settings: PreparationSettings | None) -> 
     return prepared
 
 
-def with_masks(cohort: Cohort, out: Path, workers: int | None = None, progress: bool = True) -> Cohort:
+def with_masks(cohort: Cohort, out: Path, workers: int | None = None, progress: Progress = True) -> Cohort:
     """The cohort with the segmenter's masks and organs for scans without a mask, kept in `out`/segmented, and checked.
 
     Masks that are there stay. Where checks were fitted for the shipped segmenter, scans with a mask are looked at too,
     if no check was made of them before; but not those that the simulator made. Raises InputError if the segmenter
     cannot be used.
     """
-    from tqdm.auto import tqdm
-
     from cirrnb.segmentation.cohort import has_checks, segment_cohort
 
     check = has_checks() and not cohort.simulated
@@ -149,7 +148,7 @@ def with_masks(cohort: Cohort, out: Path, workers: int | None = None, progress: 
         out / SEGMENTED,
         all_scans=True,
         workers=workers,
-        progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what, disable=not progress)),
+        progress=lambda items, total, what: watched(items, total=total, desc=what, progress=progress),
     )
     drawn = {scan.name: scan for scan in made.cohort.scans}
     return replace(cohort, scans=tuple(drawn.get(scan.name, scan) for scan in cohort.scans))
@@ -232,18 +231,16 @@ def _job(scan: Scan, settings: PreparationSettings, view: View | None, store: St
 
 
 def _run(
-    jobs: dict[int, Job], workers: int | None, progress: bool, done: int
+    jobs: dict[int, Job], workers: int | None, progress: Progress, done: int
 ) -> Generator[tuple[int, Outcome | WorkerDied]]:
     """Outcomes as they come, by place in the cohort."""
-    from tqdm.auto import tqdm
-
     places, todo = list(jobs), list(jobs.values())
     crew = min(workers or processors(), len(todo))
-    bar = tqdm(total=done + len(todo), initial=done, desc="Preparing", unit="scan", disable=not progress or not todo)
-    with bar, closing(in_parallel(todo, crew, __name__) if crew > 1 else _in_turn(todo)) as outcomes:
-        for place, outcome in outcomes:
+    with closing(in_parallel(todo, crew, __name__) if crew > 1 else _in_turn(todo)) as outcomes:
+        total = done + len(todo)
+        shown = watched(outcomes, total=total, desc="Preparing", unit="scan", progress=progress, done=done)
+        for place, outcome in shown:
             yield places[place], outcome
-            bar.update()
 
 
 def _in_turn(jobs: list[Job]) -> Generator[tuple[int, Outcome | WorkerDied]]:

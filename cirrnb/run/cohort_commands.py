@@ -258,11 +258,13 @@ def train_segmenter(
     """
     from tqdm.auto import tqdm
 
+    from cirrnb.model.torch_context import usable_device
     from cirrnb.segmentation.slabs import Mixture
     from cirrnb.segmentation.training import TrainingSettings
     from cirrnb.segmentation.training import train_segmenter as train
     from cirrnb.segmentation.weights import shipped_folder
 
+    usable_device(device)
     begin = shipped_folder() if start and str(start) == "shipped" else start
     mixture = Mixture(seed=seed, slices=slices)
     settings = TrainingSettings(steps=steps, rate=rate, anatomies=anatomies, keep_every=keep_every, mixture=mixture)
@@ -281,7 +283,7 @@ def train_segmenter(
 def fit_checks(
     out: Annotated[Path, typer.Argument(help="Folder for checks.json; a stopped fit resumes there.")],
     network: NETWORK = None,
-    bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, fourteen volumes each.")] = 80,
+    bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, twenty-one volumes each.")] = 80,
     patients: Annotated[int, typer.Option(min=4, help="Simulated patients, for the check of pairs.")] = 60,
     anatomies: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Simulated bodies of a training, to reuse them.")

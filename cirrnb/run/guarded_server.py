@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tornado.web import ErrorHandler, RequestHandler
+from tornado.web import ErrorHandler, HTTPError, RequestHandler
 from traitlets import default
 from voila.app import Voila
 
 from cirrnb.data.locks import PREFIX
+from cirrnb.view.documentation import documentation_html, exists
 
 TOKEN = "CIRRNB_SERVER_TOKEN"
 """Environment variable with the token; a command line could be read by other accounts."""
@@ -101,6 +102,15 @@ class Guard(RequestHandler):
             return self._refuse()
         return super().prepare()
 
+    def check_xsrf_cookie(self) -> None:
+        """A page of this server needs no second proof: `prepare` has seen its origin and its cookie.
+
+        Voila gives out none, so that the message by which a closed page ends its kernel would be refused, and each
+        reload would leave a process of a gigabyte behind.
+        """
+        if self.request.headers.get("Origin") != f"http://{self.request.host}":
+            super().check_xsrf_cookie()
+
     def _refuse(self) -> None:
         self.set_status(403)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -113,6 +123,16 @@ class Guard(RequestHandler):
         # Voila's own error page asks a content network for a font.
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(f"{status_code} {self._reason}. The terminal may say more.\n")
+
+
+class Documentation(RequestHandler):
+    """A page of the documentation, to which the course and the explorer link."""
+
+    def get(self, name: str) -> None:
+        """Answer with the page, or 404."""
+        if not exists(name):
+            raise HTTPError(404)
+        self.finish(documentation_html(name))
 
 
 class Server(Voila):
@@ -155,7 +175,8 @@ class Server(Voila):
     def init_handlers(self) -> list[Any]:
         # Nobody logs in or out here: the token is all.
         needed = [entry for entry in super().init_handlers() if not entry[1].__name__.startswith(("Login", "Logout"))]
-        return [(pattern, _guarded(handler), *rest) for pattern, handler, *rest in needed]
+        documentation = [(r"/docs/(\w+)\.md", _guarded(Documentation))]
+        return [*documentation, *((pattern, _guarded(handler), *rest) for pattern, handler, *rest in needed)]
 
     def launch_browser(self) -> None:
         """Open the page by way of a private file, since a browser's command line could be read by other accounts."""

@@ -37,7 +37,19 @@ def render_cells(notebook: NotebookNode) -> str:
 
 def render_outputs(cell: NotebookNode) -> str:
     """What a code cell showed: figures, tables, pictures and printed text; not its warnings and progress bars."""
-    return "\n".join(piece for output in cell.get("outputs", []) if (piece := _render_output(output)))
+    return "\n".join(piece for output in _joined(cell.get("outputs", [])) if (piece := _render_output(output)))
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Text that was printed piece by piece, one after the other, as one output."""
+    found: list[NotebookNode] = []
+    for output in outputs:
+        before = found[-1] if found else {}
+        if output.output_type == "stream" and before.get("name") == output.name:
+            found[-1] = NotebookNode(before | {"text": before["text"] + output.text})
+        else:
+            found.append(output)
+    return found
 
 
 def tagged(notebook: NotebookNode, tag: str) -> list[NotebookNode]:

@@ -175,7 +175,7 @@ def _served(source: Path, values: dict[str, Any], title: str) -> Iterator[tuple[
     notebook.metadata["title"] = title
     notebook.metadata["kernelspec"] = {"name": KERNEL, "display_name": KERNEL, "language": "python"}
     launch = python_command("-c", _LAUNCH.format(folder=str(Path.cwd())), "-f", "{connection_file}", *PLAIN_SHELL)
-    launch.append("--IPKernelApp.log_level=ERROR")  # its warnings mean nothing to whoever reads the terminal
+    launch.append("--IPKernelApp.log_level=CRITICAL")  # it speaks of pages that were left, which is no news
     with scratch_folder() as private:
         spec = private / "kernels" / KERNEL / "kernel.json"
         spec.parent.mkdir(parents=True)

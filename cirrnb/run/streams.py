@@ -40,7 +40,7 @@ class Echo(io.TextIOBase):
 
 
 class ProgressEcho(Echo):
-    """Passes on what a training tells of its progress, and nothing else; in a terminal as a bar that moves."""
+    """Passes on what trainings and predictions tell of their progress, nothing else; in a terminal as a bar."""
 
     WIDTH = 24
 
@@ -56,7 +56,7 @@ class ProgressEcho(Echo):
             if place is None:
                 super().write(f"{self._ended()}{line}\n")
             else:
-                epoch, epochs, step, steps = map(int, place.groups())
+                epoch, epochs, step, steps = (int(one or 1) for one in place.group("epoch", "epochs", "step", "steps"))
                 done = round(self.WIDTH * (epoch - 1 + step / steps) / epochs)
                 super().write(f"\r\x1b[K[{'#' * done}{'.' * (self.WIDTH - done)}] {line}")
                 self._drawn = True
@@ -73,5 +73,8 @@ class ProgressEcho(Echo):
         return "\n" if drawn else ""
 
 
-_PROGRESS = re.compile(r"Epoch \d|An epoch takes|Asking the |.*: (trained|rehearsed|already|failed)")
-_PLACE = re.compile(r"Epoch (\d+) of (\d+), step (\d+) of (\d+)")
+_PROGRESS = re.compile(
+    r"(Preparing|Segmenting|Comparing pairs|Staging): \d|Epoch \d|An epoch takes|Asking the "
+    r"|.*: (trained|rehearsed|already|failed)"
+)
+_PLACE = re.compile(r"(?:Epoch (?P<epoch>\d+) of (?P<epochs>\d+), step|[\w ]+:) (?P<step>\d+) of (?P<steps>\d+)")

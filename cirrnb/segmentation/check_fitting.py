@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cirrnb.data.locks import locked
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
 from cirrnb.segmentation.checks import (
+    BOUND,
     CHECKS,
     OTHER,
     PRESENCE,
@@ -31,6 +33,7 @@ from cirrnb.segmentation.checks import (
     Checker,
     Linear,
     SequenceModel,
+    contrasts,
     expanded,
     save_checker,
 )
@@ -49,15 +52,15 @@ PAIR_SEED = 4101
 """Of the simulated patients whose two scans are compared."""
 NOTHING = "nothing"
 """Kind of a volume without an abdomen."""
-RENDERINGS = 14
-"""Volumes drawn from each body."""
+RENDERINGS = (*("T1W", "T2W", OTHER, NOTHING) * 2, *(OTHER, "T1W", "T2W") * 2, *(OTHER,) * 6)
+"""Volumes drawn from each body: the others are of many kinds, hence more of them."""
 SOME, NONE = 300.0, 15.0
 """mL of liver in a volume from which it is there, and below which it is not."""
 REFUSED, DOUBTED = 0.0025, 0.01
 """Share of right input that each check refuses, and that it doubts or refuses."""
 
-AGAINST = -3.0
-"""Nothing is refused for odds of less than 20 to 1 against it, however rare they are among simulated patients."""
+AGAINST = -3.9
+"""Nothing is refused for odds of less than 50 to 1 against it, however rare they are among simulated patients."""
 DOUBTS_ONLY, NEVER = ("sequence",), -1e6
 """Checks that refuse nothing by themselves, and a score that none has: real contrasts are more various than the
 simulated ones, and a T1W scan without fat suppression that was looked at would be refused."""
@@ -80,7 +83,7 @@ def fit_checks(
     Parameters
     ----------
     segmenter : folder of a segmenter, by default the shipped one.
-    bodies : simulated bodies, `RENDERINGS` volumes each. patients : simulated patients, for the pairs.
+    bodies : simulated bodies, a volume for each of `RENDERINGS`. patients : simulated patients, for the pairs.
 
     Raises
     ------
@@ -132,11 +135,12 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 def _of_body(segmenter: Segmenter, number: int) -> Iterator[dict[str, Any]]:
     """T1W and T2W of one body, of all its slices and of a few, other contrasts, and volumes without an abdomen."""
     anatomy = build_wide(FIRST_BODY + number)
-    kinds = ("T1W", "T2W", OTHER_CONTRASTS[number % len(OTHER_CONTRASTS)], NOTHING)
-    for drawing in range(RENDERINGS):
+    others = iter(range(4 * number, 4 * number + len(RENDERINGS)))  # every kind in each body, first another one
+    for drawing, kind in enumerate(RENDERINGS):
         random = np.random.default_rng([FIRST_BODY, number, drawing])
         slices = int(random.integers(5, 36 if drawing < 4 else 14))
-        kind = kinds[drawing % len(kinds)] if drawing < 8 else kinds[drawing % 3]
+        if kind == OTHER:
+            kind = OTHER_CONTRASTS[next(others) % len(OTHER_CONTRASTS)]
         slab = render_other(random, slices) if kind == NOTHING else render(anatomy, random, slices, kind)
         yield _observed(segmenter, slab, number, kind, random)
     random = np.random.default_rng([FIRST_BODY, number, 99])
@@ -154,9 +158,6 @@ def _observed(segmenter: Segmenter, slab: Slab, body: int, kind: str, random: np
     image = slab.image[:, top:bottom, left:right].numpy()
     grid = grid_of(image.shape, slab.spacing)
     label = slab.label.numpy()
-    if kind in OTHER_CONTRASTS and random.random() < 0.3:  # maps are noise where there is no signal
-        nothing = label[:, top:bottom, left:right] == 0
-        image = np.where(nothing, random.uniform(0, image.max(), image.shape), image).astype(np.float32)
     liver = float(((label >= LIVER[0]) & (label <= LIVER[-1])).sum() * grid.voxel_volume / 1000)
     return {"kind": kind, "body": body, "liver": liver, **segmenter.segment(image, grid).observed}
 
@@ -201,6 +202,7 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         ]
         halves.append(([row for row in seen if row["body"] % 2 == odd] + scans, compared))
     scores: dict[str, list[float]] = {name: [] for name in CHECKS}
+    strangers: list[float] = []
     for (fitted, pairs_fitted), (held, pairs_held) in (halves, halves[::-1]):
         checker = _fitted(fitted, pairs_fitted, fingerprint)
         right = [row for row in held if row["kind"] in ("T1W", "T2W") and row["liver"] >= SOME]
@@ -208,6 +210,7 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         scores["sequence"] += [checker.sequence.score(row, row["kind"]) for row in right]
         scores["side"] += [checker.side_score(row) for row in right]
         scores["pair"] += [checker.pair.score(row) for row in pairs_held if row["kind"] == "pair"]
+        strangers += [checker.pair.score(row) for row in pairs_held if row["kind"] == "two patients"]
     thresholds = {name: thresholds_of(np.array(values)) for name, values in scores.items()}
     thresholds |= {name: (thresholds[name][0], NEVER) for name in DOUBTS_ONLY}
     whole = _fitted(halves[0][0] + halves[1][0], halves[0][1] + halves[1][1], fingerprint)
@@ -215,6 +218,7 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         "volumes": len(seen),
         "patients": len(pairs) // 5,
         "right input behind each threshold": {name: len(values) for name, values in scores.items()},
+        "AUROC of pairs against two patients": round(auroc(scores["pair"], strangers), 4),
     }
     return Checker(**{**whole.__dict__, "thresholds": thresholds, "fitted": described})
 
@@ -247,6 +251,12 @@ def thresholds_of(scores: Numbers) -> tuple[float, float]:
     return min(doubt, 0.0), min(refuse, AGAINST)
 
 
+def auroc(higher: Sequence[float], lower: Sequence[float]) -> float:
+    """Share of all pairs of a number of `higher` and one of `lower` in which the former is larger; ties count half."""
+    above = np.asarray(higher)[:, None] - np.asarray(lower)[None]
+    return float(np.mean(above > 0) + 0.5 * np.mean(above == 0))
+
+
 def _table(rows: Rows, names: Sequence[str]) -> Numbers:
     return np.array([numbers(row, tuple(names)) for row in rows])
 
@@ -254,9 +264,10 @@ def _table(rows: Rows, names: Sequence[str]) -> Numbers:
 def _linear(values: Numbers, right: NDArray[np.bool_], names: tuple[str, ...], absent: Numbers) -> Linear:
     values = np.where(np.isfinite(values), values, absent)
     mean, scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-3)
-    z = np.clip((values - mean) / scale, -6, 6)
+    made = Linear(names, np.zeros(len(names)), mean, scale, absent, 0.0)
+    z = np.clip((values - mean) / scale, -made.bound, made.bound)
     model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000).fit(z, right)
-    return Linear(names, model.coef_[0], mean, scale, absent, float(model.intercept_[0]))
+    return replace(made, weights=model.coef_[0], intercept=float(model.intercept_[0]))
 
 
 def _fit_presence(rows: Rows) -> Linear:
@@ -270,7 +281,7 @@ def _fit_sequence(rows: Rows) -> SequenceModel:
     """Each kind weighs the same among those that are no known sequence, and these as much as each sequence."""
     classes = ("T1W", "T2W", OTHER)
     there = [row for row in rows if row["liver"] >= SOME and row["kind"] in (*classes[:2], *OTHER_CONTRASTS)]
-    values = _table(there, SEQUENCE)
+    values = _table([contrasts(row) for row in there], SEQUENCE)
     kinds = [row["kind"] for row in there]
     truth = np.array([classes.index(kind) if kind in classes else 2 for kind in kinds])
     known = np.isfinite(values)
@@ -287,11 +298,11 @@ def _fit_upside_down(rows: Rows) -> Linear:
     values = _table(there, UPSIDE_DOWN)
     values = np.where(np.isfinite(values), values, 0.0)
     scale = np.maximum(np.sqrt((values**2).mean(axis=0)), 1e-3)
-    z = np.clip(values / scale, -6, 6)
+    z = np.clip(values / scale, -BOUND, BOUND)
     both, right = np.r_[z, -z], np.arange(2 * len(z)) < len(z)
     model = LogisticRegression(C=1.0, fit_intercept=False, max_iter=2000).fit(both, right)
     zero = np.zeros(len(UPSIDE_DOWN))
-    return Linear(UPSIDE_DOWN, model.coef_[0], zero, scale, zero, 0.0)
+    return Linear(UPSIDE_DOWN, model.coef_[0], zero, scale, zero, 0.0, BOUND)
 
 
 def _fit_turned(rows: Rows) -> tuple[float, float]:

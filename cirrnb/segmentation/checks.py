@@ -30,18 +30,22 @@ OTHER = "other"
 FEWEST = 3
 """Signals without which a sequence is not judged."""
 SEQUENCE_NUMBERS = ("mean", "scale", "weights", "intercepts")
+BOUND = 2.0
+"""Standard deviations at which one observation of sequence or side stops counting more: on real scans an organ may be
+found in the wrong place, and its signal be that of another."""
 CHECKS = ("presence", "sequence", "side", "pair")
-FORMAT = 2
+FORMAT = 3
 PRESENCE = (
     *("size of the liver", "probability", "largest part", "share of the slice", "compactness", "extent z"),
     *("liver x in the body", "organs found"),
 )
-SEQUENCE = (*CANAL, *(f"signal {name}" for name in SIGNALS if name != "ascites"))
+CONTRASTS = tuple(name for name in SIGNALS if name not in ("ascites", "darkest"))
+SEQUENCE = (*CANAL, *(f"contrast {name}" for name in CONTRASTS), "range", "grain in the range")
 UPSIDE_DOWN = (
     *(f"{name} z from the liver" for name in PLACED if name not in ("vertebrae", "back muscle", "aorta")),
     "skewness of the liver z",
 )
-"""Observations that the checks of a scan use; `PAIR` are those of a pair."""
+"""Observations that the checks of a scan use, for the sequence those of `contrasts`; `PAIR` are those of a pair."""
 PASSED = "passed"
 """Outcome of a check; the others are DOUBTFUL and REFUSED, as the status of an answer."""
 
@@ -82,7 +86,8 @@ class Check:
 class Linear:
     """A logistic regression on standardised numbers; missing ones count as `absent`.
 
-    `names` (features,), `weights`, `mean`, `scale`, `absent` the same length.
+    `names` (features,), `weights`, `mean`, `scale`, `absent` the same length. `bound` in standard deviations is where
+    a number stops counting more.
     """
 
     names: tuple[str, ...]
@@ -91,25 +96,40 @@ class Linear:
     scale: Numbers
     absent: Numbers
     intercept: float
+    bound: float = 6.0
 
     def score(self, observed: Mapping[str, float]) -> float:
         values = numbers(observed, self.names)
         values = np.where(np.isfinite(values), values, self.absent)
-        z = np.clip((values - self.mean) / self.scale, -6, 6)
+        z = np.clip((values - self.mean) / self.scale, -self.bound, self.bound)
         return float(z @ self.weights + self.intercept)
+
+
+def contrasts(observed: Mapping[str, float]) -> dict[str, float]:
+    """What the sequence is told by, by the names in `SEQUENCE`; NaN where an organ is not there.
+
+    A contrast is a signal less that of the liver, over the range of the body from its darkest tenth to its brightest
+    hundredth: an offset, as of a CT, changes none of them. The range itself is a logarithm relative to the liver's
+    signal.
+    """
+    ratio = {name: float(np.exp(observed.get(f"signal {name}", np.nan))) for name in SIGNALS}
+    span = max(ratio["brightest"] - ratio["darkest"], 1e-3)
+    found = {f"contrast {name}": (ratio[name] - 1) / span for name in CONTRASTS}
+    found |= {name: observed.get(name, np.nan) for name in CANAL}
+    return found | {"range": float(np.log(span)), "grain in the range": observed.get("grain", np.nan) - np.log(span)}
 
 
 @dataclass(frozen=True)
 class SequenceModel:
-    """Which sequence signals are those of: a multinomial logistic regression, additive in the observations.
+    """Which sequence signals are those of: a multinomial logistic regression, additive in what `contrasts` gives.
 
-    Each observation counts linearly, squared, and by being missing (`expanded`), so that one odd signal of another
-    scanner moves the score by a bounded amount.
+    Each number counts within `BOUND`, and by being missing (`expanded`), so that one odd signal of another scanner
+    moves the score by a bounded amount.
 
     Attributes
     ----------
-    names : observations. classes : sequences, the last one `OTHER`.
-    mean, scale : (observations,). weights : (classes, 3 observations). intercepts : (classes,).
+    names : of the numbers. classes : sequences, the last one `OTHER`.
+    mean, scale : (numbers,). weights : (classes, 2 numbers). intercepts : (classes,).
     """
 
     names: tuple[str, ...]
@@ -121,27 +141,27 @@ class SequenceModel:
 
     def score(self, observed: Mapping[str, float], declared: str) -> float:
         """Log odds of the declared sequence against all else; NaN for an unknown one and for too few signals."""
-        if declared not in self.classes[:-1] or np.isfinite(numbers(observed, self.names)).sum() < FEWEST:
+        values = numbers(contrasts(observed), self.names)
+        if declared not in self.classes[:-1] or np.isfinite(values).sum() < FEWEST:
             return float("nan")
-        logs = self._logs(observed)
+        logs = self._logs(values)
         place = self.classes.index(declared)
         return float(logs[place] - np.logaddexp.reduce(np.delete(logs, place)))
 
     def likeliest(self, observed: Mapping[str, float]) -> str | None:
         """The sequence that a scan is most like, None for another contrast than all of them."""
-        best = self.classes[int(self._logs(observed).argmax())]
+        best = self.classes[int(self._logs(numbers(contrasts(observed), self.names)).argmax())]
         return None if best == OTHER else best
 
-    def _logs(self, observed: Mapping[str, float]) -> Numbers:
-        values = expanded(numbers(observed, self.names)[None], self.mean, self.scale)[0]
-        return np.asarray((self.weights * values).sum(axis=1) + self.intercepts)
+    def _logs(self, values: Numbers) -> Numbers:
+        return np.asarray((self.weights * expanded(values[None], self.mean, self.scale)).sum(axis=1) + self.intercepts)
 
 
 def expanded(values: Numbers, mean: Numbers, scale: Numbers) -> Numbers:
-    """(rows, observations) -> (rows, 3 observations): standardised within -3 and 3, its square, and whether missing."""
+    """(rows, numbers) -> (rows, 2 numbers): standardised within `BOUND`, and whether missing."""
     missing = ~np.isfinite(values)
-    z = np.where(missing, 0.0, np.clip((values - mean) / scale, -3, 3))
-    return np.concatenate([z, np.where(missing, 0.0, z**2 - 1), missing], axis=1)
+    z = np.where(missing, 0.0, np.clip((values - mean) / scale, -BOUND, BOUND))
+    return np.concatenate([z, missing], axis=1)
 
 
 @dataclass(frozen=True)
@@ -256,7 +276,7 @@ def _two(name: str, stored: Any) -> tuple[float, float]:
 
 def _linear_out(one: Linear) -> dict[str, Any]:
     arrays = {name: getattr(one, name).tolist() for name in ("weights", "mean", "scale", "absent")}
-    return {"names": one.names, "intercept": one.intercept, **arrays}
+    return {"names": one.names, "intercept": one.intercept, "bound": one.bound, **arrays}
 
 
 def _linear_in(stored: Mapping[str, Any], names: tuple[str, ...]) -> Linear:
@@ -264,9 +284,10 @@ def _linear_in(stored: Mapping[str, Any], names: tuple[str, ...]) -> Linear:
     keys = ("weights", "mean", "scale", "absent")
     weights, mean, scale, absent = (number_array(key, stored[key], (len(names),)) for key in keys)
     check_number("intercept", stored["intercept"], -1e15, 1e15)
+    check_number("bound", stored["bound"], 0.1, 100)
     if scale.min() <= 0:
         raise ValueError("a scale that is not above 0")
-    return Linear(names, weights, mean, scale, absent, float(stored["intercept"]))
+    return Linear(names, weights, mean, scale, absent, float(stored["intercept"]), float(stored["bound"]))
 
 
 def _sequence_in(stored: Mapping[str, Any]) -> SequenceModel:
@@ -274,7 +295,7 @@ def _sequence_in(stored: Mapping[str, Any]) -> SequenceModel:
     classes = sequence_names(stored["classes"][:-1])
     if stored["classes"][-1] != OTHER:
         raise ValueError(f"classes without {OTHER!r} at the end")
-    shapes = ((len(SEQUENCE),),) * 2 + ((len(classes) + 1, 3 * len(SEQUENCE)), (len(classes) + 1,))
+    shapes = ((len(SEQUENCE),),) * 2 + ((len(classes) + 1, 2 * len(SEQUENCE)), (len(classes) + 1,))
     arrays = [number_array(key, stored[key], shape) for key, shape in zip(SEQUENCE_NUMBERS, shapes, strict=True)]
     if arrays[1].min() <= 0:
         raise ValueError("a scale that is not above 0")

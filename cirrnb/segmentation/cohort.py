@@ -33,10 +33,12 @@ from cirrnb.segmentation.judging import (
     Progress,
     checker_of,
     columns,
+    drawn_by_person,
     judge,
     storable,
     unwatched,
 )
+from cirrnb.segmentation.mask_overlap import shared_of_files
 from cirrnb.segmentation.segmenter import Segmenter
 from cirrnb.segmentation.unusual import OutOfDistributionScore, read_score
 from cirrnb.segmentation.weights import shipped_folder
@@ -233,6 +235,7 @@ def _by_network(
             "stem": file_stem(scan.subject, scan.sequence),
             "out": str(out),
             "network": str(network.absolute()),
+            "mask": str(scan.mask.absolute()) if scan.mask is not None and drawn_by_person(scan) else "",
         }
         for scan in scans
     ]
@@ -283,12 +286,15 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
                     found[kind] = Path(found[kind]).relative_to(out).as_posix()
             atomic_write(note, json.dumps(found))
         stored = read_object(note, "what was found in a scan", "Remove it; the scan is segmented again.")
+        # Names are relative to `out` in the file, so that a folder may be moved and holds no path of the machine.
+        paths: dict[str, str] = {kind: str(out / stored[kind]) for kind in ("mask", "organs") if kind in stored}
+        if job["mask"] and "organs" in paths:
+            return {**stored, **paths, "shared": shared_of_files(Path(job["mask"]), Path(paths["organs"]))}
     except InputError as error:
         return {"failure": error.found}
     except MemoryError:
         return {"failure": "too little memory for it"}
-    # Names are relative to `out` in the file, so that a folder may be moved and holds no path of the machine.
-    return {**stored, **{kind: str(out / stored[kind]) for kind in ("mask", "organs") if kind in stored}}
+    return {**stored, **paths}
 
 
 def _is_whole(note: Path, out: Path) -> bool:

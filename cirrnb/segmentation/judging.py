@@ -18,6 +18,7 @@ from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.status import ANSWERED, REASONS_COLUMN, STATUS_COLUMN, Reason, reasons_text
 from cirrnb.data.workers import Job, Outcome, WorkerDied, in_parallel, processors
 from cirrnb.segmentation.checks import PASSED, Check, Checker, load_checker, worst
+from cirrnb.segmentation.mask_overlap import check_mask
 from cirrnb.segmentation.pairs import Labelled, compare
 
 CHECKS_FILE = "checks.json"
@@ -63,7 +64,7 @@ def judge(
     Parameters
     ----------
     outcomes : scan name -> "observed" (numbers by name, None where missing) and, where there is a liver, "organs", the
-        path of the map of the organs.
+        path of the map of the organs; "shared", where a person drew a mask, how much of it the program finds.
     folder : where comparisons of pairs are kept, so that none is made twice.
     workers : processes that compare pairs, by default one a processor.
     """
@@ -73,8 +74,9 @@ def judge(
         outcome = outcomes.get(scan.name, {})
         if "observed" not in outcome:
             continue
-        by_person = scan.mask is not None and not scan.extra.get(MASK_BY)
-        found[scan.name] = checker.check_scan(known(outcome["observed"]), scan.sequence, by_person)
+        found[scan.name] = checker.check_scan(known(outcome["observed"]), scan.sequence, drawn_by_person(scan))
+        if "shared" in outcome:
+            found[scan.name].append(check_mask(outcome["shared"]))
         patients.setdefault(scan.subject, {})[scan.sequence] = scan
     # The sequences that pairs were fitted on.
     pairs = [[scans[name] for name in T1W_T2W if name in scans] for scans in patients.values()]
@@ -85,6 +87,11 @@ def judge(
         for scan in both:
             found[scan.name].append(check)
     return found
+
+
+def drawn_by_person(scan: Scan) -> bool:
+    """Whether a scan has a mask that no program drew."""
+    return scan.mask is not None and not scan.extra.get(MASK_BY)
 
 
 def known(stored: Mapping[str, float | None]) -> dict[str, float]:

@@ -24,9 +24,9 @@ def acquire_slab(
     """
     if painted:
         image = _texture(random, image)
-    image = image * _shading(random, image.shape) ** (0.5 if usual else 1.0)
+    image = image * shading(random, image.shape) ** (0.5 if usual else 1.0)
     if painted:
-        image = _blur(random, image, plane)
+        image = blur(random, image, plane)
     if random.random() < 0.2:
         image = _ghosts(random, image)
     inside = label > 0
@@ -71,7 +71,7 @@ def _texture(random: np.random.Generator, image: Tensor) -> Tensor:
     return image
 
 
-def _shading(random: np.random.Generator, shape: torch.Size) -> Tensor:
+def shading(random: np.random.Generator, shape: torch.Size) -> Tensor:
     """Receive field: smooth humps, and coils in front, behind or on a side that see the near better than the far."""
     field = float(random.uniform(0, 0.35)) * smooth_field(random, shape, (2, 4, 4))
     if random.random() < 0.3:  # slices that lie towards the end of the coil, or were gained apart
@@ -89,7 +89,8 @@ def _shading(random: np.random.Generator, shape: torch.Size) -> Tensor:
     return field.exp()
 
 
-def _blur(random: np.random.Generator, image: Tensor, plane: str) -> Tensor:
+def blur(random: np.random.Generator, image: Tensor, plane: str) -> Tensor:
+    """A (slices, rows, columns) slab at the resolution of an acquisition in a plane: thick slices, coarse voxels."""
     if plane != "axial":  # slices lie along rows or columns: averaged over their thickness there
         width = int(random.choice((2, 2, 3))) if random.random() < 0.9 else 4
         axis = 1 if plane == "coronal" else 2

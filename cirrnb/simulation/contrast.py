@@ -6,35 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from cirrnb.simulation.maps import CT, MAPS
 from cirrnb.simulation.signal import Protocol, tissue_signals
 from cirrnb.simulation.tissue import TISSUES
 
-OTHER_CONTRASTS = ("random", "ADC", "CT", "T1 map", "T2 map")
+OTHER_CONTRASTS = ("random", *MAPS, CT)
 """Contrasts that are neither T1W nor T2W."""
-
-_ADC = {
-    "liver": 1.2,
-    "spleen": 0.85,
-    "renal cortex": 2.1,
-    "renal medulla": 1.9,
-    "muscle": 1.5,
-    "pancreas": 1.4,
-    "marrow": 0.5,
-}
-_ADC_FLUID = ("csf", "urine", "bile", "ascites", "duct", "stomach content", "bowel content")
-"""Diffusion in 0.001 mm2/s (Taouli and Koh, Radiology 2010;254:47); free fluid near 3, fat near 0."""
-
-_CT = dict(
-    zip(
-        (
-            *("air", "lung", "fat", "stranded fat", "cortical bone", "marrow", "csf", "ascites", "bile", "urine"),
-            *("duct", "stomach content", "bowel content", "stool", "muscle", "liver", "spleen"),
-        ),
-        (-1000.0, -800.0, -100.0, -90.0, 900.0, 200.0, 10.0, 8.0, 8.0, 10.0, 8.0, 20.0, 25.0, 30.0, 58.0, 60.0, 50.0),
-        strict=True,
-    )
-)
-"""Hounsfield units without contrast agent, as textbooks give them; 45 for the others."""
 
 
 def draw_usual_signals(random: np.random.Generator, sequence: str) -> dict[str, float]:
@@ -49,28 +26,9 @@ def draw_usual_signals(random: np.random.Generator, sequence: str) -> dict[str, 
     return signals
 
 
-def draw_other_signals(random: np.random.Generator, contrast: str) -> dict[str, float]:
-    """Signal of every tissue in one of `OTHER_CONTRASTS`, each by a tenth, 0 or more.
-
-    "random" draws each tissue's signal; maps hold the tissues' own times; CT has the offset that makes air 0, or more.
-    """
-    if contrast == "random":
-        return {name: float(random.uniform(0.02, 1)) for name in TISSUES}
-    field = int(random.integers(2))
-    if contrast == "ADC":
-        values = {
-            name: _ADC.get(name, 3.0 if name in _ADC_FLUID else 0.1 if tissue.fat > 0.5 else 1.5)
-            for name, tissue in TISSUES.items()
-        }
-    elif contrast == "CT":
-        agent = 90.0 if random.random() < 0.7 else 0.0
-        values = {name: _CT.get(name, 45.0) + agent * tissue.contrast for name, tissue in TISSUES.items()}
-    else:
-        times = {name: (tissue.t1 if contrast == "T1 map" else tissue.t2)[field] for name, tissue in TISSUES.items()}
-        values = {name: min(time, 6 * times["liver"]) for name, time in times.items()}
-    varied = {name: value * float(np.exp(0.1 * random.standard_normal())) for name, value in values.items()}
-    offset = 1024.0 + (float(random.uniform(0, 4000)) if random.random() < 0.5 else 0.0) if contrast == "CT" else 0.0
-    return {name: max(0.0, value + offset) for name, value in varied.items()}
+def draw_random_signals(random: np.random.Generator) -> dict[str, float]:
+    """Signal of every tissue at random: a contrast that no sequence has."""
+    return {name: float(random.uniform(0.02, 1)) for name in TISSUES}
 
 
 def draw_signals(random: np.random.Generator) -> tuple[dict[str, float], str]:
@@ -86,7 +44,7 @@ def draw_signals(random: np.random.Generator) -> tuple[dict[str, float], str]:
         signals = tissue_signals(_wide_protocol(random, sequence))
         jitter = float(random.choice((0.1, 0.25, 0.4)))
     else:
-        signals = {name: float(random.uniform(0.02, 1)) for name in TISSUES}
+        signals = draw_random_signals(random)
         jitter = 0.0
     signals = {name: value * float(np.exp(jitter * random.standard_normal())) for name, value in signals.items()}
     _widen(random, signals, sequence)
@@ -147,11 +105,18 @@ def _tie(random: np.random.Generator, signals: dict[str, float]) -> None:
 
 
 def _usual_protocol(random: np.random.Generator, sequence: str) -> Protocol:
-    """T1W: spoiled gradient echoes near the Ernst angle, in 3D or, with longer repetition, 2D. T2W: TE 60 to 130 ms."""
+    """T1W: spoiled gradient echoes near the Ernst angle, in 3D or, with longer repetition, 2D; one in five a spin echo
+    of short repetition and echo. Contrast agent goes with suppressed fat. T2W: TE 60 to 130 ms."""
     wide = _wide_protocol(random, sequence)
     if sequence == "T2W":
         return replace(wide, echo=float(random.uniform(60, 130)))
-    if random.random() < 0.7:
+    if wide.fat_kept > 0.5 and random.random() < 0.8:  # in-phase images are taken before the agent
+        wide = replace(wide, dose=0.0)
+    kind = random.random()
+    if kind < 0.2:  # the equation of the spin echo is that of T2W
+        repetition, echo = float(random.uniform(400, 700)), float(random.uniform(8, 18))
+        return replace(wide, sequence="T2W", repetition=repetition, echo=echo, inflow=(0.1, 0.1))
+    if kind < 0.75:
         return replace(wide, repetition=float(random.uniform(3, 8)), flip=float(random.uniform(9, 20)))
     return replace(wide, repetition=float(random.uniform(90, 250)), flip=float(random.uniform(60, 85)))
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cirrnb.simulation.acquisition import acquire_slab, smooth_field
+from cirrnb.simulation.acquisition import acquire_slab, shading, smooth_field
 from cirrnb.simulation.anatomy import SHARE_UNIT, TISSUE_NAMES, Anatomy
-from cirrnb.simulation.contrast import OTHER_CONTRASTS, draw_other_signals, draw_signals, draw_usual_signals
+from cirrnb.simulation.contrast import OTHER_CONTRASTS, draw_random_signals, draw_signals, draw_usual_signals
+from cirrnb.simulation.maps import CT, MAPS, acquire_ct, acquire_map, draw_ct_values, draw_map
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
 RENDERING_VERSION = 5
@@ -51,33 +52,79 @@ def render(anatomy: Anatomy, random: np.random.Generator, slices: int, contrast:
 
     With a `contrast`, "T1W", "T2W" or one of `OTHER_CONTRASTS`, contrast and acquisition are usual ones of that kind.
     """
+    if contrast in MAPS or contrast == CT:
+        return _render_computed(anatomy, random, slices, contrast)
     usual = contrast is not None
     sequence = contrast or ""
     if contrast is None:
         signals, sequence = draw_signals(random)
     elif contrast in OTHER_CONTRASTS:
-        signals = draw_other_signals(random, contrast)
+        signals = draw_random_signals(random)
     else:
         signals = draw_usual_signals(random, contrast)
-    plane = str(random.choice(("axial", "coronal", "sagittal"), p=(0.8, 0.12, 0.08)))
-    spacing = float(random.uniform(3.5, 9)) if random.random() < 0.85 else float(random.uniform(9, 14))
-    if plane != "axial":
-        spacing = float(random.uniform(3.5, 6))
-    thickness = spacing * float(random.uniform(0.6, 1.0)) if plane == "axial" else 2.5
-    several = int(np.clip(round(thickness / 2.5), 1, 4))
-    where = _sampling(anatomy, random, slices, spacing, thickness, several)
-    centres = where[:, several // 2] if several % 2 else (where[:, several // 2 - 1] + where[:, several // 2]) / 2
-    low, high = planes_of(anatomy, where)
-    clean = torch.from_numpy(anatomy.image(signals, sequence, slice(low, high)))
-    if random.random() < 0.5:
-        clean = with_bowel(random, anatomy, clean, signals, slice(low, high))
-    image = sample_at(clean, anatomy, where, low, "bilinear").mean(dim=1).abs_()
-    label = sample_at(
-        torch.from_numpy(anatomy.label[low:high].astype(np.float32)), anatomy, centres[:, None], low, "nearest"
-    )[:, 0].to(torch.uint8)
-    image = with_lesions(random, image, label, centres)
-    image = acquire_slab(random, image, label, plane, usual=usual)
-    return within(Slab(image, label, spacing), _field(random, plane))
+    place = _Place.draw(anatomy, random, slices)
+    image = place.look(random, signals, sequence).abs_()
+    label = place.label()
+    image = with_lesions(random, image, label, place.centres)
+    if usual and random.random() < 0.4:  # without the correction that scanners offer, fat near a coil is brightest
+        image = image * shading(random, image.shape) ** float(random.uniform(0.3, 1.0))
+    image = acquire_slab(random, image, label, place.plane, usual=usual)
+    return within(Slab(image, label, place.spacing), _field(random, place.plane))
+
+
+def _render_computed(anatomy: Anatomy, random: np.random.Generator, slices: int, contrast: str) -> Slab:
+    """A map, or a CT: no receive field, no lesions."""
+    place = _Place.draw(anatomy, random, slices)
+    label = place.label()
+    if contrast == CT:
+        image = acquire_ct(random, place.look(random, draw_ct_values(random), contrast), place.plane)
+    else:
+        made = draw_map(random, contrast)
+        state = random.bit_generator.state
+        images = []
+        for signals in made.signals:
+            random.bit_generator.state = state  # the same bowel in both images
+            images.append(place.look(random, signals, contrast))
+        image = acquire_map(random, made, (images[0], images[1]), label, place.plane)
+    return within(Slab(image, label, place.spacing), _field(random, place.plane))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an anatomy is looked at: plane, spacing of the slices in mm, and places of the pixels' sub-slices."""
+
+    anatomy: Anatomy
+    plane: str
+    spacing: float
+    where: Tensor
+    centres: Tensor
+    low: int
+    high: int
+
+    @classmethod
+    def draw(cls, anatomy: Anatomy, random: np.random.Generator, slices: int) -> _Place:
+        plane = str(random.choice(("axial", "coronal", "sagittal"), p=(0.8, 0.12, 0.08)))
+        spacing = float(random.uniform(3.5, 9)) if random.random() < 0.85 else float(random.uniform(9, 14))
+        if plane != "axial":
+            spacing = float(random.uniform(3.5, 6))
+        thickness = spacing * float(random.uniform(0.6, 1.0)) if plane == "axial" else 2.5
+        several = int(np.clip(round(thickness / 2.5), 1, 4))
+        where = _sampling(anatomy, random, slices, spacing, thickness, several)
+        half = several // 2
+        centres = where[:, half] if several % 2 else (where[:, half - 1] + where[:, half]) / 2
+        return cls(anatomy, plane, spacing, where, centres, *planes_of(anatomy, where))
+
+    def look(self, random: np.random.Generator, signals: dict[str, float], sequence: str) -> Tensor:
+        """(slices, rows, columns) signals, averaged over each slice's thickness; bowel in half of the slabs."""
+        planes = slice(self.low, self.high)
+        clean = torch.from_numpy(self.anatomy.image(signals, sequence, planes))
+        if random.random() < 0.5:
+            clean = with_bowel(random, self.anatomy, clean, signals, planes)
+        return sample_at(clean, self.anatomy, self.where, self.low, "bilinear").mean(dim=1)
+
+    def label(self) -> Tensor:
+        labels = torch.from_numpy(self.anatomy.label[self.low : self.high].astype(np.float32))
+        return sample_at(labels, self.anatomy, self.centres[:, None], self.low, "nearest")[:, 0].to(torch.uint8)
 
 
 def _field(random: np.random.Generator, plane: str) -> tuple[int, int, int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from cirrnb.measure.measurement import Measurement
+from cirrnb.view.documentation import linked
 
 NOTHING = "No biomarkers were measured."
 
@@ -40,6 +41,6 @@ def _cell(measurement: Measurement | None) -> str:
     if measurement is None:
         return ""
     if measurement.value is None or measurement.value != measurement.value:
-        return f"<span class='small cn-small'>not measured: {escape(measurement.note)}</span>"
-    note = f" <span class='small cn-small'>{escape(measurement.note)}</span>" if measurement.note else ""
+        return f"<span class='small cn-small'>not measured: {linked(escape(measurement.note))}</span>"
+    note = f" <span class='small cn-small'>{linked(escape(measurement.note))}</span>" if measurement.note else ""
     return f"{escape(measurement.amount)}{note}"

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cirrnb.data.atomic_files import atomic_file, atomic_write
+from cirrnb.view.documentation import linked, with_pages
 
 NOTICE = "application/vnd.cirrnb.notice+json"
 SUMMARY = "application/vnd.cirrnb.summary+json"
@@ -49,7 +51,7 @@ class Notice:
         return self.banner or RESEARCH_ONLY
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return {"text/plain": str(self), "text/markdown": f"**{self}**", NOTICE: {"banner": self.banner}}
+        return {"text/plain": str(self), "text/markdown": f"**{linked(str(self))}**", NOTICE: {"banner": self.banner}}
 
 
 class Summary:
@@ -134,8 +136,38 @@ def write_page(
     place = place or Place()
     has_figures = '<figure class="plot"' in body
     shared_plotly = has_figures and not place.single_file
-    scripts = [_plotly().read_text(encoding="utf-8")] if has_figures and place.single_file else []
-    text = (
+    inside = [_plotly().read_text(encoding="utf-8")] if has_figures and place.single_file else []
+    folder = None if place.single_file else out.parent
+    text = page_html(
+        title,
+        with_pages(body, folder, place.above),
+        banner=with_pages(escape(banner), folder, place.above),
+        links=place.links,
+        here=out.name,
+        colophon=colophon,
+        linked_scripts=[f"{'../' * place.above}{PLOTLY}"] if shared_plotly else [],
+        scripts=[*inside, *([asset("cirrnb.view", "page.js")] if has_figures else []), *([script] if script else [])],
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if shared_plotly:
+        _bring_plotly(out.parent.joinpath(*[".."] * place.above))
+    atomic_write(out, text)
+    return out
+
+
+def page_html(
+    title: str,
+    body: str,
+    *,
+    banner: str = "",
+    links: Links = (),
+    here: str = "",
+    colophon: str = "",
+    linked_scripts: Sequence[str] = (),
+    scripts: Sequence[str] = (),
+) -> str:
+    """A page as HTML; `body` and `banner` are HTML, `here` is the file name among the links."""
+    return (
         templates("cirrnb.view", ".")
         .get_template("page.html.j2")
         .render(
@@ -143,25 +175,16 @@ def write_page(
             title=title,
             style=asset("cirrnb.view", "page.css"),
             banner=banner,
-            links=place.links,
-            here=out.name,
+            links=links,
+            here=here,
             has_code='<div class="code">' in body,
             body=body,
             research_only=RESEARCH_ONLY,
             colophon=colophon,
-            linked_scripts=[f"{'../' * place.above}{PLOTLY}"] if shared_plotly else [],
-            scripts=[
-                *scripts,
-                *([asset("cirrnb.view", "page.js")] if has_figures else []),
-                *([script] if script else []),
-            ],
+            linked_scripts=linked_scripts,
+            scripts=scripts,
         )
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if shared_plotly:
-        _bring_plotly(out.parent.joinpath(*[".."] * place.above))
-    atomic_write(out, text)
-    return out
 
 
 @cache

@@ -7,6 +7,7 @@ INK = "#1F2933"
 MUTED = "#5B6770"
 GRID = "#E4E7EB"
 ACCENT = "#33658A"
+LIVER_COLOUR = "#56B4E9"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 SIMULATED = "simulated cohort"

@@ -18,6 +18,7 @@ from cirrnb.model.measured_stage import NETWORK
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.signs import WORDS, SignReading
 from cirrnb.model.trained_model import TrainedModel
+from cirrnb.view.documentation import linked
 from cirrnb.view.page import REAL_PEOPLE
 
 METHODS = {
@@ -80,7 +81,7 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     doubts = (
         f"<p>{escape(prediction.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
     )
-    about = " The patient is simulated." if simulated else f" {REAL_PEOPLE}" if prediction.simulated else ""
+    about = " The patient is simulated." if simulated else f" {linked(REAL_PEOPLE)}" if prediction.simulated else ""
     likely = f"Most likely: {escape(prediction.predicted)}{doubtful}"
     verdict = verdict_html(prediction, recorded)
     details = f"{bars}<p>{_possible(prediction, coverage)}</p>{adds_html(prediction)}{signs_html(prediction)}"

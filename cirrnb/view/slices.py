@@ -14,10 +14,9 @@ from cirrnb.data.bag import Bag
 from cirrnb.data.pictures import grey_picture, outline_picture, overlay_picture
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.view.palette import INK, MUTED
+from cirrnb.view.palette import INK, LIVER_COLOUR, MUTED
 from cirrnb.view.theme import finish
 
-LIVER_COLOUR = "#56B4E9"
 _FULL_WIDTH = 3
 """Columns from which a montage takes the whole width of a page."""
 

@@ -13,7 +13,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.measure.organs import drawn_by_program, read_organs
 from cirrnb.preparation.geometry import labels_like
-from cirrnb.view.slices import LIVER_COLOUR
+from cirrnb.view.palette import LIVER_COLOUR
 
 COLOURS = {
     "spleen": "#F0E442",

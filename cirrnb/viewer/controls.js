@@ -39,8 +39,10 @@ const CONTROLS = `
     </div>
     <p class="cn-signs" data-part="contours"></p>
     <p class="cn-signs" data-part="signs"></p>
-    <details class="cn-help"><summary>Keys and mouse</summary>
-      <p>Click the pictures first. Wheel or <kbd>&uarr;</kbd> <kbd>&darr;</kbd>: next slice towards head or feet;
+    <details class="cn-help"><summary>Keys, mouse and touch</summary>
+      <p>Touch: swipe up or down on a picture for the next slice, or move the slider. Two fingers zoom; one finger then
+      moves the picture. Tap: what lies there.</p>
+      <p>Keys and mouse: click the pictures first. Wheel or <kbd>&uarr;</kbd> <kbd>&darr;</kbd>: next slice towards head or feet;
       <kbd>Page up</kbd> <kbd>Page down</kbd>: five; <kbd>Home</kbd> <kbd>End</kbd>: lowest, highest. <kbd>+</kbd>
       <kbd>&minus;</kbd>, pinch, or wheel with <kbd>Ctrl</kbd>: zoom; drag: move. Right button and drag: level and
       width of that picture, as <kbd>B</kbd> <kbd>V</kbd> (brighter, darker) and <kbd>C</kbd> <kbd>X</kbd> (narrower, wider) do. <kbd>Space</kbd>:
@@ -168,7 +170,7 @@ function createControls(root, acts, settings) {
     button.innerHTML = playing ? "&#10073;&#10073; Pause" : "&#9654; Play";
   }
 
-  const showReadout = (words) => { find(".cn-readout").textContent = words || "Click a place to read what lies there."; };
+  const showReadout = (words) => { find(".cn-readout").textContent = words || "Click or tap a place to read what lies there."; };
 
   return { offer, offered, showSettings, showPlace, showContours, showSigns, showPlaying, showReadout };
 }

@@ -1,9 +1,11 @@
 // Input on a pane: wheel, drag, touch and keys, passed to the viewer as `acts`.
 
+const SWIPE = 14; // pixels of a finger's way for each slice
+
 // `given` is the pane as it came; what is shown in its place may be another plane's view of it.
 function listen(given, acts) {
   const { box } = given;
-  let drag = null, turned = 0;
+  let drag = null, turned = 0, swiped = 0;
   const touching = new Map();
   box.addEventListener("focus", () => acts.activate(acts.view(given)));
   box.addEventListener("wheel", (event) => {
@@ -19,6 +21,7 @@ function listen(given, acts) {
   box.addEventListener("contextmenu", (event) => event.preventDefault());
   box.addEventListener("pointerdown", (event) => {
     box.focus();
+    swiped = 0;
     try { box.setPointerCapture(event.pointerId); } catch { /* a made-up pointer has no capture */ }
     touching.set(event.pointerId, [event.clientX, event.clientY]);
     const measuring = acts.measuring() && event.button === 0;
@@ -43,6 +46,11 @@ function listen(given, acts) {
       drag.span(pane, drag.from, event, false);
     } else if (drag.button === 2) {
       acts.setWindow(pane, pane.look.level - dy / 300, pane.look.contrast + dx / 150);
+    } else if (event.pointerType === "touch" && !acts.zoomed()) {
+      swiped -= dy; // the whole picture is in sight: nothing to move
+      if (Math.abs(swiped) < SWIPE) return;
+      acts.step(pane, Math.trunc(swiped / SWIPE));
+      swiped %= SWIPE;
     } else {
       acts.move(dx / (pane.view.scale * pane.columns), dy / (pane.view.down * pane.rows));
     }

@@ -33,7 +33,7 @@ function paint(context, pane, look, w, h, ratio) {
     context.scale(scale, down);
     if (pane.evidence && shown.evidence) {
       for (const [number, path] of edges(pane, "evidence", at.index)) {
-        context.lineWidth = (1.6 * ratio) / scale;
+        context.lineWidth = (1.2 * ratio) / scale;
         context.strokeStyle = SIGN_COLOURS[(number - 1) % SIGN_COLOURS.length];
         context.stroke(path);
       }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_closing, label
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.prepared import PreparedScan
@@ -99,7 +100,36 @@ def _pane(prepared: PreparedScan | None, name: str, evidence: NDArray[np.uint8] 
         details["organ_colours"] = [COLOURS[organ] for organ in organs.names]
         details["organs_by_program"] = organs.by_program
     grey = np.round(255 * np.clip(image / high, 0, 1)).astype(np.uint8)
-    return Pane(name, grey, mask, evidence, details, None if organs is None else organs.labels)
+    signs = None if evidence is None else regions_of_signs(evidence, prepared.grid.spacing)
+    return Pane(name, grey, mask, signs, details, None if organs is None else organs.labels)
+
+
+CLOSED, FEWEST = 10.0, 30.0
+"""mm over which gaps within a planted sign are closed, and mm2 of the smallest region that is outlined."""
+
+
+def regions_of_signs(labels: NDArray[np.uint8], spacing: Sequence[float]) -> NDArray[np.uint8]:
+    """Planted signs as regions that can be outlined: a sign of many specks would be a line around each of them, and its
+    lines would hide what they show. Where regions of two signs meet, each pixel keeps its own sign."""
+    down, across = (max(1, round(CLOSED / 2 / step)) for step in spacing[1:])
+    rows, columns = np.ogrid[-down : down + 1, -across : across + 1]
+    reach = ((rows / (down + 0.3)) ** 2 + (columns / (across + 0.3)) ** 2 <= 1)[None]
+    alone = np.zeros((3, 3, 3), bool)
+    alone[1] = True  # pixels of one slice
+    large: dict[int, NDArray[np.bool_]] = {}
+    for sign in np.unique(labels[labels > 0]):
+        found = np.pad(labels == sign, ((0, 0), (down, down), (across, across)))
+        found = binary_closing(found, reach)[:, down:-down, across:-across]
+        numbered, _ = label(found, alone)
+        wide = np.bincount(numbered.ravel()) * float(np.prod(spacing[1:])) >= FEWEST
+        wide[0] = False
+        large[int(sign)] = wide[numbered]
+    regions = np.zeros_like(labels)
+    for sign, region in large.items():
+        regions[region & (labels == sign)] = sign
+    for sign, region in large.items():
+        regions[region & (regions == 0)] = sign
+    return regions
 
 
 def white(image: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> float:

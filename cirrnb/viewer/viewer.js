@@ -17,7 +17,7 @@ function createViewer(root, hooks = {}) {
   // `sources` are the panes as they came, `panes` what is shown of them: in another plane their volumes are turned.
   let data = null, overlay = null, sources = [], panes = [], active = 0, picked = null, scheduled = false, playing = null, heights = [];
   let sharp = false, wanted = false, rest = null;
-  const acts = { step, zoom, move, setWindow, pick, toggle, play, reset, activate, drawBox, measure, nextPlane, measuring: () => shown.ruler, view: (given) => panes[given.index] };
+  const acts = { step, zoom, move, setWindow, pick, toggle, play, reset, activate, drawBox, measure, nextPlane, measuring: () => shown.ruler, zoomed: () => shown.zoom > 1, view: (given) => panes[given.index] };
   const buttons = { play, reset, save, ruler: () => toggle("ruler"), in: () => zoom(1.25), out: () => zoom(0.8) };
   for (const plane of Object.keys(PLANES)) buttons[plane] = () => setPlane(plane);
   const controls = createControls(root, buttons, changed);

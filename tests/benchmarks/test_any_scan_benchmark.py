@@ -1,6 +1,7 @@
 """What the four checks make of right and of wrong input: real scans, corrupted ones, patients of another simulator.
 
-CIRRNB_EXTERNAL_DATA names the real files (those that may be developed on), CIRRNB_FOREIGN a cohort of another program.
+CIRRNB_EXTERNAL_DATA names the real files (those that may be developed on), CIRRNB_FOREIGN a cohort of another program,
+of which CIRRNB_FOREIGN_PATIENTS are taken at random (seed 0).
 Nothing here sets a threshold: those come from simulated patients (`cirrnb fit-checks`). Each kind of wrong input is
 marked: "negative" if the like of it took part in training or fitting, "never seen" otherwise.
 """
@@ -20,7 +21,7 @@ from scipy import ndimage
 
 from cirrnb.data.cohort_reading import read_cohort
 from cirrnb.data.grid import Grid, Orientation
-from cirrnb.data.nifti.reading import read_volume
+from cirrnb.data.nifti.reading import is_hounsfield, read_volume
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.preparation.cohort import prepare
@@ -99,6 +100,10 @@ def test_right_input(data: Path, segmenter: Segmenter, checker: Checker) -> None
 def test_wrong_input(data: Path, segmenter: Segmenter, checker: Checker) -> None:
     counts: dict[tuple[str, str], list[str]] = {}
     for case in wrong(data):
+        if is_hounsfield(np.asarray(case.volume, np.float32)):
+            counts.setdefault((case.kind, case.seen), []).append("refused")
+            print(f"  {case.kind} [{case.seen}] {case.name}: refused when it is read")
+            continue
         found = segmenter.segment(case.volume, case.grid)
         checks = checker.check_scan(found.observed, case.declared)
         counts.setdefault((case.kind, case.seen), []).append(worst(checks))
@@ -188,7 +193,13 @@ def test_patients_of_another_simulator(segmenter: Segmenter, checker: Checker) -
     if not folder:
         pytest.skip("CIRRNB_FOREIGN is not set")
     patients: dict[str, list[tuple[Segmentation, list[Check], Labelled]]] = {}
-    for scan in read_cohort(folder).scans:
+    cohort = read_cohort(folder)
+    names = list(dict.fromkeys(scan.subject for scan in cohort.scans))
+    most = int(os.environ.get("CIRRNB_FOREIGN_PATIENTS", len(names)))
+    chosen = {names[place] for place in np.random.default_rng(0).permutation(len(names))[:most]}
+    for scan in cohort.scans:
+        if scan.subject not in chosen:
+            continue
         volume, grid = read_volume(scan.image)
         seen = segmenter.segment(volume, grid)
         checks = checker.check_scan(seen.observed, scan.sequence)
