@@ -158,7 +158,7 @@ def test_the_file_gives_back_what_was_written(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 2),
+        ("format", 3),
         ("site", 3),
         ("patients", 3),
         ("patients", True),

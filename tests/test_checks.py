@@ -14,13 +14,12 @@ from cirrnb.segmentation.check_fitting import (
     AGAINST,
     NOTHING,
     PRESENCE,
-    SEQUENCE,
     UPSIDE_DOWN,
     auroc,
     fit,
     thresholds_of,
 )
-from cirrnb.segmentation.checks import CONTRASTS, Checker, contrasts, load_checker, save_checker, worst
+from cirrnb.segmentation.checks import CONTRASTS, KNOWN, Checker, contrasts, load_checker, save_checker, worst
 from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.observations import CANAL, observe
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
@@ -118,7 +117,8 @@ def test_right_input_passes_and_each_fault_fails_its_own_check(checker: Checker)
     assert outcomes(checker, good()) == {"presence": "passed", "sequence": "passed", "side": "passed"}
     no_liver = good() | dict.fromkeys(PRESENCE, -2.0)
     assert outcomes(checker, no_liver)["presence"] == "refused"
-    assert outcomes(checker, good(1.0))["sequence"] == "doubtful", "the sequence check refuses nothing by itself"
+    assert outcomes(checker, good(1.0))["sequence"] == "doubtful", "one sequence for the other is never refused alone"
+    assert outcomes(checker, good() | flat(np.random.default_rng(0)))["sequence"] == "refused"
     assert outcomes(checker, good(1.0), "T2W")["sequence"] == "passed"
     assert outcomes(checker, good() | {"liver as it stands against mirrored": -1.5})["side"] == "refused"
     assert outcomes(checker, good() | dict.fromkeys(UPSIDE_DOWN, 40.0))["side"] == "refused"
@@ -133,7 +133,7 @@ def test_a_reason_names_the_sequence_that_a_scan_looks_like(checker: Checker) ->
         for check in checker.check_scan(good() | flat(np.random.default_rng(0)), "T1W")
         if check.name == "sequence"
     )
-    assert neither.outcome == "doubtful" and "neither" in neither.reason
+    assert neither.outcome == "refused" and "neither" in neither.reason
 
 
 def test_presence_is_not_asked_where_a_person_drew_the_liver(checker: Checker) -> None:
@@ -216,8 +216,9 @@ def test_stored_checks_judge_as_before(checker: Checker, tmp_path: Path) -> None
         (("sequence",), None),
         *[(("sequence", "classes"), value) for value in (["other"], ["T1W", "T1W", "other"], "T1W")],
         (("sequence", "classes"), ["T1W", "T2W", "x"]),
-        *[(("sequence", "weights", 0, 0), value) for value in ("1", None, [1.0])],
-        (("sequence", "names", 0), "signal of nothing"),
+        *[(("sequence", "which", "weights", 0, 0), value) for value in ("1", None, [1.0])],
+        *[(("sequence", part, "names", 0), "signal of nothing") for part in ("which", "known")],
+        *[(("sequence", "known", "scale", 3), value) for value in (0, -1.0, "1")],
         *[(("pair", "bound"), value) for value in (0, "6", None)],
     ],
     ids=lambda one: str(one)[:40],
@@ -285,7 +286,7 @@ def test_the_fluid_of_the_spinal_canal_is_bright_on_t2w_and_dark_on_t1w() -> Non
         scan = image.copy()
         scan[canal] = signal
         found[name] = observe(scan, label, np.ones(image.shape, np.float32), (6.0, 3.0, 3.0))
-        assert set(SEQUENCE) <= set(contrasts(found[name]))
+        assert set(KNOWN) <= set(contrasts(found[name]))
     against, rank = CANAL
     assert found["T2W"][against] > np.log(3) and found["T2W"][rank] > 0.95
     assert found["T1W"][against] < np.log(1.5) and found["T1W"][rank] < 0.9

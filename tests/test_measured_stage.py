@@ -209,7 +209,8 @@ def test_each_term_is_adapted_to_a_site(run, cohort, ruler, tmp_path):
     ruler[""] = 0.5  # at the site every liver is drawn half as large
     lost = predict(model, cohort)
     adapted = adapt(run, cohort, tmp_path / "adapted")
-    assert set(adapted.adaptation.terms) == {NETWORK, "liver volume"} and adapted.adaptation.weight == 0
+    terms = adapted.adaptation.terms
+    assert set(terms.quantiles) == {NETWORK, "liver volume"} and not terms.weights and terms.blend == 1
     found = predict(load_model(tmp_path / "adapted"), cohort)
     right = [(table["predicted"] == table["stage"]).mean() for table in (found, lost)]
     assert right[0] > 0.85 and right[0] > right[1] + 0.2

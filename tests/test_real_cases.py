@@ -130,3 +130,26 @@ def test_exported_and_read_back_by_another_library_on_the_scans_own_grid(
     if patient == "example":
         labels = sitk.GetArrayFromImage(sitk.ReadImage(str(external_data / LABELS)))
         np.testing.assert_array_equal(liver > 0, labels == LIVER)
+
+
+@pytest.mark.slow
+def test_a_part_of_a_liver_and_unusual_contrasts_are_doubtful_or_refused_by_name(
+    external_data: Path, tmp_path: Path
+) -> None:
+    """A dome, three flip angles of a coarse volunteer, and a coronal magnitude, which must not be refused."""
+    named = {
+        "dome": ("dome_gre/dome_gre.nii.gz", {"sequence", "part"}),
+        "coronal": ("coronal_gre/magnitude.nii.gz", {"plane"}),
+        **{angle: (f"vfa_liver/flip_{angle}.nii.gz", {"unusual"}) for angle in ("02", "15", "25")},
+    }
+    rows = [f"{patient},T1W,{external_data / file}" for patient, (file, _) in named.items()]
+    (tmp_path / "scans.csv").write_text("\n".join(["patient,sequence,image", *rows]) + "\n", encoding="utf-8")
+    told = cirrnb.predict("shipped", tmp_path / "scans.csv", prepared=tmp_path / "prepared").set_index("patient")
+    assert set(told["status"]) <= {"doubtful", "refused"} and told.loc["coronal", "status"] == "doubtful"
+    for patient, (_, codes) in named.items():
+        assert any(f"{code}: " in told.loc[patient, "reasons"] for code in codes), told.loc[patient, "reasons"]
+
+
+def test_a_single_slice_after_contrast_agent_is_not_imported_and_says_why(external_data: Path, tmp_path: Path) -> None:
+    code, said, error = run("import-dicom", external_data / "vibe_dicom", tmp_path / "own")
+    assert code == 1 and "multiplanar reformat: 1 slice only" in said + error

@@ -16,7 +16,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.progress import Progress
 from cirrnb.data.scan import Cohort
 from cirrnb.data.typed_paths import typed_path
-from cirrnb.model.adaptation import Adaptation, fit_adaptation, fit_terms, site_of
+from cirrnb.model.adaptation import Adaptation, fit_adaptation, site_of
 from cirrnb.model.calibration import CALIBRATION, logits_of
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS
 from cirrnb.model.measured_stage import MEASURED_STAGE
@@ -25,6 +25,7 @@ from cirrnb.model.patients import prepared_for
 from cirrnb.model.prediction import predict, predict_patient
 from cirrnb.model.run_folder import TERM, TRAINING, nameless_answers, read_terms, read_unseen_answers
 from cirrnb.model.signs import SIGNS_FILE
+from cirrnb.model.site_terms import SiteTerms, fit_site_terms
 from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model, model_folder
 
 CARD = "card.md"
@@ -43,7 +44,9 @@ def adapt(
     """Adapt a model to the scans of a site, without their stages, and write the adapted model's folder.
 
     The site's distribution of severity is mapped to that of patients like those of training, see
-    `cirrnb.model.adaptation`. That assumes that both are equally ill. Scans that look like the site's count as usual.
+    `cirrnb.model.adaptation`. That assumes that both are equally ill. Measurements are weighed as they go together at
+    the site. Where they differ from training no more than another mixture of severities explains, nothing is mapped.
+    Scans that look like the site's count as usual.
 
     Parameters
     ----------
@@ -118,27 +121,33 @@ def fit_by_terms(
 
     Raises InputError as that does.
     """
-    maps, names = fit_terms(terms, home), trained.stages.names
-    plain = fit_adaptation(site, trained.fingerprint, stages_by_terms(trained, terms), reference, names, terms=maps)
-    if not known:
-        return plain
-    return fit_adaptation(
-        site, trained.fingerprint, stages_by_terms(trained, terms, plain), reference, names, known=known, terms=maps
-    )
+    assert trained.measured is not None
+    names, found = trained.stages.names, fit_site_terms(terms, home, trained.measured)
+    chances = stages_by_terms(trained, terms, found)
+    return fit_adaptation(site, trained.fingerprint, chances, reference, names, known=known, terms=found)
 
 
-def stages_by_terms(trained: TrainedModel, terms: pd.DataFrame, adaptation: Adaptation | None = None) -> pd.DataFrame:
+def stages_by_terms(
+    trained: TrainedModel, terms: pd.DataFrame, adaptation: Adaptation | SiteTerms | None = None
+) -> pd.DataFrame:
     """(patients, stages) calibrated probabilities of a model that rests on measurements, from its terms alone.
 
-    `terms` are (patients, terms), NaN where something was not measured. Without an adaptation, as the model was fitted.
+    `terms` are (patients, terms), NaN where something was not measured. Without an adaptation, as the model was fitted;
+    by the terms of a site alone, as before severity is mapped.
     """
     assert trained.measured is not None
     rows = []
     for _, row in terms.iterrows():
         own = {str(name): float(value) for name, value in row.dropna().items()}
-        chances = trained.measured.probabilities(adaptation.mapped_terms(own) if adaptation else own)
+        if isinstance(adaptation, Adaptation):
+            adds = adaptation.severity_terms(own, trained.measured)
+        elif adaptation:
+            adds = adaptation.contributions(own, trained.measured.contributions(adaptation.mapped(own, len(terms))))
+        else:
+            adds = trained.measured.contributions(own)
+        chances = trained.measured.of_severity(sum(adds.values()))
         chances = trained.calibration.apply(logits_of(chances)) if trained.calibration else chances
-        rows.append(adaptation.apply(chances)[0] if adaptation else chances)
+        rows.append(adaptation.apply(chances)[0] if isinstance(adaptation, Adaptation) else chances)
     return pd.DataFrame(rows, index=terms.index, columns=list(trained.stages))
 
 

@@ -6,7 +6,8 @@ assumes that the site's patients are as ill as those of training; where that is 
 Where some stages are known, thresholds and scale are fitted to them as well. With few patients the map stays near the
 identity.
 
-Where a model's stage rests on measurements too, each of them and the network's severity are mapped by themselves.
+Where a model's stage rests on measurements too, each of them and the network's severity are mapped first and weighed
+as they go together at the site (`cirrnb.model.site_terms`); then the severity that follows is mapped.
 
 Severity is the mean of the log-odds of a stage later than the first, later than the second, and so on.
 """
@@ -29,15 +30,13 @@ from scipy.special import expit, logit
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import is_format, read_object
+from cirrnb.model.measured_stage import MeasuredStage
+from cirrnb.model.site_terms import LEAST_PATIENTS, LEVELS, PRIOR_PATIENTS, SiteTerms, strictly_rising
 
 ADAPTATION = "adaptation.json"
-FORMAT = 1
-LEAST_PATIENTS = 30
-"""Patients of a site below which no map is fitted."""
-PRIOR_PATIENTS = 10.0
-"""The map has the weight n / (n + this) against the identity, for n patients of the site."""
-LEVELS = 41
-"""Quantiles that are kept of each distribution."""
+FORMAT = 2
+OLDER = 1
+"""Format whose terms are maps alone, and whose severity is mapped no further where there are terms."""
 SMOOTHING = 0.12
 """Share of the reference patients over whom log-odds are averaged at each quantile."""
 THRESHOLD_SPREAD, SCALE_SPREAD = 1.0, 0.35
@@ -64,8 +63,7 @@ class Adaptation:
     shift : (stages - 1) added to the log-odds after the map; 0 without known stages.
     scale : log-odds are multiplied by it before the shift; 1 without known stages.
     stages : names of the model's stages, in order.
-    terms : of a model that rests on measurements too: term -> its quantiles at the site, and among the patients the
-        model was fitted to. Each is mapped by itself, and the severity that follows is left as it is (`weight` 0).
+    terms : of a model that rests on measurements too: how each term is mapped and weighed at the site.
     """
 
     site: str
@@ -78,7 +76,7 @@ class Adaptation:
     shift: tuple[float, ...]
     scale: float
     stages: tuple[str, ...]
-    terms: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    terms: SiteTerms = field(default_factory=SiteTerms)
 
     @property
     def sentence(self) -> str:
@@ -94,18 +92,13 @@ class Adaptation:
     def _stored(self) -> dict[str, Any]:
         """As a file holds it; terms are a later addition and absent where there are none."""
         stored = asdict(self)
-        if not self.terms:
+        if not self.terms.quantiles:
             del stored["terms"]
         return stored
 
-    def mapped_terms(self, values: Mapping[str, float]) -> dict[str, float]:
-        """What a stage rests on, each value mapped from the site to the patients the model was fitted to; those without
-        a map as they are."""
-        weight = self.patients / (self.patients + PRIOR_PATIENTS)
-        return {
-            name: (1 - weight) * value + weight * _through(value, *self.terms[name]) if name in self.terms else value
-            for name, value in values.items()
-        }
+    def severity_terms(self, values: Mapping[str, float], measured: MeasuredStage) -> dict[str, float]:
+        """Term -> log-odds that it adds towards later stages at this site, of what was measured."""
+        return self.terms.contributions(values, measured.contributions(self.terms.mapped(values, self.patients)))
 
     def apply(self, probabilities: ArrayLike) -> Numbers:
         """Probabilities (patients, stages) from those of the model without it; rows sum to one."""
@@ -118,7 +111,7 @@ class Adaptation:
         site, reference = np.asarray(self.site_severity), np.asarray(self.reference_odds)
         levels = np.linspace(0, 1, len(site))
         severity = odds.mean(axis=1)
-        place = np.interp(severity, *_strictly_rising(site, levels))
+        place = np.interp(severity, *strictly_rising(site, levels))
         there = np.stack([np.interp(place, levels, column) for column in reference.T], axis=1)
         # Beyond the site's range, a patient goes on from its end.
         beyond = severity - np.clip(severity, site[0], site[-1])
@@ -129,14 +122,6 @@ class Adaptation:
         path = Path(folder) / ADAPTATION
         atomic_write(path, json.dumps({"format": FORMAT, **self._stored()}, indent=1, allow_nan=False) + "\n")
         return path
-
-
-def _through(value: float, site: Sequence[float], reference: Sequence[float]) -> float:
-    """The reference's quantile at which the value lies at the site; beyond the site's range it goes on from its end."""
-    levels = np.linspace(0, 1, len(site))
-    inside = float(np.clip(value, site[0], site[-1]))
-    place = np.interp(inside, *_strictly_rising(np.asarray(site), levels))
-    return float(np.interp(place, levels, reference)) + value - inside
 
 
 def log_odds_above(probabilities: ArrayLike) -> Numbers:
@@ -159,12 +144,6 @@ def _probabilities(odds: Numbers) -> Numbers:
     return np.asarray(-np.diff(np.concatenate([ones, later, zeros], axis=1), axis=1))
 
 
-def _strictly_rising(values: Numbers, levels: Numbers) -> tuple[Numbers, Numbers]:
-    """Without equal values: their levels are averaged."""
-    unique, member = np.unique(values, return_inverse=True)
-    return unique, np.bincount(member, weights=levels) / np.bincount(member)
-
-
 def fit_adaptation(
     site: str,
     model: str,
@@ -173,7 +152,7 @@ def fit_adaptation(
     stages: Sequence[str],
     *,
     known: Mapping[str, str] | None = None,
-    terms: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] | None = None,
+    terms: SiteTerms | None = None,
 ) -> Adaptation:
     """Fit the map of a site.
 
@@ -185,8 +164,8 @@ def fit_adaptation(
     stages : names in order.
     known : subject -> stage for some of the site's patients; thresholds and scale are fitted to them, with priors that
         keep a handful of stages from moving them far.
-    terms : of a model that rests on measurements too, as `fit_terms` gives them; `probabilities` are then those after
-        the terms were mapped, and are mapped no further.
+    terms : of a model that rests on measurements too; `probabilities` are then those after the terms were mapped and
+        weighed. Severity is mapped only as far as the site counts as another one.
 
     Raises
     ------
@@ -208,13 +187,13 @@ def fit_adaptation(
         model=model,
         patients=len(table),
         staged=len(known),
-        weight=0.0 if terms else len(table) / (len(table) + PRIOR_PATIENTS),
+        weight=(terms.blend if terms else 1.0) * len(table) / (len(table) + PRIOR_PATIENTS),
         site_severity=tuple(np.quantile(severity_of(table), levels).tolist()),
         reference_odds=_reference_odds(log_odds_above(reference[names]), levels),
         shift=(0.0,) * (len(names) - 1),
         scale=1.0,
         stages=tuple(names),
-        terms=dict(terms or {}),
+        terms=terms or SiteTerms(),
     )
     if not known:
         return plain
@@ -222,22 +201,6 @@ def fit_adaptation(
     truth = np.array([names.index(stage) for stage in known.values()])
     shift, scale = _thresholds(mapped, truth)
     return replace(plain, shift=shift, scale=scale)
-
-
-def fit_terms(site: pd.DataFrame, reference: pd.DataFrame) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
-    """Term -> quantiles at the site and in the reference, of those with `LEAST_PATIENTS` values in both.
-
-    Both are (patients, terms), NaN where something was not measured.
-    """
-    levels = np.linspace(0, 1, LEVELS)
-    found = {}
-    for name in site:
-        there = site[name].dropna().to_numpy(float)
-        home = reference[name].dropna().to_numpy(float) if name in reference else there[:0]
-        if min(len(there), len(home)) >= LEAST_PATIENTS:
-            pair = (np.quantile(values, levels) for values in (there, home))
-            found[str(name)] = tuple(tuple(one.tolist()) for one in pair)
-    return found  # type: ignore[return-value]
 
 
 def _enough(name: str, count: int, what: str) -> None:
@@ -282,7 +245,10 @@ def read_adaptation(folder: Path | str) -> Adaptation | None:
     expected, remedy = f"format {FORMAT}", "Run cirrnb adapt again."
     try:
         stored = read_object(path, expected, remedy)
-        if not is_format(stored.pop("format"), FORMAT):
+        version = stored.pop("format")
+        if is_format(version, OLDER):
+            stored["terms"] = {"quantiles": stored.get("terms", {}), "weights": {}, "blend": 1.0}
+        elif not is_format(version, FORMAT):
             raise ValueError("another format")
         return _checked(stored)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -291,7 +257,7 @@ def read_adaptation(folder: Path | str) -> Adaptation | None:
 
 def _checked(stored: Mapping[str, Any]) -> Adaptation:
     """Raises ValueError, KeyError or TypeError for what no adaptation holds."""
-    stored = {"terms": {}, **stored}
+    stored = {"terms": {"quantiles": {}, "weights": {}, "blend": 1.0}, **stored}
     if set(stored) != {one.name for one in fields(Adaptation)}:
         raise ValueError("other fields")
     for name in ("site", "model"):
@@ -320,8 +286,19 @@ def _checked(stored: Mapping[str, Any]) -> Adaptation:
         tuple(shift.tolist()),
         float(stored["scale"]),
         tuple(names),
-        {str(name): _term(name, pair) for name, pair in stored["terms"].items()},
+        _terms(stored["terms"]),
     )
+
+
+def _terms(stored: Mapping[str, Any]) -> SiteTerms:
+    if set(stored) != {one.name for one in fields(SiteTerms)}:
+        raise ValueError("terms have quantiles, weights and a blend")
+    quantiles = {str(name): _term(name, pair) for name, pair in stored["quantiles"].items()}
+    if unknown := set(stored["weights"]) - set(quantiles):
+        raise ValueError(f"a weight of {sorted(unknown)[0]:.40}, which has no quantiles")
+    for name, value in (*stored["weights"].items(), ("blend", stored["blend"])):
+        check_number(str(name), value, *((0, 1) if name == "blend" else (-_LIMIT, _LIMIT)))
+    return SiteTerms(quantiles, dict(stored["weights"]), float(stored["blend"]))
 
 
 def _term(name: str, pair: object) -> tuple[tuple[float, ...], tuple[float, ...]]:

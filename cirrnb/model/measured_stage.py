@@ -98,7 +98,10 @@ class MeasuredStage:
 
     def probabilities(self, values: Mapping[str, float]) -> Numbers:
         """(stages,) that sum to one."""
-        severity = sum(self.contributions(values).values())
+        return self.of_severity(sum(self.contributions(values).values()))
+
+    def of_severity(self, severity: float) -> Numbers:
+        """(stages,) that sum to one, of a sum of contributions."""
         later = expit(severity - np.asarray(self.thresholds))
         return np.asarray(-np.diff(np.concatenate([[1.0], later, [0.0]])))
 

@@ -301,8 +301,9 @@ def _stage_patient(
     chances, possible = members.mean(axis=0), None
     terms, adds = _terms(trained, used, chances, measurements), {}
     if trained.measured:
-        mapped = trained.adaptation.mapped_terms(terms) if trained.adaptation else terms
-        chances, adds = trained.measured.probabilities(mapped), trained.measured.contributions(mapped)
+        site, home = trained.adaptation, trained.measured
+        adds = site.severity_terms(terms, home) if site else home.contributions(terms)
+        chances = home.of_severity(sum(adds.values()))
         members = chances[None]
     if trained.calibration:
         chances = trained.calibration.apply(logits_of(chances))

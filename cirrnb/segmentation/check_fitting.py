@@ -22,14 +22,17 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.locks import locked
 from cirrnb.data.nifti.reading import read_volume
+from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
 from cirrnb.segmentation.checks import (
     BOUND,
     CHECKS,
+    KNOWN,
     OTHER,
     PRESENCE,
     SEQUENCE,
     UPSIDE_DOWN,
+    Additive,
     Checker,
     Linear,
     SequenceModel,
@@ -54,6 +57,8 @@ NOTHING = "nothing"
 """Kind of a volume without an abdomen."""
 RENDERINGS = (*("T1W", "T2W", OTHER, NOTHING) * 2, *(OTHER, "T1W", "T2W") * 2, *(OTHER,) * 6)
 """Volumes drawn from each body: the others are of many kinds, hence more of them."""
+FOLDS = 5
+"""Parts of bodies and patients for the thresholds."""
 SOME, NONE = 300.0, 15.0
 """mL of liver in a volume from which it is there, and below which it is not."""
 REFUSED, DOUBTED = 0.0025, 0.01
@@ -61,10 +66,6 @@ REFUSED, DOUBTED = 0.0025, 0.01
 
 AGAINST = -3.9
 """Nothing is refused for odds of less than 50 to 1 against it, however rare they are among simulated patients."""
-DOUBTS_ONLY, NEVER = ("sequence",), -1e6
-"""Checks that refuse nothing by themselves, and a score that none has: real contrasts are more various than the
-simulated ones, and a T1W scan without fat suppression that was looked at would be refused."""
-
 Rows = list[dict[str, Any]]
 Numbers = NDArray[np.float64]
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
@@ -189,31 +190,33 @@ def _of_patient(segmenter: Segmenter, job: Mapping[str, Any]) -> Iterator[dict[s
 def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
     """The checks from observations of bodies and patients.
 
-    They are fitted on all of them. Thresholds stand on scores of bodies and patients that took no part: those of even
-    number are scored by checks fitted on the odd ones, and the other way round.
+    They are fitted on all of them. Thresholds stand on scores of bodies and patients that took no part: each of `FOLDS`
+    parts is scored by checks fitted on the others.
     """
     for place, row in enumerate(pairs):
         row.setdefault("place", place // 5)
-    halves: list[tuple[Rows, Rows]] = []
-    for odd in (0, 1):
-        scans = [row for row in pairs if row["kind"] in ("T1W", "T2W") and row["place"] % 2 == odd]
-        compared = [
-            row for row in pairs if row["kind"] in ("pair", "two patients", "twice") and row["place"] % 2 == odd
-        ]
-        halves.append(([row for row in seen if row["body"] % 2 == odd] + scans, compared))
+    parts: list[tuple[Rows, Rows]] = []
+    for part in range(FOLDS):
+        mine = [row for row in pairs if row["place"] % FOLDS == part]
+        scans = [row for row in mine if row["kind"] in T1W_T2W]
+        compared = [row for row in mine if row["kind"] in ("pair", "two patients", "twice")]
+        parts.append(([row for row in seen if row["body"] % FOLDS == part] + scans, compared))
     scores: dict[str, list[float]] = {name: [] for name in CHECKS}
+    known: list[float] = []
     strangers: list[float] = []
-    for (fitted, pairs_fitted), (held, pairs_held) in (halves, halves[::-1]):
-        checker = _fitted(fitted, pairs_fitted, fingerprint)
+    for place, (held, pairs_held) in enumerate(parts):
+        checker = _fitted(*_joined(parts[:place] + parts[place + 1 :]), fingerprint)
         right = [row for row in held if row["kind"] in ("T1W", "T2W") and row["liver"] >= SOME]
         scores["presence"] += [checker.presence.score(row) for row in right]
         scores["sequence"] += [checker.sequence.score(row, row["kind"]) for row in right]
+        known += [checker.sequence.any_known(row) for row in right]
         scores["side"] += [checker.side_score(row) for row in right]
         scores["pair"] += [checker.pair.score(row) for row in pairs_held if row["kind"] == "pair"]
         strangers += [checker.pair.score(row) for row in pairs_held if row["kind"] == "two patients"]
     thresholds = {name: thresholds_of(np.array(values)) for name, values in scores.items()}
-    thresholds |= {name: (thresholds[name][0], NEVER) for name in DOUBTS_ONLY}
-    whole = _fitted(halves[0][0] + halves[1][0], halves[0][1] + halves[1][1], fingerprint)
+    # A sequence that is taken for another one is doubted alone: real contrasts are more various than simulated ones.
+    thresholds["sequence"] = (thresholds["sequence"][0], thresholds_of(np.array(known))[1])
+    whole = _fitted(*_joined(parts), fingerprint)
     described = {
         "volumes": len(seen),
         "patients": len(pairs) // 5,
@@ -221,6 +224,10 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         "AUROC of pairs against two patients": round(auroc(scores["pair"], strangers), 4),
     }
     return Checker(**{**whole.__dict__, "thresholds": thresholds, "fitted": described})
+
+
+def _joined(parts: Sequence[tuple[Rows, Rows]]) -> tuple[Rows, Rows]:
+    return [row for seen, _ in parts for row in seen], [row for _, compared in parts for row in compared]
 
 
 def _fitted(seen: Rows, compared: Rows, fingerprint: str) -> Checker:
@@ -279,18 +286,28 @@ def _fit_presence(rows: Rows) -> Linear:
 
 def _fit_sequence(rows: Rows) -> SequenceModel:
     """Each kind weighs the same among those that are no known sequence, and these as much as each sequence."""
-    classes = ("T1W", "T2W", OTHER)
-    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in (*classes[:2], *OTHER_CONTRASTS)]
-    values = _table([contrasts(row) for row in there], SEQUENCE)
+    classes = (*T1W_T2W, OTHER)
+    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in (*T1W_T2W, *OTHER_CONTRASTS)]
     kinds = [row["kind"] for row in there]
     truth = np.array([classes.index(kind) if kind in classes else 2 for kind in kinds])
-    known = np.isfinite(values)
-    mean = np.nanmean(np.where(known, values, np.nan), axis=0)
-    scale = np.maximum(np.nanstd(np.where(known, values, np.nan), axis=0), 1e-3)
-    weight = np.array([1 / kinds.count(kind) / (1 if kind in classes else len(OTHER_CONTRASTS)) for kind in kinds])
-    model = LogisticRegression(C=1.0, max_iter=5000)
-    model.fit(expanded(values, mean, scale), truth, sample_weight=weight * len(there) / weight.sum())
-    return SequenceModel(SEQUENCE, classes, mean, scale, np.ascontiguousarray(model.coef_), model.intercept_)
+    others = len(set(kinds) - set(T1W_T2W))
+    weight = np.array([1 / kinds.count(kind) / (1 if kind in classes else others) for kind in kinds])
+    which = _additive(there, SEQUENCE, truth, weight, strength=1.0, squares=False)
+    weight = np.where(truth < 2, weight / 2, weight)  # both sequences together against the others
+    known = _additive(there, KNOWN, truth < 2, weight, strength=0.3, squares=True)
+    return SequenceModel(classes, which, known)
+
+
+def _additive(
+    rows: Rows, names: tuple[str, ...], truth: NDArray, weight: Numbers, *, strength: float, squares: bool
+) -> Additive:
+    """A logistic regression of classes on `contrasts`; `strength` is the inverse of its penalty."""
+    values = _table([contrasts(row) for row in rows], names)
+    known = np.where(np.isfinite(values), values, np.nan)
+    mean, scale = np.nanmean(known, axis=0), np.maximum(np.nanstd(known, axis=0), 1e-3)
+    model = LogisticRegression(C=strength, max_iter=5000)
+    model.fit(expanded(values, mean, scale, squares), truth, sample_weight=weight * len(rows) / weight.sum())
+    return Additive(names, mean, scale, np.ascontiguousarray(model.coef_), model.intercept_)
 
 
 def _fit_upside_down(rows: Rows) -> Linear:

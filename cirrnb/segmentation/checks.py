@@ -29,23 +29,24 @@ OTHER = "other"
 """Class of contrasts that are no known sequence."""
 FEWEST = 3
 """Signals without which a sequence is not judged."""
-SEQUENCE_NUMBERS = ("mean", "scale", "weights", "intercepts")
+ADDITIVE = ("mean", "scale", "weights", "intercepts")
 BOUND = 2.0
 """Standard deviations at which one observation of sequence or side stops counting more: on real scans an organ may be
 found in the wrong place, and its signal be that of another."""
 CHECKS = ("presence", "sequence", "side", "pair")
-FORMAT = 3
+FORMAT = 4
 PRESENCE = (
     *("size of the liver", "probability", "largest part", "share of the slice", "compactness", "extent z"),
     *("liver x in the body", "organs found"),
 )
 CONTRASTS = tuple(name for name in SIGNALS if name not in ("ascites", "darkest"))
 SEQUENCE = (*CANAL, *(f"contrast {name}" for name in CONTRASTS), "range", "grain in the range")
+KNOWN = (*SEQUENCE, *(f"signal {name}" for name in SIGNALS if name != "ascites"))
 UPSIDE_DOWN = (
     *(f"{name} z from the liver" for name in PLACED if name not in ("vertebrae", "back muscle", "aorta")),
     "skewness of the liver z",
 )
-"""Observations that the checks of a scan use, for the sequence those of `contrasts`; `PAIR` are those of a pair."""
+"""Observations that the checks of a scan use, for the sequence what `contrasts` gives; `PAIR` are those of a pair."""
 PASSED = "passed"
 """Outcome of a check; the others are DOUBTFUL and REFUSED, as the status of an answer."""
 
@@ -106,62 +107,85 @@ class Linear:
 
 
 def contrasts(observed: Mapping[str, float]) -> dict[str, float]:
-    """What the sequence is told by, by the names in `SEQUENCE`; NaN where an organ is not there.
+    """What the sequence is told by, by the names in `KNOWN`; NaN where an organ is not there.
 
     A contrast is a signal less that of the liver, over the range of the body from its darkest tenth to its brightest
     hundredth: an offset, as of a CT, changes none of them. The range itself is a logarithm relative to the liver's
-    signal.
+    signal, as the signals are.
     """
-    ratio = {name: float(np.exp(observed.get(f"signal {name}", np.nan))) for name in SIGNALS}
+    signals = {name: observed.get(f"signal {name}", np.nan) for name in SIGNALS}
+    ratio = {name: float(np.exp(signal)) for name, signal in signals.items()}
     span = max(ratio["brightest"] - ratio["darkest"], 1e-3)
     found = {f"contrast {name}": (ratio[name] - 1) / span for name in CONTRASTS}
+    found |= {f"signal {name}": signal for name, signal in signals.items()}
     found |= {name: observed.get(name, np.nan) for name in CANAL}
     return found | {"range": float(np.log(span)), "grain in the range": observed.get("grain", np.nan) - np.log(span)}
 
 
 @dataclass(frozen=True)
-class SequenceModel:
-    """Which sequence signals are those of: a multinomial logistic regression, additive in what `contrasts` gives.
+class Additive:
+    """Scores that are sums over numbers, each of which counts within `BOUND`, by its square if asked, and by being
+    missing; so that one odd signal of another scanner moves them by a bounded amount.
 
-    Each number counts within `BOUND`, and by being missing (`expanded`), so that one odd signal of another scanner
-    moves the score by a bounded amount.
-
-    Attributes
-    ----------
-    names : of the numbers. classes : sequences, the last one `OTHER`.
-    mean, scale : (numbers,). weights : (classes, 2 numbers). intercepts : (classes,).
+    `names` (numbers,), `mean` and `scale` the same length, `weights` (scores, 2 or, with squares, 3 times numbers),
+    `intercepts` (scores,).
     """
 
     names: tuple[str, ...]
-    classes: tuple[str, ...]
     mean: Numbers
     scale: Numbers
     weights: Numbers
     intercepts: Numbers
 
+    def scores(self, values: Mapping[str, float]) -> Numbers:
+        """(scores,) of the numbers by name."""
+        squares = self.weights.shape[1] == 3 * len(self.names)
+        terms = expanded(numbers(values, self.names)[None], self.mean, self.scale, squares)
+        return np.asarray((self.weights * terms).sum(axis=1) + self.intercepts)
+
+
+@dataclass(frozen=True)
+class SequenceModel:
+    """Which sequence signals are those of, and whether they are those of any.
+
+    Attributes
+    ----------
+    classes : sequences, the last one `OTHER`.
+    which : a score for each class, of a multinomial logistic regression without squares.
+    known : one score, of a logistic regression with squares: other contrasts lie all around those of the sequences.
+    """
+
+    classes: tuple[str, ...]
+    which: Additive
+    known: Additive
+
     def score(self, observed: Mapping[str, float], declared: str) -> float:
-        """Log odds of the declared sequence against all else; NaN for an unknown one and for too few signals."""
-        values = numbers(contrasts(observed), self.names)
-        if declared not in self.classes[:-1] or np.isfinite(values).sum() < FEWEST:
+        """Log odds of the declared sequence against all else, at most those of `any_known`.
+
+        NaN for an unknown sequence and for too few signals.
+        """
+        values = contrasts(observed)
+        if declared not in self.classes[:-1] or np.isfinite(numbers(values, self.which.names)).sum() < FEWEST:
             return float("nan")
-        logs = self._logs(values)
+        logs = self.which.scores(values)
         place = self.classes.index(declared)
-        return float(logs[place] - np.logaddexp.reduce(np.delete(logs, place)))
+        return min(float(logs[place] - np.logaddexp.reduce(np.delete(logs, place))), self.any_known(observed))
+
+    def any_known(self, observed: Mapping[str, float]) -> float:
+        """Log odds that the signals are those of any of the sequences."""
+        return float(self.known.scores(contrasts(observed))[0])
 
     def likeliest(self, observed: Mapping[str, float]) -> str | None:
         """The sequence that a scan is most like, None for another contrast than all of them."""
-        best = self.classes[int(self._logs(numbers(contrasts(observed), self.names)).argmax())]
-        return None if best == OTHER else best
-
-    def _logs(self, values: Numbers) -> Numbers:
-        return np.asarray((self.weights * expanded(values[None], self.mean, self.scale)).sum(axis=1) + self.intercepts)
+        best = self.classes[int(self.which.scores(contrasts(observed)).argmax())]
+        return None if best == OTHER or self.any_known(observed) < 0 else best
 
 
-def expanded(values: Numbers, mean: Numbers, scale: Numbers) -> Numbers:
-    """(rows, numbers) -> (rows, 2 numbers): standardised within `BOUND`, and whether missing."""
+def expanded(values: Numbers, mean: Numbers, scale: Numbers, squares: bool = False) -> Numbers:
+    """(rows, numbers) -> (rows, 2 or 3 times numbers): standardised within `BOUND`, its square, whether missing."""
     missing = ~np.isfinite(values)
     z = np.where(missing, 0.0, np.clip((values - mean) / scale, -BOUND, BOUND))
-    return np.concatenate([z, missing], axis=1)
+    return np.concatenate([z, *([np.where(missing, 0.0, z**2 - 1)] if squares else []), missing], axis=1)
 
 
 @dataclass(frozen=True)
@@ -170,7 +194,7 @@ class Checker:
 
     Attributes
     ----------
-    presence, upside_down, pair : regressions. sequence : densities.
+    presence, upside_down, pair, sequence : regressions.
     turned : log odds a unit of "liver as it stands against mirrored" and "... front to back".
     thresholds : check -> (doubt, refuse).
     fingerprint : of the segmenter whose observations they were fitted on.
@@ -189,7 +213,8 @@ class Checker:
     def check_scan(self, observed: Mapping[str, float], declared: str, drawn_by_person: bool = False) -> list[Check]:
         """Presence, sequence and side of one scan; presence only where no person drew the liver."""
         found = [] if drawn_by_person else [self._judged("presence", self.presence.score(observed))]
-        sequence = self._judged("sequence", self.sequence.score(observed, declared))
+        score = self.sequence.score(observed, declared)
+        sequence = self._judged("sequence", score, self.sequence.any_known(observed))
         if sequence.outcome != PASSED:
             like = self.sequence.likeliest(observed)
             told = f"they are those of {like}" if like and like != declared else "they are those of neither T1W nor T2W"
@@ -211,11 +236,13 @@ class Checker:
             scores.append(slope * observed.get(f"liver as it stands against {name}", 0.0))
         return float(min(scores))
 
-    def _judged(self, name: str, score: float) -> Check:
+    def _judged(self, name: str, score: float, refusing: float | None = None) -> Check:
+        """The outcome of a score; `refusing` is what refuses, if another score than that which doubts."""
         doubt, refuse = self.thresholds[name]
         if not np.isfinite(score) or score >= doubt:
             return Check(name, score, PASSED)
-        return Check(name, score, REFUSED if score < refuse else DOUBTFUL, *REASONS[name])
+        refused = (score if refusing is None else refusing) < refuse
+        return Check(name, score, REFUSED if refused else DOUBTFUL, *REASONS[name])
 
 
 def worst(checks: Sequence[Check]) -> str:
@@ -234,9 +261,8 @@ def save_checker(path: Path, checker: Checker) -> None:
         "pair": _linear_out(checker.pair),
         "turned": checker.turned,
         "sequence": {
-            "names": checker.sequence.names,
             "classes": checker.sequence.classes,
-            **{name: getattr(checker.sequence, name).tolist() for name in SEQUENCE_NUMBERS},
+            **{part: _additive_out(getattr(checker.sequence, part)) for part in ("which", "known")},
         },
         "thresholds": {name: list(pair) for name, pair in checker.thresholds.items()},
         "fingerprint": checker.fingerprint,
@@ -290,16 +316,25 @@ def _linear_in(stored: Mapping[str, Any], names: tuple[str, ...]) -> Linear:
     return Linear(names, weights, mean, scale, absent, float(stored["intercept"]), float(stored["bound"]))
 
 
+def _additive_out(one: Additive) -> dict[str, Any]:
+    return {"names": one.names, **{name: getattr(one, name).tolist() for name in ADDITIVE}}
+
+
+def _additive_in(stored: Mapping[str, Any], names: tuple[str, ...], scores: int, terms: int) -> Additive:
+    _require_names(stored["names"], names)
+    shapes = ((len(names),),) * 2 + ((scores, terms * len(names)), (scores,))
+    arrays = [number_array(key, stored[key], shape) for key, shape in zip(ADDITIVE, shapes, strict=True)]
+    if arrays[1].min() <= 0:
+        raise ValueError("a scale that is not above 0")
+    return Additive(names, *arrays)
+
+
 def _sequence_in(stored: Mapping[str, Any]) -> SequenceModel:
-    _require_names(stored["names"], SEQUENCE)
     classes = sequence_names(stored["classes"][:-1])
     if stored["classes"][-1] != OTHER:
         raise ValueError(f"classes without {OTHER!r} at the end")
-    shapes = ((len(SEQUENCE),),) * 2 + ((len(classes) + 1, 2 * len(SEQUENCE)), (len(classes) + 1,))
-    arrays = [number_array(key, stored[key], shape) for key, shape in zip(SEQUENCE_NUMBERS, shapes, strict=True)]
-    if arrays[1].min() <= 0:
-        raise ValueError("a scale that is not above 0")
-    return SequenceModel(SEQUENCE, (*classes, OTHER), *arrays)
+    which = _additive_in(stored["which"], SEQUENCE, len(classes) + 1, 2)
+    return SequenceModel((*classes, OTHER), which, _additive_in(stored["known"], KNOWN, 1, 3))
 
 
 def _require_names(stored: Any, expected: tuple[str, ...]) -> None:

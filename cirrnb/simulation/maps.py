@@ -182,13 +182,14 @@ def draw_ct_values(random: np.random.Generator) -> Signals:
 def acquire_ct(random: np.random.Generator, image: Tensor, plane: str) -> Tensor:
     """A CT as programs store it without Hounsfield units, from (slices, rows, columns) HU above air.
 
-    Noise of 4 to 30 HU, the same everywhere, air included. Stored as scanners do (1024 above HU, 0 or more), shifted
+    Noise of 2 to 12 HU, the same everywhere, air included: 10 to 30 HU in pixels of 0.7 mm, averaged over 3 mm. Stored
+    as scanners do (1024 above HU, 0 or more), shifted
     further, or cut to a window of 300 to 2,000 HU.
     """
     noise = torch.from_numpy(random.standard_normal(tuple(image.shape), dtype=np.float32))
     if random.random() < 0.5:
         noise = functional.avg_pool2d(noise[None], 3, 1, 1)[0] * 2.5
-    sigma = float(np.exp(random.uniform(np.log(4), np.log(30))))
+    sigma = float(np.exp(random.uniform(np.log(2), np.log(12))))
     image = blur(random, image, plane) + sigma * noise
     stored = random.random()
     if stored < 0.35:

@@ -1,0 +1,98 @@
+"""Organs that the program drew against those of a simulated cohort: `python docs/score_organs.py COHORT DRAWN`.
+
+COHORT was simulated with `--organs`. DRAWN is the folder of prepared scans whose outlines the program drew anew
+(score_stager.py leaves one as OUT/prepared-NAME) of the same patients; COHORT may hold fewer. Printed for each
+sequence:
+Dice with a bootstrap interval of 95 % over patients, rank correlation of volumes with the truth, false ascites, and
+AUROC of the presence of ascites.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+import cirrnb
+from cirrnb.data.atomic_files import file_stem
+from cirrnb.data.nifti.reading import read_volume
+from cirrnb.segmentation.segmenter import EXPECTED_ASCITES
+from cirrnb.simulation.tissue_shares import LIVER, ORGANS
+
+DRAWS = 2000
+SOME_ASCITES = 50.0
+"""mL from which a patient has ascites."""
+OTHERS = ("spleen", "caudate", "kidneys", "gallbladder", "aorta", "portal and splenic vein")
+
+
+def main() -> None:
+    """Compare every scan and print."""
+    folder, drawn = Path(sys.argv[1]), Path(sys.argv[2]) / "segmented" / "organs"
+    rows = []
+    for scan in cirrnb.read_cohort(folder).scans:
+        truth, grid = read_volume(folder / "organs" / scan.source / scan.sequence / scan.image.name)
+        record = next(drawn.glob(f"{file_stem(scan.subject, scan.sequence)}_*_organs.found.json"), None)
+        if record is None:
+            sys.exit(f"{scan.name}: no organs in {drawn}; prepare the cohort with outlines by the program first")
+        found, _ = read_volume(record.with_name(record.name.replace(".found.json", ".nii.gz")))
+        told = json.loads(record.read_text())
+        row = {"sequence": scan.sequence, "expected ascites": told["observed"][EXPECTED_ASCITES]}
+        voxel = grid.voxel_volume / 1000
+        parts = {"liver": LIVER, **{name: (label,) for label, name in enumerate(ORGANS, start=1)}}
+        for name, labels in parts.items():
+            one, other = np.isin(truth, labels), np.isin(found, labels)
+            volumes = np.count_nonzero(one), np.count_nonzero(other)
+            row[f"true {name}"], row[f"found {name}"] = volumes[0] * voxel, volumes[1] * voxel
+            row[f"dice {name}"] = 2 * np.count_nonzero(one & other) / sum(volumes) if volumes[0] else np.nan
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    for sequence, part in table.groupby("sequence"):
+        told_of(str(sequence), part)
+
+
+def told_of(sequence: str, part: pd.DataFrame) -> None:
+    """Print the figures of a sequence."""
+    ill = part[part["true ascites"] > SOME_ASCITES]
+    print(f"\n{sequence}, {len(part)} patients")
+    for name in ("liver", *OTHERS):
+        print(f"  Dice {name}: {with_interval(part[f'dice {name}'])}")
+    print(f"  Dice ascites of more than {SOME_ASCITES:.0f} mL: {with_interval(ill['dice ascites'])}")
+    for name in ("liver", "spleen"):
+        print(f"  volume of {name}: {rank(part[f'found {name}'], part[f'true {name}'])}")
+    ratios = [part[f"{kind} caudate"] / part[f"{kind} right lobe"] for kind in ("found", "true")]
+    print(f"  caudate-to-right-lobe ratio: {rank(*ratios)}")
+    print(f"  volume of ascites: {rank(ill['found ascites'], ill['true ascites'])}, n {len(ill)}")
+    false = part["found ascites"][part["true ascites"] <= 0]
+    print(f"  false ascites: mean {false.mean():.1f} mL, most {false.max():.0f} mL, n {len(false)}")
+    present = (part["true ascites"] > SOME_ASCITES).astype(int)
+    print(f"  presence of ascites, AUROC: {roc_auc_score(present, part['expected ascites']):.3f}")
+
+
+def with_interval(values: pd.Series) -> str:
+    """Mean, interval, least and count."""
+    known = values.dropna().to_numpy()
+    random = np.random.default_rng(0)
+    low, high = np.percentile([random.choice(known, len(known)).mean() for _ in range(DRAWS)], [2.5, 97.5])
+    return f"{known.mean():.3f} ({low:.3f} to {high:.3f}), least {known.min():.2f}, n {len(known)}"
+
+
+def rank(found: pd.Series, truth: pd.Series) -> str:
+    """Rank correlation with its interval."""
+    pairs = pd.DataFrame({"found": found, "truth": truth}).dropna().to_numpy()
+    random = np.random.default_rng(0)
+    draws = []
+    for _ in range(DRAWS // 4):
+        drawn = pairs[random.integers(len(pairs), size=len(pairs))]
+        draws.append(spearmanr(drawn[:, 0], drawn[:, 1]).statistic)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    value = spearmanr(pairs[:, 0], pairs[:, 1]).statistic
+    return f"rank correlation {value:.3f} ({low:.3f} to {high:.3f})"
+
+
+if __name__ == "__main__":
+    main()
