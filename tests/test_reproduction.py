@@ -28,7 +28,7 @@ from cirrnb.model.checkpoint import load_stager
 from cirrnb.model.classifiers import require_size
 from cirrnb.model.first_weights import FirstWeights, key_table, read_weights
 from cirrnb.model.prediction import predict, predict_own_cohort, predict_slices
-from cirrnb.model.run_folder import read_history, read_slice_predictions
+from cirrnb.model.run_folder import read_history, read_predictions, read_slice_predictions
 from cirrnb.model.schedule import batches_of_epoch, has_stopped
 from cirrnb.model.settings import StagerSettings, TrainingSettings, given_settings
 from cirrnb.model.stager import Stager
@@ -293,8 +293,10 @@ def test_a_rehearsal_builds_kills_and_resumes(tmp_path):
     assert table.loc["none", "status"].startswith("failed")
     cost = reproduction.parameters_of(wanted, rows)
     assert cost["rehearsal"].tolist() == ["killed after step 1 of 2, resumed"]
-    scored = read_slice_predictions(wanted.run(rows[0]))
-    assert scored is not None and len(scored) == 9 and set(scored["split"]) == set(SPLITS), "a slice of each patient"
+    run = wanted.run(rows[0])
+    scored = read_slice_predictions(run)
+    assert scored is not None and scored["subject"].is_unique, "a slice of each patient"
+    assert set(scored["split"]) == set(SPLITS) and set(scored["subject"]) == set(read_predictions(run)["subject"])
     deviations = reproduction.deviations(wanted, rows, people)
     assert set(deviations["rows"]) == {"small T2W"} and "first weights" in set(deviations["what"])
     first, lines = reproduction.first_lines(wanted, rows, people)
