@@ -16,12 +16,14 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
+from jupyter_server.base.websocket import WebSocketMixin
 from nbformat import v4, write
 from offline_browser import CHROMIUM, FLAGS, PATIENCE
 from stub_modules import stub_folder
+from voila.app import Voila
 
 from cirrnb.data.workers import python_command
-from cirrnb.run.guarded_server import HEADERS
+from cirrnb.run.guarded_server import HEADERS, TOKEN, Server
 
 SERVE = """
 import sys
@@ -66,6 +68,15 @@ class Site:
             return answer.status, answer.headers, text
         finally:
             line.close()
+
+
+def test_an_idle_page_stays_connected(monkeypatch):
+    """Jupyter drops a connection whose last pong is older than the time limit; the next comes after one interval."""
+    monkeypatch.setenv(TOKEN, "token")
+    monkeypatch.setattr(Voila, "init_settings", lambda self: {})
+    socket = WebSocketMixin()
+    socket.settings = Server().init_settings()
+    assert socket.ping_interval == 0 or socket.ping_timeout > socket.ping_interval
 
 
 def first_cookie(site: Site, process: subprocess.Popen[str]) -> str:

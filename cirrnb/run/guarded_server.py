@@ -164,8 +164,9 @@ class Server(Voila):
         settings: dict[str, Any] = super().init_settings()
         # Tornado's log of refused requests would repeat the token on the terminal.
         quiet = {
-            # As Tornado sets it without being asked, and says so on the terminal.
-            "ws_ping_timeout": 30_000,
+            # No pings: the page is on this machine, and a closed one ends its connection itself. With pings Tornado
+            # allows no longer a wait than their interval, and then Jupyter drops every connection after one interval.
+            "ws_ping_interval": 0,
             "log_function": lambda handler: None,
             "default_handler_class": _guarded(ErrorHandler),
             "default_handler_args": {"status_code": 404},
