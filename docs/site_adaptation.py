@@ -136,6 +136,7 @@ def _table(asked: Asked, site: pd.DataFrame, home: pd.DataFrame, home_stages: pd
             "quantile map": on_the_scale_of(site.loc[score, columns], site.loc[adapt, columns], home[columns]),
         }
         for way, values in ways.items():
+            values = values.replace([np.inf, -np.inf], np.nan)  # a measurement that is the same for everybody there
             right = float((baseline.predict(values) == truth).mean())
             rows.setdefault(f"measurements, logistic regression, {way}", []).append(right)
         for name, share in (("half as many severe", 0.5), ("twice as many severe", 2.0)):
