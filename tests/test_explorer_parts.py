@@ -23,6 +23,8 @@ import cirrnb
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Scan
+from cirrnb.data.stage_scale import StageScale
+from cirrnb.data.status import DOUBTFUL, Reason
 from cirrnb.explanation.score import Cancelled
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.trained_model import load_model
@@ -291,6 +293,22 @@ def test_of_a_patient_unlike_the_training_ones_nothing_is_promised_and_notes_are
     assert "Note: T1W missing." in alone and "another organ?<" in alone
     beside = sentences.reasons_html(told, said)
     assert "T1W missing" not in beside and "Note: the map is coarse." in beside and "Note: is it?<" in beside
+
+
+def test_a_real_patient_gets_reasons_first_and_the_limits_of_the_answer_beside_it() -> None:
+    chances, unlike = {"mild": 0.2, "moderate": 0.7, "severe": 0.1}, "T2W looks unlike the training scans"
+    reasons = (Reason("unusual", unlike),)
+    said = Prediction("a/1", chances, "moderate", ("moderate",), {}, {"T2W": 1.0}, (unlike,), "m", True)
+    said = replace(said, status=DOUBTFUL, reasons=reasons, adds={"network": 1.0, "spleen volume": -0.2})
+    page = sentences.prediction_html(said, recorded=None, coverage=0.9, simulated=False)
+    assert page.count(unlike) == 1 and page.index(unlike) < page.index("cn-bar")
+    assert sentences.NO_HEALTHY_ANSWER in page and "misses most of the spleen" in page
+    drawn = sentences.prediction_html(said, recorded=None, coverage=0.9, simulated=True)
+    assert sentences.NO_HEALTHY_ANSWER not in drawn and "misses most of the spleen" not in drawn
+    graded = replace(said, stages=StageScale(("F0", "F1", "F2")), predicted="F0", prediction_set=None)
+    graded = replace(graded, probabilities=dict(zip(graded.stages, chances.values(), strict=True)))
+    page = sentences.prediction_html(graded, recorded=None, coverage=0.9, simulated=False)
+    assert sentences.NO_HEALTHY_ANSWER not in page
 
 
 def test_a_wrong_answer_is_called_wrong_and_each_number_says_whose_it_is() -> None:

@@ -1,6 +1,7 @@
 """Terms of a stage at a site: their weights without stages, when the site counts as another one, and the file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -111,6 +112,12 @@ def test_a_file_of_before_weighs_nothing_and_is_read(tmp_path):
     old = read_adaptation(tmp_path)
     assert isinstance(old.terms, SiteTerms) and not old.terms.weights and old.terms.blend == 1
     assert set(old.terms.quantiles) == set(NAMES) and old.weight == 0
+
+
+def test_every_answer_says_if_the_site_was_like_home():
+    made = adaptation()
+    assert "little was changed" not in made.sentence
+    assert "little was changed" in replace(made, terms=replace(made.terms, blend=0.1)).sentence
 
 
 @pytest.mark.parametrize(

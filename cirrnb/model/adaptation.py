@@ -82,7 +82,8 @@ class Adaptation:
     def sentence(self) -> str:
         """What goes with every answer."""
         stages = f"and {self.staged} of their stages" if self.staged else "without stages"
-        return f"adapted to {self.patients} patients of {self.site}, {stages}"
+        like = "; they are like those of training, so that little was changed" if self.terms.blend < 0.5 else ""
+        return f"adapted to {self.patients} patients of {self.site}, {stages}{like}"
 
     @property
     def fingerprint(self) -> str:

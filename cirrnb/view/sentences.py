@@ -14,6 +14,7 @@ from cirrnb.data.status import ANSWERED
 from cirrnb.explanation.control_maps import beats_controls, best_control
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
+from cirrnb.measure.biomarkers import PROGRAM_NOTES
 from cirrnb.model.measured_stage import NETWORK
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.signs import WORDS, SignReading
@@ -21,6 +22,7 @@ from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.documentation import linked
 from cirrnb.view.page import REAL_PEOPLE
 
+NO_HEALTHY_ANSWER = "“No cirrhosis” is none of the answers: a healthy liver gets a stage too."
 METHODS = {
     "integrated_gradients": "adds up how the score changes while the detail of the slices is faded in. On simulated "
     "patients the places it names matter more to the answer than those of any control map.",
@@ -70,21 +72,24 @@ def answer_html(prediction: Prediction, bag: Bag, model: TrainedModel, *, simula
 def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: float | None, simulated: bool) -> str:
     """The same from plain values: the recorded stage, and how often prediction sets hold (None: not calibrated)."""
     bars = "".join(_bar(stage, prediction.probabilities[stage], prediction) for stage in prediction.stages)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in prediction.notes)
-    unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else "<p>Nothing is missing or unusual.</p>"
+    told = [reason.text for reason in prediction.reasons]
+    notes = "".join(f"<li>{escape(note)}</li>" for note in prediction.notes if note not in told)
+    unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else ""
+    if not prediction.notes and not told:
+        unusual = "<p>Nothing is missing or unusual.</p>"
     weights = ", ".join(f"{name} {weight:.0%}" for name, weight in prediction.sequence_weights.items())
     trained = "simulated patients" if prediction.simulated else "patients"
     doubtful = "" if prediction.status == ANSWERED else f" ({escape(prediction.status)})"
-    listed = "".join(
-        f"<li>{escape(reason.text)}</li>" for reason in prediction.reasons if reason.text not in prediction.notes
-    )
+    listed = "".join(f"<li>{escape(text)}</li>" for text in told)
     doubts = (
         f"<p>{escape(prediction.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
     )
     about = " The patient is simulated." if simulated else f" {linked(REAL_PEOPLE)}" if prediction.simulated else ""
     likely = f"Most likely: {escape(prediction.predicted)}{doubtful}"
     verdict = verdict_html(prediction, recorded)
-    details = f"{bars}<p>{_possible(prediction, coverage)}</p>{adds_html(prediction)}{signs_html(prediction)}"
+    healthy = "" if simulated or prediction.stages != CIRRHOSIS else f"<p class='cn-small'>{NO_HEALTHY_ANSWER}</p>"
+    adds = adds_html(prediction, simulated=simulated)
+    details = f"{bars}{healthy}<p>{_possible(prediction, coverage)}</p>{adds}{signs_html(prediction)}"
     if prediction.hidden:
         shown = asked_html(f"<p><b>{likely}</b></p>{verdict}{details}", prediction)
         likely, verdict, details = f"Stage hidden{doubtful}", "", shown
@@ -103,13 +108,17 @@ def asked_html(body: str, prediction: Prediction, what: str = "the stage") -> st
     return f'<details class="cn-asked"><summary>Show {escape(what)} all the same</summary>{body}</details>'
 
 
-def adds_html(prediction: Prediction) -> str:
-    """What the network and each measurement add to the stage, the largest first; nothing for a network alone."""
+def adds_html(prediction: Prediction, *, simulated: bool = True) -> str:
+    """What the network and each measurement add to the stage, the largest first; nothing for a network alone.
+
+    On real scans a measurement that is wrong where a program drew the organ says so.
+    """
     if not prediction.adds:
         return ""
     ordered = sorted(prediction.adds.items(), key=lambda pair: -abs(pair[1]))
     rows = "".join(
-        f"<tr><th scope='row'>{escape('what the network sees' if name == NETWORK else name)}</th>"
+        f"<tr><th scope='row'>{escape('what the network sees' if name == NETWORK else name)}"
+        f"{'' if simulated else _caveat(name)}</th>"
         f"<td>{_signed(value)}</td><td>{'later' if value > 0 else 'earlier'} stages</td></tr>"
         for name, value in ordered
     )
@@ -119,6 +128,11 @@ def adds_html(prediction: Prediction) -> str:
         "<p class='cn-small'>Against a patient who is average in all of them. Maps explain what the network sees, and "
         "nothing of the measurements.</p>"
     )
+
+
+def _caveat(term: str) -> str:
+    caveat = PROGRAM_NOTES.get(term)
+    return f"<br><small>if the program drew it: {linked(escape(caveat))}</small>" if caveat else ""
 
 
 def signs_html(prediction: Prediction) -> str:
