@@ -66,6 +66,18 @@ def test_the_next_case_is_read_and_answered_with_the_same_keys(page: Any) -> Non
     assert page.evaluate("() => window.sent") == [{"kind": "next"}, {"kind": "answer", "value": "moderate"}]
 
 
+def test_the_next_case_is_in_sight_after_a_long_answer(page: Any) -> None:
+    put(page, "task", CASE)
+    put(page, "reply", {"html": '<p style="height: 4000px">Long.</p>', "right": True, "onward": "Next case"})
+    page.evaluate("() => { document.body.style.paddingBottom = '4000px'; }")
+    page.locator(".cn-onward").click()
+    assert page.evaluate("() => scrollY") > 1000
+    put(page, "reply", {})
+    put(page, "task", {**CASE, "title": "Case 2"})
+    page.wait_for_function("() => document.querySelector('.cn-pane').getBoundingClientRect().top >= 0", timeout=5000)
+    page.evaluate("() => { document.body.style.paddingBottom = ''; }")
+
+
 def test_an_empty_field_is_asked_for_a_number_and_no_verdict_stands_beside_that(page: Any) -> None:
     put(page, "task", NUMBER)
     put(page, "reply", {"html": "<p>Right.</p>", "right": True, "again": True})

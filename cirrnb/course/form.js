@@ -159,6 +159,12 @@ function render({ model, el }) {
     if (pane) pane.focus({ preventScroll: true });
     else if (left && whole()) setTimeout(() => focusCase(left - 1), 50);
     else find(".cn-reply").focus();
+    if (whole()) requestAnimationFrame(showWhole);
+  }
+  // What was said to the last case was long: without it the page has moved up, and the new case is out of sight.
+  function showWhole() {
+    const top = whole().getBoundingClientRect().top;
+    if (top < 0 || top > innerHeight / 2) whole().scrollIntoView({ block: "start" });
   }
   // An emptied reply comes before another question, and says nothing of what the reader did.
   const onReply = () => {
