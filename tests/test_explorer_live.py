@@ -227,8 +227,12 @@ def served(tmp_path_factory) -> Generator[tuple[str, Path]]:
 
 
 def address(folder: Path) -> str:
-    """With its token, as the terminal shows it."""
-    return re.findall(r"http://\S+", (folder / "server.log").read_text())[0]
+    """With its token, as the terminal shows it a moment after the server listens."""
+    for _ in range(PATIENCE // 300):
+        if found := re.findall(r"http://\S+", (folder / "server.log").read_text()):
+            return found[0]
+        time.sleep(0.3)
+    raise AssertionError("no address on the terminal")
 
 
 def test_on_a_page_of_its_own(page, served):

@@ -190,7 +190,7 @@ class Orientation:
         return tuple(notes)
 
     def plane(self, source: Grid) -> int:
-        """The place in `PLANES` of how a scan on `source` was acquired; 0 unless another spacing is clearly coarser."""
+        """The place in `PLANES` of how a scan on `source` was acquired; 0 unless one other spacing is clearly coarsest."""
         spacing = self.grid(source).spacing
-        coarsest = int(np.argmax(spacing))
-        return coarsest if spacing[coarsest] >= CLEARLY_COARSER * spacing[0] else 0
+        *_, second, most = sorted(spacing)
+        return int(np.argmax(spacing)) if most >= CLEARLY_COARSER * second else 0
