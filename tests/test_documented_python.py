@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -48,10 +49,17 @@ def test_the_python_of_the_pages_runs(home: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         radiomics, "cohort_radiomics", lambda some, out: every(replace(some, scans=some.scans[:1]), out, workers=1)
     )
+    # As written, but the cohort that README.md simulates is the user's small one under another name.
+    monkeypatch.setattr(
+        cirrnb,
+        "simulate_cohort",
+        lambda out, patients: cirrnb.read_cohort(shutil.copytree("cohorts/mine", out)),
+    )
     told: dict[str, object] = {}
     for name, found in blocks.items():
         for text in found:
             exec(compile(text, name, "exec"), told)  # noqa: S102 -- the project's own text
+    assert (home / "runs" / "small" / "model.safetensors").is_file()
     assert (home / "runs" / "mine" / "model.safetensors").is_file()
     assert list((home / "overlays").glob("*_integrated_gradients.nii.gz")) and Path("case.html").is_file()
 
