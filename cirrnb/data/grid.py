@@ -190,7 +190,7 @@ class Orientation:
         return tuple(notes)
 
     def plane(self, source: Grid) -> int:
-        """The place in `PLANES` of how a scan on `source` was acquired; 0 unless one other spacing is clearly coarsest."""
+        """The place in `PLANES` of how `source` was acquired; 0 unless one other spacing is clearly the largest."""
         spacing = self.grid(source).spacing
         *_, second, most = sorted(spacing)
         return int(np.argmax(spacing)) if most >= CLEARLY_COARSER * second else 0
