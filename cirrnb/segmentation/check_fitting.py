@@ -203,7 +203,7 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         parts.append(([row for row in seen if row["body"] % FOLDS == part] + scans, compared))
     scores: dict[str, list[float]] = {name: [] for name in CHECKS}
     known: list[float] = []
-    strangers: list[float] = []
+    two_people: list[float] = []
     for place, (held, pairs_held) in enumerate(parts):
         checker = _fitted(*_joined(parts[:place] + parts[place + 1 :]), fingerprint)
         right = [row for row in held if row["kind"] in ("T1W", "T2W") and row["liver"] >= SOME]
@@ -212,7 +212,7 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         known += [checker.sequence.any_known(row) for row in right]
         scores["side"] += [checker.side_score(row) for row in right]
         scores["pair"] += [checker.pair.score(row) for row in pairs_held if row["kind"] == "pair"]
-        strangers += [checker.pair.score(row) for row in pairs_held if row["kind"] == "two patients"]
+        two_people += [checker.pair.score(row) for row in pairs_held if row["kind"] == "two patients"]
     thresholds = {name: thresholds_of(np.array(values)) for name, values in scores.items()}
     # A sequence that is taken for another one is doubted alone: real contrasts are more various than simulated ones.
     thresholds["sequence"] = (thresholds["sequence"][0], thresholds_of(np.array(known))[1])
@@ -221,7 +221,7 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         "volumes": len(seen),
         "patients": len(pairs) // 5,
         "right input behind each threshold": {name: len(values) for name, values in scores.items()},
-        "AUROC of pairs against two patients": round(auroc(scores["pair"], strangers), 4),
+        "AUROC of pairs against two patients": round(auroc(scores["pair"], two_people), 4),
     }
     return Checker(**{**whole.__dict__, "thresholds": thresholds, "fitted": described})
 
