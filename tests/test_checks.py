@@ -19,10 +19,11 @@ from cirrnb.segmentation.check_fitting import (
     fit,
     thresholds_of,
 )
-from cirrnb.segmentation.checks import CONTRASTS, KNOWN, Checker, contrasts, load_checker, save_checker, worst
+from cirrnb.segmentation.checks import Checker, load_checker, save_checker, worst
 from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.observations import CANAL, observe
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
+from cirrnb.segmentation.sequence_model import CONTRASTS, KNOWN, contrasts
 from cirrnb.simulation.tissue_shares import ORGANS
 
 NAN = float("nan")
@@ -57,7 +58,8 @@ def signals(t2w: float, spread: float = 0.0, random: np.random.Generator | None 
     found = {name: value + float(random.normal(0, spread)) for name, value in found.items()}
     found |= {"brightest": max(found.values()) + 0.2, "darkest": min(0.0, *found.values()) - 0.5}
     canal = {CANAL[0]: 0.2 + t2w + float(random.normal(0, spread)), CANAL[1]: 0.6 + 0.4 * t2w}
-    return {f"signal {name}": value for name, value in found.items()} | canal | {"grain": -3.5}
+    around = {"background": 0.02, "background spread": 0.01}
+    return {f"signal {name}": value for name, value in found.items()} | canal | around | {"grain": -3.5}
 
 
 def flat(random: np.random.Generator) -> dict[str, float]:
@@ -219,6 +221,9 @@ def test_stored_checks_judge_as_before(checker: Checker, tmp_path: Path) -> None
         *[(("sequence", "which", "weights", 0, 0), value) for value in ("1", None, [1.0])],
         *[(("sequence", part, "names", 0), "signal of nothing") for part in ("which", "known")],
         *[(("sequence", "known", "scale", 3), value) for value in (0, -1.0, "1")],
+        *[(("sequence", "known", "narrowness"), value) for value in (0, -1.0, "1", None)],
+        *[(("sequence", "known", "weights"), value) for value in ([], [1.0], None, 3.0)],
+        *[(("sequence", "known", "points", 0, 0), value) for value in ("1", None, [1.0])],
         *[(("pair", "bound"), value) for value in (0, "6", None)],
     ],
     ids=lambda one: str(one)[:40],

@@ -24,25 +24,23 @@ from cirrnb.data.locks import locked
 from cirrnb.data.nifti.reading import read_volume
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.workers import WorkerDied, in_parallel, processors
-from cirrnb.segmentation.checks import (
-    BOUND,
-    CHECKS,
-    KNOWN,
-    OTHER,
-    PRESENCE,
-    SEQUENCE,
-    UPSIDE_DOWN,
-    Additive,
-    Checker,
-    Linear,
-    SequenceModel,
-    contrasts,
-    expanded,
-    save_checker,
-)
+from cirrnb.segmentation.checks import ANY, CHECKS, PRESENCE, UPSIDE_DOWN, Checker, Linear, save_checker
 from cirrnb.segmentation.observations import numbers
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
 from cirrnb.segmentation.segmenter import Segmenter
+from cirrnb.segmentation.sequence_model import (
+    BOUND,
+    KNOWN,
+    OTHER,
+    SEQUENCE,
+    Additive,
+    Likeness,
+    SequenceModel,
+    contrasts,
+    expanded,
+    likenesses,
+    placed,
+)
 from cirrnb.simulation.cohort import simulate_cohort
 from cirrnb.simulation.contrast import OTHER_CONTRASTS
 from cirrnb.simulation.rendering import PIXEL, Slab, render, render_other
@@ -63,6 +61,10 @@ SOME, NONE = 300.0, 15.0
 """mL of liver in a volume from which it is there, and below which it is not."""
 REFUSED, DOUBTED = 0.0025, 0.01
 """Share of right input that each check refuses, and that it doubts or refuses."""
+
+NARROWNESS, STRENGTH = 0.05, 10.0
+"""Of the likeness to simulated scans, and the inverse of its penalty; chosen by cross-validation over bodies, with
+each kind of other contrast left out in turn."""
 
 AGAINST = -3.9
 """Nothing is refused for odds of less than 50 to 1 against it, however rare they are among simulated patients."""
@@ -201,21 +203,21 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         scans = [row for row in mine if row["kind"] in T1W_T2W]
         compared = [row for row in mine if row["kind"] in ("pair", "two patients", "twice")]
         parts.append(([row for row in seen if row["body"] % FOLDS == part] + scans, compared))
-    scores: dict[str, list[float]] = {name: [] for name in CHECKS}
-    known: list[float] = []
+    scores: dict[str, list[float]] = {name: [] for name in (*CHECKS, ANY)}
     two_people: list[float] = []
     for place, (held, pairs_held) in enumerate(parts):
         checker = _fitted(*_joined(parts[:place] + parts[place + 1 :]), fingerprint)
         right = [row for row in held if row["kind"] in ("T1W", "T2W") and row["liver"] >= SOME]
         scores["presence"] += [checker.presence.score(row) for row in right]
         scores["sequence"] += [checker.sequence.score(row, row["kind"]) for row in right]
-        known += [checker.sequence.any_known(row) for row in right]
+        scores[ANY] += [checker.sequence.any_known(row) for row in right]
         scores["side"] += [checker.side_score(row) for row in right]
         scores["pair"] += [checker.pair.score(row) for row in pairs_held if row["kind"] == "pair"]
         two_people += [checker.pair.score(row) for row in pairs_held if row["kind"] == "two patients"]
-    thresholds = {name: thresholds_of(np.array(values)) for name, values in scores.items()}
-    # A sequence that is taken for another one is doubted alone: real contrasts are more various than simulated ones.
-    thresholds["sequence"] = (thresholds["sequence"][0], thresholds_of(np.array(known))[1])
+    # The two scores of the sequence share what one check may doubt. That of another sequence never refuses: real
+    # contrasts are more various than simulated ones.
+    doubted = {name: DOUBTED / 2 if name in ("sequence", ANY) else DOUBTED for name in scores}
+    thresholds = {name: thresholds_of(np.array(values), doubted[name]) for name, values in scores.items()}
     whole = _fitted(*_joined(parts), fingerprint)
     described = {
         "volumes": len(seen),
@@ -244,8 +246,8 @@ def _fitted(seen: Rows, compared: Rows, fingerprint: str) -> Checker:
     )
 
 
-def thresholds_of(scores: Numbers) -> tuple[float, float]:
-    """Doubt and refuse: quantiles `DOUBTED` and `REFUSED` of right input, at most 0 and `AGAINST`.
+def thresholds_of(scores: Numbers, doubted: float = DOUBTED) -> tuple[float, float]:
+    """Doubt and refuse: quantiles `doubted` and `REFUSED` of right input, at most 0 and `AGAINST`.
 
     With fewer scores than a quantile needs, its tail is continued as a generalised Pareto's with an exponential tail:
     the mean excess below the 5th percentile.
@@ -254,7 +256,7 @@ def thresholds_of(scores: Numbers) -> tuple[float, float]:
     base = float(np.quantile(scores, 0.05))
     excess = base - scores[scores <= base]
     mean = max(float(excess.mean()), 1e-3)
-    doubt, refuse = (base - mean * float(np.log(0.05 / share)) for share in (DOUBTED, REFUSED))
+    doubt, refuse = (base - mean * float(np.log(0.05 / share)) for share in (doubted, REFUSED))
     return min(doubt, 0.0), min(refuse, AGAINST)
 
 
@@ -292,22 +294,39 @@ def _fit_sequence(rows: Rows) -> SequenceModel:
     truth = np.array([classes.index(kind) if kind in classes else 2 for kind in kinds])
     others = len(set(kinds) - set(T1W_T2W))
     weight = np.array([1 / kinds.count(kind) / (1 if kind in classes else others) for kind in kinds])
-    which = _additive(there, SEQUENCE, truth, weight, strength=1.0, squares=False)
+    which = _fit_which(there, truth, weight)
     weight = np.where(truth < 2, weight / 2, weight)  # both sequences together against the others
-    known = _additive(there, KNOWN, truth < 2, weight, strength=0.3, squares=True)
-    return SequenceModel(classes, which, known)
+    return SequenceModel(classes, which, fit_likeness(there, truth < 2, weight))
 
 
-def _additive(
-    rows: Rows, names: tuple[str, ...], truth: NDArray, weight: Numbers, *, strength: float, squares: bool
-) -> Additive:
-    """A logistic regression of classes on `contrasts`; `strength` is the inverse of its penalty."""
-    values = _table([contrasts(row) for row in rows], names)
-    known = np.where(np.isfinite(values), values, np.nan)
-    mean, scale = np.nanmean(known, axis=0), np.maximum(np.nanstd(known, axis=0), 1e-3)
+def _fit_which(rows: Rows, truth: NDArray, weight: Numbers) -> Additive:
+    """A logistic regression of classes on `contrasts`."""
+    values, mean, scale = _standard(rows, SEQUENCE)
+    model = LogisticRegression(C=1.0, max_iter=5000)
+    model.fit(expanded(values, mean, scale), truth, sample_weight=weight * len(rows) / weight.sum())
+    return Additive(SEQUENCE, mean, scale, np.ascontiguousarray(model.coef_), model.intercept_)
+
+
+def fit_likeness(
+    rows: Rows, known: NDArray[np.bool_], weight: Numbers, narrowness: float = NARROWNESS, strength: float = STRENGTH
+) -> Likeness:
+    """A logistic regression on likenesses to every scan; `strength` is the inverse of its penalty."""
+    values, mean, scale = _standard(rows, KNOWN)
+    mean, scale = mean.round(4), scale.round(4)
+    points = placed(values, KNOWN, mean, scale).round(2)
     model = LogisticRegression(C=strength, max_iter=5000)
-    model.fit(expanded(values, mean, scale, squares), truth, sample_weight=weight * len(rows) / weight.sum())
-    return Additive(names, mean, scale, np.ascontiguousarray(model.coef_), model.intercept_)
+    model.fit(likenesses(points, points, narrowness), known, sample_weight=weight * len(rows) / weight.sum())
+    return Likeness(KNOWN, mean, scale, points, model.coef_[0].round(4), float(model.intercept_[0]), narrowness)
+
+
+def _standard(rows: Rows, names: tuple[str, ...]) -> tuple[Numbers, Numbers, Numbers]:
+    """What `contrasts` gives, by these names, its mean and its standard deviation."""
+    values = _table([contrasts(row) for row in rows], names)
+    seen = np.isfinite(values)
+    count = np.maximum(seen.sum(axis=0), 1)
+    mean = np.where(seen, values, 0).sum(axis=0) / count
+    spread = np.sqrt((np.where(seen, values - mean, 0) ** 2).sum(axis=0) / count)
+    return values, mean, np.maximum(spread, 1e-3)
 
 
 def _fit_upside_down(rows: Rows) -> Linear:
