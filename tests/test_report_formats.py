@@ -17,7 +17,7 @@ from stand_in_worker import make_report as small_report
 
 from cirrnb.data.grid import Grid
 from cirrnb.data.nifti.saving import save_volume
-from cirrnb.data.status import DOUBTFUL, Reason
+from cirrnb.data.status import DOUBTFUL, Reason, reasons_text
 from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.measure.measurement import Measurement
 from cirrnb.model.signs import SignReading
@@ -113,6 +113,24 @@ def test_the_index_sorts_filters_and_searches_offline(index: Path) -> None:
         assert names() == ["a/10"]
         assert page.locator("img").count() == 0 and result.complaints == []
         assert all(url.startswith("file:") for url in result.requests)
+
+
+@pytest.mark.browser
+def test_the_index_shows_the_first_reason_and_the_others_on_request(tmp_path: Path) -> None:
+    report = ReportFolder(tmp_path)
+    reasons = [Reason("sequence", "T1W: looks like T2W", "Check <it>."), Reason("part", "the liver is cut off")]
+    row = {**summary_rows()[0], "status": DOUBTFUL, "reasons": reasons_text(reasons)}
+    refused = dict.fromkeys(FAILURES) | {"subject": "a/1", "kind": "refused", "reason": reasons_text(reasons[:1])}
+    write_table(report.summary, [row], list(SUMMARY))
+    write_table(report.failures, [refused], list(FAILURES))
+    write_index(report, "t", read_summary(tmp_path), read_failures(tmp_path), banner="", colophon="")
+    with opened(report.index) as result:
+        cell = result.page.locator("td.checked")
+        assert cell.inner_text().startswith("doubtful: T1W: looks like T2W. Check <it>.")
+        assert not cell.get_by_text("cut off").is_visible()
+        cell.get_by_text("1 more").click()
+        assert cell.get_by_text("cut off").is_visible()
+        assert "sequence:" not in result.page.locator("tbody").inner_text(), "the word that programs go by"
 
 
 @pytest.mark.browser

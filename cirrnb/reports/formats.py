@@ -17,7 +17,7 @@ from markupsafe import Markup
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.failure_kinds import printable
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.data.status import STATUSES
+from cirrnb.data.status import REFUSED, STATUSES, reasons_of
 from cirrnb.reports.cohort_figures import CERTAINTY, counts
 from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.patient_report import MapTest, PatientReport
@@ -146,7 +146,7 @@ def _made_row(row: Mapping[Any, Any]) -> dict[str, Any]:
         "certainty": str(known["certainty"]),
         "hidden": bool(known["hidden"]),
         "status": str(known["status"]),
-        "reasons": str(known["reasons"]),
+        "reasons": _sentences(known["reasons"]),
         "recorded": str(known["stage"]),
         "sequences": str(known["sequences"]),
         "flags": str(known["flags"]),
@@ -156,4 +156,10 @@ def _made_row(row: Mapping[Any, Any]) -> dict[str, Any]:
 def _failed_row(row: Mapping[Any, Any]) -> dict[str, Any]:
     known = {name: "" if pd.isna(value) else str(value) for name, value in row.items()}
     subject = known["subject"] or "a row of the cohort"
-    return {"subject": subject, "kind": known["kind"], "reason": known["reason"], "log": known["log"]}
+    reason = " ".join(_sentences(known["reason"])) if known["kind"] == REFUSED else known["reason"]
+    return {"subject": subject, "kind": known["kind"], "reason": reason, "log": known["log"]}
+
+
+def _sentences(reasons: str) -> list[str]:
+    """Reasons as a reader reads them, without the word that programs go by."""
+    return [". ".join(filter(None, (reason.text.rstrip("."), reason.remedy))) for reason in reasons_of(reasons)]

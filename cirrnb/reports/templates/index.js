@@ -52,7 +52,7 @@ function drawn(row) {
   const address = link(row.page, "");
   address.append(name);
   head.append(address);
-  line.append(...(row.hidden ? [asked(row)] : stage(row)), element("td", row.reasons ? `${row.status}: ${row.reasons}` : row.status, "checked"),
+  line.append(...(row.hidden ? [asked(row)] : stage(row)), checked(row),
     element("td", row.recorded), element("td", row.sequences), element("td", row.flags, "flags"));
   return line;
 }
@@ -73,6 +73,20 @@ function asked(row) {
   const details = element("details", "", "asked");
   details.append(element("summary", "hidden: far from the scans that the model knows"), `${row.predicted}, ${Math.round(100 * row.probability)}%; ${row.set}`);
   cell.append(details);
+  return cell;
+}
+
+// The status with its first reason; the others on request.
+function checked(row) {
+  const [first, ...others] = row.reasons;
+  const cell = element("td", first ? `${row.status}: ${first}` : row.status, "checked");
+  if (others.length) {
+    const list = element("ul");
+    list.append(...others.map((reason) => element("li", reason)));
+    const details = element("details");
+    details.append(element("summary", `${others.length} more`), list);
+    cell.append(details);
+  }
   return cell;
 }
 
