@@ -60,7 +60,7 @@ def test_what_is_there_is_opened_and_what_is_missing_is_said(site: Path, monkeyp
     assert documentation.first_page(site=site) == site / "index.html"
     assert (site / "index.html").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="student"):
-        documentation.first_page(execute=["nobody"], site=site)
+        documentation.first_page(True, ["nobody"], site=site)
     monkeypatch.setattr(documentation, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=re.escape('pip install "cirrnb[docs]"')):
         documentation.first_page(True, site=site)
