@@ -1,4 +1,5 @@
 // Order of the site's search results: how-to pages and tutorials, then what was measured, then the API, then the log of changes.
+// Within each, a page whose own title contains the query comes first.
 // A query that looks like a name in Python (read_cohort, Model.load, TrainingSettings) keeps the order of Sphinx.
 const MEASURED = /^(benchmark|real_|report_faults|study|cards\/|segmenter_trials|stager_trials)/;
 const REFERENCE = /^(api\/|_modules\/)/;
@@ -12,9 +13,11 @@ function group(page) {
 }
 
 var Scorer = {
-  score: ([page, title, anchor, description, score]) => {
+  score: ([page, title, anchor, description, score, file, kind]) => {
     const query = new URLSearchParams(window.location.search).get("q") || "";
-    return PYTHON_NAME.test(query) ? score : score + 1000 * group(page);
+    if (PYTHON_NAME.test(query)) return score;
+    const pageTitle = kind === "title" && !anchor ? 100 : 0;
+    return score + pageTitle + 1000 * group(page);
   },
   // What follows is as in Sphinx.
   objNameMatch: 11,

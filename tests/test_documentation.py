@@ -174,6 +174,11 @@ def test_guides_come_before_the_api_in_the_search(site: Path, word: str) -> None
 
 
 @pytest.mark.browser
+def test_a_page_with_the_word_in_its_title_comes_first(site: Path) -> None:
+    assert search(site, "segmenter")[0] == "segmenter.html"
+
+
+@pytest.mark.browser
 def test_a_name_in_python_finds_the_api_first(site: Path) -> None:
     assert search(site, "read_cohort")[0].startswith("api/")
 
