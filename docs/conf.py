@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import plotly
+from docutils import nodes
+from sphinx.transforms import SphinxTransform
+
 import cirrnb
+from cirrnb.run.documentation import cache_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,17 +36,21 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header", "ref.python"]  # names of attributes that several classes have
 
-# `cirrnb docs --execute` names the tutorials that are executed; none by default.
+# `cirrnb docs` names the tutorials that are executed; none if Sphinx is called without it.
 executed = os.environ.get("CIRRNB_EXECUTED_TUTORIALS", "").split(",")
 nb_execution_mode = "cache"
 nb_execution_excludepatterns = [
     f"tutorials/{path.name}" for path in (ROOT / "docs" / "tutorials").glob("*.ipynb") if path.stem not in executed
 ]
-nb_execution_cache_path = str(ROOT / "build" / "executed")
+nb_execution_cache_path = str(cache_folder())
 nb_execution_in_temp = True
 nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
+nb_merge_streams = True
+# Widgets need a kernel, and scripts from the network to show their last state: progress bars are therefore not shown.
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}
+os.environ["PLOTLY_RENDERER"] = "notebook_connected"  # HTML whose script `own_plotly` replaces by a file of the site
 
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": False}
 autodoc_typehints = "signature"
@@ -58,6 +68,7 @@ html_theme = "furo"
 html_title = "cirrnb"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(ROOT / "docs" / "search_scorer.js")
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -85,5 +96,42 @@ def plain_sections(app: Any, what: str, name: str, obj: Any, options: Any, lines
     lines[:] = found
 
 
+class DarkPictures(SphinxTransform):
+    """A picture that has a dark version (`NAME_dark.png`) is shown by it where the site is dark."""
+
+    default_priority = 200
+
+    def apply(self, **kwargs: Any) -> None:
+        for image in list(self.document.findall(nodes.image)):
+            dark = image["uri"].removesuffix(".png") + "_dark.png"
+            if (Path(self.env.doc2path(self.env.docname)).parent / dark).is_file():
+                dark_image = image.deepcopy()
+                dark_image["uri"] = dark
+                image["classes"].append("only-light")
+                dark_image["classes"].append("only-dark")
+                image.parent.insert(image.parent.index(image) + 1, dark_image)
+
+
+PLOTLY = re.compile(r'<script[^>]* src="https://cdn\.plot\.ly/[^>]*></script>')
+NOT_NEEDED = re.compile(
+    r'<script type="module">import "https://cdn[^<]*</script>|<script src="https://cdnjs[^<]*</script>'
+)
+
+
+def own_plotly(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Figures load plotly from the site, so that they are drawn without a network."""
+    if "body" in context:
+        script = f'<script src="{context["pathto"]("_static/plotly.min.js", 1)}"></script>'
+        context["body"] = NOT_NEEDED.sub("", PLOTLY.sub(script, context["body"]))
+
+
+def copy_plotly(app: Any, exception: Exception | None) -> None:
+    if exception is None:
+        shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", Path(app.outdir) / "_static")
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", plain_sections, priority=400)  # before napoleon
+    app.add_transform(DarkPictures)
+    app.connect("html-page-context", own_plotly)
+    app.connect("build-finished", copy_plotly)

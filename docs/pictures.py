@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ MODEL = (
     "cirrnb/model/shipped/*_stage.json",
 )
 VIEWER = ("cirrnb/viewer/*.js", "cirrnb/viewer/*.css")
+REPORT = (*MODEL, *VIEWER, "cirrnb/reports/templates/*", "cirrnb/reports/formats.py", "cirrnb/view/page.css")
+DARK_GROUND = (19, 20, 22)  # the ground of the site's dark pages
+DARK_INK = 235
 SEGMENTER = ("cirrnb/segmentation/shipped/segmenter.safetensors", "docs/segmenter_pictures.py")
 
 
@@ -128,6 +132,39 @@ def draw_simulated() -> None:
         subprocess.run(drawn, cwd=folder, check=True)
 
 
+def report_pages(names: dict[str, str], width: int) -> None:
+    """Pages of a report on four simulated patients: picture -> file of the report."""
+    with tempfile.TemporaryDirectory() as folder, browser() as chromium:
+        for line in ("simulate mine --patients 4 --seed 5 --healthy 0", "report mine --out report"):
+            subprocess.run([*COMMAND, *line.split()], cwd=folder, check=True, capture_output=True)
+        for name, pattern in names.items():
+            page = chromium.new_page(viewport={"width": width, "height": 760})
+            page.goto(sorted(Path(folder, "report").glob(pattern))[0].as_uri(), timeout=PATIENCE)
+            page.wait_for_timeout(1500)
+            page.screenshot(path=HERE / name)
+
+
+@cache  # one report for both pictures
+def draw_reports() -> None:
+    """The index of a report, and the page of one patient."""
+    report_pages({"report_index.png": "index.html", "report_page.png": "patients/*.html"}, 1100)
+
+
+def draw_dark(name: str) -> Callable[[], None]:
+    """A chart for a dark page: lightness is inverted, hues stay."""
+
+    def draw() -> None:
+        import numpy as np
+        from PIL import Image
+
+        light = np.asarray(Image.open(HERE / name).convert("RGB")) / 255
+        inverted = light + (1 - light.max(axis=2) - light.min(axis=2))[..., None]
+        shown = DARK_GROUND + inverted * (DARK_INK - np.array(DARK_GROUND))
+        Image.fromarray(shown.round().astype(np.uint8)).save(HERE / name.replace(".png", "_dark.png"), optimize=True)
+
+    return draw
+
+
 def by_script(name: str) -> Callable[[], None]:
     return lambda: subprocess.run([sys.executable, HERE / name], check=True) and None
 
@@ -157,7 +194,12 @@ PICTURES = {
     "simulated.png": Picture(draw_simulated, ("cirrnb/simulation/gallery.py", "cirrnb/view/images.py")),
     "segmenter_real.png": Picture(by_script("segmenter_pictures.py"), SEGMENTER),
     "segmenter_acquired.png": Picture(by_script("segmenter_pictures.py"), SEGMENTER),
+    "report_index.png": Picture(draw_reports, REPORT),
+    "report_page.png": Picture(draw_reports, REPORT),
     "likeness.png": Picture(None, ("cirrnb/segmentation/shipped/unusual.*", "docs/likeness.py")),
+    # After those from which they are made.
+    "likeness_dark.png": Picture(draw_dark("likeness.png"), ("docs/likeness.png",)),
+    "scanner_swap_dark.png": Picture(draw_dark("scanner_swap.png"), ("docs/scanner_swap.png",)),
 }
 
 
@@ -188,7 +230,9 @@ def main() -> None:
     if sys.argv[1:] == ["--list"]:
         print("\n".join(outdated()))
         return
-    for name in sys.argv[1:] or outdated():
+    for name in sys.argv[1:] or PICTURES:
+        if not sys.argv[1:] and name not in outdated():
+            continue
         if name not in PICTURES:
             raise SystemExit(f"{name}: found no such picture; expected one of {', '.join(PICTURES)}")
         draw = PICTURES[name].draw

@@ -57,7 +57,8 @@ def main() -> None:
 
 def told_of(sequence: str, part: pd.DataFrame) -> None:
     """Print the figures of a sequence."""
-    ill = part[part["true ascites"] > SOME_ASCITES]
+    has = part["true ascites"] > SOME_ASCITES
+    ill = part[has]
     print(f"\n{sequence}, {len(part)} patients")
     for name in ("liver", *OTHERS):
         print(f"  Dice {name}: {with_interval(part[f'dice {name}'])}")
@@ -69,8 +70,8 @@ def told_of(sequence: str, part: pd.DataFrame) -> None:
     print(f"  volume of ascites: {rank(ill['found ascites'], ill['true ascites'])}, n {len(ill)}")
     false = part["found ascites"][part["true ascites"] <= 0]
     print(f"  false ascites: mean {false.mean():.1f} mL, most {false.max():.0f} mL, n {len(false)}")
-    present = (part["true ascites"] > SOME_ASCITES).astype(int)
-    print(f"  presence of ascites, AUROC: {roc_auc_score(present, part['expected ascites']):.3f}")
+    for name, present in (("any", part["true ascites"] > 0), (f"more than {SOME_ASCITES:.0f} mL", has)):
+        print(f"  presence of ascites, {name}: {auroc(present, part['expected ascites'])}")
 
 
 def with_interval(values: pd.Series) -> str:
@@ -79,6 +80,19 @@ def with_interval(values: pd.Series) -> str:
     random = np.random.default_rng(0)
     low, high = np.percentile([random.choice(known, len(known)).mean() for _ in range(DRAWS)], [2.5, 97.5])
     return f"{known.mean():.3f} ({low:.3f} to {high:.3f}), least {known.min():.2f}, n {len(known)}"
+
+
+def auroc(present: pd.Series, told: pd.Series) -> str:
+    """AUROC with its interval, and how many have it."""
+    pairs = pd.DataFrame({"present": present, "told": told}).to_numpy(float)
+    random = np.random.default_rng(0)
+    draws = []
+    while len(draws) < DRAWS // 4:
+        drawn = pairs[random.integers(len(pairs), size=len(pairs))]
+        if 0 < drawn[:, 0].sum() < len(drawn):
+            draws.append(roc_auc_score(drawn[:, 0], drawn[:, 1]))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return f"AUROC {roc_auc_score(*pairs.T):.3f} ({low:.3f} to {high:.3f}), {int(present.sum())} of {len(pairs)}"
 
 
 def rank(found: pd.Series, truth: pd.Series) -> str:

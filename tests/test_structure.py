@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -102,3 +104,28 @@ def test_files_and_functions_are_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 450
     assert ast.get_docstring(ast.parse(text)), "the first line of a file says what it is for"
+
+
+POSIX_ONLY = {"crypt", "fcntl", "grp", "nis", "posix", "pty", "pwd", "resource", "spwd", "syslog", "termios", "tty"}
+
+
+def test_no_module_is_imported_that_only_one_system_has() -> None:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if foreign := {name.partition(".")[0] for name in names} & (POSIX_ONLY | {"winreg", "msvcrt"}):
+                found[path.name] = foreign
+    assert not found
+
+
+def test_the_page_of_the_package_index_needs_no_other_file() -> None:
+    """An index shows the text alone: relative links and pictures of the repository lead nowhere there."""
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / metadata["readme"]).read_text(encoding="utf-8")
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]*)\)", text))
+    assert "](" in text and "not a medical device" in text.lower()
+    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    copied = re.findall(r"^COPY (.*) \S+$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)
+    assert metadata["readme"] in " ".join(copied).split() and f"!{metadata['readme']}" in kept

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,10 +19,19 @@ SITE = Path(cirrnb.__file__).parent / "site"
 """Where the site is built; a wheel holds what lies there."""
 SOURCE = Path(cirrnb.__file__).parents[1] / "docs"
 EVERY = "all"
+BUILD_SECONDS = 55
+"""Of the site without tutorials."""
+TUTORIAL_SECONDS = {"clinician": 35, "night": 130, "researcher": 50, "student": 35}
+"""How long each takes; measured, as is BUILD_SECONDS, on two cores that did other work meanwhile."""
 _CLONE = "Clone the repository and run the command there."
 
 
-def first_page(rebuild: bool = False, execute: Sequence[str] = (), site: Path = SITE) -> Path:
+def first_page(
+    rebuild: bool = False,
+    execute: Sequence[str] = (EVERY,),
+    site: Path = SITE,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Path:
     """The site's first page; the site is built if it is not there, or if `rebuild` asks for it.
 
     Parameters
@@ -29,6 +39,7 @@ def first_page(rebuild: bool = False, execute: Sequence[str] = (), site: Path = 
     rebuild : build it anew, although it is there.
     execute : tutorials to execute ("student"), or "all"; the others are shown without their outputs. What was executed
         and has not changed is not executed again.
+    tell : called with one line that says what is built and about how long it takes.
 
     Raises
     ------
@@ -36,9 +47,49 @@ def first_page(rebuild: bool = False, execute: Sequence[str] = (), site: Path = 
         If the site must be built and the source or Sphinx is missing, a tutorial is unknown, or Sphinx fails.
     """
     page = site / "index.html"
-    if rebuild or execute or not page.is_file():
-        build(site, execute)
+    if rebuild or not page.is_file():
+        build(site, execute, tell)
     return page
+
+
+def cache_folder() -> Path:
+    """Where outputs of tutorials are kept. Another package has another folder: no output is older than what made it."""
+    package = Path(cirrnb.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*")):
+        inside = file.relative_to(package)
+        if file.is_file() and inside.parts[0] not in ("site", "docs") and "__pycache__" not in inside.parts:
+            digest.update(f"{inside.as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return SOURCE.parent / "build" / "executed" / digest.hexdigest()[:16]
+
+
+def announcement(wanted: Sequence[str]) -> str:
+    """What a build that executes these tutorials does, and about how long it takes."""
+    missing = _not_in_cache(wanted)
+    seconds = BUILD_SECONDS + sum(TUTORIAL_SECONDS.get(name, 60) for name in missing)
+    if not missing:
+        return f"Building the documentation: about {seconds} seconds."
+    number = f"{len(missing)} tutorial{'s' if len(missing) > 1 else ''}"
+    return (
+        f"Building the documentation and executing {number} ({', '.join(missing)}): about {round(seconds / 60)} "
+        "minutes the first time. Outputs are kept. --no-execute builds the site without them."
+    )
+
+
+def _not_in_cache(names: Sequence[str]) -> list[str]:
+    from jupyter_cache import get_cache
+
+    folder = cache_folder()
+    if not folder.is_dir():
+        return list(names)
+    cache = get_cache(str(folder))
+    missing = []
+    for name in names:
+        try:
+            cache.match_cache_file(str(SOURCE / "tutorials" / f"{name}.ipynb"))
+        except KeyError:
+            missing.append(name)
+    return missing
 
 
 def tutorials() -> list[str]:
@@ -46,7 +97,7 @@ def tutorials() -> list[str]:
     return sorted(path.stem for path in (SOURCE / "tutorials").glob("*.ipynb"))
 
 
-def build(site: Path, execute: Sequence[str] = ()) -> None:
+def build(site: Path, execute: Sequence[str] = (EVERY,), tell: Callable[[str], None] = lambda line: None) -> None:
     """Build the site with warnings as errors. Parameters and errors as for `first_page`."""
     if not (SOURCE / "conf.py").is_file():
         raise InputError(SOURCE, "no such folder", "the documentation's source", _CLONE)
@@ -57,6 +108,8 @@ def build(site: Path, execute: Sequence[str] = ()) -> None:
     if unknown:
         raise InputError("--execute", listed(unknown), f"among {', '.join(known)}, {EVERY}", "Correct the name.")
     wanted = known if EVERY in execute else list(execute)
+    tell(announcement(wanted))
+    _forget_outputs_of_other_versions()
     # Sphinx leaves executed notebooks beside its output: it works in build/, and pages alone go to their place.
     work = SOURCE.parent / "build" / "documentation"
     command = python_command("-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html")
@@ -74,3 +127,10 @@ def build(site: Path, execute: Sequence[str] = ()) -> None:
         )
     with atomic_folder(site) as partial:
         shutil.copytree(work / "html", partial, dirs_exist_ok=True)
+
+
+def _forget_outputs_of_other_versions() -> None:
+    kept = cache_folder()
+    for folder in kept.parent.glob("*"):
+        if folder != kept:
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cirrnb.data.errors import InputError
 from cirrnb.run.options import BROWSER, DEVICE, FORCE, MASK, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
 from cirrnb.run.process import require_home
 
@@ -35,20 +36,31 @@ def demo(
 def docs(
     build: Annotated[bool, typer.Option("--build", help="Build the site again.")] = False,
     execute: Annotated[
-        str,
-        typer.Option(metavar="NAME,...", help="Tutorials to execute, or all. Takes minutes and builds the site again."),
-    ] = "",
+        str | None,
+        typer.Option(
+            metavar="NAME,...", help="Tutorials to execute, or all; builds the site again.", show_default="all"
+        ),
+    ] = None,
+    no_execute: Annotated[
+        bool, typer.Option("--no-execute", help="Build the site again, with tutorials that show no outputs.")
+    ] = False,
     browser: BROWSER = True,
 ) -> None:
     """Open the documentation in a browser.
 
-    If it is not built yet, it is built, which needs the extra [docs].
+    If it is not built yet, it is built, which needs the extra [docs]. The tutorials are executed for it. The first
+    time, that takes about five minutes.
     """
     import webbrowser
 
-    from cirrnb.run.documentation import first_page
+    from cirrnb.run.documentation import EVERY, first_page
 
-    page = first_page(build, [name.strip() for name in execute.split(",") if name.strip()])
+    if no_execute and execute is not None:
+        raise InputError(
+            "--execute", "together with --no-execute", "one of them", "Leave --no-execute out to execute tutorials."
+        )
+    wanted = [] if no_execute else [name.strip() for name in (execute or EVERY).split(",") if name.strip()]
+    page = first_page(build or no_execute or execute is not None, wanted, tell=lambda line: typer.echo(line, err=True))
     typer.echo(str(page))
     if browser:
         webbrowser.open(page.as_uri())
