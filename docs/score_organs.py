@@ -1,10 +1,8 @@
-"""Organs that the program drew against those of a simulated cohort: `python docs/score_organs.py COHORT DRAWN`.
+"""Organs that the program draws against those of a simulated cohort: `python docs/score_organs.py COHORT OUT`.
 
-COHORT was simulated with `--organs`. DRAWN is the folder of prepared scans whose outlines the program drew anew
-(score_stager.py leaves one as OUT/prepared-NAME) of the same patients; COHORT may hold fewer. Printed for each
-sequence:
-Dice with a bootstrap interval of 95 % over patients, rank correlation of volumes with the truth, false ascites, and
-AUROC of the presence of ascites.
+COHORT was simulated with `--organs`. Outlines are drawn by the program for everybody, into OUT, which keeps them: a run
+that was stopped goes on. Printed for each sequence: Dice with a bootstrap interval of 95 % over patients, rank
+correlation of volumes with the truth, false ascites, and AUROC of the presence of ascites.
 """
 
 from __future__ import annotations
@@ -16,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
+from score_stager import drawn_anew
 from sklearn.metrics import roc_auc_score
 
 import cirrnb
 from cirrnb.data.atomic_files import file_stem
 from cirrnb.data.nifti.reading import read_volume
+from cirrnb.model.trained_model import load_model
 from cirrnb.segmentation.segmenter import EXPECTED_ASCITES
 from cirrnb.simulation.tissue_shares import LIVER, ORGANS
 
@@ -32,13 +32,15 @@ OTHERS = ("spleen", "caudate", "kidneys", "gallbladder", "aorta", "portal and sp
 
 def main() -> None:
     """Compare every scan and print."""
-    folder, drawn = Path(sys.argv[1]), Path(sys.argv[2]) / "segmented" / "organs"
+    folder, out = Path(sys.argv[1]), Path(sys.argv[2])
+    drawn_anew(folder, out, load_model("shipped"))
+    drawn = out / f"prepared-{folder.name}" / "segmented" / "organs"
     rows = []
     for scan in cirrnb.read_cohort(folder).scans:
         truth, grid = read_volume(folder / "organs" / scan.source / scan.sequence / scan.image.name)
         record = next(drawn.glob(f"{file_stem(scan.subject, scan.sequence)}_*_organs.found.json"), None)
         if record is None:
-            sys.exit(f"{scan.name}: no organs in {drawn}; prepare the cohort with outlines by the program first")
+            sys.exit(f"{scan.name}: no organs in {drawn}; delete {drawn} and start again")
         found, _ = read_volume(record.with_name(record.name.replace(".found.json", ".nii.gz")))
         told = json.loads(record.read_text())
         row = {"sequence": scan.sequence, "expected ascites": told["observed"][EXPECTED_ASCITES]}
