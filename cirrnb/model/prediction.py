@@ -76,6 +76,7 @@ class Prediction:
         unlike the training scans. Scans that a check refuses are not staged (`cirrnb.data.status.Refused`).
     reasons : why it is doubtful.
     signs : that the stager saw, in the order of its outputs; those that the sequences cannot show are absent.
+    signs_unknown : names of the stager's signs that only a missing sequence can show: nothing is known of them.
     stage_by_signs : stage -> probability from these strengths alone, not calibrated; None for a stager without signs.
     terms : what the stage rests on, the network's severity and measurements, as `MeasuredStage` takes them; empty where
         it is the network's alone.
@@ -96,6 +97,7 @@ class Prediction:
     status: str = ANSWERED
     reasons: tuple[Reason, ...] = ()
     signs: tuple[SignReading, ...] = ()
+    signs_unknown: tuple[str, ...] = ()
     stage_by_signs: Mapping[str, float] | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     adds: Mapping[str, float] = field(default_factory=dict)
@@ -378,7 +380,9 @@ def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str,
         if there
     )
     by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
-    return {"signs": readings, "stage_by_signs": dict(zip(trained.stages, by_signs, strict=True))}
+    unknown = tuple(name for name, there in zip(names, seen, strict=True) if not there)
+    stages = dict(zip(trained.stages, by_signs, strict=True))
+    return {"signs": readings, "signs_unknown": unknown, "stage_by_signs": stages}
 
 
 @isolated_torch()
