@@ -34,7 +34,7 @@ from cirrnb.model.patients import prepared_for
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.trained_model import TrainedModel, as_model
 from cirrnb.view import sentences
-from cirrnb.view.measurements import main_measurements_html, measurements_html
+from cirrnb.view.measurements import folded_measurements_html
 from cirrnb.view.page import about
 from cirrnb.view.palette import LABELS
 from cirrnb.viewer.acquired import as_acquired, explanation_as_acquired
@@ -320,7 +320,7 @@ class SliceExplorer(Panel):
             drawn = f"<p class='cn-small'>{escape(sentences.mask_words(bag))}</p>"
             self._measuring.start(
                 lambda task: measurements_of(bag),
-                lambda found: self.show_measured(measurements_html(found) + drawn, main_measurements_html(found)),
+                lambda found: self.show_measured(folded_measurements_html(found, drawn)),
             )
 
     def _answer_and_explain(self) -> None:
@@ -405,7 +405,7 @@ class SliceExplorer(Panel):
         self._worker.start(work, show)
 
     def _show_reasons(self, found: Explanation, verdict: str = "") -> None:
-        """What drove the answer; the verdict of a test of this map, if there was one, comes first."""
+        """What drove the answer; the verdict of a test that this map did not pass comes first."""
         why = sentences.reasons_html(found, self._answer, verdict)
         self.why.value = sentences.asked_html(why, self._answer, "what drove it") if self._answer else why
 
@@ -416,9 +416,7 @@ class SliceExplorer(Panel):
 
         def show(table: Any) -> None:
             verdict = map_verdict(table.to_dict("records"))
-            self.faithfulness.value = (
-                f"<p>{sentences.verdict_of_map(verdict)} For this patient:</p>{sentences.faithfulness_html(table)}"
-            )
+            self.faithfulness.value = f"<p>{sentences.verdict_of_map(verdict)} The tests, for this patient:</p>{sentences.faithfulness_html(table)}"
             self._show_reasons(found, verdict)
 
         self.faithfulness.value = ""

@@ -84,7 +84,7 @@ class Panel(widgets.VBox):
         self.measure = widgets.ToggleButton(value=False, description="Measurements", icon="list")
         self.whole_field = widgets.ToggleButton(value=False, description="Full field", icon="expand")
         self.whole_field.tooltip = "The whole field of view at the acquired resolution, not what the model sees"
-        self.measured, self.glance = widgets.HTML(""), widgets.HTML("")
+        self.measured = widgets.HTML("")
         self.measured.add_class("cn-words")
         self.always = widgets.Checkbox(value=False, description="always show it at once", indent=False)
         self.message = widgets.HTML("")
@@ -118,7 +118,6 @@ class Panel(widgets.VBox):
         style = widgets.HTML(f"<style>{asset('cirrnb.explorer', 'explorer.css')}</style>")
         places = {
             "pictures": self.canvas,
-            "measured": self.measured,
             "hint": self.hint,
             **self.behind,
             "outline": self.outline_tools,
@@ -130,7 +129,7 @@ class Panel(widgets.VBox):
         within.add_class("cn-within")
         words = widgets.HTML(glossary_details())
         words.add_class("cn-words")
-        super().__init__([style, self.caveat, top, self.gaps, self.message, self.glance, within, words])
+        super().__init__([style, self.caveat, top, self.gaps, self.message, self.measured, within, words])
         self.add_class("cn-explorer")
 
     def _build_choices(self, stager: Stager, method: str, target: str) -> None:
@@ -189,11 +188,10 @@ class Panel(widgets.VBox):
         self.reveal.description = "Hide the answer" if shown else "Show the answer"
         self.reveal.icon = "eye-slash" if shown else "eye"
 
-    def show_measured(self, html: str, glance: str = "") -> None:
-        """Measurements below the pictures, and the main ones in a line above them; nothing takes them away."""
-        for place, content in ((self.measured, html), (self.glance, glance)):
-            place.value = content
-            place.layout.display = "" if content else "none"
+    def show_measured(self, html: str) -> None:
+        """Measurements above the pictures, where they are seen at once; nothing takes them away."""
+        self.measured.value = html
+        self.measured.layout.display = "" if html else "none"
 
     def show_map(self, there: bool) -> None:
         """Let the map be tested and taken along; or not, and without the chart that belongs to it."""

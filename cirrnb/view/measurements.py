@@ -90,11 +90,16 @@ def main_measurements_html(measurements: Mapping[str, Sequence[Measurement]]) ->
         return ""
     order = " / ".join(measurements) if len(measurements) > 1 else ""
     head = f"Measured{f', {escape(order)}' if order else ''}:"
-    star = "; * see the notes there" if any("*" in one for one in told) else ""
-    return (
-        f"<p class='cn-glance'><span>{head}</span>{''.join(told)}"
-        f"<span class='cn-small'>all of them below the pictures{star}</span></p>"
-    )
+    star = "<span class='cn-small'>* see the notes</span>" if any("*" in one for one in told) else ""
+    return f"<p class='cn-glance'><span>{head}</span>{''.join(told)}{star}</p>"
+
+
+def folded_measurements_html(measurements: Mapping[str, Sequence[Measurement]], note: str = "") -> str:
+    """The main ones in a line, and below it all of them, folded away; `note` is HTML for the end."""
+    line, table = main_measurements_html(measurements), measurements_html(measurements) + note
+    if not line:
+        return table
+    return f"{line}<details class='cn-all'><summary>All measurements, with notes</summary>{table}</details>"
 
 
 def _usual(reference: str) -> tuple[str, str]:

@@ -101,7 +101,7 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
         f'<div class="cn-answer"><h3>{likely}</h3>{verdict}{doubts}{details}'
         f"{f'<p>{beside}</p>' if beside else ''}{unusual}"
         f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
-        f"{about} Research and education only.</p></div>"
+        f"{about}</p></div>"
     )
 
 
@@ -328,16 +328,17 @@ def map_title(target: str, stages: StageScale = CIRRHOSIS) -> str:
 def reasons_html(explanation: ExplanationFacts, prediction: Prediction | None = None, verdict: str = "") -> str:
     """What drove the answer: sequences, slices, and how far the map can be trusted to add up.
 
-    Notes that the prediction already shows are not repeated. The `verdict` of this map's own tests, where there is one,
-    comes first: what holds of its method on simulated patients need not hold of it.
+    Notes that the prediction already shows are not repeated. The `verdict` of this map's own tests, where it did not pass
+    them, comes first: what holds of its method on simulated patients need not hold of it.
     """
     shares = explanation.shapley
     parts = " and ".join(f"{escape(name)} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
     missed, stages = explanation.relative_delta, prediction.stages if prediction else CIRRHOSIS
     is_sign = explanation.target in WORDS and explanation.target not in (SEVERITY, *stages, *stages.thresholds)
     of_sign = "the sign's strength on another scale" if is_sign else "no strength of a sign, no measurement"
-    tested = [verdict_of_map(verdict)] if verdict else []
-    in_general = "" if verdict in ("", "both") else " That is said of the method in general, not of this map."
+    doubted = verdict not in ("", "both")
+    tested = [verdict_of_map(verdict)] if doubted else []
+    in_general = "" if not doubted else " That is said of the method in general, not of this map."
     lines = [
         *tested,
         f"The score for {escape(target_words(explanation.target, stages))} is <b>{_signed(explanation.score)}</b> "
