@@ -1,6 +1,5 @@
 // A question, its choices, and the feedback to the answer. Everything is native HTML, so that keyboard and screen
-// reader find what they know: radio buttons, a number field, buttons.
- `absence` comes before this file in one script.
+// reader find what they know: radio buttons, a number field, buttons. `absence` comes before this file in one script.
 
 function render({ model, el }) {
   const root = document.createElement("div");

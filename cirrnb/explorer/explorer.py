@@ -416,7 +416,8 @@ class SliceExplorer(Panel):
 
         def show(table: Any) -> None:
             verdict = map_verdict(table.to_dict("records"))
-            self.faithfulness.value = f"<p>{sentences.verdict_of_map(verdict)} The tests, for this patient:</p>{sentences.faithfulness_html(table)}"
+            told = f"<p>{sentences.verdict_of_map(verdict)} The tests, for this patient:</p>"
+            self.faithfulness.value = told + sentences.faithfulness_html(table)
             self._show_reasons(found, verdict)
 
         self.faithfulness.value = ""

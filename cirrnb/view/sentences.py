@@ -328,8 +328,8 @@ def map_title(target: str, stages: StageScale = CIRRHOSIS) -> str:
 def reasons_html(explanation: ExplanationFacts, prediction: Prediction | None = None, verdict: str = "") -> str:
     """What drove the answer: sequences, slices, and how far the map can be trusted to add up.
 
-    Notes that the prediction already shows are not repeated. The `verdict` of this map's own tests, where it did not pass
-    them, comes first: what holds of its method on simulated patients need not hold of it.
+    Notes that the prediction already shows are not repeated. The `verdict` of this map's own tests, where it did not
+    pass them, comes first: what holds of its method on simulated patients need not hold of it.
     """
     shares = explanation.shapley
     parts = " and ".join(f"{escape(name)} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
