@@ -13,7 +13,6 @@ from IPython.display import display
 from cirrnb.course.progress import Progress
 from cirrnb.course.questions import Choice, Judged, Question
 from cirrnb.view.page import asset
-from cirrnb.viewer.widget import absence_script
 
 
 class AnswerForm(anywidget.AnyWidget):
@@ -24,7 +23,7 @@ class AnswerForm(anywidget.AnyWidget):
     handed in is shown as it is: escape what is not one's own.
     """
 
-    _esm = f"{absence_script()}\n{asset('cirrnb.course', 'form.js')}"
+    _esm = f"{asset('cirrnb.viewer', 'absence.js')}\n{asset('cirrnb.course', 'form.js')}"
     _css = asset("cirrnb.course", "course.css")
     task = traitlets.Dict({}).tag(sync=True)
     reply = traitlets.Dict({}).tag(sync=True)
