@@ -150,6 +150,8 @@ PICTURES = {
             "cirrnb/explorer/*_slice.py",
             "cirrnb/explorer/explorer.py",
             "cirrnb/explorer/panel.py",
+            "cirrnb/explorer/slice_chart.*",
+            "cirrnb/view/sentences.py",
         ),
     ),
     "sign_pair.png": Picture(draw_sign_pair, (*VIEWER, "cirrnb/course/course.css", "cirrnb/course/figures.py")),

@@ -154,11 +154,11 @@ class Panel(widgets.VBox):
         tools = widgets.VBox([widgets.HBox(choices, layout=_row()), self.faithfulness])
         self.faithfulness.add_class("cn-words")
         self.changes = widgets.VBox()
-        stage_and_signs = widgets.VBox([self.answer, self.changes])
-        answer = widgets.HBox([stage_and_signs, self.why], layout=_columns())
-        answer.add_class("cn-words")
+        answer = widgets.VBox([self.answer, self.changes])
+        for words in (answer, self.why):
+            words.add_class("cn-words")
         self.show_map(False)
-        return {"tools": tools, "answer": answer, "chart": widgets.VBox([self.chart])}
+        return {"tools": tools, "answer": answer, "reasons": widgets.VBox([self.why, self.chart])}
 
     def _scores(self, known: Sequence[str]) -> list[tuple[str, str]]:
         return [(sentences.target_words(one, self._stages), one) for one in known]
@@ -234,7 +234,3 @@ def time_left(elapsed: float, share: float) -> str:
 # A layout is a widget of its own: two boxes with one layout are hidden together.
 def _row() -> widgets.Layout:
     return widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 12px")
-
-
-def _columns() -> widgets.Layout:
-    return widgets.Layout(flex_flow="row wrap", grid_gap="8px 32px")
