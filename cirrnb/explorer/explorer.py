@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -346,7 +347,7 @@ class SliceExplorer(Panel):
     def _offer_scores(self, bag: Bag) -> None:
         """Of a sign that only a missing sequence shows nothing is known: it is no score of this patient."""
         self.offer_scores(targets_of(self.model.members[0].stager, tuple(bag.scans)))
-        if self.method.value == panel.OWN_MAP and self.target.value not in self.model.members[0].stager.settings.signs:
+        if self.target.value not in self.model.members[0].stager.settings.signs and self.method.value == panel.OWN_MAP:
             self.method.value = FIRST
 
     def _method_chosen(self) -> None:
@@ -363,10 +364,8 @@ class SliceExplorer(Panel):
 
     def _target_chosen(self) -> None:
         """Only signs have a map of the model's own; of another score, the first method's map is shown."""
-        if self._bag is None:
-            return
         signs = self.model.members[0].stager.settings.signs
-        if self.method.value == panel.OWN_MAP and self.target.value not in signs:
+        if self._bag is not None and self.method.value == panel.OWN_MAP and self.target.value not in signs:
             self.method.value = FIRST  # which draws the map
         else:
             self._explain()
@@ -422,7 +421,8 @@ class SliceExplorer(Panel):
 
         self.faithfulness.value = ""
         self.show_task("Testing the map", testing=True)
-        self._worker.start(lambda task: _tested(self.model, bag, found, task), show)
+        test = partial(cirrnb.faithfulness, self.model, bag, found, steps=10)
+        self._worker.start(lambda task: test(progress=task.progress), show)
 
     def _export(self) -> None:
         if self._explanation is None or self._bag is None:
@@ -448,7 +448,3 @@ class SliceExplorer(Panel):
         elif self._explanation is None:
             self.canvas.lay_over(None)
         self.say(message, wrong=True)
-
-
-def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> Any:
-    return cirrnb.faithfulness(model, bag, found, steps=10, progress=task.progress)

@@ -75,8 +75,7 @@ class Prediction:
     status : "answered", or "doubtful" where a check of the scans doubts them, a refusal was overruled, or they look
         unlike the training scans. Scans that a check refuses are not staged (`cirrnb.data.status.Refused`).
     reasons : why it is doubtful.
-    signs : that the stager saw, in the order of its outputs; those that the sequences cannot show are absent.
-    signs_unknown : names of the stager's signs that only a missing sequence can show: nothing is known of them.
+    signs, signs_unknown : what the stager saw, in the order of its outputs; names that only a missing sequence shows.
     stage_by_signs : stage -> probability from these strengths alone, not calibrated; None for a stager without signs.
     terms : what the stage rests on, the network's severity and measurements, as `MeasuredStage` takes them; empty where
         it is the network's alone.
@@ -380,9 +379,8 @@ def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str,
         if there
     )
     by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
-    unknown = tuple(name for name, there in zip(names, seen, strict=True) if not there)
-    stages = dict(zip(trained.stages, by_signs, strict=True))
-    return {"signs": readings, "signs_unknown": unknown, "stage_by_signs": stages}
+    unknown, by_stage = sorted(set(names) - {one.name for one in readings}), zip(trained.stages, by_signs, strict=True)
+    return {"signs": readings, "signs_unknown": tuple(unknown), "stage_by_signs": dict(by_stage)}
 
 
 @isolated_torch()
