@@ -371,11 +371,10 @@ def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str,
     if not names or len(log_odds) < len(said):
         return {}
     strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0).tolist()
-    seen = visible(names, sequences)
     intervals = trained.sign_intervals
     readings = tuple(
         intervals.reading(name, strength) if intervals else SignReading(name, strength)
-        for name, strength, there in zip(names, strengths, seen, strict=True)
+        for name, strength, there in zip(names, strengths, visible(names, sequences), strict=True)
         if there
     )
     by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
