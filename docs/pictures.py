@@ -65,7 +65,7 @@ def draw_explorer() -> None:
             page.locator(".cn-pane canvas").first.wait_for(timeout=PATIENCE)
             page.get_by_role("button", name="Show the answer").click()
             page.wait_for_function("() => document.querySelector('.cn-viewer').viewer.state.overlay", timeout=PATIENCE)
-            page.locator(".js-plotly-plot .barlayer .point path").first.wait_for(timeout=PATIENCE)
+            page.locator(".cn-slice-chart .cn-slice").first.wait_for(timeout=PATIENCE)
             page.locator(".cn-pane").first.focus()
             page.keyboard.press("l")
             page.mouse.move(4, 4)
@@ -187,6 +187,8 @@ PICTURES = {
             "cirrnb/explorer/*_slice.py",
             "cirrnb/explorer/explorer.py",
             "cirrnb/explorer/panel.py",
+            "cirrnb/explorer/slice_chart.*",
+            "cirrnb/view/sentences.py",
         ),
     ),
     "sign_pair.png": Picture(draw_sign_pair, (*VIEWER, "cirrnb/course/course.css", "cirrnb/course/figures.py")),

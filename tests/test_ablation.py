@@ -88,7 +88,7 @@ def test_one_run_folder_for_each_entry_and_seed(tmp_path: Path) -> None:
     assert sweep.evaluation(chosen, [0, 1]) == []
     sweep.run(ENTRIES[BASELINE], 0).mkdir(parents=True)
     [scoring] = sweep.evaluation(chosen, [0, 1])
-    assert scoring.after == jobs[0].key and scoring.parameters["run"] == jobs[0].parameters["run"]
+    assert scoring.after == jobs[0].key and scoring.parameters["model"] == jobs[0].parameters["run"]
 
 
 def test_entries_are_compared_with_the_whole_on_the_same_patients(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import nbformat
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import cirrnb
@@ -190,3 +191,17 @@ def test_a_stray_setting_of_progress_bars_ends_no_command(tmp_path: Path) -> Non
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_trained_stager_has_one_name_in_every_command_and_notebook():
+    """`run` names the folder that a training writes, and nothing else."""
+    taking = {}
+    for command in typer.main.get_command(cli.app).commands.values():
+        for option in command.params:
+            if {"--run", "--model"} & set(option.opts):
+                taking[command.name] = option.opts
+    assert {name for name, flags in taking.items() if "--run" in flags} <= {"train"}
+    assert {"explore", "report", "evaluate", "validate", "export", "adapt"} <= set(taking)
+    for path in find_notebook("02_train").parent.glob("*.ipynb"):
+        names = set(read_schema(path))
+        assert "run" not in names or path.stem == "02_train", path.name

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from ipywidgets import HTML
 from PIL import Image
+from typer.testing import CliRunner
 
 import cirrnb
+from cirrnb.cli import app
 from cirrnb.course import lesson
 from cirrnb.course.drawing import draw
 from cirrnb.course.feedback import BRIGHT, SIGN_OF, result_html
@@ -409,6 +411,21 @@ def test_the_server_serves_before_anybody_is_simulated(tmp_path, monkeypatch):
     told: list[str] = []
     assert serving.learn({"cases": 3}, tell=told.append) == 0
     assert asked[0]["wait"] is False and asked[0]["cases"] == 3 and told
+
+
+def test_starting_over_keeps_the_answers_so_far(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(serving, "learn", lambda parameters, **how: 0)
+    shown = CliRunner().invoke(app, ["learn", "--help"]).output
+    assert "course.json" in shown and "XDG_DATA_HOME" in shown
+    assert "no answers yet" in CliRunner().invoke(app, ["learn", "--start-over"]).output
+    for number in (1, 2):
+        Progress(progress_file()).tried("side", "0", True)
+        before = progress_file().read_bytes()
+        told = CliRunner().invoke(app, ["learn", "--start-over"])
+        kept = progress_file().with_name(f"course.json.before-{number}")
+        assert told.exit_code == 0 and kept.name in told.output.replace("\n", "") and kept.read_bytes() == before
+        assert not Progress(progress_file()).solved("side")
 
 
 def test_nobody_to_stage_is_refused(cohort):

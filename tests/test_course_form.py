@@ -10,7 +10,7 @@ import pytest
 from offline_browser import Opened, opened
 
 from cirrnb.course.figures import named_organs
-from cirrnb.view.page import asset
+from cirrnb.course.form import AnswerForm
 
 pytestmark = pytest.mark.browser
 
@@ -32,7 +32,7 @@ NUMBER = {"title": "A number", "prompt": "", "choices": [], "unit": "(0 to 1)"}
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory) -> Generator[Opened]:
     file = tmp_path_factory.mktemp("form") / "form.html"
-    script = asset("cirrnb.course", "form.js").replace("export default", "const form =")
+    script = str(AnswerForm._esm).replace("export default", "const form =")
     file.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><body><div class="cn-quiz">'
         f'<div class="cn-pane" tabindex="0">pictures</div><div id="form"></div></div><script>{KERNEL}{script}\n'
@@ -87,18 +87,41 @@ def test_an_empty_field_is_asked_for_a_number_and_no_verdict_stands_beside_that(
     assert not page.get_by_text("Right.").is_visible() and page.evaluate("() => window.sent") == []
 
 
-def test_a_kernel_that_was_busy_is_no_longer_called_so(page: Any) -> None:
+def test_keys_answer_before_the_first_click(page: Any) -> None:
     put(page, "task", CASE)
-    page.evaluate(
-        "() => { const plain = window.setTimeout;"
-        "window.setTimeout = (act, ms) => ms > 5000 ? (window.late = act, 0) : plain(act, ms); }"
-    )
+    assert page.evaluate("() => document.activeElement === document.body")
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => window.sent") == [{"kind": "answer", "value": "moderate"}]
+    put(page, "reply", {"html": "<p>Right.</p>", "right": True, "onward": "Next case"})
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("n")
+    assert page.evaluate("() => window.sent.at(-1)") == {"kind": "next"}
+    page.evaluate("() => { document.body.style.paddingTop = '4000px'; scrollTo(0, 0); document.activeElement.blur(); }")
+    put(page, "reply", {})
+    put(page, "task", {**CASE, "title": "Another"})
+    page.evaluate("() => { scrollTo(0, 0); document.activeElement.blur(); }")
+    page.keyboard.press("1")
+    assert not page.get_by_label("mild").is_checked(), "a question out of sight"
+    page.evaluate("() => { document.body.style.paddingTop = ''; }")
+
+
+def test_a_kernel_that_was_busy_is_no_longer_called_so(browser: Opened) -> None:
+    page = browser.page.context.new_page()
+    page.clock.install()
+    page.goto(browser.page.url)
+    page.clock.run_for(100)
+    put(page, "task", CASE)
     page.get_by_label("mild").check()
     page.keyboard.press("Enter")
-    page.evaluate("() => window.late()")
-    assert "busy" in page.locator(".cn-slip").inner_text()
+    page.clock.run_for(12_000)
+    said = page.locator(".cn-absence")
+    assert "busy" in said.inner_text() and "does not answer" not in said.inner_text()
+    page.clock.run_for(50_000)
+    assert "does not answer" in said.inner_text()
     page.evaluate("() => { for (const act of heard['msg:custom']) act({ kind: 'received' }); }")
-    assert page.locator(".cn-slip").inner_text() == ""
+    assert said.is_hidden()
+    page.close()
 
 
 def test_a_sign_s_button_asks_for_its_slice(page: Any) -> None:

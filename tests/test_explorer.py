@@ -164,8 +164,11 @@ def test_explanations_are_kept_and_a_store_that_is_gone_does_no_harm(cohort, mod
 
 def test_the_map_can_be_tested_and_taken_along(cohort, model, tmp_path, monkeypatch):
     made = explorer(cohort, model, tmp_path, answer_first=True)
+    states = []
+    made.bar.observe(lambda change: states.append((made.testing.layout.display, made.waiting.layout.display)), "value")
     made.test.click()
     assert made.wait(120)
+    assert states and set(states) <= {("", "none"), ("none", "none")}, "the progress stands beside its button"
     assert "Deletion" in made.faithfulness.value and "Infidelity" in made.faithfulness.value
     files: list = []
     monkeypatch.setattr(made.canvas, "hand_over", lambda name, content: files.append((name, content)))
@@ -217,17 +220,35 @@ def test_one_sequence_and_one_slice(tmp_path, model):
         and "one slice" in made.answer.value
         and "No stage is recorded" in made.answer.value
     )
-    assert [trace.visible for trace in made.chart.widget.data] == [False, False, True, True]
+    assert [column["name"] for column in made.chart.shown["columns"]] == ["T2W"]
+    assert sum(made.chart.shown["columns"][0]["weights"]) == pytest.approx(100)
+
+
+def test_a_patient_without_a_sequence_is_asked_for_no_sign_that_only_it_shows(tmp_path):
+    torch.manual_seed(0)
+    names = ("nodularity", "nodules_t1w", "nodules_t2w", "ascites")
+    signed = TrainedStager(
+        Stager(StagerSettings(width=16, pretrained=False, signs=names), fetch=False).eval(), LARGE, True, "toy", {}
+    )
+    whole, other = toy_cohort(tmp_path / "toy", {"train": 2}, settings=LARGE).bags()
+    made = explorer([whole, other.only(["T2W"])], signed, tmp_path, target="nodules_t1w", answer_first=True)
+    assert "nodules_t1w" in [value for _, value in made.target.options]
+    made.case.value = other.subject
+    assert made.wait(60) and made.message.value == ""
+    assert "nodules_t1w" not in [value for _, value in made.target.options] and made.target.value == "severity"
+    assert made.method.value == "grad_cam" and "no T1W" in made.answer.value and "Attention" not in made.answer.value
+    made.case.value = whole.subject
+    assert made.wait(60) and "nodules_t1w" in [value for _, value in made.target.options]
 
 
 def test_a_click_on_a_bar_goes_there_and_the_chart_marks_the_height(cohort, model, tmp_path, monkeypatch):
     made = explorer(cohort, model, tmp_path, answer_first=True)
     sent = heard(made.canvas, monkeypatch)
-    made.chart._clicked(made.chart.widget.data[0], type("Points", (), {"xs": [-85.0]})(), None)
+    made.chart._hear(made.chart, {"kind": "go", "position": -85.0}, [])
     assert sent[-1][0] == {"kind": "go", "position": -85.0}
-    assert {line.x0 for line in made.chart.widget.layout.shapes} == {-85.0}
+    assert made.chart.position == -85.0
     made.canvas.on_place(-70.0)
-    assert {line.x0 for line in made.chart.widget.layout.shapes} == {-70.0}
+    assert made.chart.position == -70.0
 
 
 @pytest.mark.parametrize("wrong", [{"patient": "cirrhotic/99"}, {"method": "tea_leaves"}, {"target": "doom"}])

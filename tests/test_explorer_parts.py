@@ -30,7 +30,7 @@ from cirrnb.model.prediction import Prediction
 from cirrnb.model.trained_model import load_model
 from cirrnb.view import sentences
 from cirrnb.viewer.background import Worker, in_plain_words
-from cirrnb.viewer.panes import overlay_values, panes, regions_of_signs
+from cirrnb.viewer.panes import overlay_values, overlay_words, panes, regions_of_signs
 from cirrnb.viewer.slice_browser import slice_browser
 from cirrnb.viewer.widget import SliceCanvas
 
@@ -287,11 +287,11 @@ def test_of_a_patient_unlike_the_training_ones_nothing_is_promised_and_notes_are
         replace(said, in_distribution=True), bag, model, simulated=False
     )
     shares = SimpleNamespace(sequences={"T2W": 1.0}, nothing=0.0)
-    told = SimpleNamespace(shapley=shares, target="severity", score=1.0, label="A map", method="attention")
-    told.relative_delta, told.notes = None, (*notes, "the map is coarse", "is it?")
-    alone = sentences.reasons_html(told)
+    found = SimpleNamespace(shapley=shares, target="severity", score=1.0, label="A map", method="attention")
+    found.relative_delta, found.notes = None, (*notes, "the map is coarse", "is it?")
+    alone = sentences.reasons_html(found)
     assert "Note: T1W missing." in alone and "another organ?<" in alone
-    beside = sentences.reasons_html(told, said)
+    beside = sentences.reasons_html(found, said)
     assert "T1W missing" not in beside and "Note: the map is coarse." in beside and "Note: is it?<" in beside
 
 
@@ -309,6 +309,41 @@ def test_a_real_patient_gets_reasons_first_and_the_limits_of_the_answer_beside_i
     graded = replace(graded, probabilities=dict(zip(graded.stages, chances.values(), strict=True)))
     page = sentences.prediction_html(graded, recorded=None, coverage=0.9, simulated=False)
     assert sentences.NO_HEALTHY_ANSWER not in page
+
+
+def told(target: str = "severity", method: str = "integrated_gradients") -> SimpleNamespace:
+    shares = SimpleNamespace(sequences={"T2W": 1.0}, nothing=0.0)
+    return SimpleNamespace(
+        shapley=shares, target=target, score=1.0, label="A map", method=method, relative_delta=None, notes=()
+    )
+
+
+def test_attention_is_told_of_several_sequences_alone() -> None:
+    """Of one sequence the rest is what stands in for the missing one, which says nothing."""
+    chances = {"mild": 0.2, "moderate": 0.7, "severe": 0.1}
+    one = Prediction("a/1", chances, "moderate", None, {}, {"T2W": 0.74}, (), "m", True)
+    assert "ttention" not in sentences.prediction_html(one, recorded="mild", coverage=None, simulated=True)
+    both = replace(one, sequence_weights={"T1W": 0.3, "T2W": 0.7})
+    assert "T2W 70%" in sentences.prediction_html(both, recorded="mild", coverage=None, simulated=True)
+
+
+def test_a_failed_test_of_a_map_is_told_before_what_holds_of_its_method() -> None:
+    praise = sentences.METHODS["integrated_gradients"]
+    failed = sentences.reasons_html(told(), verdict="neither")
+    assert failed.index("fails both tests") < failed.index(praise) and "not of this map" in failed
+    assert sentences.reasons_html(told(), verdict="both") == sentences.reasons_html(told())
+    assert sentences.reasons_html(told(), verdict="deletion").index("one of two tests") < failed.index(praise)
+
+
+def test_a_map_says_whether_it_is_of_the_stage_or_of_a_sign(cohort, model) -> None:
+    assert sentences.map_title("severity") == "map of the stage"
+    assert sentences.map_title("ascites") == "map of a sign: ascites"
+    assert sentences.map_title("above mild").startswith("map of the stage: moderate")
+    found = cirrnb.explain(model, cohort.bags()[0], "grad_cam", permutations=2)
+    assert overlay_words(found)["title"] == "Map of the stage"
+    assert overlay_words(replace(found, target="spleen"))["title"] == "Map of a sign: large spleen"
+    assert "strength on another scale" in sentences.reasons_html(told("spleen"))
+    assert "no strength of a sign" in sentences.reasons_html(told())
 
 
 def test_a_wrong_answer_is_called_wrong_and_each_number_says_whose_it_is() -> None:

@@ -191,7 +191,7 @@ def test_each_notebook_runs_with_its_defaults(tmp_path: Path) -> None:
 def test_explanations_are_told_and_tested(demo_folder: Path) -> None:
     """Of the demo's stager and three patients of few slices."""
     cirrnb.simulate_cohort(demo_folder / "cohorts/tiny", 3, 11, "tiny", healthy=0, workers=1, progress=False)
-    parameters = {"run": "runs/demo", "cohort": "cohorts/tiny", "methods": ["grad_cam"], "steps": 2, "compared": 1}
+    parameters = {"model": "runs/demo", "cohort": "cohorts/tiny", "methods": ["grad_cam"], "steps": 2, "compared": 1}
     told = shown("05_faithfulness", parameters, demo_folder)
     for words in (
         "Grad-CAM",
@@ -209,7 +209,7 @@ def test_explanations_are_told_and_tested(demo_folder: Path) -> None:
 
 @pytest.mark.browser
 def test_a_case_is_opened_and_left_in_a_page_that_scrolls_offline(demo_folder: Path) -> None:
-    parameters = {"run": "runs/demo", "cohort": "cohorts/demo", "method": "grad_cam", "answer": True}
+    parameters = {"model": "runs/demo", "cohort": "cohorts/demo", "method": "grad_cam", "answer": True}
     page = run_and_publish("06_explore", demo_folder / "explored", parameters, cwd=demo_folder)
     assert page.stat().st_size < 2_000_000
     executed = nbformat.read(page.with_suffix(".ipynb"), as_version=4)
@@ -256,7 +256,7 @@ def test_the_evaluation_tells_of_probabilities_sets_and_slices(tmp_path: Path) -
     slices.assign(stage=[stages[i // 4] for i in range(40)], predicted="mild").to_csv(
         run / "slice_predictions.csv", index=False
     )
-    parameters = {"run": str(run), "resamples": 200}
+    parameters = {"model": str(run), "resamples": 200}
     told = shown("03_evaluate", parameters, tmp_path)
     for words in (
         "AUC moderate",
@@ -279,7 +279,7 @@ def test_the_evaluation_tells_of_probabilities_sets_and_slices(tmp_path: Path) -
 
 def test_a_run_without_calibration_is_evaluated_and_says_so(tmp_path: Path) -> None:
     run = hand_made_run(tmp_path / "run", calibrated=False, simulated=False)
-    parameters = {"run": str(run), "resamples": 200}
+    parameters = {"model": str(run), "resamples": 200}
     told = shown("03_evaluate", parameters, tmp_path)
     assert "This run has no calibration.json" in told and "it has no slice predictions" in told
     assert "How sure it is, and how often right" in told and "Sets of stages:" not in told

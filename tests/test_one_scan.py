@@ -102,7 +102,7 @@ def test_the_evaluation_of_one_patient(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     prediction_table(*drawn(1)).assign(simulated=True).to_csv(tmp_path / "run" / "predictions.csv", index=False)
     with pytest.raises(InputError, match="expected at least two"):
-        shown("03_evaluate", {"run": "run", "resamples": 100}, tmp_path)
+        shown("03_evaluate", {"model": "run", "resamples": 100}, tmp_path)
 
 
 @pytest.mark.slow

@@ -182,7 +182,12 @@ def test_the_sections_of_a_page_escape_what_comes_from_outside() -> None:
     good = Measurement("Spleen volume", 312.26, "mL", "cut off <script>")
     report = replace(small_report("a/<script>"), measurements={"T1W": (evil, good)}, recorded="<i>", sex="<u>")
     measured = section(report, "measured")._repr_html_()
-    assert "not measured: &lt;script&gt;" in measured and "312 mL" in measured and "cut off &lt;" in measured
+    assert (
+        "not measured<sup>a</sup>" in measured
+        and "<li>&lt;script&gt;</li>" in measured
+        and "312 mL" in measured
+        and "cut off &lt;" in measured
+    )
     assert "No biomarkers" in section(replace(report, measurements={}), "measured")._repr_html_()
     for name in SECTIONS:
         if name != "browser":

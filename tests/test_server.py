@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Generator
@@ -22,7 +23,9 @@ from offline_browser import CHROMIUM, FLAGS, PATIENCE
 from stub_modules import stub_folder
 from voila.app import Voila
 
+from cirrnb.data.errors import InputError
 from cirrnb.data.workers import python_command
+from cirrnb.run import serving
 from cirrnb.run.guarded_server import HEADERS, TOKEN, Server
 
 SERVE = """
@@ -264,3 +267,18 @@ def test_a_name_that_is_pointed_to_this_machine_shows_nothing(site: Site) -> Non
         )
         assert fetched == ["refused", "refused"]
         browser.close()
+
+
+def test_a_taken_port_is_told_before_anything_is_read_and_without_a_wish_another_is_taken(monkeypatch):
+    monkeypatch.setattr(serving, "_make_ready", lambda values, tell: pytest.fail("the scans were prepared first"))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        with pytest.raises(InputError, match="in use"):
+            serving.explore({}, port=taken, browser=False)
+        monkeypatch.setattr(serving, "PORT", taken)
+        told: list[str] = []
+        chosen = serving.choose_port(None, told.append)
+        assert chosen not in (0, taken) and str(taken) in told[0] and str(chosen) in told[0]
+    assert serving.choose_port(None, told.append) == taken and len(told) == 1

@@ -11,7 +11,7 @@ from toy_patients import SETTINGS, toy_cohort
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.explanation.explain import explain
-from cirrnb.explanation.score import targets
+from cirrnb.explanation.score import targets, targets_of
 from cirrnb.model.checkpoint import TrainedStager, save_stager
 from cirrnb.model.prediction import predict, predict_patient
 from cirrnb.model.settings import StagerSettings
@@ -49,6 +49,23 @@ def drawn(count, seed, noise=0.1):
 )
 def test_degrees(strength, degree):
     assert SignReading("ascites", strength).degree == degree
+
+
+@pytest.mark.parametrize(
+    ("strength", "low", "high", "degree", "words"),
+    [
+        (0.30, 0.11, 0.61, "slight", "at least slight"),
+        (0.70, 0.30, 0.90, "clear", "at least clear"),
+        (0.80, 0.60, 0.95, "strong", "strong"),
+        (0.26, 0.02, 0.68, "uncertain", "uncertain"),
+        (0.05, 0.00, 0.15, "absent", "absent"),
+        (0.09, 0.00, 0.31, "uncertain", "uncertain"),
+    ],
+)
+def test_the_word_for_a_sign_holds_over_its_whole_interval(strength, low, high, degree, words):
+    sign = SignReading("ascites", strength, low, high)
+    assert (sign.degree, sign.degree_words) == (degree, words)
+    assert sign.seen == (strength >= 0.1)
 
 
 def test_words_are_a_radiologists_and_of_unknown_signs_their_name():
@@ -129,6 +146,31 @@ def test_an_answer_tells_the_signs_that_its_sequences_can_show(trained, tmp_path
     assert sum(said.stage_by_signs.values()) == pytest.approx(1) and said.no_sign is False
     alone = predict_patient(trained, Bag({"T2W": bag.scans["T2W"]}))
     assert [sign.name for sign in alone.signs] == ["nodularity", "nodules_t2w", "ascites"]
+    assert alone.signs_unknown == ("nodules_t1w",) and said.signs_unknown == ()
+    html = signs_html(alone)
+    assert "Not known: nodules and septa on T1W (no T1W)" in html and "Not known" not in signs_html(said)
+
+
+def test_a_sign_that_only_a_missing_sequence_shows_is_no_score(trained, tmp_path):
+    bag = toy_cohort(tmp_path, {"test": 1}).bags()[0]
+    alone = Bag({"T2W": bag.scans["T2W"]})
+    assert set(targets(trained.stager)) - set(targets_of(trained.stager, ("T2W",))) == {"nodules_t1w"}
+    assert targets_of(trained.stager, ("T1W", "T2W")) == targets(trained.stager)
+    with pytest.raises(InputError, match="T1W alone shows"):
+        explain(trained, alone, "grad_cam", target="nodules_t1w")
+    assert explain(trained, alone, "grad_cam", target="nodules_t2w", permutations=2).target == "nodules_t2w"
+
+
+def test_signs_that_are_not_excluded_are_told_apart_from_those_not_seen(trained, tmp_path):
+    said = predict_patient(trained, toy_cohort(tmp_path, {"test": 1}).bags()[0])
+    signs = (
+        SignReading("ascites", 0.6, 0.3, 0.8),
+        SignReading("portal", 0.08, 0, 0.3),
+        SignReading("spleen", 0.02, 0, 0.1),
+    )
+    html = signs_html(replace(said, signs=signs))
+    assert "Not seen: large spleen." in html and "not excluded: wide portal vein and extra vessels (up to 0.30)" in html
+    assert "no measurement" in html
 
 
 def test_a_table_has_a_column_a_sign_and_stays_empty_where_nothing_is_known(trained, tmp_path):

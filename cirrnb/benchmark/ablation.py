@@ -160,7 +160,7 @@ class Sweep:
 
     def _evaluate(self, entry: Entry, seed: int) -> NotebookJob:
         run = self.run(entry, seed)
-        parameters = {"run": str(run), "resamples": self.resamples}
+        parameters = {"model": str(run), "resamples": self.resamples}
         left = (run / "metrics.json",)
         return NotebookJob("03_evaluate", parameters, self.reports / run.name, left, self._train(entry, seed).key)
 

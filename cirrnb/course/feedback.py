@@ -15,14 +15,11 @@ from cirrnb.evaluation.comparison import compare
 from cirrnb.evaluation.evaluation import Evaluation, evaluate
 from cirrnb.explanation.simulated_truth import stages_told_by_signs, strengths
 from cirrnb.model.prediction import Prediction
-from cirrnb.model.signs import SLIGHT
+from cirrnb.model.signs import CLEAR, STRONG, SignReading
 from cirrnb.simulation.signal import Protocol
 from cirrnb.simulation.signs import CHANNELS, Latent
 from cirrnb.view.glossary import glossary_details
 from cirrnb.view.palette import LABELS, SIGN_COLOURS
-
-CLEAR, STRONG = 0.25, 0.55
-"""Strengths of a sign from which it is called clear and strong; below it is slight."""
 
 WHERE = {
     "nodularity": "the liver's edge is wavy",
@@ -64,17 +61,17 @@ def feedback_html(
     heights, model_heights : sign -> height in mm of the slice where it is planted most, and where the model saw most.
     note : about the patient's images.
     """
-    seen = {SIGN_OF.get(sign.name, sign.name): 0.0 for sign in model.signs} if model else {}
-    for sign in model.signs if model else ():
-        name = SIGN_OF.get(sign.name, sign.name)
-        seen[name] = max(seen[name], sign.strength)
+    seen: dict[str, SignReading] = {}
+    for sign in sorted(model.signs, key=lambda one: one.strength) if model else ():
+        seen[SIGN_OF.get(sign.name, sign.name)] = sign  # the strongest, where sequences have outputs of their own
     table = _signs(latent, seen, heights or {}, model_heights or {})
     return (
         f"{_verdict(truth, answer)}<h4>What this patient shows</h4>{table}"
         "<p class='cn-small cn-legend'>Planted: how strongly the simulator drew the sign. The model saw: the strength "
-        "that it gives the sign. Bars run from 0 (absent) to 1 (as strong as it gets): below 0.25 slight, from 0.55 "
-        "strong. A button with a height goes to the slice that shows the sign best. Planted signs are outlined in the "
-        f"pictures in these colours; the box <i>planted signs</i> below them hides and shows the outlines.</p>"
+        "that it gives the sign, with the word that the whole 90 % interval of this strength bears out. Bars run from "
+        "0 (absent) to 1 (as strong as it gets): below 0.25 slight, from 0.55 strong. A button with a height goes to "
+        "the slice that shows the sign best. Planted signs are outlined in the pictures in these colours; the box "
+        "<i>planted signs</i> below them hides and shows the outlines.</p>"
         f"{f'<p>{note}</p>' if note else ''}"
         f"{_could_be_known(truth, latent)}{_waiting() if waiting else _model(truth, model)}{glossary_details()}"
     )
@@ -100,21 +97,24 @@ def _verdict(truth: str, answer: str) -> str:
 
 
 def _signs(
-    latent: Latent, seen: Mapping[str, float], heights: Mapping[str, float], model_heights: Mapping[str, float]
+    latent: Latent, seen: Mapping[str, SignReading], heights: Mapping[str, float], model_heights: Mapping[str, float]
 ) -> str:
     """A row for each sign that was planted or that the model saw."""
     planted = strengths(latent)
-    listed = [sign for sign in LABELS if planted[sign] > 0 or seen.get(sign, 0.0) >= SLIGHT]
+    listed = [sign for sign in LABELS if planted[sign] > 0 or (sign in seen and seen[sign].seen)]
     none = "" if any(planted.values()) else "<p>None of the seven signs. That is common in mild patients.</p>"
     if not listed:
         return none
     rows = ""
-    for sign in sorted(listed, key=lambda one: (-planted[one], -seen.get(one, 0.0))):
+    for sign in sorted(listed, key=lambda one: (-planted[one], -_of_model(seen, one).strength)):
         colour = SIGN_COLOURS[list(LABELS).index(sign)]
-        cells = f"<td data-of='planted'>{_strength(planted[sign], 0.0)}{_jump(sign, heights.get(sign))}</td>"
+        words = _strength(planted[sign], _called(planted[sign]))
+        cells = f"<td data-of='planted'>{words}{_jump(sign, heights.get(sign))}</td>"
         if seen:
-            where = model_heights.get(sign) if seen.get(sign, 0.0) >= SLIGHT else None
-            cells += f"<td data-of='the model saw'>{_strength(seen.get(sign, 0.0), SLIGHT)}{_jump(sign, where)}</td>"
+            own = _of_model(seen, sign)
+            where = model_heights.get(sign) if own.seen else None
+            words = _strength(own.strength, own.degree_words)
+            cells += f"<td data-of='the model saw'>{words}{_jump(sign, where)}</td>"
         rows += (
             f'<tr><th scope="row"><span class="cn-swatch" style="--colour:{colour}"></span>{escape(LABELS[sign])}'
             f'<span class="cn-see">{WHERE[sign]}</span></th>{cells}</tr>'
@@ -126,9 +126,12 @@ def _signs(
     return f"{none}<table class='cn-seen'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{missing}"
 
 
-def _strength(value: float, least: float) -> str:
-    """A bar with its value in words; below `least` it is called absent."""
-    called = _called(value) if value > 0 and value >= least else "absent"
+def _of_model(seen: Mapping[str, SignReading], sign: str) -> SignReading:
+    return seen.get(sign) or SignReading(sign, 0.0)
+
+
+def _strength(value: float, called: str) -> str:
+    """A bar with its value, and the word for it."""
     bar = f'<span class="cn-strength"><span style="width:{100 * value:.0f}%"></span></span>'
     return f'{bar}<span class="cn-called">{called} ({value:.2f})</span>'
 
@@ -143,7 +146,7 @@ def _jump(sign: str, height: float | None) -> str:
 
 
 def _called(strength: float) -> str:
-    return "slight" if strength < CLEAR else "clear" if strength < STRONG else "strong"
+    return "absent" if not strength else "slight" if strength < CLEAR else "clear" if strength < STRONG else "strong"
 
 
 def _could_be_known(truth: str, latent: Latent) -> str:

@@ -1,7 +1,5 @@
 // A question, its choices, and the feedback to the answer. Everything is native HTML, so that keyboard and screen
-// reader find what they know: radio buttons, a number field, buttons.
-
-const PATIENCE = 8000; // ms without a word from the kernel after which it is taken for busy or gone
+// reader find what they know: radio buttons, a number field, buttons. `absence` comes before this file in one script.
 
 function render({ model, el }) {
   const root = document.createElement("div");
@@ -9,25 +7,17 @@ function render({ model, el }) {
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab has shortcuts of its own on digits and arrows
   root.innerHTML = `<form novalidate><fieldset><legend></legend><div class="cn-prompt"></div><div class="cn-choices"></div>
       <div class="cn-act"><button type="submit" class="cn-primary"></button><span class="cn-keys"></span></div></fieldset></form>
-    <p class="cn-slip" role="alert"></p>
+    <p class="cn-slip" role="alert"></p><p class="cn-absence" hidden></p>
     <div class="cn-reply" tabindex="-1" role="status"></div>`;
   el.append(root);
   const find = (selector) => root.querySelector(selector);
   const group = `cn-${Math.random().toString(36).slice(2)}`;
   const slip = find(".cn-slip");
-  let waiting = null;
-
-  const warn = (words, of = "answer") => {
-    slip.textContent = words;
-    slip.dataset.of = of;
-  };
-
+  const kernel = watchKernel((words, seconds) => showAbsence(find(".cn-absence"), words, seconds), true);
+  const warn = (words) => { slip.textContent = words; };
   const send = (content) => {
-    clearTimeout(waiting);
-    waiting = setTimeout(() => {
-      warn("No answer yet: the program is busy, or it has stopped. What was answered before is kept. If nothing comes, reload the page.", "kernel");
-    }, PATIENCE);
     model.send(content);
+    kernel.asked();
   };
 
   const inputs = () => [...root.querySelectorAll(".cn-choices input")];
@@ -146,7 +136,18 @@ function render({ model, el }) {
     ground = whole() || root;
     ground.setAttribute("data-lm-suppress-shortcuts", "true");
     ground.addEventListener("keydown", keys);
+    ground.classList.add("cn-asks");
+    document.addEventListener("keydown", unfocused);
   });
+  // Nobody has the focus: the keys are for the first question in sight.
+  function unfocused(event) {
+    if (event.target !== document.body && event.target !== document.documentElement) return;
+    if ([...document.querySelectorAll(".cn-asks")].find(inSight) === ground) keys(event);
+  }
+  function inSight(place) {
+    const { top, bottom, height } = place.getBoundingClientRect();
+    return height > 0 && Math.min(bottom, innerHeight) - Math.max(top, 0) >= Math.min(height, innerHeight) / 2;
+  }
 
   const onTask = () => {
     showTask();
@@ -172,10 +173,7 @@ function render({ model, el }) {
     showReply(acted && said);
     if (said) acted = false;
   };
-  const onReceived = () => {
-    clearTimeout(waiting);
-    if (slip.dataset.of === "kernel") warn(""); // it was busy and is there again
-  };
+  const onReceived = () => kernel.answered();
   model.on("change:task", onTask);
   model.on("change:reply", onReply);
   model.on("msg:custom", onReceived);
@@ -183,10 +181,11 @@ function render({ model, el }) {
   showReply(false);
 
   return () => {
-    clearTimeout(waiting);
+    kernel.stop();
     model.off("change:task", onTask);
     model.off("change:reply", onReply);
     model.off("msg:custom", onReceived);
+    document.removeEventListener("keydown", unfocused);
     if (ground) ground.removeEventListener("keydown", keys);
   };
 }

@@ -23,7 +23,7 @@ class AnswerForm(anywidget.AnyWidget):
     handed in is shown as it is: escape what is not one's own.
     """
 
-    _esm = asset("cirrnb.course", "form.js")
+    _esm = f"{asset('cirrnb.viewer', 'absence.js')}\n{asset('cirrnb.course', 'form.js')}"
     _css = asset("cirrnb.course", "course.css")
     task = traitlets.Dict({}).tag(sync=True)
     reply = traitlets.Dict({}).tag(sync=True)

@@ -33,6 +33,31 @@ def progress_file() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "cirrnb" / "course.json"
 
 
+def start_over(file: Path) -> Path | None:
+    """Move answers aside, so that the course begins anew; the backup copy, or None where there are no answers yet.
+
+    Raises InputError if the file cannot be moved.
+    """
+    if not file.exists():
+        return None
+    try:
+        with claimed(file, PATIENCE):
+            aside = _beside(file, "before")
+            move_into_place(file, aside)
+    except OSError as error:
+        found = f"a file that cannot be moved ({error.strerror})"
+        raise InputError(str(file), found, "a folder that can be written", "Change its permissions.") from error
+    return aside
+
+
+def _beside(file: Path, kind: str) -> Path:
+    """The first name beside a file that nobody has."""
+    number = 1
+    while (aside := file.with_name(f"{file.name}.{kind}-{number}")).exists():
+        number += 1
+    return aside
+
+
 PATIENCE = 5.0  # s to wait for another window that writes
 
 
@@ -157,9 +182,7 @@ class Progress:
 
     def _set_aside(self, why: str) -> None:
         assert self.file is not None
-        number = 1
-        while (aside := self.file.with_name(f"{self.file.name}.broken-{number}")).exists():
-            number += 1
+        aside = _beside(self.file, "broken")
         try:
             move_into_place(self.file, aside)
             self.problem = (

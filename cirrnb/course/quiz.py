@@ -111,7 +111,7 @@ def heights_of_maps(
     """Sign of `SIGNS` -> height of the slice in which its maps (sequence -> sign -> volume) amount to most; only of the
     signs that the model saw."""
     best: dict[str, tuple[float, float]] = {}
-    seen = {sign.name for sign in prediction.signs if sign.degree != "absent"}
+    seen = {sign.name for sign in prediction.signs if sign.seen}
     for sequence, own in maps.items():
         for name in seen & set(own):
             amounts = own[name].sum(axis=(1, 2))

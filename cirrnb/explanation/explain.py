@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from cirrnb.data.scan import Cohort
 from cirrnb.explanation.baselines import baseline as baseline_slices
 from cirrnb.explanation.explanation import Explanation, ExplanationStore
 from cirrnb.explanation.methods import Method, Request, method_named
-from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore
+from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore, targets, targets_of
 from cirrnb.explanation.shapley import PERMUTATIONS, shapley_values
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.patients import bag_of
 from cirrnb.model.prediction import patient_batch
+from cirrnb.model.signs import shown_on
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, as_model, on_device
 from cirrnb.model.usable_scans import prepared_otherwise, unusual, usable
@@ -80,8 +81,8 @@ def explain(
     Raises
     ------
     InputError
-        If the target, method, setting, baseline or patient does not exist, the network cannot take the method, or no
-        sequence of the patient can be used.
+        If the target, method, setting, baseline or patient does not exist, the target is a sign that only a missing
+        sequence can show, the network cannot take the method, or no sequence of the patient can be used.
     InputErrors
         If the scans were prepared otherwise than for the model.
     Cancelled
@@ -98,6 +99,7 @@ def explain(
     bag = bag_of(trained, patients, subject, prepared)
     raise_if_any(prepared_otherwise(bag, trained))
     used, notes = usable(trained, bag)
+    _require_shown(trained, target, used)
     notes += (unlike := [reason.text for reason in unusual(trained, used)])
     chosen = _settings(how, settings)
     if unlike:
@@ -147,6 +149,14 @@ def explain(
         files=files,
     )
     return kept.write(_remarked(explanation))
+
+
+def _require_shown(trained: TrainedModel, target: str, sequences: Collection[str]) -> None:
+    """Raise InputError for a sign that none of these sequences can show; unknown targets are refused elsewhere."""
+    stager = trained.members[0].stager
+    if target in targets(stager) and target not in (known := targets_of(stager, sequences)):
+        found = f"{target!r}, which {' or '.join(shown_on(target))} alone shows"
+        raise InputError("target", found, f"a score that {' and '.join(sequences)} can tell", f"Choose one of {known}.")
 
 
 @isolated_torch()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
 import torch
@@ -13,6 +13,7 @@ from cirrnb.data.stage_scale import StageScale
 from cirrnb.model.batch import Batch
 from cirrnb.model.encoder import SliceEncoder, folded
 from cirrnb.model.heads_and_losses import StageHead
+from cirrnb.model.signs import visible
 from cirrnb.model.stager import Stager, Staging
 
 SEVERITY = "severity"
@@ -42,6 +43,17 @@ def targets(stager: Stager) -> tuple[str, ...]:
     else:
         own = (SEVERITY, *stages, *(f"{stage} - {other}" for stage in stages for other in stages if stage != other))
     return own + tuple(sign for sign in _signs(stager) if sign not in own)
+
+
+def targets_of(stager: Stager, sequences: Collection[str]) -> tuple[str, ...]:
+    """Those of `targets` that a patient with these sequences has.
+
+    Of a sign that none of them shows nothing is known.
+    """
+    names = _signs(stager)
+    hidden = {name for name, there in zip(names, visible(names, sequences), strict=True) if not there}
+    stages = {SEVERITY, *stager.stages, *stager.stages.thresholds}
+    return tuple(name for name in targets(stager) if name in stages or name not in hidden)
 
 
 def _signs(stager: Stager) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.data.given_masks import Box
 from cirrnb.data.scan import Cohort
+from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named
-from cirrnb.explanation.score import targets
+from cirrnb.explanation.score import targets, targets_of
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.explorer import panel
 from cirrnb.explorer.first_slice import strongest_height
@@ -33,8 +35,8 @@ from cirrnb.model.patients import prepared_for
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.trained_model import TrainedModel, as_model
 from cirrnb.view import sentences
-from cirrnb.view.measurements import measurements_html
-from cirrnb.view.page import caveat
+from cirrnb.view.measurements import folded_measurements_html
+from cirrnb.view.page import about
 from cirrnb.view.palette import LABELS
 from cirrnb.viewer.acquired import as_acquired, explanation_as_acquired
 from cirrnb.viewer.background import Task, Worker
@@ -105,13 +107,12 @@ class SliceExplorer(Panel):
         super().__init__(
             list(self._bags),
             stager,
-            self._sequences,
             subject=first,
             method=method,
             target=target,
             go=self._go,
-            caveat=caveat(self.simulated, self.model.simulated),
         )
+        self.show_caveat(about(self.simulated, self.model.simulated))
         self.show_gaps(self.simulated)
         self._worker = Worker(self.show_progress, self._failed)
         self._measuring = Worker(lambda share: None, lambda told: self.show_measured(f"<p>{escape(told)}</p>"))
@@ -210,6 +211,7 @@ class SliceExplorer(Panel):
         self._gone = self.whole_field.value = False
         self.what_if.begin(None)
         self.reveal.value = self.always.value
+        self._offer_scores(self._bags[subject])
         self.say("")
         self.brief.value = self.answer.value = self.why.value = self.faithfulness.value = ""
         self.show_map(False)
@@ -221,7 +223,7 @@ class SliceExplorer(Panel):
         def show(result: Any) -> None:
             self._bag = bag
             self._show_panes(bag, result[1], first_height(bag))
-            self.caveat.value = caveat(self._simulated(bag), self.model.simulated)
+            self.show_caveat(about(self._simulated(bag), self.model.simulated))
             self.say(sentences.mask_words(bag))
             self.outlines.show(bag, rejections(bag))
             self._measure()
@@ -318,7 +320,8 @@ class SliceExplorer(Panel):
         if self.measure.value and bag is not None:
             drawn = f"<p class='cn-small'>{escape(sentences.mask_words(bag))}</p>"
             self._measuring.start(
-                lambda task: measurements_of(bag), lambda found: self.show_measured(measurements_html(found) + drawn)
+                lambda task: measurements_of(bag),
+                lambda found: self.show_measured(folded_measurements_html(found, drawn)),
             )
 
     def _answer_and_explain(self) -> None:
@@ -341,8 +344,16 @@ class SliceExplorer(Panel):
         if bag is not None:
             self._asking.start(lambda task: predict_patient(self.model, bag, signs), self.what_if.show)
 
+    def _offer_scores(self, bag: Bag) -> None:
+        """Of a sign that only a missing sequence shows nothing is known: it is no score of this patient."""
+        self.offer_scores(targets_of(self.model.members[0].stager, tuple(bag.scans)))
+        if self.target.value not in self.model.members[0].stager.settings.signs and self.method.value == panel.OWN_MAP:
+            self.method.value = FIRST
+
     def _method_chosen(self) -> None:
         """The model's own map is one of a sign: the strongest, unless one is chosen."""
+        if self._bag is None:
+            return
         signs = self.model.members[0].stager.settings.signs
         if self.method.value == panel.OWN_MAP and self.target.value not in signs:
             seen = self._answer.signs if self._answer else ()
@@ -354,7 +365,7 @@ class SliceExplorer(Panel):
     def _target_chosen(self) -> None:
         """Only signs have a map of the model's own; of another score, the first method's map is shown."""
         signs = self.model.members[0].stager.settings.signs
-        if self.method.value == panel.OWN_MAP and self.target.value not in signs:
+        if self._bag is not None and self.method.value == panel.OWN_MAP and self.target.value not in signs:
             self.method.value = FIRST  # which draws the map
         else:
             self._explain()
@@ -385,13 +396,17 @@ class SliceExplorer(Panel):
             if not self._gone:  # once a patient: the reader who scrolls stays where they are
                 self._gone = True
                 self._go(strongest_height(bag, found))
-            why = sentences.reasons_html(found, self._answer)
-            self.why.value = sentences.asked_html(why, self._answer, "what drove it") if self._answer else why
-            self.chart.show(bag, found)
+            self._show_reasons(found)
+            self.chart.show(bag, found, sentences.target_words(found.target, self.model.stages))
             self.show_map(True)
 
         self.show_task("Drawing the map")
         self._worker.start(work, show)
+
+    def _show_reasons(self, found: Explanation, verdict: str = "") -> None:
+        """What drove the answer; the verdict of a test that this map did not pass comes first."""
+        why = sentences.reasons_html(found, self._answer, verdict)
+        self.why.value = sentences.asked_html(why, self._answer, "what drove it") if self._answer else why
 
     def _test(self) -> None:
         bag, found = self._bag, self._explanation
@@ -399,12 +414,15 @@ class SliceExplorer(Panel):
             return
 
         def show(table: Any) -> None:
-            self.faithfulness.value = (
-                f"<p><b>Faithfulness of this map</b>, for this patient:</p>{sentences.faithfulness_html(table)}"
-            )
+            verdict = map_verdict(table.to_dict("records"))
+            told = f"<p>{sentences.verdict_of_map(verdict)} The tests, for this patient:</p>"
+            self.faithfulness.value = told + sentences.faithfulness_html(table)
+            self._show_reasons(found, verdict)
 
-        self.show_task("Testing the map")
-        self._worker.start(lambda task: _tested(self.model, bag, found, task), show)
+        self.faithfulness.value = ""
+        self.show_task("Testing the map", testing=True)
+        test = partial(cirrnb.faithfulness, self.model, bag, found, steps=10)
+        self._worker.start(lambda task: test(progress=task.progress), show)
 
     def _export(self) -> None:
         if self._explanation is None or self._bag is None:
@@ -430,7 +448,3 @@ class SliceExplorer(Panel):
         elif self._explanation is None:
             self.canvas.lay_over(None)
         self.say(message, wrong=True)
-
-
-def _tested(model: TrainedModel, bag: Bag, found: Explanation, task: Task) -> Any:
-    return cirrnb.faithfulness(model, bag, found, steps=10, progress=task.progress)

@@ -10,22 +10,16 @@ from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from cirrnb.data.atomic_files import atomic_write
-from cirrnb.data.bag import Bag
 from cirrnb.data.json_file import read_object
-from cirrnb.data.sequences import T1W_T2W
-from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.methods import method_named, methods
 from cirrnb.explanation.score import targets
+from cirrnb.explorer.slice_chart import SliceChart
 from cirrnb.model.stager import Stager
 from cirrnb.view import sentences
 from cirrnb.view.glossary import glossary_details
-from cirrnb.view.page import asset
-from cirrnb.view.palette import INK, MUTED
-from cirrnb.view.theme import finish, sequence_colours
+from cirrnb.view.page import RESEARCH_ONLY, asset
 from cirrnb.viewer.widget import SliceCanvas
 
 ANSWER_FIRST = "answer_first"
@@ -58,82 +52,6 @@ def remember_answer_first(wanted: bool) -> None:
         pass
 
 
-HEIGHT = 320
-
-
-class SliceChart:
-    """A live figure; `on_click` is called with the height in mm, in the first sequence's frame, of the bar that was
-    clicked."""
-
-    def __init__(self, on_click: Callable[[float], None], sequences: Sequence[str] = T1W_T2W):
-        self._on_click, self._sequences = on_click, sequences
-        self._position: float | None = None
-        self.widget = go.FigureWidget(_empty_chart(sequences))
-        self.box = widgets.VBox([], layout={"min_height": f"{HEIGHT}px"})
-
-    def show(self, bag: Bag, explanation: Explanation) -> None:
-        """Draw the Shapley values and attention of another explanation, as a figure of its own.
-
-        A figure that changes while a browser still draws it for the first time is stuck for good.
-        """
-        shares, figure = explanation.shapley, _empty_chart(self._sequences)
-        for trace in figure.data:
-            trace.visible = trace.name in shares.slices
-            if not trace.visible:
-                continue
-            scan, moved = bag.scans[trace.name], bag.shifts[trace.name]
-            trace.x, trace.width = scan.positions - moved, 0.8 * scan.grid.spacing[0]
-            if trace.meta == "share":
-                trace.y, trace.error_y.array = shares.slices[trace.name], shares.errors[trace.name]
-            else:
-                trace.y = 100 * shares.weights[trace.name]
-        last, self.widget = self.widget, go.FigureWidget(figure)
-        self.widget._config = {"responsive": True, "displayModeBar": False}
-        for trace in self.widget.data:
-            trace.on_click(self._clicked, append=False)
-        if self._position is not None:
-            self.mark(self._position)
-        self.box.children = (self.widget,)
-        last.close()
-
-    def mark(self, position: float) -> None:
-        """Draw a line at the height on show."""
-        self._position = position
-        with self.widget.batch_update():
-            for line in self.widget.layout.shapes:
-                line.x0 = line.x1 = position
-                line.visible = True
-
-    def _clicked(self, trace: go.Bar, points: object, _: object) -> None:
-        if found := list(getattr(points, "xs", [])):
-            self._on_click(float(found[0]))
-
-
-def _empty_chart(sequences: Sequence[str]) -> go.Figure:
-    """A column for each sequence, as the pictures stand above it: shares, and attention below them."""
-    figure = make_subplots(
-        rows=2, cols=len(sequences), shared_xaxes=True, shared_yaxes=True, row_heights=[0.62, 0.38],
-        vertical_spacing=0.09, horizontal_spacing=0.03, column_titles=list(sequences),
-    )  # fmt: skip
-    for column, (name, colour) in enumerate(sequence_colours(sequences).items(), start=1):
-        shared = {"x": [], "y": [], "name": name, "marker": {"color": colour}, "showlegend": False}
-        error = {"type": "data", "array": [], "thickness": 1, "width": 0, "color": INK}
-        hover = "%{x:.0f} mm: %{y:+.2f} log-odds<extra></extra>"
-        figure.add_bar(**shared, meta="share", error_y=error, hovertemplate=hover, row=1, col=column)
-        hover = "%{x:.0f} mm: %{y:.1f} %<extra></extra>"
-        figure.add_bar(**shared, meta="attention", hovertemplate=hover, row=2, col=column)
-        figure.update_xaxes(title_text="height (mm)", row=2, col=column)
-    line = {"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "visible": False}
-    for number in ("", "2", "3", "4"):
-        style = {"color": MUTED, "width": 2, "dash": "dot"}
-        figure.add_shape(**line, xref=f"x{number}", yref=f"y{number} domain", line=style)
-    figure.update_yaxes(title_text="share (log-odds)", row=1, col=1)
-    figure.update_yaxes(title_text="attention (%)", rangemode="tozero", row=2, col=1)
-    figure.update_layout(barmode="overlay", autosize=True, margin={"l": 60, "r": 10, "t": 84, "b": 46})
-    title = "What each slice adds to the score, and its attention<br>Choose a bar to go there."
-    return finish(figure, title, simulated=False, height=HEIGHT)
-
-
 FIRST = "integrated_gradients"
 OFFERED = (FIRST, "grad_cam", "attention", "gradient_shap", "smooth_saliency", "occlusion", "deep_lift")
 """Maps in the order of the menu; others that the registry knows come after them."""
@@ -151,16 +69,14 @@ class Panel(widgets.VBox):
         self,
         subjects: Sequence[str],
         stager: Stager,
-        sequences: Sequence[str],
         *,
         subject: str,
         method: str,
         target: str,
         go: Callable[[float], None],
-        caveat: str,
     ):
-        """`sequences` are shown; `subject`, `method` and `target` are chosen at first; `go` is called with the height
-        of a bar of the chart that was clicked; `caveat` stays in sight."""
+        """`subject`, `method` and `target` are chosen at first; `go` is called with the height
+        of a bar of the chart that was clicked."""
         self.case = widgets.Dropdown(options=list(subjects), value=subject, description="Patient")
         self.gaps = widgets.HTML(f"<p class='cn-small cn-gaps'>{GAPS}</p>")
         self.show_gaps(False)
@@ -178,13 +94,16 @@ class Panel(widgets.VBox):
         self._build_choices(stager, method, target)
         self.cancel = widgets.Button(description="Cancel", icon="stop")
         self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "120px"})
-        self.caveat = widgets.Label(caveat)
+        self.caveat = widgets.HTML("")
         self.caveat.add_class("cn-caveat")
         self.doing, self._task, self._began = widgets.Label(""), "", 0.0
-        self.waiting = widgets.HBox([self.doing, self.bar, self.cancel], layout=_row())
+        progress = [self.doing, self.bar, self.cancel]
+        # Two places for one progress: it stands beside the button that began the work.
+        self.waiting, self.testing = widgets.HBox(progress, layout=_row()), widgets.HBox(progress, layout=_row())
+        self._beside = self.waiting
         self.brief, self.hint = widgets.HTML(""), widgets.HTML(f"<p>{HINT}</p>")
         self.brief.add_class("cn-brief")
-        self.chart = SliceChart(go, sequences)
+        self.chart = SliceChart(go)
         self.behind = self._behind()
         self.own, self.outline_tools = widgets.VBox(), widgets.VBox()
         self.show_progress(None)
@@ -199,7 +118,6 @@ class Panel(widgets.VBox):
         style = widgets.HTML(f"<style>{asset('cirrnb.explorer', 'explorer.css')}</style>")
         places = {
             "pictures": self.canvas,
-            "measured": self.measured,
             "hint": self.hint,
             **self.behind,
             "outline": self.outline_tools,
@@ -211,7 +129,7 @@ class Panel(widgets.VBox):
         within.add_class("cn-within")
         words = widgets.HTML(glossary_details())
         words.add_class("cn-words")
-        super().__init__([style, self.caveat, top, self.gaps, self.message, within, words])
+        super().__init__([style, self.caveat, top, self.gaps, self.message, self.measured, within, words])
         self.add_class("cn-explorer")
 
     def _build_choices(self, stager: Stager, method: str, target: str) -> None:
@@ -220,8 +138,9 @@ class Panel(widgets.VBox):
         if not stager.settings.maps:
             known = {label: name for label, name in known.items() if name != OWN_MAP}
         self.method = widgets.Dropdown(options=list(known.items()), value=method, description="Map")
-        scores = [(sentences.target_words(one, stager.stages), one) for one in targets(stager)]
+        self._stages = stager.stages
         wide = {"width": "400px"}
+        scores = self._scores(targets(stager))
         self.target = widgets.Dropdown(options=scores, value=target, description="Speaks for", layout=wide)
         numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.scales + 1)]
         self.scale = widgets.Dropdown(options=[("all", "all"), *numbers], value="all", description="Scale")
@@ -231,14 +150,30 @@ class Panel(widgets.VBox):
 
     def _behind(self) -> dict[str, widgets.Box]:
         """What is hidden until the answer is asked for, by its place in the style sheet."""
-        tools = widgets.HBox([self.method, self.target, self.scale, self.test, self.export], layout=_row())
+        choices = [self.method, self.target, self.scale, self.test, self.testing, self.export]
+        tools = widgets.VBox([widgets.HBox(choices, layout=_row()), self.faithfulness])
+        self.faithfulness.add_class("cn-words")
         self.changes = widgets.VBox()
-        stage_and_signs = widgets.VBox([self.answer, self.changes])
-        answer = widgets.HBox([stage_and_signs, widgets.VBox([self.why, self.faithfulness])], layout=_columns())
-        answer.add_class("cn-words")
-        self.below = widgets.VBox([self.chart.box])
+        answer = widgets.VBox([self.answer, self.changes])
+        for words in (answer, self.why):
+            words.add_class("cn-words")
         self.show_map(False)
-        return {"tools": tools, "answer": answer, "chart": self.below}
+        return {"tools": tools, "answer": answer, "reasons": widgets.VBox([self.why, self.chart])}
+
+    def _scores(self, known: Sequence[str]) -> list[tuple[str, str]]:
+        return [(sentences.target_words(one, self._stages), one) for one in known]
+
+    def offer_scores(self, known: Sequence[str]) -> None:
+        """The scores that the patient on show has; where the chosen one is none of them, the first is chosen."""
+        options = self._scores(known)
+        if list(self.target.options) != options:
+            chosen = self.target.value
+            self.target.options = options  # which chooses the first
+            self.target.value = chosen if chosen in known else known[0]
+
+    def show_caveat(self, about: str) -> None:
+        """What this is not, and what the patient or the model is; on a phone the first alone stays in sight."""
+        self.caveat.value = f"<span>{RESEARCH_ONLY}</span> <span>{escape(about)}</span>"
 
     def show_gaps(self, simulated: bool) -> None:
         """Say why numbers of simulated patients have gaps, where they are listed."""
@@ -254,23 +189,26 @@ class Panel(widgets.VBox):
         self.reveal.icon = "eye-slash" if shown else "eye"
 
     def show_measured(self, html: str) -> None:
-        """Measurements below the pictures; nothing takes them away."""
+        """Measurements above the pictures, where they are seen at once; nothing takes them away."""
         self.measured.value = html
         self.measured.layout.display = "" if html else "none"
 
     def show_map(self, there: bool) -> None:
-        """Show the chart that belongs to the map, and let the map be tested and taken along; or none of it."""
+        """Let the map be tested and taken along; or not, and without the chart that belongs to it."""
         self.test.disabled = self.export.disabled = not there
-        self.below.layout.visibility = "visible" if there else "hidden"  # keeps its place: nothing jumps
+        if not there:
+            self.chart.clear()
 
-    def show_task(self, what: str) -> None:
-        """What the work is that comes next, beside its progress."""
+    def show_task(self, what: str, *, testing: bool = False) -> None:
+        """What the work is that comes next, beside its progress; a test of the map has it beside its own button."""
         self._task, self._began = what, time.monotonic()
+        self._beside = self.testing if testing else self.waiting
         self.doing.value = what
 
     def show_progress(self, share: float | None) -> None:
         """How far the work is, 0 to 1; None where nothing is under way."""
-        self.waiting.layout.display = "none" if share is None else ""
+        for place in (self.waiting, self.testing):
+            place.layout.display = "none" if share is None or place is not self._beside else ""
         self.bar.value = share or 0.0
         if left := time_left(time.monotonic() - self._began, share or 0.0):
             self.doing.value = f"{self._task}, {left}"
@@ -296,7 +234,3 @@ def time_left(elapsed: float, share: float) -> str:
 # A layout is a widget of its own: two boxes with one layout are hidden together.
 def _row() -> widgets.Layout:
     return widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 12px")
-
-
-def _columns() -> widgets.Layout:
-    return widgets.Layout(flex_flow="row wrap", grid_gap="8px 32px")

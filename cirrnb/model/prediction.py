@@ -75,7 +75,7 @@ class Prediction:
     status : "answered", or "doubtful" where a check of the scans doubts them, a refusal was overruled, or they look
         unlike the training scans. Scans that a check refuses are not staged (`cirrnb.data.status.Refused`).
     reasons : why it is doubtful.
-    signs : that the stager saw, in the order of its outputs; those that the sequences cannot show are absent.
+    signs, signs_unknown : what the stager saw, in the order of its outputs; names that only a missing sequence shows.
     stage_by_signs : stage -> probability from these strengths alone, not calibrated; None for a stager without signs.
     terms : what the stage rests on, the network's severity and measurements, as `MeasuredStage` takes them; empty where
         it is the network's alone.
@@ -96,6 +96,7 @@ class Prediction:
     status: str = ANSWERED
     reasons: tuple[Reason, ...] = ()
     signs: tuple[SignReading, ...] = ()
+    signs_unknown: tuple[str, ...] = ()
     stage_by_signs: Mapping[str, float] | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     adds: Mapping[str, float] = field(default_factory=dict)
@@ -370,15 +371,15 @@ def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str,
     if not names or len(log_odds) < len(said):
         return {}
     strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0).tolist()
-    seen = visible(names, sequences)
     intervals = trained.sign_intervals
     readings = tuple(
         intervals.reading(name, strength) if intervals else SignReading(name, strength)
-        for name, strength, there in zip(names, strengths, seen, strict=True)
+        for name, strength, there in zip(names, strengths, visible(names, sequences), strict=True)
         if there
     )
     by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
-    return {"signs": readings, "stage_by_signs": dict(zip(trained.stages, by_signs, strict=True))}
+    unknown, by_stage = sorted(set(names) - {one.name for one in readings}), zip(trained.stages, by_signs, strict=True)
+    return {"signs": readings, "signs_unknown": tuple(unknown), "stage_by_signs": dict(by_stage)}
 
 
 @isolated_torch()

@@ -83,15 +83,37 @@ class SignReading:
         return SHORT.get(self.name, self.words)
 
     @property
+    def seen(self) -> bool:
+        """Whether the stager saw anything of it, however uncertain."""
+        return self.strength >= NO_SIGN
+
+    @property
     def degree(self) -> str:
-        """absent, slight, clear or strong."""
+        """absent, uncertain, slight, clear or strong: what the whole interval bears out, where there is one.
+
+        A sign that was seen has the word of its interval's lower end, and is uncertain if that end is as good as
+        absent. A sign that was not seen is uncertain if the interval's upper end would be clear.
+        """
+        if not self.seen:
+            return "uncertain" if self.high is not None and self.high >= CLEAR else "absent"
+        least = self.strength if self.low is None else self.low
         steps = ((STRONG, "strong"), (CLEAR, "clear"), (SLIGHT, "slight"))
-        return next((word for least, word in steps if self.strength >= least), "absent")
+        return next((word for limit, word in steps if least >= limit), "uncertain")
+
+    @property
+    def degree_words(self) -> str:
+        """The degree as a reader is told it: of an interval it is the least that holds."""
+        return f"at least {self.degree}" if self.low is not None and self.degree in ("slight", "clear") else self.degree
 
 
 def no_sign(signs: Collection[SignReading]) -> bool | None:
     """True if every sign shows less than 0.1: a statement beside the stage, not a stage. None without signs."""
     return all(sign.strength < NO_SIGN for sign in signs) if signs else None
+
+
+def shown_on(name: str) -> tuple[str, ...]:
+    """Sequences that can show a sign; none for a sign that the package does not know, which any may show."""
+    return next((tuple(channel.sequences) for channel in CHANNELS if channel.name == name), ())
 
 
 def visible(names: Sequence[str], sequences: Collection[str]) -> list[bool]:

@@ -69,7 +69,7 @@ def slices_that_mattered(bag: Bag, explanation: Explanation, count: int = 3) -> 
 def slices_with_signs(model: TrainedModel, bag: Bag, prediction: Prediction, count: int = 3) -> SliceRows:
     """The strongest signs that the model saw, at most `count`: of each, and of each sequence that shows it, the slice
     that holds most of it by the model's own map, with the map; no rows for a model without maps of signs."""
-    seen = sorted((sign for sign in prediction.signs if sign.degree != "absent"), key=lambda sign: -sign.strength)
+    seen = sorted((sign for sign in prediction.signs if sign.seen), key=lambda sign: -sign.strength)
     maps = own_sign_maps(model, bag) if seen else {}
     windows = _windows(bag)
     rows: dict[str, tuple[SlicePicture | None, ...]] = {}

@@ -82,6 +82,7 @@ def _measures(tests: tuple[MapTest, ...]) -> Markup:
 _SENTENCES = {
     "prediction": lambda *given, **named: Markup(sentences.prediction_html(*given, **named)),
     "reasons": lambda *given: Markup(sentences.reasons_html(*given)),
+    "verdict": lambda verdict: Markup(sentences.verdict_of_map(verdict)),
     "asked": lambda *given: Markup(sentences.asked_html(*given)),
     "measures": _measures,
     "measurements": lambda *given: Markup(measurements_html(*given)),

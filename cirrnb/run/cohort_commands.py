@@ -317,7 +317,7 @@ def export(
         Path | None,
         typer.Option(metavar="FOLDER", help="DICOM folder of the scans: also write DICOM segmentation objects."),
     ] = None,
-    run: MODEL = "shipped",
+    model: MODEL = "shipped",
     method: Annotated[str, typer.Option(help="Method of the map.")] = "integrated_gradients",
     prepared: PREPARED = None,
     plugin: PLUGIN = None,
@@ -333,7 +333,7 @@ def export(
     load_plugins(plugin)
 
     for path in export_case(
-        cohort, out, patient, dicom=dicom, run=run, method=method, prepared=prepared, tell=typer.echo
+        cohort, out, patient, dicom=dicom, model=model, method=method, prepared=prepared, tell=typer.echo
     ):
         typer.echo(f"Written: {path}")
 

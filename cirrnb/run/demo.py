@@ -135,7 +135,7 @@ def _steps(home: Path, report: Path, patients: int, seed: int, epochs: int) -> l
         epochs=epochs,
         seed=seed,
     )
-    score = notebook("03_evaluate", "4 of 4  Scoring it on patients it has never seen", None, train, run="runs/demo")
+    score = notebook("03_evaluate", "4 of 4  Scoring it on patients it has never seen", None, train, model="runs/demo")
     return [simulate, look, train, score]
 
 

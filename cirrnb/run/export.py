@@ -31,7 +31,7 @@ def export(
     patient: str | None = None,
     *,
     dicom: Path | str | None = None,
-    run: Path | str = "shipped",
+    model: Path | str = "shipped",
     method: str = "integrated_gradients",
     prepared: Path | str | None = None,
     tell: Callable[[str], None] = print,
@@ -54,9 +54,9 @@ def export(
         For a patient who is not there, a DICOM folder without the series, a file of another scan in the way, or a
         folder that cannot be written.
     """
-    model = load_model(run)
-    people = cirrnb.read_cohort(cohort, **model.vocabulary())
-    ready = cirrnb.prepare(people, prepared or Path("prepared") / people.name, model.preparation, progress=False)
+    trained = load_model(model)
+    people = cirrnb.read_cohort(cohort, **trained.vocabulary())
+    ready = cirrnb.prepare(people, prepared or Path("prepared") / people.name, trained.preparation, progress=False)
     bag = _bag({prepared_bag.subject: prepared_bag for prepared_bag in ready.bags()}, patient)
     looked = None if dicom is None else list_series(dicom)
     series = {} if looked is None else {name: _series_of(scan, looked) for name, scan in bag.scans.items()}
@@ -66,7 +66,7 @@ def export(
     tell(f"Explaining {bag.subject}; this takes up to a minute.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # its notes are printed below, without lines of code
-        explanation = cirrnb.explain(model, bag, method)
+        explanation = cirrnb.explain(trained, bag, method)
     for note in explanation.notes:
         tell(f"Note: {note}")
     with locked(out):

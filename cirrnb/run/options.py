@@ -50,7 +50,10 @@ MASK = Annotated[
     ),
 ]
 DEVICE = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Device of the networks. [default: cpu]")]
-PORT = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free port.")]
+PORT = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port on this machine; 0: any free port. [default: 8866, or a free one]"),
+]
 BROWSER = Annotated[bool, typer.Option(help="Open a browser.")]
 OUT = Annotated[
     Path | None,

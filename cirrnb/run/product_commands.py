@@ -71,7 +71,7 @@ def explore(
         Path | None,
         typer.Argument(help="Folder in the published layout, or a CSV table of scans. [default: simulated patients]"),
     ] = None,
-    run: MODEL = "shipped",
+    model: MODEL = "shipped",
     patient: Annotated[str | None, typer.Option(help="First patient to show, for example cirrhotic/12.")] = None,
     prepared: PREPARED = None,
     sequences: MODEL_SEQUENCES = None,
@@ -79,7 +79,7 @@ def explore(
     mask: MASK = None,
     force: FORCE = False,
     device: DEVICE = None,
-    port: PORT = 8866,
+    port: PORT = None,
     browser: BROWSER = True,
 ) -> None:
     """Open the explorer in a browser.
@@ -93,7 +93,7 @@ def explore(
     given: dict[str, Any] = {"cohort": cohort and str(cohort), "prepared": prepared and str(prepared)}
     given |= {
         "patient": patient,
-        "run": run,
+        "model": model,
         "sequences": sequences,
         "plugin": ",".join(str(file.absolute()) for file in plugin or ()) or None,
     }
@@ -113,15 +113,26 @@ def _compute_on(device: str | None) -> None:
 def learn(
     cases: Annotated[int, typer.Option(min=2, help="Patients of the quiz.")] = 20,
     scale: Annotated[str, typer.Option(metavar="small|tiny", help="Resolution of the scans.")] = "small",
-    port: PORT = 8866,
+    start_over: Annotated[
+        bool,
+        typer.Option("--start-over", help="Begin anew; a backup copy of the answers so far is kept."),
+    ] = False,
+    port: PORT = None,
     browser: BROWSER = True,
 ) -> None:
     """Open the course in a browser.
 
-    It teaches the signs of cirrhosis on MRI and ends with a quiz. Answers are stored in your data folder.
+    It teaches the signs of cirrhosis on MRI and ends with a quiz. Answers are kept in ~/.local/share/cirrnb/course.json
+    (XDG_DATA_HOME, if it is set, takes the place of ~/.local/share), whatever folder the course is opened from.
     """
     require_home()
+    from cirrnb.course.progress import progress_file
+    from cirrnb.course.progress import start_over as begin_anew
     from cirrnb.run.serving import learn as serve
+
+    if start_over:
+        kept = begin_anew(progress_file())
+        typer.echo(f"You begin anew. Your answers so far: {kept}" if kept else "There are no answers yet.")
 
     raise typer.Exit(serve({"cases": cases, "scale": scale}, port=port, browser=browser, tell=typer.echo))
 
@@ -244,7 +255,7 @@ def report(
         "date": date,
         "spool": spool and str(spool),
         "pdf": pdf,
-        "run": model,
+        "model": model,
         "report": str(out),
         "patients": [name for text in patients or [] for name in text.split(",") if name],
         "prepared": prepared and str(prepared),

@@ -34,7 +34,7 @@ PROSE = "notebook-only"
 
 
 def explore(
-    parameters: dict[str, Any], *, port: int = PORT, browser: bool = True, tell: Callable[[str], None] = print
+    parameters: dict[str, Any], *, port: int | None = None, browser: bool = True, tell: Callable[[str], None] = print
 ) -> int:
     """Serve the explorer until it is interrupted; Voila's exit code.
 
@@ -44,10 +44,12 @@ def explore(
     Parameters
     ----------
     parameters : of the notebook `06_explore`.
-    port : on this machine; 0 takes a free one.
+    port : on this machine; 0 takes a free one, and None `PORT` or, where it is taken, a free one.
 
-    Raises InputError or InputErrors where the cohort, the model or the patient cannot be shown, or the port is taken.
+    Raises InputError or InputErrors where the cohort, the model or the patient cannot be shown, or the port is taken,
+    which is asked before anything else.
     """
+    port = choose_port(port, tell)
     source = find_notebook(EXPLORER)
     values = check(read_schema(source), parameters, source.stem)
     _make_ready(values, tell)
@@ -55,13 +57,13 @@ def explore(
 
 
 def serve(
-    source: Path, values: dict[str, Any], name: str, *, port: int, browser: bool, tell: Callable[[str], None]
+    source: Path, values: dict[str, Any], name: str, *, port: int | None, browser: bool, tell: Callable[[str], None]
 ) -> int:
     """Serve a notebook with its parameters to this machine alone until it is interrupted; Voila's exit code.
 
     `name` is shown on the terminal and as the page's title.
     """
-    port = _free(port)
+    port = choose_port(port, tell)
     with _served(source, values, f"cirrnb: {name[0].lower()}{name[1:]}") as (notebook, private):
         command = python_command(
             *("-c", _SERVE, _ROOT, str(notebook)),
@@ -127,7 +129,7 @@ def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
     from cirrnb.model.trained_model import load_model  # which takes some seconds
 
     load_plugins(values.get("plugin"))
-    model = load_model(values.get("run", "shipped"))
+    model = load_model(values.get("model", "shipped"))
     if values.get("cohort"):
         people = cirrnb.read_cohort(values["cohort"], **model.vocabulary(values.get("sequences")))
     else:
@@ -144,6 +146,21 @@ def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
     known = [bag.subject for bag in ready.bags()]
     if (wanted := values.get("patient")) and wanted not in known:
         raise InputError("patient", repr(wanted), f"one of {len(known)}, for example {known[:3]}", "Correct the name.")
+
+
+def choose_port(port: int | None, tell: Callable[[str], None]) -> int:
+    """A port that is free now: the one that was asked for, or without a wish `PORT`, or another if that is taken.
+
+    Raises InputError where a port that was asked for is taken.
+    """
+    if port is not None:
+        return _free(port)
+    try:
+        return _free(PORT)
+    except InputError:
+        other = _free(0)
+        tell(f"Port {PORT} is in use, maybe by another explorer or course. This one takes port {other}.")
+        return other
 
 
 def _free(port: int) -> int:
@@ -195,7 +212,7 @@ COURSE = "00_learn_staging"
 
 
 def learn(
-    parameters: dict[str, Any], *, port: int = PORT, browser: bool = True, tell: Callable[[str], None] = print
+    parameters: dict[str, Any], *, port: int | None = None, browser: bool = True, tell: Callable[[str], None] = print
 ) -> int:
     """Serve the course until it is interrupted; Voila's exit code.
 
@@ -203,7 +220,7 @@ def learn(
 
     Parameters
     ----------
-    parameters : of the notebook `00_learn_staging`. port : on this machine; 0 takes a free one.
+    parameters : of the notebook `00_learn_staging`. port : as for `explore`.
 
     Raises InputError or InputErrors where a parameter is wrong or the port is taken. What is wrong with the
     folder of the patients is told on the page.

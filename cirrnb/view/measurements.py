@@ -1,4 +1,5 @@
-"""Measurements of a patient's scans as a table that the explorer and the pages of reports share."""
+"""Measurements of a patient's scans as a table that the explorer and the pages of reports share, and the main ones as a
+line."""
 
 from __future__ import annotations
 
@@ -9,10 +10,34 @@ from cirrnb.measure.measurement import Measurement
 from cirrnb.view.documentation import linked
 
 NOTHING = "No biomarkers were measured."
+MAIN = ("liver volume", "spleen volume", "ascites volume", "surface nodularity", "caudate-to-right-lobe volume")
+"""Those that a reader looks for first."""
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class _Notes:
+    """Notes below the table, each once however many rows refer to it."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def mark(self, text: str) -> str:
+        """A letter that refers to a note; nothing for no note."""
+        if not text:
+            return ""
+        number = self._numbers.setdefault(text, len(self._numbers))
+        return f"<sup>{LETTERS[number % len(LETTERS)]}</sup>"
+
+    @property
+    def html(self) -> str:
+        listed = "".join(f"<li>{linked(escape(text))}</li>" for text in self._numbers)
+        return f"<ol type='a' class='small cn-small cn-notes'>{listed}</ol>" if listed else ""
 
 
 def measurements_html(measurements: Mapping[str, Sequence[Measurement]]) -> str:
-    """A row for each biomarker, a column for each sequence, and what is usual in healthy adults, with its source.
+    """A row for each biomarker, a column for each sequence, and what is usual in healthy adults; below it sources and
+    notes.
 
     Parameters
     ----------
@@ -21,26 +46,75 @@ def measurements_html(measurements: Mapping[str, Sequence[Measurement]]) -> str:
     rows = {measurement.name: measurement for found in measurements.values() for measurement in found}
     if not rows:
         return f"<p class='small cn-small'>{NOTHING}</p>"
+    notes = _Notes()
     by_name = {
         sequence: {measurement.name: measurement for measurement in found} for sequence, found in measurements.items()
     }
     heads = "".join(f"<th scope='col'>{escape(sequence)}</th>" for sequence in by_name)
-    body = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th>"
-        + "".join(f"<td>{_cell(found.get(name))}</td>" for found in by_name.values())
-        + f"<td class='small cn-small'>{escape(measurement.reference)}</td></tr>"
-        for name, measurement in rows.items()
-    )
+    body = ""
+    for name, measurement in rows.items():
+        cells = "".join(
+            f"<td data-of='{escape(sequence)}'>{_cell(found.get(name), notes)}</td>"
+            for sequence, found in by_name.items()
+        )
+        usual, source = _usual(measurement.reference)
+        body += (
+            f"<tr><th scope='row'>{escape(name)}</th>{cells}"
+            f"<td class='small cn-small' data-of='healthy adults'>{escape(usual)}{notes.mark(source)}</td></tr>"
+        )
     return (
-        f"<table class='cn-measured'><thead><tr><th scope='col'>Biomarker</th>{heads}"
-        f"<th scope='col'>Healthy adults</th></tr></thead><tbody>{body}</tbody></table>"
+        f"<table class='cn-measured'><thead><tr><th scope='col'>Measured in the outlines</th>{heads}"
+        f"<th scope='col'>Healthy adults</th></tr></thead><tbody>{body}</tbody></table>{notes.html}"
     )
 
 
-def _cell(measurement: Measurement | None) -> str:
+def main_measurements_html(measurements: Mapping[str, Sequence[Measurement]]) -> str:
+    """The `MAIN` ones in a line, with what is usual; of two sequences both values. A star where a note in the table
+    says what to know of a value."""
+    found: dict[str, list[Measurement]] = {name: [] for name in MAIN}
+    for measurement in (one for several in measurements.values() for one in several):
+        if measurement.name in found and _measured(measurement):
+            found[measurement.name].append(measurement)
+    told = []
+    for name, several in found.items():
+        if not several:
+            continue
+        amounts = " / ".join(one.amount.removesuffix(one.unit).strip() for one in several)
+        usual = _usual(several[0].reference)[0]
+        # A range alone: a line has no room for why there is none.
+        beside = f" <span class='cn-small'>(usual {escape(usual)})</span>" if usual[:1].isdigit() else ""
+        star = "*" if any(one.note for one in several) else ""
+        amount = f"{amounts} {several[0].unit}".strip()
+        told.append(f"<span>{escape(name)} <b>{escape(amount)}</b>{star}{beside}</span>")
+    if not told:
+        return ""
+    order = " / ".join(measurements) if len(measurements) > 1 else ""
+    head = f"Measured{f', {escape(order)}' if order else ''}:"
+    star = "<span class='cn-small'>* see the notes</span>" if any("*" in one for one in told) else ""
+    return f"<p class='cn-glance'><span>{head}</span>{''.join(told)}{star}</p>"
+
+
+def folded_measurements_html(measurements: Mapping[str, Sequence[Measurement]], note: str = "") -> str:
+    """The main ones in a line, and below it all of them, folded away; `note` is HTML for the end."""
+    line, table = main_measurements_html(measurements), measurements_html(measurements) + note
+    if not line:
+        return table
+    return f"{line}<details class='cn-all'><summary>All measurements, with notes</summary>{table}</details>"
+
+
+def _usual(reference: str) -> tuple[str, str]:
+    """What is usual, and where that is from."""
+    usual, opened, source = reference.partition(" (")
+    return (usual, source.removesuffix(")")) if opened else (reference, "")
+
+
+def _measured(measurement: Measurement) -> bool:
+    return measurement.value is not None and measurement.value == measurement.value
+
+
+def _cell(measurement: Measurement | None, notes: _Notes) -> str:
     if measurement is None:
         return ""
-    if measurement.value is None or measurement.value != measurement.value:
-        return f"<span class='small cn-small'>not measured: {linked(escape(measurement.note))}</span>"
-    note = f" <span class='small cn-small'>{linked(escape(measurement.note))}</span>" if measurement.note else ""
-    return f"{escape(measurement.amount)}{note}"
+    if not _measured(measurement):
+        return f"<span class='small cn-small'>not measured{notes.mark(measurement.note)}</span>"
+    return f"{escape(measurement.amount)}{notes.mark(measurement.note)}"

@@ -32,10 +32,9 @@ def banner(simulated: bool, learnt: bool = False) -> str:
     return SIMULATED if simulated else LEARNT if learnt else ""
 
 
-def caveat(simulated: bool, learnt: bool = False) -> str:
-    """One line that stays in sight beside pictures and answers: `banner`, and what this is not."""
-    about = SIMULATED if simulated else "The model learnt from simulated patients." if learnt else ""
-    return " ".join(filter(None, (RESEARCH_ONLY, about)))
+def about(simulated: bool, learnt: bool = False) -> str:
+    """What stands behind `RESEARCH_ONLY` beside pictures and answers: `banner`, in as few words."""
+    return SIMULATED if simulated else "The model learnt from simulated patients." if learnt else ""
 
 
 class Notice:

@@ -17,7 +17,7 @@ from cirrnb.explanation.score import SEVERITY
 from cirrnb.measure.biomarkers import PROGRAM_NOTES
 from cirrnb.model.measured_stage import NETWORK
 from cirrnb.model.prediction import Prediction
-from cirrnb.model.signs import WORDS, SignReading
+from cirrnb.model.signs import WORDS, SignReading, shown_on
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.documentation import linked
 from cirrnb.view.page import REAL_PEOPLE
@@ -77,7 +77,11 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else ""
     if not prediction.notes and not told:
         unusual = "<p>Nothing is missing or unusual.</p>"
-    weights = ", ".join(f"{name} {weight:.0%}" for name, weight in prediction.sequence_weights.items())
+    shares = prediction.sequence_weights
+    # Of one sequence there is nothing to share: the rest is what stands in for the missing ones.
+    weights = "" if len(shares) < 2 else f"Attention: {', '.join(f'{name} {one:.0%}' for name, one in shares.items())}."
+    unrecorded = "" if recorded else "No stage is recorded."
+    beside = " ".join(filter(None, (unrecorded, weights)))
     trained = "simulated patients" if prediction.simulated else "patients"
     doubtful = "" if prediction.status == ANSWERED else f" ({escape(prediction.status)})"
     listed = "".join(f"<li>{escape(text)}</li>" for text in told)
@@ -95,9 +99,9 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
         likely, verdict, details = f"Stage hidden{doubtful}", "", shown
     return (
         f'<div class="cn-answer"><h3>{likely}</h3>{verdict}{doubts}{details}'
-        f"<p>{'' if recorded else 'No stage is recorded. '}Attention: {weights}.</p>{unusual}"
+        f"{f'<p>{beside}</p>' if beside else ''}{unusual}"
         f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
-        f"{about} Research and education only.</p></div>"
+        f"{about}</p></div>"
     )
 
 
@@ -140,20 +144,37 @@ def signs_html(prediction: Prediction) -> str:
     if not prediction.signs:
         return ""
     ordered = sorted(prediction.signs, key=lambda sign: -sign.strength)
-    rows = "".join(_sign_row(sign) for sign in ordered if sign.degree != "absent")
-    absent = ", ".join(escape(sign.words) for sign in ordered if sign.degree == "absent")
+    rows = "".join(_sign_row(sign) for sign in ordered if sign.seen)
     none = "<p><b>No sign of cirrhosis seen.</b> The stage above is computed all the same.</p>" if not rows else ""
-    head = "<tr><th scope='col'>sign</th><th scope='col'>how strong</th><th scope='col'>90 % interval</th></tr>"
+    head = "<tr><th scope='col'>sign</th><th scope='col'>strength</th><th scope='col'>90 % interval</th></tr>"
     table = f"<table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table>" if rows else ""
-    missing = f"<p>Not seen: {absent}.</p>" if rows and absent else ""
+    missing = _not_seen(ordered, bool(rows)) + _not_known(prediction.signs_unknown)
     alone = ""
     if prediction.stage_by_signs:
         listed = ", ".join(f"{escape(stage)} {share:.0%}" for stage, share in prediction.stage_by_signs.items())
         alone = f"<p>By these signs alone: {listed}.</p>"
     return (
-        f"<h4>Signs that the model saw</h4>{none}{table}{missing}{alone}<p class='cn-small'>Strength from 0 (absent) "
-        "to 1 (as strong as in any simulated patient). Intervals hold for patients like the simulated ones.</p>"
+        f"<h4>Signs that the model saw</h4>{none}{table}{missing}{alone}<p class='cn-small'>A strength is what "
+        "the model sees, from 0 (absent) to 1 (as strong as in any simulated patient). It is no measurement, and no "
+        "share of the score. The word is what the whole interval bears out: slight from 0.1, clear from 0.25, strong "
+        "from 0.55; uncertain where it reaches below 0.1. Intervals hold for patients like the simulated ones.</p>"
     )
+
+
+def _not_seen(signs: Sequence[SignReading], some: bool) -> str:
+    """Signs that were not seen, and those among them that may be there all the same."""
+    absent = ", ".join(escape(sign.words) for sign in signs if sign.degree == "absent")
+    open_ = ", ".join(
+        f"{escape(sign.words)} (up to {sign.high:.2f})" for sign in signs if not sign.seen and sign.degree != "absent"
+    )
+    told = f"<p>Not seen: {absent}.</p>" if some and absent else ""
+    return told + (f"<p>Not seen, but not excluded: {open_}.</p>" if open_ else "")
+
+
+def _not_known(names: Sequence[str]) -> str:
+    """Signs that only a missing sequence shows."""
+    told = ", ".join(f"{escape(WORDS.get(name, name))} (no {' or '.join(shown_on(name))})" for name in names)
+    return f"<p>Not known: {told}.</p>" if told else ""
 
 
 def what_if_html(seen: Prediction, changed: Prediction) -> str:
@@ -183,7 +204,7 @@ def what_if_html(seen: Prediction, changed: Prediction) -> str:
 def _sign_row(sign: SignReading) -> str:
     interval = "" if sign.low is None or sign.high is None else f"{sign.low:.2f} to {sign.high:.2f}"
     track = f'<span class="cn-track"><span style="width:{100 * sign.strength:.0f}%"></span></span>'
-    strength = f'<span class="cn-strength-of-sign">{track} {escape(sign.degree)} ({sign.strength:.2f})</span>'
+    strength = f'<span class="cn-strength-of-sign">{track} {escape(sign.degree_words)} ({sign.strength:.2f})</span>'
     return f'<tr><th scope="row">{escape(sign.words)}</th><td>{strength}</td><td>{interval}</td></tr>'
 
 
@@ -282,18 +303,48 @@ class ExplanationFacts(Protocol):
     def notes(self) -> tuple[str, ...]: ...
 
 
-def reasons_html(explanation: ExplanationFacts, prediction: Prediction | None = None) -> str:
+VERDICTS = {
+    "both": "<b>This map passes both tests</b>: the places it names matter more to the answer than those of any "
+    "control map.",
+    "neither": "<b>This map fails both tests: do not read anything into it.</b> Places of control maps, which do not "
+    "use the stager, matter as much to the answer.",
+    "undefined": "<b>This map could not be tested</b>: the score hardly differs from that of slices without detail.",
+}
+
+
+def verdict_of_map(verdict: str) -> str:
+    """What the tests of a map (`cirrnb.explanation.control_maps.map_verdict`) say of it, as HTML."""
+    told = VERDICTS.get(verdict)
+    return told or f"<b>This map passes one of two tests</b>, {escape(verdict)}: read it with care."
+
+
+def map_title(target: str, stages: StageScale = CIRRHOSIS) -> str:
+    """Whether a map is of the stage or of a sign, and of which: they look alike."""
+    if target in WORDS:
+        return f"map of a sign: {WORDS[target]}"
+    return "map of the stage" if target == SEVERITY else f"map of the stage: {target_words(target, stages)}"
+
+
+def reasons_html(explanation: ExplanationFacts, prediction: Prediction | None = None, verdict: str = "") -> str:
     """What drove the answer: sequences, slices, and how far the map can be trusted to add up.
 
-    Notes that the prediction already shows are not repeated.
+    Notes that the prediction already shows are not repeated. The `verdict` of this map's own tests, where it did not
+    pass them, comes first: what holds of its method on simulated patients need not hold of it.
     """
     shares = explanation.shapley
     parts = " and ".join(f"{escape(name)} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
     missed, stages = explanation.relative_delta, prediction.stages if prediction else CIRRHOSIS
+    is_sign = explanation.target in WORDS and explanation.target not in (SEVERITY, *stages, *stages.thresholds)
+    of_sign = "the sign's strength on another scale" if is_sign else "no strength of a sign, no measurement"
+    doubted = verdict not in ("", "both")
+    tested = [verdict_of_map(verdict)] if doubted else []
+    in_general = "" if not doubted else " That is said of the method in general, not of this map."
     lines = [
+        *tested,
         f"The score for {escape(target_words(explanation.target, stages))} is <b>{_signed(explanation.score)}</b> "
-        f"(log-odds; 0 is undecided). Starting at {_signed(shares.nothing)} for these slices without detail, {parts}.",
-        f"<b>{escape(explanation.label)}</b>: {escape(method_words(explanation.method))}",
+        f"(log-odds; 0 is undecided; {of_sign}). Starting at {_signed(shares.nothing)} for these slices without "
+        f"detail, {parts}.",
+        f"<b>{escape(explanation.label)}</b>: {escape(method_words(explanation.method))}{in_general}",
     ]
     if missed is not None:
         amount = f"{missed:.0%}" if missed >= 0.01 else "less than 1 %"

@@ -1,7 +1,9 @@
 // The buttons, sliders and words around the pictures, and how they keep up with what is shown.
 
 const CONTROLS = `
-  <div class="cn-panes"></div>
+  <div class="cn-whole"><div class="cn-panes"></div>
+  <div class="cn-side">
+  <p class="cn-missing" hidden></p>
   <p class="cn-readout" aria-live="polite"></p>
   <div class="cn-tools">
     <div class="cn-row">
@@ -42,14 +44,14 @@ const CONTROLS = `
     <details class="cn-help"><summary>Keys, mouse and touch</summary>
       <p>Touch: swipe up or down on a picture for the next slice, or move the slider. Two fingers zoom; one finger then
       moves the picture. Tap: what lies there.</p>
-      <p>Keys and mouse: click the pictures first. Wheel or <kbd>&uarr;</kbd> <kbd>&darr;</kbd>: next slice towards head or feet;
+      <p>Keys and mouse, while the pictures are in sight (after a click on them, all keys). Wheel or <kbd>&uarr;</kbd> <kbd>&darr;</kbd>: next slice towards head or feet;
       <kbd>Page up</kbd> <kbd>Page down</kbd>: five; <kbd>Home</kbd> <kbd>End</kbd>: lowest, highest. <kbd>+</kbd>
       <kbd>&minus;</kbd>, pinch, or wheel with <kbd>Ctrl</kbd>: zoom; drag: move. Right button and drag: level and
       width of that picture, as <kbd>B</kbd> <kbd>V</kbd> (brighter, darker) and <kbd>C</kbd> <kbd>X</kbd> (narrower, wider) do. <kbd>Space</kbd>:
       play. <kbd>P</kbd>: next plane. <kbd>D</kbd>: ruler; drag to measure. <kbd>M</kbd>: map, <kbd>L</kbd>: liver edge, <kbd>O</kbd>: other organs, <kbd>E</kbd>: planted signs, <kbd>R</kbd>: reset.
       Click: what lies there, and cross-hairs at the same place of the other sequences and planes.</p>
     </details>
-  </div>`;
+  </div></div></div>`;
 
 // `acts` are what buttons do; `settings` is called with the name and the value of a slider or a box that was changed.
 function createControls(root, acts, settings) {

@@ -69,6 +69,23 @@ function listen(given, acts) {
 
 const apart = ([one, other]) => Math.hypot(one[0] - other[0], one[1] - other[1]);
 
+// Keys while nobody has the focus, or a button of the same page has: they are for the first viewer in sight. What
+// scrolls or presses in a browser is left to it.
+function meant(event, root) {
+  if (event.defaultPrevented || /^(Page|Home|End|Enter| )/.test(event.key)) return false;
+  const { target } = event, home = root.closest(".cn-explorer, .cn-quiz");
+  const nobody = target === document.body || target === document.documentElement;
+  const button = target.closest && target.closest("button");
+  if (!nobody && !(button && home && home.contains(button))) return false;
+  return [...document.querySelectorAll(".cn-viewer")].find(inSight) === root;
+}
+
+// At least half of the pictures, or of the window, is seen.
+function inSight(root) {
+  const { top, bottom, height } = root.querySelector(".cn-panes").getBoundingClientRect();
+  return height > 0 && Math.min(bottom, innerHeight) - Math.max(top, 0) >= Math.min(height, innerHeight) / 2;
+}
+
 function key(given, event, acts) {
   const pane = acts.view(given);
   if (event.ctrlKey || event.metaKey || event.altKey) return;

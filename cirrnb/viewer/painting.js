@@ -100,6 +100,11 @@ function letters(context, pane, look, w, h, ratio, scale) {
     write(`${at.index + 1} / ${pane.slices}   ${placeWords(look.shown.plane, pane.positions[at.index])}`, w - edge, edge + size / 2, "right");
   }
   if (look.overlay && !pane.map) write("no map: the model does not use this scan", edge, edge + 3.2 * size, "left");
+  // Maps of the stage and of a sign look alike.
+  else if (look.overlay && look.shown.overlayOn) {
+    context.font = `600 ${11 * ratio}px system-ui, sans-serif`;
+    write(shortened(look.overlay.title || ""), edge, edge + 2.8 * size, "left");
+  }
   if (look.simulated) {
     context.font = `${11 * ratio}px system-ui, sans-serif`;
     write("simulated", w - edge, h - edge - 6 * ratio, "right");

@@ -16,6 +16,7 @@ from cirrnb.data.sequences import T1W_T2W
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.localisation import FLESH
 from cirrnb.view.attribution import drawn
+from cirrnb.view.sentences import map_title
 from cirrnb.viewer.contours import COLOURS, organs_on
 
 BRIGHTEST = 99.95
@@ -157,10 +158,14 @@ def overlay_values(explanation: Explanation) -> dict[str, NDArray[np.uint8]]:
 
 
 def overlay_words(explanation: Explanation) -> dict[str, Any]:
-    """What the viewer writes about an overlay: its name, the ends of its colour bar and what they amount to."""
+    """What the viewer writes about an overlay: its name, whether it is of the stage or of a sign, the ends
+    of its colour bar and what they amount to."""
     limit = drawn(explanation).limit
+    title = map_title(explanation.target)
+    title = f"{title[0].upper()}{title[1:]}"
     if not explanation.signed:
         return {
+            "title": title,
             "label": f"{explanation.label} ({explanation.target})",
             "signed": False,
             "ends": ["usual", "most"],
@@ -170,6 +175,7 @@ def overlay_words(explanation: Explanation) -> dict[str, Any]:
     spacing = next(iter(explanation.grids.values())).spacing
     per_area = limit * 100 / (spacing[1] * spacing[2])
     return {
+        "title": title,
         "label": f"{explanation.label}: for {explanation.target} (orange) and against (violet)",
         "signed": True,
         "ends": [f"−{per_area:.2g}", f"+{per_area:.2g} log-odds/cm²"],

@@ -2,11 +2,12 @@
 //
 // createViewer(root, hooks) builds it inside an element. It is given a case (the pictures, 8 bits a pixel), an overlay
 // (a map, 8 bits a pixel) and where to go; it calls `hooks.onPlace` with the height the reader went to. Pictures
-// leave `hooks.beside` pixels of the window's height to what stands above and below them. `hooks.onPick` is called with
+// leave `hooks.beside` pixels of the window's height to what stands above and below them, `hooks.above` where the tools are at their side. `hooks.onPick` is called with
 // the place that was clicked, and `setNamed` says what lies there. `geometry`, `painting`, `input` and `controls` come before
 // this file in one script.
 
 const LOWEST = 320; // pixels that a picture is high at least, however low the window
+const BESIDE_FROM = 900; // width from which the tools of a lone sequence stand beside it, as in viewer.css
 const WIDEST = 4; // the narrowest window is 1/2^4 of the body's range
 const USUAL = { zoom: 1, across: 0.5, down: 0.5, opacity: 0.7, threshold: 0.1, overlayOn: true };
 
@@ -23,6 +24,11 @@ function createViewer(root, hooks = {}) {
   const controls = createControls(root, buttons, changed);
   const resized = new ResizeObserver(() => draw());
   window.addEventListener("resize", draw); // a window that is only lower now
+  const onKey = (event) => {
+    const pane = windowed();
+    if (pane && meant(event, root)) key(sources[pane.index], event, acts);
+  };
+  if (hooks.keys) document.addEventListener("keydown", onKey);
 
   // ---------------------------------------------------------------- the case
 
@@ -37,6 +43,7 @@ function createViewer(root, hooks = {}) {
     const place = root.querySelector(".cn-panes"), focused = place.contains(document.activeElement);
     place.replaceChildren();
     sources = data.panes.map(makePane);
+    showMissing();
     panes = sources;
     setHeights();
     shown.places = { axial: data.start ?? heights[Math.floor(heights.length / 2)] ?? 0, ...middles() };
@@ -74,12 +81,7 @@ function createViewer(root, hooks = {}) {
     box.className = "cn-pane";
     const pane = { ...given, index, box, paths: new Map(), textures: {}, look: {}, views: {} };
     usualWindow(pane);
-    if (!given.image) {
-      box.innerHTML = `<p class="cn-missing"></p>`;
-      box.firstChild.textContent = `${given.name}: ${given.reason || "no such scan"}`;
-      root.querySelector(".cn-panes").append(box);
-      return pane;
-    }
+    if (!given.image) return pane; // `showMissing` names it
     box.tabIndex = 0;
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", `${given.name} slices. Arrow keys change the slice.`);
@@ -90,6 +92,15 @@ function createViewer(root, hooks = {}) {
     listen(pane, acts);
     resized.observe(box);
     return pane;
+  }
+
+  // A sequence that is missing is named in a line and takes no picture's space; a lone one has its tools beside it.
+  function showMissing() {
+    const there = sources.filter((one) => one.image).length, note = root.querySelector(".cn-missing");
+    note.textContent = sources.filter((one) => !one.image).map((one) => `${one.name}: ${one.reason || "no such scan"}`).join("; ");
+    note.hidden = there === sources.length;
+    root.querySelector(".cn-panes").hidden = !there;
+    root.classList.toggle("cn-single", there === 1);
   }
 
   function setOverlay(given) {
@@ -355,7 +366,9 @@ function createViewer(root, hooks = {}) {
   function drawPane(pane) {
     if (!pane.box.clientWidth) return;
     const shape = (pane.rows * pane.spacing[1]) / (pane.columns * pane.spacing[2]);
-    const room = hooks.beside ? Math.max(LOWEST, window.innerHeight - hooks.beside) : Infinity;
+    // Tools that stand beside the picture leave it their height.
+    const above = root.clientWidth >= BESIDE_FROM && root.classList.contains("cn-single") ? hooks.above : hooks.beside;
+    const room = above ? Math.max(LOWEST, window.innerHeight - above) : Infinity;
     const width = Math.min(pane.box.clientWidth, Math.floor(room / shape));
     const height = Math.round(width * shape);
     const ratio = window.devicePixelRatio || 1;
@@ -410,6 +423,6 @@ function createViewer(root, hooks = {}) {
   return {
     setCase, setOverlay, setBox, setNamed, goTo, follow, show, focusPictures, showReadout: controls.showReadout,
     get state() { return { ...shown, position: shown.places.axial, looks: sources.map((one) => one.look), rulers: panes.map((one) => one.ruler && one.ruler.words), active, picked, sharp, playing: Boolean(playing), overlay: Boolean(overlay) }; },
-    destroy() { stop(); clearTimeout(rest); resized.disconnect(); window.removeEventListener("resize", draw); },
+    destroy() { stop(); clearTimeout(rest); resized.disconnect(); window.removeEventListener("resize", draw); document.removeEventListener("keydown", onKey); },
   };
 }

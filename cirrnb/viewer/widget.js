@@ -2,7 +2,7 @@
 // ever holds them.
 
 const BESIDE = 325; // pixels of the window's height for the controls: they stay in sight with the pictures
-const PATIENCE = 8000; // ms without an answer after which the kernel is taken for busy or gone
+const ABOVE = 200; // the same where the viewer's own controls stand beside a lone picture
 
 const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
@@ -24,29 +24,21 @@ function render({ model, el }) {
   const root = document.createElement("div");
   const notice = document.createElement("p");
   notice.className = "cn-notice";
-  notice.setAttribute("role", "status");
   notice.hidden = true;
   el.append(root, notice);
-  let waiting = null, later = null, caseKey = null, used = null;
+  let later = null, caseKey = null, used = null;
   const self = crypto.getRandomValues(new Uint32Array(2)).join("-"); // one kernel may be looked at in several windows
 
+  const kernel = watchKernel((words, seconds) => showAbsence(notice, words, seconds));
   const send = (content) => {
     model.send(content);
-    if (!waiting) {
-      waiting = setTimeout(() => {
-        notice.textContent = "The kernel does not answer: it is busy, or it has stopped. What is shown can still be scrolled; for anything else restart the kernel and open the case again.";
-        notice.hidden = false;
-      }, PATIENCE);
-    }
-  };
-  const onAnswer = () => {
-    clearTimeout(waiting);
-    waiting = null;
-    notice.hidden = true;
+    kernel.asked();
   };
 
   const viewer = createViewer(root, {
     beside: BESIDE,
+    above: ABOVE,
+    keys: true,
     onPlace: (position) => {
       clearTimeout(later);
       later = setTimeout(() => send({ kind: "place", position, window: self }), 150);
@@ -65,7 +57,7 @@ function render({ model, el }) {
   for (const kind of gestures) document.addEventListener(kind, use, true);
 
   const receive = (content, buffers) => {
-    onAnswer();
+    kernel.answered();
     if (content.kind === "case" && content.key !== caseKey) {
       caseKey = content.key;
       viewer.setCase(unpackCase(content, buffers));
@@ -88,7 +80,7 @@ function render({ model, el }) {
   send({ kind: "ready" });
 
   return () => {
-    clearTimeout(waiting);
+    kernel.stop();
     clearTimeout(later);
     for (const kind of gestures) document.removeEventListener(kind, use, true);
     model.off("msg:custom", receive);

@@ -30,7 +30,7 @@ class SliceCanvas(anywidget.AnyWidget):
     stand at the same height, since they share the chart that marks it; a file goes to the one used last.
     """
 
-    _esm = viewer_script() + asset("cirrnb.viewer", "widget.js")
+    _esm = "\n".join((viewer_script(), asset("cirrnb.viewer", "absence.js"), asset("cirrnb.viewer", "widget.js")))
     _css = asset("cirrnb.viewer", "viewer.css")
 
     def __init__(self) -> None:
