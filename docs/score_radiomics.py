@@ -2,7 +2,7 @@
 
 COHORT is a simulated cohort that nothing was developed on, HOME another one, on whose patients logistic regression is
 trained. Outlines are drawn anew by the program for everybody. Radiomics are those of MIRP, of each sequence and of
-both; the number of features and the penalty are chosen by folds within HOME. OUT keeps what was made, so that a run
+all; the number of features and the penalty are chosen by folds within HOME. OUT keeps what was made, so that a run
 that was stopped goes on; the accuracy of each and the stager less each are printed.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -33,15 +34,20 @@ def main() -> None:
     parser.add_argument("cohort", type=Path)
     parser.add_argument("home", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--sequences", nargs="+", default=["T1W", "T2W"], help="whose radiomics are taken")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     model = load_model("shipped")
     cohort, home = (drawn_anew(folder, given.out, model) for folder in (given.cohort, given.home))
     both = asked(cohort.bags(staged=True), model, given.out / f"{cohort.name}-{model.fingerprint[:16]}.csv")
     stages = pd.Series({bag.subject: bag.stage for bag in home.bags(staged=True)})
-    radiomics = {one.name: cohort_radiomics(one, given.out / f"radiomics-{one.name}")[0] for one in (cohort, home)}
+    radiomics = {}
+    for one in (cohort, home):
+        some = replace(one, scans=tuple(scan for scan in one.scans if scan.scan.sequence in given.sequences))
+        radiomics[one.name] = cohort_radiomics(some, given.out / f"radiomics-{one.name}")[0]
     sets = {"measurements": tuple(features(one, given.out) for one in (home, cohort))}
-    for sequences in (("T1W",), ("T2W",), ("T1W", "T2W")):
+    together = [tuple(given.sequences)] if len(given.sequences) > 1 else []
+    for sequences in (*((name,) for name in given.sequences), *together):
         name = f"radiomics of {' and '.join(sequences)}"
         sets[name] = tuple(patient_features(radiomics[one.name], sequences) for one in (home, cohort))
     print(f"{len(both)} patients of {given.cohort.name}; {CLASSIFIER} trained on {len(stages)} of {given.home.name}")

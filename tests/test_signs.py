@@ -260,3 +260,36 @@ def test_what_if_a_sign_were_different(trained, tmp_path):
     )
     with pytest.raises(InputError, match="ascites"):
         predict_patient(plain, bag, {"ascites": 0.5})
+
+
+def test_how_well_signs_are_read_is_kept_and_changes_no_answer(tmp_path):
+    intervals = fit_sign_intervals(NAMES, *drawn(400, 1))
+    told = replace(intervals, read={NAMES[0]: 0.52, NAMES[1]: 0.9})
+    told.save(tmp_path)
+    again = read_sign_intervals(tmp_path)
+    assert again == told
+    guessed, read, unknown = (again.reading(name, 0.4) for name in (NAMES[0], NAMES[1], "another"))
+    assert guessed.guessed and not read.guessed and not unknown.guessed and unknown.read is None
+    shipped = load_model("shipped")
+    assert shipped.sign_intervals.read, "the shipped model says which signs it reads"
+    without = replace(shipped, sign_intervals=replace(shipped.sign_intervals, read={}))
+    assert without.fingerprint == shipped.fingerprint
+
+
+@pytest.mark.parametrize("read", ["0.5", -0.1, 1.5, None])
+def test_a_damaged_note_of_how_well_signs_are_read_is_refused(tmp_path, read):
+    path = fit_sign_intervals(NAMES, *drawn(400, 1)).save(tmp_path)
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "read": {NAMES[0]: read}}))
+    with pytest.raises(InputError):
+        read_sign_intervals(tmp_path)
+
+
+def test_a_sign_that_follows_the_others_says_so_beside_its_strength(trained, tmp_path):
+    answer = predict_patient(trained, toy_cohort(tmp_path, {"test": 1}).bags()[0])
+    signs = (SignReading("portal", 0.6, 0.3, 0.8, read=0.5), SignReading("ascites", 0.5, 0.3, 0.8, read=0.96))
+    told = signs_html(replace(answer, signs=signs))
+    row, other = told.split("<tr>")[2:4]
+    assert "follows other signs" in row and "portal" in row and "follows" not in other
+    assert "chance" in told
+    assert "chance" not in signs_html(replace(answer, signs=signs[1:]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.atomic_files import atomic_write
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import is_format, read_object
 from cirrnb.simulation.signs import CHANNELS, NO_SIGN
 
@@ -29,6 +29,8 @@ BANDS = 5
 LEAST_IN_BAND = 20
 SLIGHT, CLEAR, STRONG = NO_SIGN, 0.25, 0.55
 """Strengths from which a sign is called slight, clear and strong; below it is absent."""
+GUESSED = 0.6
+"""AUROC where signs are independent of each other, below which a strength says nothing of the sign itself."""
 
 WORDS = {
     "nodularity": "nodular surface",
@@ -65,12 +67,15 @@ class SignReading:
     ----------
     name : of the sign. strength : 0 (absent) to 1.
     low, high : 5 to 95 % interval of the strength; None where intervals were not learned.
+    read : how well the stager tells whether the sign is there, on simulated patients whose signs are independent of
+        each other and of the severity: AUROC, 0 to 1 (chance 0.5); None where it was not measured.
     """
 
     name: str
     strength: float
     low: float | None = None
     high: float | None = None
+    read: float | None = None
 
     @property
     def words(self) -> str:
@@ -86,6 +91,11 @@ class SignReading:
     def seen(self) -> bool:
         """Whether the stager saw anything of it, however uncertain."""
         return self.strength >= NO_SIGN
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the strength is known to follow the other signs, and not this one."""
+        return self.read is not None and self.read < GUESSED
 
     @property
     def degree(self) -> str:
@@ -131,25 +141,28 @@ class SignIntervals:
     bounds : sign -> strengths that part the bands, rising. below, above : sign -> for each band, how far below and
         above the strength the interval reaches.
     n : patients they were learned from.
+    read : sign -> how well it is told where signs are independent, see `SignReading`; no interval depends on it.
     """
 
     bounds: Mapping[str, tuple[float, ...]]
     below: Mapping[str, tuple[float, ...]]
     above: Mapping[str, tuple[float, ...]]
     n: int
+    read: Mapping[str, float] = field(default_factory=dict)
 
     def reading(self, name: str, strength: float) -> SignReading:
         """A sign with its interval, if one was learned."""
         if name not in self.bounds:
-            return SignReading(name, strength)
+            return SignReading(name, strength, read=self.read.get(name))
         band = int(np.searchsorted(self.bounds[name], strength, side="right"))
         low, high = strength - self.below[name][band], strength + self.above[name][band]
-        return SignReading(name, strength, float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1)))
+        low, high = (float(np.clip(value, 0, 1)) for value in (low, high))
+        return SignReading(name, strength, low, high, self.read.get(name))
 
     def save(self, folder: Path | str) -> Path:
         """Write `signs.json` into a model's folder."""
         path = Path(folder) / SIGNS_FILE
-        stored = {"format": FORMAT, "bounds": self.bounds, "below": self.below, "above": self.above, "n": self.n}
+        stored = {"format": FORMAT, **asdict(self)}
         atomic_write(path, json.dumps(stored, indent=1, allow_nan=False) + "\n")
         return path
 
@@ -207,7 +220,10 @@ def read_sign_intervals(folder: Path | str) -> SignIntervals | None:
         count = stored["n"]
         if type(count) is not int or count < 0:
             raise ValueError("n is no count")
-        return SignIntervals(bounds, below, above, count)
+        read = dict(stored.get("read", {}))
+        for value in read.values():
+            check_number("read", value, 0, 1)
+        return SignIntervals(bounds, below, above, count, read)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"no readable intervals ({error})", expected, remedy) from error
 

@@ -155,7 +155,8 @@ class TrainedModel:
         for part in (self.calibration, self.out_of_distribution):
             digest.update(_hashable(part))
         if self.sign_intervals is not None:
-            digest.update(json.dumps(asdict(self.sign_intervals), sort_keys=True).encode())
+            stored = {key: value for key, value in asdict(self.sign_intervals).items() if key != "read"}
+            digest.update(json.dumps(stored, sort_keys=True).encode())
         if self.measured is not None:
             digest.update(json.dumps(asdict(self.measured), sort_keys=True).encode())
         if self.adaptation is not None:
