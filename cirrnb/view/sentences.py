@@ -161,9 +161,10 @@ def signs_html(prediction: Prediction) -> str:
     )
     return (
         f"<h4>Signs that the model saw</h4>{none}{table}{guessed}{missing}{alone}<p class='cn-small'>A strength is "
-        "what the model sees, from 0 (absent) to 1 (as strong as in any simulated patient). It is no measurement, and "
-        "no share of the score. The word is what the whole interval bears out: slight from 0.1, clear from 0.25, strong "
-        "from 0.55; uncertain where it reaches below 0.1. Intervals hold for patients like the simulated ones.</p>"
+        "what the model sees, from 0 (absent) to 1 (as strong as in any simulated patient). It is no measurement, "
+        "and no share of the score. The word is what the whole interval bears out: slight from 0.1, clear from "
+        "0.25, strong from 0.55; uncertain where it reaches below 0.1. Intervals hold for patients like the "
+        "simulated ones.</p>"
     )
 
 
