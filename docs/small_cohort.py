@@ -32,7 +32,8 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     cohort = cirrnb.splits.random(cirrnb.read_cohort(given.cohort), FRACTIONS, seed=0)
-    prepared = cirrnb.prepare(cohort, given.out / "prepared", TrainingSettings.preparation("demo"), force=True)
+    settings = TrainingSettings.preparation("demo")
+    prepared = cirrnb.prepare(cohort, given.out / "prepared", settings, masks="given", force=True)
     bags = prepared.bags(staged=True)
     test = [bag for bag in bags if bag.split == "test"]
     counts = {split: sum(bag.split == split for bag in bags) for split in ("train", "valid", "test")}
