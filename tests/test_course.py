@@ -339,6 +339,16 @@ print([one for one in ("torch", "plotly", "pandas", "cirrnb.simulation.body") if
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_the_slice_to_be_judged_stands_nowhere_else_in_the_lesson():
+    folder = Path(lesson.__file__).parent / "pictures"
+
+    def small(path: Path) -> np.ndarray:
+        return np.asarray(Image.open(path).convert("L").resize((64, 48)), float)
+
+    beside = [small(path) for path in folder.glob("vessels-*.webp")]
+    assert len(beside) == 3 and min(np.abs(small(folder / "riddle.webp") - one).mean() for one in beside) > 10
+
+
 @pytest.mark.slow
 def test_the_pictures_of_the_lesson_are_what_the_simulator_draws(tmp_path):
     draw(tmp_path)
@@ -443,7 +453,7 @@ def test_a_result_counts_both_on_the_same_cases():
     matrix = confusion_matrix([CIRRHOSIS.index(truth[one]) for one in model], predicted)
     assert f">{matrix[1, 1]:.0f}</td>" in told
     assert "more than these cases would show by chance" in told
-    assert "Case 2: mild for moderate" in told
+    assert "Case 2: you said mild, it is moderate" in told
     assert "Too few cases" in result_html(truth, {"a/1": "mild"}, model)
 
 

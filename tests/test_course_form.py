@@ -100,6 +100,7 @@ def test_keys_answer_before_the_first_click(page: Any) -> None:
     page.evaluate("() => { document.body.style.paddingTop = '4000px'; scrollTo(0, 0); document.activeElement.blur(); }")
     put(page, "reply", {})
     put(page, "task", {**CASE, "title": "Another"})
+    page.wait_for_timeout(500)  # a new question may move into sight by itself
     page.evaluate("() => { scrollTo(0, 0); document.activeElement.blur(); }")
     page.keyboard.press("1")
     assert not page.get_by_label("mild").is_checked(), "a question out of sight"

@@ -33,7 +33,8 @@ def draw(folder: Path) -> None:
     for sign in SIGNS:
         for sequence in T1W_T2W:
             _write_pair(folder, f"{sign}-{sequence}", sign_pair(sign, sequence))
-    _write(folder / "riddle.webp", sign_pair("portal", "T2W", strength=0.0).shown)
+    # At another height than the slices of flow, which stand above the exercise and name their sequence.
+    _write(folder / "riddle.webp", sign_pair("fossa", "T2W", strength=0.0).shown)
     places = {}
     for sequence in T1W_T2W:
         one = anatomy(sequence)

@@ -222,7 +222,12 @@ def _value(row: pd.Series) -> str:
         return "not defined"
     if np.isnan(row["low"]):
         return f"{row['value']:.2f} (no interval: {escape(str(row['method']).removeprefix('none: '))})"
-    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    return f"{_two(row['value'])} ({_two(row['low'])} to {_two(row['high'])})"
+
+
+def _two(value: float, sign: str = "") -> str:
+    """Two decimals with a true minus, and no minus before 0.00."""
+    return f"{round(value, 2) + 0.0:{sign}.2f}".replace("-", "−")
 
 
 def _difference(mine: pd.DataFrame, other: pd.DataFrame, resamples: int) -> str:
@@ -233,10 +238,10 @@ def _difference(mine: pd.DataFrame, other: pd.DataFrame, resamples: int) -> str:
     row = table.set_index("metric").loc["accuracy"].to_dict()
     if np.isnan(row["low"]):
         return "<p>You and the model were right about the very same cases.</p>" if row["difference"] == 0 else ""
-    difference = f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+    difference = f"{_two(row['difference'], '+')} ({_two(row['low'], '+')} to {_two(row['high'], '+')})"
     known = bool(row["p"] < 0.05)  # McNemar's, exact: with a handful of cases an interval promises too much
     verdict = "more than these cases would show by chance" if known else "these cases cannot tell you two apart"
-    return f"<p>Your accuracy less the model's, case by case: {difference}: {verdict}.</p>"
+    return f"<p>Your accuracy minus the model's, on the same cases: {difference}: {verdict}.</p>"
 
 
 def _matrix(who: str, evaluation: Evaluation) -> str:
@@ -264,6 +269,6 @@ def _cases(truth: Stages, student: Stages) -> str:
     for subject, stage in student.items():
         if subject in truth:
             number = order.index(subject)
-            words = f"{stage}, right" if stage == truth[subject] else f"{stage} for {truth[subject]}"
+            words = f"{stage}, right" if stage == truth[subject] else f"you said {stage}, it is {truth[subject]}"
             items += f'<li><button type="button" data-go="{number}">Case {number + 1}: {words}</button></li>'
     return f'<h4>Look at a case again</h4><ol class="cn-cases">{items}</ol>'

@@ -124,7 +124,7 @@ def _number(text: str) -> float | None:
 _SEQUENCE = Choice(
     "sequence",
     "Exercise 1: which sequence?",
-    "The slice above is not labelled. Look for something of which you know that it is fluid.",
+    "The slice just above this question is not labelled. Look for something of which you know that it is fluid.",
     (
         Option(
             "T1W",
