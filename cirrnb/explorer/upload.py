@@ -26,8 +26,8 @@ from cirrnb.view.page import asset
 
 OWN_SCANS = linked(
     "<b>Own scans: for research and teaching, not for a patient's care.</b> The model learnt from simulated patients. "
-    "What it says of real people is largely unknown (docs/real_people.md). Files stay on this machine and go when the "
-    "explorer ends."
+    "What it says of real people is largely unknown (docs/real_people.md). Files and maps stay on this machine and in this "
+    "list until the page is reloaded or the explorer ends."
 )
 LARGEST = 200 * 10**6
 """Bytes that a dropped file may have."""
@@ -154,6 +154,11 @@ class ScanUpload(widgets.VBox):
         self.opener.on_click(lambda button: self._open())
         self.warning = widgets.HTML(f"<p class='cn-own-warning'>{OWN_SCANS}</p>")
         super().__init__([self.warning, self.receiver, self.list, self.opener])
+
+    @property
+    def explanations(self) -> Path:
+        """Where maps of dropped scans are kept: they go with the files."""
+        return self.receiver.folder / "explanations"
 
     def _received(self, file: ReceivedFile) -> None:
         names = self._sequences

@@ -54,6 +54,15 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
     return used, notes + [f"{name}: {note}" for name, scan in used.items() for note in _odd(scan)]
 
 
+def refusal(trained: TrainedModel, bag: Bag) -> tuple[Reason, ...]:
+    """Why a check refuses the scans that the model would look at; nothing where none does."""
+    looked_at = [one.scan for name, one in bag.scans.items() if name in trained.sequences and not _unusable(one)]
+    status, reasons = status_of_scans(looked_at)
+    if status != REFUSED:
+        return ()
+    return reasons or (Reason("check", "a check refused the scans", "Look at them."),)
+
+
 def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> tuple[Reason, ...]:
     """Reasons for scans that look unlike those the model was trained on, and unlike its site's.
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.data.status import ANSWERED
-from cirrnb.explanation.control_maps import beats_controls, best_control
+from cirrnb.data.status import ANSWERED, Reason
+from cirrnb.explanation.control_maps import TESTED, beats_controls, best_control
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.measure.biomarkers import PROGRAM_NOTES
@@ -246,6 +246,12 @@ def mask_words(bag: Bag) -> str:
     return " ".join(texts)
 
 
+def refusal_words(reasons: Sequence[Reason]) -> str:
+    """Why a patient gets no answer, and what to do; nothing for no reasons."""
+    told = [" ".join(filter(None, (f"{reason.text.rstrip('.')}.", reason.remedy))) for reason in reasons]
+    return f"Refused. {' '.join(told)}" if told else ""
+
+
 def _bar(stage: str, share: float, prediction: Prediction) -> str:
     weight, words = 600 if stage == prediction.predicted else 400, prediction.stages.description[stage]
     title = "" if words == stage else f' title="{escape(words)}"'
@@ -367,14 +373,19 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def faithfulness_html(table: pd.DataFrame) -> str:
-    """What `faithfulness` found for the map on show, one sentence a measure."""
-    return measures_html([{str(name): value for name, value in row.items()} for row in table.to_dict("records")])
+def tested_html(verdict: str, table: pd.DataFrame) -> str:
+    """The verdict on the map on show, and what `faithfulness` found for it."""
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    return f"<p>{verdict_of_map(verdict)}</p>{measures_html(rows)}"
 
 
 def measures_html(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The same from rows as plain values."""
-    return "<ul>" + "".join(f"<li>{_measure(row)}</li>" for row in rows) + "</ul>"
+    """Rows of `faithfulness`, one sentence a measure: the tests that decide, and apart from them the others."""
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for row in rows:
+        told[row["measure"] in TESTED].append(f"<li>{_measure(row)}</li>")
+    heads = {True: "For this patient, the two tests that decide:", False: "Further tests, which do not decide:"}
+    return "".join(f"<p>{heads[decides]}</p><ul>{''.join(found)}</ul>" for decides, found in told.items() if found)
 
 
 _MEASURES = {
