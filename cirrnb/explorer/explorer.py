@@ -323,7 +323,9 @@ class SliceExplorer(Panel):
             drawn = f"<p class='cn-small'>{escape(sentences.mask_words(bag))}</p>"
             self._measuring.start(
                 lambda task: measurements_of(bag),
-                lambda found: self.show_measured(folded_measurements_html(found, drawn)),
+                lambda found: self.show_measured(
+                    folded_measurements_html(found, drawn, simulated=self._simulated(bag))
+                ),
             )
 
     def _answer_and_explain(self) -> None:

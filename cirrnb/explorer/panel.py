@@ -59,6 +59,8 @@ OWN_MAP = "sign_map"
 """The map that only models with maps of signs have, and only of a sign."""
 HINT = "Look first. <b>Show the answer</b> brings the stage, a map of what drove it, and what each slice adds."
 
+OWN = "cn-own-scans"
+"""Id in the page of the place where own scans are dropped."""
 GAPS = "Simulated patients: their numbers have gaps, as in the published cohort. Nobody is missing."
 
 
@@ -113,8 +115,9 @@ class Panel(widgets.VBox):
         self.show_answer(False)
         self.show_measured("")
         # Brief answer and progress stand in the row of the button: what lies below does not jump when they come.
+        own = widgets.HTML(f"<a class='cn-to-own' href='#{OWN}'>Open my own scan</a>")
         top = widgets.HBox(
-            [self.case, self.reveal, self.always, self.measure, self.whole_field, self.brief, self.waiting],
+            [self.case, self.reveal, self.always, self.measure, self.whole_field, own, self.brief, self.waiting],
             layout=_row(),
         )
         top.add_class("cn-top")
@@ -132,7 +135,9 @@ class Panel(widgets.VBox):
         within.add_class("cn-within")
         words = widgets.HTML(glossary_details())
         words.add_class("cn-words")
-        super().__init__([style, self.caveat, top, self.gaps, self.standing, self.message, self.measured, within, words])
+        super().__init__(
+            [style, self.caveat, top, self.gaps, self.standing, self.message, self.measured, within, words]
+        )
         self.add_class("cn-explorer")
 
     def _build_choices(self, stager: Stager, method: str, target: str) -> None:

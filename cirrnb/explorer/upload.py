@@ -21,13 +21,14 @@ from cirrnb.data.layouts.folder import NIFTI, read_folder
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import T1W_T2W
+from cirrnb.explorer.panel import OWN
 from cirrnb.view.documentation import linked
 from cirrnb.view.page import asset
 
 OWN_SCANS = linked(
     "<b>Own scans: for research and teaching, not for a patient's care.</b> The model learnt from simulated patients. "
-    "What it says of real people is largely unknown (docs/real_people.md). Files and maps stay on this machine and in this "
-    "list until the page is reloaded or the explorer ends."
+    "What it says of real people is largely unknown (docs/real_people.md). Files and maps stay on this machine and in "
+    "the list until the page is reloaded or the explorer ends."
 )
 LARGEST = 200 * 10**6
 """Bytes that a dropped file may have."""
@@ -152,7 +153,7 @@ class ScanUpload(widgets.VBox):
         )
         self.opener.layout.display = "none"
         self.opener.on_click(lambda button: self._open())
-        self.warning = widgets.HTML(f"<p class='cn-own-warning'>{OWN_SCANS}</p>")
+        self.warning = widgets.HTML(f"<p id='{OWN}' class='cn-own-warning'>{OWN_SCANS}</p>")
         super().__init__([self.warning, self.receiver, self.list, self.opener])
 
     @property
