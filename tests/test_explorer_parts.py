@@ -334,6 +334,8 @@ def test_values_outside_the_reference_range_and_values_that_are_not_trusted_say_
         assert "above 1895" in html and "below 107" not in html, "a value that is not trusted is not compared"
         assert "cn-doubted" in html and "<b>20" not in html
     assert "below 825" in measurements_html({"T1W": [small]})
+    part = replace(small, note="the mask is cut off at the lowest slice")
+    assert "below" not in measurements_html({"T1W": [part]}), "a part of a liver is not compared with whole ones"
     assert "above" not in measurements_html({"T1W": [replace(large, value=1895.0)]})
     drawn = measurements_html({"T1W": [spleen]}, simulated=True)
     assert "cn-doubted" not in drawn and "below 107" in drawn

@@ -27,8 +27,8 @@ from cirrnb.view.page import asset
 
 OWN_SCANS = linked(
     "<b>Own scans: for research and teaching, not for a patient's care.</b> The model learnt from simulated patients. "
-    "What it says of real people is largely unknown (docs/real_people.md). Files and maps stay on this machine and in "
-    "the list until the page is reloaded or the explorer ends."
+    "What it says of real people is largely unknown (docs/real_people.md). Files and maps stay on this machine, and "
+    "only until the page is reloaded or the explorer ends."
 )
 LARGEST = 200 * 10**6
 """Bytes that a dropped file may have."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from cirrnb.measure.biomarkers import is_doubted
+from cirrnb.measure.masks import CUT_OFF
 from cirrnb.measure.measurement import Measurement
 from cirrnb.view.documentation import linked
 
@@ -151,4 +152,5 @@ def _outside(measurement: Measurement, simulated: bool) -> str:
     value, (low, high) = float(measurement.value or 0), limits.groups()
     if value > float(high):
         return f" (above {high})"
-    return f" (below {low})" if value < float(low) else ""
+    whole = CUT_OFF not in measurement.note  # of a part nobody knows how large the whole is
+    return f" (below {low})" if whole and value < float(low) else ""
