@@ -157,6 +157,7 @@ def test_a_missing_sequence_leaves_nothing_empty(page: Any) -> None:
     assert page.locator(".cn-pane canvas").bounding_box()["width"] > 0.85 * pictures["width"]
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function("() => document.querySelector('.cn-pane canvas').getBoundingClientRect().width < 390")
+    page.wait_for_timeout(500)  # the picture takes its new height in a later frame
     pictures, tools = (page.locator(one).bounding_box() for one in (".cn-panes", ".cn-tools"))
     assert tools["y"] >= pictures["y"] + pictures["height"] and pictures["width"] > 350
 

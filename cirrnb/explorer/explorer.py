@@ -27,7 +27,7 @@ from cirrnb.explorer.first_slice import strongest_height
 from cirrnb.explorer.naming import evidence_of, named_at
 from cirrnb.explorer.outline import OutlineTools, rejections, without_outline
 from cirrnb.explorer.panel import FIRST, Panel
-from cirrnb.explorer.upload import SOURCE, ScanUpload
+from cirrnb.explorer.upload import ScanUpload, is_dropped
 from cirrnb.explorer.what_if import WhatIf
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.checkpoint import TrainedStager
@@ -105,14 +105,7 @@ class SliceExplorer(Panel):
         first = self._known(patient)
         method, target = method_named(method).name, self._target(target)
         stager = self.model.members[0].stager
-        super().__init__(
-            list(self._bags),
-            stager,
-            subject=first,
-            method=method,
-            target=target,
-            go=self._go,
-        )
+        super().__init__(list(self._bags), stager, subject=first, method=method, target=target, go=self._go)
         self.show_caveat(about(self.simulated, self.model.simulated))
         self._worker = Worker(self.show_progress, self._failed)
         self._measuring = Worker(lambda share: None, lambda told: self.show_measured(f"<p>{escape(told)}</p>"))
@@ -299,11 +292,7 @@ class SliceExplorer(Panel):
 
     def _simulated(self, bag: Bag) -> bool:
         """Scans that a reader dropped in are theirs, whatever cohort was open."""
-        return self.simulated and not _is_dropped(bag)
-
-    def _store_of(self, bag: Bag) -> Path | str | None:
-        """Maps of dropped scans lie with their files, in the folder that goes when the explorer ends."""
-        return self.upload.explanations if self.store is not None and _is_dropped(bag) else self.store
+        return self.simulated and not is_dropped(bag)
 
     def _revealed(self) -> None:
         self.show_answer(self.reveal.value)
@@ -388,12 +377,12 @@ class SliceExplorer(Panel):
         self.why.value = self.faithfulness.value = ""
         self.show_map(False)
         method, target = self.method.value, self.target.value
-        settings = {"scale": self.scale.value} if by_scale else None
+        settings, store = {"scale": self.scale.value} if by_scale else None, self.upload.store_of(bag, self.store)
 
         def work(task: Task) -> Explanation:
             # The calling off is told by `progress`, before each pass.
             return cirrnb.explain(
-                self.model, bag, method, target, settings=settings, store=self._store_of(bag), progress=task.progress
+                self.model, bag, method, target, settings=settings, store=store, progress=task.progress
             )
 
         def show(found: Explanation) -> None:
@@ -453,7 +442,3 @@ class SliceExplorer(Panel):
         elif self._explanation is None:
             self.canvas.lay_over(None)
         self.say(message, wrong=True)
-
-
-def _is_dropped(bag: Bag) -> bool:
-    return next(iter(bag.scans.values())).scan.source == SOURCE

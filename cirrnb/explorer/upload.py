@@ -156,10 +156,9 @@ class ScanUpload(widgets.VBox):
         self.warning = widgets.HTML(f"<p id='{OWN}' class='cn-own-warning'>{OWN_SCANS}</p>")
         super().__init__([self.warning, self.receiver, self.list, self.opener])
 
-    @property
-    def explanations(self) -> Path:
-        """Where maps of dropped scans are kept: they go with the files."""
-        return self.receiver.folder / "explanations"
+    def store_of(self, bag: Bag, usual: Path | str | None) -> Path | str | None:
+        """Where a patient's maps are kept: of dropped scans with their files, with which they go; None keeps none."""
+        return self.receiver.folder / "explanations" if usual is not None and is_dropped(bag) else usual
 
     def _received(self, file: ReceivedFile) -> None:
         names = self._sequences
@@ -209,6 +208,11 @@ class ScanUpload(widgets.VBox):
     def _count(self, bag: Bag) -> None:
         self._patients += 1  # only those who could be opened
         self._opened(bag)
+
+
+def is_dropped(bag: Bag) -> bool:
+    """True for a patient whose scans a reader dropped in."""
+    return next(iter(bag.scans.values())).scan.source == SOURCE
 
 
 def _kind_from_name(file: ReceivedFile, sequences: tuple[str, ...]) -> str:
