@@ -10,6 +10,7 @@ import pytest
 
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
+from cirrnb.data.status import reasons_of
 from cirrnb.segmentation.check_fitting import (
     AGAINST,
     NOTHING,
@@ -130,6 +131,9 @@ def test_right_input_passes_and_each_fault_fails_its_own_check(checker: Checker)
 def test_a_reason_names_the_sequence_that_a_scan_looks_like(checker: Checker) -> None:
     swapped = next(check for check in checker.check_scan(good(1.0), "T1W") if check.name == "sequence")
     assert "T2W" in swapped.reason and swapped.remedy
+    assert "fat suppression" in swapped.reason, "which T1W without it would explain as well"
+    (kept,) = reasons_of(f"sequence: {swapped.reason} ({swapped.remedy})")
+    assert (kept.text, kept.remedy) == (swapped.reason, swapped.remedy), "a table gives it back"
     neither = next(
         check
         for check in checker.check_scan(good() | flat(np.random.default_rng(0)), "T1W")

@@ -57,6 +57,8 @@ def test_all_who_judge_a_map_agree(deletion: float, insertion: float) -> None:
     # The table of 05_faithfulness, the sentences of explorer and reports, and the page of a patient.
     asterisks = ["*" in cell for cell in faithfulness_table({"map": pd.DataFrame(rows)})["map"]]
     sentences = [measures_html([one]) for one in rows]
+    ordered = measures_html([{**rows[0], "measure": "infidelity"}, {**rows[0], "measure": "deletion"}])
+    assert ordered.index("Deletion") < ordered.index("do not decide") < ordered.index("Infidelity")
     passed = [] if verdict in ("neither", "undefined") else list(TESTED) if verdict == "both" else [verdict]
     if verdict != "undefined":
         assert [name for name, starred in zip(TESTED, asterisks, strict=True) if starred] == passed

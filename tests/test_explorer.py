@@ -18,6 +18,7 @@ import cirrnb
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.scan import Scan
+from cirrnb.data.status import REASONS_COLUMN, REFUSED, STATUS_COLUMN
 from cirrnb.explorer import panel
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.prediction import predict_patient
@@ -152,6 +153,50 @@ def test_a_reader_changes_a_sign_and_sees_the_stage_change(cohort, model, with_m
     assert made.prediction.probabilities == before, "nothing is stored"
     made.what_if._reset.click()
     assert not made.what_if.changed() and not made.what_if._told.value
+
+
+def refused_cohort(root: Path, model: TrainedStager) -> list[Bag]:
+    bag = toy_cohort(root, {"train": 1}, settings=LARGE).bags()[0]
+    found = "presence: no liver was found (Look at the scan.) | side: organs are upside down (Check the affine.)"
+    marks = {STATUS_COLUMN: REFUSED, REASONS_COLUMN: found}
+    scans = {
+        name: replace(one, scan=replace(one.scan, extra={**one.scan.extra, **marks})) for name, one in bag.scans.items()
+    }
+    return [replace(bag, scans=scans)]
+
+
+def test_a_refusal_is_told_on_opening_in_plain_words_and_offers_no_map(model, tmp_path):
+    bags = refused_cohort(tmp_path / "refused", model)
+    made = explorer(bags, model, tmp_path, simulated=False, answer_first=True)
+    told = made.standing.value
+    assert "no liver was found. Look at the scan." in told and 'role="alert"' in told
+    assert not any(word in told for word in ("presence", "upside down", "force", "expected")), told
+    assert made.reveal.disabled and not made.reveal.value and made.message.value == ""
+    assert made.behind["tools"].layout.display == "none" and made.prediction is None
+
+
+def test_the_next_patient_after_a_refused_one_gets_an_answer(cohort, model, tmp_path):
+    bags = [*refused_cohort(tmp_path / "refused", model), cohort.bags()[1]]
+    made = explorer(bags, model, tmp_path, simulated=False, answer_first=True)
+    made.case.value = bags[1].subject
+    assert made.wait(60) and made.prediction is not None
+    assert made.standing.value == "" and made.behind["tools"].layout.display == ""
+
+
+def test_who_drew_the_liver_stays_in_sight_with_the_answer_and_its_edge_is_drawn(cohort, model, tmp_path, monkeypatch):
+    bag = cohort.bags()[0]
+    by = {"mask_by": "a program", "mask_doubts": "it is small"}
+    scans = {}
+    for name, one in bag.scans.items():
+        scan = replace(one.scan, mask=Path("mask.nii.gz"), extra={**one.scan.extra, **by})
+        scans[name] = replace(one, scan=scan)
+    made = explorer([replace(bag, scans=scans)], model, tmp_path, simulated=False)
+    sent = heard(made.canvas, monkeypatch)
+    assert "drawn by a program" in made.standing.value and "it is small" in made.standing.value
+    made.reveal.value = True
+    assert made.wait(60) and made.explanation is not None
+    assert "drawn by a program" in made.standing.value
+    assert "outline" in [content["kind"] for content, _ in sent]
 
 
 def test_explanations_are_kept_and_a_store_that_is_gone_does_no_harm(cohort, model, tmp_path, monkeypatch):

@@ -284,7 +284,13 @@ def kernels(url: str) -> list[psutil.Process]:
 def refused(folder: Path, *arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-c", "from cirrnb.cli import main; main()", "explore", "--no-browser", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stderr
+    return done.returncode, done.stderr + done.stdout
+
+
+def test_a_file_whose_name_names_no_sequence_is_refused_before_the_model_is_read(tmp_path: Path):
+    (tmp_path / "scan7.nii.gz").write_bytes(b"")
+    code, output = refused(tmp_path, "scan7.nii.gz", "--port", "0")
+    assert code == 2 and "Reading the model" not in output and "Open my own scan" in output
 
 
 @pytest.mark.parametrize(

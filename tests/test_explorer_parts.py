@@ -26,9 +26,12 @@ from cirrnb.data.scan import Scan
 from cirrnb.data.stage_scale import StageScale
 from cirrnb.data.status import DOUBTFUL, Reason
 from cirrnb.explanation.score import Cancelled
+from cirrnb.measure.biomarkers import PROGRAM_NOTES, REFERENCES
+from cirrnb.measure.measurement import Measurement
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.trained_model import load_model
 from cirrnb.view import sentences
+from cirrnb.view.measurements import main_measurements_html, measurements_html
 from cirrnb.viewer.background import Worker, in_plain_words
 from cirrnb.viewer.panes import overlay_values, overlay_words, panes, regions_of_signs
 from cirrnb.viewer.slice_browser import slice_browser
@@ -278,7 +281,7 @@ def test_pictures_in_a_page_come_back_as_they_were(cohort, model):
 
 
 def test_of_a_patient_unlike_the_training_ones_nothing_is_promised_and_notes_are_told_once() -> None:
-    model, bag = load_model("shipped"), SimpleNamespace(stage=None)
+    model, bag = load_model("shipped"), SimpleNamespace(stage=None, scans={})
     chances = {"mild": 0.7, "moderate": 0.2, "severe": 0.1}
     notes = ("T1W missing", "T2W looks unlike the training scans: another organ?")
     said = Prediction("a/1", chances, "mild", ("mild",), {}, {"T2W": 1.0}, notes, "m", True, in_distribution=False)
@@ -300,15 +303,42 @@ def test_a_real_patient_gets_reasons_first_and_the_limits_of_the_answer_beside_i
     reasons = (Reason("unusual", unlike),)
     said = Prediction("a/1", chances, "moderate", ("moderate",), {}, {"T2W": 1.0}, (unlike,), "m", True)
     said = replace(said, status=DOUBTFUL, reasons=reasons, adds={"network": 1.0, "spleen volume": -0.2})
-    page = sentences.prediction_html(said, recorded=None, coverage=0.9, simulated=False)
+    page = sentences.prediction_html(said, recorded=None, coverage=0.9, simulated=False, organs_by_program=True)
     assert page.count(unlike) == 1 and page.index(unlike) < page.index("cn-bar")
     assert sentences.NO_HEALTHY_ANSWER in page and "misses most of the spleen" in page
     drawn = sentences.prediction_html(said, recorded=None, coverage=0.9, simulated=True)
     assert sentences.NO_HEALTHY_ANSWER not in drawn and "misses most of the spleen" not in drawn
+    by_person = sentences.prediction_html(said, recorded=None, coverage=0.9, simulated=False)
+    assert "spleen volume" in by_person and "misses most of the spleen" not in by_person
     graded = replace(said, stages=StageScale(("F0", "F1", "F2")), predicted="F0", prediction_set=None)
     graded = replace(graded, probabilities=dict(zip(graded.stages, chances.values(), strict=True)))
     page = sentences.prediction_html(graded, recorded=None, coverage=0.9, simulated=False)
     assert sentences.NO_HEALTHY_ANSWER not in page
+
+
+def test_the_network_s_score_and_its_share_of_the_stage_are_told_apart() -> None:
+    chances = {"mild": 0.2, "moderate": 0.7, "severe": 0.1}
+    one = Prediction("a/1", chances, "moderate", None, {}, {"T2W": 1.0}, (), "m", True)
+    both = replace(one, adds={"network": 0.4, "liver volume": -0.2})
+    assert "average patient" in sentences.reasons_html(told(), both)
+    assert "average patient" not in sentences.reasons_html(told(), one)
+    assert "average patient" not in sentences.reasons_html(told("ascites"), both), "a sign's score is no stage's"
+
+
+def test_values_outside_the_reference_range_and_values_that_are_not_trusted_say_so() -> None:
+    references, caveat = REFERENCES, PROGRAM_NOTES["spleen volume"]
+    large = Measurement("liver volume", 2100.0, "mL", "", "", references["liver volume"])
+    small = replace(large, value=700.0)
+    spleen = Measurement("spleen volume", 20.0, "mL", caveat, "", references["spleen volume"])
+    for html in (main_measurements_html({"T1W": [large, spleen]}), measurements_html({"T1W": [large, spleen]})):
+        assert "above 1895" in html and "below 107" not in html, "a value that is not trusted is not compared"
+        assert "cn-doubted" in html and "<b>20" not in html
+    assert "below 825" in measurements_html({"T1W": [small]})
+    part = replace(small, note="the mask is cut off at the lowest slice")
+    assert "below" not in measurements_html({"T1W": [part]}), "a part of a liver is not compared with whole ones"
+    assert "above" not in measurements_html({"T1W": [replace(large, value=1895.0)]})
+    drawn = measurements_html({"T1W": [spleen]}, simulated=True)
+    assert "cn-doubted" not in drawn and "below 107" in drawn
 
 
 def told(target: str = "severity", method: str = "integrated_gradients") -> SimpleNamespace:

@@ -36,17 +36,29 @@ window.start = (widget, place) => {
   window.ended = widget.render({ model, el });
   return model;
 };
-window.openCase = (model, names, missing = []) => {
+window.openCase = (model, names, missing = [], drawnByProgram = null) => {
   const [slices, rows, columns] = [9, 20, 24];
   const there = { slices, rows, columns, spacing: [5, 4, 4], range: [0, 1], window: [0, 1], shift: 0,
     positions: [...Array(slices).keys()].map((i) => 5 * i),
     affine: [[0, 0, 4, 0], [0, 4, 0, 0], [5, 0, 0, 0], [0, 0, 0, 1]] };
   const panes = [...missing.map((name) => ({ name, reason: "no such scan" })),
-    ...names.map((name) => ({ ...there, name, parts: { image: 0 } }))];
+    ...names.map((name) => ({ ...there, name, drawn_by_program: drawnByProgram,
+      parts: drawnByProgram === null ? { image: 0 } : { image: 0, mask: 0 } }))];
   const content = { kind: "case", key: 1, title: "Patient x", simulated: true, signs: [], panes, start: 20 };
   model.tell(content, [new DataView(new Uint8Array(slices * rows * columns).fill(90).buffer)]);
 };
 """
+
+
+# As ipywidgets nests and styles its boxes.
+_FIELD = '<div class="widget-inline-hbox widget-text" style="flex: 0 0 auto; height: 32px">a sign <input></div>'
+WHAT_IF = (
+    "<style>.widget-box { display: flex; overflow: auto; } .widget-vbox { flex-direction: column; }</style>"
+    '<div class="widget-box widget-vbox cn-at-answer cn-words"><div class="widget-html">The answer</div>'
+    '<div class="widget-box widget-vbox"><div class="widget-box widget-vbox cn-what-if"><h4>What if?</h4>'
+    f'<div class="widget-box widget-vbox">{12 * _FIELD}</div><button>As the model saw them</button>'
+    '<div class="widget-html"><div style="height: 200px">The stages</div></div></div></div></div>'
+)
 
 
 def script(name: str, source: str) -> str:
@@ -71,7 +83,7 @@ def browser(tmp_path_factory) -> Generator[Opened]:
         '<button>A button</button><input type="text">'
         '<div class="widget-html cn-words"><div class="widget-html-content">'
         f'{folded_measurements_html({"T1W": measured})}</div></div><div id="canvas"></div><div id="chart"></div>'
-        '<div style="height: 3000px"></div></div>'
+        f'<div style="height: 3000px"></div>{WHAT_IF}</div>'
         f"<script>{KERNEL}{script('canvas', str(SliceCanvas._esm))}{script('chart', str(SliceChart._esm))}</script>",
         encoding="utf-8",
     )
@@ -145,6 +157,7 @@ def test_a_missing_sequence_leaves_nothing_empty(page: Any) -> None:
     assert page.locator(".cn-pane canvas").bounding_box()["width"] > 0.85 * pictures["width"]
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function("() => document.querySelector('.cn-pane canvas').getBoundingClientRect().width < 390")
+    page.wait_for_timeout(500)  # the picture takes its new height in a later frame
     pictures, tools = (page.locator(one).bounding_box() for one in (".cn-panes", ".cn-tools"))
     assert tools["y"] >= pictures["y"] + pictures["height"] and pictures["width"] > 350
 
@@ -207,3 +220,35 @@ def test_on_a_phone_one_line_of_the_warning_stays_and_measurements_are_a_line(pa
     stuck = page.locator(".cn-caveat").bounding_box()
     assert 0 < stuck["y"] + stuck["height"] <= 24
     assert page.locator(".cn-caveat span").first.bounding_box()["y"] >= -1, "what this is not stays"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_all_fields_of_what_if_and_its_button_are_in_sight(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    block = page.locator(".cn-what-if")
+    inside = block.evaluate(
+        "(el) => [el, ...el.querySelectorAll('.widget-box')].map((one) => one.scrollHeight - one.clientHeight)"
+    )
+    assert max(inside) <= 1, "nothing is scrolled within"
+    assert block.evaluate("(el) => el.parentElement.scrollHeight - el.parentElement.clientHeight") <= 1
+    assert block.get_by_role("button").bounding_box()["height"] > 15
+    fields = [one.bounding_box() for one in block.locator("input").all()]
+    assert (
+        len(fields) == 12 and fields[-1]["y"] + fields[-1]["height"] <= block.get_by_role("button").bounding_box()["y"]
+    )
+
+
+def test_the_caveat_wraps_where_a_line_is_too_short_for_it(page: Any) -> None:
+    page.set_viewport_size({"width": 260, "height": 844})
+    for one in page.locator(".cn-caveat span").all():
+        assert one.evaluate("(el) => el.scrollWidth <= el.clientWidth + 1 && el.clientWidth <= 260")
+
+
+@pytest.mark.parametrize("by_program", [True, False])
+def test_with_the_answer_comes_the_edge_of_a_liver_that_a_program_drew(page: Any, by_program: bool) -> None:
+    drawn = "true" if by_program else "false"
+    page.evaluate(f"() => {{ window.model = start(window.canvas, 'canvas'); openCase(model, ['T1W'], [], {drawn}); }}")
+    edge = page.locator('[data-set="liver"]')
+    assert not edge.is_checked()
+    page.evaluate("() => model.tell({ kind: 'outline', case: 1 })")
+    assert edge.is_checked() is by_program

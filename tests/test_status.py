@@ -10,13 +10,24 @@ import pandas as pd
 import pytest
 
 import cirrnb
-from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.bag import Bag, PreparedCohort
 from cirrnb.data.grid import Grid
+from cirrnb.data.mask_checks import edge_doubts
 from cirrnb.data.scan import Scan
-from cirrnb.data.status import Reason, Refused, forced, reasons_of, reasons_text, status_of_scans
+from cirrnb.data.status import (
+    REASONS_COLUMN,
+    REFUSED,
+    STATUS_COLUMN,
+    Reason,
+    Refused,
+    forced,
+    reasons_of,
+    reasons_text,
+    status_of_scans,
+)
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.trained_model import load_model
-from cirrnb.model.usable_scans import incomplete
+from cirrnb.model.usable_scans import incomplete, usable
 from cirrnb.view.sentences import brief_html
 
 REASON = Reason("sequence", "declared as T1W; the signals are those of T2W", "Check which sequence this file is.")
@@ -85,6 +96,29 @@ def test_a_scan_that_was_not_acquired_axially_is_told(
     reasons = list(incomplete({name: replace(scan, source_grid=Grid((7, 8, 9), np.diag([*spacing, 1.0])))}))
     assert [reason.code for reason in reasons if reason.code != "part"] == ["plane"] * (told is not None)
     assert all(str(told) in reason.text and name in reason.text for reason in reasons if reason.code == "plane")
+
+
+def test_a_liver_that_is_cut_off_is_a_doubt_once(prepared: PreparedCohort) -> None:
+    (name, scan), *_ = prepared.bags()[0].scans.items()
+    mask = np.ones((7, 8, 9), dtype=bool)
+    mask[:, [0, -1]] = mask[[0, -1]] = False
+    (doubt,) = edge_doubts(mask, Grid(mask.shape, np.diag([-3.0, -3.0, 8.0, 1.0])))
+    assert "lowest" in doubt and "highest" in doubt
+    cut = replace(scan, measured={**scan.measured, "liver_cut_off": ["lowest slice"]}, notes=())
+    cut = replace(cut, scan=replace(cut.scan, extra={**cut.scan.extra, "mask_doubts": f"it is small; {doubt}"}))
+    _, notes = usable(load_model("shipped"), Bag({name: cut}))
+    assert not any("cut off" in note for note in notes) and any("it is small" in note for note in notes)
+    (reason,) = [one for one in incomplete({name: cut}) if one.code == "part"]
+    assert "cut off" in reason.text
+
+
+def test_sides_are_not_judged_of_a_scan_without_a_liver() -> None:
+    texts = "presence: no liver was found (Look.) | side: upside down (Turn it.)"
+    scan = Scan("1", "T1W", Path("a.nii"), extra={STATUS_COLUMN: REFUSED, REASONS_COLUMN: texts})
+    other = replace(scan, sequence="T2W", extra={STATUS_COLUMN: REFUSED, REASONS_COLUMN: "side: upside down"})
+    status, reasons = status_of_scans([scan, other])
+    assert status == REFUSED and [reason.text[:3] for reason in reasons] == ["T1W", "T2W"]
+    assert [reason.code for reason in reasons] == ["presence", "side"]
 
 
 def test_scans_that_a_check_doubts_are_listed(prepared: PreparedCohort) -> None:

@@ -38,7 +38,7 @@ class Browser:
 @pytest.fixture
 def explorer(tmp_path: Path) -> cirrnb.SliceExplorer:
     cohort = toy_cohort(tmp_path / "toy", {"train": 1}, settings=LARGE)
-    return cirrnb.SliceExplorer(cohort, untrained(), method="grad_cam", store=None)
+    return cirrnb.SliceExplorer(cohort, untrained(), method="grad_cam", store=tmp_path / "kept", simulated=True)
 
 
 def scan(path: Path) -> bytes:
@@ -62,6 +62,22 @@ def test_dropped_scans_are_opened_as_one_patient(explorer: cirrnb.SliceExplorer,
     assert explorer.wait(60), explorer.message.value
     assert explorer.case.value == "dropped/case-1" and explorer._bag.subject == "dropped/case-1", explorer.message.value
     assert not explorer._simulated(explorer._bag) and len(explorer.case.options) == 2
+    assert explorer.gaps.layout.display == "none", "that numbers have gaps is said of simulated patients"
+
+
+def test_maps_of_dropped_scans_go_with_their_files(explorer: cirrnb.SliceExplorer, tmp_path: Path) -> None:
+    upload = explorer.upload
+    Browser(upload.receiver).drop("Muster_T1W.nii.gz", scan(tmp_path / "a.nii.gz"))
+    upload.opener.click()
+    assert explorer.wait(60) and explorer.gaps.layout.display == "none"
+    explorer.reveal.value = True
+    assert explorer.wait(60) and explorer.explanation is not None, explorer.message.value
+    assert not list(tmp_path.rglob("kept/*.safetensors"))
+    assert len(list(upload.receiver.folder.rglob("*.safetensors"))) == 1
+    explorer.case.value = explorer.case.options[0]
+    explorer.reveal.value = True
+    assert explorer.wait(60) and len(list(tmp_path.rglob("kept/*.safetensors"))) == 1
+    assert explorer.gaps.layout.display == ""
 
 
 @pytest.mark.parametrize(

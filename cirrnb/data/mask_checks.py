@@ -17,6 +17,7 @@ LARGEST = 0.95
 RIGHT = 0.5
 """Share of the mask that lies to the right of the scan's middle at least."""
 
+CUT_OFF = "the liver is cut off"
 _EDGE = 0.02  # share of the liver's largest cross-section in the first or last slice from which it counts as cut off
 
 DISTANCES = (15.0, 30.0, 45.0)
@@ -62,9 +63,9 @@ def edge_doubts(mask: NDArray[np.bool_], grid: Grid) -> tuple[str, ...]:
     """Where a mask (the file's order of axes) ends with the scan, in words; there the liver may be cut off."""
     mask, reasons = Orientation.of(grid).apply(mask), []
     per_slice = mask.sum(axis=(1, 2))
-    for place, name in ((0, "lowest"), (-1, "highest")):
-        if per_slice[place] > _EDGE * per_slice.max():
-            reasons.append(f"it reaches the {name} slice: the liver is cut off")
+    places = ((0, "lowest"), (-1, "highest"))
+    if cut := [name for place, name in places if per_slice[place] > _EDGE * per_slice.max()]:
+        reasons.append(f"it reaches the {' and the '.join(cut)} slice: {CUT_OFF}")
     if mask[:, [0, -1]].any() or mask[:, :, [0, -1]].any():
         reasons.append("it reaches the edge of the picture")
     return tuple(reasons)

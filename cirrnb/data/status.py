@@ -79,7 +79,11 @@ def status_of_scans(scans: Sequence[Scan]) -> tuple[str, tuple[Reason, ...]]:
             text = f"{scan.sequence}: {doubts}"
             reasons[f"import {text}"] = Reason("import", text, "Check which series was imported.")
             gravest = max(gravest, DOUBTFUL, key=STATUSES.index)
-        for reason in reasons_of(scan.extra.get(REASONS_COLUMN)):
+        of_scan = reasons_of(scan.extra.get(REASONS_COLUMN))
+        without_liver = any(reason.code == "presence" for reason in of_scan)
+        for reason in of_scan:
+            if without_liver and reason.code == "side":
+                continue  # sides are judged from the liver
             shown = (
                 reason
                 if reason.code == "pair"

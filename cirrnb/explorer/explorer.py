@@ -24,16 +24,17 @@ from cirrnb.explanation.score import targets, targets_of
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.explorer import panel
 from cirrnb.explorer.first_slice import strongest_height
-from cirrnb.explorer.naming import named_at
+from cirrnb.explorer.naming import evidence_of, named_at
 from cirrnb.explorer.outline import OutlineTools, rejections, without_outline
 from cirrnb.explorer.panel import FIRST, Panel
-from cirrnb.explorer.upload import SOURCE, ScanUpload
+from cirrnb.explorer.upload import ScanUpload, is_dropped
 from cirrnb.explorer.what_if import WhatIf
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.patients import prepared_for
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.trained_model import TrainedModel, as_model
+from cirrnb.model.usable_scans import refusal
 from cirrnb.view import sentences
 from cirrnb.view.measurements import folded_measurements_html
 from cirrnb.view.page import about
@@ -56,7 +57,7 @@ class SliceExplorer(Panel):
     model : as for `cirrnb.predict`.
     patient : subject ("cirrhotic/12"), or an id that only one patient has ("12"), to open first; the first one without.
     method, target : what the map shows first, as for `cirrnb.explain`.
-    store : folder in which explanations are kept; None keeps none.
+    store : folder in which explanations are kept; None keeps none. Those of dropped scans go with the explorer.
     simulated : whether the patients are; None asks the cohort.
     truth : of a simulated cohort; its planted signs become a layer.
     answer_first : show the answer with the images. None does as the reader chose before; at first, images alone.
@@ -104,16 +105,8 @@ class SliceExplorer(Panel):
         first = self._known(patient)
         method, target = method_named(method).name, self._target(target)
         stager = self.model.members[0].stager
-        super().__init__(
-            list(self._bags),
-            stager,
-            subject=first,
-            method=method,
-            target=target,
-            go=self._go,
-        )
+        super().__init__(list(self._bags), stager, subject=first, method=method, target=target, go=self._go)
         self.show_caveat(about(self.simulated, self.model.simulated))
-        self.show_gaps(self.simulated)
         self._worker = Worker(self.show_progress, self._failed)
         self._measuring = Worker(lambda share: None, lambda told: self.show_measured(f"<p>{escape(told)}</p>"))
         self._asking = Worker(lambda share: None, self._failed)
@@ -206,11 +199,13 @@ class SliceExplorer(Panel):
         self._asking.cancel()
         self._fetching.cancel()
         self.show_measured("")
+        self.show_standing("")
+        self.show_tools(False)
         self.outlines.show(None, frozenset())
         self._bag = self._acquired = self._answer = self._explanation = None
         self._gone = self.whole_field.value = False
         self.what_if.begin(None)
-        self.reveal.value = self.always.value
+        self.reveal.disabled, self.reveal.value = False, self.always.value
         self._offer_scores(self._bags[subject])
         self.say("")
         self.brief.value = self.answer.value = self.why.value = self.faithfulness.value = ""
@@ -218,13 +213,17 @@ class SliceExplorer(Panel):
         bag = self._bags[subject]
 
         def pictures(task: Task) -> Any:
-            return bag, panes(bag, self._evidence(bag))
+            return bag, panes(bag, evidence_of(bag, self.truth))
 
         def show(result: Any) -> None:
             self._bag = bag
             self._show_panes(bag, result[1], first_height(bag))
             self.show_caveat(about(self._simulated(bag), self.model.simulated))
-            self.say(sentences.mask_words(bag))
+            self.show_gaps(self._simulated(bag))
+            refused = refusal(self.model, bag)
+            self.show_standing(sentences.refusal_words(refused) or sentences.mask_words(bag), wrong=bool(refused))
+            self.reveal.disabled = bool(refused)
+            self.reveal.value = self.reveal.value and not refused
             self.outlines.show(bag, rejections(bag))
             self._measure()
             if self.reveal.value:
@@ -246,7 +245,7 @@ class SliceExplorer(Panel):
 
         def pictures(task: Task) -> tuple[Bag | None, list[Pane]]:
             shown = as_acquired(bag) if wanted else bag
-            return (shown if wanted else None), panes(shown, self._evidence(shown))
+            return (shown if wanted else None), panes(shown, evidence_of(shown, self.truth))
 
         def show(result: tuple[Bag | None, list[Pane]]) -> None:
             self._acquired, found = result
@@ -293,15 +292,7 @@ class SliceExplorer(Panel):
 
     def _simulated(self, bag: Bag) -> bool:
         """Scans that a reader dropped in are theirs, whatever cohort was open."""
-        return self.simulated and next(iter(bag.scans.values())).scan.source != SOURCE
-
-    def _evidence(self, bag: Bag) -> dict[str, Any]:
-        if self.truth is None:
-            return {}
-        try:
-            return {name: self.truth.evidence(scan) for name, scan in bag.scans.items()}
-        except (InputError, OSError):
-            return {}  # a cohort that was moved without its truth is still worth looking at
+        return self.simulated and not is_dropped(bag)
 
     def _revealed(self) -> None:
         self.show_answer(self.reveal.value)
@@ -321,7 +312,9 @@ class SliceExplorer(Panel):
             drawn = f"<p class='cn-small'>{escape(sentences.mask_words(bag))}</p>"
             self._measuring.start(
                 lambda task: measurements_of(bag),
-                lambda found: self.show_measured(folded_measurements_html(found, drawn)),
+                lambda found: self.show_measured(
+                    folded_measurements_html(found, drawn, simulated=self._simulated(bag))
+                ),
             )
 
     def _answer_and_explain(self) -> None:
@@ -330,6 +323,8 @@ class SliceExplorer(Panel):
 
         def show(prediction: Prediction) -> None:
             self._answer = prediction
+            self.show_tools(True)
+            self.canvas.show_program_outline()
             self.brief.value = sentences.brief_html(prediction, bag.stage)
             self.answer.value = sentences.answer_html(prediction, bag, self.model, simulated=self._simulated(bag))
             self.what_if.begin(prediction)
@@ -382,12 +377,12 @@ class SliceExplorer(Panel):
         self.why.value = self.faithfulness.value = ""
         self.show_map(False)
         method, target = self.method.value, self.target.value
-        settings = {"scale": self.scale.value} if by_scale else None
+        settings, store = {"scale": self.scale.value} if by_scale else None, self.upload.store_of(bag, self.store)
 
         def work(task: Task) -> Explanation:
             # The calling off is told by `progress`, before each pass.
             return cirrnb.explain(
-                self.model, bag, method, target, settings=settings, store=self.store, progress=task.progress
+                self.model, bag, method, target, settings=settings, store=store, progress=task.progress
             )
 
         def show(found: Explanation) -> None:
@@ -415,8 +410,7 @@ class SliceExplorer(Panel):
 
         def show(table: Any) -> None:
             verdict = map_verdict(table.to_dict("records"))
-            told = f"<p>{sentences.verdict_of_map(verdict)} The tests, for this patient:</p>"
-            self.faithfulness.value = told + sentences.faithfulness_html(table)
+            self.faithfulness.value = sentences.tested_html(verdict, table)
             self._show_reasons(found, verdict)
 
         self.faithfulness.value = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,16 @@ def named_at(bag: Bag, sequence: str, place: Place, truth: SimulatedTruth | None
     except (InputError, OSError):
         return None
     return f"{what}; signal {figure(signal)}"
+
+
+def evidence_of(bag: Bag, truth: SimulatedTruth | None) -> dict[str, Any]:
+    """Sequence -> where its signs were planted; nothing where that is not known."""
+    if truth is None:
+        return {}
+    try:
+        return {name: truth.evidence(scan) for name, scan in bag.scans.items()}
+    except (InputError, OSError):
+        return {}  # a cohort that was moved without its truth is still worth looking at
 
 
 def _tissue(bag: Bag, sequence: str, place: Place, truth: SimulatedTruth | None) -> str:

@@ -59,6 +59,8 @@ OWN_MAP = "sign_map"
 """The map that only models with maps of signs have, and only of a sign."""
 HINT = "Look first. <b>Show the answer</b> brings the stage, a map of what drove it, and what each slice adds."
 
+OWN = "cn-own-scans"
+"""Id in the page of the place where own scans are dropped."""
 GAPS = "Simulated patients: their numbers have gaps, as in the published cohort. Nobody is missing."
 
 
@@ -89,6 +91,8 @@ class Panel(widgets.VBox):
         self.always = widgets.Checkbox(value=False, description="always show it at once", indent=False)
         self.message = widgets.HTML("")
         self.message.add_class("cn-message")
+        self.standing = widgets.HTML("")
+        self.standing.add_class("cn-message")
         self.canvas = SliceCanvas()
         self.answer, self.why, self.faithfulness = widgets.HTML(""), widgets.HTML(""), widgets.HTML("")
         self._build_choices(stager, method, target)
@@ -106,12 +110,14 @@ class Panel(widgets.VBox):
         self.chart = SliceChart(go)
         self.behind = self._behind()
         self.own, self.outline_tools = widgets.VBox(), widgets.VBox()
+        self._answered, self._explained = False, False  # whether the answer is asked for, and whether it is there
         self.show_progress(None)
         self.show_answer(False)
         self.show_measured("")
         # Brief answer and progress stand in the row of the button: what lies below does not jump when they come.
+        own = widgets.HTML(f"<a class='cn-to-own' href='#{OWN}'>Open my own scan</a>")
         top = widgets.HBox(
-            [self.case, self.reveal, self.always, self.measure, self.whole_field, self.brief, self.waiting],
+            [self.case, self.reveal, self.always, self.measure, self.whole_field, own, self.brief, self.waiting],
             layout=_row(),
         )
         top.add_class("cn-top")
@@ -129,7 +135,9 @@ class Panel(widgets.VBox):
         within.add_class("cn-within")
         words = widgets.HTML(glossary_details())
         words.add_class("cn-words")
-        super().__init__([style, self.caveat, top, self.gaps, self.message, self.measured, within, words])
+        super().__init__(
+            [style, self.caveat, top, self.gaps, self.standing, self.message, self.measured, within, words]
+        )
         self.add_class("cn-explorer")
 
     def _build_choices(self, stager: Stager, method: str, target: str) -> None:
@@ -181,12 +189,18 @@ class Panel(widgets.VBox):
 
     def show_answer(self, shown: bool) -> None:
         """Show what stands behind the button, or hide it."""
-        for one in self.behind.values():
-            one.layout.display = "" if shown else "none"
+        self._answered = shown
+        for name, one in self.behind.items():
+            one.layout.display = "" if shown and (self._explained or name != "tools") else "none"
         self.hint.layout.display = "none" if shown else ""
         self.brief.layout.display = "" if shown else "none"
         self.reveal.description = "Hide the answer" if shown else "Show the answer"
         self.reveal.icon = "eye-slash" if shown else "eye"
+
+    def show_tools(self, there: bool) -> None:
+        """Offer maps with the answer, or not while there is no answer."""
+        self._explained = there
+        self.show_answer(self._answered)
 
     def show_measured(self, html: str) -> None:
         """Measurements above the pictures, where they are seen at once; nothing takes them away."""
@@ -219,8 +233,17 @@ class Panel(widgets.VBox):
 
     def say(self, message: str, wrong: bool = False) -> None:
         """A line above the pictures, as plain text; an empty one takes it away."""
-        role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-info")
-        self.message.value = f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
+        self.message.value = _line(message, wrong)
+
+    def show_standing(self, words: str, wrong: bool = False) -> None:
+        """What holds of the patient on show whatever is asked: who drew the liver, or why there is no answer."""
+        self.standing.value = _line(words, wrong)
+        self.standing.layout.display = "" if words else "none"
+
+
+def _line(message: str, wrong: bool) -> str:
+    role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-info")
+    return f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
 
 
 def time_left(elapsed: float, share: float) -> str:

@@ -21,13 +21,14 @@ from cirrnb.data.layouts.folder import NIFTI, read_folder
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.data.sequences import T1W_T2W
+from cirrnb.explorer.panel import OWN
 from cirrnb.view.documentation import linked
 from cirrnb.view.page import asset
 
 OWN_SCANS = linked(
     "<b>Own scans: for research and teaching, not for a patient's care.</b> The model learnt from simulated patients. "
-    "What it says of real people is largely unknown (docs/real_people.md). Files stay on this machine and go when the "
-    "explorer ends."
+    "What it says of real people is largely unknown (docs/real_people.md). Files and maps stay on this machine, and "
+    "only until the page is reloaded or the explorer ends."
 )
 LARGEST = 200 * 10**6
 """Bytes that a dropped file may have."""
@@ -152,8 +153,12 @@ class ScanUpload(widgets.VBox):
         )
         self.opener.layout.display = "none"
         self.opener.on_click(lambda button: self._open())
-        self.warning = widgets.HTML(f"<p class='cn-own-warning'>{OWN_SCANS}</p>")
+        self.warning = widgets.HTML(f"<p id='{OWN}' class='cn-own-warning'>{OWN_SCANS}</p>")
         super().__init__([self.warning, self.receiver, self.list, self.opener])
+
+    def store_of(self, bag: Bag, usual: Path | str | None) -> Path | str | None:
+        """Where a patient's maps are kept: of dropped scans with their files, with which they go; None keeps none."""
+        return self.receiver.folder / "explanations" if usual is not None and is_dropped(bag) else usual
 
     def _received(self, file: ReceivedFile) -> None:
         names = self._sequences
@@ -203,6 +208,11 @@ class ScanUpload(widgets.VBox):
     def _count(self, bag: Bag) -> None:
         self._patients += 1  # only those who could be opened
         self._opened(bag)
+
+
+def is_dropped(bag: Bag) -> bool:
+    """True for a patient whose scans a reader dropped in."""
+    return next(iter(bag.scans.values())).scan.source == SOURCE
 
 
 def _kind_from_name(file: ReceivedFile, sequences: tuple[str, ...]) -> str:

@@ -94,6 +94,12 @@ Found = dict[str, tuple[float | None, str]]
 """Biomarker -> value and note."""
 
 
+def is_doubted(measurement: Measurement) -> bool:
+    """True if a value rests on an outline of the package's own that is known to fail on real scans."""
+    caveat = PROGRAM_NOTES.get(measurement.name)
+    return measurement.value is not None and caveat is not None and caveat in measurement.note
+
+
 def biomarkers(scan: Scan) -> list[Measurement]:
     """Measure one scan as it was acquired, from its file and masks.
 

@@ -11,6 +11,9 @@ from scipy.ndimage import generate_binary_structure, label
 FEWEST_VOXELS = 64
 """Fewer say nothing about texture or shape; a liver has thousands."""
 
+CUT_OFF = "the mask is cut off"
+"""Begins the remark on a mask that ends with the scan."""
+
 WHOLE = 0.95
 """Share of the largest piece from which other pieces are taken for crumbs."""
 
@@ -51,7 +54,7 @@ class MaskCheck:
         if self.pieces > 1 and self.largest < WHOLE:
             remarks.append(f"the mask is in {self.pieces} pieces, the largest {self.largest:.0%} of it")
         if self.cut:
-            remarks.append(f"the mask is cut off at the {' and the '.join(self.cut)}")
+            remarks.append(f"{CUT_OFF} at the {' and the '.join(self.cut)}")
         return "; ".join(remarks)
 
 

@@ -16,6 +16,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.json_file import read_json
 from cirrnb.data.nifti.reading import read_volume
+from cirrnb.data.scan import Scan
 from cirrnb.simulation.tissue_shares import ORGANS as SEGMENTED
 
 ASCITES = "ascites"
@@ -57,6 +58,15 @@ def read_organs(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
 def is_by_program(path: Path) -> bool:
     """True if the labels are those of the package's own segmenter. Raises InputError as `read_organs` does."""
     return _explained(path) == SEGMENTER
+
+
+def organs_by_program(scan: Scan) -> bool:
+    """True if the package's own segmenter drew the organs of a scan; False where there are none that can be read."""
+    named = scan.extra.get("organs")
+    try:
+        return bool(named) and is_by_program(scan.image.parent / str(named))
+    except (InputError, OSError):
+        return False
 
 
 def organ_numbers(path: Path) -> dict[int, str]:

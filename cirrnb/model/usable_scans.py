@@ -9,6 +9,7 @@ import numpy as np
 from cirrnb.data.bag import Bag
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import PLANES, Orientation
+from cirrnb.data.mask_checks import CUT_OFF
 from cirrnb.data.numbers import figure
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.status import (
@@ -54,6 +55,15 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
     return used, notes + [f"{name}: {note}" for name, scan in used.items() for note in _odd(scan)]
 
 
+def refusal(trained: TrainedModel, bag: Bag) -> tuple[Reason, ...]:
+    """Why a check refuses the scans that the model would look at; nothing where none does."""
+    looked_at = [one.scan for name, one in bag.scans.items() if name in trained.sequences and not _unusable(one)]
+    status, reasons = status_of_scans(looked_at)
+    if status != REFUSED:
+        return ()
+    return reasons or (Reason("check", "a check refused the scans", "Look at them."),)
+
+
 def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> tuple[Reason, ...]:
     """Reasons for scans that look unlike those the model was trained on, and unlike its site's.
 
@@ -74,7 +84,7 @@ def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
         if plane := Orientation.of(scan.source_grid).plane(scan.source_grid):
             yield Reason("plane", f"{sequence}: acquired {PLANES[plane]}; the stager was trained on axial scans")
         if borders := scan.measured.get("liver_cut_off"):
-            text = f"{sequence}: part of the liver is missing; it is cut off at the {' and the '.join(borders)}"
+            text = f"{sequence}: part of the liver is missing: it is cut off at the {' and the '.join(borders)}"
             yield Reason("part", text, "Use a scan that covers the whole liver.")
 
 
@@ -95,6 +105,8 @@ def prepared_otherwise(bag: Bag, trained: TrainedModel) -> list[InputError]:
 def _odd(scan: PreparedScan) -> list[str]:
     """What preparation noted, and what speaks against a mask that a program drew."""
     doubts = str(scan.scan.extra.get("mask_doubts") or "").split("; ")
+    if scan.measured.get("liver_cut_off"):  # which a note and a reason already say
+        doubts = [one for one in doubts if not one.endswith(CUT_OFF)]
     further = "; ".join(one for one in doubts if one and not any(one in note for note in scan.notes))
     return [*scan.notes, *([f"doubtful liver mask ({further})"] if further else [])]
 

@@ -18,6 +18,7 @@ from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.failure_kinds import printable
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import REFUSED, STATUSES, reasons_of
+from cirrnb.measure.biomarkers import is_doubted
 from cirrnb.reports.cohort_figures import CERTAINTY, counts
 from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.patient_report import MapTest, PatientReport
@@ -82,10 +83,11 @@ def _measures(tests: tuple[MapTest, ...]) -> Markup:
 _SENTENCES = {
     "prediction": lambda *given, **named: Markup(sentences.prediction_html(*given, **named)),
     "reasons": lambda *given: Markup(sentences.reasons_html(*given)),
+    "by_program": lambda found: any(is_doubted(one) for several in found.values() for one in several),
     "verdict": lambda verdict: Markup(sentences.verdict_of_map(verdict)),
     "asked": lambda *given: Markup(sentences.asked_html(*given)),
     "measures": _measures,
-    "measurements": lambda *given: Markup(measurements_html(*given)),
+    "measurements": lambda *given, **named: Markup(measurements_html(*given, **named)),
     "browser": lambda *given: Markup(browser_html(*given)),
     "glossary": Markup(glossary_details()),
 }

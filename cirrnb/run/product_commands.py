@@ -69,7 +69,10 @@ def docs(
 def explore(
     cohort: Annotated[
         Path | None,
-        typer.Argument(help="Folder in the published layout, or a CSV table of scans. [default: simulated patients]"),
+        typer.Argument(
+            help="Folder of scans, CSV table of scans, or one NIfTI file named <patient>_T1W.nii.gz or "
+            "<patient>_T2W.nii.gz. [default: simulated patients]"
+        ),
     ] = None,
     model: MODEL = "shipped",
     patient: Annotated[str | None, typer.Option(help="First patient to show, for example cirrhotic/12.")] = None,

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import cirrnb
-from cirrnb.data.errors import InputError
+from cirrnb.data.errors import InputError, InputErrors
+from cirrnb.data.layouts.folder import NIFTI
 from cirrnb.data.locks import scratch_folder
+from cirrnb.data.scan import Cohort
 from cirrnb.data.workers import python_command
 from cirrnb.run.execution import find_notebook
 from cirrnb.run.kernel import PLAIN_SHELL
@@ -122,7 +124,26 @@ def _environment(private: Path, token: str) -> dict[str, str]:
     }
 
 
+def _read(cohort: Path | str, **words: Any) -> Cohort:
+    """As `cirrnb.read_cohort`; of a lone file whose name does not say enough, the page can be told instead."""
+    try:
+        return cirrnb.read_cohort(cohort, **words)
+    except InputErrors as error:
+        if not NIFTI.fullmatch(Path(cohort).name) or not Path(cohort).is_file():
+            raise
+        open_it = "Or start cirrnb explore without it, drop it into “Open my own scan” and choose its sequence there."
+        raise InputErrors(
+            InputError(one.where, one.found, one.expected, f"{one.remedy} {open_it}") for one in error.errors
+        ) from error
+
+
 def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
+    if (
+        values.get("cohort")
+        and NIFTI.fullmatch(Path(values["cohort"]).name)
+        and values.get("model", "shipped") == "shipped"
+    ):
+        _read(values["cohort"], sequences=values.get("sequences"))  # before the model: its name may not say enough
     tell("Reading the model.")
     from cirrnb.data.given_masks import give_masks
     from cirrnb.data.plugins import load_plugins
@@ -131,7 +152,7 @@ def _make_ready(values: dict[str, Any], tell: Callable[[str], None]) -> None:
     load_plugins(values.get("plugin"))
     model = load_model(values.get("model", "shipped"))
     if values.get("cohort"):
-        people = cirrnb.read_cohort(values["cohort"], **model.vocabulary(values.get("sequences")))
+        people = _read(values["cohort"], **model.vocabulary(values.get("sequences")))
     else:
         tell("No cohort given: a few simulated patients take their place.")
         people = cirrnb.simulate_cohort("cohorts/explained", patients=6, seed=11)

@@ -137,6 +137,8 @@ class Checker:
             return Check("sequence", min(which, known), outcome)
         like = self.sequence.likeliest(observed)
         told = f"they are those of {like}" if like and like != declared else "they are those of neither T1W nor T2W"
+        if (declared, like) == ("T1W", "T2W"):
+            told += "; T1W without fat suppression looks so too"
         reason, remedy = REASONS["sequence"]
         return Check("sequence", min(which, known), outcome, f"declared as {declared}; {reason}: {told}", remedy)
 

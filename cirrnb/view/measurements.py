@@ -3,15 +3,22 @@ line."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from cirrnb.measure.biomarkers import is_doubted
+from cirrnb.measure.masks import CUT_OFF
 from cirrnb.measure.measurement import Measurement
 from cirrnb.view.documentation import linked
 
 NOTHING = "No biomarkers were measured."
 MAIN = ("liver volume", "spleen volume", "ascites volume", "surface nodularity", "caudate-to-right-lobe volume")
 """Those that a reader looks for first."""
+
+DOUBTED = "(not to be trusted: the program drew it)"
+DOUBTED_CLASS = " class='small cn-small cn-doubted'"
+"""Words and look of a value that rests on an outline known to fail on real scans."""
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -35,13 +42,14 @@ class _Notes:
         return f"<ol type='a' class='small cn-small cn-notes'>{listed}</ol>" if listed else ""
 
 
-def measurements_html(measurements: Mapping[str, Sequence[Measurement]]) -> str:
+def measurements_html(measurements: Mapping[str, Sequence[Measurement]], *, simulated: bool = False) -> str:
     """A row for each biomarker, a column for each sequence, and what is usual in healthy adults; below it sources and
     notes.
 
     Parameters
     ----------
     measurements : sequence -> its measurements.
+    simulated : True for scans on which the program's outlines of all organs can be trusted.
     """
     rows = {measurement.name: measurement for found in measurements.values() for measurement in found}
     if not rows:
@@ -54,7 +62,7 @@ def measurements_html(measurements: Mapping[str, Sequence[Measurement]]) -> str:
     body = ""
     for name, measurement in rows.items():
         cells = "".join(
-            f"<td data-of='{escape(sequence)}'>{_cell(found.get(name), notes)}</td>"
+            f"<td data-of='{escape(sequence)}'>{_cell(found.get(name), notes, simulated)}</td>"
             for sequence, found in by_name.items()
         )
         usual, source = _usual(measurement.reference)
@@ -68,7 +76,7 @@ def measurements_html(measurements: Mapping[str, Sequence[Measurement]]) -> str:
     )
 
 
-def main_measurements_html(measurements: Mapping[str, Sequence[Measurement]]) -> str:
+def main_measurements_html(measurements: Mapping[str, Sequence[Measurement]], *, simulated: bool = False) -> str:
     """The `MAIN` ones in a line, with what is usual; of two sequences both values. A star where a note in the table
     says what to know of a value."""
     found: dict[str, list[Measurement]] = {name: [] for name in MAIN}
@@ -79,13 +87,19 @@ def main_measurements_html(measurements: Mapping[str, Sequence[Measurement]]) ->
     for name, several in found.items():
         if not several:
             continue
-        amounts = " / ".join(one.amount.removesuffix(one.unit).strip() for one in several)
+        amounts = " / ".join(one.amount.removesuffix(one.unit).strip() + _outside(one, simulated) for one in several)
         usual = _usual(several[0].reference)[0]
         # A range alone: a line has no room for why there is none.
         beside = f" <span class='cn-small'>(usual {escape(usual)})</span>" if usual[:1].isdigit() else ""
         star = "*" if any(one.note for one in several) else ""
         amount = f"{amounts} {several[0].unit}".strip()
-        told.append(f"<span>{escape(name)} <b>{escape(amount)}</b>{star}{beside}</span>")
+        if len(several) == 1:
+            amount = several[0].amount + _outside(several[0], simulated)
+        if doubted := any(_doubted(one, simulated) for one in several):
+            star = f"{star} {DOUBTED}"
+        value = f"<span>{escape(amount)}</span>" if doubted else f"<b>{escape(amount)}</b>"
+        row = f"{escape(name)} {value}{star}{beside}"
+        told.append(f"<span{DOUBTED_CLASS if doubted else ''}>{row}</span>")
     if not told:
         return ""
     order = " / ".join(measurements) if len(measurements) > 1 else ""
@@ -94,9 +108,12 @@ def main_measurements_html(measurements: Mapping[str, Sequence[Measurement]]) ->
     return f"<p class='cn-glance'><span>{head}</span>{''.join(told)}{star}</p>"
 
 
-def folded_measurements_html(measurements: Mapping[str, Sequence[Measurement]], note: str = "") -> str:
+def folded_measurements_html(
+    measurements: Mapping[str, Sequence[Measurement]], note: str = "", *, simulated: bool = False
+) -> str:
     """The main ones in a line, and below it all of them, folded away; `note` is HTML for the end."""
-    line, table = main_measurements_html(measurements), measurements_html(measurements) + note
+    line = main_measurements_html(measurements, simulated=simulated)
+    table = measurements_html(measurements, simulated=simulated) + note
     if not line:
         return table
     return f"{line}<details class='cn-all'><summary>All measurements, with notes</summary>{table}</details>"
@@ -112,9 +129,28 @@ def _measured(measurement: Measurement) -> bool:
     return measurement.value is not None and measurement.value == measurement.value
 
 
-def _cell(measurement: Measurement | None, notes: _Notes) -> str:
+def _doubted(measurement: Measurement, simulated: bool) -> bool:
+    return not simulated and is_doubted(measurement)
+
+
+def _cell(measurement: Measurement | None, notes: _Notes, simulated: bool) -> str:
     if measurement is None:
         return ""
     if not _measured(measurement):
         return f"<span class='small cn-small'>not measured{notes.mark(measurement.note)}</span>"
-    return f"{escape(measurement.amount)}{notes.mark(measurement.note)}"
+    mark = notes.mark(measurement.note)
+    if _doubted(measurement, simulated):
+        return f"<span{DOUBTED_CLASS}>{escape(measurement.amount)} {DOUBTED}{mark}</span>"
+    return f"{escape(measurement.amount)}{_outside(measurement, simulated)}{mark}"
+
+
+def _outside(measurement: Measurement, simulated: bool) -> str:
+    """On which side of the range of healthy adults a value lies; nothing within it, without one, or in doubt."""
+    limits = re.match(r"([\d.]+) to ([\d.]+) ", measurement.reference)
+    if limits is None or not _measured(measurement) or _doubted(measurement, simulated):
+        return ""
+    value, (low, high) = float(measurement.value or 0), limits.groups()
+    if value > float(high):
+        return f" (above {high})"
+    whole = CUT_OFF not in measurement.note  # of a part nobody knows how large the whole is
+    return f" (below {low})" if whole and value < float(low) else ""

@@ -10,11 +10,12 @@ import pandas as pd
 
 from cirrnb.data.bag import Bag
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
-from cirrnb.data.status import ANSWERED
-from cirrnb.explanation.control_maps import beats_controls, best_control
+from cirrnb.data.status import ANSWERED, Reason
+from cirrnb.explanation.control_maps import TESTED, beats_controls, best_control
 from cirrnb.explanation.methods import method_named
 from cirrnb.explanation.score import SEVERITY
 from cirrnb.measure.biomarkers import PROGRAM_NOTES
+from cirrnb.measure.organs import organs_by_program
 from cirrnb.model.measured_stage import NETWORK
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.signs import WORDS, SignReading, shown_on
@@ -66,11 +67,22 @@ def method_words(name: str) -> str:
 def answer_html(prediction: Prediction, bag: Bag, model: TrainedModel, *, simulated: bool) -> str:
     """The stage with its probabilities and what speaks of their worth."""
     coverage = model.calibration.coverage if model.calibration else None
-    return prediction_html(prediction, recorded=bag.stage, coverage=coverage, simulated=simulated)
+    drawn = any(organs_by_program(prepared.scan) for prepared in bag.scans.values())
+    return prediction_html(
+        prediction, recorded=bag.stage, coverage=coverage, simulated=simulated, organs_by_program=drawn
+    )
 
 
-def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: float | None, simulated: bool) -> str:
-    """The same from plain values: the recorded stage, and how often prediction sets hold (None: not calibrated)."""
+def prediction_html(
+    prediction: Prediction,
+    *,
+    recorded: str | None,
+    coverage: float | None,
+    simulated: bool,
+    organs_by_program: bool = False,
+) -> str:
+    """The same from plain values: the recorded stage, how often prediction sets hold (None: not calibrated), and
+    whether the package's segmenter drew the organs."""
     bars = "".join(_bar(stage, prediction.probabilities[stage], prediction) for stage in prediction.stages)
     told = [reason.text for reason in prediction.reasons]
     notes = "".join(f"<li>{escape(note)}</li>" for note in prediction.notes if note not in told)
@@ -92,7 +104,7 @@ def prediction_html(prediction: Prediction, *, recorded: str | None, coverage: f
     likely = f"Most likely: {escape(prediction.predicted)}{doubtful}"
     verdict = verdict_html(prediction, recorded)
     healthy = "" if simulated or prediction.stages != CIRRHOSIS else f"<p class='cn-small'>{NO_HEALTHY_ANSWER}</p>"
-    adds = adds_html(prediction, simulated=simulated)
+    adds = adds_html(prediction, doubted=organs_by_program and not simulated)
     details = f"{bars}{healthy}<p>{_possible(prediction, coverage)}</p>{adds}{signs_html(prediction)}"
     if prediction.hidden:
         shown = asked_html(f"<p><b>{likely}</b></p>{verdict}{details}", prediction)
@@ -112,17 +124,17 @@ def asked_html(body: str, prediction: Prediction, what: str = "the stage") -> st
     return f'<details class="cn-asked"><summary>Show {escape(what)} all the same</summary>{body}</details>'
 
 
-def adds_html(prediction: Prediction, *, simulated: bool = True) -> str:
+def adds_html(prediction: Prediction, *, doubted: bool = False) -> str:
     """What the network and each measurement add to the stage, the largest first; nothing for a network alone.
 
-    On real scans a measurement that is wrong where a program drew the organ says so.
+    `doubted` where the program drew the organs of real scans: a measurement that is then wrong says so.
     """
     if not prediction.adds:
         return ""
     ordered = sorted(prediction.adds.items(), key=lambda pair: -abs(pair[1]))
     rows = "".join(
         f"<tr><th scope='row'>{escape('what the network sees' if name == NETWORK else name)}"
-        f"{'' if simulated else _caveat(name)}</th>"
+        f"{_caveat(name) if doubted else ''}</th>"
         f"<td>{_signed(value)}</td><td>{'later' if value > 0 else 'earlier'} stages</td></tr>"
         for name, value in ordered
     )
@@ -136,7 +148,7 @@ def adds_html(prediction: Prediction, *, simulated: bool = True) -> str:
 
 def _caveat(term: str) -> str:
     caveat = PROGRAM_NOTES.get(term)
-    return f"<br><small>if the program drew it: {linked(escape(caveat))}</small>" if caveat else ""
+    return f"<br><small>drawn by the program: {linked(escape(caveat))}</small>" if caveat else ""
 
 
 def signs_html(prediction: Prediction) -> str:
@@ -244,6 +256,12 @@ def mask_words(bag: Bag) -> str:
             doubts = f": doubtful, {extra['mask_doubts']}" if extra.get("mask_doubts") else ""
             texts.append(f"{name} liver drawn by {extra['mask_by']} and corrected by nobody{doubts}.")
     return " ".join(texts)
+
+
+def refusal_words(reasons: Sequence[Reason]) -> str:
+    """Why a patient gets no answer, and what to do; nothing for no reasons."""
+    told = [" ".join(filter(None, (f"{reason.text.rstrip('.')}.", reason.remedy))) for reason in reasons]
+    return f"Refused. {' '.join(told)}" if told else ""
 
 
 def _bar(stage: str, share: float, prediction: Prediction) -> str:
@@ -354,6 +372,11 @@ def reasons_html(explanation: ExplanationFacts, prediction: Prediction | None = 
         f"detail, {parts}.",
         f"<b>{escape(explanation.label)}</b>: {escape(method_words(explanation.method))}{in_general}",
     ]
+    if prediction is not None and prediction.adds and explanation.target == SEVERITY:
+        lines.append(
+            "This is the network's own score, and 0 is undecided. <b>What the network sees</b>, in the list of what "
+            "the stage rests on, is the same network weighed against an average patient: the two can differ in sign."
+        )
     if missed is not None:
         amount = f"{missed:.0%}" if missed >= 0.01 else "less than 1 %"
         lines.append(f"Added up, the map misses {amount} of what it explains.")
@@ -367,14 +390,19 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def faithfulness_html(table: pd.DataFrame) -> str:
-    """What `faithfulness` found for the map on show, one sentence a measure."""
-    return measures_html([{str(name): value for name, value in row.items()} for row in table.to_dict("records")])
+def tested_html(verdict: str, table: pd.DataFrame) -> str:
+    """The verdict on the map on show, and what `faithfulness` found for it."""
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    return f"<p>{verdict_of_map(verdict)}</p>{measures_html(rows)}"
 
 
 def measures_html(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The same from rows as plain values."""
-    return "<ul>" + "".join(f"<li>{_measure(row)}</li>" for row in rows) + "</ul>"
+    """Rows of `faithfulness`, one sentence a measure: the tests that decide, and apart from them the others."""
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for row in rows:
+        told[row["measure"] in TESTED].append(f"<li>{_measure(row)}</li>")
+    heads = {True: "For this patient, the two tests that decide:", False: "Further tests, which do not decide:"}
+    return "".join(f"<p>{heads[decides]}</p><ul>{''.join(found)}</ul>" for decides, found in told.items() if found)
 
 
 _MEASURES = {

@@ -288,6 +288,14 @@ function createViewer(root, hooks = {}) {
     draw();
   }
 
+  // A liver that a program drew shall be looked at where an answer rests on it.
+  function showProgramOutline() {
+    if (!sources.some((pane) => pane.mask && pane.drawn_by_program)) return;
+    shown.liver = true;
+    showSettings();
+    draw();
+  }
+
   function zoom(by) {
     shown.zoom = Math.min(12, Math.max(1, shown.zoom * by));
     move(0, 0);
@@ -421,7 +429,7 @@ function createViewer(root, hooks = {}) {
   }
 
   return {
-    setCase, setOverlay, setBox, setNamed, goTo, follow, show, focusPictures, showReadout: controls.showReadout,
+    setCase, setOverlay, setBox, setNamed, showProgramOutline, goTo, follow, show, focusPictures, showReadout: controls.showReadout,
     get state() { return { ...shown, position: shown.places.axial, looks: sources.map((one) => one.look), rulers: panes.map((one) => one.ruler && one.ruler.words), active, picked, sharp, playing: Boolean(playing), overlay: Boolean(overlay) }; },
     destroy() { stop(); clearTimeout(rest); resized.disconnect(); window.removeEventListener("resize", draw); document.removeEventListener("keydown", onKey); },
   };

@@ -63,6 +63,8 @@ function render({ model, el }) {
       viewer.setCase(unpackCase(content, buffers));
     } else if (content.kind === "overlay" && content.case === caseKey) {
       viewer.setOverlay(unpackOverlay(content, buffers));
+    } else if (content.kind === "outline" && content.case === caseKey) {
+      viewer.showProgramOutline();
     } else if (content.kind === "box" && content.case === caseKey) {
       viewer.setBox(content.name, content.box);
     } else if (content.kind === "named" && content.case === caseKey && (!content.window || content.window === self)) {

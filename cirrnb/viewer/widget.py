@@ -42,6 +42,7 @@ class SliceCanvas(anywidget.AnyWidget):
         self._case: tuple[dict[str, Any], list[Any]] | None = None
         self._overlay: tuple[dict[str, Any], list[Any]] | None = None
         self._position: float | None = None
+        self._outlined: dict[str, Any] | None = None
         self._window: str | None = None
         self.on_msg(self._hear)
 
@@ -78,7 +79,7 @@ class SliceCanvas(anywidget.AnyWidget):
             "panes": sent,
             **({} if start is None else {"start": start}),
         }
-        self._case, self._overlay, self._position = (content, buffers), None, None
+        self._case, self._overlay, self._position, self._outlined = (content, buffers), None, None, None
         self.send(content, buffers)
 
     def lay_over(self, explanation: Explanation | None) -> None:
@@ -95,6 +96,12 @@ class SliceCanvas(anywidget.AnyWidget):
             content["overlay"] = {**overlay_words(explanation), "parts": parts}
         self._overlay = (content, buffers)
         self.send(content, buffers)
+
+    def show_program_outline(self) -> None:
+        """Draw the liver's edge where a program drew the liver; the reader may take it away."""
+        if self._case is not None:
+            self._outlined = {"kind": "outline", "case": self._case[0]["key"]}
+            self.send(self._outlined)
 
     def show_box(self, name: str, box: Mapping[str, Sequence[float]] | None) -> None:
         """Draw a box on the pane of a sequence: "rows", "columns" and "slices", from and to; None takes it away."""
@@ -121,6 +128,8 @@ class SliceCanvas(anywidget.AnyWidget):
             for message in (self._case, self._overlay):
                 if message is not None:
                     self.send(*message)
+            if self._outlined is not None:
+                self.send(self._outlined)
             if self._position is not None:
                 self.send({"kind": "go", "position": self._position})
         elif kind == "place":
