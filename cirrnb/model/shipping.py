@@ -91,7 +91,7 @@ Estimates the stage of liver cirrhosis ({model.stages.listed}) from {sequences} 
 {LIMITS}
 ## Made by
 
-`docs/stager.md` has the commands, the trials and what they showed.
+`docs/stager.md` has the commands, `docs/stager_trials.md` the trials and what they showed.
 
 ## Settings
 
