@@ -63,8 +63,8 @@ REFUSED, DOUBTED = 0.0025, 0.01
 """Share of right input that each check refuses, and that it doubts or refuses."""
 
 NARROWNESS, STRENGTH = 0.05, 10.0
-"""Of the likeness to simulated scans, and the inverse of its penalty; chosen by cross-validation over bodies, with
-each kind of other contrast left out in turn."""
+"""Of the likeness to simulated scans, and the inverse of its penalty; from the flat part of a cross-validation
+over bodies, with each kind of other contrast left out in turn."""
 
 AGAINST = -3.9
 """Nothing is refused for odds of less than 50 to 1 against it, however rare they are among simulated patients."""
