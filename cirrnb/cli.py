@@ -181,6 +181,7 @@ for _command in (
     model_commands.adapt,
     model_commands.train_simulated,
     model_commands.train_sign_maps,
+    model_commands.add_sign_reader,
     model_commands.calibrate,
     model_commands.plant,
     model_commands.compare,

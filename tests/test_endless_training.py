@@ -18,6 +18,7 @@ from cirrnb.model.endless import (
     STATE,
     EndlessSettings,
     loss_of,
+    patient_numbers,
     stage_by_signs,
     train_endless,
     visit,
@@ -277,3 +278,17 @@ def test_a_training_begins_with_the_weights_that_both_have(bodies, tmp_path):
     other = replace(QUICK, stager=replace(TINY, backbone="test_efficientnet"))
     with pytest.raises(InputError, match="test_efficientnet"):
         train_endless(tmp_path / "third", other, bodies=bodies, start=first, readers=0)
+
+
+def test_a_training_of_signs_alone_sees_independent_signs_and_leaves_the_stage(bodies):
+    settings = replace(QUICK, population="independent", stage_weight=0.0)
+    numbers = patient_numbers(settings)
+    assert len(numbers) == settings.patients and numbers != patient_numbers(QUICK)
+    assert {population_of_patient(number).name for number in numbers} == {"independent"}
+    torch.manual_seed(0)
+    stager, seen = Stager(TINY, fetch=False), visit(bodies, QUICK, 0)
+    loss_of(stager.stage(seen.batch), seen, 1.0, stage_weight=0.0).backward()
+    assert not any(one.grad.any() for one in stager.head.parameters() if one.grad is not None)
+    assert stager.signs.strength.weight.grad.any() and stager.signs.hidden.weight.grad.any()
+    with pytest.raises(ValueError, match="population"):
+        EndlessSettings(population="healthy")

@@ -19,12 +19,13 @@ from cirrnb.data.scan import Cohort
 from cirrnb.explanation.baselines import baseline as baseline_slices
 from cirrnb.explanation.explanation import Explanation, ExplanationStore
 from cirrnb.explanation.methods import Method, Request, method_named
-from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore, targets, targets_of
+from cirrnb.explanation.score import SEVERITY, Cancelled, PatientScore, stage_targets, targets, targets_of
 from cirrnb.explanation.shapley import PERMUTATIONS, shapley_values
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.patients import bag_of
 from cirrnb.model.prediction import patient_batch
 from cirrnb.model.signs import shown_on
+from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, as_model, on_device
 from cirrnb.model.usable_scans import prepared_otherwise, unusual, usable
@@ -108,7 +109,7 @@ def explain(
             "better than the answer",
             stacklevel=2,
         )
-    members = [member.stager.eval() for member in on_device(trained, device).members]
+    members = _asked(on_device(trained, device), target)
     shape = (sum(scan.grid.shape[0] for scan in used.values()), *next(iter(used.values())).grid.shape[1:])
     passes = how.passes(chosen, shape)
     with tqdm(total=passes + SHAPLEY_PASSES, desc=how.label, unit="pass", disable=progress is not True) as bar:
@@ -151,6 +152,14 @@ def explain(
     return kept.write(_remarked(explanation))
 
 
+def _asked(trained: TrainedModel, target: str) -> list[Stager]:
+    """The networks whose score `target` is: of a sign, those that read the signs."""
+    stagers = [member.stager.eval() for member in trained.members]
+    if target in trained.signs and target not in stage_targets(stagers[0]):
+        return [member.stager.eval() for member in trained.for_signs.members]
+    return stagers
+
+
 def _require_shown(trained: TrainedModel, target: str, sequences: Collection[str]) -> None:
     """Raise InputError for a sign that none of these sequences can show; unknown targets are refused elsewhere."""
     stager = trained.members[0].stager
@@ -166,7 +175,7 @@ def score_of_patient(
     """The raw score of one patient as a function of all the slices that the model can use."""
     trained = as_model(model)
     used, _ = usable(trained, bag)
-    return PatientScore([member.stager.eval() for member in trained.members], patient_batch(trained, used), target)
+    return PatientScore(_asked(trained, target), patient_batch(trained, used), target)
 
 
 def _method(name: str, patients: object) -> Method:

@@ -349,7 +349,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 def randomised(model: TrainedModel, seed: int = 0) -> Iterator[tuple[str, TrainedModel]]:
     """The model with more and more of its weights as they were before training: (the part that came last, the
     model)."""
-    members = [copy.deepcopy(member.stager) for member in model.members]
+    there = (*model.members, *([model.sign_reader] if model.sign_reader else []))
+    members = [copy.deepcopy(member.stager) for member in there]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = [Stager(stager.settings, False, stager.stages, stager.sequences).eval() for stager in members]
@@ -360,5 +361,6 @@ def randomised(model: TrainedModel, seed: int = 0) -> Iterator[tuple[str, Traine
                 for name, values in stager.named_parameters():
                     if any(name.startswith(module) or (module.startswith(".") and module in name) for module in names):
                         values.copy_(known[name])
-        kept = [replace(m, stager=copy.deepcopy(s)) for m, s in zip(model.members, members, strict=True)]
-        yield part, replace(model, members=tuple(kept))
+        kept = [replace(m, stager=copy.deepcopy(s)) for m, s in zip(there, members, strict=True)]
+        count = len(model.members)
+        yield part, replace(model, members=tuple(kept[:count]), sign_reader=kept[count] if kept[count:] else None)

@@ -20,7 +20,7 @@ from cirrnb.explanation.explain import explain
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.model.checkpoint import TrainedStager, save_stager
 from cirrnb.model.prediction import predict
-from cirrnb.model.trained_model import FOLDS, SITE, TrainedModel, load_model, on_device
+from cirrnb.model.trained_model import FOLDS, SIGN_READER, SITE, TrainedModel, load_model, on_device
 
 
 class Model(TrainedModel):
@@ -91,6 +91,9 @@ class Model(TrainedModel):
         for member, place in zip(self.members, places, strict=True):
             place.mkdir(parents=True, exist_ok=True)
             save_stager(place, member.stager, member.config)
+        if self.sign_reader is not None:
+            (folder / SIGN_READER).mkdir()
+            save_stager(folder / SIGN_READER, self.sign_reader.stager, self.sign_reader.config)
         for part in (self.calibration, self.out_of_distribution, self.sign_intervals):
             if part is not None:
                 part.save(folder)

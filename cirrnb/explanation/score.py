@@ -37,12 +37,16 @@ def targets(stager: Stager) -> tuple[str, ...]:
     Heads that score each stage: "severity", which is the last less the first ("severe - mild"), the logit of a stage,
     or the difference of two. Of a stager with sign outputs also each sign, whose score is the log-odds of its strength.
     """
+    own = stage_targets(stager)
+    return own + tuple(sign for sign in _signs(stager) if sign not in own)
+
+
+def stage_targets(stager: Stager) -> tuple[str, ...]:
+    """Those of `targets` that are scores of the stage."""
     stages = stager.stages
     if stager.head.ordered:
-        own: tuple[str, ...] = (SEVERITY, *stages.thresholds)
-    else:
-        own = (SEVERITY, *stages, *(f"{stage} - {other}" for stage in stages for other in stages if stage != other))
-    return own + tuple(sign for sign in _signs(stager) if sign not in own)
+        return (SEVERITY, *stages.thresholds)
+    return (SEVERITY, *stages, *(f"{stage} - {other}" for stage in stages for other in stages if stage != other))
 
 
 def targets_of(stager: Stager, sequences: Collection[str]) -> tuple[str, ...]:

@@ -168,8 +168,8 @@ def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[
 
     Raises InputError if no sequence of the patient can be used.
     """
-    stagers = [member.stager.eval() for member in model.members]
-    names = stagers[0].settings.signs
+    stagers = [member.stager.eval() for member in model.for_signs.members]
+    names = model.signs
     if not stagers[0].settings.maps:
         return {}
     used, _ = usable(model, bag)
@@ -191,7 +191,7 @@ def score_sign_maps(model: TrainedModel, bags: Sequence[Bag], truth: SimulatedTr
 
     Raises InputError for a stager without maps.
     """
-    stager = model.members[0].stager.eval()
+    stager = model.for_signs.members[0].stager.eval()
     if not stager.settings.maps:
         raise InputError(model.name, "a stager without maps of signs", "one with them", "Use cirrnb train-sign-maps.")
     rows = []

@@ -342,14 +342,14 @@ class SliceExplorer(Panel):
     def _offer_scores(self, bag: Bag) -> None:
         """Of a sign that only a missing sequence shows nothing is known: it is no score of this patient."""
         self.offer_scores(targets_of(self.model.members[0].stager, tuple(bag.scans)))
-        if self.target.value not in self.model.members[0].stager.settings.signs and self.method.value == panel.OWN_MAP:
+        if self.target.value not in self.model.signs and self.method.value == panel.OWN_MAP:
             self.method.value = FIRST
 
     def _method_chosen(self) -> None:
         """The model's own map is one of a sign: the strongest, unless one is chosen."""
         if self._bag is None:
             return
-        signs = self.model.members[0].stager.settings.signs
+        signs = self.model.signs
         if self.method.value == panel.OWN_MAP and self.target.value not in signs:
             seen = self._answer.signs if self._answer else ()
             strongest = max(seen, key=lambda sign: sign.strength, default=None)
@@ -359,7 +359,7 @@ class SliceExplorer(Panel):
 
     def _target_chosen(self) -> None:
         """Only signs have a map of the model's own; of another score, the first method's map is shown."""
-        signs = self.model.members[0].stager.settings.signs
+        signs = self.model.signs
         if self._bag is not None and self.method.value == panel.OWN_MAP and self.target.value not in signs:
             self.method.value = FIRST  # which draws the map
         else:

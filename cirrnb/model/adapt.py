@@ -93,7 +93,7 @@ def adapt(
     answered = set(answers.index[answers["predicted"].notna()])
     usual = fit_out_of_distribution([bag for bag in bags if bag.subject in answered])
     with atomic_folder(out) as partial:
-        _copy(folder, partial)
+        copy_model(folder, partial)
         if not (partial / TRAINING).is_file():  # so that the adapted model can be adapted anew
             write_csv(partial / TRAINING, nameless)
         (partial / SITE).mkdir()
@@ -179,8 +179,8 @@ def _known(answers: pd.DataFrame, subjects: Collection[str]) -> dict[str, str]:
     return known
 
 
-def _copy(folder: Path, out: Path) -> None:
-    """The files of a model that answers need: weights, settings, calibration, and what training scans look like."""
+def copy_model(folder: Path, out: Path) -> None:
+    """Copy the files that answers need: weights, settings, calibration, and what training scans look like."""
     for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, SIGNS_FILE, MEASURED_STAGE, TRAINING, CARD):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)

@@ -73,14 +73,15 @@ def calibrate(
     if (folder / FOLDS).is_file():
         remedy = "It is calibrated by its own patients already."
         raise InputError(folder, "a cross-validation", "a single stager", remedy)
-    plain = TrainedModel(load_model(folder).members, folder.name)
+    run_model = load_model(folder)
+    plain = TrainedModel(run_model.members, folder.name, sign_reader=run_model.sign_reader)
     bags = prepared_for(plain, cohort, prepared, progress=progress).bags(staged=True)
     answers = predict(plain, bags, progress=progress)
     known = answers.dropna(subset=["stage", "predicted"])
     if len(known) < LEAST_PATIENTS:
         found = f"{len(known)} patients with a stage"
         raise InputError(cohort.name, found, f"{LEAST_PATIENTS} or more", "Use a larger cohort.")
-    intervals = _sign_intervals(plain, known, Path(truth)) if truth is not None else None
+    intervals = _fit_intervals(plain, known, Path(truth)) if truth is not None else None
     (folder / MEASURED_STAGE).unlink(missing_ok=True)
     columns = ["stage", *plain.stages]
     if measurements:
@@ -109,9 +110,19 @@ def _terms(answers: pd.DataFrame, bags: Sequence[Bag], stages: Sequence[str]) ->
     return pd.DataFrame.from_dict(rows, orient="index").loc[list(network)]
 
 
-def _sign_intervals(model: TrainedModel, answers: pd.DataFrame, path: Path) -> SignIntervals:
+def fit_intervals_of_signs(
+    model: TrainedModel, bags: Sequence[Bag], truth: Path, progress: Progress = None
+) -> SignIntervals:
+    """Intervals of a model's signs, from patients that it has not seen and latent.csv of their simulated cohort.
+
+    Raises InputError for a model without signs, or if the truth is of other patients.
+    """
+    return _fit_intervals(model, predict(model, bags, progress=progress).dropna(subset=["predicted"]), truth)
+
+
+def _fit_intervals(model: TrainedModel, answers: pd.DataFrame, path: Path) -> SignIntervals:
     """From the strengths that latent.csv has."""
-    names = model.members[0].stager.settings.signs
+    names = model.signs
     columns = [f"shown_{name}" for name in names]
     expected, remedy = f"the columns subject, {', '.join(columns)}", "Name latent.csv of the cohort."
     table = read_csv(path, ("subject",), expected=expected, remedy=remedy)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,14 @@ from cirrnb.model.torch_context import isolated_torch, usable_device
 from cirrnb.model.trained_model import load_model
 from cirrnb.model.warm_start import begin_with
 from cirrnb.simulation.ceiling import stage_posteriors
+from cirrnb.simulation.populations import INDEPENDENT
 from cirrnb.simulation.signs import CHANNELS
 from cirrnb.simulation.stored_views import read_view, view_file, write_views
 from cirrnb.simulation.training_patients import (
     TRAINING_VERSION,
     TrainingPatient,
     files_of,
+    population_of_patient,
     read_training_patient,
     read_truth,
     write_training_patient,
@@ -58,6 +61,7 @@ PREPARATION = PreparationSettings(view="liver", spacing=2.0, field_of_view=(224.
 STORED_CHANGES = Augmentation(rotation=6.0, shift=0.05, gain=0.1, gamma=0.1, noise=0.03, bias=0.15)
 """What is changed at each visit of a stored scan. The shift, up to 11 mm down and 13 mm across, covers outlines by a
 program, which move the view."""
+POPULATIONS = ("mixed", "independent")
 Progress = Callable[[Iterator[Any], int, str], Iterator[Any]]
 """Wraps an iterator, given how many items it has in all and what they are."""
 
@@ -75,7 +79,9 @@ class EndlessSettings:
     occasions : scans of each body and sequence that are drawn once and kept; 0 draws anew at every visit.
     patients_per_step, slices : patients of a step, and slices of each of their sequences.
     sequence_dropout : share of visits in which one of the sequences is not drawn.
-    sign_weight : of the loss of the signs' strengths against that of the stage.
+    population : "mixed", every patient; or "independent", only those whose signs follow neither severity nor each
+        other, so that no sign can be predicted from another.
+    stage_weight, sign_weight : of the losses of the stage and of the signs' strengths.
     keep_every : steps after which the mean is also kept in a folder of its own, step-NUMBER; 0 for never.
     seed : of first weights and of what the steps see.
     """
@@ -94,6 +100,8 @@ class EndlessSettings:
     patients_per_step: int = 8
     slices: int = 6
     sequence_dropout: float = 0.25
+    population: str = "mixed"
+    stage_weight: float = 1.0
     sign_weight: float = 1.0
     keep_every: int = 0
     seed: int = 0
@@ -101,6 +109,8 @@ class EndlessSettings:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f'precision is "float32" or "bfloat16", not {self.precision!r}')
+        if self.population not in POPULATIONS:
+            raise ValueError(f"population is one of {', '.join(POPULATIONS)}, not {self.population!r}")
         if self.patients < self.patients_per_step:
             raise ValueError(f"{self.patients} patients are fewer than the {self.patients_per_step} of a step")
         if not 0 <= self.fall <= 1:
@@ -129,19 +139,30 @@ class Visits(IterableDataset[Visit]):
 
     def __init__(self, folder: Path, settings: EndlessSettings, first: int) -> None:
         self.folder, self.settings, self.first = folder, settings, first
+        self.numbers = patient_numbers(settings)
 
     def __iter__(self) -> Iterator[Visit]:
         torch.set_num_threads(1)
         worker = torch.utils.data.get_worker_info()
         start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         for step in range(self.first + start, self.settings.steps, stride):
-            yield visit(self.folder, self.settings, step)
+            yield visit(self.folder, self.settings, step, self.numbers)
 
 
-def visit(folder: Path, settings: EndlessSettings, step: int) -> Visit:
-    """The patients of one step."""
+def patient_numbers(settings: EndlessSettings) -> list[int]:
+    """The training patients that are visited, the first of their population."""
+    if settings.population == "mixed":
+        return list(range(settings.patients))
+    numbers = (number for number in count() if population_of_patient(number) is INDEPENDENT)
+    return list(islice(numbers, settings.patients))
+
+
+def visit(folder: Path, settings: EndlessSettings, step: int, numbers: Sequence[int] | None = None) -> Visit:
+    """The patients of one step, drawn from those with the given numbers, `patient_numbers(settings)` by default."""
+    numbers = patient_numbers(settings) if numbers is None else numbers
     random = np.random.default_rng([settings.seed, 2, step])
-    chosen = random.choice(settings.patients, settings.patients_per_step, replace=False)
+    places = random.choice(len(numbers), settings.patients_per_step, replace=False)
+    chosen = [numbers[place] for place in places]
     drawn, shown, sequences = [], [], []
     for number in map(int, chosen):
         wanted = list(settings.stager.sequences)
@@ -202,12 +223,13 @@ def stage_by_signs(shown: NDArray[np.float64], known: NDArray[np.bool_]) -> NDAr
     )
 
 
-def loss_of(said: Staging, seen: Visit, sign_weight: float) -> torch.Tensor:
-    """Cross-entropy of the stage, of the strengths of the signs, and of the stage by the signs alone."""
+def loss_of(said: Staging, seen: Visit, sign_weight: float, stage_weight: float = 1.0) -> torch.Tensor:
+    """Cross-entropy of the stage, of the strengths of the signs, and of the stage by the signs alone, which does not
+    change the strengths."""
     assert said.signs is not None and said.signs_log_probabilities is not None
     stage = -(seen.stage * said.log_probabilities.float()).sum(dim=1)
     alone = -(seen.stage * said.signs_log_probabilities.float()).sum(dim=1)
-    return (stage + alone + sign_weight * sign_loss(said.signs.float(), seen.shown, seen.known)).mean()
+    return (stage_weight * stage + alone + sign_weight * sign_loss(said.signs.float(), seen.shown, seen.known)).mean()
 
 
 def unwatched(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:
@@ -252,7 +274,7 @@ def train_endless(
     with locked(out):
         claim_request(out, request)
         folder = Path(bodies) if bodies else out / "bodies"
-        build_training_patients(folder, settings.patients, settings.occasions, progress)
+        build_training_patients(folder, patient_numbers(settings), settings.occasions, progress)
         torch.manual_seed(settings.seed)
         stager = Stager(settings.stager, fetch=False).train().to(device)
         if begin is not None:
@@ -279,7 +301,7 @@ def train_endless(
             with torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16"):
                 said = stager.stage(seen.batch.to(device))
             seen = Visit(seen.batch, seen.stage.to(device), seen.shown.to(device), seen.known.to(device))
-            training.update(step, loss_of(said, seen, settings.sign_weight))
+            training.update(step, loss_of(said, seen, settings.sign_weight, settings.stage_weight))
             if settings.keep_every and (step + 1) % settings.keep_every == 0:
                 _save(out / f"step-{step + 1}", training, settings, request, step + 1)
             if step + 1 == settings.steps or time.monotonic() - written > 60 * minutes:
@@ -290,13 +312,16 @@ def train_endless(
     return out
 
 
-def build_training_patients(folder: Path, count: int, occasions: int = 0, progress: Progress = unwatched) -> None:
-    """Training patients 0 to `count` - 1 in a folder, and `occasions` scans of each sequence; those that are missing
-    are built now, in parallel."""
+def build_training_patients(
+    folder: Path, numbers: Sequence[int], occasions: int = 0, progress: Progress = unwatched
+) -> None:
+    """Training patients of the given numbers in a folder, and `occasions` scans of each sequence.
+
+    Those that are missing are built now, in parallel."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         {"folder": str(folder), "number": number, "occasions": occasions}
-        for number in range(count)
+        for number in numbers
         if not all(path.is_file() for path in _expected(folder, number, occasions))
     ]
     if jobs:

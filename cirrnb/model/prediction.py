@@ -38,7 +38,8 @@ from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.measured_stage import NETWORK, measured_values
 from cirrnb.model.patients import bags_of, prepared_for
-from cirrnb.model.signs import SignReading, no_sign, visible
+from cirrnb.model.sign_answers import changed_strengths, signs_told
+from cirrnb.model.signs import SignReading, no_sign
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, as_model, names_model, on_device
@@ -253,7 +254,7 @@ def _table(
             rows.append(row | nothing | {"notes": f"not staged: {error.found}"})
     if failures and len(failures) == len(bags):
         raise InputErrors(failures)
-    signs = trained.members[0].stager.settings.signs
+    signs = trained.signs
     further = [*(["set"] if trained.calibration else []), *(f"sign {name}" for name in signs)]
     adds = [f"adds {name}" for name in trained.measured.names] if trained.measured else []
     names = [*columns(trained.stages), *further, *(["no_sign"] if signs else []), *adds]
@@ -290,7 +291,7 @@ def _stage_patient(
 
     `slices` evenly spaced ones of each sequence are looked at; None for all.
     """
-    changed = _changed(trained, signs or {})
+    changed = changed_strengths(trained, signs or {})
     used, notes = usable(trained, bag)
     unlike = unusual(trained, used)
     status, reasons = status_of_scans([scan.scan for scan in used.values()])
@@ -313,6 +314,7 @@ def _stage_patient(
         chances = trained.adaptation.apply(chances)[0]
         possible = trained.calibration.prediction_set(chances) if trained.calibration else None
         notes = [*notes, trained.adaptation.sentence]
+    reader = trained.sign_reader
     weights = np.mean([one.slice_weights.numpy() for one in answers], axis=0)
     sequences = np.mean([one.sequence_weights[0].numpy() for one in answers], axis=0)
     prediction = Prediction(
@@ -331,7 +333,7 @@ def _stage_patient(
         reasons=reasons,
         terms=terms,
         adds=adds,
-        **_signs(trained, answers, tuple(used)),
+        **signs_told(trained, answers if reader is None else [_ask(reader, batch, changed)], tuple(used)),
     )
     return prediction, batch, answers
 
@@ -348,38 +350,6 @@ def _terms(
     found = measurements_of(Bag(used)) if measurements is None else measurements
     seen = {name: found[name] for name in used if name in found}
     return {NETWORK: float(severity_of(chances)[0]), **measured_values(seen)}
-
-
-def _changed(trained: TrainedModel, signs: Mapping[str, float]) -> torch.Tensor | None:
-    """(1, signs) log-odds of strengths that take the place of those seen, NaN elsewhere; None where none does."""
-    names = trained.members[0].stager.settings.signs
-    for name, strength in signs.items():
-        if name not in names:
-            known = f"one of {', '.join(names)}" if names else "a model with sign outputs"
-            raise InputError("signs", repr(name), known, "Correct it.")
-        if not 0 <= strength <= 1:
-            raise InputError("signs", f"{name} {strength!r}", "a strength from 0 to 1", "Correct it.")
-    wanted = torch.tensor([[signs.get(name, float("nan")) for name in names]])
-    return torch.logit(wanted, eps=1e-3) if signs else None
-
-
-def _signs(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...]) -> dict[str, Any]:
-    """What a model's members say of the signs, averaged."""
-    names = trained.members[0].stager.settings.signs
-    log_odds = [one.signs[0] for one in said if one.signs is not None]
-    alone = [one.signs_log_probabilities[0] for one in said if one.signs_log_probabilities is not None]
-    if not names or len(log_odds) < len(said):
-        return {}
-    strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0).tolist()
-    intervals = trained.sign_intervals
-    readings = tuple(
-        intervals.reading(name, strength) if intervals else SignReading(name, strength)
-        for name, strength, there in zip(names, strengths, visible(names, sequences), strict=True)
-        if there
-    )
-    by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
-    unknown, by_stage = sorted(set(names) - {one.name for one in readings}), zip(trained.stages, by_signs, strict=True)
-    return {"signs": readings, "signs_unknown": tuple(unknown), "stage_by_signs": dict(by_stage)}
 
 
 @isolated_torch()

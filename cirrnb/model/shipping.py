@@ -71,7 +71,7 @@ def _card(model: TrainedModel) -> str:
     origin = "**simulated** patients: its answers mean nothing for a patient" if model.simulated else "real patients"
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     sequences = " and ".join(first.stager.settings.sequences)
-    signs = ", ".join(first.stager.settings.signs) or "none"
+    signs = ", ".join(model.signs) or "none"
     terms = ", ".join(model.measured.names) if model.measured else "the network alone"
     maps = "; a map of each sign" if first.stager.settings.maps else ""
     return f"""\

@@ -80,6 +80,8 @@ def fetch_model(name: str) -> Path:
 FOLDS = "folds.json"
 MAX_FOLDS = 50
 _FOLD = re.compile(r"\w[\w.-]{0,99}")
+SIGN_READER = "sign_reader"
+"""Folder within a model: the network that reads the signs, where it is one of its own."""
 SITE = "site"
 """Folder within an adapted model: what the site's scans look like."""
 SHIPPED = "shipped"
@@ -100,6 +102,8 @@ class TrainedModel:
     site : what the scans of that site look like, which then count as usual too.
     sign_intervals : how far strengths of signs lie from the truth; None where it was not learned.
     measured : what measurements add to what the network says; None where the stage is the network's alone.
+    sign_reader : network that gives strengths and maps of the signs in place of the members, whose stage it does not
+        change; None where the members give them themselves.
     """
 
     members: tuple[TrainedStager, ...]
@@ -110,6 +114,7 @@ class TrainedModel:
     site: OutOfDistribution | None = None
     sign_intervals: SignIntervals | None = None
     measured: MeasuredStage | None = None
+    sign_reader: TrainedStager | None = None
 
     def __repr__(self) -> str:
         kind = f"{len(self.members)} stagers" if len(self.members) > 1 else "one stager"
@@ -143,7 +148,7 @@ class TrainedModel:
         """SHA-256 of all that an answer depends on, 64 hex digits: weights, settings, preparation, stages, calibration,
         what scans are usual, and the adaptation. Never of a name: a copied or renamed model keeps it."""
         digest = hashlib.sha256()
-        for member in self.members:
+        for member in (*self.members, *([self.sign_reader] if self.sign_reader else [])):
             stager = member.stager
             settings = (stager.settings.stored(), member.preparation.stored(), stager.stages.stored())
             described = (*settings, stager.sequences, member.simulated)
@@ -167,6 +172,16 @@ class TrainedModel:
     def without_adaptation(self) -> TrainedModel:
         """The model as it was trained."""
         return replace(self, adaptation=None, site=None)
+
+    @property
+    def for_signs(self) -> TrainedModel:
+        """The networks that give strengths and maps of the signs, as a model."""
+        return replace(self, members=(self.sign_reader,), sign_reader=None) if self.sign_reader else self
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """Names of the signs whose strengths are given; none for a stager without sign outputs."""
+        return self.for_signs.members[0].stager.settings.signs
 
     @property
     def preparation(self) -> PreparationSettings:
@@ -274,7 +289,7 @@ def on_device(trained: TrainedModel, device: torch.device | str | None) -> Train
     """
     if device is not None:
         there = usable_device(device)
-        for member in trained.members:
+        for member in (*trained.members, *trained.for_signs.members):
             member.stager.to(there)
     return trained
 
@@ -294,6 +309,7 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
         read_out_of_distribution(folder),
         sign_intervals=read_sign_intervals(folder),
         measured=read_measured_stage(folder),
+        sign_reader=_sign_reader(folder, members[0]),
     )
     if model.measured is not None and len(model.measured.thresholds) != len(stages.names) - 1:
         found = f"terms for {len(model.measured.thresholds) + 1} stages"
@@ -309,6 +325,33 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
             "Run cirrnb adapt again.",
         )
     return replace(model, adaptation=adaptation, site=read_out_of_distribution(folder / SITE))
+
+
+def _sign_reader(folder: Path, member: TrainedStager) -> TrainedStager | None:
+    """The network in a model's folder that reads the signs, None where there is none."""
+    if not (folder / SIGN_READER).is_dir():
+        return None
+    reader = load_stager(folder / SIGN_READER)
+    require_sign_reader(reader, member)
+    reader.stager.to(usual_device())
+    return reader
+
+
+def require_sign_reader(reader: TrainedStager, member: TrainedStager) -> None:
+    """Raise InputError for a network that cannot read the signs of a model's patients in place of a member."""
+    remedy = "Train it with cirrnb train-simulated, with the sequences and the preparation of the model."
+    own, given = (
+        {
+            "signs": one.stager.settings.signs,
+            "sequences": one.stager.sequences,
+            "stages": one.stager.stages.names,
+            "preparation": one.preparation,
+        }
+        for one in (member, reader)
+    )
+    for what, wanted in own.items():
+        if given[what] != wanted or not own["signs"]:
+            raise InputError(reader.name, f"{what}: {given[what]}", f"those of the model: {wanted}", remedy)
 
 
 def _told_apart(stages: StageScale) -> str:

@@ -16,6 +16,10 @@ from cirrnb.data.errors import InputError
 from cirrnb.run.options import COHORT, MODEL, MODEL_SEQUENCES, PREPARED, SEED
 from cirrnb.run.process import require_home
 
+DRAW_ANEW = Annotated[
+    bool, typer.Option("--draw-anew", help="Let the program draw outlines even if the cohort has masks.")
+]
+
 
 def adapt(
     cohort: COHORT,
@@ -68,6 +72,16 @@ def train_simulated(
         float, typer.Option(min=0, max=1, help="Final proportion of the steps, in which the rate decays.")
     ] = 0.7,
     precision: Annotated[str, typer.Option(metavar="float32|bfloat16", help="Precision of the network.")] = "bfloat16",
+    population: Annotated[
+        str,
+        typer.Option(
+            metavar="mixed|independent",
+            help="Patients: of all populations, or only those whose signs are independent of each other.",
+        ),
+    ] = "mixed",
+    signs_only: Annotated[
+        bool, typer.Option("--signs-only", help="Train the signs and not the stage: for cirrnb add-sign-reader.")
+    ] = False,
     keep_every: Annotated[
         int, typer.Option(min=0, help="Also keep the state after every so many steps, in OUT/step-NUMBER; 0: none.")
     ] = 0,
@@ -91,6 +105,8 @@ def train_simulated(
         patients=patients,
         occasions=occasions,
         patients_per_step=patients_per_step,
+        population=population,
+        stage_weight=0.0 if signs_only else 1.0,
         keep_every=keep_every,
         seed=seed,
     )
@@ -130,15 +146,38 @@ def train_sign_maps(
     typer.echo(f"Written: {out}. Next: cirrnb calibrate {out} COHORT, with patients that it has not seen.")
 
 
+def add_sign_reader(
+    model: Annotated[str, typer.Argument(help="Folder of the model; shipped: the model of the package.")],
+    reader: Annotated[Path, typer.Argument(help="Folder of the network that shall read the signs.")],
+    cohort: Annotated[Path, typer.Argument(help="Simulated cohort that neither network has seen.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the model with that network.")],
+    draw_anew: DRAW_ANEW = False,
+    prepared: PREPARED = None,
+) -> None:
+    """Let another network read the signs of a model.
+
+    The stages of the model do not change. The intervals of the signs are fitted to the cohort.
+    """
+    require_home()
+    from cirrnb.data.given_masks import without_masks
+    from cirrnb.model.calibrate import LATENT
+    from cirrnb.model.sign_reader import add_sign_reader as add
+
+    patients = cirrnb.read_cohort(cohort)
+    if draw_anew:
+        patients = without_masks(patients)
+        prepared = prepared or Path("prepared") / f"{patients.name}-drawn-anew"
+    made = add(model, reader, patients, truth=cohort / LATENT, out=out, prepared=prepared, progress=True)
+    typer.echo(f"Written: {out}. Its signs: {', '.join(made.signs)}")
+
+
 def calibrate(
     run: Annotated[Path, typer.Argument(help="Folder of a stager; calibration is written into it.")],
     cohort: Annotated[Path, typer.Argument(help="Patients with stages that the stager has not seen.")],
     measurements: Annotated[
         bool, typer.Option("--measurements", help="Also use measurements of the organs for the stage.")
     ] = False,
-    draw_anew: Annotated[
-        bool, typer.Option("--draw-anew", help="Let the program draw outlines even if the cohort has masks.")
-    ] = False,
+    draw_anew: DRAW_ANEW = False,
     prepared: PREPARED = None,
 ) -> None:
     """Calibrate a stager on patients with stages.

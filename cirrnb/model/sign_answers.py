@@ -1,0 +1,49 @@
+"""Signs as a prediction tells them: strengths with intervals, and the stage that they alone give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from cirrnb.data.errors import InputError
+from cirrnb.model.signs import SignReading, visible
+from cirrnb.model.stager import Staging
+from cirrnb.model.trained_model import TrainedModel
+
+
+def changed_strengths(trained: TrainedModel, signs: Mapping[str, float]) -> torch.Tensor | None:
+    """(1, signs) log-odds of strengths that take the place of those seen, NaN elsewhere; None where none does.
+
+    Raises InputError for a sign that the model does not have, or a strength outside 0 to 1.
+    """
+    names = trained.signs
+    for name, strength in signs.items():
+        if name not in names:
+            known = f"one of {', '.join(names)}" if names else "a model with sign outputs"
+            raise InputError("signs", repr(name), known, "Correct it.")
+        if not 0 <= strength <= 1:
+            raise InputError("signs", f"{name} {strength!r}", "a strength from 0 to 1", "Correct it.")
+    wanted = torch.tensor([[signs.get(name, float("nan")) for name in names]])
+    return torch.logit(wanted, eps=1e-3) if signs else None
+
+
+def signs_told(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...]) -> dict[str, Any]:
+    """What networks say of the signs, averaged, as the fields `signs`, `signs_unknown` and `stage_by_signs` of a
+    prediction; nothing of networks without sign outputs. `sequences` are those of the patient that were used."""
+    names = trained.signs
+    log_odds = [one.signs[0] for one in said if one.signs is not None]
+    alone = [one.signs_log_probabilities[0] for one in said if one.signs_log_probabilities is not None]
+    if not names or len(log_odds) < len(said):
+        return {}
+    strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0).tolist()
+    intervals = trained.sign_intervals
+    readings = tuple(
+        intervals.reading(name, strength) if intervals else SignReading(name, strength)
+        for name, strength, there in zip(names, strengths, visible(names, sequences), strict=True)
+        if there
+    )
+    by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
+    unknown, by_stage = sorted(set(names) - {one.name for one in readings}), zip(trained.stages, by_signs, strict=True)
+    return {"signs": readings, "signs_unknown": tuple(unknown), "stage_by_signs": dict(by_stage)}

@@ -1,0 +1,145 @@
+"""A network of its own that reads the signs: it gives strengths and maps, and leaves the stage as it is."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from toy_patients import SETTINGS, toy_cohort
+
+from cirrnb.data.errors import InputError
+from cirrnb.explanation.explain import explain
+from cirrnb.explanation.faithfulness import randomised
+from cirrnb.explanation.model import Model
+from cirrnb.explanation.sign_maps import own_sign_maps
+from cirrnb.model.adaptation import ADAPTATION
+from cirrnb.model.calibrate import calibrate
+from cirrnb.model.checkpoint import save_stager
+from cirrnb.model.prediction import predict, predict_patient
+from cirrnb.model.settings import StagerSettings
+from cirrnb.model.sign_reader import add_sign_reader
+from cirrnb.model.stager import Stager
+from cirrnb.model.trained_model import SIGN_READER, load_model
+
+NAMES = ("nodularity", "nodules_t1w", "ascites")
+SIGNED = StagerSettings(width=16, pretrained=False, signs=NAMES, maps=True)
+STAGES = ["mild", "moderate", "severe"]
+
+
+def untrained(folder, settings=SIGNED, seed=0, **changes):
+    folder.mkdir()
+    torch.manual_seed(seed)
+    config = {"preparation": vars(replace(SETTINGS, **changes)), "simulated": True}
+    save_stager(folder, Stager(settings, fetch=False).eval(), config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return toy_cohort(tmp_path_factory.mktemp("scans"), {"train": 110})
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory, cohort):
+    random, subjects = np.random.default_rng(0), [bag.subject for bag in cohort.bags()]
+    table = pd.DataFrame({"subject": subjects} | {f"shown_{name}": random.random(len(subjects)) for name in NAMES})
+    path = tmp_path_factory.mktemp("truth") / "latent.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, cohort, truth):
+    """The model, the network that reads, and the model with it."""
+    root = tmp_path_factory.mktemp("models")
+    model, reader = untrained(root / "model"), untrained(root / "reader", seed=1)
+    calibrate(model, cohort, truth=truth)
+    add_sign_reader(model, reader, cohort, truth=truth, out=root / "both")
+    return model, reader, root / "both"
+
+
+def test_signs_are_those_of_the_reader_and_the_stage_is_the_model_s(folders, cohort):
+    bags = cohort.bags()[:6]
+    own, alone, both = (predict(folder, bags, progress=False) for folder in folders)
+    pd.testing.assert_frame_equal(both[[*STAGES, "set"]], own[[*STAGES, "set"]])
+    signs = [f"sign {name}" for name in NAMES]
+    pd.testing.assert_frame_equal(both[signs], alone[signs])
+    assert (both[signs] - own[signs]).abs().to_numpy().min() > 1e-4
+    model, _, with_reader = (load_model(folder) for folder in folders)
+    assert with_reader.fingerprint != model.fingerprint
+    assert with_reader.sign_intervals.n == 110 and with_reader.sign_intervals != model.sign_intervals
+
+
+def test_a_changed_sign_changes_the_stage_by_the_signs(folders, cohort):
+    bag = cohort.bags()[0]
+    seen, changed = (predict_patient(folders[2], bag, signs) for signs in (None, {"ascites": 1.0}))
+    assert {sign.name: sign.strength for sign in changed.signs}["ascites"] == pytest.approx(1, abs=2e-3)
+    assert changed.stage_by_signs != seen.stage_by_signs
+
+
+def test_maps_and_explanations_of_a_sign_are_the_reader_s(folders, cohort):
+    bag = cohort.bags()[0]
+    _, reader, both = (load_model(folder) for folder in folders)
+    for sequence, maps in own_sign_maps(both, bag).items():
+        for name, values in maps.items():
+            np.testing.assert_array_equal(values, own_sign_maps(reader, bag)[sequence][name])
+    told = {
+        name: explain(which, bag, "grad_cam", target, permutations=1)
+        for name, which, target in (
+            ("sign", both, "ascites"),
+            ("reader", reader, "ascites"),
+            ("severity", both, "severity"),
+            ("model", load_model(folders[0]), "severity"),
+        )
+    }
+    assert told["sign"].score == pytest.approx(told["reader"].score)
+    assert told["severity"].score == pytest.approx(told["model"].score)
+
+
+def test_randomising_weights_reaches_the_reader(folders):
+    *_, (_, last) = randomised(load_model(folders[2]))
+    before = dict(load_model(folders[2]).sign_reader.stager.named_parameters())
+    after = dict(last.sign_reader.stager.named_parameters())
+    assert not torch.equal(before["signs.strength.weight"], after["signs.strength.weight"])
+
+
+def test_a_copy_keeps_the_reader(folders, tmp_path):
+    Model.load(folders[2]).save(tmp_path / "copy")
+    assert load_model(tmp_path / "copy").fingerprint == load_model(folders[2]).fingerprint
+
+
+def test_calibrating_again_keeps_the_reader(folders, cohort, truth, tmp_path):
+    shutil.copytree(folders[2], tmp_path / "again")
+    assert calibrate(tmp_path / "again", cohort, truth=truth).sign_intervals == load_model(folders[2]).sign_intervals
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "wrong"),
+    [
+        (replace(SIGNED, signs=NAMES[:2]), {}, "signs"),
+        (replace(SIGNED, signs=(), maps=False), {}, "signs"),
+        (SIGNED, {"spacing": 3.0}, "preparation"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused(folders, cohort, truth, tmp_path, settings, changes, wrong):
+    other = untrained(tmp_path / "other", settings, **changes)
+    with pytest.raises(InputError, match=wrong):
+        add_sign_reader(folders[0], other, cohort, truth=truth, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    shutil.copytree(folders[2], tmp_path / "both")
+    shutil.rmtree(tmp_path / "both" / SIGN_READER)
+    shutil.copytree(other, tmp_path / "both" / SIGN_READER)
+    with pytest.raises(InputError, match=wrong):
+        load_model(tmp_path / "both")
+
+
+def test_neither_an_existing_folder_nor_an_adapted_model_is_taken(folders, cohort, truth, tmp_path):
+    model, reader, both = folders
+    with pytest.raises(InputError, match="exists"):
+        add_sign_reader(model, reader, cohort, truth=truth, out=both)
+    shutil.copytree(model, tmp_path / "adapted")
+    (tmp_path / "adapted" / ADAPTATION).write_text("{}")
+    with pytest.raises(InputError, match="adapted"):
+        add_sign_reader(tmp_path / "adapted", reader, cohort, truth=truth, out=tmp_path / "out")
