@@ -4,19 +4,24 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 from toy_bodies import coarse_bodies
+from toy_patients import toy_cohort
 
-from cirrnb.data.averaged_training import schedule
+from cirrnb.data.augmentation import Augmentation, Changes
+from cirrnb.data.averaged_training import AveragedTraining, schedule
 from cirrnb.data.errors import InputError
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.model.checkpoint import load_stager
 from cirrnb.model.endless import (
     CHANNEL_NAMES,
+    PREPARATION,
     STATE,
     EndlessSettings,
+    build_training_patients,
     loss_of,
     patient_numbers,
     stage_by_signs,
@@ -24,6 +29,8 @@ from cirrnb.model.endless import (
     visit,
 )
 from cirrnb.model.heads_and_losses import sign_loss
+from cirrnb.model.known_patients import known_patients
+from cirrnb.model.organ_naming import NOT_LABELLED, OrganNaming, moved
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.stager import Stager
 from cirrnb.simulation import stored_views, training_patients
@@ -292,3 +299,71 @@ def test_a_training_of_signs_alone_sees_independent_signs_and_leaves_the_stage(b
     assert stager.signs.strength.weight.grad.any() and stager.signs.hidden.weight.grad.any()
     with pytest.raises(ValueError, match="population"):
         EndlessSettings(population="healthy")
+
+
+def test_organs_are_named_pixel_by_pixel_and_teach_the_encoder(bodies):
+    settings = replace(QUICK, occasions=1, organ_weight=1.0)
+    build_training_patients(bodies, range(QUICK.patients), 1)
+    seen = visit(bodies, settings, 0)
+    assert seen.organs.shape == seen.batch.slices[:, 0].shape and seen.organs.max() <= len(ORGANS)
+    torch.manual_seed(0)
+    stager = Stager(TINY, fetch=False)
+    naming = OrganNaming(stager)
+    stager.stage(seen.batch)
+    naming.loss(seen.organs).backward()
+    assert next(stager.encoders["shared"].backbone.parameters()).grad.abs().sum() > 0
+    stager.stage(seen.batch)
+    assert naming.loss(torch.full_like(seen.organs, NOT_LABELLED)) == 0, "nothing is known of these"
+    with pytest.raises(ValueError, match="occasions"):
+        replace(QUICK, organ_weight=1.0)
+
+
+def test_labels_move_with_the_image():
+    label = torch.zeros(2, 40, 60, dtype=torch.uint8)
+    label[:, 10:20, 12:30] = 4
+    bounds = Augmentation(rotation=20, shift=0.1, gain=0.1, gamma=0.1, noise=0.01, bias=0.1)
+    changes = Changes.draw(2, bounds, torch.Generator().manual_seed(3))
+    alone = replace(changes, bounds=Augmentation(20, 0.1, gain=0, gamma=0, noise=0, bias=0))
+    image = alone.apply((label == 4).float()[:, None])[:, 0]
+    turned = moved(label, changes)
+    assert ((turned == 4) == (image > 0.5)).float().mean() > 0.995 and not torch.equal(turned, label)
+
+
+def test_a_training_with_organs_resumes_exactly(bodies, tmp_path, monkeypatch):
+    settings = replace(QUICK, occasions=1, organ_weight=0.5)
+    whole = train_endless(tmp_path / "whole", settings, bodies=bodies, readers=0)
+    parts, stored = tmp_path / "parts", []
+    real = AveragedTraining.store
+
+    def stop(self, path, step):
+        real(self, path, step)
+        stored.append(step)
+        if len(stored) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(AveragedTraining, "store", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_endless(parts, settings, bodies=bodies, readers=0, minutes=0)
+    train_endless(parts, settings, bodies=bodies, readers=0, minutes=0)
+    first, again = (load_file(folder / "model.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any("organs" in name for name in first), "the part that names organs is not kept"
+
+
+def test_known_patients_are_visited_beside_the_training_s_own(bodies, tmp_path):
+    bags = toy_cohort(tmp_path, {"train": 4}, settings=PREPARATION).bags()
+    truth = tmp_path / "latent.csv"
+    columns = {f"shown_{name}": 0.125 * np.arange(1, len(bags) + 1) for name in CHANNEL_NAMES}
+    pd.DataFrame({"subject": [bag.subject for bag in bags]} | columns).to_csv(truth, index=False)
+    known = known_patients(bags, truth, CHANNEL_NAMES, T1W_T2W)
+    settings = replace(QUICK, patients_per_step=2, known_share=0.5)
+    seen = visit(bodies, settings, 0, known=known)
+    own = [read_training_patient(bodies, number)[0].shown["lobes"] for number in range(QUICK.patients)]
+    lobes = seen.shown[:, CHANNEL_NAMES.index("lobes")]
+    assert any(float(lobes[0]) == pytest.approx(value) for value in own)
+    assert float(lobes[1]) in known.shown[:, 0]
+    assert (seen.organs[seen.batch.patient == 1] == NOT_LABELLED).all()
+    assert not torch.equal(seen.batch.slices, visit(bodies, settings, 1, known=known).batch.slices)
+    truth.write_text(truth.read_text().replace(bags[0].subject, "somebody"), encoding="utf-8")
+    with pytest.raises(InputError, match="without a truth"):
+        known_patients(bags, truth, CHANNEL_NAMES, T1W_T2W)

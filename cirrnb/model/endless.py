@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from cirrnb.data.atomic_files import atomic_folder
-from cirrnb.data.augmentation import Augmentation, augment
+from cirrnb.data.augmentation import Augmentation, Changes
 from cirrnb.data.averaged_training import AveragedTraining, add_history, claim_request
 from cirrnb.data.dataset import UNSTAGED, DrawnBag, random_stratified
 from cirrnb.data.errors import InputError
@@ -34,6 +35,8 @@ from cirrnb.data.workers import Outcome, WorkerDied, in_parallel, processors
 from cirrnb.model.batch import Batch, collate
 from cirrnb.model.checkpoint import save_stager
 from cirrnb.model.heads_and_losses import sign_loss
+from cirrnb.model.known_patients import KnownPatients
+from cirrnb.model.organ_naming import OrganNaming, moved
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.stager import Stager, Staging
 from cirrnb.model.torch_context import isolated_torch, usable_device
@@ -54,6 +57,8 @@ from cirrnb.simulation.training_patients import (
 )
 from cirrnb.simulation.views import CLIP, VIEWS_VERSION, PreparedView, draw_view
 
+STAGER = "stager"
+"""Under which the stager's weights are stored, beside those of parts that training alone has."""
 STATE, HISTORY = "state.safetensors", "history.csv"
 CHANNEL_NAMES = tuple(channel.name for channel in CHANNELS)
 PREPARATION = PreparationSettings(view="liver", spacing=2.0, field_of_view=(224.0, 256.0))
@@ -82,6 +87,8 @@ class EndlessSettings:
     population : "mixed", every patient; or "independent", only those whose signs follow neither severity nor each
         other, so that no sign can be predicted from another.
     stage_weight, sign_weight : of the losses of the stage and of the signs' strengths.
+    known_share : of the patients of a step, how many come from a cohort whose signs are known.
+    organ_weight : of the loss of the organs, pixel by pixel (`cirrnb.model.organ_naming`); 0 for none.
     keep_every : steps after which the mean is also kept in a folder of its own, step-NUMBER; 0 for never.
     seed : of first weights and of what the steps see.
     """
@@ -103,12 +110,16 @@ class EndlessSettings:
     population: str = "mixed"
     stage_weight: float = 1.0
     sign_weight: float = 1.0
+    organ_weight: float = 0.0
+    known_share: float = 0.0
     keep_every: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f'precision is "float32" or "bfloat16", not {self.precision!r}')
+        if self.organ_weight and (not self.occasions or self.stager.encoders != "shared"):
+            raise ValueError("organs are learned by a shared encoder from stored scans: occasions is 1 or more")
         if self.population not in POPULATIONS:
             raise ValueError(f"population is one of {', '.join(POPULATIONS)}, not {self.population!r}")
         if self.patients < self.patients_per_step:
@@ -126,19 +137,26 @@ class Visit:
     batch : their slices.
     stage : (patients, 3) probability of each stage given the signs that the drawn sequences can show.
     shown, known : (patients, channels) strengths 0 to 1, and 1 where the drawn sequences can show the sign.
+    organs : (slices, rows, columns) uint8, the number of the organ in `tissue_shares.ORGANS` from 1, 0 for none.
     """
 
     batch: Batch
     stage: torch.Tensor
     shown: torch.Tensor
     known: torch.Tensor
+    organs: torch.Tensor
+
+    def to(self, device: str) -> Visit:
+        """The targets on another device; the slices stay where they are."""
+        stage, shown, known = (one.to(device) for one in (self.stage, self.shown, self.known))
+        return replace(self, stage=stage, shown=shown, known=known)
 
 
 class Visits(IterableDataset[Visit]):
     """The steps from `first` on; what a step holds depends on its number alone."""
 
-    def __init__(self, folder: Path, settings: EndlessSettings, first: int) -> None:
-        self.folder, self.settings, self.first = folder, settings, first
+    def __init__(self, folder: Path, settings: EndlessSettings, first: int, known: KnownPatients | None = None) -> None:
+        self.folder, self.settings, self.first, self.known = folder, settings, first, known
         self.numbers = patient_numbers(settings)
 
     def __iter__(self) -> Iterator[Visit]:
@@ -146,7 +164,7 @@ class Visits(IterableDataset[Visit]):
         worker = torch.utils.data.get_worker_info()
         start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         for step in range(self.first + start, self.settings.steps, stride):
-            yield visit(self.folder, self.settings, step, self.numbers)
+            yield visit(self.folder, self.settings, step, self.numbers, self.known)
 
 
 def patient_numbers(settings: EndlessSettings) -> list[int]:
@@ -157,18 +175,32 @@ def patient_numbers(settings: EndlessSettings) -> list[int]:
     return list(islice(numbers, settings.patients))
 
 
-def visit(folder: Path, settings: EndlessSettings, step: int, numbers: Sequence[int] | None = None) -> Visit:
-    """The patients of one step, drawn from those with the given numbers, `patient_numbers(settings)` by default."""
+def visit(
+    folder: Path,
+    settings: EndlessSettings,
+    step: int,
+    numbers: Sequence[int] | None = None,
+    known: KnownPatients | None = None,
+) -> Visit:
+    """The patients of one step, drawn from those with the given numbers, `patient_numbers(settings)` by default; and
+    the last ones, as many as `known_share` says, from known patients."""
     numbers = patient_numbers(settings) if numbers is None else numbers
     random = np.random.default_rng([settings.seed, 2, step])
     places = random.choice(len(numbers), settings.patients_per_step, replace=False)
     chosen = [numbers[place] for place in places]
-    drawn, shown, sequences = [], [], []
-    for number in map(int, chosen):
+    of_cohort = round(settings.known_share * settings.patients_per_step) if known else 0
+    others = random.choice(len(known), of_cohort, replace=False) if known else ()
+    drawn, shown, sequences, organs = [], [], [], []
+    for number, own in [*((number, True) for number in chosen[of_cohort:]), *((int(n), False) for n in others)]:
         wanted = list(settings.stager.sequences)
         if random.random() < settings.sequence_dropout and len(wanted) > 1:
             wanted.remove(str(random.choice(wanted)))
-        patient, views = _views(folder, settings, number, wanted, random)
+        if own or known is None:
+            patient, views = _views(folder, settings, number, wanted, random)
+            strengths = [patient.shown[name] for name in CHANNEL_NAMES]
+        else:
+            views = {name: known.view(number, name, settings.slices, STORED_CHANGES, random) for name in wanted}
+            strengths = known.shown[number].tolist()
         drawn.append(
             DrawnBag(
                 slices=torch.cat([view.image for view in views.values()])[:, None],
@@ -184,15 +216,17 @@ def visit(folder: Path, settings: EndlessSettings, step: int, numbers: Sequence[
                 sequences=settings.stager.sequences,
             )
         )
-        shown.append([patient.shown[name] for name in CHANNEL_NAMES])
+        organs += [view.label for view in views.values()]
+        shown.append(strengths)
         sequences.append(wanted)
-    strengths = np.array(shown)
-    known = np.array([[bool(set(one.sequences) & set(there)) for one in CHANNELS] for there in sequences])
+    told = np.array(shown)
+    seen = np.array([[bool(set(one.sequences) & set(there)) for one in CHANNELS] for there in sequences])
     return Visit(
         collate(drawn),
-        torch.from_numpy(stage_by_signs(strengths, known)).float(),
-        torch.from_numpy(strengths).float(),
-        torch.from_numpy(known).float(),
+        torch.from_numpy(stage_by_signs(told, seen)).float(),
+        torch.from_numpy(told).float(),
+        torch.from_numpy(seen).float(),
+        torch.cat(organs),
     )
 
 
@@ -208,8 +242,10 @@ def _views(
         stored = read_view(folder, number, name, int(random.integers(settings.occasions)))
         chosen = random_stratified(len(stored.image), settings.slices, random)
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        image = augment(stored.image[chosen][:, None], STORED_CHANGES, generator)[:, 0].clamp(*CLIP)
-        views[name] = PreparedView(image, stored.position[chosen], stored.label[chosen])
+        changes, label = Changes.draw(len(chosen), STORED_CHANGES, generator), stored.label[chosen]
+        image = changes.apply(stored.image[chosen][:, None])[:, 0].clamp(*CLIP)
+        label = moved(label, changes) if settings.organ_weight else label
+        views[name] = PreparedView(image, stored.position[chosen], label)
     return read_truth(folder, number), views
 
 
@@ -243,6 +279,7 @@ def train_endless(
     *,
     bodies: Path | str | None = None,
     start: Path | str | None = None,
+    known: KnownPatients | None = None,
     device: str = "cpu",
     minutes: float = 5.0,
     readers: int = 1,
@@ -256,6 +293,7 @@ def train_endless(
     bodies : folder in which training patients are kept and looked for; by default `out`/bodies.
     start : run folder of a stager with the same backbone, or "shipped", whose weights the training begins with; parts
         that only one of the two has begin at random.
+    known : patients of a cohort that are visited too, where `known_share` says so.
     minutes : between two stored states.
     readers : processes that draw visits; what they draw does not depend on their number.
 
@@ -271,6 +309,8 @@ def train_endless(
     request = json.loads(json.dumps(_described(settings)))
     if begin is not None:
         request["start"] = begin.fingerprint
+    if known is not None:
+        request["known"] = [known.name, len(known)]
     with locked(out):
         claim_request(out, request)
         folder = Path(bodies) if bodies else out / "bodies"
@@ -279,8 +319,9 @@ def train_endless(
         stager = Stager(settings.stager, fetch=False).train().to(device)
         if begin is not None:
             begin_with(stager, begin.members[0].stager, begin.name)
+        organs = OrganNaming(stager).to(device) if settings.organ_weight else None
         training = AveragedTraining(
-            stager,
+            nn.ModuleDict({STAGER: stager, **({"organs": organs} if organs else {})}),
             steps=settings.steps,
             rate=settings.rate,
             decay=settings.decay,
@@ -290,7 +331,7 @@ def train_endless(
         kind = torch.device(device).type
         first = training.restore(out / STATE)
         loader = DataLoader(
-            Visits(folder, settings, first),
+            Visits(folder, settings, first, known),
             batch_size=None,
             num_workers=readers,
             prefetch_factor=8 if readers else None,
@@ -300,8 +341,10 @@ def train_endless(
             torch.manual_seed(settings.seed * 1_000_003 + step)  # of dropout, so that a resumed training draws alike
             with torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16"):
                 said = stager.stage(seen.batch.to(device))
-            seen = Visit(seen.batch, seen.stage.to(device), seen.shown.to(device), seen.known.to(device))
-            training.update(step, loss_of(said, seen, settings.sign_weight, settings.stage_weight))
+                loss = settings.organ_weight * organs.loss(seen.organs.to(device)) if organs else 0.0
+            seen = seen.to(device)
+            loss = loss + loss_of(said, seen, settings.sign_weight, settings.stage_weight)
+            training.update(step, loss)
             if settings.keep_every and (step + 1) % settings.keep_every == 0:
                 _save(out / f"step-{step + 1}", training, settings, request, step + 1)
             if step + 1 == settings.steps or time.monotonic() - written > 60 * minutes:
@@ -356,7 +399,8 @@ def _save(
     """The stager with the mean of the weights, as a run folder without calibration."""
     stager = Stager(settings.stager, fetch=False)
     like = stager.state_dict()
-    stager.load_state_dict({name: value.cpu().to(like[name].dtype) for name, value in training.mean.items()})
+    mean = {name.removeprefix(f"{STAGER}."): value for name, value in training.mean.items()}
+    stager.load_state_dict({name: mean[name].cpu().to(value.dtype) for name, value in like.items()})
     config = {
         "training": {**request, "done": done},
         "preparation": asdict(PREPARATION),
