@@ -1,7 +1,7 @@
 """A network of its own that reads the signs: it gives strengths and maps, and leaves the stage as it is."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -77,6 +77,28 @@ def test_a_changed_sign_changes_the_stage_by_the_signs(folders, cohort):
     seen, changed = (predict_patient(folders[2], bag, signs) for signs in (None, {"ascites": 1.0}))
     assert {sign.name: sign.strength for sign in changed.signs}["ascites"] == pytest.approx(1, abs=2e-3)
     assert changed.stage_by_signs != seen.stage_by_signs
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """Stands for measured signs: one of them, always as strong."""
+
+    signs: tuple[str, ...] = ("ascites",)
+
+    def strengths(self, scans):
+        return {"ascites": 0.75}
+
+
+def test_measured_strengths_take_the_place_of_the_network_s(folders, cohort):
+    bag, both = cohort.bags()[0], load_model(folders[2])
+    ruled = replace(both, measured_signs=Ruler())
+    seen, plain = predict_patient(ruled, bag), predict_patient(both, bag)
+    assert {sign.name: sign.strength for sign in seen.signs}["ascites"] == pytest.approx(0.75)
+    assert seen.probabilities == plain.probabilities and seen.stage_by_signs != plain.stage_by_signs
+    tried = predict_patient(ruled, bag, {"ascites": 0.25})
+    assert {sign.name: sign.strength for sign in tried.signs}["ascites"] == pytest.approx(0.25)
+    notes = explain(ruled, bag, "grad_cam", "ascites", permutations=1).notes
+    assert any("measured" in note for note in notes)
 
 
 def test_maps_and_explanations_of_a_sign_are_the_reader_s(folders, cohort):

@@ -24,7 +24,7 @@ from cirrnb.explanation.shapley import PERMUTATIONS, shapley_values
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.patients import bag_of
 from cirrnb.model.prediction import patient_batch
-from cirrnb.model.signs import shown_on
+from cirrnb.model.signs import SHORT, shown_on
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
 from cirrnb.model.trained_model import TrainedModel, as_model, on_device
@@ -101,6 +101,10 @@ def explain(
     raise_if_any(prepared_otherwise(bag, trained))
     used, notes = usable(trained, bag)
     _require_shown(trained, target, used)
+    if trained.measured_signs and target in trained.measured_signs.signs:
+        notes += [
+            f"The strength of {SHORT.get(target, target)} is measured; the map shows what the network reads of it."
+        ]
     notes += (unlike := [reason.text for reason in unusual(trained, used)])
     chosen = _settings(how, settings)
     if unlike:

@@ -97,7 +97,7 @@ class Model(TrainedModel):
         for part in (self.calibration, self.out_of_distribution, self.sign_intervals):
             if part is not None:
                 part.save(folder)
-        for fitted in (self.measured, self.adaptation):
+        for fitted in (self.measured, self.measured_signs, self.adaptation):
             if fitted is not None:
                 fitted.save(folder)
         if self.site is not None:

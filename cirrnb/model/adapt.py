@@ -19,6 +19,7 @@ from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.adaptation import Adaptation, fit_adaptation, site_of
 from cirrnb.model.calibration import CALIBRATION, logits_of
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS
+from cirrnb.model.measured_signs import MEASURED_SIGNS
 from cirrnb.model.measured_stage import MEASURED_STAGE
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION, fit_out_of_distribution, out_of_distribution_file
 from cirrnb.model.patients import prepared_for
@@ -181,7 +182,7 @@ def _known(answers: pd.DataFrame, subjects: Collection[str]) -> dict[str, str]:
 
 def copy_model(folder: Path, out: Path) -> None:
     """Copy the files that answers need: weights, settings, calibration, and what training scans look like."""
-    for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, SIGNS_FILE, MEASURED_STAGE, TRAINING, CARD):
+    for name in (CONFIG, WEIGHTS, CALIBRATION, FOLDS, SIGNS_FILE, MEASURED_SIGNS, MEASURED_STAGE, TRAINING, CARD):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
     usual = out_of_distribution_file(folder)

@@ -46,12 +46,19 @@ class KnownPatients:
         """Some slices of a patient's scan, changed a little; without labels of organs."""
         scan = self.bags[number].scans[sequence]
         chosen = random_stratified(len(scan.positions), slices, random)
-        image = torch.from_numpy(np.asarray(scan.image[chosen], dtype=np.float32))
+        image = _middle(torch.from_numpy(np.asarray(scan.image[chosen], dtype=np.float32)), scan.settings.size)
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         drawn = Changes.draw(len(chosen), changes, generator)
         image = drawn.apply(image[:, None])[:, 0].clamp(*CLIP)
         position = torch.from_numpy(np.asarray(scan.positions[chosen], dtype=np.float32))
         return PreparedView(image, position, torch.full(image.shape, NOT_LABELLED, dtype=torch.uint8))
+
+
+def _middle(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The middle of slices (slices, rows, columns): a view that was widened to hold a large liver loses its edges."""
+    starts = [(there - wanted) // 2 for there, wanted in zip(image.shape[1:], size, strict=True)]
+    rows, columns = (slice(start, start + wanted) for start, wanted in zip(starts, size, strict=True))
+    return image[:, rows, columns]
 
 
 def known_patients(bags: Sequence[Bag], truth: Path, names: Sequence[str], sequences: Sequence[str]) -> KnownPatients:

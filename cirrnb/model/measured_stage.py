@@ -204,8 +204,8 @@ def read_measured_stage(folder: Path | str) -> MeasuredStage | None:
             raise ValueError("names are texts")
         if names[:1] != [NETWORK] or len(set(names)) < len(names):
             raise ValueError("names that do not begin with the network's, or one twice")
-        numbers = {name: _numbers(stored[name], len(names)) for name in ("centre", "spread", "weight")}
-        thresholds = _numbers(stored["thresholds"], None)
+        numbers = {name: numbers_of(stored[name], len(names)) for name in ("centre", "spread", "weight")}
+        thresholds = numbers_of(stored["thresholds"], None)
         if min(numbers["spread"]) <= 0 or list(thresholds) != sorted(thresholds):
             raise ValueError("spreads are positive, and thresholds rise")
         check_number("n", stored["n"], 0, 10_000_000, whole=True)
@@ -214,7 +214,8 @@ def read_measured_stage(folder: Path | str) -> MeasuredStage | None:
         raise InputError(path, f"no readable terms ({error})", expected, remedy) from error
 
 
-def _numbers(values: object, count: int | None) -> tuple[float, ...]:
+def numbers_of(values: object, count: int | None) -> tuple[float, ...]:
+    """A list of finite numbers that was read from a file, `count` of them. Raises ValueError otherwise."""
     if not isinstance(values, list) or not all(type(one) in (int, float) for one in values):
         raise ValueError("a list of numbers is expected")
     found = np.array(values, dtype=float)

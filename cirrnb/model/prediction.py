@@ -314,7 +314,6 @@ def _stage_patient(
         chances = trained.adaptation.apply(chances)[0]
         possible = trained.calibration.prediction_set(chances) if trained.calibration else None
         notes = [*notes, trained.adaptation.sentence]
-    reader = trained.sign_reader
     weights = np.mean([one.slice_weights.numpy() for one in answers], axis=0)
     sequences = np.mean([one.sequence_weights[0].numpy() for one in answers], axis=0)
     prediction = Prediction(
@@ -333,9 +332,24 @@ def _stage_patient(
         reasons=reasons,
         terms=terms,
         adds=adds,
-        **signs_told(trained, answers if reader is None else [_ask(reader, batch, changed)], tuple(used)),
+        **signs_told(trained, _of_signs(trained, used, answers, batch, signs or {}), tuple(used)),
     )
     return prediction, batch, answers
+
+
+def _of_signs(
+    trained: TrainedModel,
+    used: Mapping[str, PreparedScan],
+    answers: Sequence[Staging],
+    batch: Batch,
+    signs: Mapping[str, float],
+) -> Sequence[Staging]:
+    """What is said of the signs: by those that stage, or by a network of its own, with measured strengths in place of
+    its own where there are some, and with those that somebody wants to try."""
+    if trained.sign_reader is None:
+        return answers
+    measured = trained.measured_signs.strengths(used) if trained.measured_signs else {}
+    return [_ask(trained.sign_reader, batch, changed_strengths(trained, {**measured, **signs}))]
 
 
 def _terms(

@@ -16,16 +16,19 @@ from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.errors import InputError
 from cirrnb.model.calibration import CALIBRATION
 from cirrnb.model.checkpoint import CONFIG, WEIGHTS
+from cirrnb.model.measured_signs import MEASURED_SIGNS
 from cirrnb.model.measured_stage import MEASURED_STAGE
 from cirrnb.model.out_of_distribution import OUT_OF_DISTRIBUTION
 from cirrnb.model.provenance import versions
 from cirrnb.model.run_folder import TRAINING
 from cirrnb.model.signs import SIGNS_FILE
-from cirrnb.model.trained_model import FOLDS, SHIPPED, TrainedModel, load_model
+from cirrnb.model.trained_model import FOLDS, SHIPPED, SIGN_READER, TrainedModel, load_model
 
 LIMIT = 5_000_000
 """Bytes that a model in the package may have."""
 CARD = "card.md"
+FILES = (CONFIG, WEIGHTS, CALIBRATION, OUT_OF_DISTRIBUTION, SIGNS_FILE, MEASURED_SIGNS, MEASURED_STAGE, TRAINING)
+"""What is copied of a run folder, beside the network that reads the signs."""
 
 LIMITS = """\
 ## What is not known, and what goes wrong
@@ -53,12 +56,13 @@ def ship(run: Path | str, out: Path | str = Path(__file__).parent / SHIPPED) -> 
     model = load_model(run)
     if (run / FOLDS).is_file() or model.calibration is None or not (run / TRAINING).is_file():
         raise InputError(run, "no calibrated stager", "what cirrnb calibrate leaves", "Use cirrnb calibrate.")
-    size = (run / WEIGHTS).stat().st_size
+    size = sum(path.stat().st_size for path in (run / WEIGHTS, run / SIGN_READER / WEIGHTS) if path.is_file())
     if size > LIMIT:
         raise InputError(run / WEIGHTS, f"{size:,} bytes", f"at most {LIMIT:,}", "Train a smaller stager.")
     with atomic_folder(out) as partial:
-        for file in (CONFIG, WEIGHTS, CALIBRATION, OUT_OF_DISTRIBUTION, SIGNS_FILE, MEASURED_STAGE, TRAINING):
+        for file in (*FILES, *(f"{SIGN_READER}/{name}" for name in (CONFIG, WEIGHTS))):
             if (run / file).is_file():
+                (partial / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(run / file, partial / file)
         (partial / CARD).write_text(_card(model), encoding="utf-8")
     return out

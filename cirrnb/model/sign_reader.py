@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
@@ -20,6 +22,8 @@ from cirrnb.model.adapt import copy_model
 from cirrnb.model.adaptation import ADAPTATION
 from cirrnb.model.calibrate import fit_intervals_of_signs
 from cirrnb.model.checkpoint import load_stager, save_stager
+from cirrnb.model.known_patients import known_patients
+from cirrnb.model.measured_signs import MEASURED_SIGNS, fit_measured_signs
 from cirrnb.model.patients import prepared_for
 from cirrnb.model.trained_model import SIGN_READER, TrainedModel, load_model, model_folder, require_sign_reader
 
@@ -31,6 +35,7 @@ def add_sign_reader(
     *,
     truth: Path | str,
     out: Path | str,
+    independent: tuple[Cohort | PreparedCohort, Path | str] | None = None,
     prepared: Path | str | None = None,
     progress: Progress = None,
 ) -> TrainedModel:
@@ -42,6 +47,8 @@ def add_sign_reader(
     reader : run folder of a stager with the same signs, as `cirrnb.model.endless.train_endless` leaves.
     cohort : simulated patients that neither has seen; the intervals of the signs are learned from them.
     truth : latent.csv of that cohort.
+    independent : simulated patients whose signs are independent of each other, and latent.csv of their cohort. Signs
+        that can be measured (`cirrnb.model.measured_signs`) are then measured, and how is learned from them.
     out : new folder for the model; its signs.json has new intervals.
 
     Returns
@@ -62,12 +69,22 @@ def add_sign_reader(
         raise InputError(folder, "a model adapted to a site", "the model as it was trained", remedy)
     trained, reads = load_model(model), load_stager(typed_path(reader))
     require_sign_reader(reads, trained.members[0])
-    trained = replace(trained, sign_reader=reads)
+    trained = replace(trained, sign_reader=reads, measured_signs=None)
+    if independent is not None:
+        patients, latent = independent
+        known = known_patients(
+            prepared_for(trained, patients, None, progress=progress).bags(), Path(latent), trained.signs, ()
+        )
+        table = pd.DataFrame(known.shown, columns=list(trained.signs))
+        trained = replace(trained, measured_signs=fit_measured_signs([bag.scans for bag in known.bags], table))
     bags = prepared_for(trained, cohort, prepared, progress=progress).bags()
     intervals = fit_intervals_of_signs(trained, bags, Path(truth), progress)
     with atomic_folder(out) as partial:
         copy_model(folder, partial)
+        (partial / MEASURED_SIGNS).unlink(missing_ok=True)
         (partial / SIGN_READER).mkdir(exist_ok=True)
         save_stager(partial / SIGN_READER, reads.stager, reads.config)
         intervals.save(partial)
+        if trained.measured_signs is not None:
+            trained.measured_signs.save(partial)
     return load_model(out)

@@ -23,6 +23,7 @@ from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.adaptation import ADAPTATION, Adaptation, read_adaptation
 from cirrnb.model.calibration import Calibration, read_calibration
 from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
+from cirrnb.model.measured_signs import MEASURED_SIGNS, MeasuredSigns, read_measured_signs
 from cirrnb.model.measured_stage import MEASURED_STAGE, MeasuredStage, read_measured_stage
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
 from cirrnb.model.provenance import versions
@@ -102,6 +103,7 @@ class TrainedModel:
     site : what the scans of that site look like, which then count as usual too.
     sign_intervals : how far strengths of signs lie from the truth; None where it was not learned.
     measured : what measurements add to what the network says; None where the stage is the network's alone.
+    measured_signs : signs whose strengths are measured, in place of what the sign reader says of them; only beside one.
     sign_reader : network that gives strengths and maps of the signs in place of the members, whose stage it does not
         change; None where the members give them themselves.
     """
@@ -115,6 +117,7 @@ class TrainedModel:
     sign_intervals: SignIntervals | None = None
     measured: MeasuredStage | None = None
     sign_reader: TrainedStager | None = None
+    measured_signs: MeasuredSigns | None = None
 
     def __repr__(self) -> str:
         kind = f"{len(self.members)} stagers" if len(self.members) > 1 else "one stager"
@@ -164,6 +167,8 @@ class TrainedModel:
             digest.update(json.dumps(stored, sort_keys=True).encode())
         if self.measured is not None:
             digest.update(json.dumps(asdict(self.measured), sort_keys=True).encode())
+        if self.measured_signs is not None:
+            digest.update(json.dumps(asdict(self.measured_signs), sort_keys=True).encode())
         if self.adaptation is not None:
             digest.update(self.adaptation.fingerprint.encode() + _hashable(self.site))
         return digest.hexdigest()
@@ -176,7 +181,11 @@ class TrainedModel:
     @property
     def for_signs(self) -> TrainedModel:
         """The networks that give strengths and maps of the signs, as a model."""
-        return replace(self, members=(self.sign_reader,), sign_reader=None) if self.sign_reader else self
+        return (
+            replace(self, members=(self.sign_reader,), sign_reader=None, measured_signs=None)
+            if self.sign_reader
+            else self
+        )
 
     @property
     def signs(self) -> tuple[str, ...]:
@@ -310,7 +319,12 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
         sign_intervals=read_sign_intervals(folder),
         measured=read_measured_stage(folder),
         sign_reader=_sign_reader(folder, members[0]),
+        measured_signs=read_measured_signs(folder),
     )
+    measured_signs = model.measured_signs
+    if measured_signs and (model.sign_reader is None or not set(measured_signs.signs) <= set(model.signs)):
+        found = f"signs {', '.join(measured_signs.signs)}, and no network that reads them"
+        raise InputError(folder / MEASURED_SIGNS, found, f"a folder {SIGN_READER}", "Copy the whole run folder again.")
     if model.measured is not None and len(model.measured.thresholds) != len(stages.names) - 1:
         found = f"terms for {len(model.measured.thresholds) + 1} stages"
         raise InputError(folder / MEASURED_STAGE, found, stages.listed, "Copy the whole run folder again.")

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import cirrnb
+from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
 from cirrnb.run.options import COHORT, MODEL, MODEL_SEQUENCES, PREPARED, SEED
 from cirrnb.run.process import require_home
@@ -82,6 +83,13 @@ def train_simulated(
     signs_only: Annotated[
         bool, typer.Option("--signs-only", help="Train the signs and not the stage: for cirrnb add-sign-reader.")
     ] = False,
+    organs: Annotated[
+        bool, typer.Option("--organs", help="Also learn to name the organs pixel by pixel, which helps small signs.")
+    ] = False,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(metavar="COHORT", help="Simulated cohort whose patients make up half of each step."),
+    ] = None,
     keep_every: Annotated[
         int, typer.Option(min=0, help="Also keep the state after every so many steps, in OUT/step-NUMBER; 0: none.")
     ] = 0,
@@ -95,7 +103,9 @@ def train_simulated(
     """
     from tqdm.auto import tqdm
 
-    from cirrnb.model.endless import EndlessSettings, train_endless
+    from cirrnb.model.calibrate import LATENT
+    from cirrnb.model.endless import PREPARATION, EndlessSettings, train_endless
+    from cirrnb.model.known_patients import known_patients
 
     settings = EndlessSettings(
         steps=steps,
@@ -107,12 +117,19 @@ def train_simulated(
         patients_per_step=patients_per_step,
         population=population,
         stage_weight=0.0 if signs_only else 1.0,
+        organ_weight=0.5 if organs else 0.0,
+        known_share=0.5 if cohort else 0.0,
         keep_every=keep_every,
         seed=seed,
     )
+    known = None
+    if cohort is not None:
+        prepared = cirrnb.prepare(cirrnb.read_cohort(cohort), out / "prepared", PREPARATION, masks="given")
+        known = known_patients(prepared.bags(), cohort / LATENT, settings.stager.signs, settings.stager.sequences)
     made = train_endless(
         out,
         settings,
+        known=known,
         bodies=bodies,
         start=start,
         device=device,
@@ -151,6 +168,13 @@ def add_sign_reader(
     reader: Annotated[Path, typer.Argument(help="Folder of the network that shall read the signs.")],
     cohort: Annotated[Path, typer.Argument(help="Simulated cohort that neither network has seen.")],
     out: Annotated[Path, typer.Argument(help="New folder for the model with that network.")],
+    independent: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="COHORT",
+            help="Simulated cohort with independent signs: nodules are then measured, and how is fitted to it.",
+        ),
+    ] = None,
     draw_anew: DRAW_ANEW = False,
     prepared: PREPARED = None,
 ) -> None:
@@ -161,13 +185,18 @@ def add_sign_reader(
     require_home()
     from cirrnb.data.given_masks import without_masks
     from cirrnb.model.calibrate import LATENT
+    from cirrnb.model.patients import prepared_for
     from cirrnb.model.sign_reader import add_sign_reader as add
+    from cirrnb.model.trained_model import load_model
 
-    patients = cirrnb.read_cohort(cohort)
-    if draw_anew:
-        patients = without_masks(patients)
-        prepared = prepared or Path("prepared") / f"{patients.name}-drawn-anew"
-    made = add(model, reader, patients, truth=cohort / LATENT, out=out, prepared=prepared, progress=True)
+    def read(folder: Path) -> PreparedCohort:
+        patients = cirrnb.read_cohort(folder)
+        patients = without_masks(patients) if draw_anew else patients
+        place = Path("prepared") / f"{patients.name}-drawn-anew" if draw_anew else None
+        return prepared_for(load_model(model), patients, prepared if folder == cohort and prepared else place)
+
+    measured = (read(independent), independent / LATENT) if independent else None
+    made = add(model, reader, read(cohort), truth=cohort / LATENT, out=out, independent=measured, progress=True)
     typer.echo(f"Written: {out}. Its signs: {', '.join(made.signs)}")
 
 

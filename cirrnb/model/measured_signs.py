@@ -1,0 +1,152 @@
+"""Strengths of signs that are measured, where a ruler reads a sign better than the network does.
+
+A linear regression on measurements of the sign itself (for nodules, the texture of the liver on the sequence that shows
+them), fitted to simulated patients whose signs are independent of each other: no other sign can enter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.linear_model import RidgeCV
+
+from cirrnb.data.atomic_files import atomic_write
+from cirrnb.data.errors import InputError, check_number
+from cirrnb.data.json_file import is_format, read_object
+from cirrnb.data.prepared import PreparedScan
+from cirrnb.measure.liver_texture import liver_texture
+from cirrnb.model.measured_stage import numbers_of
+
+MEASURED_SIGNS = "measured_signs.json"
+FORMAT = 1
+BY_TEXTURE = {"nodules_t1w": "T1W", "nodules_t2w": "T2W"}
+"""Signs that are measured, and the sequence on whose texture they are."""
+REACH = 3.0
+"""Standard deviations from the mean beyond which a measurement counts no further."""
+PENALTIES = tuple(np.logspace(-1, 3, 9).tolist())
+"""Of the ridge regression; chosen by leaving each patient out in turn."""
+LEAST_PATIENTS = 60
+"""Patients below which nothing is fitted."""
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MeasuredSign:
+    """One sign as a weighted sum of measurements.
+
+    Attributes
+    ----------
+    sequence : whose texture is measured.
+    names : of the measurements. centre, spread : mean and standard deviation among the patients fitted on.
+    weight : strength that a standard deviation adds. constant : strength at the mean of all.
+    n : patients fitted on.
+    """
+
+    sequence: str
+    names: tuple[str, ...]
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
+    weight: tuple[float, ...]
+    constant: float
+    n: int
+
+    def strength(self, values: Mapping[str, float]) -> float | None:
+        """Strength, 0 to 1; None if a measurement is missing."""
+        if not set(self.names) <= set(values):
+            return None
+        scores = (np.array([values[name] for name in self.names]) - self.centre) / np.asarray(self.spread)
+        return float(np.clip(self.constant + np.clip(scores, -REACH, REACH) @ np.asarray(self.weight), 0, 1))
+
+
+@dataclass(frozen=True)
+class MeasuredSigns:
+    """The signs that are measured, by name."""
+
+    signs: Mapping[str, MeasuredSign]
+
+    def strengths(self, scans: Mapping[str, PreparedScan]) -> dict[str, float]:
+        """Sign -> strength, 0 to 1, of a patient's scans by sequence; without the signs that cannot be measured."""
+        textures = {one.sequence: liver_texture(scans[one.sequence]) for one in self._of(scans).values()}
+        found = {name: one.strength(textures[one.sequence]) for name, one in self._of(scans).items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _of(self, scans: Mapping[str, PreparedScan]) -> dict[str, MeasuredSign]:
+        return {name: one for name, one in self.signs.items() if one.sequence in scans}
+
+    def save(self, folder: Path | str) -> Path:
+        """Write `measured_signs.json` into a model's folder."""
+        path = Path(folder) / MEASURED_SIGNS
+        stored = {"format": FORMAT, "signs": {name: asdict(one) for name, one in self.signs.items()}}
+        atomic_write(path, json.dumps(stored, indent=1, allow_nan=False) + "\n")
+        return path
+
+
+def fit_measured_signs(scans: Sequence[Mapping[str, PreparedScan]], truth: pd.DataFrame) -> MeasuredSigns:
+    """Fit the signs that can be measured.
+
+    Parameters
+    ----------
+    scans : of each patient, by sequence; liver masks as later scans will have them.
+    truth : (patients, signs) strengths, 0 to 1, of patients whose signs are independent of each other.
+
+    Raises InputError if fewer than `LEAST_PATIENTS` patients have a texture.
+    """
+    found = {}
+    for name, sequence in BY_TEXTURE.items():
+        if name not in truth:
+            continue
+        rows = [liver_texture(one[sequence]) if sequence in one else {} for one in scans]
+        table = pd.DataFrame(rows, index=truth.index).dropna()
+        if len(table) < LEAST_PATIENTS:
+            wanted = f"{LEAST_PATIENTS} or more"
+            raise InputError(name, f"{len(table)} patients with a measured liver", wanted, "Use a larger cohort.")
+        centre, spread = table.mean(), table.std().clip(lower=1e-6)
+        scores = ((table - centre) / spread).clip(-REACH, REACH)
+        fitted = RidgeCV(PENALTIES).fit(scores.to_numpy(), truth.loc[table.index, name].to_numpy())
+        found[name] = MeasuredSign(
+            sequence,
+            tuple(map(str, table)),
+            tuple(centre.tolist()),
+            tuple(spread.tolist()),
+            tuple(fitted.coef_.tolist()),
+            float(fitted.intercept_),
+            len(table),
+        )
+    return MeasuredSigns(found)
+
+
+def read_measured_signs(folder: Path | str) -> MeasuredSigns | None:
+    """The measured signs in a model's folder, None where there are none. Raises InputError if the file is damaged."""
+    path = Path(folder) / MEASURED_SIGNS
+    if not path.is_file():
+        return None
+    expected, remedy = f"format {FORMAT}", "Copy the whole run folder again."
+    try:
+        stored: dict[str, Any] = read_object(path, expected, remedy)
+        if not is_format(stored["format"], FORMAT):
+            raise ValueError("another format")
+        return MeasuredSigns({str(name): _sign(one) for name, one in stored["signs"].items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"no readable measured signs ({error})", expected, remedy) from error
+
+
+def _sign(stored: dict[str, Any]) -> MeasuredSign:
+    if set(stored) != {field.name for field in fields(MeasuredSign)}:
+        raise ValueError("other fields")
+    names = stored["names"]
+    if not isinstance(names, list) or not names or not all(isinstance(one, str) and len(one) < 100 for one in names):
+        raise ValueError("names are texts")
+    numbers = {name: numbers_of(stored[name], len(names)) for name in ("centre", "spread", "weight")}
+    if min(numbers["spread"]) <= 0 or not isinstance(stored["sequence"], str):
+        raise ValueError("spreads are positive, and a sequence is a name")
+    check_number("constant", stored["constant"], -100, 100)
+    check_number("n", stored["n"], 0, 10_000_000, whole=True)
+    return MeasuredSign(stored["sequence"], tuple(names), **numbers, constant=stored["constant"], n=stored["n"])
