@@ -22,6 +22,7 @@ from cirrnb.model.settings import StagerSettings
 from cirrnb.model.sign_reader import add_sign_reader
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import SIGN_READER, load_model
+from cirrnb.view.sentences import signs_html
 
 NAMES = ("nodularity", "nodules_t1w", "ascites")
 SIGNED = StagerSettings(width=16, pretrained=False, signs=NAMES, maps=True)
@@ -93,7 +94,9 @@ def test_measured_strengths_take_the_place_of_the_network_s(folders, cohort):
     bag, both = cohort.bags()[0], load_model(folders[2])
     ruled = replace(both, measured_signs=Ruler())
     seen, plain = predict_patient(ruled, bag), predict_patient(both, bag)
-    assert {sign.name: sign.strength for sign in seen.signs}["ascites"] == pytest.approx(0.75)
+    ascites = next(sign for sign in seen.signs if sign.name == "ascites")
+    assert ascites.strength == pytest.approx(0.75) and ascites.measured
+    assert "Measured" in signs_html(seen) and "Measured" not in signs_html(plain)
     assert seen.probabilities == plain.probabilities and seen.stage_by_signs != plain.stage_by_signs
     tried = predict_patient(ruled, bag, {"ascites": 0.25})
     assert {sign.name: sign.strength for sign in tried.signs}["ascites"] == pytest.approx(0.25)

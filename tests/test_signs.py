@@ -170,7 +170,7 @@ def test_signs_that_are_not_excluded_are_told_apart_from_those_not_seen(trained,
     )
     html = signs_html(replace(said, signs=signs))
     assert "Not seen: large spleen." in html and "not excluded: wide portal vein and extra vessels (up to 0.30)" in html
-    assert "no measurement" in html
+    assert "no length or volume" in html
 
 
 def test_a_table_has_a_column_a_sign_and_stays_empty_where_nothing_is_known(trained, tmp_path):

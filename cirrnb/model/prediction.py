@@ -332,7 +332,7 @@ def _stage_patient(
         reasons=reasons,
         terms=terms,
         adds=adds,
-        **signs_told(trained, _of_signs(trained, used, answers, batch, signs or {}), tuple(used)),
+        **_of_signs(trained, used, answers, batch, signs or {}),
     )
     return prediction, batch, answers
 
@@ -343,13 +343,14 @@ def _of_signs(
     answers: Sequence[Staging],
     batch: Batch,
     signs: Mapping[str, float],
-) -> Sequence[Staging]:
+) -> dict[str, Any]:
     """What is said of the signs: by those that stage, or by a network of its own, with measured strengths in place of
     its own where there are some, and with those that somebody wants to try."""
     if trained.sign_reader is None:
-        return answers
+        return signs_told(trained, answers, tuple(used))
     measured = trained.measured_signs.strengths(used) if trained.measured_signs else {}
-    return [_ask(trained.sign_reader, batch, changed_strengths(trained, {**measured, **signs}))]
+    said = [_ask(trained.sign_reader, batch, changed_strengths(trained, {**measured, **signs}))]
+    return signs_told(trained, said, tuple(used), set(measured) - set(signs))
 
 
 def _terms(

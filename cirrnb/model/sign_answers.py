@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,9 +30,14 @@ def changed_strengths(trained: TrainedModel, signs: Mapping[str, float]) -> torc
     return torch.logit(wanted, eps=1e-3) if signs else None
 
 
-def signs_told(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...]) -> dict[str, Any]:
-    """What networks say of the signs, averaged, as the fields `signs`, `signs_unknown` and `stage_by_signs` of a
-    prediction; nothing of networks without sign outputs. `sequences` are those of the patient that were used."""
+def signs_told(
+    trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...], measured: Collection[str] = ()
+) -> dict[str, Any]:
+    """What networks say of the signs, averaged: the fields `signs`, `signs_unknown` and `stage_by_signs` of a prediction.
+
+    Nothing is told of networks without sign outputs. `sequences` are those of the patient that were used, `measured` the
+    signs whose strengths were measured.
+    """
     names = trained.signs
     log_odds = [one.signs[0] for one in said if one.signs is not None]
     alone = [one.signs_log_probabilities[0] for one in said if one.signs_log_probabilities is not None]
@@ -40,7 +46,9 @@ def signs_told(trained: TrainedModel, said: Sequence[Staging], sequences: tuple[
     strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0).tolist()
     intervals = trained.sign_intervals
     readings = tuple(
-        intervals.reading(name, strength) if intervals else SignReading(name, strength)
+        replace(
+            intervals.reading(name, strength) if intervals else SignReading(name, strength), measured=name in measured
+        )
         for name, strength, there in zip(names, strengths, visible(names, sequences), strict=True)
         if there
     )

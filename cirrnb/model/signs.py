@@ -69,6 +69,7 @@ class SignReading:
     low, high : 5 to 95 % interval of the strength; None where intervals were not learned.
     read : how well the stager tells whether the sign is there, on simulated patients whose signs are independent of
         each other and of the severity: AUROC, 0 to 1 (chance 0.5); None where it was not measured.
+    measured : whether the strength is measured by the texture of the liver, and not told by the network.
     """
 
     name: str
@@ -76,6 +77,7 @@ class SignReading:
     low: float | None = None
     high: float | None = None
     read: float | None = None
+    measured: bool = False
 
     @property
     def words(self) -> str:

@@ -171,9 +171,15 @@ def signs_html(prediction: Prediction) -> str:
         if any(sign.guessed and sign.seen for sign in ordered)
         else ""
     )
+    guessed += (
+        "<p class='cn-small'><b>Measured</b>: by the fine texture of the liver within the outline, and not by the "
+        "network. Noise and vessels change the texture too.</p>"
+        if any(sign.measured and sign.seen for sign in ordered)
+        else ""
+    )
     return (
         f"<h4>Signs that the model saw</h4>{none}{table}{guessed}{missing}{alone}<p class='cn-small'>A strength is "
-        "what the model sees, from 0 (absent) to 1 (as strong as in any simulated patient). It is no measurement, "
+        "what the model sees, from 0 (absent) to 1 (as strong as in any simulated patient). It is no length or volume, "
         "and no share of the score. The word is what the whole interval bears out: slight from 0.1, clear from "
         "0.25, strong from 0.55; uncertain where it reaches below 0.1. Intervals hold for patients like the "
         "simulated ones.</p>"
@@ -225,6 +231,7 @@ def _sign_row(sign: SignReading) -> str:
     track = f'<span class="cn-track"><span style="width:{100 * sign.strength:.0f}%"></span></span>'
     strength = f'<span class="cn-strength-of-sign">{track} {escape(sign.degree_words)} ({sign.strength:.2f})</span>'
     name = escape(sign.words) + ("<br><small>follows other signs</small>" if sign.guessed else "")
+    name += "<br><small>measured</small>" if sign.measured else ""
     return f'<tr><th scope="row">{name}</th><td>{strength}</td><td>{interval}</td></tr>'
 
 
