@@ -33,10 +33,10 @@ def changed_strengths(trained: TrainedModel, signs: Mapping[str, float]) -> torc
 def signs_told(
     trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...], measured: Collection[str] = ()
 ) -> dict[str, Any]:
-    """What networks say of the signs, averaged: the fields `signs`, `signs_unknown` and `stage_by_signs` of a prediction.
+    """What networks say of the signs, averaged: `signs`, `signs_unknown` and `stage_by_signs` of a prediction.
 
-    Nothing is told of networks without sign outputs. `sequences` are those of the patient that were used, `measured` the
-    signs whose strengths were measured.
+    Nothing is told of networks without sign outputs. `sequences` are those of the patient that were used, `measured`
+    the signs whose strengths were measured.
     """
     names = trained.signs
     log_odds = [one.signs[0] for one in said if one.signs is not None]
