@@ -89,7 +89,7 @@ ARRAY = re.compile(r"(?:np|numpy)?\.?ndarray\[tuple\[(?:Any|~?typing\.Any), \.\.
 def plain_sections(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Make numpydoc of sections as this project writes them: what is named has no type, what is returned is prose."""
     if what in ("attribute", "data", "property"):
-        lines.insert(0, "")  # napoleon takes a first line up to its colon for a type
+        lines[:0] = [".. text", ""]  # a comment, since napoleon takes a first line up to its colon for a type
     section, found, rest = "", [], list(lines)
     while rest:
         line = rest.pop(0)

@@ -1,4 +1,4 @@
-"""How good a stager is: patients' predictions against the radiologist's stage, with intervals, chance and majority."""
+"""Score predictions by patient against the radiologist's stage, with intervals, chance and majority."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Evaluation:
     n : patients counted.
     split : which patients; None for all.
     simulated : True if model or patients are simulated; every figure and report says so.
-    notes : what a reader has to know about who was counted and what was compared, in words.
+    notes : sentences on which patients were scored and what was compared.
     confidence, resamples, seed : of the intervals.
     reliability : as `reliability_table`, or None if there are no probabilities.
     coverage : of the sets of stages, as `set_coverage`, or None if there are no sets.
@@ -341,10 +341,10 @@ def by_group(
     seed: int = 0,
     stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
-    """`evaluate` for the patients of each value of a column.
+    """Score each subgroup: `evaluate` for the patients of each value of a column.
 
-    Small groups have wide intervals, and among many groups one is bad by chance: a difference is a reason for a second
-    look and no finding. For a column that only the cohort knows, merge it in by subject first.
+    Small groups have wide intervals, and of many groups some score low by chance: a difference is a reason to look
+    closer, and not yet a result. A column of the cohort must first be merged into the predictions by subject.
 
     Parameters
     ----------

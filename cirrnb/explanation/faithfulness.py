@@ -49,13 +49,13 @@ BETTER = {
     "infidelity": "lower",
     "maximum sensitivity": "lower",
 }
-"""Which way is good. Deletion and insertion after Petsiuk et al., RISE, BMVC 2018, on a raw score and normalised by its
-ends; infidelity and maximum sensitivity: Yeh et al., NeurIPS 2019."""
+"""Better direction of each measure. Deletion and insertion after Petsiuk et al., RISE, BMVC 2018, on a raw score and
+normalised by its ends; infidelity and maximum sensitivity: Yeh et al., NeurIPS 2019."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A patient in front of a model, with what all measures need of both."""
+    """A patient and a model, with what all measures need of both."""
 
     score: PatientScore
     bag: Bag

@@ -56,7 +56,7 @@ def columns(stages: StageScale) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a stager says about one patient.
+    """The answer of a model for one patient.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Prediction:
     prediction_set : the stages that are possible, neighbours, mildest first; None for a model that is not calibrated.
     slice_weights : sequence -> (slices,) share of each slice, summing to one.
     sequence_weights : sequence -> share in the patient, summing to one over those used.
-    notes : what was missing or unusual, in words for a reader.
+    notes : what was missing or unusual, as sentences.
     model : name of the run the stager comes from.
     simulated : True if the stager was trained on simulated images, or these are.
     in_distribution : False if a scan looks unlike those the stager was trained on: what holds of these need not hold
