@@ -30,9 +30,9 @@ CARD = "card.md"
 LIMITS = """\
 ## Limits
 
-- **Readers.** The model imitates the stages of one simulated reader, whose noise is 0.12 standard deviations of severity.
-  How well radiologists agree on mild, moderate and severe in CirrMRI600+ is **unknown**. Agreement with a reader does
-  not prove that the stage is right.
+- **Readers.** The model imitates the stages of one simulated reader, whose noise is 0.12 standard deviations of
+  severity. How well radiologists agree on mild, moderate and severe in CirrMRI600+ is **unknown**. Agreement with a
+  reader does not prove that the stage is right.
 - **Licence.** The package and this model are Apache-2.0, and no real scan was used to train it. CirrMRI600+ is CC
   BY-NC 4.0: the cohort, and what is derived from it, must not be used commercially.
 - **Automation bias.** Readers of any experience follow a wrong answer if they see it first (Dratsch et al., Radiology
