@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import shutil
@@ -72,6 +73,7 @@ html_theme = "furo"
 html_title = "cirrnb"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["pictures.js"]
 html_search_scorer = str(ROOT / "docs" / "search_scorer.js")
 html_show_sourcelink = False
 html_copy_source = False
@@ -164,9 +166,32 @@ def copy_plotly(app: Any, exception: Exception | None) -> None:
         shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", Path(app.outdir) / "_static")
 
 
+def load_excerpts(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """The search page, and no other, loads the text of all pages: from a folder it can fetch none."""
+    if page == "search":
+        app.add_js_file("page_texts.js")
+        app.add_js_file("excerpts.js")
+
+
+def write_page_texts(app: Any, exception: Exception | None) -> None:
+    if exception is not None or app.builder.name != "html":
+        return
+    texts = []
+    for page in sorted(app.env.found_docs):
+        sections = []
+        for section in app.env.get_doctree(page).findall(nodes.section):
+            own = [child.astext() for child in section.children if not isinstance(child, nodes.section)]
+            sections.append((section["ids"][0], " ".join(" ".join(own).split())))
+        texts.append((page, sections))
+    target = Path(app.outdir) / "_static" / "page_texts.js"
+    target.write_text(f"const PAGE_TEXTS = new Map({json.dumps(texts, ensure_ascii=False)});\n", encoding="utf-8")
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", plain_sections, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", plain_signature)
     app.add_transform(DarkPictures)
     app.connect("html-page-context", own_plotly)
+    app.connect("html-page-context", load_excerpts)
     app.connect("build-finished", copy_plotly)
+    app.connect("build-finished", write_page_texts)

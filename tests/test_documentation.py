@@ -192,6 +192,16 @@ def search(site: Path, words: str) -> list[str]:
         return [Path(href.split("#")[0].split("?")[0]).as_posix() for href in links.evaluate_all(HREFS)]
 
 
+@pytest.mark.browser
+def test_the_search_shows_lines_around_what_it_found_without_a_server(site: Path) -> None:
+    with opened(site / "index.html") as shown:
+        shown.page.goto(f"{(site / 'search.html').as_uri()}?q=ascites")
+        lines = shown.page.locator("#search-results p.context")
+        lines.first.wait_for()
+        assert "ascites" in lines.first.inner_text().lower()
+        assert lines.count() > 5 and not shown.complaints
+
+
 HREFS = "links => links.map(one => one.getAttribute('href'))"
 
 
