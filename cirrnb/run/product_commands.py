@@ -64,6 +64,10 @@ def docs(
         bool,
         typer.Option("--no-execute", help="Build the site again without executing tutorials; they show no outputs."),
     ] = False,
+    tutorials: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Only copy the four tutorials into FOLDER, as notebooks to run."),
+    ] = None,
     browser: BROWSER = True,
 ) -> None:
     """Open the documentation in a browser.
@@ -73,8 +77,13 @@ def docs(
     """
     import webbrowser
 
-    from cirrnb.run.documentation import EVERY, first_page
+    from cirrnb.run.documentation import EVERY, copy_tutorials, first_page
 
+    if tutorials is not None:
+        for notebook in copy_tutorials(tutorials):
+            typer.echo(f"Tutorial: {notebook}")
+        typer.echo(f"Open one: jupyter lab {tutorials / 'student.ipynb'}")
+        return
     if no_execute and execute is not None:
         raise InputError(
             "--execute", "together with --no-execute", "one of them", "Leave --no-execute out to execute tutorials."
