@@ -118,7 +118,8 @@ def tutorials() -> list[str]:
 def build(site: Path, execute: Sequence[str] = (EVERY,), tell: Callable[[str], None] = lambda line: None) -> None:
     """Build the site with warnings as errors. Parameters and errors as for `first_page`."""
     if not (SOURCE / "conf.py").is_file():
-        raise InputError(SOURCE, "no such folder", "the documentation's source", _CLONE)
+        remedy = f"{_CLONE} The tutorials are there without one: cirrnb docs --tutorials FOLDER."
+        raise InputError("the documentation", "no built site in this installation", "its source", remedy)
     if find_spec("sphinx") is None or find_spec("myst_nb") is None:
         raise InputError("Sphinx", "not installed", "the extra [docs]", 'Install it: pip install "cirrnb[docs]"')
     known = tutorials()
