@@ -1,7 +1,7 @@
 // A picture that is shown smaller than it is becomes a link to itself, so that it can be read in full size.
 window.addEventListener("load", () => {
   for (const picture of document.querySelectorAll("article img")) {
-    if (picture.closest("a, .cell_output") || picture.src.startsWith("data:")) continue;
+    if (picture.closest("a, figure, .cn-viewer") || picture.src.startsWith("data:")) continue;
     const link = document.createElement("a");
     link.href = picture.src;
     link.className = "picture";
