@@ -157,12 +157,10 @@ def predict(
     ----------
     model : "shipped" for the model of the package, a run folder, the folder of a cross-validation (the mean of its
         stagers), or what `load_model` or `load_stager` returned.
-    patients : a cohort or its path, which is prepared as the model needs it; a prepared cohort; or bags of single
-        patients.
+    patients : a cohort or its path, which is prepared as the model needs it; a prepared cohort; or bags of patients.
     prepared : folder for the scans that are prepared here, by default prepared/ and the cohort's name.
     masks : liver masks for the only patient of a cohort, as for `cirrnb.data.given_masks.give_masks`.
-    force : also stage patients whose scans a check refuses; their answers are doubtful. Only for scans that are
-        prepared here.
+    force : also stage patients whose scans a check refuses here; their answers are doubtful.
     device : "cpu" or "cuda", where the networks compute; None leaves the networks where they are.
     progress : True shows progress bars, False none; None shows them in a terminal and in a notebook. A function is
         called with lines instead.
@@ -173,11 +171,9 @@ def predict(
 
     - subject, patient, source, split, and stage (the recorded stage, or None);
     - status (answered, doubtful or refused) and reasons;
-    - predicted (None if refused), and for each stage of the model its probability (mild, moderate, severe), calibrated
-      if the model is;
+    - predicted (None if refused), and the probability of each stage (mild, moderate, severe), calibrated if the model is;
     - set, the prediction set of a calibrated model ("mild|moderate");
-    - sequences that were used ("T1W+T2W"), notes, and simulated (True if the model's training patients or these
-      patients are simulated);
+    - sequences ("T1W+T2W"), notes, and simulated (True if the training patients or these patients are simulated);
     - of a stager with sign outputs, "sign NAME" (strength, 0 to 1) and no_sign (True if all are below 0.1);
     - of a model that also uses measurements, "adds NAME" (what each adds to the severity, in log-odds);
     - hidden (True if a screen shows the stage only on request, see `Prediction.hidden`).
