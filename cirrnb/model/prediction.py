@@ -171,7 +171,7 @@ def predict(
 
     - subject, patient, source, split, and stage (the recorded stage, or None);
     - status (answered, doubtful or refused) and reasons;
-    - predicted (None if refused), and the probability of each stage (mild, moderate, severe), calibrated if the model is;
+    - predicted (None if refused), and the probability of each stage (mild, moderate, severe), calibrated if possible;
     - set, the prediction set of a calibrated model ("mild|moderate");
     - sequences ("T1W+T2W"), notes, and simulated (True if the training patients or these patients are simulated);
     - of a stager with sign outputs, "sign NAME" (strength, 0 to 1) and no_sign (True if all are below 0.1);
