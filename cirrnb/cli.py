@@ -22,7 +22,7 @@ from cirrnb.data.errors import InputError, InputErrors, OutOfBounds
 from cirrnb.data.typed_paths import require_local
 from cirrnb.run import cohort_commands, model_commands, product_commands
 from cirrnb.run.execution import find_notebook
-from cirrnb.run.options import OUT, TIMEOUT, notebook_command
+from cirrnb.run.options import OUT, TIMEOUT, notebook_command, with_metavars
 from cirrnb.run.parameters import convert, read_schema, require_text
 from cirrnb.run.process import Stopped, leave, raise_on_signals, require_home
 from cirrnb.run.streams import ProgressEcho, make_usable
@@ -33,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog="Begin with cirrnb demo or cirrnb learn. Options of a command: cirrnb COMMAND --help. Guides: cirrnb docs.",
 )
 
 
@@ -104,18 +105,21 @@ class _PairsCommand(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
-@app.command(cls=_PairsCommand)
 def run(
-    notebook: Annotated[
-        str, typer.Argument(help="Name of a notebook of the package (02_train), or path of a notebook.")
-    ],
+    notebook: Annotated[str, typer.Argument(help="Name of a notebook of the package, or path of a notebook.")],
     parameter: Annotated[
-        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Set a parameter; repeatable.")
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Set a parameter, as -p epochs 5; repeatable."),
     ] = None,
     out: OUT = None,
     timeout: TIMEOUT = None,
 ) -> None:
-    """Execute a notebook and write it as a page."""
+    """Execute a notebook and write it as a page.
+
+    Notebooks of the package: 00_learn_staging, 01_cohort, 02_train, 03_evaluate, 04_ablation, 05_faithfulness,
+    06_explore, 07_patient_report, 08_cohort_report, 09_reproduce, 10_validate. Parameters are those of the notebook's
+    first code cell.
+    """
     texts = {}
     for pair in parameter or []:
         name, given, value = pair.partition("=")
@@ -163,35 +167,40 @@ def _add_alias(command: str, notebook: str, words: str, more: str = "") -> None:
     )
 
 
-for _command in (
+_COMMANDS = (  # in the order of the help: first steps, cohorts, models, simulation, trainings for maintainers, files
+    product_commands.demo,
+    product_commands.learn,
+    product_commands.explore,
+    product_commands.report,
+    product_commands.docs,
+    cohort_commands.audit,
+    cohort_commands.import_dicom,
+    cohort_commands.download,
+    cohort_commands.segment,
+    cohort_commands.prepare,
+    cohort_commands.export,
+    ("train", "02_train", "Train a stager on a cohort", "Options without a default follow --preset."),
+    ("evaluate", "03_evaluate", "Score a trained stager on its test patients", ""),
+    ("validate", "10_validate", "Score a model on an external cohort", ""),
+    ("reproduce", "09_reproduce", "Train and score the networks of the reference paper", ""),
+    model_commands.compare,
+    model_commands.calibrate,
+    model_commands.adapt,
+    model_commands.export_model,
     cohort_commands.simulate,
     cohort_commands.gallery,
-    cohort_commands.audit,
-    cohort_commands.prepare,
-    product_commands.demo,
-    product_commands.explore,
-    product_commands.docs,
-    product_commands.learn,
-    cohort_commands.segment,
-    cohort_commands.export,
-    cohort_commands.download,
-    cohort_commands.import_dicom,
-    cohort_commands.train_segmenter,
-    cohort_commands.fit_checks,
-    model_commands.adapt,
+    model_commands.plant,
     model_commands.train_simulated,
     model_commands.train_sign_maps,
     model_commands.add_sign_reader,
-    model_commands.calibrate,
-    model_commands.plant,
-    model_commands.compare,
-    model_commands.export_model,
-    product_commands.report,
+    cohort_commands.train_segmenter,
+    cohort_commands.fit_checks,
     product_commands.forget,
     product_commands.clean,
-):
-    app.command(_command.__name__.replace("_", "-"))(_command)
-_add_alias("train", "02_train", "Train a stager on a cohort", "Options without a default follow --preset.")
-_add_alias("validate", "10_validate", "Score a model on an external cohort")
-_add_alias("reproduce", "09_reproduce", "Train and score the networks of the reference paper")
-_add_alias("evaluate", "03_evaluate", "Score a trained stager on its test patients")
+)
+for _command in _COMMANDS:
+    if isinstance(_command, tuple):
+        _add_alias(*_command)
+    else:
+        app.command(_command.__name__.replace("_", "-"))(with_metavars(_command))
+app.command("run", cls=_PairsCommand)(with_metavars(run))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import re
 import shutil
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,8 @@ os.environ["PLOTLY_RENDERER"] = "notebook_connected"  # HTML whose script `own_p
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": False}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # as written, and not the value's long text
+napoleon_attr_annotations = False  # the signature has the types
 python_maximum_signature_line_length = 90
 add_module_names = False
 napoleon_google_docstring = False
@@ -68,6 +73,7 @@ html_theme = "furo"
 html_title = "cirrnb"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["pictures.js"]
 html_search_scorer = str(ROOT / "docs" / "search_scorer.js")
 html_show_sourcelink = False
 html_copy_source = False
@@ -78,22 +84,52 @@ html_theme_options = {
 
 
 NAMED = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*) : (.*)$")
+ANOTHER = re.compile(r"(?<=[.;]) (?=\w+(?:, \w+)* : )")
+ARRAY = re.compile(r"(?:np|numpy)?\.?ndarray\[tuple\[(?:Any|~?typing\.Any), \.\.\.\], [\w.~]*dtype\[[\w.~]+\]\]")
 
 
 def plain_sections(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Make numpydoc of sections as this project writes them: what is named has no type, what is returned is prose."""
-    section, found = "", []
-    for number, line in enumerate(lines):
-        if number + 1 < len(lines) and set(lines[number + 1].strip()) == {"-"}:
+    if what in ("attribute", "data", "property"):
+        lines[:0] = [".. text", ""]  # a comment, since napoleon takes a first line up to its colon for a type
+    section, found, rest = "", [], list(lines)
+    while rest:
+        line = rest.pop(0)
+        if rest and set(rest[0].strip()) == {"-"}:
             section = line.strip()
             found.append("Result" if section == "Returns" else line)
-        elif section == "Returns" and set(line.strip()) == {"-"}:
-            found.append("------")
-        elif section in ("Parameters", "Attributes") and (match := NAMED.match(line)):
-            found += [match[1], f"    {match[2]}"]
+        elif set(line.strip()) == {"-"}:
+            found.append("------" if section == "Returns" else line)
+        elif section in ("Parameters", "Attributes") and NAMED.match(line):
+            more = list(takewhile(lambda text: text.startswith(" "), rest))
+            rest = rest[len(more) :]
+            found += _entries(" ".join([line, *(text.strip() for text in more)]))
+        elif section in ("Parameters", "Attributes") and line.strip() and not line.startswith(" "):
+            section = ""
+            found += ["", "", line]  # a sentence below the section ends it
         else:
             found.append(line)
     lines[:] = found
+
+
+def _entries(text: str) -> list[str]:
+    """An entry for each name of "low, high : of the interval. n : patients."."""
+    found = []
+    for part in ANOTHER.split(text):
+        names, _, described = part.partition(" : ")
+        found += [line for name in names.split(", ") for line in (name, f"    {described}")]
+    return found
+
+
+def plain_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Arrays by one word, since the docstring has shape and type; the constructor's own parameters."""
+    if what == "class" and signature and signature.startswith("(*args"):
+        ours = inspect.signature(obj.__init__)
+        signature = str(ours.replace(parameters=list(ours.parameters.values())[1:]))
+    short = [text and ARRAY.sub("ndarray", text) for text in (signature, returned)]
+    return short[0], short[1]
 
 
 class DarkPictures(SphinxTransform):
@@ -130,8 +166,32 @@ def copy_plotly(app: Any, exception: Exception | None) -> None:
         shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", Path(app.outdir) / "_static")
 
 
+def load_excerpts(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """The search page, and no other, loads the text of all pages: from a folder it can fetch none."""
+    if page == "search":
+        app.add_js_file("page_texts.js")
+        app.add_js_file("excerpts.js")
+
+
+def write_page_texts(app: Any, exception: Exception | None) -> None:
+    if exception is not None or app.builder.name != "html":
+        return
+    texts = []
+    for page in sorted(app.env.found_docs):
+        sections = []
+        for section in app.env.get_doctree(page).findall(nodes.section):
+            own = [child.astext() for child in section.children if not isinstance(child, nodes.section)]
+            sections.append((section["ids"][0], " ".join(" ".join(own).split())))
+        texts.append((page, sections))
+    target = Path(app.outdir) / "_static" / "page_texts.js"
+    target.write_text(f"const PAGE_TEXTS = new Map({json.dumps(texts, ensure_ascii=False)});\n", encoding="utf-8")
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", plain_sections, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", plain_signature)
     app.add_transform(DarkPictures)
     app.connect("html-page-context", own_plotly)
+    app.connect("html-page-context", load_excerpts)
     app.connect("build-finished", copy_plotly)
+    app.connect("build-finished", write_page_texts)

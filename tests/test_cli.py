@@ -12,6 +12,7 @@ from typing import Any
 import nbformat
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -147,7 +148,9 @@ def test_prepare_goes_on_past_a_broken_row_and_a_broken_scan_and_says_so(tmp_pat
     (tmp_path / "mine.csv").write_text(
         "patient,sequence,image,stage\n1,T1W,good.nii.gz,mild\n2,T1W,broken.nii.gz,mild\n3,T2W,good.nii.gz,4\n"
     )
-    done = invoke("prepare", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "out"), "--workers", "1")
+    done = invoke(
+        "prepare", str(tmp_path / "mine.csv"), "--view", "abdomen", "--out", str(tmp_path / "out"), "--workers", "1"
+    )
     assert done.exit_code == SOME_SKIPPED
     assert "1 scans prepared" in done.output
     assert "line 4" in done.output and "mine/2 T1W: broken.nii.gz: found a file that is not NIfTI" in done.output
@@ -205,3 +208,46 @@ def test_a_trained_stager_has_one_name_in_every_command_and_notebook():
     for path in find_notebook("02_train").parent.glob("*.ipynb"):
         names = set(read_schema(path))
         assert "run" not in names or path.stem == "02_train", path.name
+
+
+def commands() -> dict[str, Any]:
+    return dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+
+
+def test_every_command_and_option_has_a_help_text_and_a_kind_of_value() -> None:
+    for name, command in commands().items():
+        assert command.help, name
+        for option in command.params:
+            assert option.help or option.name == "help", (name, option.name)
+            if option.param_type_name == "option" and not option.is_flag:
+                assert option.metavar and option.metavar.strip("<") == option.metavar, (name, option.name)
+
+
+def test_options_of_one_meaning_have_one_name() -> None:
+    named = {
+        (command, option)
+        for command, found in commands().items()
+        for parameter in found.params
+        for option in parameter.opts
+    }
+    assert {(name, "--bodies-in") for name in ("train-segmenter", "train-simulated", "fit-checks")} <= named
+    assert {(name, "--patient") for name in ("report", "explore", "export")} <= named
+
+
+def test_prepare_makes_what_the_model_of_the_package_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cirrnb.model.settings import TrainingSettings
+    from cirrnb.model.trained_model import load_model
+
+    asked: list[Any] = []
+
+    def prepared(people: Any, out: Path, settings: Any, workers: int | None) -> Any:
+        asked.extend((out, settings))
+        failures = pd.DataFrame({"subject": [], "sequence": [], "reason": []})
+        return type("Nothing", (), {"failures": failures, "__len__": lambda self: 0})()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cirrnb, "prepare", prepared, raising=False)
+    monkeypatch.setattr(cirrnb, "read_cohort", lambda path, **_: type("People", (), {"name": "mine", "problems": ()})())
+    assert invoke("prepare", "cohorts/mine").exit_code == 0
+    assert asked[0] == Path("prepared/mine")
+    assert asked[1] == load_model("shipped").preparation == TrainingSettings.preparation("demo")

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import cirrnb
 from cirrnb.cli import app
-from cirrnb.course import lesson
+from cirrnb.course import feedback, lesson
 from cirrnb.course.drawing import draw
 from cirrnb.course.feedback import BRIGHT, SIGN_OF, result_html
 from cirrnb.course.figures import AXIS, recorded, scanner_figure, two_scanners, vessels_on_t2w
@@ -436,6 +436,22 @@ def test_starting_over_keeps_the_answers_so_far(tmp_path, monkeypatch):
         kept = progress_file().with_name(f"course.json.before-{number}")
         assert told.exit_code == 0 and kept.name in told.output.replace("\n", "") and kept.read_bytes() == before
         assert not Progress(progress_file()).solved("side")
+
+
+def test_the_course_says_where_answers_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert "$XDG_DATA_HOME/cirrnb/course.json" in Progress(progress_file())._repr_html_()
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert "~/.local/share/cirrnb/course.json" in Progress(progress_file())._repr_html_()
+    assert str(tmp_path) not in Progress(tmp_path.parent / "mine.json")._repr_html_(), "no path of the machine"
+
+
+@pytest.mark.parametrize(
+    ("strength", "word"), [(0.06, "too faint to see"), (0.15, "slight"), (0.0, "absent"), (1, "strong")]
+)
+def test_a_sign_that_cannot_be_seen_is_not_called_slight(strength, word):
+    assert feedback._called(strength) == word
 
 
 def test_nobody_to_stage_is_refused(cohort):

@@ -105,6 +105,21 @@ def test_the_command_executes_every_tutorial_unless_asked_for_others(
     assert len(shown.stderr.splitlines()) == 1, "one line says what is built and how long it takes"
 
 
+def test_the_tutorials_are_copied_with_the_pages_that_they_link(tmp_path: Path) -> None:
+    folder = tmp_path / "tutorials"
+    shown = CliRunner().invoke(app, ["docs", "--tutorials", str(folder)])
+    assert shown.exit_code == 0 and "jupyter lab" in shown.output
+    assert sorted(path.stem for path in folder.glob("*.ipynb")) == documentation.tutorials()
+    for notebook in folder.glob("*.ipynb"):
+        nbformat.validate(nbformat.read(notebook, as_version=4))
+        text = notebook.read_text(encoding="utf-8")
+        linked = re.findall(r"\]\((?!https?:)([\w/.]+)", text)
+        assert "](../" not in text and all((folder / name).is_file() for name in linked), notebook.name
+    (folder / "student.ipynb").write_text("mine")
+    CliRunner().invoke(app, ["docs", "--tutorials", str(folder)])
+    assert (folder / "student.ipynb").read_text() == "mine", "somebody's changes stay"
+
+
 def test_execute_and_no_execute_exclude_each_other() -> None:
     found = CliRunner().invoke(app, ["docs", "--no-browser", "--no-execute", "--execute", "student"])
     assert isinstance(found.exception, InputError)
@@ -190,6 +205,16 @@ def search(site: Path, words: str) -> list[str]:
         shown.page.locator("#search-results .search-summary", has_text=re.compile(r"\d")).wait_for()
         links = shown.page.locator("#search-results ul.search li > a")
         return [Path(href.split("#")[0].split("?")[0]).as_posix() for href in links.evaluate_all(HREFS)]
+
+
+@pytest.mark.browser
+def test_the_search_shows_lines_around_what_it_found_without_a_server(site: Path) -> None:
+    with opened(site / "index.html") as shown:
+        shown.page.goto(f"{(site / 'search.html').as_uri()}?q=ascites")
+        lines = shown.page.locator("#search-results p.context")
+        lines.first.wait_for()
+        assert "ascites" in lines.first.inner_text().lower()
+        assert lines.count() > 5 and not shown.complaints
 
 
 HREFS = "links => links.map(one => one.getAttribute('href'))"

@@ -386,3 +386,10 @@ def test_a_wrong_answer_is_called_wrong_and_each_number_says_whose_it_is() -> No
     assert "Right" in right and "Wrong" not in right
     assert "39% is the probability" in wrong.replace("39 %", "39%") and "9 in 10" in wrong and "many patients" in wrong
     assert "Wrong" not in sentences.prediction_html(said, recorded=None, coverage=0.9, simulated=True)
+
+
+def test_pages_of_the_documentation_are_links_in_the_explorer_s_lines() -> None:
+    from cirrnb.explorer.panel import _line
+
+    line = _line("<b>What is known: docs/real_people.md", wrong=False)
+    assert '<a href="../docs/real_people.md"' in line and "&lt;b&gt;" in line, "a link, and no other HTML"

@@ -87,7 +87,9 @@ def test_a_simulated_scan_goes_from_a_folder_to_prepared_scans(tmp_path: Path) -
     own.mkdir()
     for scan in made.scans[:2]:
         (own / f"P_{scan.sequence}.nii.gz").write_bytes(scan.image.read_bytes())
-    result = CliRunner().invoke(app, ["prepare", str(own), "--out", str(tmp_path / "prepared"), "--workers", "1"])
+    result = CliRunner().invoke(
+        app, ["prepare", str(own), "--view", "abdomen", "--out", str(tmp_path / "prepared"), "--workers", "1"]
+    )
     assert result.exit_code == 0 and "2 scans prepared" in result.output
 
 

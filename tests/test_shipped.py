@@ -38,6 +38,7 @@ def test_it_is_small_and_says_what_it_is():
     )
     card = (FOLDER / "card.md").read_text(encoding="utf-8")
     assert "simulated" in card and "Research and education only" in card
+    assert shipping.LIMITS in card, "the card and its template say the same"
     model = load_model("shipped")
     assert model.simulated and model.calibration is not None and model.calibration.n >= 100
     settings = model.members[0].stager.settings

@@ -16,6 +16,7 @@ from cirrnb.evaluation.evaluation import Evaluation, evaluate
 from cirrnb.explanation.simulated_truth import stages_told_by_signs, strengths
 from cirrnb.model.prediction import Prediction
 from cirrnb.model.signs import CLEAR, STRONG, SignReading
+from cirrnb.simulation.ceiling import PRESENT
 from cirrnb.simulation.signal import Protocol
 from cirrnb.simulation.signs import CHANNELS, Latent
 from cirrnb.view.glossary import glossary_details
@@ -69,8 +70,9 @@ def feedback_html(
         f"{_verdict(truth, answer)}<h4>What this patient shows</h4>{table}"
         "<p class='cn-small cn-legend'>Planted: how strongly the simulator drew the sign. The model saw: the strength "
         "that it gives the sign, with the word that the whole 90 % interval of this strength bears out. Bars run from "
-        "0 (absent) to 1 (as strong as it gets): below 0.25 slight, from 0.55 strong. A button with a height goes to "
-        "the slice that shows the sign best. Planted signs are outlined in the pictures in these colours; the box "
+        f"0 (absent) to 1 (as strong as it gets): below {CLEAR} slight, from {STRONG} strong. A planted sign below "
+        f"{PRESENT} is too faint to see. A button with a height goes to the slice that shows the sign best. Planted "
+        "signs are outlined in the pictures in these colours; the box "
         "<i>planted signs</i> below them hides and shows the outlines.</p>"
         f"{f'<p>{note}</p>' if note else ''}"
         f"{_could_be_known(truth, latent)}{_waiting() if waiting else _model(truth, model)}{glossary_details()}"
@@ -146,7 +148,9 @@ def _jump(sign: str, height: float | None) -> str:
 
 
 def _called(strength: float) -> str:
-    return "absent" if not strength else "slight" if strength < CLEAR else "clear" if strength < STRONG else "strong"
+    """The word for the strength of a planted sign."""
+    words = ((PRESENT, "too faint to see"), (CLEAR, "slight"), (STRONG, "clear"))
+    return next((word for limit, word in words if strength < limit), "strong") if strength else "absent"
 
 
 def _could_be_known(truth: str, latent: Latent) -> str:

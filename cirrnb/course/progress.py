@@ -58,6 +58,14 @@ def _beside(file: Path, kind: str) -> Path:
     return aside
 
 
+def _place(file: Path) -> str:
+    """A file as its owner finds it, without the name of a home: a page may be handed on."""
+    for folder, name in ((os.environ.get("XDG_DATA_HOME"), "$XDG_DATA_HOME"), (Path.home(), "~")):
+        if folder and file.is_relative_to(folder):
+            return f"{name}/{file.relative_to(folder).as_posix()}"
+    return file.name if file.is_absolute() else file.as_posix()
+
+
 PATIENCE = 5.0  # s to wait for another window that writes
 
 
@@ -139,7 +147,7 @@ class Progress:
     def _repr_html_(self) -> str:
         solved = sum(bool(one["solved"]) for one in self._exercises.values())
         cases = sum(len(attempts[-1]) for attempts in self._attempts.values())
-        where = f"in {escape(self.file.name)}" if self.file else "until the kernel ends"
+        where = f"in {escape(_place(self.file))}" if self.file else "until the kernel ends"
         counted = f"{solved} exercise{'s' * (solved != 1)} solved, {cases} case{'s' * (cases != 1)} staged"
         done = counted if solved or cases else "nothing answered yet"
         problem = f"<br><b>{escape(self.problem)}</b>" if self.problem else ""

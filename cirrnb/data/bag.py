@@ -1,6 +1,6 @@
 """One patient's prepared scans together: a bag, the shift between its sequences, and all bags of a cohort.
 
-Each scan is held in a breath of its own, so that organs lie higher or lower in one than in another.
+Each sequence is acquired in another breath-hold, so that organs lie higher in one than in the other.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Profile = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bag:
-    """One patient's slices for each sequence that exists; a missing sequence is simply absent.
+    """One patient's prepared scans by sequence; a missing sequence has no entry.
 
     Attributes
     ----------
@@ -95,12 +95,12 @@ class Bag:
 
     @property
     def age(self) -> float | None:
-        """Years, or None where it is unknown."""
+        """Age in years, or None if unknown."""
         return next((prepared.scan.age for prepared in self.scans.values() if prepared.scan.age is not None), None)
 
     @property
     def sex(self) -> str | None:
-        """ "female", "male", or None where it is unknown."""
+        """ "female", "male", or None if unknown."""
         return next((prepared.scan.sex for prepared in self.scans.values() if prepared.scan.sex), None)
 
     @cached_property

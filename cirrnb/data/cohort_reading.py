@@ -47,34 +47,35 @@ def read_cohort(
     stages: StageScale | Sequence[str] | str | None = None,
     sequences: Sequence[str] | str | None = None,
 ) -> Cohort:
-    """The scans under a folder in the published layout, or those that a CSV table lists. No voxel is read.
+    """Read a cohort: which scans there are, with masks, stages and splits. Images are not opened.
 
     Parameters
     ----------
-    root : folder that holds Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects (any of them); a CSV file with one
-        row a scan (see `cirrnb.data.layouts.table.read_table`) or a folder with one named scans.csv, as
-        `cirrnb import-dicom` leaves it; a dataset of nnU-Net (see `cirrnb.data.layouts.nnunet.read_nnunet`) or in BIDS
-        (see `cirrnb.data.layouts.bids.read_bids`); or NIfTI files named after patient and sequence (see
-        `cirrnb.data.layouts.folder.read_folder`): a folder of them, or one.
-    on_problem : "raise" raises all problems as one InputErrors. "skip" excludes the scans concerned,
-        warns once, and keeps the problems in `Cohort.problems`.
-    stages : the scale of the table's column stage, for example "F0, F1, F2, F3, F4" (see
-        `cirrnb.data.stage_scale.stage_scale`); None takes mild, moderate, severe.
-    sequences : those to read, as the table's column sequence names them, in the order in which they are shown, for
-        example "T1W, T2W, DWI". None takes T1W and T2W and refuses others. Other scales and sequences need a table.
+    root : one of
+
+        - a folder in the published layout: Cirrhosis_T1_3D, Cirrhosis_T2_3D and Healthy_subjects, any of them;
+        - a CSV table with one row per scan, see `cirrnb.data.layouts.table.read_table`;
+        - a folder with such a table named scans.csv, as `cirrnb import-dicom` writes it;
+        - a dataset of nnU-Net or BIDS, see `cirrnb.data.layouts.nnunet` and `cirrnb.data.layouts.bids`;
+        - NIfTI files named after patient and sequence, a folder of them or one, see `cirrnb.data.layouts.folder`.
+    on_problem : "raise" raises all problems together as `InputErrors`. "skip" excludes the scans concerned, warns once,
+        and keeps the problems in `Cohort.problems`.
+    stages : the stage scale of the column stage, for example "F0, F1, F2, F3, F4"; see
+        `cirrnb.data.stage_scale.stage_scale`. None takes mild, moderate, severe. Another scale needs a table.
+    sequences : sequences to read, in the order in which they are shown, for example "T1W, T2W, DWI"; other scans are
+        skipped. None takes T1W and T2W, and a scan of another sequence is a problem. Others need a table.
 
     Returns
     -------
-    Cohort, sorted by source, patient and sequence, so that it does not depend on the file system. `notes` tells what
-    was odd but harmless. `simulated` is True if SIMULATED.txt lies in the folder (or the table's folder), or above any
-    of the scans, wherever a table or a link finds them.
+    A `Cohort`, sorted by source, patient and sequence. `notes` lists oddities that are harmless. `simulated` is True if
+    a file SIMULATED.txt lies in the folder, in the table's folder, or above any of the scans.
 
     Raises
     ------
     InputErrors
-        If there is a problem and `on_problem` is "raise", or nothing at all could be read.
+        If there is a problem and `on_problem` is "raise", or no scan could be read.
     InputError
-        If `stages` or `sequences` cannot be used.
+        If `stages` or `sequences` are invalid.
 
     Examples
     --------

@@ -41,7 +41,7 @@ def reject_mask(scan: Scan, box: Box | None = None) -> Scan:
 
 
 def without_masks(cohort: Cohort) -> Cohort:
-    """The cohort as if nobody had drawn anything: the program draws livers and organs, as for scans of the clinic."""
+    """The cohort without its masks: the program segments liver and organs."""
     gone = (*OF_ANOTHER_MASK, "organs", VIEW_BOX)
     scans = (
         replace(scan, mask=None, extra={name: value for name, value in scan.extra.items() if name not in gone})

@@ -132,7 +132,7 @@ class PreparedScan:
     grid : grid of `image` and `mask` (slices, rows, columns).
     source_grid : grid of the file it was made from.
     settings : what it was made with.
-    notes : what was unusual about the scan, in words for a reader.
+    notes : what is unusual about the scan, as sentences.
     measured : intensities brought to 0 and 1 (low, high), body_litres, the file's slices that were kept (first and
         one past the last, from the feet) out of source_slices; with a mask also liver_ml and the share of the liver
         that is outside the field of view (liver_outside) and the borders at which it is cut off (liver_cut_off).

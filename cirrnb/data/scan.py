@@ -20,7 +20,7 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Scan:
-    """One sequence of one patient as it lies on disk; pixels are read only when asked for.
+    """One sequence of one patient as it lies on disk; its voxels are read only when needed.
 
     Tables turn None into NaN on the way; a field that is unknown is None again here.
 
@@ -63,12 +63,12 @@ class Scan:
 
     @property
     def subject(self) -> str:
-        """Source and id together: what is unique in a cohort, since healthy ids repeat cirrhotic ones."""
+        """Source and id ("cirrhotic/12"). It is unique in a cohort; an id alone is not: healthy subjects reuse ids."""
         return f"{self.source}/{self.patient}"
 
     @property
     def name(self) -> str:
-        """What messages and progress lines call this scan."""
+        """Name of the scan in messages and progress lines."""
         return f"{self.subject} {self.sequence}"
 
 

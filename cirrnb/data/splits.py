@@ -1,8 +1,8 @@
 """Training, validation and test patients. A split belongs to a patient, never to a scan or a slice.
 
 Every function returns new cohorts, is deterministic, and depends neither on the order of the scans nor on the
-machine: patients are shuffled by a hash of seed and subject. Patients without a stage (healthy subjects among
-them) stand in no split (None): they cannot be stratified, and as training patients they would teach nothing.
+machine: patients are shuffled by a hash of seed and subject. Patients without a stage, such as
+healthy subjects, have no split (None): they can neither be stratified nor trained on.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def paper(cohort: Cohort) -> Cohort:
 
 
 def limited(cohort: Cohort, most: int | None) -> Cohort:
-    """At most so many patients of each stage in each split, the first ones; all of them for None."""
+    """Keep at most `most` patients of each stage in each split, the first ones; None keeps all."""
     if most is None:
         return cohort
     table = cohort.patients
@@ -78,10 +78,12 @@ def limited(cohort: Cohort, most: int | None) -> Cohort:
 
 
 def random(cohort: Cohort, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> Cohort:
-    """Patients with a stage shuffled into train, valid and test in the given fractions, stratified by stage.
+    """Split the patients with a stage at random into train, valid and test, stratified by stage.
 
-    Raises InputError if a split with a share would stay empty, ValueError if the fractions are not three shares
-    that sum to one.
+    `fractions` are the proportions of the three, summing to one.
+
+    Raises InputError if a split with a proportion above 0 would be empty, ValueError if `fractions` are not three
+    proportions that sum to one.
     """
     if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions are the shares of {SPLITS} and sum to 1, not {tuple(fractions)}")
@@ -183,7 +185,7 @@ def _tested(cohort: Cohort, order: Sequence[str], test: Collection[str], valid: 
 
 
 def check(cohort: Cohort) -> None:
-    """Raise InputErrors if a patient stands in two splits; to be called before anything is trained."""
+    """Raise InputErrors if a patient is in two splits. Call it before a training."""
     disputed = _disputed(_stated(cohort))
     if disputed:
         remedy = "Make the split with official, random or kfold of cirrnb.data.splits."

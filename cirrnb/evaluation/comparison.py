@@ -1,7 +1,7 @@
-"""Whether one stager is better than another: both asked about the same patients, and judged patient by patient.
+"""Compare two stagers by paired differences on the same patients.
 
-Two intervals that overlap do not show that two stagers are alike, since both fail on the same hard patients. The paired
-difference leaves those out: a resample draws patients, and takes what both stagers said about them.
+Overlapping intervals do not show that two stagers are equal, since both fail on the same difficult patients. In the
+paired difference these cancel: each bootstrap resample draws patients, with the answers of both stagers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def compare(
     names: tuple[str, str] = ("a", "b"),
     stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
-    """By how much stager a is better than stager b.
+    """Paired difference between stagers a and b, for each metric.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def compare_all(
     seed: int = 0,
     stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
-    """By how much one stager is better than each of several others.
+    """Paired differences between one stager and each of several others, with p values corrected by Holm.
 
     Parameters
     ----------
@@ -134,12 +134,12 @@ def compare_all(
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Chance of so uneven a count, or a more uneven one, of patients whom one stager alone staged right."""
+    """P value of McNemar's exact test, from the numbers of patients that only one of the stagers staged correctly."""
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
 
 
 def holm(ps: ArrayLike) -> NDArray[np.float64]:
-    """p values (tests,) corrected for their number; NaN, a test that could not be made, counts as none.
+    """P values (tests,) corrected by Holm's method. A NaN, a test that could not be made, is not counted.
 
     Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian J. of Statistics 1979;6:65.
     """
@@ -209,7 +209,7 @@ def _paired(
 
 
 def spread(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Mean and spread of each metric over trainings that differ in nothing but their seed.
+    """Mean and spread of each metric over trainings that differ only in their seed.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Two rules that make one stage of probabilities, judged side by side.
+"""Two rules that turn probabilities into a stage, compared.
 
-The most probable stage is right most often. The stage of least expected cost, where a mistake costs as many points as
-there are stages between answer and truth, is off by fewer stages; it answers a middle stage more readily.
+The most probable stage has the highest accuracy. The stage of least expected cost, where a mistake costs the number of
+stages between answer and truth, has the smaller mean error; it chooses middle stages more often.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def least_cost(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
 def decision_rules(
     predictions: pd.DataFrame, *, split: str | None = "test", confidence: float = 0.95, stages: StageScale = CIRRHOSIS
 ) -> pd.DataFrame:
-    """What both rules give, for patients with a stage.
+    """Score both rules on patients with a stage.
 
     Parameters
     ----------

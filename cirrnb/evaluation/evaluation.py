@@ -1,4 +1,4 @@
-"""How good a stager is: patients' predictions against the radiologist's stage, with intervals, chance and majority."""
+"""Score predictions by patient against the radiologist's stage, with intervals, chance and majority."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Evaluation:
     n : patients counted.
     split : which patients; None for all.
     simulated : True if model or patients are simulated; every figure and report says so.
-    notes : what a reader has to know about who was counted and what was compared, in words.
+    notes : sentences on which patients were scored and what was compared.
     confidence, resamples, seed : of the intervals.
     reliability : as `reliability_table`, or None if there are no probabilities.
     coverage : of the sets of stages, as `set_coverage`, or None if there are no sets.
@@ -135,37 +135,40 @@ def evaluate(
     stages: StageScale | None = None,
     progress: Progress = None,
 ) -> Evaluation:
-    """Judge predictions, or a model on a cohort, by patient: `evaluate(predictions)` or `evaluate("shipped", cohort)`.
+    """Score predictions, or a model on a cohort, by patient: `evaluate(predictions)` or `evaluate("shipped", cohort)`.
 
     Parameters
     ----------
-    predictions : as `cirrnb.predict` returns and a run's predictions.csv holds: one row a patient with subject, split,
-        stage and predicted, and simulated if it is known. With a column for each stage the probabilities are judged
-        too, and with set ("mild|moderate") the prediction sets. Or a model, as `cirrnb.predict` takes it.
-    patients, prepared : as for `cirrnb.predict`, where a model is given.
-    split : whom to count; None counts every patient with a stage. Training patients are no test, so that None is
-        for predictions that were made out of fold. Where a model is given and no patient has a split, all are
-        counted.
-    ceiling : the best accuracy anybody could reach, 0 to 1, where it is known: for a simulated cohort from
+    predictions : a table as `cirrnb.predict` returns or a run's predictions.csv holds: one row per patient with
+        subject, split, stage and predicted, and simulated if it is known. With a column for each stage, the
+        probabilities are scored too, and with set ("mild|moderate") the prediction sets. Or a model, as for
+        `cirrnb.predict`.
+    patients : if a model is given, its patients, as for `cirrnb.predict`.
+    prepared : if a model is given, the folder for prepared scans, as for `cirrnb.predict`.
+    split : patients to score; None scores all patients with a stage. Use None only if the model was trained on none of
+        them, or the predictions are out of fold. If a model is given and no patient has a split, all are scored.
+    ceiling : the best accuracy that anything could reach, 0 to 1, if it is known; for a simulated cohort see
         `cirrnb.simulation.ceiling`.
-    confidence, resamples, seed : of the intervals: Wilson's for proportions, else a BCa bootstrap over patients
-        stratified by stage.
-    stages : the scale of the table, by default mild, moderate, severe; a model's own is always taken.
-    progress : of the predictions of a model, as for `cirrnb.predict`.
+    confidence : confidence level of the intervals, above 0 and below 1. Intervals are Wilson's for proportions, else
+        BCa bootstrap intervals over patients, stratified by stage.
+    resamples : resamples of the bootstrap.
+    seed : seed of the bootstrap.
+    stages : stage scale of the table, by default mild, moderate, severe. A model's own scale takes precedence.
+    progress : if a model is given, as for `cirrnb.predict`.
 
     Returns
     -------
-    An `Evaluation`. Beside each value stand chance, what guessing every stage alike often is expected to score;
-    majority, what the training patients' commonest stage scores when given to everybody, with the training patients'
-    shares as probabilities; and for accuracy the ceiling.
+    An `Evaluation`. Its table has one row per metric, with the interval and three comparisons: chance, the expected
+    score of guessing each stage equally often; majority, the score of always answering the most frequent stage of the
+    training patients; and for accuracy the ceiling.
 
     Raises
     ------
     InputError
-        If columns are missing, a patient occurs twice, a stage or a set is unknown, probabilities are none, or fewer
-        than two patients can be counted.
+        If columns are missing, a patient occurs twice, a stage or a set is unknown, probabilities do not sum to one, or
+        fewer than two patients can be scored.
     ValueError
-        If the ceiling is no share.
+        If the ceiling is not between 0 and 1.
 
     Examples
     --------
@@ -338,10 +341,10 @@ def by_group(
     seed: int = 0,
     stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
-    """`evaluate` for the patients of each value of a column.
+    """Score each subgroup: `evaluate` for the patients of each value of a column.
 
-    Small groups have wide intervals, and among many groups one is bad by chance: a difference is a reason for a second
-    look and no finding. For a column that only the cohort knows, merge it in by subject first.
+    Small groups have wide intervals, and of many groups some score low by chance: a difference is a reason to look
+    closer, and not yet a result. A column of the cohort must first be merged into the predictions by subject.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def reliability_table(
     confidence: float = 0.95,
     stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
-    """How sure the stager was and how often right, for patients of like confidence.
+    """Mean confidence and accuracy in each bin of confidence.
 
     `predictions` and `stages` as for `evaluate`, with probabilities.
 
@@ -58,8 +58,8 @@ def reliability_table(
 def calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> Weighted:
     """Expected calibration error, 0 to 1: the gap between confidence and accuracy, averaged over patients by bin.
 
-    Its interval is of use where the error is well above `error_by_chance_alone`. Near zero it leaves the truth out, as
-    no sample has an error of zero; there the two values say more than the interval does.
+    Compare it with `error_by_chance_alone`. Near that value its interval is misleading: no sample has an error of zero,
+    so that the interval of a perfectly calibrated stager excludes zero.
 
     From probabilities (patients, stages) and stage indices (patients,) to a function of weights (draws, patients).
     """
@@ -73,10 +73,10 @@ def calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.int6
 
 
 def error_by_chance_alone(probabilities: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> float:
-    """Calibration error expected of a stager whose confidence is exactly right, with as many patients.
+    """Calibration error expected of a perfectly calibrated stager on this number of patients.
 
-    The error is an average of absolute gaps, so that it is above zero for everybody; only what exceeds this number
-    tells against the stager. `probabilities` (patients, stages).
+    The error is a mean of absolute gaps and therefore above zero for every stager; only an excess over this number is
+    evidence of miscalibration. `probabilities` (patients, stages).
     """
     confident = probabilities.max(axis=1)
     right = np.random.default_rng(seed).random((draws, len(confident))) < confident

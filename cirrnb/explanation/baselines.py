@@ -1,4 +1,4 @@
-"""What a patient is compared with: attribution always answers "rather than what?"."""
+"""The image that a patient is compared with: an attribution is always relative to a baseline."""
 
 from __future__ import annotations
 

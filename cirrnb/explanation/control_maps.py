@@ -1,7 +1,7 @@
 """Control maps, which know nothing of the model, and the one rule by which a map beats them.
 
-A method whose maps are no better than these shows nothing of the model. Pages, figures, the explorer and the benchmark
-all ask this module.
+A map that is no better than these says nothing about the model. Pages, figures, the explorer and the benchmark use this
+rule.
 """
 
 from __future__ import annotations

@@ -59,35 +59,46 @@ def explain(
 ) -> Explanation:
     """Explain a model's answer for one patient: all slices of all sequences at once.
 
-    What is explained is always a raw score (log-odds), since a probability near 0 or 1 hides what led there. For a
+    The explained quantity is always a raw score (log-odds), because a probability near 0 or 1 hardly changes. For a
     model of several stagers it is the mean of their scores.
 
     Parameters
     ----------
     model : as for `cirrnb.predict`.
-    patients : the bag of the patient, or a cohort or the path of one, which is prepared as the model needs it.
-    subject : which patient of a cohort, "cirrhotic/12", or "12" where no other has this id; by default the first one.
-    prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
-    method : a name among `cirrnb.explanation.methods.methods()`.
-    target : "severity" (default), or another score of the model's head, see `cirrnb.explanation.score.targets`.
-    baseline : what the patient is compared with, see `cirrnb.explanation.baselines.baseline`; `references` and
-        `counterfactual` are for "training" and "counterfactual".
-    settings : of the method, where they shall differ from its defaults.
-    permutations : orders in which slices are added for their Shapley values.
-    store : folder in which explanations are kept and found again.
-    device : where the network computes; None for where it is.
-    progress : True shows a bar; a function is called before each pass with the passes done and those there are to do.
-    cancel : asked before every pass through the network; True stops with `Cancelled`.
+    patients : a cohort or its path, which is prepared as the model needs it; a prepared cohort; or the bag of one
+        patient.
+    method : name of an attribution method: integrated_gradients, gradient_shap, deep_lift, smooth_saliency, grad_cam,
+        occlusion, attention or sign_map; see `cirrnb.explanation.methods.methods`.
+    target : score to explain, by default "severity"; others are listed by `cirrnb.explanation.score.targets`.
+    subject : patient of a cohort, "cirrhotic/12", or "12" if no other has this id; by default the first.
+    prepared : folder for the scans that are prepared here, by default prepared/ and the cohort's name.
+    baseline : image that the patient is compared with: "blurred", "air", "training" or "counterfactual"; see
+        `cirrnb.explanation.baselines.baseline`.
+    settings : settings of the method that differ from its defaults, by name.
+    references : bags of training patients, for the baseline "training".
+    counterfactual : sequence -> (slices, rows, columns) on the prepared grid, for the baseline "counterfactual".
+    permutations : random orders of the slices for their Shapley values.
+    seed : seed of all random choices.
+    store : folder in which explanations are kept and found again; None keeps none.
+    device : as for `cirrnb.predict`.
+    progress : True shows a bar. A function is called before each pass through the network with the number of passes
+        done and of all passes.
+    cancel : called before each pass through the network; if it returns True, `Cancelled` is raised.
+
+    Returns
+    -------
+    An `Explanation`: maps (one float32 array per sequence, on the prepared grid) and Shapley values of slices and
+    sequences, in log-odds.
 
     Raises
     ------
     InputError
         If the target, method, setting, baseline or patient does not exist, the target is a sign that only a missing
-        sequence can show, the network cannot take the method, or no sequence of the patient can be used.
+        sequence can show, the method does not work with the network, or no sequence of the patient can be used.
     InputErrors
-        If the scans were prepared otherwise than for the model.
+        If the scans were prepared with other settings than the model's.
     Cancelled
-        When `cancel` returned True.
+        If `cancel` returned True.
 
     Examples
     --------

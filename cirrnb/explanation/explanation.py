@@ -37,16 +37,17 @@ class Explanation:
     Attributes
     ----------
     subject, model : who and by which model.
-    method, label, signed : as the registry calls the method; signed maps speak for (positive) and against (negative).
+    method, label, signed : as the registry calls the method; in signed maps, positive values
+        raise the score and negative values lower it.
     target : the raw score that is explained, by name; log-odds, never a probability.
     score, baseline_score : its value for the patient and for the baseline (mean where there are several).
-    baseline : name of what the patient was compared with, or None.
+    baseline : name of the image that the patient was compared with, or None.
     maps : sequence -> (slices, rows, columns) float32 on the prepared grid.
     grids, source_grids : sequence -> grid of the maps, and of the file they go back to.
     shapley : what each sequence and each slice adds to the score.
     delta : sum of the maps less the difference of the scores, in units of the score; None where the method knows none.
     settings : of the method.
-    notes : what is unusual, in words for a reader.
+    notes : what is unusual, as sentences.
     simulated : True if the model was trained on simulated images.
     fingerprint : of the model, see `TrainedModel.fingerprint`; by it, never by its name, a model is recognised.
     files : sequence -> the scan's own file, from which overlays take how they are placed; not kept in stores.

@@ -49,13 +49,13 @@ BETTER = {
     "infidelity": "lower",
     "maximum sensitivity": "lower",
 }
-"""Which way is good. Deletion and insertion after Petsiuk et al., RISE, BMVC 2018, on a raw score and normalised by its
-ends; infidelity and maximum sensitivity: Yeh et al., NeurIPS 2019."""
+"""Better direction of each measure. Deletion and insertion after Petsiuk et al., RISE, BMVC 2018, on a raw score and
+normalised by its ends; infidelity and maximum sensitivity: Yeh et al., NeurIPS 2019."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A patient in front of a model, with what all measures need of both."""
+    """A patient and a model, with what all measures need of both."""
 
     score: PatientScore
     bag: Bag
@@ -100,31 +100,38 @@ def faithfulness(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
-    """Measure an explanation against the model that it explains.
+    """Measure how faithful an explanation is to the model, compared with control maps that do not use the model.
 
     Parameters
     ----------
-    model, patients : those that the explanation was made of.
-    patch : side in mm of the squares that are removed. steps : points of a curve less one.
-    samples : removals at random for the infidelity; 0 leaves it out.
-    store : folder in which the table is kept and found again, beside explanations.
-    device : where the network computes; None for where it is.
-    progress : called before each pass through the network with those done and about how many there are; what it raises
-        ends the measuring.
+    model : the model that was explained.
+    patients : the patient, or the cohort with the patient, that was explained.
+    explanation : as `cirrnb.explain` returned it.
+    patch : side in mm of the square patches that are removed.
+    steps : steps of a perturbation curve; the curve has one point more.
+    samples : random removals for the infidelity; 0 skips it.
+    seed : seed of all random choices.
+    store : folder in which the table is kept and found again; None keeps none.
+    device : as for `cirrnb.predict`.
+    progress : called before each pass through the network with the number of passes done and about how many there are.
+        An exception that it raises stops the measurement.
 
     Returns
     -------
-    One row a measure: measure, better ("lower" or "higher"), value, and the same measure for control maps that know
-    nothing of the model: random, shifted, edges (for slices: random, and attention for the model's own weights).
-    Measures: "deletion" and "insertion" of patches in the map's order (area under the curve between the whole patient,
-    1, and the patient without detail, 0), "slice deletion" in the order of the slices' Shapley values, and "infidelity"
-    (squared error of the map's prediction for removed patches, after the best scaling, as a share of the squared
-    effect). NaN where whole and empty patient hardly differ in score.
+    A table with one row per measure: measure, better ("lower" or "higher"), value of the map, and the value of each
+    control map: random, shifted, edges (for slices: random, and attention, the model's own attention). NaN if the
+    patient and the blurred patient hardly differ in score. Measures:
+
+    - "deletion" and "insertion": patches are removed or added in the order of the map; area under the curve of the
+      score, which is 1 for the patient and 0 for the blurred patient;
+    - "slice deletion": the same for slices, in the order of their Shapley values;
+    - "infidelity": squared error of the change of score that the map predicts for removed patches, after the best
+      scaling, as a proportion of the squared change.
 
     Raises
     ------
     InputError
-        If the explanation is of another patient or model, or is none, or its map is constant.
+        If the explanation is of another patient or model, is of another type, or its map is constant.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Whether a map lies where the disease does: scored against the simulated patient's own evidence, and causally."""
+"""Does a map mark the disease? Scored against the known signs of simulated patients, and against counterfactuals."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def liver_share(maps: Maps, bag: Bag) -> tuple[float, float]:
 @isolated_torch()
 @torch.no_grad()
 def sign_effects(score: PatientScore, bag: Bag, truth: SimulatedTruth, signs: Sequence[str] = SIGNS) -> pd.DataFrame:
-    """What taking each sign away does to the score: the causal answer that attribution tries to give.
+    """Effect of removing each sign on the score: the causal effect that an attribution estimates.
 
     Returns one row for each sign that the patient shows: sign, effect (score less that of the counterfactual without
     the sign), total (score less that of the counterfactual without any), used (effect at least `USED` of the total, in
@@ -145,7 +145,7 @@ def attributed_to_signs(explanation: Explanation, bag: Bag, truth: SimulatedTrut
 def signs_by_stage(
     model: TrainedModel | TrainedStager | Path | str, bags: Sequence[Bag], truth: SimulatedTruth, method: str
 ) -> pd.DataFrame:
-    """What a model uses of each sign, by stage: means over the patients of a stage who show the sign.
+    """Effect and attribution of each sign, by stage: means over the patients of a stage who have the sign.
 
     The row `SCANNER` gives what the other scanner does to the same patient's score. Where the scanner told
     the stage in training, a model may use it as it uses a sign.

@@ -24,7 +24,10 @@ from cirrnb.model.trained_model import FOLDS, SIGN_READER, SITE, TrainedModel, l
 
 
 class Model(TrainedModel):
-    """A trained model.
+    """A trained model: load it, predict, explain, save.
+
+    It has `stages` (its `StageScale`), `sequences`, `preparation` (how it needs scans prepared), `device`, and
+    `fingerprint` (SHA-256 of weights and settings).
 
     Examples
     --------
@@ -43,9 +46,9 @@ class Model(TrainedModel):
 
     @classmethod
     def load(cls, run: Path | str = "shipped", device: torch.device | str | None = None) -> Model:
-        """The model of a run folder, of a cross-validation, "shipped", or hf:owner/name on the Hugging Face hub.
+        """Load a run folder, the folder of a cross-validation, "shipped", or hf:owner/name from the Hugging Face hub.
 
-        Raises InputError where something is missing or damaged.
+        `device` is "cpu" or "cuda"; None takes the CPU. Raises InputError if something is missing or damaged.
         """
         trained = load_model(run)
         model = cls(**{part.name: getattr(trained, part.name) for part in fields(trained)})
@@ -53,7 +56,7 @@ class Model(TrainedModel):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of its weights."""
         return next(self.members[0].stager.parameters()).device
 
     def to(self, device: torch.device | str) -> Model:
@@ -62,7 +65,7 @@ class Model(TrainedModel):
         return self
 
     def predict(self, patients: PreparedCohort | Cohort | Path | str | Sequence[Bag], **options: Any) -> pd.DataFrame:
-        """As `cirrnb.predict`, on the model's device; a cohort is prepared as the model needs it."""
+        """`cirrnb.predict` with this model, on its device. `options` are the other parameters of that function."""
         return predict(self, patients, device=self.device, **options)
 
     def explain(
@@ -72,16 +75,16 @@ class Model(TrainedModel):
         *args: Any,
         **options: Any,
     ) -> Explanation:
-        """As `cirrnb.explain`, for one patient of a cohort (`subject`, by default the first one) or for a bag.
+        """`cirrnb.explain` with this model, for one patient of a cohort (`subject`, by default the first) or for a bag.
 
-        Raises as `cirrnb.explain`.
+        `options` are the other parameters of that function. Raises as it does.
         """
         return explain(self, patients, *args, subject=subject, **options)
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model into a new folder that `load` reads: JSON and safetensors. Returns the folder.
+        """Write the model into a new folder, as JSON and safetensors, and return the folder. `load` reads it.
 
-        Raises InputError if the folder has anything in it.
+        Raises InputError if the folder is not empty.
         """
         folder = typed_path(folder)
         if folder.exists() and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""What is explained: one raw score of the whole patient, as a function of all its slices."""
+"""The explained quantity: one raw score (log-odds) of the patient, as a function of all slices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cirrnb.model.signs import visible
 from cirrnb.model.stager import Stager, Staging
 
 SEVERITY = "severity"
-"""Default target of every head: how much speaks for a later stage rather than an earlier one."""
+"""Default target of every head: evidence for later stages against earlier ones."""
 
 CHUNK = 32
 """Slices encoded at a time; it bounds the memory of every method."""
@@ -27,7 +27,7 @@ QUICK_CHUNK = 16
 
 
 class Cancelled(RuntimeError):
-    """Somebody asked for the explanation to be stopped; nothing of it is kept."""
+    """The explanation was cancelled; nothing of it is kept."""
 
 
 def targets(stager: Stager) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
-"""Training the part of a stager that says where each sign is, on simulated patients, whose signs are known pixel by
-pixel. The rest of the stager stays as it is, and so do its answers."""
+"""Train the maps of a stager, which show where each sign is, on simulated patients, whose signs are known pixel by
+pixel. The other weights, and so the stages, do not change."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def train_sign_maps(
     seed: int = 0,
     progress: bool = False,
 ) -> TrainedModel:
-    """Give a stager with sign outputs a map of each sign, and write it into another folder.
+    """Train a map of each sign for a stager with sign outputs, and write the stager into a new folder.
 
     Parameters
     ----------

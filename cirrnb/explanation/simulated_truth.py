@@ -1,4 +1,4 @@
-"""What is true of a simulated patient: where its signs lie, the counterfactual without them, and the best answer."""
+"""The truth of a simulated patient: where the signs are, counterfactuals without them, and the best possible answer."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class SimulatedTruth:
         return self._again(bag, changed, scanner(patient, self.request["seed"], self.request["shortcut"]))
 
     def scanner(self, bag: Bag) -> str:
-        """The scanner that the patient was on, one of `cirrnb.simulation.scans.SCANNERS`."""
+        """Scanner of the patient, one of `cirrnb.simulation.scans.SCANNERS`."""
         return scanner(self._patient(bag), self.request["seed"], self.request["shortcut"])
 
     def on_scanner(self, bag: Bag, name: str) -> dict[str, NDArray[np.float32]]:
@@ -137,7 +137,7 @@ class SimulatedTruth:
         return made
 
     def bears(self, bag: Bag) -> tuple[str, ...]:
-        """The signs that this patient shows."""
+        """Signs of this patient."""
         shown = self._patient(bag).body.shown
         parts = {sign: ("nodules_t1w", "nodules_t2w") if sign == "nodules" else (sign,) for sign in SIGNS}
         return tuple(sign for sign, names in parts.items() if any(shown[name] > 0 for name in names))

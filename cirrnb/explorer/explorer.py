@@ -46,31 +46,33 @@ from cirrnb.viewer.slice_browser import SliceBrowser, slice_browser
 
 
 class SliceExplorer(Panel):
-    """One patient at a time: all sequences side by side, on request the answer, the map and the slices' Shapley values.
+    """One patient at a time: the images first; on request the stage, the map and the Shapley values of the slices.
 
-    The same in JupyterLab and in Voila. Pictures are sent to the browser once and scrolled there; what takes time runs
-    beside, shows how far it is, can be cancelled and is kept in `store`.
+    It is the same in JupyterLab and in the browser (Voila). Pictures are sent to the browser once. Computations run in
+    the background, show their progress, can be cancelled, and are kept in `store`.
 
     Parameters
     ----------
-    patients : a cohort or its path, which is prepared as the model needs it; a prepared cohort, or bags.
+    patients : a cohort or its path, which is prepared as the model needs it; a cohort that is prepared so; or bags.
     model : as for `cirrnb.predict`.
-    patient : subject ("cirrhotic/12"), or an id that only one patient has ("12"), to open first; the first one without.
-    method, target : what the map shows first, as for `cirrnb.explain`.
-    store : folder in which explanations are kept; None keeps none. Those of dropped scans go with the explorer.
-    simulated : whether the patients are; None asks the cohort.
-    truth : of a simulated cohort; its planted signs become a layer.
-    answer_first : show the answer with the images. None does as the reader chose before; at first, images alone.
+    patient : patient to show first, "cirrhotic/12", or "12" if no other has this id; by default the first.
+    method : attribution method of the first map, as for `cirrnb.explain`.
+    target : score that the first map explains, as for `cirrnb.explain`.
+    store : folder in which explanations are kept; None keeps none. Explanations of files dropped into the explorer
+        are deleted with it.
+    simulated : whether the patients are simulated; None takes this from the cohort.
+    truth : truth of a simulated cohort; its signs can then be shown as a layer.
+    answer_first : show the stage together with the images. None repeats the reader's last choice; at first, the images
+        are shown alone.
 
     Raises
     ------
     InputError
-        For a patient, method or target that does not exist, or no patients at all.
+        If there is no patient, or a patient, method or target does not exist.
 
     Examples
     --------
-    >>> prepared = cirrnb.prepare("cohorts/mine", progress=False)
-    >>> explorer = cirrnb.SliceExplorer(prepared, "shipped", store=None)  # show it as the last line of a cell
+    >>> explorer = cirrnb.SliceExplorer("cohorts/mine", "shipped", store=None)  # show it as the last line of a cell
     """
 
     def __init__(

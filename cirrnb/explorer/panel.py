@@ -18,6 +18,7 @@ from cirrnb.explanation.score import targets
 from cirrnb.explorer.slice_chart import SliceChart
 from cirrnb.model.stager import Stager
 from cirrnb.view import sentences
+from cirrnb.view.documentation import linked
 from cirrnb.view.glossary import glossary_details
 from cirrnb.view.page import RESEARCH_ONLY, asset
 from cirrnb.viewer.widget import SliceCanvas
@@ -181,7 +182,7 @@ class Panel(widgets.VBox):
 
     def show_caveat(self, about: str) -> None:
         """What this is not, and what the patient or the model is; on a phone the first alone stays in sight."""
-        self.caveat.value = f"<span>{RESEARCH_ONLY}</span> <span>{escape(about)}</span>"
+        self.caveat.value = f"<span>{RESEARCH_ONLY}</span> <span>{linked(escape(about))}</span>"
 
     def show_gaps(self, simulated: bool) -> None:
         """Say why numbers of simulated patients have gaps, where they are listed."""
@@ -232,7 +233,7 @@ class Panel(widgets.VBox):
         self.scale.disabled = not wanted
 
     def say(self, message: str, wrong: bool = False) -> None:
-        """A line above the pictures, as plain text; an empty one takes it away."""
+        """A line of text above the pictures, whose mentions of the documentation are links; an empty one removes it."""
         self.message.value = _line(message, wrong)
 
     def show_standing(self, words: str, wrong: bool = False) -> None:
@@ -243,7 +244,7 @@ class Panel(widgets.VBox):
 
 def _line(message: str, wrong: bool) -> str:
     role, kind = ("alert", "cn-wrong") if wrong else ("status", "cn-info")
-    return f'<div role="{role}" class="{kind}">{escape(message)}</div>' if message else ""
+    return f'<div role="{role}" class="{kind}">{linked(escape(message))}</div>' if message else ""
 
 
 def time_left(elapsed: float, share: float) -> str:

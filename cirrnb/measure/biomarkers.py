@@ -51,7 +51,7 @@ UNITS = {
     "liver-to-spleen volume": "",
     "caudate-to-right-lobe volume": "",
 }
-"""Every biomarker and its unit, in the order in which they are told."""
+"""Every biomarker and its unit, in the order of tables."""
 
 SOURCES = {
     "surface nodularity": SMITH,
@@ -74,7 +74,7 @@ REFERENCES = {
     "liver-to-spleen signal": _UNLIKE,
     "liver-to-muscle signal": _UNLIKE,
 }
-"""What is usual in healthy adults, by biomarker."""
+"""Range in healthy adults with its source, by biomarker."""
 
 NO_ORGANS = "no segmentation of other organs"
 UNUSABLE = "the segmentation of other organs cannot be used"
@@ -88,7 +88,7 @@ PROGRAM_NOTES = {
     "liver-to-spleen signal": _SPLEEN_NOTE,
     "caudate-to-right-lobe volume": "on real scans the program finds hardly any caudate lobe: look at its outline",
 }
-"""What stands beside a measurement that rests on the package's own outlines of organs."""
+"""Caveats of measurements on organs that the segmenter of the package outlined."""
 
 Found = dict[str, tuple[float | None, str]]
 """Biomarker -> value and note."""

@@ -24,7 +24,7 @@ class Measurement:
     name : the field's term, in words.
     value : in `unit`; None where it could not be measured.
     unit : "mL", "mm", ...; empty for a ratio or a score without a unit.
-    note : where there is no value the reason, otherwise what a reader has to know about it, or nothing.
+    note : the reason if there is no value; otherwise a caveat, or empty.
     source : of the definition.
     reference : what is usual in healthy adults, with its source; or why there is no such range; or nothing.
     """
@@ -38,12 +38,12 @@ class Measurement:
 
     @property
     def reason(self) -> str:
-        """Why there is no value, or nothing."""
+        """Why there is no value; empty if there is one."""
         return self.note if self.value is None else ""
 
     @property
     def amount(self) -> str:
-        """Value and unit as a person would write them."""
+        """Value and unit as text."""
         return "not measured" if self.value is None else f"{_rounded(self.value)} {self.unit}".strip()
 
     def __str__(self) -> str:

@@ -44,19 +44,23 @@ def adapt(
 ) -> TrainedModel:
     """Adapt a model to the scans of a site, without their stages, and write the adapted model's folder.
 
-    The site's distribution of severity is mapped to that of patients like those of training, see
-    `cirrnb.model.adaptation`. That assumes that both are equally ill. Measurements are weighed as they go together at
-    the site. Where they differ from training no more than another mixture of severities explains, nothing is mapped.
-    Scans that look like the site's count as usual.
+    Each measurement and the network's severity are mapped from their distribution at the site to that of training
+    patients, and weighted by how they correlate at the site; then the resulting severity is mapped. See
+    `cirrnb.model.adaptation`. The map assumes that the site's stages are distributed as those of training. If another
+    mixture of severities explains the difference as well, nothing is mapped. Scans like the site's are no longer
+    doubtful for being unusual.
 
     Parameters
     ----------
-    model : a run folder, "shipped", or hf:owner/name; an adapted model is adapted anew.
+    model : a run folder, "shipped", or hf:owner/name. An earlier adaptation of it is replaced.
     cohort : `LEAST_PATIENTS` or more patients of the site, or the path of their cohort. None of them should be
         among those who are scored later.
-    out : folder to make; a model that can be named wherever one is asked for.
-    stages_of : subjects whose stage, as the cohort has it, may be used.
+    out : new folder for the adapted model. Name this folder wherever a model is expected.
+    stages_of : subjects ("cirrhotic/12") whose recorded stage is used to fit the thresholds between stages too; none
+        by default.
     prepared : folder for prepared scans, as for `cirrnb.predict`.
+    device : "cpu" or "cuda", where the networks compute.
+    progress : as for `cirrnb.predict`.
 
     Returns
     -------
@@ -65,8 +69,8 @@ def adapt(
     Raises
     ------
     InputError
-        If there are too few patients, a stage is asked of a subject that has none, the model keeps no answers for
-        patients that it had not seen, or `out` exists.
+        If there are fewer than `LEAST_PATIENTS` (30) patients, a subject of `stages_of` has no stage, the model's
+        folder holds no predictions for patients it was not trained on, or `out` exists.
 
     Examples
     --------

@@ -1,13 +1,13 @@
 """Adaptation to a site: a monotone map from the site's distribution of severity to that of training.
 
-On scans of another site a stager often keeps the order of patients and loses the scale: everybody looks severe. The map
-takes each quantile of severity at the site to the same quantile of the training patients. It needs no stages, and
-assumes that the site's patients are as ill as those of training; where that is wrong it moves everybody the wrong way.
-Where some stages are known, thresholds and scale are fitted to them as well. With few patients the map stays near the
-identity.
+On scans of another site, a stager often ranks patients correctly but puts all of them at one end of the scale, for
+example all at severe. The map takes each quantile of severity at the site to the same quantile of the training
+patients. It needs no stages. It assumes that stages are distributed at the site as in training; otherwise it moves all
+patients in the wrong direction. If some stages are known, thresholds and scale are fitted to them too. With few
+patients the map stays near the identity.
 
-Where a model's stage rests on measurements too, each of them and the network's severity are mapped first and weighed
-as they go together at the site (`cirrnb.model.site_terms`); then the severity that follows is mapped.
+If a model's stage also depends on measurements, each measurement and the network's severity are mapped first, and
+weighted by how they correlate at the site (`cirrnb.model.site_terms`); then the resulting severity is mapped.
 
 Severity is the mean of the log-odds of a stage later than the first, later than the second, and so on.
 """
@@ -80,7 +80,7 @@ class Adaptation:
 
     @property
     def sentence(self) -> str:
-        """What goes with every answer."""
+        """The sentence that accompanies every answer."""
         stages = f"and {self.staged} of their stages" if self.staged else "without stages"
         like = "; they are like those of training, so that little was changed" if self.terms.blend < 0.5 else ""
         return f"adapted to {self.patients} patients of {self.site}, {stages}{like}"

@@ -45,7 +45,7 @@ def calibrate(
     prepared: Path | str | None = None,
     progress: Progress = None,
 ) -> TrainedModel:
-    """Learn how sure a stager may be, and write it into its folder.
+    """Calibrate a stager, and write the calibration into its folder.
 
     Writes calibration.json (temperature and prediction sets), out_of_distribution.json (what scans are usual),
     training.csv (answers without names, to which sites are adapted), signs.json where the signs' truth is known, and

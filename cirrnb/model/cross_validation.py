@@ -156,18 +156,33 @@ def cross_validate(
     coverage: float = COVERAGE,
     progress: bool | Tell = True,
 ) -> Path:
-    """Train a stager for each of `folds` folds of the patients with a stage, and leave them at `out` as one model.
+    """Train one stager for each fold of the patients with a stage, and write them to `out` as one model.
 
-    Fold k is trained on the other folds with seed `settings.seed` + k - 1, so that the spread between folds holds that
-    between seeds. The folder appears when it is complete; an interrupted cross-validation resumes. Each fold is claimed
-    while it is trained: a second process is refused at that fold, and complete folds are used by whoever comes. It
-    holds fold-1, fold-2, ... (run folders), predictions.csv (every patient as the one stager that had not seen them
-    says, uncalibrated), calibration.json (learned from those), out_of_distribution.json and folds.json.
+    Stager k is tested on fold k and trained on the others, with seed `settings.seed` + k - 1: the spread between folds
+    includes the spread between seeds. `out` appears when it is complete; an interrupted cross-validation resumes. A
+    second process that comes to a fold in training stops with an error; finished folds are reused.
+
+    `out` holds fold-1, fold-2, ... (run folders), predictions.csv (each patient as staged by the stager that was not
+    trained on them, uncalibrated), calibration.json (fitted to these predictions), out_of_distribution.json and
+    folds.json.
+
+    Parameters
+    ----------
+    prepared : prepared scans of patients with stages. Splits are ignored.
+    out : folder for the model.
+    settings : network and training, as for `cirrnb.train`.
+    folds : number of folds, 2 or more.
+    coverage : coverage of the prediction sets, above 0 and below 1.
+    progress : as for `cirrnb.train`.
+
+    Returns
+    -------
+    `out`, as a path.
 
     Raises
     ------
     InputError, InputErrors
-        As `train`; and if something else stands at `out`, or another process completes the folder and does not end.
+        As `cirrnb.train`; and if `out` holds something else, or another process completes the folder and does not end.
 
     Examples
     --------

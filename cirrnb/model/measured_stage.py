@@ -1,8 +1,8 @@
-"""The stage from what the network says and from what was measured on the organs, added up.
+"""The stage from the network's severity and from measurements of the organs, added up.
 
-A network and a ruler err in different places. Severity is the network's, plus what each measurement adds: a logistic
-regression with ordered stages (proportional odds; McCullagh, JRSS B 1980;42:109), whose terms can be read one by one.
-It is fitted to patients whom the network has not seen. What was not measured adds nothing.
+The errors of a network and of measurements differ. Severity is the network's plus a term for each measurement: a
+logistic regression with ordered stages (proportional odds; McCullagh, JRSS B 1980;42:109), whose terms can be read one
+by one. It is fitted to patients that the network was not trained on. What was not measured adds nothing.
 """
 
 from __future__ import annotations

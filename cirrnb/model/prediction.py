@@ -57,7 +57,7 @@ def columns(stages: StageScale) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a stager says about one patient.
+    """The answer of a model for one patient.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Prediction:
     prediction_set : the stages that are possible, neighbours, mildest first; None for a model that is not calibrated.
     slice_weights : sequence -> (slices,) share of each slice, summing to one.
     sequence_weights : sequence -> share in the patient, summing to one over those used.
-    notes : what was missing or unusual, in words for a reader.
+    notes : what was missing or unusual, as sentences.
     model : name of the run the stager comes from.
     simulated : True if the stager was trained on simulated images, or these are.
     in_distribution : False if a scan looks unlike those the stager was trained on: what holds of these need not hold
@@ -156,41 +156,41 @@ def predict(
 
     Parameters
     ----------
-    model : a run folder, the folder of a cross-validation (whose stagers are averaged), "shipped" for the model that
-        comes with the package, or what `load_model` or `load_stager` read from one.
-    patients : a prepared cohort, a cohort or the path of one (which is read and prepared as the model needs it), or the
-        bags of those patients who are wanted. Bags are simulated where their files lie in a simulated cohort.
-    prepared : folder for the scans of a cohort that is prepared here, by default prepared/ and the cohort's name.
-    masks : liver masks for the one patient of a cohort that is prepared here, as `cirrnb.data.given_masks.give_masks`
-        takes them.
-    device : where the networks compute; None for where they are, the CPU unless they were moved.
-    force : stage patients of a cohort that is prepared here although a check refuses their scans; they are doubtful.
+    model : "shipped" for the model of the package, a run folder, the folder of a cross-validation (the mean of its
+        stagers), or what `load_model` or `load_stager` returned.
+    patients : a cohort or its path, which is prepared as the model needs it; a prepared cohort; or bags of patients.
+    prepared : folder for the scans that are prepared here, by default prepared/ and the cohort's name.
+    masks : liver masks for the only patient of a cohort, as for `cirrnb.data.given_masks.give_masks`.
+    force : also stage patients whose scans a check refuses here; their answers are doubtful.
+    device : "cpu" or "cuda", where the networks compute; None leaves the networks where they are.
     progress : True shows progress bars, False none; None shows them in a terminal and in a notebook. A function is
         called with lines instead.
 
     Returns
     -------
-    One row a patient: subject, patient, source, split, stage (the truth, or None), predicted, a probability in the
-    column of each stage of the model (mild, moderate, severe), sequences ("T1W+T2W"), notes, simulated (True if the
-    model learned from simulated images or the patients are). Where the model is calibrated the probabilities are, and a
-    column set tells the stages that are possible ("mild|moderate"). A stager with sign outputs adds the strength of
-    each sign in a column "sign NAME", and `no_sign`, True where all are below 0.1. A model that rests on measurements
-    too has what each adds, in log-odds, in a column "adds NAME". `status` is answered, doubtful or
-    refused, and `reasons` says why; `hidden` is True where a screen hides the stage at first (`Prediction.hidden`). A
-    patient who is refused, by a check or without a usable sequence, has no predicted stage.
+    A table with one row per patient. Columns:
+
+    - subject, patient, source, split, and stage (the recorded stage, or None);
+    - status (answered, doubtful or refused) and reasons;
+    - predicted (None if refused), and the probability of each stage (mild, moderate, severe), calibrated if possible;
+    - set, the prediction set of a calibrated model ("mild|moderate");
+    - sequences ("T1W+T2W"), notes, and simulated (True if the training patients or these patients are simulated);
+    - of a stager with sign outputs, "sign NAME" (strength, 0 to 1) and no_sign (True if all are below 0.1);
+    - of a model that also uses measurements, "adds NAME" (what each adds to the severity, in log-odds);
+    - hidden (True if a screen shows the stage only on request, see `Prediction.hidden`).
 
     Notes
     -----
-    Gradient mode, autocast, default dtype and default device are set here and given back. A process that was forked
-    from one in which torch has computed with several threads hangs at its first convolution: start processes with
-    "spawn" (`multiprocessing.get_context("spawn")`), or call `torch.set_num_threads(1)` before the first computation.
+    Torch's gradient mode, autocast, default dtype and default device are set here and restored. After torch has
+    computed with several threads, a forked process hangs at its first convolution. Start processes with "spawn"
+    (`multiprocessing.get_context("spawn")`), or call `torch.set_num_threads(1)` before the first computation.
 
     Raises
     ------
     InputError
-        If `patients` is neither, a bag is empty, or two are of one patient.
+        If `patients` is of another type, a bag is empty, or two bags are of one patient.
     InputErrors
-        If scans were prepared otherwise than for training, or no patient can be staged.
+        If scans were prepared with other settings than the model's, or no patient can be staged.
 
     Examples
     --------

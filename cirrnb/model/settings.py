@@ -63,7 +63,7 @@ class StagerSettings:
         parameters) and made for two cores.
     pretrained : begin from timm's pretrained weights where they can be fetched (True), from random ones (False), or
         with "simulated" from the stager of the package, which learned from simulated patients.
-    sequences : which sequences are looked at; the slices of others are left out.
+    sequences : sequences that are used; slices of others are ignored.
     scales : how many of the backbone's feature maps are used, the coarsest first; 1 is an ordinary classifier's view.
     attention : channel and spatial gates at every scale, with weights of their own for each "sequence", "shared" by
         all, or "none" (plain means).

@@ -1,8 +1,8 @@
 """Putting a model into the package: `python -m cirrnb.model.shipping RUN`, for maintainers.
 
-What is copied are a calibrated stager's settings, weights, calibration, intervals of its signs and what scans are usual
-for it. The card beside them says what it was trained on; of the patients who calibrated it go along their stage and
-what the stager said, sorted and without a name.
+Copied are the settings, weights and calibration of a calibrated stager, the intervals of its signs, the features of its
+training scans, and the stages and predictions of the calibration patients, sorted and without names. A card says what
+the model was trained on and what its limits are.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ FILES = (CONFIG, WEIGHTS, CALIBRATION, OUT_OF_DISTRIBUTION, SIGNS_FILE, MEASURED
 """What is copied of a run folder, beside the network that reads the signs."""
 
 LIMITS = """\
-## What is not known, and what goes wrong
+## Limits
 
-- **Readers.** The stages it imitates are one reader's impression; in the simulation that reader has a noise of 0.12
-  standard deviations. How far radiologists agree on mild, moderate and severe in CirrMRI600+ is **unknown**.
-  Agreement with one reader is not agreement with the disease.
-- **Licence.** The package and this model are Apache-2.0, and no real scan went into it. CirrMRI600+ is CC BY-NC 4.0:
-  it, and what is made from it, is not for commercial use.
-- **Automation bias.** Readers follow a wrong answer when they see it first, whatever their experience (Dratsch et
-  al., Radiology 2023;307:e222176). The explorer and the course show the images first for that reason.
+- **Readers.** The model imitates the stages of one simulated reader, whose noise is 0.12 standard deviations of
+  severity. How well radiologists agree on mild, moderate and severe in CirrMRI600+ is **unknown**. Agreement with a
+  reader does not prove that the stage is right.
+- **Licence.** The package and this model are Apache-2.0, and no real scan was used to train it. CirrMRI600+ is CC
+  BY-NC 4.0: the cohort, and what is derived from it, must not be used commercially.
+- **Automation bias.** Readers of any experience follow a wrong answer if they see it first (Dratsch et al., Radiology
+  2023;307:e222176). The explorer and the course therefore show the images first.
 - **Moderate** patients are often called mild or severe.
-- **Shortcuts.** It saw the scanners, contrast agents and diseases of the simulator, no others. It may have learned
-  whatever predicted the stage there; docs/benchmark.md has an example with a scanner.
-- **Maps** of what it used are not maps of disease: docs/reading_an_attribution.md.
+- **Confounders.** It was trained only on the scanners, contrast agents and diseases of the simulator. It may use
+  anything that predicted the stage there; docs/benchmark.md has an example with a scanner.
+- **Attribution maps** show what influenced the answer, not where the disease is: docs/reading_an_attribution.md.
 """
 
 
@@ -84,18 +84,18 @@ def _card(model: TrainedModel) -> str:
 Estimates the stage of liver cirrhosis ({model.stages.listed}) from {sequences} MRI.
 **Research and education only**: not a medical device, no diagnosis. Trained on {origin}.
 
-- What: one stager, its weights averaged over the steps of the training. Sign outputs: {signs}{maps}.
-- The stage rests on: {terms}.
-- Trained on: {first.config["cohort"]}.
-- Looks at: scans prepared with {model.preparation}.
+- Model: one stager; its weights are a moving average over the training. Sign outputs: {signs}{maps}.
+- The stage depends on: {terms}.
+- Training patients: {first.config["cohort"]}.
+- Input: scans prepared with {model.preparation}.
 - Calibration: {calibration.how}; temperature {calibration.temperature:.2f}.
-- Answers for the patients who calibrated it: without names (`{TRAINING}`).
+- Predictions for the calibration patients: in `{TRAINING}`, without names.
 - Versions: {used}.
 
 {LIMITS}
-## Made by
+## Training
 
-`docs/stager.md` has the commands, `docs/stager_trials.md` the trials and what they showed.
+`docs/stager.md` has the commands, and `docs/stager_trials.md` the trials with their results.
 
 ## Settings
 

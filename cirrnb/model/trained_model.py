@@ -91,21 +91,20 @@ SHIPPED = "shipped"
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Stagers that answer together.
+    """One stager, or several whose probabilities are averaged.
 
     Attributes
     ----------
     members : at least one, all for scans prepared alike; their probabilities are averaged.
     name : of the run, as reports call it.
-    calibration : learned from patients none of them had seen; None leaves the probabilities as they are, without sets.
-    out_of_distribution : what training scans looked like; None where nothing is said about it.
+    calibration : fitted to patients that none of them was trained on; None: raw probabilities, and no prediction sets.
+    out_of_distribution : features of the training scans; None: no out-of-distribution score.
     adaptation : to a site, applied to calibrated probabilities; None for the model as it was trained.
-    site : what the scans of that site look like, which then count as usual too.
-    sign_intervals : how far strengths of signs lie from the truth; None where it was not learned.
-    measured : what measurements add to what the network says; None where the stage is the network's alone.
-    measured_signs : signs whose strengths are measured, in place of what the sign reader says of them; only beside one.
-    sign_reader : network that gives strengths and maps of the signs in place of the members, whose stage it does not
-        change; None where the members give them themselves.
+    site : features of that site's scans, which are then not unusual.
+    sign_intervals : errors of the strengths of signs; None if they were not fitted.
+    measured : contribution of measurements to the stage; None: the stage depends on the network only.
+    measured_signs : signs whose strengths are measured, and not given by the sign reader; only beside a sign reader.
+    sign_reader : network that gives strengths and maps of the signs, and not the stage; None: the members give them.
     """
 
     members: tuple[TrainedStager, ...]
@@ -198,12 +197,12 @@ class TrainedModel:
 
     @property
     def stages(self) -> StageScale:
-        """The scale of the stages it tells apart."""
+        """Its stage scale."""
         return self.members[0].stager.stages
 
     @property
     def sequences(self) -> tuple[str, ...]:
-        """The sequences it looks at."""
+        """The sequences it uses."""
         return self.members[0].stager.settings.sequences
 
     def vocabulary(self, sequences: str | None = None) -> dict[str, Any]:

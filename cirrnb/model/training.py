@@ -68,25 +68,37 @@ def train(
 ) -> Path:
     """Train a stager on the patients of split "train" and leave a complete run folder at `out`.
 
-    The folder holds config.json, model.safetensors, history.csv (a row an epoch), predictions.csv (all patients, by
-    `predict`, uncalibrated), calibration.json (from the validation patients), out_of_distribution.json (what training
-    scans look like) and provenance.json; `evaluate(...).save(out)` adds metrics.json. Until the last epoch is done the
-    training lives in `.<name>.unfinished` beside it and goes on from there after a kill, to the same weights as if
-    nothing had happened; `resume=False` throws that away and begins again. If `out` is already the complete run of
-    these settings and data, it is returned as it is.
+    The run folder holds config.json, model.safetensors, history.csv (one row per epoch), predictions.csv (all patients,
+    by `predict`, uncalibrated), calibration.json (from the validation patients), out_of_distribution.json (features of
+    the training scans) and provenance.json; `evaluate(...).save(out)` adds metrics.json. Until the last epoch is done,
+    the training is kept in `.<name>.unfinished` next to `out`. An interrupted training resumes there and ends with the
+    weights that it would have had without the interruption.
 
-    Under `accelerate launch` the same call trains on several devices; of its settings, the number of processes and
-    `--cpu` are heeded. With `progress` True there is a bar, and lines say that the hub is asked for weights and how
-    long the training takes; a function gets the lines alone. `track` names callbacks (`cirrnb.model.callbacks`), such
-    as "tensorboard".
+    Under `accelerate launch` the same call trains on several devices. Of the settings of accelerate, only the number of
+    processes and `--cpu` are used.
+
+    Parameters
+    ----------
+    prepared : prepared scans of patients with stages and splits; see `cirrnb.splits`.
+    out : run folder to write. If it already is the complete run of these settings and data, it is returned unchanged.
+    settings : network and training; None takes the defaults of `TrainingSettings`. Other presets:
+        `TrainingSettings.preset("demo")`.
+    progress : True shows a bar and prints notes, for example on the download of weights. A function gets the notes
+        as lines, without a bar. False shows nothing.
+    resume : False deletes an interrupted training and begins again.
+    track : names of callbacks (`cirrnb.model.callbacks`), such as "tensorboard".
+
+    Returns
+    -------
+    `out`, as a path.
 
     Raises
     ------
     InputError, InputErrors
-        If a patient stands in two splits, the training patients do not show two stages, a split has nobody with a
-        stage, what stands at `out` or unfinished beside it has other settings or data, another training into `out` is
-        under way, the loss is not finite, or the environment holds some of a launcher's variables (LOCAL_RANK,
-        WORLD_SIZE, ...) and not the others.
+        If a patient is in two splits, the training patients have fewer than two stages, a split has no patient with a
+        stage, `out` or the interrupted training next to it has other settings or data, another process trains into
+        `out`, the loss is not finite, or the environment has only some of a launcher's variables (LOCAL_RANK,
+        WORLD_SIZE, ...).
 
     Examples
     --------

@@ -42,33 +42,39 @@ def prepare(
     workers: int | None = None,
     progress: Progress = True,
 ) -> PreparedCohort:
-    """Bring every scan of a cohort to one form and keep it in a folder, where it is found again next time.
+    """Bring every scan of a cohort to one form, and keep it in a folder for the next call.
 
-    Scans become slices x rows x columns, LPS and axial, with one spacing within the slice and the acquired one
-    between slices; see `PreparationSettings` and `PreparedScan`. What a scan becomes depends on its file, its mask's
-    file and the settings alone. Scans that cannot be prepared are listed in `failures` and passed over.
+    A prepared scan has the shape (slices, rows, columns), axial slices, and LPS orientation. All scans have the same
+    spacing within the slice; between slices it is as acquired. See `PreparationSettings` and `PreparedScan`. The result
+    depends only on the scan's file, its mask's file and the settings. Scans that cannot be prepared are skipped and
+    listed in `failures`.
 
     Parameters
     ----------
-    cohort : a cohort, or the path of one, which is read as `cirrnb.read_cohort` does; a cohort that is prepared already
-        is returned as it is.
-    out : folder for prepared scans, made if need be, by default prepared/ and the cohort's name; several cohorts and
-        settings may share it, it is safe to delete, and a call that was interrupted is continued by the next.
-    settings : how scans are prepared; None takes the defaults.
-    masks : "program" has the segmenter draw the liver of scans without a mask, and check all scans but simulated ones;
-        "given" takes the masks that there are. By default "program" where the view is on the liver.
-    force : patients whose scans a check refuses are answered for all the same; they stay doubtful and say so.
-    workers : processes at work; None takes one a processor, 1 works in this process.
-    progress : show a progress bar; None shows it in a terminal and in a notebook. A function is called with lines.
+    cohort : a cohort, or the path of one, which `cirrnb.read_cohort` reads. A prepared cohort is returned unchanged.
+    out : folder for prepared scans, made if missing; by default prepared/ and the cohort's name. Several cohorts and
+        settings may share it. It is safe to delete. An interrupted call resumes.
+    settings : how scans are prepared; None takes the defaults of `PreparationSettings`. The shipped model needs
+        `cirrnb.Model.load().preparation`; `cirrnb.predict` takes care of that.
+    masks : "program" segments the liver of scans without a mask, and checks all scans except simulated ones. "given"
+        uses only the masks of the cohort. By default "program" if the view is "liver", else "given".
+    force : also stage patients whose scans a check refuses; their answers are doubtful.
+    workers : processes; None takes one per processor, 1 works in this process.
+    progress : True shows a progress bar, False none; None shows one in a terminal and in a notebook. A function is
+        called with lines instead.
+
+    Returns
+    -------
+    The prepared scans of all patients, with `failures`, a table of skipped scans.
 
     Raises
     ------
     InputError
-        If `cohort` is prepared already, with other settings than these, or is no cohort.
+        If `cohort` is prepared with other settings than these, or is no cohort.
     InputErrors
         If a path names no cohort that can be read, or no scan at all could be prepared.
     StorageError
-        If `out` cannot be written, for example because the disk is full. What is done by then is kept.
+        If `out` cannot be written, for example because the disk is full. Finished scans are kept.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`make_report`: one call from a cohort to a folder of pages, whatever happens on the way."""
+"""Make a report: from a cohort to a folder of pages. The failure of one patient does not stop the others."""
 
 from __future__ import annotations
 

@@ -15,7 +15,10 @@ import typer
 
 import cirrnb
 from cirrnb.run.options import (
+    BODIES_IN,
     COHORT,
+    KEEP_EVERY,
+    METHOD,
     MODEL,
     NETWORK,
     PLUGIN,
@@ -25,6 +28,8 @@ from cirrnb.run.options import (
     SEQUENCES,
     SOME_SKIPPED,
     STAGES,
+    START,
+    TRAINING_DEVICE,
     WORKERS,
 )
 
@@ -32,39 +37,49 @@ from cirrnb.run.options import (
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder of the new cohort.")],
     patients: Annotated[
-        int | None, typer.Option(min=1, help="Number of patients. [default: 48, or the published number by scale]")
+        int | None, typer.Option(min=1, help="Number of patients. [default: 48 for small, 337 otherwise]")
     ] = None,
     seed: SEED = 0,
     scale: Annotated[
         str,
-        typer.Option(metavar="tiny|small|full", help="tiny: 4 mm; small: 2 mm; full: published counts and matrices."),
+        typer.Option(
+            metavar="tiny|small|full",
+            help="Pixels of 4 mm, 2 mm, or as published. tiny and full have the published patients.",
+        ),
     ] = "small",
-    healthy: Annotated[int | None, typer.Option(min=0, help="Healthy subjects. [default: by scale]")] = None,
+    healthy: Annotated[
+        int | None, typer.Option(min=0, help="Healthy subjects. [default: 0 for small, 55 otherwise]")
+    ] = None,
     twins: Annotated[
-        bool, typer.Option("--twins", help="Also write each scan without all signs, and without each sign in turn.")
+        bool,
+        typer.Option(
+            "--twins", help="Also write counterfactuals: each scan without any sign, and without each sign in turn."
+        ),
     ] = False,
     organs: Annotated[
-        bool, typer.Option("--organs", help="Also write labels of the liver's lobes and other organs.")
+        bool, typer.Option("--organs", help="Also write labels of liver lobes and other organs.")
     ] = False,
     shortcut: Annotated[
         str | None,
         typer.Option(
             metavar="scanner|healthy-a|healthy-b",
-            help="Tie the scanner to the stage in training patients, or give healthy subjects another scanner.",
+            help="Simulate a confounder: the scanner depends on the stage in training patients, or healthy subjects "
+            "have another scanner.",
         ),
     ] = None,
     population: Annotated[
         str | None,
         typer.Option(
             metavar="independent|FILE",
-            help="Relation of signs to severity: none, or from a JSON file. [default: that of the benchmark]",
+            help="How signs depend on severity: not at all, or as a JSON file says. [default: as in the benchmark]",
         ),
     ] = None,
     workers: WORKERS = None,
 ) -> None:
     """Simulate a cohort.
 
-    It has the layout of CirrMRI600+. The true signs and maps of their evidence are written too.
+    It has the layout of CirrMRI600+. latent.csv lists the true strength of each sign, and evidence/ has a map of
+    where each sign is visible.
     """
     cohort = cirrnb.simulate_cohort(
         out,
@@ -94,7 +109,7 @@ def gallery(
 ) -> None:
     """Draw simulated slices of each stage and sequence.
 
-    Real slices can be added for comparison. All have the same window.
+    Real slices can be added for comparison. All slices are shown with the same intensity window.
     """
     from cirrnb.simulation.gallery import real_panels, simulated_panels
     from cirrnb.view.images import draw_gallery
@@ -115,7 +130,7 @@ def audit(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Segment each scan into FOLDER and check for a liver, the declared sequence, the orientation, and "
+            help="Segment each scan into FOLDER; check whether it shows a liver, its sequence and its sides, and "
             "whether a patient's scans belong together.",
         ),
     ] = None,
@@ -142,17 +157,23 @@ def audit(
 
 def prepare(
     cohort: COHORT,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for prepared scans.")] = Path("prepared"),
-    view: Annotated[str, typer.Option(metavar="abdomen|liver", help="Centre of the field of view.")] = "abdomen",
-    spacing: Annotated[float, typer.Option(help="In-plane spacing in mm.")] = 1.5,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder for prepared scans. [default: prepared/ and the name of the cohort]"
+        ),
+    ] = None,
+    view: Annotated[str, typer.Option(metavar="liver|abdomen", help="Centre of the field of view.")] = "liver",
+    spacing: Annotated[float, typer.Option(help="In-plane spacing in mm.")] = 2.0,
     stages: STAGES = None,
     sequences: SEQUENCES = None,
     workers: WORKERS = None,
 ) -> None:
     """Prepare scans for a model.
 
-    Scans get one orientation, field of view, spacing and intensity scale. Scans that are prepared already are kept. A
-    scan that cannot be read or prepared is named and skipped; the exit code is then 3.
+    Scans get one orientation, field of view, spacing and intensity scale. The defaults are those of the model of the
+    package and of cirrnb train. With --view liver, the program segments scans without a mask. Prepared scans are
+    reused. Exit code 3: some scans were skipped; each is named with the reason.
     """
     from cirrnb.data.prepared import PreparationSettings
 
@@ -163,12 +184,13 @@ def prepare(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the problems are told below, one a line
         people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
-    prepared = cirrnb.prepare(people, out, settings, workers=workers)
+    place = out or Path("prepared") / people.name
+    prepared = cirrnb.prepare(people, place, settings, workers=workers)
     for problem in people.problems:
         typer.echo(f"skipped: {problem}", err=True)
     for failure in prepared.failures.itertuples():
         typer.echo(f"skipped: {failure.subject} {failure.sequence}: {failure.reason}", err=True)
-    typer.echo(f"{len(prepared)} scans prepared in {out}, {len(prepared.failures)} skipped")
+    typer.echo(f"{len(prepared)} scans prepared in {place}, {len(prepared.failures)} skipped")
     if people.problems or len(prepared.failures):
         raise typer.Exit(SOME_SKIPPED)
 
@@ -179,7 +201,7 @@ def segment(
     network: NETWORK = None,
     workers: WORKERS = None,
     program: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Program of MRSegmentator, which then draws the liver.")
+        Path | None, typer.Option(metavar="FILE", help="Executable of MRSegmentator, which then draws the liver.")
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="MRSegmentator: use one of its five networks.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="MRSegmentator: use no graphics card.")] = False,
@@ -188,9 +210,9 @@ def segment(
 ) -> None:
     """Segment liver and organs, and check every scan.
 
-    Scans that have a mask keep it. New masks are marked as drawn by a program, and as doubtful if they are odd for a
-    liver. The checks ask for a liver, the declared sequence, the right sides, and two scans of one patient. A stopped
-    run resumes. Exit code 3: some scans got no mask.
+    Scans that have a mask keep it. New masks are marked as drawn by a program, and implausible ones as doubtful. The
+    checks test whether a scan shows a liver, its sequence and its sides, and whether a patient's scans belong together.
+    An interrupted run resumes. Exit code 3: some scans got no mask.
     """
     from tqdm.auto import tqdm
 
@@ -229,32 +251,29 @@ def segment(
 
 
 def train_segmenter(
-    out: Annotated[Path, typer.Argument(help="Folder for the segmenter; a stopped training resumes there.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the segmenter; an interrupted training resumes there.")],
     cohort: Annotated[
         Path | None,
-        typer.Option(help="Real scans with liver masks to train on too; only those of the split train, if it has one."),
+        typer.Option(help="Also train on real scans with liver masks; of a cohort with splits, only on split train."),
     ] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Begin with the weights of this segmenter; shipped: those of the package."),
-    ] = None,
+    start: START = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 8500,
-    anatomies: Annotated[int, typer.Option(min=1, help="Simulated bodies.")] = 450,
+    anatomies: Annotated[int, typer.Option("--bodies", "--anatomies", min=1, help="Simulated bodies.")] = 450,
     keep: Annotated[
         Path | None,
-        typer.Option("--anatomies-in", metavar="FOLDER", help="Folder for simulated bodies. [default: in OUT]"),
+        typer.Option(
+            BODIES_IN, "--anatomies-in", metavar="FOLDER", help="Folder for simulated bodies. [default: OUT/anatomies]"
+        ),
     ] = None,
     rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Learning rate.")] = 3e-3,
-    keep_every: Annotated[
-        int, typer.Option(min=0, help="Also keep the state after every so many steps, in OUT/step-NUMBER; 0: none.")
-    ] = 0,
+    keep_every: KEEP_EVERY = 0,
     slices: Annotated[int, typer.Option(min=8, max=512, help="Slices in a step.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
-    device: Annotated[str, typer.Option(help="Device: cpu or cuda.")] = "cpu",
+    seed: SEED = 0,
+    device: TRAINING_DEVICE = "cpu",
 ) -> None:
     """Train the segmenter.
 
-    It learns from simulated bodies, and with --cohort from real scans with masks too.
+    It learns from simulated bodies, and with --cohort also from real scans with liver masks.
     """
     from tqdm.auto import tqdm
 
@@ -265,7 +284,7 @@ def train_segmenter(
     from cirrnb.segmentation.weights import shipped_folder
 
     usable_device(device)
-    begin = shipped_folder() if start and str(start) == "shipped" else start
+    begin = shipped_folder() if start == "shipped" else Path(start) if start else None
     mixture = Mixture(seed=seed, slices=slices)
     settings = TrainingSettings(steps=steps, rate=rate, anatomies=anatomies, keep_every=keep_every, mixture=mixture)
     made = train(
@@ -281,18 +300,23 @@ def train_segmenter(
 
 
 def fit_checks(
-    out: Annotated[Path, typer.Argument(help="Folder for checks.json; a stopped fit resumes there.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the fitted files; an interrupted fit resumes there.")],
     network: NETWORK = None,
-    bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, twenty-one volumes each.")] = 80,
-    patients: Annotated[int, typer.Option(min=4, help="Simulated patients, for the check of pairs.")] = 60,
+    bodies: Annotated[int, typer.Option(min=4, help="Simulated bodies, with 21 volumes each.")] = 80,
+    patients: Annotated[
+        int, typer.Option(min=4, help="Simulated patients, for the check whether scans belong together.")
+    ] = 60,
     anatomies: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Simulated bodies of a training, to reuse them.")
+        Path | None,
+        typer.Option(
+            BODIES_IN, "--anatomies", metavar="FOLDER", help="Folder of simulated bodies of a training, to reuse them."
+        ),
     ] = None,
 ) -> None:
     """Fit the checks of a segmenter on simulated patients.
 
-    The distance to simulated scans is fitted too. Copy the files that are written into the segmenter's folder to use
-    them.
+    The out-of-distribution score is fitted too. To use the files that are written, copy them into the segmenter's
+    folder.
     """
     from tqdm.auto import tqdm
 
@@ -312,20 +336,25 @@ def fit_checks(
 def export(
     cohort: SCANS,
     out: Annotated[Path, typer.Argument(help="Folder for the files.")],
-    patient: Annotated[str | None, typer.Option(help="Patient, for example imported/case-1.")] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Patient, for example imported/case-1. [default: the only one]")
+    ] = None,
     dicom: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="DICOM folder of the scans: also write DICOM segmentation objects."),
+        typer.Option(
+            metavar="FOLDER",
+            help="DICOM folder from which the scans were imported; also write DICOM segmentation objects.",
+        ),
     ] = None,
     model: MODEL = "shipped",
-    method: Annotated[str, typer.Option(help="Method of the map.")] = "integrated_gradients",
+    method: METHOD = "integrated_gradients",
     prepared: PREPARED = None,
     plugin: PLUGIN = None,
 ) -> None:
-    """Write a patient's liver mask and map as files.
+    """Write a patient's liver masks and attribution maps as files.
 
-    The files are NIfTI, and with --dicom also DICOM segmentation objects. These carry the patient's name, as the DICOM
-    series does.
+    The files are NIfTI on the grid of each scan, and with --dicom also DICOM segmentation objects, which carry the
+    patient's name.
     """
     from cirrnb.data.plugins import load_plugins
     from cirrnb.run.export import export as export_case
@@ -342,7 +371,8 @@ def download(
     data_set: Annotated[str, typer.Argument(metavar="NAME", help="cirrmri600, the published cohort (about 15 GB).")],
     out: Annotated[Path | None, typer.Argument(help="Folder for the cohort. [default: cohorts/NAME]")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="ARCHIVE", help="Only this archive (Cirrhosis_T2_3D); repeatable.")
+        list[str] | None,
+        typer.Option(metavar="ARCHIVE", help="Download only this archive (Cirrhosis_T2_3D); repeatable."),
     ] = None,
     agree: Annotated[bool, typer.Option("--agree", help="You have read the licence and agree to it.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the archives after unpacking.")] = False,
@@ -363,7 +393,8 @@ def download(
 def import_dicom(
     folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, at any depth.")],
     out: Annotated[
-        Path | None, typer.Argument(help="Folder of the cohort; the patient is added to an existing one.")
+        Path | None,
+        typer.Argument(help="Folder of the cohort, new or existing; without it, the series are only listed."),
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Only list the series and their kinds.")] = False,
     t1w: Annotated[int | None, typer.Option(min=0, help="Number of the T1W series in the list; 0: none.")] = None,
@@ -372,12 +403,12 @@ def import_dicom(
         int | None, typer.Option(min=1, help="Number of the patient, if the folder has several.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="New name of the patient. [default: case-1, ...]")] = None,
-    others: Annotated[bool, typer.Option("--others", help="Also convert series that cannot be staged.")] = False,
+    others: Annotated[bool, typer.Option("--others", help="Also convert series other than T1W and T2W.")] = False,
 ) -> None:
     """Convert a DICOM folder into a cohort without names.
 
     Needs the extra [dicom]. Each series is listed with its kind and the reason. If it is unclear which series is T1W or
-    T2W, you are asked. Exit code 3: scans were imported, but none can be staged.
+    T2W, you are asked. Next: cirrnb audit OUT. Exit code 3: nothing that was imported can be staged.
     """
     from cirrnb.run.dicom import import_folder
 

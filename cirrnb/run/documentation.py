@@ -11,9 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import cirrnb
-from cirrnb.data.atomic_files import atomic_folder
+from cirrnb.data.atomic_files import atomic_folder, atomic_write
 from cirrnb.data.errors import InputError, listed
 from cirrnb.data.workers import python_command
+from cirrnb.view.documentation import SOURCE as PAGES
+from cirrnb.view.documentation import notebook_with_pages
 
 SITE = Path(cirrnb.__file__).parent / "site"
 """Where the site is built; a wheel holds what lies there."""
@@ -92,6 +94,22 @@ def _not_in_cache(names: Sequence[str]) -> list[str]:
     return missing
 
 
+def copy_tutorials(folder: Path) -> list[Path]:
+    """Write the tutorials as notebooks into a folder, with the pages that they link; returns the notebooks.
+
+    A notebook that is there already stays: it may have somebody's changes. Raises InputError if there are none to copy.
+    """
+    source = PAGES / "tutorials"
+    found = sorted(source.glob("*.ipynb"))
+    if not found:
+        raise InputError(source, "no tutorial", "the tutorials of the package", _CLONE)
+    for notebook in found:
+        if not (folder / notebook.name).exists():
+            text = notebook_with_pages(notebook, folder)
+            atomic_write(folder / notebook.name, text)
+    return [folder / notebook.name for notebook in found]
+
+
 def tutorials() -> list[str]:
     """Names of the tutorials that can be executed."""
     return sorted(path.stem for path in (SOURCE / "tutorials").glob("*.ipynb"))
@@ -100,7 +118,8 @@ def tutorials() -> list[str]:
 def build(site: Path, execute: Sequence[str] = (EVERY,), tell: Callable[[str], None] = lambda line: None) -> None:
     """Build the site with warnings as errors. Parameters and errors as for `first_page`."""
     if not (SOURCE / "conf.py").is_file():
-        raise InputError(SOURCE, "no such folder", "the documentation's source", _CLONE)
+        remedy = f"{_CLONE} The tutorials are there without one: cirrnb docs --tutorials FOLDER."
+        raise InputError("the documentation", "no built site in this installation", "its source", remedy)
     if find_spec("sphinx") is None or find_spec("myst_nb") is None:
         raise InputError("Sphinx", "not installed", "the extra [docs]", 'Install it: pip install "cirrnb[docs]"')
     known = tutorials()

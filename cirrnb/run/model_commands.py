@@ -14,12 +14,20 @@ import typer
 import cirrnb
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.errors import InputError
-from cirrnb.run.options import COHORT, MODEL, MODEL_SEQUENCES, PREPARED, SEED
+from cirrnb.run.options import (
+    BODIES_IN,
+    COHORT,
+    KEEP_EVERY,
+    MODEL,
+    MODEL_SEQUENCES,
+    PREPARED,
+    SEED,
+    START,
+    TRAINING_DEVICE,
+)
 from cirrnb.run.process import require_home
 
-DRAW_ANEW = Annotated[
-    bool, typer.Option("--draw-anew", help="Let the program draw outlines even if the cohort has masks.")
-]
+DRAW_ANEW = Annotated[bool, typer.Option("--draw-anew", help="Segment the scans again, even if the cohort has masks.")]
 
 
 def adapt(
@@ -27,16 +35,16 @@ def adapt(
     out: Annotated[Path, typer.Argument(help="New folder for the adapted model.")],
     model: MODEL = "shipped",
     use_stages: Annotated[
-        bool, typer.Option("--use-stages", help="Also fit thresholds to the stages of the cohort.")
+        bool, typer.Option("--use-stages", help="Also fit the thresholds between stages to the stages of the cohort.")
     ] = False,
     prepared: PREPARED = None,
     sequences: MODEL_SEQUENCES = None,
 ) -> None:
     """Adapt a trained stager to the scans of a site.
 
-    Needs 30 patients or more. Stages are not needed. The result is a model: use its folder as one. The adaptation
-    assumes that the site's patients are as ill as those of the training. With --use-stages, do not score the model on
-    the same patients.
+    Needs 30 patients or more. Stages are not needed. The adapted model is used as any other: cirrnb explore COHORT
+    --model OUT. The adaptation assumes that the site's stages are distributed as those of the training patients. With
+    --use-stages, do not score the model on the same patients.
     """
     require_home()
     from cirrnb.model.trained_model import load_model
@@ -52,25 +60,23 @@ def adapt(
 
 
 def train_simulated(
-    out: Annotated[Path, typer.Argument(help="Folder for the stager; a stopped training resumes there.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the stager; an interrupted training resumes there.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 10_000,
     patients: Annotated[int, typer.Option(min=1, help="Simulated bodies.")] = 1000,
     occasions: Annotated[
         int,
-        typer.Option(min=0, max=99, help="Scans of each body and sequence, drawn once; 0: new ones at every visit."),
+        typer.Option(min=0, max=99, help="Scans kept of each body and sequence; 0: simulate a new one for every step."),
     ] = 4,
     patients_per_step: Annotated[int, typer.Option(min=1, help="Patients in a step.")] = 8,
     bodies: Annotated[
         Path | None,
-        typer.Option("--bodies-in", metavar="FOLDER", help="Folder for simulated bodies. [default: in OUT]"),
+        typer.Option(BODIES_IN, metavar="FOLDER", help="Folder for simulated bodies. [default: OUT/bodies]"),
     ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Begin with the weights of this stager; shipped: those of the package."),
-    ] = None,
+    start: START = None,
     rate: Annotated[float, typer.Option(min=1e-6, max=0.1, help="Peak learning rate.")] = 7e-4,
     fall: Annotated[
-        float, typer.Option(min=0, max=1, help="Final proportion of the steps, in which the rate decays.")
+        float,
+        typer.Option(min=0, max=1, help="Proportion of the steps, at the end, in which the learning rate decays."),
     ] = 0.7,
     precision: Annotated[str, typer.Option(metavar="float32|bfloat16", help="Precision of the network.")] = "bfloat16",
     population: Annotated[
@@ -90,16 +96,16 @@ def train_simulated(
         Path | None,
         typer.Option(metavar="COHORT", help="Simulated cohort whose patients make up half of each step."),
     ] = None,
-    keep_every: Annotated[
-        int, typer.Option(min=0, help="Also keep the state after every so many steps, in OUT/step-NUMBER; 0: none.")
-    ] = 0,
+    keep_every: KEEP_EVERY = 0,
     seed: SEED = 0,
-    device: Annotated[str, typer.Option(help="Device: cpu or cuda.")] = "cpu",
-    readers: Annotated[int, typer.Option(min=0, max=256, help="Processes that draw patients.")] = 2,
+    device: TRAINING_DEVICE = "cpu",
+    readers: Annotated[
+        int, typer.Option("--workers", "--readers", min=0, max=256, help="Worker processes that simulate patients.")
+    ] = 2,
 ) -> None:
     """Train a stager with sign outputs on simulated patients.
 
-    The patients are of many populations and contrasts. Calibrate the stager afterwards.
+    The patients are of many populations and contrasts. Next: cirrnb calibrate OUT COHORT.
     """
     from tqdm.auto import tqdm
 
@@ -136,7 +142,7 @@ def train_simulated(
         readers=readers,
         progress=lambda items, total, what: iter(tqdm(items, total=total, desc=what)),
     )
-    typer.echo(f"Written: {made}. Its percentages rank patients and no more until it is calibrated: cirrnb calibrate")
+    typer.echo(f"Written: {made}. Next: cirrnb calibrate {made} COHORT; until then its percentages only rank patients.")
 
 
 def train_sign_maps(
@@ -149,7 +155,7 @@ def train_sign_maps(
 ) -> None:
     """Train maps of the signs for a stager.
 
-    Its stages do not change. Calibrate the new folder afterwards.
+    Its stages do not change. Next: cirrnb calibrate OUT COHORT.
     """
     require_home()
     from cirrnb.explanation.sign_maps import train_sign_maps as train
@@ -204,14 +210,14 @@ def calibrate(
     run: Annotated[Path, typer.Argument(help="Folder of a stager; calibration is written into it.")],
     cohort: Annotated[Path, typer.Argument(help="Patients with stages that the stager has not seen.")],
     measurements: Annotated[
-        bool, typer.Option("--measurements", help="Also use measurements of the organs for the stage.")
+        bool, typer.Option("--measurements", help="Let the stage also depend on measurements of the organs.")
     ] = False,
     draw_anew: DRAW_ANEW = False,
     prepared: PREPARED = None,
 ) -> None:
     """Calibrate a stager on patients with stages.
 
-    Fits its probabilities and prediction sets, and on a simulated cohort also the intervals of its signs.
+    Fits its probabilities and prediction sets. If the cohort is simulated, also fits the intervals of its signs.
     """
     require_home()
     from cirrnb.data.given_masks import without_masks
@@ -236,7 +242,7 @@ def export_model(
 ) -> None:
     """Write a stager as TorchScript.
 
-    The files work without this package. They are compared with the stager itself.
+    The files work without this package. Their probabilities are compared with those of the stager first.
     """
     require_home()
     from cirrnb.model.exporting import export_model as write
@@ -247,7 +253,7 @@ def export_model(
 
 def compare(
     first: Annotated[Path, typer.Argument(help="Folder of a report, run folder, or CSV table of predictions.")],
-    second: Annotated[Path, typer.Argument(help="Another report, run or table of the same patients.")],
+    second: Annotated[Path, typer.Argument(help="Another report, run folder or table with the same patients.")],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.csv", help="Also write the changed patients as a table.")
     ] = None,
@@ -255,7 +261,8 @@ def compare(
 ) -> None:
     """Compare two reports on the same patients.
 
-    Lists the patients with another stage and the signs that changed, and gives paired differences.
+    Lists the patients whose predicted stage differs, with the signs that changed. If stages are recorded, also gives
+    paired differences of the metrics.
     """
     from cirrnb.data.csv_file import write_csv
     from cirrnb.evaluation.external import changed_answers, interval_texts, paired_differences, read_answers, scale_of
@@ -283,7 +290,7 @@ def compare(
 
 def plant(
     scan: Annotated[Path, typer.Argument(help="NIfTI file of a liver without signs of disease.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the changed scan, as a cohort.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the changed scan; it is a cohort.")],
     sequence: Annotated[str, typer.Option(metavar="T1W|T2W", help="Sequence of the scan.")],
     signs: Annotated[
         str,
@@ -295,7 +302,7 @@ def plant(
 ) -> None:
     """Plant signs of known strength into a scan.
 
-    Shows whether a model notices them. The result is not the scan of a patient.
+    With it you can test whether a model notices the signs: cirrnb explore OUT. The result is not the scan of a patient.
     """
     from cirrnb.segmentation.planted_scans import plant_file
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from cirrnb.run.parameters import Parameter, Schema, check, convert
 
 SOME_SKIPPED = 3
 """Exit code of a command that did its work, but not for every scan."""
 
-COHORT = Annotated[Path, typer.Argument(help="Folder in the published layout, or a CSV table of scans.")]
-SCANS = Annotated[Path, typer.Argument(help="Folder or table of scans, as for explore.")]
+COHORT_HELP = "Folder of scans (published layout, BIDS, nnU-Net or NIfTI files), or a CSV table of scans."
+COHORT = Annotated[Path, typer.Argument(help=COHORT_HELP)]
+SCANS = Annotated[Path, typer.Argument(help=COHORT_HELP)]
 STAGES = Annotated[
-    str | None, typer.Option(metavar="NAMES", help="Stages in order (F0,F1,F2,F3,F4) or a JSON file of them.")
+    str | None,
+    typer.Option(
+        metavar="NAMES", help="Stages in order (F0,F1,F2,F3,F4), or a JSON file. [default: mild,moderate,severe]"
+    ),
 ]
 SEQUENCES = Annotated[
     str | None, typer.Option(metavar="NAMES", help="Sequences to read (T1W,T2W,DWI). [default: T1W,T2W]")
@@ -37,10 +42,12 @@ PREPARED = Annotated[
 ]
 PLUGIN = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE.py", help="Python file that registers heads, backbones or maps; repeatable."),
+    typer.Option(
+        metavar="FILE.py", help="Python file that registers heads, backbones or attribution methods; repeatable."
+    ),
 ]
 FORCE = Annotated[
-    bool, typer.Option("--force", help="Stage patients whose scans a check refuses; their answers are doubtful.")
+    bool, typer.Option("--force", help="Also stage patients whose scans a check refuses; their answers are doubtful.")
 ]
 MASK = Annotated[
     list[str] | None,
@@ -50,18 +57,55 @@ MASK = Annotated[
     ),
 ]
 DEVICE = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Device of the networks. [default: cpu]")]
+TRAINING_DEVICE = Annotated[str, typer.Option(metavar="cpu|cuda", help="Device of the training.")]
+START = Annotated[
+    str | None,
+    typer.Option(
+        "--start", metavar="FOLDER", help="Begin with the weights of this folder; shipped: those of the package."
+    ),
+]
+BODIES_IN = "--bodies-in"
+"""Folder of simulated bodies; older names stay as second names of the option."""
+KEEP_EVERY = Annotated[
+    int, typer.Option(min=0, help="Also keep the state after every so many steps, in OUT/step-NUMBER; 0: none.")
+]
+METHOD = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Attribution method: integrated_gradients, gradient_shap, deep_lift, smooth_saliency, grad_cam, "
+        "occlusion, attention, sign_map, or a plug-in's.",
+    ),
+]
+EXPLANATIONS = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for attribution maps; safe to delete.")]
 PORT = Annotated[
     int | None,
     typer.Option(min=0, max=65535, help="Port on this machine; 0: any free port. [default: 8866, or a free one]"),
 ]
 BROWSER = Annotated[bool, typer.Option(help="Open a browser.")]
-OUT = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", metavar="FOLDER", help="Folder for the page and the executed notebook. [default: reports/NAME]"
-    ),
-]
+
+
+def _out(notebook: str) -> Any:
+    words = f"Folder for the page and the executed notebook. [default: reports/{notebook}]"
+    return Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help=words)]
+
+
+OUT = _out("NAME")
 TIMEOUT = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Time limit for one cell.")]
+
+_METAVARS = {Path: "PATH", str: "TEXT", int: "INTEGER", float: "NUMBER"}
+
+
+def with_metavars(command: Callable[..., None]) -> Callable[..., None]:
+    """The command; its help names the kind of a value as that of a notebook's command does, in any version of typer."""
+    command.__annotations__ = get_type_hints(command, include_extras=True)
+    for annotation in command.__annotations__.values():
+        kind, *more = get_args(annotation) or (annotation,)
+        if more and isinstance(more[0], OptionInfo) and more[0].metavar is None:
+            kinds = get_args(kind) or (kind,)
+            more[0].metavar = next((_METAVARS[one] for one in kinds if one in _METAVARS), None)
+    return command
+
 
 Run = Callable[[dict[str, Any], Path | None, float | None], None]
 """Runs the notebook with parameters, the folder of its page (None for the usual one) and the time a cell may take."""
@@ -79,7 +123,7 @@ def notebook_command(schema: Schema, name: str, run: Run) -> Callable[..., None]
         flags = {key: value for key, value in chosen.items() if not isinstance(value, str)}
         run(convert(schema, texts, name) | check(schema, flags, name), out, timeout)
 
-    options = {key: _option(parameter) for key, parameter in schema.items()} | {"out": OUT, "timeout": TIMEOUT}
+    options = {key: _option(parameter) for key, parameter in schema.items()} | {"out": _out(name), "timeout": TIMEOUT}
     _give_signature(command, options)
     return command
 

@@ -12,7 +12,21 @@ from typing import Annotated, Any
 import typer
 
 from cirrnb.data.errors import InputError
-from cirrnb.run.options import BROWSER, DEVICE, FORCE, MASK, MODEL, MODEL_SEQUENCES, PLUGIN, PORT, PREPARED, SEED
+from cirrnb.run.options import (
+    BROWSER,
+    COHORT_HELP,
+    DEVICE,
+    EXPLANATIONS,
+    FORCE,
+    MASK,
+    METHOD,
+    MODEL,
+    MODEL_SEQUENCES,
+    PLUGIN,
+    PORT,
+    PREPARED,
+    SEED,
+)
 from cirrnb.run.process import require_home
 
 REPORT = Path("08_cohort_report")
@@ -26,7 +40,10 @@ def demo(
     seed: SEED = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training patients.")] = 20,
 ) -> None:
-    """Simulate a cohort, train a small stager and score it."""
+    """Simulate a cohort, train a small stager and score it.
+
+    Takes three to five minutes on two cores. Open reports/demo/index.html afterwards. Finished steps are reused.
+    """
     require_home()
     from cirrnb.run.demo import demo as run_demo
 
@@ -38,23 +55,35 @@ def docs(
     execute: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,...", help="Tutorials to execute, or all; builds the site again.", show_default="all"
+            metavar="NAME,...",
+            help="Build the site again and execute these tutorials: clinician, night, researcher, student, or all.",
+            show_default="all",
         ),
     ] = None,
     no_execute: Annotated[
-        bool, typer.Option("--no-execute", help="Build the site again, with tutorials that show no outputs.")
+        bool,
+        typer.Option("--no-execute", help="Build the site again without executing tutorials; they show no outputs."),
     ] = False,
+    tutorials: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Only copy the four tutorials into FOLDER, as notebooks to run."),
+    ] = None,
     browser: BROWSER = True,
 ) -> None:
     """Open the documentation in a browser.
 
-    If it is not built yet, it is built, which needs the extra [docs]. The tutorials are executed for it. The first
-    time, that takes about five minutes.
+    The first time, the site is built in about five minutes, most of them to execute the tutorials. Building needs a
+    clone of the repository and the extra [docs].
     """
     import webbrowser
 
-    from cirrnb.run.documentation import EVERY, first_page
+    from cirrnb.run.documentation import EVERY, copy_tutorials, first_page
 
+    if tutorials is not None:
+        for notebook in copy_tutorials(tutorials):
+            typer.echo(f"Tutorial: {notebook}")
+        typer.echo(f"Open one: jupyter lab {tutorials / 'student.ipynb'}")
+        return
     if no_execute and execute is not None:
         raise InputError(
             "--execute", "together with --no-execute", "one of them", "Leave --no-execute out to execute tutorials."
@@ -75,7 +104,7 @@ def explore(
         ),
     ] = None,
     model: MODEL = "shipped",
-    patient: Annotated[str | None, typer.Option(help="First patient to show, for example cirrhotic/12.")] = None,
+    patient: Annotated[str | None, typer.Option(help="Patient to show first, for example cirrhotic/12.")] = None,
     prepared: PREPARED = None,
     sequences: MODEL_SEQUENCES = None,
     plugin: PLUGIN = None,
@@ -87,7 +116,7 @@ def explore(
 ) -> None:
     """Open the explorer in a browser.
 
-    It shows the images first, then the answer and its explanation. Only this machine has access.
+    It shows the images first; ask for the stage and its explanation when you have looked. Only this machine has access.
     """
     require_home()
     _compute_on(device)
@@ -115,18 +144,18 @@ def _compute_on(device: str | None) -> None:
 
 def learn(
     cases: Annotated[int, typer.Option(min=2, help="Patients of the quiz.")] = 20,
-    scale: Annotated[str, typer.Option(metavar="small|tiny", help="Resolution of the scans.")] = "small",
+    scale: Annotated[str, typer.Option(metavar="small|tiny", help="Pixels of the scans: 2 mm or 4 mm.")] = "small",
     start_over: Annotated[
         bool,
-        typer.Option("--start-over", help="Begin anew; a backup copy of the answers so far is kept."),
+        typer.Option("--start-over", help="Start the course again; a backup copy of your answers is kept."),
     ] = False,
     port: PORT = None,
     browser: BROWSER = True,
 ) -> None:
     """Open the course in a browser.
 
-    It teaches the signs of cirrhosis on MRI and ends with a quiz. Answers are kept in ~/.local/share/cirrnb/course.json
-    (XDG_DATA_HOME, if it is set, takes the place of ~/.local/share), whatever folder the course is opened from.
+    It teaches the signs of cirrhosis on MRI and ends with a quiz. Your answers are kept in
+    ~/.local/share/cirrnb/course.json, or in $XDG_DATA_HOME/cirrnb/course.json if that variable is set.
     """
     require_home()
     from cirrnb.course.progress import progress_file
@@ -144,24 +173,25 @@ def report(
     cohort: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder in the published layout, or a CSV table of scans. With --from-dicom or --from-dicomweb: the "
-            "folder for imported studies. [default then: cohorts/ and the name of --out]"
+            help=COHORT_HELP + " With --from-dicom or --from-dicomweb: the folder for imported studies. "
+            "[default then: cohorts/ and the name of --out]"
         ),
     ] = None,
     model: MODEL = "shipped",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the report.")] = Path("reports/nightly"),
     from_dicom: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Inbox of DICOM studies; new ones are imported without names."),
+        typer.Option(metavar="FOLDER", help="Folder that receives DICOM studies; new ones are imported without names."),
     ] = None,
     burned_in: Annotated[
-        bool, typer.Option("--burned-in", help="Also import series with text in their images, which may be a name.")
+        bool,
+        typer.Option("--burned-in", help="Also import series with text burned into the images, which may be a name."),
     ] = False,
     dicom_out: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Write segmentation, structured report and PDF as DICOM objects. They carry names.",
+            help="Folder for segmentation, structured report and PDF as DICOM objects; they carry names.",
         ),
     ] = None,
     from_dicomweb: Annotated[
@@ -183,7 +213,8 @@ def report(
     date: Annotated[
         str | None,
         typer.Option(
-            metavar="DATES", help="With --from-dicomweb: date of the study, 2d, 20261101 or 20261101-20261130."
+            metavar="DATES",
+            help="With --from-dicomweb: date of the study: 2d (the last two days), 20261101 or 20261101-20261130.",
         ),
     ] = None,
     spool: Annotated[
@@ -198,21 +229,25 @@ def report(
     ] = False,
     patients: Annotated[
         list[str] | None,
-        typer.Option("--patients", metavar="NAME", help="Only this patient (cirrhotic/12); repeatable."),
+        typer.Option(
+            "--patient", "--patients", metavar="NAME", help="Report only this patient (cirrhotic/12); repeatable."
+        ),
     ] = None,
     prepared: PREPARED = None,
-    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for maps.")] = Path("explanations"),
-    method: Annotated[str, typer.Option(help="Method of the maps.")] = "grad_cam",
+    explanations: EXPLANATIONS = Path("explanations"),
+    method: METHOD = "grad_cam",
     sequences: MODEL_SEQUENCES = None,
     plugin: PLUGIN = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Patients at a time. [default: one per processor]")] = None,
     cluster: Annotated[
-        str | None, typer.Option(metavar="tcp://...", help="Dask scheduler whose workers make the pages.")
+        str | None, typer.Option(metavar="tcp://...", help="Address of a Dask scheduler, whose workers make the pages.")
     ] = None,
     limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Time limit for one patient.")] = 1800,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make every page again.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make every page again; otherwise unchanged pages are reused.")
+    ] = False,
     single_file: Annotated[
-        bool, typer.Option("--single-file", help="Write the page of the cohort as a single file, 5 MB larger.")
+        bool, typer.Option("--single-file", help="Write the page of the cohort as a single file, which is 5 MB larger.")
     ] = False,
     mask: MASK = None,
     force: FORCE = False,
@@ -278,27 +313,28 @@ def report(
 
 
 def forget(
-    patient: Annotated[
-        str, typer.Argument(help="Source and id as in summary.csv (imported/study-...), or the id alone.")
-    ],
+    patient: Annotated[str, typer.Argument(help="Subject as in summary.csv (imported/study-...), or its id alone.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the report.")] = Path("reports/nightly"),
     cohort: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of imported studies. [default: cohorts/ and the name of --out]"),
     ] = None,
     prepared: PREPARED = None,
-    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for maps.")] = Path("explanations"),
+    explanations: EXPLANATIONS = Path("explanations"),
     dicom_out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of results as DICOM, if any.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of results as DICOM, if there is one.")
     ] = None,
     spool: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Folder of results in transit. [default: spool/ and the name of --out]"),
+        typer.Option(
+            metavar="FOLDER", help="Folder of studies and results in transit. [default: spool/ and the name of --out]"
+        ),
     ] = None,
 ) -> None:
     """Delete one patient from a report and its data.
 
-    Deletes pages, rows, scans of the cohort, prepared scans, masks, maps and results. Lists what it cannot reach.
+    Deletes the patient's pages, table rows, scans of the cohort, prepared scans, masks, maps and results. Lists what it
+    cannot delete, such as results in an archive.
     """
     from cirrnb.archive.forgetting import Places, forget
 
@@ -314,16 +350,18 @@ def forget(
 
 
 def clean(
-    older_than: Annotated[str, typer.Option(metavar="AGE", help="Age: 90d, 12h or 8w.")],
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="Remove what is older: 90d (days), 12h (hours) or 8w (weeks).")
+    ],
     prepared: Annotated[
         list[Path] | None,
         typer.Option(metavar="FOLDER", help="Folder of prepared scans; repeatable. [default: all in prepared/]"),
     ] = None,
-    explanations: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for maps.")] = Path("explanations"),
+    explanations: EXPLANATIONS = Path("explanations"),
 ) -> None:
-    """Remove old prepared scans, masks and maps.
+    """Remove old prepared scans, masks and attribution maps.
 
-    Cohorts, reports and results stay.
+    Cohorts, runs and reports stay. What is removed is computed again when it is needed.
     """
     from cirrnb.archive.forgetting import clean as clean_folders
     from cirrnb.archive.forgetting import days_of, holds_prepared

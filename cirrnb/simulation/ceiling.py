@@ -1,4 +1,4 @@
-"""How well the stage can be told at all: Bayes accuracy given the latent signs, without any image.
+"""The highest possible accuracy: Bayes accuracy given the latent signs, without images.
 
 The posterior over severity is computed on a fine grid: a sign that shows gives its value, one that does not gives
 only that it lies below its onset. The same is computed for the very patients of a cohort, and beside it what severity

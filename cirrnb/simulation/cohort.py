@@ -57,33 +57,39 @@ def simulate_cohort(
     organs: bool = False,
     population: str | None = None,
 ) -> Cohort:
-    """Simulate a cohort and read it back.
+    """Simulate a cohort in the layout of CirrMRI600+, and read it.
 
     Parameters
     ----------
-    out : folder to make. It appears when it is complete; an interrupted simulation goes on where it stopped.
-    patients : 48 for "small", by default the published 337 (291 with both sequences) for "tiny" and "full".
-    seed : patient number i of a seed is the same however many patients and workers there are.
-    scale : "tiny" and "full" have the published ids, counts and splits, "full" the published matrices and spacings;
-        "small" has about 2 mm in plane and draws ids, splits and stages.
-    twins : also write twins/severity_zero and twins/without_<sign> with the scan's own noise.
-    shortcut : "scanner" ties the scanner to the stage in training patients only; "healthy-a" and "healthy-b" scan
-        healthy subjects on one scanner and patients on the other, as where they come from two sources; latent.csv
-        names the scanner.
-    healthy : healthy subjects, by default none for "small" and the published 55 otherwise.
-    workers : processes, by default one a core; the bytes written do not depend on it.
-    organs : also write organs/<source>/<sequence>: labels of liver lobes, spleen, ascites and others, see
+    out : folder to make. It appears when it is complete; an interrupted simulation resumes.
+    patients : number of patients with cirrhosis. By default 48 for "small", and the published 337 (291 with both
+        sequences) for "tiny" and "full".
+    seed : patient number i of a seed is the same for any number of patients and workers.
+    scale : "small" has pixels of 2 mm, and random ids, splits and stages. "tiny" (4 mm) and "full" (published matrices
+        and spacings) have the published ids, counts and splits.
+    twins : also write counterfactuals with the scan's own noise: twins/severity_zero has no sign, twins/without_<sign>
+        all signs but one.
+    shortcut : a confounder. "scanner": in training patients the scanner depends on the stage. "healthy-a" and
+        "healthy-b": healthy subjects are scanned on one scanner, patients on the other. latent.csv names the scanner.
+    healthy : number of healthy subjects. By default 0 for "small", and the published 55 otherwise.
+    workers : processes, by default one per processor. The files do not depend on it.
+    progress : show a progress bar.
+    organs : also write organs/<source>/<sequence>: labels of liver lobes, spleen, ascites and other organs, see
         `cirrnb.simulation.tissue_shares.ORGANS`.
-    population : how signs follow severity: "independent", or a JSON file, see
-        `cirrnb.simulation.populations.read_population`; by default the benchmark's.
+    population : how signs depend on severity: "independent" of it, or a JSON file, see
+        `cirrnb.simulation.populations.read_population`. None takes the population of the benchmark.
+
+    Returns
+    -------
+    The cohort, as `cirrnb.read_cohort` reads it.
 
     Raises
     ------
     InputError
-        If `out` or an unfinished simulation beside it holds something else, another simulation into `out` is under
-        way, or an argument makes no sense.
+        If `out` holds something else, an interrupted simulation of another request lies next to it, another process
+        simulates into it, or an argument is invalid.
     SimulationStopped
-        If a patient could not be written, for example because the disk is full; what is done is kept.
+        If a patient could not be written, for example because the disk is full. Finished patients are kept.
 
     Examples
     --------

@@ -38,7 +38,7 @@ _REMEDY = f"Name any of {', '.join(channel.name for channel in CHANNELS)}; what 
 
 @dataclass(frozen=True)
 class Population:
-    """The law by which severity becomes signs and a stage.
+    """How severity determines signs and stage.
 
     Attributes
     ----------

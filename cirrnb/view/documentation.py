@@ -16,6 +16,7 @@ from html import escape, unescape
 from pathlib import Path
 
 import cirrnb
+from cirrnb.data.atomic_files import atomic_file, atomic_write
 from cirrnb.data.errors import InputError
 
 FOLDER = "documentation"
@@ -60,6 +61,23 @@ def with_pages(html: str, folder: Path | None, above: int = 0) -> str:
         return f'<a href="{"../" * above}{FOLDER}/{name}.html{anchor}">{words}</a>'
 
     return _LINK.sub(beside, html)
+
+
+def notebook_with_pages(notebook: Path, folder: Path) -> str:
+    """The text of a tutorial for another folder. Pages and pictures that it links are written into `FOLDER` there."""
+
+    def beside(found: re.Match[str]) -> str:
+        name, kind, anchor = found.groups(default="")
+        target = folder / FOLDER / f"{name}.{'html' if kind == 'md' else kind}"
+        if kind == "md":
+            _write(name, target)
+        else:
+            with atomic_file(target) as partial:
+                partial.write_bytes((SOURCE / f"{name}.{kind}").read_bytes())
+        return f"]({FOLDER}/{target.name}{anchor})"
+
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    return re.sub(r"\]\(\.\./(\w+)\.(md|png)(#[\w-]*)?\)", beside, notebook.read_text(encoding="utf-8"))
 
 
 def exists(name: str) -> bool:
@@ -108,8 +126,6 @@ def _named(found: re.Match[str]) -> str:
 
 
 def _write(name: str, target: Path) -> None:
-    from cirrnb.data.atomic_files import atomic_write
-
     text = documentation_html(name, links=False)
     if not target.is_file() or target.stat().st_size != len(text.encode()):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -69,17 +69,27 @@ def slice_browser(
     simulated: bool | None = None,
     evidence: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> SliceBrowser:
-    """All sequences of a patient to scroll through, with a map on them where an explanation is given.
+    """Show all slices of a patient, all sequences side by side, with a map on them if an explanation is given.
 
-    Pictures are compressed with loss (WebP), so that readings at a click are right to a few hundredths, and 24 slices
-    of both sequences take at most 2 MB.
+    Pictures are compressed (WebP, lossy): intensities read at a click are exact to a few hundredths. 24 slices of both
+    sequences take at most 2 MB.
 
     Parameters
     ----------
-    simulated : whether the patient is; it is written on the pictures. None tells by where the scans' files lie.
-    evidence : sequence -> (slices, rows, columns) labels of planted signs, as `SimulatedTruth.evidence`.
+    bag : the prepared scans of one patient.
+    explanation : its map is drawn on the slices.
+    simulated : whether the patient is simulated, which is written on the pictures; None decides by the folder of the
+        scans.
+    evidence : sequence -> (slices, rows, columns) labels of simulated signs, as `SimulatedTruth.evidence`.
 
-    Raises InputError for anything but one patient's bag.
+    Returns
+    -------
+    A `SliceBrowser`, shown by a notebook as the last line of a cell. `save(path)` writes one HTML file.
+
+    Raises
+    ------
+    InputError
+        If `bag` is not the bag of one patient.
 
     Examples
     --------
