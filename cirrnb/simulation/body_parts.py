@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cirrnb.simulation.acquisition import acquire_slab, shading
 from cirrnb.simulation.contrast import draw_signals, draw_usual_signals
@@ -77,7 +78,7 @@ def _points(
     return Points((axes[0], axes[1], axes[2])), plane
 
 
-def _in_plane(volume: Array, plane: tuple[int, int, int]) -> Array:
+def _in_plane(volume: NDArray, plane: tuple[int, int, int]) -> NDArray:
     """(x, y, z) to (slices, rows, columns); rows go to the feet where they run along the body."""
     turned = volume.transpose(plane)
     return turned[:, ::-1] if plane[1] == 2 else turned
