@@ -11,20 +11,26 @@ import pytest
 from cirrnb.data.errors import InputError
 from cirrnb.data.grid import Grid
 from cirrnb.data.status import reasons_of
+from cirrnb.segmentation import check_fitting
 from cirrnb.segmentation.check_fitting import (
     AGAINST,
     NOTHING,
+    PARTS_EACH,
     PRESENCE,
     UPSIDE_DOWN,
+    _fit_presence,
     auroc,
     fit,
+    run_job,
     thresholds_of,
 )
 from cirrnb.segmentation.checks import Checker, load_checker, save_checker, worst
 from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.observations import CANAL, observe
 from cirrnb.segmentation.pairs import PAIR, Labelled, compare
+from cirrnb.segmentation.segmenter import Segmentation
 from cirrnb.segmentation.sequence_model import CONTRASTS, KNOWN, contrasts
+from cirrnb.simulation.body_parts import PARTS
 from cirrnb.simulation.tissue_shares import ORGANS
 
 NAN = float("nan")
@@ -189,6 +195,42 @@ def test_thresholds_hold_their_share_of_right_input() -> None:
     shares = [float((lower < threshold).mean()) for threshold in (doubt, refuse)]
     assert 0.003 < shares[0] < 0.02 and 0.0003 < shares[1] < 0.006 and refuse < doubt
     assert thresholds_of(scores) == (0.0, AGAINST), "right input is never refused for odds in its favour or a bit below"
+
+
+def test_volumes_in_which_no_liver_is_found_move_no_weight_of_presence_and_are_refused() -> None:
+    random = np.random.default_rng(3)
+    seen = rows("T1W", 1500.0, 60, random, 0.0) + rows("T2W", 1500.0, 60, random, 1.0)
+    seen += rows("CT", 1500.0, 30, random, 0.5) + rows(NOTHING, 0.0, 60, random, 0.0)
+    empty = {**rows(NOTHING, 0.0, 1, random, 0.0)[0], **dict.fromkeys(PRESENCE, NAN)}
+    empty |= {"size of the liver": 0.0, "organs found": 0.0}
+    first, again = (_fit_presence(both) for both in (seen, [*seen, *[empty] * 200]))
+    assert np.array_equal(first.weights, again.weights) and first.intercept == again.intercept
+    assert first.score(empty) < 0 < first.score(good())
+
+
+class Stub:
+    """A segmenter that notes what it is given."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def segment(self, volume: np.ndarray, grid: Grid) -> Segmentation:
+        self.shapes.append(volume.shape)
+        return Segmentation(np.zeros(volume.shape, np.uint8), grid, "stub", None, {"volume liver": 0.0})
+
+
+def test_other_parts_of_a_body_are_observed_once_each_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = Stub()
+    monkeypatch.setitem(check_fitting._LOADED, "", stub)  # type: ignore[arg-type]
+    common = {"network": "", "fingerprint": "f" * 64, "out": str(tmp_path)}
+    found = [row for number in (0, 1) for row in run_job({**common, "parts": number})["rows"]]
+    assert [row["part"] for row in found] == list(PARTS), "two bodies show all of them"
+    assert {(row["kind"], row["liver"]) for row in found} == {(NOTHING, 0.0)}
+    assert [row["body"] for row in found] == [0] * PARTS_EACH + [1] * PARTS_EACH
+    seen = len(stub.shapes)
+    assert run_job({**common, "parts": 1})["rows"] == found[PARTS_EACH:] and len(stub.shapes) == seen
 
 
 def test_auroc_by_hand() -> None:

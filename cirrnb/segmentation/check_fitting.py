@@ -1,7 +1,8 @@
 """Fitting of the four checks on simulated populations that no training has seen.
 
 Thresholds stand on bodies and patients that took no part in the fit they are scored by. Negatives of presence are
-simulated too: slabs without a liver, other parts of a body, phantoms, noise. Real scans take no part.
+simulated too: slabs without a liver, other parts of a body, phantoms, noise; those in which some liver was found, by
+mistake, count. Real scans take no part.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from cirrnb.segmentation.sequence_model import (
     likenesses,
     placed,
 )
+from cirrnb.simulation.body_parts import PARTS, render_part
 from cirrnb.simulation.cohort import simulate_cohort
 from cirrnb.simulation.contrast import OTHER_CONTRASTS
 from cirrnb.simulation.rendering import PIXEL, Slab, render, render_other
@@ -55,6 +57,8 @@ NOTHING = "nothing"
 """Kind of a volume without an abdomen."""
 RENDERINGS = (*("T1W", "T2W", OTHER, NOTHING) * 2, *(OTHER, "T1W", "T2W") * 2, *(OTHER,) * 6)
 """Volumes drawn from each body: the others are of many kinds, hence more of them."""
+PARTS_EACH = 4
+"""Other parts of a body observed with each body, by turns."""
 FOLDS = 5
 """Parts of bodies and patients for the thresholds."""
 SOME, NONE = 300.0, 15.0
@@ -86,7 +90,8 @@ def fit_checks(
     Parameters
     ----------
     segmenter : folder of a segmenter, by default the shipped one.
-    bodies : simulated bodies, a volume for each of `RENDERINGS`. patients : simulated patients, for the pairs.
+    bodies : simulated bodies, a volume for each of `RENDERINGS`, and `PARTS_EACH` other parts of a body with each.
+    patients : simulated patients, for the pairs.
 
     Raises
     ------
@@ -99,7 +104,7 @@ def fit_checks(
     with locked(out):
         simulate_cohort(out / "patients", patients=patients, seed=PAIR_SEED)
         names = sorted({scan.subject for scan in read_cohort(out / "patients").scans})
-        jobs = [{**common, "body": number} for number in range(bodies)]
+        jobs = [{**common, what: number} for what in ("body", "parts") for number in range(bodies)]
         jobs += [
             {**common, "patient": name, "other": names[(place + 1) % len(names)]} for place, name in enumerate(names)
         ]
@@ -109,8 +114,8 @@ def fit_checks(
                 raise InputError(out, str(outcome), "free space and memory for it", "Start it again; it resumes.")
             rows[place] = outcome["rows"]
         bodies_seen, pairs = (
-            [row for part in rows[:bodies] for row in part],
-            [row for part in rows[bodies:] for row in part],
+            [row for part in rows[: 2 * bodies] for row in part],
+            [row for part in rows[2 * bodies :] for row in part],
         )
         checker = fit(bodies_seen, pairs, loaded.fingerprint)
         save_checker(out / "checks.json", checker)
@@ -118,18 +123,26 @@ def fit_checks(
 
 
 _LOADED: dict[str, Segmenter] = {}
+_JOBS = {"body": "body", "parts": "parts", "pair": "patient"}
+"""How files of observations begin, and the job's entry that names what was observed."""
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
-    """Observations of one body's volumes, or of one patient's pairs; kept in a file by the segmenter's fingerprint."""
-    what = f"body-{job['body']}" if "body" in job else f"pair-{job['patient']}".replace("/", "-")
+    """Observations of one body's volumes, of other parts of a body, or of one patient's pairs.
+
+    They are kept in a file by the segmenter's fingerprint.
+    """
+    what = next(f"{what}-{job[key]}" for what, key in _JOBS.items() if key in job).replace("/", "-")
     path = Path(job["out"]) / "observed" / f"{what}-{job['fingerprint'][:12]}.json"
     if path.is_file():
         return {"rows": json.loads(path.read_text(encoding="utf-8"))}
     if job["network"] not in _LOADED:
         _LOADED[job["network"]] = Segmenter.load(job["network"] or None)
     segmenter = _LOADED[job["network"]]
-    rows = list(_of_body(segmenter, job["body"]) if "body" in job else _of_patient(segmenter, job))
+    if "patient" in job:
+        rows = list(_of_patient(segmenter, job))
+    else:
+        rows = list(_of_body(segmenter, job["body"]) if "body" in job else _of_parts(segmenter, job["parts"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, json.dumps(rows))
     return {"rows": rows}
@@ -154,6 +167,15 @@ def _of_body(segmenter: Segmenter, number: int) -> Iterator[dict[str, Any]]:
         "liver": 0.0,
         **segmenter.segment(noise, grid_of(noise.shape, 7.0)).observed,
     }
+
+
+def _of_parts(segmenter: Segmenter, number: int) -> Iterator[dict[str, Any]]:
+    """Volumes of other parts of a body, each part in its turn."""
+    for drawing in range(PARTS_EACH):
+        random = np.random.default_rng([FIRST_BODY, number, 100 + drawing])
+        name = tuple(PARTS)[(PARTS_EACH * number + drawing) % len(PARTS)]
+        slab = render_part(random, int(random.integers(4, 25)), name)
+        yield {"part": name, **_observed(segmenter, slab, number, NOTHING, random)}
 
 
 def _observed(segmenter: Segmenter, slab: Slab, body: int, kind: str, random: np.random.Generator) -> dict[str, Any]:
@@ -280,8 +302,11 @@ def _linear(values: Numbers, right: NDArray[np.bool_], names: tuple[str, ...], a
 
 
 def _fit_presence(rows: Rows) -> Linear:
+    """Volumes in which no liver was found are far from any with one: as negatives they would set the weights by what
+    needs no deciding."""
     there = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
     absent = [row for row in rows if row["liver"] < NONE or row["kind"] == NOTHING]
+    absent = [row for row in absent if np.isfinite(row["probability"])]
     values = _table([*there, *absent], PRESENCE)
     return _linear(values, np.arange(len(values)) < len(there), PRESENCE, np.zeros(len(PRESENCE)))
 

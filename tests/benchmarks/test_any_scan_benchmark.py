@@ -25,6 +25,7 @@ from cirrnb.data.nifti.reading import is_hounsfield, read_volume
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.scan import Cohort, Scan
 from cirrnb.preparation.cohort import prepare
+from cirrnb.segmentation.check_fitting import run_job
 from cirrnb.segmentation.checks import Check, Checker, worst
 from cirrnb.segmentation.judging import checker_of
 from cirrnb.segmentation.pairs import Labelled, compare
@@ -32,6 +33,7 @@ from cirrnb.segmentation.segmenter import Segmentation, Segmenter, clean
 from cirrnb.segmentation.unusual import OutOfDistributionScore, read_score
 from cirrnb.segmentation.weights import shipped_folder
 from cirrnb.segmentation.working_grid import WorkingGrid
+from cirrnb.simulation.body_parts import PARTS
 
 pytestmark = pytest.mark.benchmark
 
@@ -215,6 +217,23 @@ def test_patients_of_another_simulator(segmenter: Segmenter, checker: Checker) -
                 failed[check.name, check.outcome] = failed.get((check.name, check.outcome), 0) + 1
     count = {outcome: outcomes.count(outcome) for outcome in ("refused", "doubtful", "passed")}
     print(f"\npatients of another simulator, n = {len(outcomes)}: {count}; by check {failed}")
+
+
+UNSEEN = 80
+"""First body whose other parts took no part in the shipped fit."""
+
+
+def test_other_parts_of_a_body(segmenter: Segmenter, checker: Checker, tmp_path: Path) -> None:
+    """What the check of presence makes of simulated parts that it was not fitted on; CIRRNB_PARTS draws of four."""
+    common = {"network": os.environ.get("CIRRNB_SEGMENTER", ""), "fingerprint": segmenter.fingerprint}
+    draws = range(UNSEEN, UNSEEN + int(os.environ.get("CIRRNB_PARTS", 70)))
+    rows = [row for number in draws for row in run_job({**common, "out": str(tmp_path), "parts": number})["rows"]]
+    print("\n| part | n | with some liver found | refused | doubtful | passed |\n|---|---|---|---|---|---|")
+    for name in (*PARTS, "all"):
+        mine = [row for row in rows if name in (row["part"], "all")]
+        outcomes = [checker.check_scan(row, "T1W")[0].outcome for row in mine]
+        row = [str(outcomes.count(outcome)) for outcome in ("refused", "doubtful", "passed")]
+        print(f"| {name} | {len(mine)} | {sum(np.isfinite(one['probability']) for one in mine)} | {' | '.join(row)} |")
 
 
 LABELLED = (
