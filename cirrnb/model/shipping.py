@@ -77,7 +77,8 @@ def _card(model: TrainedModel) -> str:
     sequences = " and ".join(first.stager.settings.sequences)
     signs = ", ".join(model.signs) or "none"
     terms = ", ".join(model.measured.names) if model.measured else "the network alone"
-    maps = "; a map of each sign" if first.stager.settings.maps else ""
+    maps = "; a map of each sign" if model.for_signs.members[0].stager.settings.maps else ""
+    reader = "- Signs: read by a second network, which does not change the stage.\n" if model.sign_reader else ""
     return f"""\
 # The model that comes with the package
 
@@ -85,7 +86,7 @@ Estimates the stage of liver cirrhosis ({model.stages.listed}) from {sequences} 
 **Research and education only**: not a medical device, no diagnosis. Trained on {origin}.
 
 - Model: one stager; its weights are a moving average over the training. Sign outputs: {signs}{maps}.
-- The stage depends on: {terms}.
+{reader}- The stage depends on: {terms}.
 - Training patients: {first.config["cohort"]}.
 - Input: scans prepared with {model.preparation}.
 - Calibration: {calibration.how}; temperature {calibration.temperature:.2f}.
