@@ -1,7 +1,6 @@
 """Texture of the liver, and signs whose strength is measured by it."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,16 +40,17 @@ def patients():
 @pytest.fixture(scope="module")
 def fitted(patients):
     scans, truth = patients
-    return fit_measured_signs(scans[:70], truth[:70])
+    return fit_measured_signs(scans[:70], truth[:70], {"nodules_t1w": "T1W", "nodules_t2w": "T2W"})
 
 
 def test_strengths_follow_the_texture_of_their_own_sequence(fitted, patients):
     scans, truth = patients
     told = pd.DataFrame([fitted.strengths(one) for one in scans[70:]])
-    assert ((told >= 0) & (told <= 1)).all(axis=None)
+    assert told.notna().mean().min() > 0.7
+    assert ((told >= 0) & (told <= 1) | told.isna()).all(axis=None)
     for name in truth:
-        assert spearmanr(told[name], truth[name][70:]).statistic > 0.8
-    assert abs(spearmanr(told["nodules_t1w"], truth["nodules_t2w"][70:]).statistic) < 0.5
+        assert spearmanr(told[name], truth[name][70:], nan_policy="omit").statistic > 0.8
+    assert abs(spearmanr(told["nodules_t1w"], truth["nodules_t2w"][70:], nan_policy="omit").statistic) < 0.5
     assert fitted.strengths({"T1W": scans[0]["T1W"]}).keys() == {"nodules_t1w"}
 
 
@@ -82,9 +82,13 @@ def test_what_was_fitted_is_read_back_or_refused(fitted, tmp_path):
         read_measured_signs(tmp_path)
 
 
-def test_outliers_count_no_further(fitted):
+def test_a_texture_unlike_those_of_the_patients_is_not_measured(fitted, patients):
     one = fitted.signs["nodules_t1w"]
-    far = dict(zip(one.names, np.array(one.centre) + 1e3 * np.array(one.spread) * np.sign(one.weight), strict=True))
-    farther = {name: 10 * value for name, value in far.items()}
-    unbound = replace(one, constant=0.0, weight=tuple(0.01 * value for value in one.weight))
-    assert unbound.strength(far) == pytest.approx(unbound.strength(farther))
+    far = dict(zip(one.names, np.array(one.centre) + 6 * np.array(one.spread), strict=True))
+    assert one.strength(dict(zip(one.names, one.centre, strict=True))) == pytest.approx(one.constant, abs=0.01)
+    assert one.strength(far) is None
+    told = [fitted.strengths(scans) for scans in patients[0]]
+    assert sum("nodules_t1w" in strengths for strengths in told) >= 0.9 * len(told)
+    scan = liver_scan(0.6, 3)
+    other = SimpleNamespace(**{**vars(scan), "image": np.sign(scan.image.astype(np.float32) - 0.5).astype(np.float16)})
+    assert "nodules_t1w" not in fitted.strengths({"T1W": other})

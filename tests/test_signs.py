@@ -269,7 +269,7 @@ def test_how_well_signs_are_read_is_kept_and_changes_no_answer(tmp_path):
     again = read_sign_intervals(tmp_path)
     assert again == told
     guessed, read, unknown = (again.reading(name, 0.4) for name in (NAMES[0], NAMES[1], "another"))
-    assert guessed.guessed and not read.guessed and not unknown.guessed and unknown.read is None
+    assert guessed.hardly_read and not read.hardly_read and not unknown.hardly_read and unknown.read is None
     shipped = load_model("shipped")
     assert shipped.sign_intervals.read, "the shipped model says which signs it reads"
     without = replace(shipped, sign_intervals=replace(shipped.sign_intervals, read={}))
@@ -285,11 +285,16 @@ def test_a_damaged_note_of_how_well_signs_are_read_is_refused(tmp_path, read):
         read_sign_intervals(tmp_path)
 
 
-def test_a_sign_that_follows_the_others_says_so_beside_its_strength(trained, tmp_path):
+def test_a_sign_that_is_hardly_read_says_so_beside_its_strength(trained, tmp_path):
     answer = predict_patient(trained, toy_cohort(tmp_path, {"test": 1}).bags()[0])
     signs = (SignReading("portal", 0.6, 0.3, 0.8, read=0.5), SignReading("ascites", 0.5, 0.3, 0.8, read=0.96))
     told = signs_html(replace(answer, signs=signs))
     row, other = told.split("<tr>")[2:4]
-    assert "follows other signs" in row and "portal" in row and "follows" not in other
+    assert "<small>hardly read" in row and "portal" in row and "<small>hardly" not in other
     assert "chance" in told
     assert "chance" not in signs_html(replace(answer, signs=signs[1:]))
+
+
+def test_no_sign_is_said_of_the_signs_that_are_read():
+    absent, faint = SignReading("ascites", 0.02, read=0.97), SignReading("portal", 0.3, read=0.55)
+    assert no_sign((absent, faint)) and not no_sign((absent, replace(faint, read=0.9)))

@@ -29,7 +29,7 @@ BANDS = 5
 LEAST_IN_BAND = 20
 SLIGHT, CLEAR, STRONG = NO_SIGN, 0.25, 0.55
 """Strengths from which a sign is called slight, clear and strong; below it is absent."""
-GUESSED = 0.6
+HARDLY_READ = 0.6
 """AUROC where signs are independent of each other, below which a strength says nothing of the sign itself."""
 
 WORDS = {
@@ -95,9 +95,9 @@ class SignReading:
         return self.strength >= NO_SIGN
 
     @property
-    def guessed(self) -> bool:
-        """Whether the strength is known to follow the other signs, and not this one."""
-        return self.read is not None and self.read < GUESSED
+    def hardly_read(self) -> bool:
+        """Whether the stager is known to read this sign hardly or not at all."""
+        return self.read is not None and self.read < HARDLY_READ
 
     @property
     def degree(self) -> str:
@@ -119,8 +119,11 @@ class SignReading:
 
 
 def no_sign(signs: Collection[SignReading]) -> bool | None:
-    """True if every sign shows less than 0.1: a statement beside the stage, not a stage. None without signs."""
-    return all(sign.strength < NO_SIGN for sign in signs) if signs else None
+    """True if every sign that is read shows less than 0.1: a statement beside the stage, not a stage.
+
+    None without signs. What a stager is known not to read says nothing (`SignReading.hardly_read`).
+    """
+    return all(sign.strength < NO_SIGN for sign in signs if not sign.hardly_read) if signs else None
 
 
 def shown_on(name: str) -> tuple[str, ...]:

@@ -165,20 +165,20 @@ def signs_html(prediction: Prediction) -> str:
     if prediction.stage_by_signs:
         listed = ", ".join(f"{escape(stage)} {share:.0%}" for stage, share in prediction.stage_by_signs.items())
         alone = f"<p>By these signs alone: {listed}.</p>"
-    guessed = (
-        "<p class='cn-small'><b>Follows other signs</b>: where signs do not go together, the model tells this one "
-        "hardly better than by chance (simulated patients). Its strength says what usually goes with the others.</p>"
-        if any(sign.guessed and sign.seen for sign in ordered)
+    notes = (
+        "<p class='cn-small'><b>Hardly read</b>: where signs do not go together, the model tells this one hardly "
+        "better than by chance (simulated patients). Its strength says little of the sign itself.</p>"
+        if any(sign.hardly_read and sign.seen for sign in ordered)
         else ""
     )
-    guessed += (
+    notes += (
         "<p class='cn-small'><b>Measured</b>: by the fine texture of the liver within the outline, and not by the "
         "network. Noise and vessels change the texture too.</p>"
         if any(sign.measured and sign.seen for sign in ordered)
         else ""
     )
     return (
-        f"<h4>Signs that the model saw</h4>{none}{table}{guessed}{missing}{alone}<p class='cn-small'>A strength is "
+        f"<h4>Signs that the model saw</h4>{none}{table}{notes}{missing}{alone}<p class='cn-small'>A strength is "
         "what the model sees, from 0 (absent) to 1 (as strong as in any simulated patient). It is no length or volume, "
         "and no share of the score. The word is what the whole interval bears out: slight from 0.1, clear from "
         "0.25, strong from 0.55; uncertain where it reaches below 0.1. Intervals hold for patients like the "
@@ -230,7 +230,7 @@ def _sign_row(sign: SignReading) -> str:
     interval = "" if sign.low is None or sign.high is None else f"{sign.low:.2f} to {sign.high:.2f}"
     track = f'<span class="cn-track"><span style="width:{100 * sign.strength:.0f}%"></span></span>'
     strength = f'<span class="cn-strength-of-sign">{track} {escape(sign.degree_words)} ({sign.strength:.2f})</span>'
-    name = escape(sign.words) + ("<br><small>follows other signs</small>" if sign.guessed else "")
+    name = escape(sign.words) + ("<br><small>hardly read</small>" if sign.hardly_read else "")
     name += "<br><small>measured</small>" if sign.measured else ""
     return f'<tr><th scope="row">{name}</th><td>{strength}</td><td>{interval}</td></tr>'
 
