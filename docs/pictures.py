@@ -35,6 +35,8 @@ MODEL = (
     "cirrnb/model/shipped/config.json",
     "cirrnb/model/shipped/model.safetensors",
     "cirrnb/model/shipped/*_stage.json",
+    "cirrnb/model/shipped/*signs.json",
+    "cirrnb/model/shipped/sign_reader/*",
 )
 VIEWER = ("cirrnb/viewer/*.js", "cirrnb/viewer/*.css")
 REPORT = (*MODEL, *VIEWER, "cirrnb/reports/templates/*", "cirrnb/reports/formats.py", "cirrnb/view/page.css")

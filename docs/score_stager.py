@@ -145,6 +145,8 @@ def signs(answers: pd.DataFrame, latent: pd.DataFrame) -> pd.DataFrame:
         column = f"sign {floor.sign}"
         if column in both:
             truth, told = both[f"shown_{floor.sign}"].to_numpy(float), both[column].to_numpy(float)
+            known = np.isfinite(told)
+            truth, told = truth[known], told[known]
             has = truth > PRESENT
             rank = float(spearmanr(truth[has], told[has]).statistic)
             rows.append((floor.sign, roc_auc_score(has, told), rank, floor.auroc, floor.rank, int(has.sum())))

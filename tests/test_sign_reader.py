@@ -85,9 +85,10 @@ class Ruler:
     """Stands for measured signs: one of them, always as strong."""
 
     signs: tuple[str, ...] = ("ascites",)
+    usual: bool = True
 
     def strengths(self, scans):
-        return {"ascites": 0.75}
+        return {"ascites": 0.75} if self.usual else {}
 
 
 def test_measured_strengths_take_the_place_of_the_network_s(folders, cohort):
@@ -102,6 +103,27 @@ def test_measured_strengths_take_the_place_of_the_network_s(folders, cohort):
     assert {sign.name: sign.strength for sign in tried.signs}["ascites"] == pytest.approx(0.25)
     notes = explain(ruled, bag, "grad_cam", "ascites", permutations=1).notes
     assert any("measured" in note for note in notes)
+
+
+def test_a_sign_that_cannot_be_measured_is_not_known(folders, cohort):
+    ruled = replace(load_model(folders[2]), measured_signs=Ruler(usual=False))
+    seen = predict_patient(ruled, cohort.bags()[0])
+    assert "ascites" in seen.signs_unknown and "ascites" not in [sign.name for sign in seen.signs]
+    assert "not measured" in signs_html(seen)
+    notes = explain(ruled, cohort.bags()[0], "grad_cam", "ascites", permutations=1).notes
+    assert any("could not be measured" in note for note in notes)
+
+
+def test_a_sign_that_is_left_as_told_leaves_the_stage(folders, cohort):
+    bag, both = cohort.bags()[0], load_model(folders[2])
+    seen = predict_patient(both, bag)
+    told = {sign.name: sign.strength for sign in seen.signs}["ascites"]
+    same, more, less = (
+        predict_patient(both, bag, {"ascites": min(max(told + step, 0.01), 0.99)}) for step in (0, 0.3, -0.3)
+    )
+    assert same.probabilities == pytest.approx(dict(seen.probabilities), abs=1e-4)
+    (one, other), middle = ([p.probabilities["severe"] for p in (more, less)]), seen.probabilities["severe"]
+    assert (one - middle) * (other - middle) <= 0, "up and down move the stage to either side"
 
 
 def test_maps_and_explanations_of_a_sign_are_the_reader_s(folders, cohort):
@@ -145,6 +167,7 @@ def test_calibrating_again_keeps_the_reader(folders, cohort, truth, tmp_path):
     [
         (replace(SIGNED, signs=NAMES[:2]), {}, "signs"),
         (replace(SIGNED, signs=(), maps=False), {}, "signs"),
+        (replace(SIGNED, maps=False), {}, "maps"),
         (SIGNED, {"spacing": 3.0}, "preparation"),
     ],
 )

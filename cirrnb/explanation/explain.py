@@ -113,9 +113,11 @@ def explain(
     used, notes = usable(trained, bag)
     _require_shown(trained, target, used)
     if trained.measured_signs and target in trained.measured_signs.signs:
-        notes += [
-            f"The strength of {SHORT.get(target, target)} is measured; the map shows what the network reads of it."
-        ]
+        how_strong = "is" if target in trained.measured_signs.strengths(used) else "could not be"
+        told = (
+            f"the strength of {SHORT.get(target, target)} {how_strong} measured; the map shows what the network reads"
+        )
+        notes += [told]
     notes += (unlike := [reason.text for reason in unusual(trained, used)])
     chosen = _settings(how, settings)
     if unlike:

@@ -74,7 +74,9 @@ def calibrate(
         remedy = "It is calibrated by its own patients already."
         raise InputError(folder, "a cross-validation", "a single stager", remedy)
     run_model = load_model(folder)
-    plain = TrainedModel(run_model.members, folder.name, sign_reader=run_model.sign_reader)
+    plain = TrainedModel(
+        run_model.members, folder.name, sign_reader=run_model.sign_reader, measured_signs=run_model.measured_signs
+    )
     bags = prepared_for(plain, cohort, prepared, progress=progress).bags(staged=True)
     answers = predict(plain, bags, progress=progress)
     known = answers.dropna(subset=["stage", "predicted"])

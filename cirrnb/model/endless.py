@@ -124,6 +124,8 @@ class EndlessSettings:
             raise ValueError(f"population is one of {', '.join(POPULATIONS)}, not {self.population!r}")
         if self.patients < self.patients_per_step:
             raise ValueError(f"{self.patients} patients are fewer than the {self.patients_per_step} of a step")
+        if not 0 <= self.known_share <= 1:
+            raise ValueError(f"known_share is between 0 and 1, not {self.known_share}")
         if not 0 <= self.fall <= 1:
             raise ValueError(f"fall is between 0 and 1, not {self.fall}")
 
@@ -310,7 +312,10 @@ def train_endless(
     if begin is not None:
         request["start"] = begin.fingerprint
     if known is not None:
-        request["known"] = [known.name, len(known)]
+        request["known"] = known.described
+        needed = round(settings.known_share * settings.patients_per_step)
+        if len(known) < needed:
+            raise InputError(known.name, f"{len(known)} patients", f"{needed} or more", "Use a larger cohort.")
     with locked(out):
         claim_request(out, request)
         folder = Path(bodies) if bodies else out / "bodies"

@@ -6,11 +6,14 @@ cohort are as clear as a hospital's.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -39,6 +42,12 @@ class KnownPatients:
 
     def __len__(self) -> int:
         return len(self.bags)
+
+    @property
+    def described(self) -> list[Any]:
+        """Name of the cohort, patients, and a hash of who they are and of their truth, for a training's request."""
+        digest = hashlib.sha256(" ".join(bag.subject for bag in self.bags).encode() + self.shown.tobytes())
+        return [self.name, len(self), digest.hexdigest()]
 
     def view(
         self, number: int, sequence: str, slices: int, changes: Augmentation, random: np.random.Generator
@@ -72,8 +81,13 @@ def known_patients(bags: Sequence[Bag], truth: Path, names: Sequence[str], seque
     if missing := [name for name in ("subject", *columns) if name not in table]:
         raise InputError(truth, f"no column {missing[0]}", expected, remedy)
     whole = tuple(bag for bag in bags if set(sequences) <= set(bag.scans))
-    shown = table.set_index("subject").reindex([bag.subject for bag in whole])[columns].to_numpy(float)
-    if not whole or np.isnan(shown).any():
-        found = "patients without a truth" if whole else f"nobody with {' and '.join(sequences)}"
+    if table["subject"].duplicated().any():
+        raise InputError(truth, "a patient twice", expected, remedy)
+    numbers = table.set_index("subject")[columns].apply(pd.to_numeric, errors="coerce")
+    shown = numbers.reindex([bag.subject for bag in whole]).to_numpy(float)
+    if not whole or not ((shown >= 0) & (shown <= 1)).all():
+        found = (
+            "patients without a truth from 0 to 1" if whole else f"nobody with {' and '.join(sequences) or 'a scan'}"
+        )
         raise InputError(truth, found, "every patient of the cohort", remedy)
     return KnownPatients(whole, shown, next(iter(whole[0].scans.values())).scan.source)

@@ -23,8 +23,9 @@ from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError, check_number
 from cirrnb.data.json_file import is_format, read_object
 from cirrnb.data.prepared import PreparedScan
-from cirrnb.measure.liver_texture import liver_texture
+from cirrnb.measure.liver_texture import liver_texture, texture_names
 from cirrnb.model.measured_stage import numbers_of
+from cirrnb.model.signs import shown_on
 
 MEASURED_SIGNS = "measured_signs.json"
 FORMAT = 1
@@ -116,7 +117,7 @@ def fit_measured_signs(
         if name not in truth:
             continue
         rows = [liver_texture(one[sequence]) if sequence in one else {} for one in scans]
-        table = pd.DataFrame(rows, index=truth.index).dropna()
+        table = pd.DataFrame(rows, index=truth.index, columns=list(texture_names())).dropna()
         if len(table) < LEAST_PATIENTS:
             wanted = f"{LEAST_PATIENTS} or more"
             raise InputError(name, f"{len(table)} patients with a measured liver", wanted, "Use a larger cohort.")
@@ -153,20 +154,22 @@ def read_measured_signs(folder: Path | str) -> MeasuredSigns | None:
         stored: dict[str, Any] = read_object(path, expected, remedy)
         if not is_format(stored["format"], FORMAT):
             raise ValueError("another format")
-        return MeasuredSigns({str(name): _sign(one) for name, one in stored["signs"].items()})
+        return MeasuredSigns({str(name): _sign(str(name), one) for name, one in stored["signs"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"no readable measured signs ({error})", expected, remedy) from error
 
 
-def _sign(stored: dict[str, Any]) -> MeasuredSign:
+def _sign(sign: str, stored: dict[str, Any]) -> MeasuredSign:
     if set(stored) != {field.name for field in fields(MeasuredSign)}:
         raise ValueError("other fields")
     names = stored["names"]
-    if not isinstance(names, list) or not names or not all(isinstance(one, str) and len(one) < 100 for one in names):
-        raise ValueError("names are texts")
+    if not isinstance(names, list) or not names or not set(names) <= set(texture_names()):
+        raise ValueError("names of no measurement")
+    if len(set(names)) < len(names) or stored["sequence"] not in shown_on(sign):
+        raise ValueError(f"a name twice, or {sign!r:.40} on another sequence")
     numbers = {name: numbers_of(stored[name], len(names)) for name in ("centre", "spread", "weight")}
-    if min(numbers["spread"]) <= 0 or not isinstance(stored["sequence"], str):
-        raise ValueError("spreads are positive, and a sequence is a name")
+    if min(numbers["spread"]) <= 0:
+        raise ValueError("spreads are positive")
     precision = numbers_of(stored["precision"], len(names) ** 2)
     check_number("constant", stored["constant"], -100, 100)
     check_number("limit", stored["limit"], 0, 1e9)

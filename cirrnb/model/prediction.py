@@ -291,13 +291,12 @@ def _stage_patient(
 
     `slices` evenly spaced ones of each sequence are looked at; None for all.
     """
-    changed = changed_strengths(trained, signs or {})
     used, notes = usable(trained, bag)
     unlike = unusual(trained, used)
     status, reasons = status_of_scans([scan.scan for scan in used.values()])
     reasons += (*unlike, *incomplete(used))
     stages, batch = trained.stages, patient_batch(trained, used, slices)
-    answers = [_ask(member, batch, changed) for member in trained.members]
+    told, answers = _signs_and_answers(trained, used, batch, signs or {})
     # Normalised once more, since log-probabilities in float32 add up to one only nearly.
     members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
     chances, possible = members.mean(axis=0), None
@@ -332,25 +331,38 @@ def _stage_patient(
         reasons=reasons,
         terms=terms,
         adds=adds,
-        **_of_signs(trained, used, answers, batch, signs or {}),
+        **told,
     )
     return prediction, batch, answers
 
 
-def _of_signs(
-    trained: TrainedModel,
-    used: Mapping[str, PreparedScan],
-    answers: Sequence[Staging],
-    batch: Batch,
-    signs: Mapping[str, float],
-) -> dict[str, Any]:
-    """What is said of the signs: by those that stage, or by a network of its own, with measured strengths in place of
-    its own where there are some, and with those that somebody wants to try."""
-    if trained.sign_reader is None:
-        return signs_told(trained, answers, tuple(used))
+def _signs_and_answers(
+    trained: TrainedModel, used: Mapping[str, PreparedScan], batch: Batch, signs: Mapping[str, float]
+) -> tuple[dict[str, Any], list[Staging]]:
+    """What is told of the signs, and what each stager says.
+
+    Signs come from those that stage, or from a network of its own, with measured strengths in place of its own. `signs`
+    are strengths that somebody wants to try. Where another network reads the signs, the stagers' own strengths move by
+    as much as the told ones do.
+    """
+    changed, reader = changed_strengths(trained, signs), trained.sign_reader
+    if reader is None:
+        answers = [_ask(member, batch, changed) for member in trained.members]
+        return signs_told(trained, answers, tuple(used)), answers
     measured = trained.measured_signs.strengths(used) if trained.measured_signs else {}
-    said = [_ask(trained.sign_reader, batch, changed_strengths(trained, {**measured, **signs}))]
-    return signs_told(trained, said, tuple(used), set(measured) - set(signs))
+    ruled = set(trained.measured_signs.signs) if trained.measured_signs else set()
+    said = _ask(reader, batch, changed_strengths(trained, {**measured, **signs}))
+    told = signs_told(trained, [said], tuple(used), set(measured) - set(signs), ruled - set(measured) - set(signs))
+    answers = [_ask(member, batch) for member in trained.members]
+    if changed is not None:
+        before = _ask(reader, batch, changed_strengths(trained, measured)).signs
+        assert before is not None
+        answers = [
+            _ask(member, batch, own.signs + (changed - before))
+            for member, own in zip(trained.members, answers, strict=True)
+            if own.signs is not None
+        ]
+    return told, answers
 
 
 def _terms(

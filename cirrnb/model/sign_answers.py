@@ -31,12 +31,17 @@ def changed_strengths(trained: TrainedModel, signs: Mapping[str, float]) -> torc
 
 
 def signs_told(
-    trained: TrainedModel, said: Sequence[Staging], sequences: tuple[str, ...], measured: Collection[str] = ()
+    trained: TrainedModel,
+    said: Sequence[Staging],
+    sequences: tuple[str, ...],
+    measured: Collection[str] = (),
+    not_measured: Collection[str] = (),
 ) -> dict[str, Any]:
     """What networks say of the signs, averaged: `signs`, `signs_unknown` and `stage_by_signs` of a prediction.
 
     Nothing is told of networks without sign outputs. `sequences` are those of the patient that were used, `measured`
-    the signs whose strengths were measured.
+    the signs whose strengths were measured, `not_measured` those that this patient's scans do not let measure: nothing
+    is known of them.
     """
     names = trained.signs
     log_odds = [one.signs[0] for one in said if one.signs is not None]
@@ -50,7 +55,7 @@ def signs_told(
             intervals.reading(name, strength) if intervals else SignReading(name, strength), measured=name in measured
         )
         for name, strength, there in zip(names, strengths, visible(names, sequences), strict=True)
-        if there
+        if there and name not in not_measured
     )
     by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
     unknown, by_stage = sorted(set(names) - {one.name for one in readings}), zip(trained.stages, by_signs, strict=True)

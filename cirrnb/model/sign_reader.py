@@ -14,17 +14,19 @@ import pandas as pd
 
 from cirrnb.data.atomic_files import atomic_folder
 from cirrnb.data.bag import PreparedCohort
+from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.progress import Progress
 from cirrnb.data.scan import Cohort
 from cirrnb.data.typed_paths import typed_path
-from cirrnb.model.adapt import copy_model
+from cirrnb.model.adapt import CARD, copy_model
 from cirrnb.model.adaptation import ADAPTATION
 from cirrnb.model.calibrate import fit_intervals_of_signs
 from cirrnb.model.checkpoint import load_stager, save_stager
 from cirrnb.model.known_patients import known_patients
 from cirrnb.model.measured_signs import MEASURED_SIGNS, fit_measured_signs
 from cirrnb.model.patients import prepared_for
+from cirrnb.model.run_folder import TRAINING, nameless_answers
 from cirrnb.model.trained_model import SIGN_READER, TrainedModel, load_model, model_folder, require_sign_reader
 
 
@@ -78,10 +80,14 @@ def add_sign_reader(
         table = pd.DataFrame(known.shown, columns=list(trained.signs))
         trained = replace(trained, measured_signs=fit_measured_signs([bag.scans for bag in known.bags], table))
     bags = prepared_for(trained, cohort, prepared, progress=progress).bags()
+    nameless = nameless_answers(trained, folder)
     intervals = fit_intervals_of_signs(trained, bags, Path(truth), progress)
     with atomic_folder(out) as partial:
         copy_model(folder, partial)
-        (partial / MEASURED_SIGNS).unlink(missing_ok=True)
+        for name in (MEASURED_SIGNS, CARD):  # of the signs as they were read before
+            (partial / name).unlink(missing_ok=True)
+        if nameless is not None and not (partial / TRAINING).is_file():  # so that it can be adapted
+            write_csv(partial / TRAINING, nameless)
         (partial / SIGN_READER).mkdir(exist_ok=True)
         save_stager(partial / SIGN_READER, reads.stager, reads.config)
         intervals.save(partial)

@@ -121,9 +121,10 @@ class SignReading:
 def no_sign(signs: Collection[SignReading]) -> bool | None:
     """True if every sign that is read shows less than 0.1: a statement beside the stage, not a stage.
 
-    None without signs. What a stager is known not to read says nothing (`SignReading.hardly_read`).
+    None without signs that are read. What a stager is known not to read says nothing (`SignReading.hardly_read`).
     """
-    return all(sign.strength < NO_SIGN for sign in signs if not sign.hardly_read) if signs else None
+    read = [sign for sign in signs if not sign.hardly_read]
+    return all(sign.strength < NO_SIGN for sign in read) if read else None
 
 
 def shown_on(name: str) -> tuple[str, ...]:

@@ -214,7 +214,7 @@ class TrainedModel:
     @property
     def simulated(self) -> bool:
         """True if one of them was trained on simulated images."""
-        return any(member.simulated for member in self.members)
+        return any(member.simulated for member in (*self.members, *self.for_signs.members))
 
 
 def _hashable(part: Calibration | OutOfDistribution | None) -> bytes:
@@ -359,6 +359,8 @@ def require_sign_reader(reader: TrainedStager, member: TrainedStager) -> None:
             "sequences": one.stager.sequences,
             "stages": one.stager.stages.names,
             "preparation": one.preparation,
+            "scales": one.stager.scales,
+            "maps": one.stager.settings.maps,
         }
         for one in (member, reader)
     )

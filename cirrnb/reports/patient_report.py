@@ -13,7 +13,7 @@ from cirrnb.measure.measurement import Measurement
 from cirrnb.model.prediction import Prediction
 from cirrnb.viewer.contours import Outline
 
-VERSION = 3
+VERSION = 4
 """Raised by hand when the same patient gets another report; pages of another version are made anew."""
 
 

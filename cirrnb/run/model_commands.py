@@ -203,7 +203,7 @@ def add_sign_reader(
 
     measured = (read(independent), independent / LATENT) if independent else None
     made = add(model, reader, read(cohort), truth=cohort / LATENT, out=out, independent=measured, progress=True)
-    typer.echo(f"Written: {out}. Its signs: {', '.join(made.signs)}")
+    typer.echo(f"Written: {out}. Its signs: {', '.join(made.signs)}. How well each is read: docs/signs_read.py")
 
 
 def calibrate(

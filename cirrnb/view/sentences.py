@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol
 
@@ -160,7 +160,7 @@ def signs_html(prediction: Prediction) -> str:
     none = "<p><b>No sign of cirrhosis seen.</b> The stage above is computed all the same.</p>" if not rows else ""
     head = "<tr><th scope='col'>sign</th><th scope='col'>strength</th><th scope='col'>90 % interval</th></tr>"
     table = f"<table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table>" if rows else ""
-    missing = _not_seen(ordered, bool(rows)) + _not_known(prediction.signs_unknown)
+    missing = _not_seen(ordered, bool(rows)) + _not_known(prediction.signs_unknown, prediction.sequence_weights)
     alone = ""
     if prediction.stage_by_signs:
         listed = ", ".join(f"{escape(stage)} {share:.0%}" for stage, share in prediction.stage_by_signs.items())
@@ -196,9 +196,18 @@ def _not_seen(signs: Sequence[SignReading], some: bool) -> str:
     return told + (f"<p>Not seen, but not excluded: {open_}.</p>" if open_ else "")
 
 
-def _not_known(names: Sequence[str]) -> str:
-    """Signs that only a missing sequence shows."""
-    told = ", ".join(f"{escape(WORDS.get(name, name))} (no {' or '.join(shown_on(name))})" for name in names)
+def _not_known(names: Sequence[str], used: Collection[str]) -> str:
+    """Signs that only a missing sequence shows, and those that could not be measured."""
+
+    def reason(name: str) -> str:
+        there = set(shown_on(name)) & set(used)
+        return (
+            "not measured: texture of the liver unlike the simulated one"
+            if there
+            else f"no {' or '.join(shown_on(name))}"
+        )
+
+    told = ", ".join(f"{escape(WORDS.get(name, name))} ({reason(name)})" for name in names)
     return f"<p>Not known: {told}.</p>" if told else ""
 
 
