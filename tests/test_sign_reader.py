@@ -105,6 +105,24 @@ def test_measured_strengths_take_the_place_of_the_network_s(folders, cohort):
     assert any("measured" in note for note in notes)
 
 
+def test_a_sign_that_is_left_to_the_stager_is_its_own(folders, cohort, truth, tmp_path):
+    model, reader, both = folders
+    out = tmp_path / "left"
+    left = add_sign_reader(model, reader, cohort, truth=truth, out=out, leave=["ascites"])
+    assert left.own_signs == ("ascites",) and left.fingerprint != load_model(both).fingerprint
+    bags = cohort.bags()[:3]
+    own, alone, told = (predict(folder, bags, progress=False) for folder in (model, reader, out))
+    pd.testing.assert_series_equal(told["sign ascites"], own["sign ascites"], atol=2e-3)
+    pd.testing.assert_series_equal(told["sign nodularity"], alone["sign nodularity"])
+    maps = [own_sign_maps(load_model(folder), bags[0])["T1W"] for folder in (model, reader, out)]
+    np.testing.assert_array_equal(maps[2]["ascites"], maps[0]["ascites"])
+    np.testing.assert_array_equal(maps[2]["nodularity"], maps[1]["nodularity"])
+    scores = [explain(folder, bags[0], "grad_cam", "ascites", permutations=1).score for folder in (model, out)]
+    assert scores[0] == pytest.approx(scores[1])
+    with pytest.raises(InputError, match="left_to"):
+        add_sign_reader(model, reader, cohort, truth=truth, out=tmp_path / "other", leave=["halo"])
+
+
 def test_a_sign_that_cannot_be_measured_is_not_known(folders, cohort):
     ruled = replace(load_model(folders[2]), measured_signs=Ruler(usual=False))
     seen = predict_patient(ruled, cohort.bags()[0])

@@ -28,7 +28,7 @@ from cirrnb.model.trained_model import TrainedModel, load_model
 from cirrnb.view.sentences import prediction_html, signs_html, target_words, what_if_html
 
 NAMES = ("nodularity", "nodules_t1w", "nodules_t2w", "ascites")
-SHIPPED = "4fd1cfdee0a9fb6d"
+SHIPPED = "7f0927635eb8e5cf"
 SIGNED = StagerSettings(width=16, pretrained=False, signs=NAMES)
 
 

@@ -172,7 +172,7 @@ def explain(
 def _asked(trained: TrainedModel, target: str) -> list[Stager]:
     """The networks whose score `target` is: of a sign, those that read the signs."""
     stagers = [member.stager.eval() for member in trained.members]
-    if target in trained.signs and target not in stage_targets(stagers[0]):
+    if target in trained.signs and target not in (*stage_targets(stagers[0]), *trained.own_signs):
         return [member.stager.eval() for member in trained.for_signs.members]
     return stagers
 

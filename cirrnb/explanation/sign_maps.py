@@ -161,6 +161,12 @@ def _maps_of(stager: Stager, batch: Batch) -> torch.Tensor | None:
     return None if maps is None else maps.cpu()
 
 
+def _mean_maps(model: TrainedModel, batch: Batch) -> NDArray[np.float32]:
+    """(slices, signs, rows, columns) mean of the maps of a model's members."""
+    every = [_maps_of(member.stager.eval(), batch) for member in model.members]
+    return torch.stack([maps for maps in every if maps is not None]).mean(dim=0).numpy()
+
+
 @isolated_torch()
 def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[np.float32]]]:
     """Sequence -> sign -> (slices, rows, columns) chance, 0 to 1, that the sign is at a pixel, of those signs that the
@@ -168,14 +174,15 @@ def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[
 
     Raises InputError if no sequence of the patient can be used.
     """
-    stagers = [member.stager.eval() for member in model.for_signs.members]
     names = model.signs
-    if not stagers[0].settings.maps:
+    if not model.for_signs.members[0].stager.settings.maps:
         return {}
     used, _ = usable(model, bag)
     batch = patient_batch(model, used)
-    every = [maps for stager in stagers if (maps := _maps_of(stager, batch)) is not None]
-    mean = torch.stack(every).mean(dim=0).numpy()
+    mean = _mean_maps(model.for_signs, batch)
+    if model.own_signs:
+        own, of_members = [names.index(name) for name in model.own_signs], _mean_maps(model, batch)
+        mean[:, own] = of_members[:, own]
     found = {}
     for sequence in used:
         number = batch.sequences.index(sequence)

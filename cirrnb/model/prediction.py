@@ -351,11 +351,12 @@ def _signs_and_answers(
         return signs_told(trained, answers, tuple(used)), answers
     measured = trained.measured_signs.strengths(used) if trained.measured_signs else {}
     ruled = set(trained.measured_signs.signs) if trained.measured_signs else set()
-    said = _ask(reader, batch, changed_strengths(trained, {**measured, **signs}))
-    told = signs_told(trained, [said], tuple(used), set(measured) - set(signs), ruled - set(measured) - set(signs))
     answers = [_ask(member, batch) for member in trained.members]
+    given = {**_own_strengths(trained, answers), **measured}
+    said = _ask(reader, batch, changed_strengths(trained, {**given, **signs}))
+    told = signs_told(trained, [said], tuple(used), set(measured) - set(signs), ruled - set(measured) - set(signs))
     if changed is not None:
-        before = _ask(reader, batch, changed_strengths(trained, measured)).signs
+        before = _ask(reader, batch, changed_strengths(trained, given)).signs
         assert before is not None
         answers = [
             _ask(member, batch, own.signs + (changed - before))
@@ -363,6 +364,13 @@ def _signs_and_answers(
             if own.signs is not None
         ]
     return told, answers
+
+
+def _own_strengths(trained: TrainedModel, answers: Sequence[Staging]) -> dict[str, float]:
+    """Sign -> strength of those that the stagers give themselves beside a sign reader."""
+    log_odds = [one.signs[0] for one in answers if one.signs is not None]
+    strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0) if trained.own_signs else torch.zeros(0)
+    return {name: float(strengths[trained.signs.index(name)]) for name in trained.own_signs}
 
 
 def _terms(

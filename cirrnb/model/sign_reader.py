@@ -7,6 +7,7 @@ a sign it read from the images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from cirrnb.model.known_patients import known_patients
 from cirrnb.model.measured_signs import MEASURED_SIGNS, fit_measured_signs
 from cirrnb.model.patients import prepared_for
 from cirrnb.model.run_folder import TRAINING, nameless_answers
-from cirrnb.model.trained_model import SIGN_READER, TrainedModel, load_model, model_folder, require_sign_reader
+from cirrnb.model.trained_model import LEFT, SIGN_READER, TrainedModel, load_model, model_folder, require_sign_reader
 
 
 def add_sign_reader(
@@ -37,6 +38,7 @@ def add_sign_reader(
     *,
     truth: Path | str,
     out: Path | str,
+    leave: Sequence[str] = (),
     independent: tuple[Cohort | PreparedCohort, Path | str] | None = None,
     prepared: Path | str | None = None,
     progress: Progress = None,
@@ -49,6 +51,7 @@ def add_sign_reader(
     reader : run folder of a stager with the same signs, as `cirrnb.model.endless.train_endless` leaves.
     cohort : simulated patients that neither has seen; the intervals of the signs are learned from them.
     truth : latent.csv of that cohort.
+    leave : signs that the model goes on giving itself.
     independent : simulated patients whose signs are independent of each other, and latent.csv of their cohort. Signs
         that can be measured (`cirrnb.model.measured_signs`) are then measured, and how is learned from them.
     out : new folder for the model; its signs.json has new intervals.
@@ -70,6 +73,7 @@ def add_sign_reader(
         remedy = "Add the network to the model as it was trained, then run cirrnb adapt."
         raise InputError(folder, "a model adapted to a site", "the model as it was trained", remedy)
     trained, reads = load_model(model), load_stager(typed_path(reader))
+    reads = replace(reads, config={**reads.config, LEFT: list(leave)})
     require_sign_reader(reads, trained.members[0])
     trained = replace(trained, sign_reader=reads, measured_signs=None)
     if independent is not None:

@@ -83,6 +83,8 @@ MAX_FOLDS = 50
 _FOLD = re.compile(r"\w[\w.-]{0,99}")
 SIGN_READER = "sign_reader"
 """Folder within a model: the network that reads the signs, where it is one of its own."""
+LEFT = "left_to_the_stager"
+"""In config.json of such a network: signs that the stager goes on giving itself."""
 SITE = "site"
 """Folder within an adapted model: what the site's scans look like."""
 SHIPPED = "shipped"
@@ -166,6 +168,8 @@ class TrainedModel:
             digest.update(json.dumps(stored, sort_keys=True).encode())
         if self.measured is not None:
             digest.update(json.dumps(asdict(self.measured), sort_keys=True).encode())
+        if self.own_signs:
+            digest.update(json.dumps(self.own_signs).encode())
         if self.measured_signs is not None:
             digest.update(json.dumps(asdict(self.measured_signs), sort_keys=True).encode())
         if self.adaptation is not None:
@@ -185,6 +189,11 @@ class TrainedModel:
             if self.sign_reader
             else self
         )
+
+    @property
+    def own_signs(self) -> tuple[str, ...]:
+        """Signs whose strengths and maps the members give although there is a sign reader."""
+        return tuple(self.sign_reader.config.get(LEFT, ())) if self.sign_reader else ()
 
     @property
     def signs(self) -> tuple[str, ...]:
@@ -364,6 +373,9 @@ def require_sign_reader(reader: TrainedStager, member: TrainedStager) -> None:
         }
         for one in (member, reader)
     )
+    left = reader.config.get(LEFT, [])
+    if not isinstance(left, list) or not set(left) <= set(member.stager.settings.signs):
+        raise InputError(reader.name, f"{LEFT}: {left!r:.80}", f"some of the signs {own['signs']}", remedy)
     for what, wanted in own.items():
         if given[what] != wanted or not own["signs"]:
             raise InputError(reader.name, f"{what}: {given[what]}", f"those of the model: {wanted}", remedy)

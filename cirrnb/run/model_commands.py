@@ -181,6 +181,10 @@ def add_sign_reader(
             help="Simulated cohort with independent signs: nodules are then measured, and how is fitted to it.",
         ),
     ] = None,
+    leave: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SIGN", help="Sign that the model goes on giving itself; may be given several times."),
+    ] = None,
     draw_anew: DRAW_ANEW = False,
     prepared: PREPARED = None,
 ) -> None:
@@ -202,7 +206,14 @@ def add_sign_reader(
         return prepared_for(load_model(model), patients, prepared if folder == cohort and prepared else place)
 
     measured = (read(independent), independent / LATENT) if independent else None
-    made = add(model, reader, read(cohort), truth=cohort / LATENT, out=out, independent=measured, progress=True)
+    made = add(
+        *(model, reader, read(cohort)),
+        truth=cohort / LATENT,
+        out=out,
+        leave=leave or (),
+        independent=measured,
+        progress=True,
+    )
     typer.echo(f"Written: {out}. Its signs: {', '.join(made.signs)}. How well each is read: docs/signs_read.py")
 
 
