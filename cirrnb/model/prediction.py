@@ -38,7 +38,7 @@ from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.measured_stage import NETWORK, measured_values
 from cirrnb.model.patients import bags_of, prepared_for
-from cirrnb.model.sign_answers import changed_strengths, signs_told
+from cirrnb.model.sign_answers import changed_strengths, own_strengths, signs_told
 from cirrnb.model.signs import SignReading, no_sign
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
@@ -352,7 +352,7 @@ def _signs_and_answers(
     measured = trained.measured_signs.strengths(used) if trained.measured_signs else {}
     ruled = set(trained.measured_signs.signs) if trained.measured_signs else set()
     answers = [_ask(member, batch) for member in trained.members]
-    given = {**_own_strengths(trained, answers), **measured}
+    given = {**own_strengths(trained, answers), **measured}
     said = _ask(reader, batch, changed_strengths(trained, {**given, **signs}))
     told = signs_told(trained, [said], tuple(used), set(measured) - set(signs), ruled - set(measured) - set(signs))
     if changed is not None:
@@ -364,13 +364,6 @@ def _signs_and_answers(
             if own.signs is not None
         ]
     return told, answers
-
-
-def _own_strengths(trained: TrainedModel, answers: Sequence[Staging]) -> dict[str, float]:
-    """Sign -> strength of those that the stagers give themselves beside a sign reader."""
-    log_odds = [one.signs[0] for one in answers if one.signs is not None]
-    strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0) if trained.own_signs else torch.zeros(0)
-    return {name: float(strengths[trained.signs.index(name)]) for name in trained.own_signs}
 
 
 def _terms(

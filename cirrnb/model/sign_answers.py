@@ -30,6 +30,13 @@ def changed_strengths(trained: TrainedModel, signs: Mapping[str, float]) -> torc
     return torch.logit(wanted, eps=1e-3) if signs else None
 
 
+def own_strengths(trained: TrainedModel, answers: Sequence[Staging]) -> dict[str, float]:
+    """Sign -> strength of those that the stagers give themselves beside a sign reader."""
+    log_odds = [one.signs[0] for one in answers if one.signs is not None]
+    strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0) if trained.own_signs else torch.zeros(0)
+    return {name: float(strengths[trained.signs.index(name)]) for name in trained.own_signs}
+
+
 def signs_told(
     trained: TrainedModel,
     said: Sequence[Staging],
