@@ -113,11 +113,8 @@ def explain(
     used, notes = usable(trained, bag)
     _require_shown(trained, target, used)
     if trained.measured_signs and target in trained.measured_signs.signs:
-        how_strong = "is" if target in trained.measured_signs.strengths(used) else "could not be"
-        told = (
-            f"the strength of {SHORT.get(target, target)} {how_strong} measured; the map shows what the network reads"
-        )
-        notes += [told]
+        was = "was" if target in trained.measured_signs.strengths(used) else "could not be"
+        notes += [f"the strength of {SHORT.get(target, target)} {was} measured; the map shows what the network reads"]
     notes += (unlike := [reason.text for reason in unusual(trained, used)])
     chosen = _settings(how, settings)
     if unlike:
