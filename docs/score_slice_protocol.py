@@ -1,4 +1,4 @@
-"""The stager against stagers of single slices on the same patients: `python docs/score_slice_protocol.py COHORT HOME OUT`.
+"""The stager against slices staged one by one: `python docs/score_slice_protocol.py COHORT HOME OUT`.
 
 COHORT is a simulated cohort that nothing was developed on, HOME another one, on whose patients the slice protocol of
 Zeng et al. (arXiv 2502.18225) is trained, once on T1W and once on T2W: every slice is a training example with its
@@ -14,6 +14,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from score_stager import asked, drawn_anew
+
 import cirrnb
 from cirrnb.data import splits
 from cirrnb.evaluation.comparison import compare
@@ -23,7 +25,6 @@ from cirrnb.model.checkpoint import load_stager
 from cirrnb.model.prediction import predict_slices
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.trained_model import load_model
-from score_stager import asked, drawn_anew
 
 PROTOCOL: dict[str, Any] = {
     "scales": 1,

@@ -58,6 +58,10 @@ class Design:
         return replace(whole, stager=stager, seed=seed, **others)
 
 
+SLICE_PROTOCOL = {"scales": 1, "attention": "none", "pooling": "slice", "fusion": "mean", "signs": ()}
+"""Every slice staged by itself (Zeng et al., arXiv 2502.18225), of both sequences, on the same endless patients; such a
+stager has no outputs of signs."""
+
 DESIGNS = {
     one.name: one
     for one in (
@@ -67,6 +71,7 @@ DESIGNS = {
         Design("shared_attention", "does each sequence need weights of its own?", {"attention": "shared"}),
         Design("mean_fusion", "do the sequences have to look at each other?", {"fusion": "mean"}),
         Design("signs_alone", "does the stage need more than the signs?", {"residual": False}),
+        Design("slices", "does it help to see a patient's slices together?", SLICE_PROTOCOL),
         Design("T1W", "how far does T1W alone lead?", {"sequences": ("T1W",)}),
         Design("T2W", "how far does T2W alone lead?", {"sequences": ("T2W",)}),
         Design("bodies_125", "are 125 bodies enough?", {"patients": 125}),
@@ -158,7 +163,8 @@ def _asked(run: Path, bags: Sequence[Bag], path: Path) -> pd.DataFrame:
 
 def sign_table(answers: Answers, latent: pd.DataFrame) -> pd.DataFrame:
     """One row a design: rank correlation of its severity with the stage, and mean AUROC of the presence of signs that
-    its sequences can show, each the mean of the seeds; `latent` is the truth of the simulated patients."""
+    its sequences can show (NaN without sign outputs), each the mean of the seeds; `latent` is the truth of the
+    simulated patients."""
     rows = {}
     for name, tables in answers.items():
         ranks, areas = [], []
@@ -166,7 +172,7 @@ def sign_table(answers: Answers, latent: pd.DataFrame) -> pd.DataFrame:
             both = table.merge(latent, on="subject", suffixes=("", " true"))
             places = both["stage"].map(CIRRHOSIS.names.index)
             ranks.append(float(spearmanr(both["severity"], places).statistic))
-            areas.append(float(np.mean(_areas(both))))
+            areas.append(float(np.mean(found)) if (found := _areas(both)) else float("nan"))
         rows[name] = {RANK: float(np.mean(ranks)), SIGNS: float(np.mean(areas))}
     return pd.DataFrame.from_dict(rows, orient="index")
 
