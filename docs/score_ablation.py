@@ -1,9 +1,9 @@
 """What each part of the stager is worth on endless patients: `python docs/score_ablation.py COHORT OUT --steps 700`.
 
 The same as the last section of `notebooks/04_ablation.ipynb`, without the page: COHORT is a simulated cohort that
-nothing was developed on, with outlines by the program for everybody. Every design has the same short schedule. Several of these
-commands with other `--seeds` may share OUT, one after the other or at once; the last one prints all that it was asked
-for. What is in OUT is not done again.
+nothing was developed on, with outlines by the program for everybody. Every design has the same short schedule. Several
+of these commands with other `--seeds` may share OUT, one after the other or at once; the last one prints all that it
+was asked for. What is in OUT is not done again.
 """
 
 from __future__ import annotations

@@ -6,14 +6,19 @@ Python's own reader takes NaN and infinities, the last of repeated keys, and nes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.errors import InputError, check_number
+
+Part = TypeVar("Part")
+
+COPY_AGAIN = "Copy the whole run folder again."
+"""Remedy for a damaged file of a model."""
 
 MAX_BYTES = 2**24
 """Largest file read: sixteen megabytes, eighty times the largest that the package writes for a model."""
@@ -70,6 +75,33 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
     if len(content) > most:
         raise ValueError(f"more than {most / 1e6:.3g} MB")
     return content.decode("utf-8")
+
+
+def read_part(
+    path: Path, number: int, what: str, made: Callable[[dict[str, Any]], Part], remedy: str = COPY_AGAIN
+) -> Part | None:
+    """What `made` makes of a part of a model, an object in a JSON file; None where there is no file.
+
+    Parameters
+    ----------
+    number : of the format, which the object holds under "format"; `made` gets the rest.
+    what : the part, for the error. made : raises ValueError, KeyError, TypeError or AttributeError for what is damaged.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, has another format, or holds no such part.
+    """
+    if not path.is_file():
+        return None
+    expected = f"format {number}"
+    try:
+        stored = read_object(path, expected, remedy)
+        if not is_format(found := stored.pop("format"), number):
+            raise ValueError(f"format {found!r:.40}")
+        return made(stored)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"no readable {what} ({type(error).__name__}: {error})", expected, remedy) from error
 
 
 def is_format(stored: Any, known: int) -> bool:

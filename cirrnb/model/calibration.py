@@ -20,8 +20,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from cirrnb.data.atomic_files import atomic_write
-from cirrnb.data.errors import InputError, check_number
-from cirrnb.data.json_file import is_format, read_object
+from cirrnb.data.errors import check_number
+from cirrnb.data.json_file import read_part
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.model.prediction_sets import EVERYTHING, in_set, rank_needed, threshold
 
@@ -177,22 +177,14 @@ def set_text(stages: tuple[str, ...]) -> str:
 
 def read_calibration(run: Path | str) -> Calibration | None:
     """The calibration of a run folder, or None if it has none. Raises InputError if the file is damaged."""
-    path = Path(run) / CALIBRATION
-    if not path.is_file():
-        return None
-    try:
-        stored = read_object(path, f"format {FORMAT} as this version writes it", "Copy the whole run folder again.")
-        if not is_format(stored["format"], FORMAT):
-            raise ValueError(f"format {stored['format']}")
+
+    def made(stored: dict[str, Any]) -> Calibration:
         values = {field.name: stored[field.name] for field in fields(Calibration)}
         return _checked({**values, "stages": StageScale(stored["stages"]).names})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            path,
-            f"no readable calibration ({type(error).__name__}: {error})",
-            f"format {FORMAT} as this version writes it",
-            "Copy the whole run folder again, or train again.",
-        ) from error
+
+    return read_part(
+        Path(run) / CALIBRATION, FORMAT, "calibration", made, "Copy the whole run folder again, or train again."
+    )
 
 
 def _checked(stored: dict[str, Any]) -> Calibration:

@@ -21,7 +21,7 @@ from sklearn.linear_model import RidgeCV
 
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError, check_number
-from cirrnb.data.json_file import is_format, read_object
+from cirrnb.data.json_file import read_part
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.measure.liver_texture import liver_texture, texture_names
 from cirrnb.model.measured_stage import numbers_of
@@ -146,17 +146,11 @@ def squared_distance(scores: Numbers, precision: Numbers) -> Numbers:
 
 def read_measured_signs(folder: Path | str) -> MeasuredSigns | None:
     """The measured signs in a model's folder, None where there are none. Raises InputError if the file is damaged."""
-    path = Path(folder) / MEASURED_SIGNS
-    if not path.is_file():
-        return None
-    expected, remedy = f"format {FORMAT}", "Copy the whole run folder again."
-    try:
-        stored: dict[str, Any] = read_object(path, expected, remedy)
-        if not is_format(stored["format"], FORMAT):
-            raise ValueError("another format")
+
+    def made(stored: dict[str, Any]) -> MeasuredSigns:
         return MeasuredSigns({str(name): _sign(str(name), one) for name, one in stored["signs"].items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, f"no readable measured signs ({error})", expected, remedy) from error
+
+    return read_part(Path(folder) / MEASURED_SIGNS, FORMAT, "measured signs", made)
 
 
 def _sign(sign: str, stored: dict[str, Any]) -> MeasuredSign:

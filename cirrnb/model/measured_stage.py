@@ -21,7 +21,7 @@ from scipy.special import expit, logit
 
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.errors import InputError, check_number
-from cirrnb.data.json_file import is_format, read_object
+from cirrnb.data.json_file import read_part
 from cirrnb.measure.measurement import Measurement
 
 MEASURED_STAGE = "measured_stage.json"
@@ -189,29 +189,23 @@ def unseen_probabilities(values: pd.DataFrame, truth: NDArray[np.int64], stages:
 
 def read_measured_stage(folder: Path | str) -> MeasuredStage | None:
     """The sum of terms in a model's folder, None where there is none. Raises InputError if the file is damaged."""
-    path = Path(folder) / MEASURED_STAGE
-    if not path.is_file():
-        return None
-    expected, remedy = f"format {FORMAT}", "Copy the whole run folder again."
-    try:
-        stored: dict[str, Any] = read_object(path, expected, remedy)
-        if not is_format(stored.pop("format"), FORMAT):
-            raise ValueError("another format")
-        if set(stored) != {field.name for field in fields(MeasuredStage)}:
-            raise ValueError("other fields")
-        names = stored["names"]
-        if not isinstance(names, list) or not all(isinstance(name, str) and len(name) < 100 for name in names):
-            raise ValueError("names are texts")
-        if names[:1] != [NETWORK] or len(set(names)) < len(names):
-            raise ValueError("names that do not begin with the network's, or one twice")
-        numbers = {name: numbers_of(stored[name], len(names)) for name in ("centre", "spread", "weight")}
-        thresholds = numbers_of(stored["thresholds"], None)
-        if min(numbers["spread"]) <= 0 or list(thresholds) != sorted(thresholds):
-            raise ValueError("spreads are positive, and thresholds rise")
-        check_number("n", stored["n"], 0, 10_000_000, whole=True)
-        return MeasuredStage(tuple(names), **numbers, thresholds=thresholds, n=stored["n"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(path, f"no readable terms ({error})", expected, remedy) from error
+    return read_part(Path(folder) / MEASURED_STAGE, FORMAT, "terms", _measured_stage)
+
+
+def _measured_stage(stored: dict[str, Any]) -> MeasuredStage:
+    if set(stored) != {field.name for field in fields(MeasuredStage)}:
+        raise ValueError("other fields")
+    names = stored["names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) and len(name) < 100 for name in names):
+        raise ValueError("names are texts")
+    if names[:1] != [NETWORK] or len(set(names)) < len(names):
+        raise ValueError("names that do not begin with the network's, or one twice")
+    numbers = {name: numbers_of(stored[name], len(names)) for name in ("centre", "spread", "weight")}
+    thresholds = numbers_of(stored["thresholds"], None)
+    if min(numbers["spread"]) <= 0 or list(thresholds) != sorted(thresholds):
+        raise ValueError("spreads are positive, and thresholds rise")
+    check_number("n", stored["n"], 0, 10_000_000, whole=True)
+    return MeasuredStage(tuple(names), **numbers, thresholds=thresholds, n=stored["n"])
 
 
 def numbers_of(values: object, count: int | None) -> tuple[float, ...]:

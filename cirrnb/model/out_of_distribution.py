@@ -22,8 +22,8 @@ from sklearn.model_selection import KFold
 
 from cirrnb.data.atomic_files import atomic_write
 from cirrnb.data.bag import Bag
-from cirrnb.data.errors import InputError, check_number
-from cirrnb.data.json_file import is_format, number_array, read_object
+from cirrnb.data.errors import check_number
+from cirrnb.data.json_file import number_array, read_part
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.data.sequences import check_sequence
 
@@ -119,17 +119,13 @@ def out_of_distribution_file(run: Path | str) -> Path | None:
 def read_out_of_distribution(run: Path | str) -> OutOfDistribution | None:
     """What a run folder says is usual, or None where it says nothing. Raises InputError if the file is damaged."""
     path = out_of_distribution_file(run)
-    if path is None:
-        return None
-    try:
-        stored = read_object(path, f"format {FORMAT}", "Copy the run again.")
-        if not is_format(stored["format"], FORMAT):
-            raise ValueError(f"format {stored['format']}")
-        for name in stored["usual"]:
-            check_sequence(name)
-        return OutOfDistribution({name: _checked(one) for name, one in stored["usual"].items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, f"no readable file ({error})", f"format {FORMAT}", "Copy the run again.") from error
+    return read_part(path, FORMAT, "file", _out_of_distribution) if path else None
+
+
+def _out_of_distribution(stored: dict[str, Any]) -> OutOfDistribution:
+    for name in stored["usual"]:
+        check_sequence(name)
+    return OutOfDistribution({name: _checked(one) for name, one in stored["usual"].items()})
 
 
 def describe_image(scan: PreparedScan) -> Numbers:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cirrnb.data.atomic_files import atomic_write
-from cirrnb.data.errors import InputError, check_number
-from cirrnb.data.json_file import is_format, read_object
+from cirrnb.data.errors import check_number
+from cirrnb.data.json_file import read_part
 from cirrnb.simulation.signs import CHANNELS, NO_SIGN
 
 SIGNS_FILE = "signs.json"
@@ -209,29 +209,23 @@ def _reach(apart: Numbers) -> tuple[float, float]:
 
 def read_sign_intervals(folder: Path | str) -> SignIntervals | None:
     """The intervals in a model's folder, None where there are none. Raises InputError if the file is damaged."""
-    path = Path(folder) / SIGNS_FILE
-    if not path.is_file():
-        return None
-    expected, remedy = f"format {FORMAT}", "Copy the whole run folder again."
-    try:
-        stored: dict[str, Any] = read_object(path, expected, remedy)
-        if not is_format(stored["format"], FORMAT):
-            raise ValueError("another format")
-        bounds = {str(name): _band("bounds", one) for name, one in stored["bounds"].items()}
-        below = {name: _band("below", stored["below"][name]) for name in bounds}
-        above = {name: _band("above", stored["above"][name]) for name in bounds}
-        for name, cuts in bounds.items():
-            if not len(cuts) + 1 == len(below[name]) == len(above[name]) or list(cuts) != sorted(cuts):
-                raise ValueError(f"bands of {name!r:.40} that do not fit")
-        count = stored["n"]
-        if type(count) is not int or count < 0:
-            raise ValueError("n is no count")
-        read = dict(stored.get("read", {}))
-        for value in read.values():
-            check_number("read", value, 0, 1)
-        return SignIntervals(bounds, below, above, count, read)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, f"no readable intervals ({error})", expected, remedy) from error
+    return read_part(Path(folder) / SIGNS_FILE, FORMAT, "intervals", _intervals)
+
+
+def _intervals(stored: dict[str, Any]) -> SignIntervals:
+    bounds = {str(name): _band("bounds", one) for name, one in stored["bounds"].items()}
+    below = {name: _band("below", stored["below"][name]) for name in bounds}
+    above = {name: _band("above", stored["above"][name]) for name in bounds}
+    for name, cuts in bounds.items():
+        if not len(cuts) + 1 == len(below[name]) == len(above[name]) or list(cuts) != sorted(cuts):
+            raise ValueError(f"bands of {name!r:.40} that do not fit")
+    count = stored["n"]
+    if type(count) is not int or count < 0:
+        raise ValueError("n is no count")
+    read = dict(stored.get("read", {}))
+    for value in read.values():
+        check_number("read", value, 0, 1)
+    return SignIntervals(bounds, below, above, count, read)
 
 
 def _band(name: str, values: object) -> tuple[float, ...]:
