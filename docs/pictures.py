@@ -191,6 +191,7 @@ PICTURES = {
             "cirrnb/explorer/panel.py",
             "cirrnb/explorer/slice_chart.*",
             "cirrnb/view/sentences.py",
+            "cirrnb/view/sign_sentences.py",
         ),
     ),
     "sign_pair.png": Picture(draw_sign_pair, (*VIEWER, "cirrnb/course/course.css", "cirrnb/course/figures.py")),

@@ -27,11 +27,17 @@ from cirrnb.data.scan import Scan
 from cirrnb.data.status import DOUBTFUL, FAR, REFUSED, Reason
 from cirrnb.measure.measurement import Measurement
 from cirrnb.model.signs import SignReading
+from cirrnb.view.sign_sentences import UNSEEN
 
 MODEL = ModelFacts("mine", "1.2", "f" * 64)
 VALUES = {"liver volume": (1234.5, "mL"), "sphericity": (0.625, ""), "signal heterogeneity": (12.5, "%")}
 VALUES |= {"spleen volume": (250.25, "mL"), "spleen length": (101.5, "mm"), "ascites volume": (0.0, "mL")}
-SIGNS = (SignReading("ascites", 0.4, 0.1, 0.7), SignReading("spleen", 0.05))
+SIGNS = (
+    SignReading("ascites", 0.4, 0.1, 0.7, read=0.97),
+    SignReading("spleen", 0.05),
+    SignReading("portal", 0.3, read=0.57),
+    SignReading("nodules_t1w", 0.2, measured=True),
+)
 
 
 def stored(folder: Path, reasons: tuple[Reason, ...] = ()) -> Path:
@@ -172,6 +178,13 @@ def test_signs_have_strengths_and_limits(written: Path) -> None:
     assert found["ascites, low limit (90 %)"] == (0.1, "1") and found["ascites, high limit (90 %)"] == (0.7, "1")
     assert codes(data)["no-sign"] == ["373067005"]  # No
     assert not any(name.startswith("large spleen, ") for name in found)
+
+
+def test_signs_carry_what_limits_their_worth(written: Path) -> None:
+    said = texts(report_in(written))
+    assert any(text.startswith("wide portal vein and extra vessels: hardly read: ") for text in said)
+    assert any(text.startswith("nodules and septa on T1W: measured: ") for text in said)
+    assert UNSEEN in said and not any(text.startswith("ascites: ") for text in said)
 
 
 def test_a_stage_that_screens_hide_is_not_given(case: Case, tmp_path: Path) -> None:

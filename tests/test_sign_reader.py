@@ -22,7 +22,7 @@ from cirrnb.model.settings import StagerSettings
 from cirrnb.model.sign_reader import add_sign_reader
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import SIGN_READER, load_model
-from cirrnb.view.sentences import signs_html
+from cirrnb.view.sign_sentences import signs_html
 
 NAMES = ("nodularity", "nodules_t1w", "ascites")
 SIGNED = StagerSettings(width=16, pretrained=False, signs=NAMES, maps=True)

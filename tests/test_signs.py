@@ -25,7 +25,8 @@ from cirrnb.model.signs import (
 )
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import TrainedModel, load_model
-from cirrnb.view.sentences import prediction_html, signs_html, target_words, what_if_html
+from cirrnb.view.sentences import prediction_html, target_words
+from cirrnb.view.sign_sentences import signs_html, what_if_html
 
 NAMES = ("nodularity", "nodules_t1w", "nodules_t2w", "ascites")
 SHIPPED = "7f0927635eb8e5cf"
@@ -220,6 +221,11 @@ def test_the_answers_html_lists_signs_by_strength_and_what_was_not_seen(trained,
     none = signs_html(replace(said, signs=(SignReading("<b>x</b>", 0.01),)))
     assert "No sign of cirrhosis seen" in none and "<table" not in none
     assert "<b>x" not in signs_html(replace(said, signs=(SignReading("<b>x</b>", 0.5),)))
+    learnt = replace(said, signs=signs, simulated=True)
+    caveat = "a sign that is not seen may be there"
+    assert caveat in signs_html(learnt) and "../docs/stager.md" in signs_html(learnt)
+    assert caveat not in signs_html(learnt, simulated=True), "of a simulated patient not seen is not there"
+    assert caveat not in signs_html(replace(learnt, signs=signs[:2]))
     assert signs_html(replace(said, signs=())) == ""
     assert "Signs that the model saw" in prediction_html(said, recorded=None, coverage=None, simulated=True)
 

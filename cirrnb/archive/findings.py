@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cirrnb.data.status import FAR, REFUSED
+from cirrnb.model.signs import WORDS, SignReading
 from cirrnb.view.page import RESEARCH_ONLY, banner
+from cirrnb.view.sign_sentences import HARDLY_READ, MEASURED, UNSEEN
 
 IMPRESSION = (
     "The stage estimates a radiologist's overall impression of the liver's shape and signal. It is no histology and no "
@@ -44,6 +46,7 @@ class Findings:
     probabilities : stage -> 0 to 1; empty likewise.
     possible : stages of the prediction set, likewise.
     signs : (name, words, strength 0 to 1, low, high) of each; low and high are None where there is no interval.
+    sign_notes : caveats of the signs: which are measured or hardly read, and what "not seen" is worth.
     no_sign : whether every sign shows less than 0.1; None for a model without signs.
     measurements : sequence -> measurements as the JSON of a report has them.
     notes : what was missing or unusual.
@@ -57,6 +60,7 @@ class Findings:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     possible: tuple[str, ...] = ()
     signs: tuple[tuple[str, str, float, float | None, float | None], ...] = ()
+    sign_notes: tuple[str, ...] = ()
     no_sign: bool | None = None
     measurements: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -80,6 +84,7 @@ def findings_of(stored: Mapping[str, Any], model: ModelFacts) -> Findings:
         probabilities={} if hidden else dict(prediction["probabilities"]),
         possible=() if hidden else tuple(prediction["prediction_set"] or ()),
         signs=() if hidden else signs,
+        sign_notes=() if hidden else _sign_notes(stored),
         no_sign=None if hidden else prediction["no_sign"],
         measurements={name: tuple(rows) for name, rows in stored["measurements"].items()},
         notes=tuple(prediction["notes"]),
@@ -89,6 +94,23 @@ def findings_of(stored: Mapping[str, Any], model: ModelFacts) -> Findings:
 def refusal(reason: str, model: ModelFacts, *, simulated: bool, model_simulated: bool) -> Findings:
     """Findings of a patient whom a check of the scans refused."""
     return Findings(REFUSED, (("check", reason),), model, _caveats(simulated, model_simulated))
+
+
+def _sign_notes(stored: Mapping[str, Any]) -> tuple[str, ...]:
+    prediction = stored["prediction"]
+    notes = []
+    for sign in map(_reading, prediction["signs"]):
+        notes += [f"{sign.words}: hardly read: {HARDLY_READ}"] if sign.hardly_read else []
+        notes += [f"{sign.words}: measured: {MEASURED}"] if sign.measured else []
+    notes += [f"{WORDS.get(name, name)}: not known" for name in prediction.get("signs_unknown", ())]
+    unseen = stored["model_simulated"] and not stored["simulated"] and prediction["signs"]
+    return (*notes, UNSEEN) if unseen else tuple(notes)
+
+
+def _reading(sign: Mapping[str, Any]) -> SignReading:
+    return SignReading(
+        sign["name"], sign["strength"], sign["low"], sign["high"], sign.get("read"), bool(sign.get("measured"))
+    )
 
 
 def _caveats(simulated: bool, model_simulated: bool, more: tuple[str, ...] = ()) -> tuple[str, ...]:

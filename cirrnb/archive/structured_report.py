@@ -166,7 +166,7 @@ def _stage(findings: Findings, images: Sequence[Any], report: str) -> Any:
 
 
 def _signs(findings: Findings, report: str) -> Any:
-    """Strength of each sign with the limits of its interval."""
+    """Strength of each sign with the limits of its interval, and what limits its worth."""
     from highdicom import sr
 
     numbers = []
@@ -176,13 +176,14 @@ def _signs(findings: Findings, report: str) -> Any:
             if value is not None:
                 numbers.append(_number(codes.own(f"{name} {limit}", f"{words[:44]}, {limit} limit (90 %)"), value))
     answers = [] if findings.no_sign is None else [_said(codes.NO_SIGN, codes.YES if findings.no_sign else codes.NO)]
-    return sr.MeasurementsAndQualitativeEvaluations(
+    group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(report, "signs of cirrhosis"),
         finding_type=_code(codes.CIRRHOSIS),
         algorithm_id=_algorithm(findings.model),
         measurements=numbers,
         qualitative_evaluations=answers or None,
     )
+    return _with_comments(group, list(findings.sign_notes))
 
 
 def _organs(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 
 from cirrnb.model.prediction import Prediction
-from cirrnb.view.sentences import what_if_html
+from cirrnb.view.sign_sentences import what_if_html
 
 
 class WhatIf(widgets.VBox):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol
 
@@ -18,10 +18,11 @@ from cirrnb.measure.biomarkers import PROGRAM_NOTES
 from cirrnb.measure.organs import organs_by_program
 from cirrnb.model.measured_stage import NETWORK
 from cirrnb.model.prediction import Prediction
-from cirrnb.model.signs import WORDS, SignReading, shown_on
+from cirrnb.model.signs import WORDS
 from cirrnb.model.trained_model import TrainedModel
 from cirrnb.view.documentation import linked
 from cirrnb.view.page import REAL_PEOPLE
+from cirrnb.view.sign_sentences import signs_html
 
 NO_HEALTHY_ANSWER = "“No cirrhosis” is none of the answers: a healthy liver gets a stage too."
 METHODS = {
@@ -105,7 +106,8 @@ def prediction_html(
     verdict = verdict_html(prediction, recorded)
     healthy = "" if simulated or prediction.stages != CIRRHOSIS else f"<p class='cn-small'>{NO_HEALTHY_ANSWER}</p>"
     adds = adds_html(prediction, doubted=organs_by_program and not simulated)
-    details = f"{bars}{healthy}<p>{_possible(prediction, coverage)}</p>{adds}{signs_html(prediction)}"
+    signs = signs_html(prediction, simulated=simulated)
+    details = f"{bars}{healthy}<p>{_possible(prediction, coverage)}</p>{adds}{signs}"
     if prediction.hidden:
         shown = asked_html(f"<p><b>{likely}</b></p>{verdict}{details}", prediction)
         likely, verdict, details = f"Stage hidden{doubtful}", "", shown
@@ -149,99 +151,6 @@ def adds_html(prediction: Prediction, *, doubted: bool = False) -> str:
 def _caveat(term: str) -> str:
     caveat = PROGRAM_NOTES.get(term)
     return f"<br><small>drawn by the program: {linked(escape(caveat))}</small>" if caveat else ""
-
-
-def signs_html(prediction: Prediction) -> str:
-    """The signs that the stager saw, the strongest first, with their intervals; nothing for a stager without signs."""
-    if not prediction.signs:
-        return ""
-    ordered = sorted(prediction.signs, key=lambda sign: -sign.strength)
-    rows = "".join(_sign_row(sign) for sign in ordered if sign.seen)
-    none = "<p><b>No sign of cirrhosis seen.</b> The stage above is computed all the same.</p>" if not rows else ""
-    head = "<tr><th scope='col'>sign</th><th scope='col'>strength</th><th scope='col'>90 % interval</th></tr>"
-    table = f"<table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table>" if rows else ""
-    missing = _not_seen(ordered, bool(rows)) + _not_known(prediction.signs_unknown, prediction.sequence_weights)
-    alone = ""
-    if prediction.stage_by_signs:
-        listed = ", ".join(f"{escape(stage)} {share:.0%}" for stage, share in prediction.stage_by_signs.items())
-        alone = f"<p>By these signs alone: {listed}.</p>"
-    notes = (
-        "<p class='cn-small'><b>Hardly read</b>: where signs do not go together, the model tells this one hardly "
-        "better than by chance (simulated patients). Its strength says little of the sign itself.</p>"
-        if any(sign.hardly_read and sign.seen for sign in ordered)
-        else ""
-    )
-    notes += (
-        "<p class='cn-small'><b>Measured</b>: by the fine texture of the liver within the outline, and not by the "
-        "network. Noise and vessels change the texture too.</p>"
-        if any(sign.measured and sign.seen for sign in ordered)
-        else ""
-    )
-    return (
-        f"<h4>Signs that the model saw</h4>{none}{table}{notes}{missing}{alone}<p class='cn-small'>A strength is "
-        "what the model sees, from 0 (absent) to 1 (as strong as in any simulated patient). It is no length or volume, "
-        "and no share of the score. The word is what the whole interval bears out: slight from 0.1, clear from "
-        "0.25, strong from 0.55; uncertain where it reaches below 0.1. Intervals hold for patients like the "
-        "simulated ones.</p>"
-    )
-
-
-def _not_seen(signs: Sequence[SignReading], some: bool) -> str:
-    """Signs that were not seen, and those among them that may be there all the same."""
-    absent = ", ".join(escape(sign.words) for sign in signs if sign.degree == "absent")
-    open_ = ", ".join(
-        f"{escape(sign.words)} (up to {sign.high:.2f})" for sign in signs if not sign.seen and sign.degree != "absent"
-    )
-    told = f"<p>Not seen: {absent}.</p>" if some and absent else ""
-    return told + (f"<p>Not seen, but not excluded: {open_}.</p>" if open_ else "")
-
-
-def _not_known(names: Sequence[str], used: Collection[str]) -> str:
-    """Signs that only a missing sequence shows, and those that could not be measured."""
-
-    def reason(name: str) -> str:
-        there = set(shown_on(name)) & set(used)
-        return (
-            "not measured: texture of the liver unlike the simulated one"
-            if there
-            else f"no {' or '.join(shown_on(name))}"
-        )
-
-    told = ", ".join(f"{escape(WORDS.get(name, name))} ({reason(name)})" for name in names)
-    return f"<p>Not known: {told}.</p>" if told else ""
-
-
-def what_if_html(seen: Prediction, changed: Prediction) -> str:
-    """The stage with changed signs beside the stage as the model saw the patient: of the model, and by the signs alone.
-
-    The model's own stage follows what it sees beside the signs as well, and may hardly move.
-    """
-    pairs = [(seen.probabilities, changed.probabilities)]
-    if seen.stage_by_signs and changed.stage_by_signs:
-        pairs.insert(0, (seen.stage_by_signs, changed.stage_by_signs))
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(stage)}</th>"
-        + "".join(f"<td>{before[stage]:.0%} → {after[stage]:.0%}</td>" for before, after in pairs)
-        + "</tr>"
-        for stage in seen.stages
-    )
-    named = ("by the signs alone", "by all it sees")[-len(pairs) :]
-    head = "".join(f"<th scope='col'>{name}</th>" for name in ("stage", *named))
-    return (
-        f"<table class='cn-signs'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        "<p class='cn-small'>As seen → with these signs. What the model would say, not what would be true. By all it "
-        "sees the stage may hardly "
-        "move, since the rest of what it sees stays. Nothing of this is stored.</p>"
-    )
-
-
-def _sign_row(sign: SignReading) -> str:
-    interval = "" if sign.low is None or sign.high is None else f"{sign.low:.2f} to {sign.high:.2f}"
-    track = f'<span class="cn-track"><span style="width:{100 * sign.strength:.0f}%"></span></span>'
-    strength = f'<span class="cn-strength-of-sign">{track} {escape(sign.degree_words)} ({sign.strength:.2f})</span>'
-    name = escape(sign.words) + ("<br><small>hardly read</small>" if sign.hardly_read else "")
-    name += "<br><small>measured</small>" if sign.measured else ""
-    return f'<tr><th scope="row">{name}</th><td>{strength}</td><td>{interval}</td></tr>'
 
 
 def brief_html(prediction: Prediction, recorded: str | None = None) -> str:
