@@ -13,15 +13,18 @@ from cirrnb.data.errors import InputError
 from cirrnb.explanation.explain import explain
 from cirrnb.explanation.faithfulness import randomised
 from cirrnb.explanation.model import Model
-from cirrnb.explanation.sign_maps import own_sign_maps
+from cirrnb.explanation.sign_maps import own_sign_maps, train_sign_maps
+from cirrnb.model import sign_reader
 from cirrnb.model.adaptation import ADAPTATION
 from cirrnb.model.calibrate import calibrate
 from cirrnb.model.checkpoint import save_stager
+from cirrnb.model.measured_signs import MEASURED_SIGNS
 from cirrnb.model.prediction import predict, predict_patient
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.sign_reader import add_sign_reader
 from cirrnb.model.stager import Stager
-from cirrnb.model.trained_model import SIGN_READER, load_model
+from cirrnb.model.trained_model import SIGN_READER, card, load_model, model_folder
+from cirrnb.view.sentences import reasons_html
 from cirrnb.view.sign_sentences import signs_html
 
 NAMES = ("nodularity", "nodules_t1w", "ascites")
@@ -89,6 +92,48 @@ class Ruler:
 
     def strengths(self, scans):
         return {"ascites": 0.75} if self.usual else {}
+
+
+def test_a_model_says_who_reads_its_signs(folders, cohort, truth):
+    model, _, both = map(load_model, folders)
+    assert "signs read by a network of their own" in repr(both) and "own" not in repr(model)
+    assert "second network" in card(both)["Signs"] and "second network" not in card(model)["Signs"]
+    shipped = card(load_model("shipped"))["Signs"]
+    assert "Measured by the texture of the liver: nodules, T1W." in shipped and "By the stager: ascites" in shipped
+    assert "450 bodies, and 280 simulated patients of a cohort" in shipped
+
+
+def test_a_model_that_lost_its_measured_signs_does_not_load(tmp_path):
+    shutil.copytree(model_folder("shipped"), tmp_path / "copy")
+    assert load_model(tmp_path / "copy").measured_signs is not None
+    (tmp_path / "copy" / MEASURED_SIGNS).unlink()
+    with pytest.raises(InputError, match="no measured signs nodules_t1w"):
+        load_model(tmp_path / "copy")
+
+
+def test_a_wrong_truth_is_told_before_anything_is_prepared(folders, cohort, truth, tmp_path, monkeypatch):
+    def prepares(*_, **__):
+        raise AssertionError("prepared")
+
+    monkeypatch.setattr(sign_reader, "prepared_for", prepares)
+    other = tmp_path / "latent.csv"
+    pd.read_csv(truth).drop(columns="shown_ascites").to_csv(other, index=False)
+    for given in ({"truth": other}, {"truth": truth, "independent": (cohort, other)}):
+        with pytest.raises(InputError, match="no column shown_ascites"):
+            add_sign_reader(*folders[:2], cohort, out=tmp_path / "out", **given)
+
+
+def test_maps_are_trained_of_the_network_that_reads(folders, cohort, tmp_path):
+    with pytest.raises(InputError, match="sign_reader"):
+        train_sign_maps(folders[2], cohort.bags()[:1], None, out=tmp_path / "out")
+
+
+def test_the_score_of_a_measured_sign_is_not_called_its_strength(folders, cohort):
+    bag, both = cohort.bags()[0], load_model(folders[2])
+    ruled = replace(both, measured_signs=Ruler())
+    for model, words in ((both, "strength on another scale"), (ruled, "what the network sees of the sign")):
+        explanation = explain(model, bag, "grad_cam", "ascites", permutations=1)
+        assert words in reasons_html(explanation, predict_patient(model, bag))
 
 
 def test_measured_strengths_take_the_place_of_the_network_s(folders, cohort):

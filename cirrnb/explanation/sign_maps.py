@@ -24,7 +24,7 @@ from cirrnb.model.prediction import patient_batch
 from cirrnb.model.signs import visible
 from cirrnb.model.stager import Stager
 from cirrnb.model.torch_context import isolated_torch
-from cirrnb.model.trained_model import TrainedModel
+from cirrnb.model.trained_model import SIGN_READER, TrainedModel
 from cirrnb.model.usable_scans import usable
 from cirrnb.simulation.signs import CHANNELS, SIGNS
 
@@ -64,11 +64,14 @@ def train_sign_maps(
     Raises
     ------
     InputError
-        If the run has no sign outputs, or `out` exists.
+        If the run has no sign outputs or is a model with a sign reader, whose maps are that network's; or `out` exists.
     """
     trained, out = load_stager(run), Path(out)
     if out.exists():
         raise InputError(out, "a folder or file that exists", "a new folder", "Choose another one.")
+    if (Path(run) / SIGN_READER).is_dir():
+        found, expected = "a model whose signs another network reads", "a single stager"
+        raise InputError(trained.name, found, expected, f"Name the network: {Path(run) / SIGN_READER}.")
     if not trained.stager.settings.signs:
         remedy = "Train one with cirrnb train-simulated."
         raise InputError(trained.name, "a stager without sign outputs", "one with them", remedy)
@@ -137,7 +140,8 @@ def map_loss(stager: Stager, batch: Batch, evidence: torch.Tensor) -> torch.Tens
             features = encoder.features(batch.slices[chosen])
         log_odds = interpolate(stager.maps(features), size=batch.slices.shape[-2:], mode="bilinear")
         for place, name in enumerate(stager.settings.signs):
-            label, shows = _seen(name, batch)
+            label = _label(name)
+            shows = torch.tensor([visible([name], [sequence])[0] for sequence in batch.sequences])
             there = shows[batch.sequence[chosen]]
             if label and bool(there.any()):
                 wanted = (evidence[chosen][there] == label).float()
@@ -146,13 +150,9 @@ def map_loss(stager: Stager, batch: Batch, evidence: torch.Tensor) -> torch.Tens
     return losses / max(count, 1)
 
 
-def _seen(name: str, batch: Batch) -> tuple[int, torch.Tensor]:
-    """Number of a sign in the evidence, 0 if it has none, and (sequences,) whether each sequence can show it."""
-    for channel in CHANNELS:
-        if channel.name == name:
-            shows = [sequence in channel.sequences for sequence in batch.sequences]
-            return SIGNS.index(channel.sign) + 1, torch.tensor(shows)
-    return 0, torch.zeros(len(batch.sequences), dtype=torch.bool)
+def _label(name: str) -> int:
+    """Number of a sign in the evidence, 0 for a sign that the simulator does not know."""
+    return next((SIGNS.index(channel.sign) + 1 for channel in CHANNELS if channel.name == name), 0)
 
 
 def _maps_of(stager: Stager, batch: Batch) -> torch.Tensor | None:
@@ -193,28 +193,26 @@ def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[
 
 @isolated_torch()
 def score_sign_maps(model: TrainedModel, bags: Sequence[Bag], truth: SimulatedTruth) -> pd.DataFrame:
-    """How well the maps tell pixels of a sign from the rest of the body: one row a patient, sequence and sign with
-    subject, sequence, sign (of `SIGNS`), pixels, and auroc; only where the sign is in the scan.
+    """How well the maps of `own_sign_maps` tell pixels of a sign from the rest of the body.
+
+    One row a patient, sequence and sign with subject, sequence, sign (of `SIGNS`), pixels, and auroc; only where the
+    sign is in the scan.
 
     Raises InputError for a stager without maps.
     """
-    stager = model.for_signs.members[0].stager.eval()
-    if not stager.settings.maps:
+    if not model.for_signs.members[0].stager.settings.maps:
         raise InputError(model.name, "a stager without maps of signs", "one with them", "Use cirrnb train-sign-maps.")
     rows = []
     for bag in bags:
         used, _ = usable(model, bag)
-        batch = patient_batch(model, used)
-        maps = _maps_of(stager, batch)
-        assert maps is not None
-        for sequence, scan in used.items():
-            own = maps[batch.sequence == batch.sequences.index(sequence)].numpy()
-            evidence, inside = truth.evidence(scan), body(scan)
-            for place, name in enumerate(stager.settings.signs):
-                label, shows = _seen(name, batch)
+        for sequence, maps in own_sign_maps(model, bag).items():
+            evidence, inside = truth.evidence(used[sequence]), body(used[sequence])
+            for name, own in maps.items():
+                label = _label(name)
                 there = (evidence == label) & inside
-                if not label or not shows[batch.sequences.index(sequence)] or not there.any():
+                if not label or not there.any():
                     continue
-                value = auroc(own[:, place][there], own[:, place][inside & ~there])
-                rows.append((bag.subject, sequence, SIGNS[label - 1], int(there.sum()), value))
+                rows.append(
+                    (bag.subject, sequence, SIGNS[label - 1], int(there.sum()), auroc(own[there], own[inside & ~there]))
+                )
     return pd.DataFrame(rows, columns=["subject", "sequence", "sign", "pixels", "auroc"])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cirrnb.data.bag import Bag, PreparedCohort
-from cirrnb.data.csv_file import read_csv, write_csv
+from cirrnb.data.csv_file import write_csv
 from cirrnb.data.errors import InputError
 from cirrnb.data.progress import Progress
 from cirrnb.data.scan import Cohort
@@ -17,6 +16,7 @@ from cirrnb.data.typed_paths import typed_path
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.adaptation import severity_of
 from cirrnb.model.calibration import fit_predictions
+from cirrnb.model.known_patients import of_patients, true_strengths
 from cirrnb.model.measured_stage import (
     MEASURED_STAGE,
     NETWORK,
@@ -125,15 +125,8 @@ def fit_intervals_of_signs(
 def _fit_intervals(model: TrainedModel, answers: pd.DataFrame, path: Path) -> SignIntervals:
     """From the strengths that latent.csv has."""
     names = model.signs
-    columns = [f"shown_{name}" for name in names]
-    expected, remedy = f"the columns subject, {', '.join(columns)}", "Name latent.csv of the cohort."
-    table = read_csv(path, ("subject",), expected=expected, remedy=remedy)
-    missing = [name for name in ("subject", *columns) if name not in table]
-    if missing or not names:
-        found = f"no column {', '.join(missing[:3])}" if missing else "a stager without sign outputs"
-        raise InputError(path, found, expected, remedy)
-    truth = table.set_index("subject").reindex(answers["subject"])[columns].to_numpy(float)
-    if np.isnan(truth).any():
-        raise InputError(path, "patients without a truth", "every patient of the cohort", remedy)
+    if not names:
+        raise InputError(model.name, "a stager without sign outputs", "one with them", "Give no truth.")
+    truth = of_patients(true_strengths(path, names), list(answers["subject"]), path)
     seen = answers[[f"sign {name}" for name in names]].to_numpy(float)
     return fit_sign_intervals(names, seen, truth)

@@ -25,6 +25,8 @@ from cirrnb.data.errors import InputError
 from cirrnb.model.organ_naming import NOT_LABELLED
 from cirrnb.simulation.views import CLIP, PreparedView
 
+NAME_LATENT = "Name latent.csv of the cohort."
+
 
 @dataclass(frozen=True)
 class KnownPatients:
@@ -75,19 +77,36 @@ def known_patients(bags: Sequence[Bag], truth: Path, names: Sequence[str], seque
 
     Raises InputError if the truth is of other patients, or nobody has all sequences.
     """
-    columns = [f"shown_{name}" for name in names]
-    expected, remedy = f"the columns subject, {', '.join(columns)}", "Name latent.csv of the cohort."
-    table = read_csv(truth, ("subject",), expected=expected, remedy=remedy)
-    if missing := [name for name in ("subject", *columns) if name not in table]:
-        raise InputError(truth, f"no column {missing[0]}", expected, remedy)
+    strengths = true_strengths(truth, names)
     whole = tuple(bag for bag in bags if set(sequences) <= set(bag.scans))
-    if table["subject"].duplicated().any():
-        raise InputError(truth, "a patient twice", expected, remedy)
-    numbers = table.set_index("subject")[columns].apply(pd.to_numeric, errors="coerce")
-    shown = numbers.reindex([bag.subject for bag in whole]).to_numpy(float)
-    if not whole or not ((shown >= 0) & (shown <= 1)).all():
-        found = (
-            "patients without a truth from 0 to 1" if whole else f"nobody with {' and '.join(sequences) or 'a scan'}"
-        )
-        raise InputError(truth, found, "every patient of the cohort", remedy)
+    if not whole:
+        found = f"nobody with {' and '.join(sequences) or 'a scan'}"
+        raise InputError(truth, found, "every patient of the cohort", NAME_LATENT)
+    shown = of_patients(strengths, [bag.subject for bag in whole], truth)
     return KnownPatients(whole, shown, next(iter(whole[0].scans.values())).scan.source)
+
+
+def true_strengths(path: Path, names: Sequence[str]) -> pd.DataFrame:
+    """(patients, signs) strengths of latent.csv, by subject; NaN where a text is no number.
+
+    Raises InputError if a sign is not in the file, or a patient is in it twice.
+    """
+    columns = {f"shown_{name}": name for name in names}
+    expected = f"the columns subject, {', '.join(columns)}"
+    table = read_csv(path, ("subject",), expected=expected, remedy=NAME_LATENT)
+    if missing := [name for name in ("subject", *columns) if name not in table]:
+        raise InputError(path, f"no column {', '.join(missing[:3])}", expected, NAME_LATENT)
+    if table["subject"].duplicated().any():
+        raise InputError(path, "a patient twice", expected, NAME_LATENT)
+    numbers = table.set_index("subject")[list(columns)].apply(pd.to_numeric, errors="coerce")
+    return numbers.rename(columns=columns)
+
+
+def of_patients(strengths: pd.DataFrame, subjects: Sequence[str], path: Path) -> NDArray[np.float64]:
+    """(patients, signs) of a table of `true_strengths`, whose file is `path`.
+
+    Raises InputError unless it has a strength from 0 to 1 of each patient and sign."""
+    shown = strengths.reindex(list(subjects)).to_numpy(float)
+    if not ((shown >= 0) & (shown <= 1)).all():
+        raise InputError(path, "patients without a truth from 0 to 1", "every patient of the cohort", NAME_LATENT)
+    return shown

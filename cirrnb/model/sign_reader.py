@@ -24,11 +24,19 @@ from cirrnb.model.adapt import CARD, copy_model
 from cirrnb.model.adaptation import ADAPTATION
 from cirrnb.model.calibrate import fit_intervals_of_signs
 from cirrnb.model.checkpoint import load_stager, save_stager
-from cirrnb.model.known_patients import known_patients
+from cirrnb.model.known_patients import known_patients, true_strengths
 from cirrnb.model.measured_signs import MEASURED_SIGNS, fit_measured_signs
 from cirrnb.model.patients import prepared_for
 from cirrnb.model.run_folder import TRAINING, nameless_answers
-from cirrnb.model.trained_model import LEFT, SIGN_READER, TrainedModel, load_model, model_folder, require_sign_reader
+from cirrnb.model.trained_model import (
+    LEFT,
+    MEASURED,
+    SIGN_READER,
+    TrainedModel,
+    load_model,
+    model_folder,
+    require_sign_reader,
+)
 
 
 def add_sign_reader(
@@ -73,16 +81,20 @@ def add_sign_reader(
         remedy = "Add the network to the model as it was trained, then run cirrnb adapt."
         raise InputError(folder, "a model adapted to a site", "the model as it was trained", remedy)
     trained, reads = load_model(model), load_stager(typed_path(reader))
-    reads = replace(reads, config={**reads.config, LEFT: list(leave)})
+    reads = replace(reads, config={**reads.config, LEFT: list(leave), MEASURED: []})
     require_sign_reader(reads, trained.members[0])
     trained = replace(trained, sign_reader=reads, measured_signs=None)
+    for latent in (truth, *([independent[1]] if independent else [])):  # before any scan is prepared
+        true_strengths(typed_path(latent), trained.signs)
     if independent is not None:
         patients, latent = independent
         known = known_patients(
             prepared_for(trained, patients, None, progress=progress).bags(), Path(latent), trained.signs, ()
         )
         table = pd.DataFrame(known.shown, columns=list(trained.signs))
-        trained = replace(trained, measured_signs=fit_measured_signs([bag.scans for bag in known.bags], table))
+        ruled = fit_measured_signs([bag.scans for bag in known.bags], table)
+        reads = replace(reads, config={**reads.config, MEASURED: list(ruled.signs)})
+        trained = replace(trained, sign_reader=reads, measured_signs=ruled)
     bags = prepared_for(trained, cohort, prepared, progress=progress).bags()
     nameless = nameless_answers(trained, folder)
     intervals = fit_intervals_of_signs(trained, bags, Path(truth), progress)

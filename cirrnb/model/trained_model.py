@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cirrnb.data.errors import InputError
-from cirrnb.data.json_file import read_object
+from cirrnb.data.json_file import COPY_AGAIN, read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.sequences import T1W_T2W
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale, stage_scale
@@ -27,7 +27,7 @@ from cirrnb.model.measured_signs import MEASURED_SIGNS, MeasuredSigns, read_meas
 from cirrnb.model.measured_stage import MEASURED_STAGE, MeasuredStage, read_measured_stage
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
 from cirrnb.model.provenance import versions
-from cirrnb.model.signs import SignIntervals, read_sign_intervals
+from cirrnb.model.signs import SHORT, SignIntervals, read_sign_intervals
 from cirrnb.model.torch_context import usable_device, usual_device
 
 HUB_PREFIX = "hf:"
@@ -85,6 +85,8 @@ SIGN_READER = "sign_reader"
 """Folder within a model: the network that reads the signs, where it is one of its own."""
 LEFT = "left_to_the_stager"
 """In config.json of such a network: signs that the stager goes on giving itself."""
+MEASURED = "measured"
+"""In config.json of such a network: signs that are measured instead, as measured_signs.json beside it says."""
 SITE = "site"
 """Folder within an adapted model: what the site's scans look like."""
 SHIPPED = "shipped"
@@ -126,6 +128,7 @@ class TrainedModel:
             f"{kind} of {self.members[0].stager.settings.backbone}",
             f"{', '.join(self.sequences)} to {self.stages.listed}",
             "calibrated" if self.calibration else "not calibrated",
+            *(["signs read by a network of their own"] if self.sign_reader else []),
             *(["adapted"] if self.adaptation else []),
             *(["trained on simulated patients"] if self.simulated else []),
         ]
@@ -330,12 +333,16 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
         measured_signs=read_measured_signs(folder),
     )
     measured_signs = model.measured_signs
+    named = model.sign_reader.config.get(MEASURED, []) if model.sign_reader else []
+    if lost := sorted(set(map(str, named)) - set(measured_signs.signs if measured_signs else {})):
+        found = f"no measured signs {', '.join(lost)}"
+        raise InputError(folder / MEASURED_SIGNS, found, "those that the model had", COPY_AGAIN)
     if measured_signs and (model.sign_reader is None or not set(measured_signs.signs) <= set(model.signs)):
         found = f"signs {', '.join(measured_signs.signs)}, and no network that reads them"
-        raise InputError(folder / MEASURED_SIGNS, found, f"a folder {SIGN_READER}", "Copy the whole run folder again.")
+        raise InputError(folder / MEASURED_SIGNS, found, f"a folder {SIGN_READER}", COPY_AGAIN)
     if model.measured is not None and len(model.measured.thresholds) != len(stages.names) - 1:
         found = f"terms for {len(model.measured.thresholds) + 1} stages"
-        raise InputError(folder / MEASURED_STAGE, found, stages.listed, "Copy the whole run folder again.")
+        raise InputError(folder / MEASURED_STAGE, found, stages.listed, COPY_AGAIN)
     adaptation = read_adaptation(folder)
     if adaptation is None:
         return model
@@ -392,8 +399,25 @@ def _learnt_from(config: Mapping[str, Any], trained: int, count: int) -> str:
     name = Path(str(config.get("cohort", "unknown"))).name
     bodies = config.get("training", {}).get("patients") if isinstance(config.get("training"), Mapping) else None
     if not trained and isinstance(bodies, int):
-        return f"{name}, {bodies} bodies"
+        known = config["training"].get("known")
+        return f"{name}, {bodies} bodies" + (f", and {known[1]} simulated patients of a cohort" if known else "")
     return f"cohort {name}, {trained} patients" + (" each" if count > 1 else "")
+
+
+def _who_reads(model: TrainedModel) -> str:
+    """Who gives which sign."""
+
+    def words(names: Sequence[str]) -> str:
+        return "; ".join(SHORT.get(name, name) for name in names)
+
+    if model.sign_reader is None:
+        return words(model.signs)
+    measured = tuple(model.measured_signs.signs) if model.measured_signs else ()
+    read = [name for name in model.signs if name not in (*measured, *model.own_signs)]
+    parts = [f"Read by a second network ({_learnt_from(model.sign_reader.config, 0, 1)}): {words(read)}"]
+    parts += [f"Measured by the texture of the liver: {words(measured)}"] if measured else []
+    parts += [f"By the stager: {words(model.own_signs)}"] if model.own_signs else []
+    return ". ".join(parts)
 
 
 def card(model: TrainedModel) -> dict[str, str]:
@@ -412,6 +436,7 @@ def card(model: TrainedModel) -> dict[str, str]:
         "Learnt from": f"{_learnt_from(config, trained, count)}{f' ({stages})' if stages else ''}; images {origin}",
         "Looks at": looks.described,
         "Calibrated": model.calibration.how if model.calibration else "no: take percentages as a ranking only",
+        **({"Signs": _who_reads(model)} if model.signs else {}),
         **({"Adapted": model.adaptation.sentence} if model.adaptation else {}),
         "Fingerprint": model.fingerprint[:16],
         "Versions": ", ".join(f"{name} {version}" for name, version in versions().items()),

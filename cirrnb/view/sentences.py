@@ -286,7 +286,11 @@ def reasons_html(explanation: ExplanationFacts, prediction: Prediction | None = 
     parts = " and ".join(f"{escape(name)} adds <b>{_signed(value)}</b>" for name, value in shares.sequences.items())
     missed, stages = explanation.relative_delta, prediction.stages if prediction else CIRRHOSIS
     is_sign = explanation.target in WORDS and explanation.target not in (SEVERITY, *stages, *stages.thresholds)
-    of_sign = "the sign's strength on another scale" if is_sign else "no strength of a sign, no measurement"
+    read = {sign.name for sign in prediction.signs if not sign.measured} if prediction else set()
+    of_sign = "no strength of a sign, no measurement"
+    if is_sign:
+        measured = prediction is not None and explanation.target not in read
+        of_sign = "what the network sees of the sign" if measured else "the sign's strength on another scale"
     doubted = verdict not in ("", "both")
     tested = [verdict_of_map(verdict)] if doubted else []
     in_general = "" if not doubted else " That is said of the method in general, not of this map."
