@@ -161,8 +161,8 @@ class Sweep:
     def _evaluate(self, entry: Entry, seed: int) -> NotebookJob:
         run = self.run(entry, seed)
         parameters = {"model": str(run), "resamples": self.resamples}
-        left = (run / "metrics.json",)
-        return NotebookJob("03_evaluate", parameters, self.reports / run.name, left, self._train(entry, seed).key)
+        outputs = (run / "metrics.json",)
+        return NotebookJob("03_evaluate", parameters, self.reports / run.name, outputs, self._train(entry, seed).key)
 
 
 Answers = dict[str, list[pd.DataFrame]]

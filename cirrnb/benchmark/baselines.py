@@ -53,9 +53,9 @@ def measure(
     workers: int | None = None,
     progress: bool = False,
 ) -> Measured:
-    """Biomarkers and, where MIRP is installed, radiomics of a cohort, kept in `folder`.
+    """Biomarkers and, if MIRP is installed, radiomics of a cohort, kept in `folder`.
 
-    `disturbed` is the number of training patients whose masks are changed a little, to find what that upsets.
+    `disturbed` is the number of training patients whose masks are perturbed, to test the stability of features.
     """
     folder = Path(folder)
     values, reasons = cohort_biomarkers(prepared, folder / "biomarkers", workers=workers, progress=progress)
@@ -64,7 +64,7 @@ def measure(
     if not available():
         remark = f"{how_to_install()} The comparison goes on with the biomarkers."
         return Measured(values, None, reasons=reasons, remarks=(remark,))
-    found, missing = cohort_radiomics(prepared, folder / "radiomics", workers=workers, progress=progress)
+    features, missing = cohort_radiomics(prepared, folder / "radiomics", workers=workers, progress=progress)
     training = [bag.subject for bag in prepared.bags(staged=True) if bag.split == "train"][:disturbed]
     some = replace(prepared, scans=tuple(scan for scan in prepared.scans if scan.scan.subject in set(training)))
     changed = {}
@@ -72,7 +72,7 @@ def measure(
         for change in CHANGES[1:]:
             place = folder / "radiomics"
             changed[change] = cohort_radiomics(some, place, change=change, workers=workers, progress=progress)[0]
-    return Measured(values, found, changed, pd.concat([reasons, missing], ignore_index=True))
+    return Measured(values, features, changed, pd.concat([reasons, missing], ignore_index=True))
 
 
 def train_baselines(

@@ -51,8 +51,8 @@ class Design:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self, whole: EndlessSettings, seed: int) -> EndlessSettings:
-        """What is trained."""
-        of_stager = {one.name for one in fields(StagerSettings)} & set(self.changes)
+        """Settings of the training of this design, from those of the whole design."""
+        of_stager = {field.name for field in fields(StagerSettings)} & set(self.changes)
         stager = replace(whole.stager, **{name: self.changes[name] for name in of_stager})
         others = {name: value for name, value in self.changes.items() if name not in of_stager}
         return replace(whole, stager=stager, seed=seed, **others)
@@ -63,8 +63,8 @@ SLICE_PROTOCOL = {"scales": 1, "attention": "none", "pooling": "slice", "fusion"
 stager has no outputs of signs."""
 
 DESIGNS = {
-    one.name: one
-    for one in (
+    design.name: design
+    for design in (
         Design(BASELINE, "the stager with all its parts"),
         Design("single_scale", "do finer feature maps help?", {"scales": 1}),
         Design("no_attention", "does weighing places and channels help?", {"attention": "none"}),
@@ -82,14 +82,14 @@ DESIGNS = {
 
 
 def choose_designs(names: Sequence[str]) -> list[Design]:
-    """Designs by name, the whole first, whether it is named or not; an empty list asks for all.
+    """Designs by name, preceded by the whole design; an empty list gives all designs.
 
     Raises InputError for an unknown name.
     """
     unknown = [name for name in names if name not in DESIGNS]
     if unknown:
         raise InputError("designs", listed(unknown), f"among {', '.join(DESIGNS)}", "Correct the name.")
-    return [one for one in DESIGNS.values() if not names or one.name in names or one.name == BASELINE]
+    return [design for design in DESIGNS.values() if not names or design.name in names or design.name == BASELINE]
 
 
 def run_endless_ablation(
@@ -103,7 +103,7 @@ def run_endless_ablation(
     readers: int = 1,
     progress: Progress = unwatched,
 ) -> Answers:
-    """Train every design with every seed and ask all about the same patients; what is done is kept.
+    """Train every design with every seed and predict the same patients with all; finished runs are kept.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def run_endless_ablation(
     """
     out, whole = Path(out), settings or EndlessSettings()
     bags = patients.bags(staged=True)
-    asked = fingerprint(bags)[:16]
+    digest = fingerprint(bags)[:16]
     answers: Answers = {}
     for design in designs:
         answers[design.name] = []
@@ -128,18 +128,18 @@ def run_endless_ablation(
             train_endless(
                 run, design.settings(whole, seed), bodies=bodies or out / "bodies", readers=readers, progress=progress
             )
-            answers[design.name].append(_asked(run, bags, out / f"{run.name}-{asked}.csv"))
+            answers[design.name].append(_asked(run, bags, out / f"{run.name}-{digest}.csv"))
     return answers
 
 
 def _asked(run: Path, bags: Sequence[Bag], path: Path) -> pd.DataFrame:
-    """A design's answers, kept in a file that is named after the run and the patients' scans."""
+    """Predictions of a design, kept in a file that is named after the run and the patients' scans."""
     if path.is_file():
         known = read_csv(path, ("subject", "stage"), expected="answers of a design", remedy="Remove it.")
         known[["subject", "patient"]] = known[["subject", "patient"]].astype(str)
         return known
     sequences = cirrnb.Model.load(run).sequences
-    shown = [one for bag in bags if (one := bag.only(sequences)) is not None]
+    shown = [chosen for bag in bags if (chosen := bag.only(sequences)) is not None]
     predictions = cirrnb.predict(run, shown, force=True)
     stages = CIRRHOSIS.names
     missing = len(bags) - int(predictions["predicted"].notna().sum())
@@ -147,7 +147,7 @@ def _asked(run: Path, bags: Sequence[Bag], path: Path) -> pd.DataFrame:
         raise InputError(
             path, f"no answer for {missing} patients", "both sequences of every patient", "Leave them out."
         )
-    # The order of the patients alone; where the stages begin is fitted below.
+    # Severity only orders the patients; the thresholds between stages are fitted below.
     severity = severity_of(predictions[list(stages)].to_numpy(float))
     truth = np.array([stages.index(str(bag.stage)) for bag in bags])
     fitted = unseen_probabilities(pd.DataFrame({NETWORK: severity}), truth, len(stages))
@@ -162,8 +162,8 @@ def _asked(run: Path, bags: Sequence[Bag], path: Path) -> pd.DataFrame:
 
 
 def sign_table(answers: Answers, latent: pd.DataFrame) -> pd.DataFrame:
-    """One row a design: rank correlation of its severity with the stage, and mean AUROC of the presence of signs that
-    its sequences can show (NaN without sign outputs), each the mean of the seeds; `latent` is the truth of the
+    """One row per design: rank correlation of its severity with the stage, and mean AUROC of the presence of signs that
+    its sequences can show (NaN without sign outputs), each the mean over the seeds. `latent` is the ground truth of the
     simulated patients."""
     rows = {}
     for name, tables in answers.items():
@@ -172,21 +172,21 @@ def sign_table(answers: Answers, latent: pd.DataFrame) -> pd.DataFrame:
             both = table.merge(latent, on="subject", suffixes=("", " true"))
             places = both["stage"].map(CIRRHOSIS.names.index)
             ranks.append(float(spearmanr(both["severity"], places).statistic))
-            areas.append(float(np.mean(found)) if (found := _areas(both)) else float("nan"))
+            areas.append(float(np.mean(values)) if (values := _areas(both)) else float("nan"))
         rows[name] = {RANK: float(np.mean(ranks)), SIGNS: float(np.mean(areas))}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _areas(both: pd.DataFrame) -> list[float]:
-    found = []
+    areas = []
     for column in both:
         channel = str(column).removeprefix(_SIGN)
         shown = f"shown_{channel}"
         if channel != column and shown in both and both[column].notna().all():
             present = both[shown] > PRESENT
             if 0 < present.mean() < 1:
-                found.append(float(roc_auc_score(present, both[column])))
-    return found
+                areas.append(float(roc_auc_score(present, both[column])))
+    return areas
 
 
 def endless_ablation_table(designs: Sequence[Design], answers: Answers, resamples: int = 2000) -> pd.DataFrame:

@@ -46,9 +46,9 @@ class Line:
 
 
 def run_lines(run: Path | str, cohort: Cohort) -> pd.DataFrame:
-    """A finished run beside the protocol: what, published, here, same (yes, no, unknown); one row a line."""
-    found = lines(Path(run), cohort)
-    return pd.DataFrame([vars(line) for line in found]).rename(columns={"same": "the same"})
+    """Compare a finished run with the protocol: what, published, here, same (yes, no, unknown); one row per line."""
+    rows = lines(Path(run), cohort)
+    return pd.DataFrame([vars(line) for line in rows]).rename(columns={"same": "the same"})
 
 
 def lines(run: Path, cohort: Cohort | None) -> list[Line]:
@@ -126,8 +126,8 @@ def _slices(run: Path, sequences: list[str]) -> Line:
 def _images(preparation: PreparationSettings, stager: Mapping[str, Any]) -> list[Line]:
     whole = preparation.pixels == (256, 256)
     grey = "three equal channels, mean and standard deviation 0.5"
-    own = "one channel, mean 0.449 and standard deviation 0.226"
-    here = grey if stager.get("classifier") else own
+    one_channel = "one channel, mean 0.449 and standard deviation 0.226"
+    here = grey if stager.get("classifier") else one_channel
     low, high = preparation.percentiles
     return [
         Line("images", "whole slices, 256 x 256 pixels", preparation.described, _same(whole)),
@@ -192,15 +192,17 @@ _KEPT = "best epoch by validation accuracy"
 
 
 def _network(stager: Mapping[str, Any], weights: str) -> list[Line]:
-    own = "as its authors classify with it, the last layer new"
+    classifier = "as its authors classify with it, the last layer new"
     if str(stager["backbone"]).startswith("vgg"):
-        own = "without batch normalisation, classic classifier of two layers of 4096, these and the last layer new"
+        classifier = (
+            "without batch normalisation, classic classifier of two layers of 4096, these and the last layer new"
+        )
     whole = bool(stager.get("classifier"))
-    here = f"{stager['backbone']}, {own if whole else 'with the encoder of this package'}"
+    here = f"{stager['backbone']}, {classifier if whole else 'with the encoder of this package'}"
     trained = weights.startswith("pretrained")
     plain = "_bn" not in str(stager["backbone"])
     return [
-        Line("network", own, here, _same(whole and plain)),
+        Line("network", classifier, here, _same(whole and plain)),
         Line("first weights", "ImageNet", weights, _same(trained)),
     ]
 

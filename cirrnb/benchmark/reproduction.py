@@ -83,8 +83,8 @@ def rows_of(networks: Sequence[str], sequences: Sequence[str]) -> list[Row]:
     backbones = [backbone for _, backbone in chosen]
     twice = {name for names in (backbones, list(sequences)) for name in names if names.count(name) > 1}
     if twice or not chosen or not sequences:
-        found = f"{listed(sorted(twice))} twice" if twice else "none"
-        raise InputError("networks and sequences", found, "each once, and at least one", "Correct the list.")
+        problem = f"{listed(sorted(twice))} twice" if twice else "none"
+        raise InputError("networks and sequences", problem, "each once, and at least one", "Correct the list.")
     return [Row(name, backbone, sequence) for sequence in sequences for name, backbone in chosen]
 
 
@@ -243,15 +243,15 @@ def table(
     failures: Mapping[str, str] | None = None,
     resamples: int = 2000,
 ) -> pd.DataFrame:
-    """One line a row: the share of test slices and of test patients that got the right stage, beside the published one.
+    """One line per row: accuracy by slice and by patient on the test split, and the published accuracy.
 
-    Intervals are 95 %: of slices by drawing patients with all their slices, of patients Wilson's. A rehearsed row has
-    no accuracy, and a table of rehearsed rows has no columns for it. `comparable` is worked out from the data and the
-    settings of each run.
+    Intervals are 95 %: by slice from a bootstrap over patients, by patient Wilson's. A rehearsed row has no accuracy,
+    and a table of rehearsed rows has no columns for it. `comparable` follows from the data and the settings of each
+    run.
     """
-    found = pd.DataFrame([_line(reproduction, row, cohort, failures or {}, resamples) for row in rows])
-    statuses = set(found["status"])
-    return found[["network", "sequence", "status"]] if REHEARSED in statuses and TRAINED not in statuses else found
+    figures = pd.DataFrame([_line(reproduction, row, cohort, failures or {}, resamples) for row in rows])
+    statuses = set(figures["status"])
+    return figures[["network", "sequence", "status"]] if REHEARSED in statuses and TRAINED not in statuses else figures
 
 
 def _line(
@@ -318,34 +318,34 @@ def first_lines(reproduction: Reproduction, rows: Sequence[Row], cohort: Cohort)
 
 
 def deviations(reproduction: Reproduction, rows: Sequence[Row], cohort: Cohort) -> pd.DataFrame:
-    """What finished rows do otherwise than published: what, published, here, and which rows do."""
+    """Deviations of finished rows from the published protocol: what, published, here, and the rows concerned."""
     finished = [row for row in rows if reproduction.run(row).is_dir()]
-    found: dict[tuple[str, str, str], list[Row]] = {}
+    deviating: dict[tuple[str, str, str], list[Row]] = {}
     for row in finished:
         for line in protocol.lines(reproduction.run(row), cohort):
             if line.same == protocol.NO:
-                found.setdefault((line.what, line.published, line.here), []).append(row)
-    which = [_which(own, finished) for own in found.values()]
-    table = pd.DataFrame(list(found), columns=["what", "published", "here"])
+                deviating.setdefault((line.what, line.published, line.here), []).append(row)
+    which = [_which(group, finished) for group in deviating.values()]
+    table = pd.DataFrame(list(deviating), columns=["what", "published", "here"])
     return table.assign(rows=which)
 
 
-def _which(own: Sequence[Row], finished: Sequence[Row]) -> str:
-    """Rows in words: all of them, a network's all, or by name."""
-    if len(own) == len(finished):
-        return "all" if len(finished) > 1 else f"{own[0].network} {own[0].sequence}"
+def _which(group: Sequence[Row], finished: Sequence[Row]) -> str:
+    """The rows in words: "all", or their networks and sequences."""
+    if len(group) == len(finished):
+        return "all" if len(finished) > 1 else f"{group[0].network} {group[0].sequence}"
     names: dict[str, list[str]] = {}
-    for row in own:
+    for row in group:
         names.setdefault(row.network, []).append(row.sequence)
     return ", ".join(f"{name} {' and '.join(sequences)}" for name, sequences in names.items())
 
 
 def parameters_of(reproduction: Reproduction, rows: Sequence[Row]) -> pd.DataFrame:
-    """Million parameters, epochs and seconds of each row that was run, and what its rehearsal went through.
+    """Million parameters, epochs and seconds of each row that was run, and the course of its rehearsal.
 
-    The seconds of a training are those of its epochs; of a rehearsal, all from its first process to its page.
+    The seconds of a training are those of its epochs; those of a rehearsal count from its first process to its page.
     """
-    found = []
+    lines = []
     for row in rows:
         run = reproduction.run(row)
         if not run.is_dir():
@@ -368,8 +368,8 @@ def parameters_of(reproduction: Reproduction, rows: Sequence[Row]) -> pd.DataFra
             record = read_object(mark, "a whole file", "Rehearse again.")
             line["seconds"] = str(record["seconds"])
             line["rehearsal"] = f"killed after step 1 of {record['steps']}, resumed"
-        found.append(line)
-    return pd.DataFrame(found).fillna("")
+        lines.append(line)
+    return pd.DataFrame(lines).fillna("")
 
 
 def counts(cohort: Cohort) -> str:

@@ -60,21 +60,22 @@ def compare(
     InputError
         If a table is not as it should be, or patients or their stages differ; they are named.
     """
-    truth, said_a, said_b, left_out = _paired(a, b, split, names, stages)
+    truth, predicted_a, predicted_b, excluded = _paired(a, b, split, names, stages)
     count = len(stages)
     resampling = resample(truth, resamples, seed)
-    right_a, right_b = said_a == truth, said_b == truth
+    right_a, right_b = predicted_a == truth, predicted_b == truth
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     rows = []
     for metric in (metric for metric in metrics_of(stages) if metric.name in COMPARED):
-        values = [metric.value(confusion_matrix(truth, predicted, count)) for predicted in (said_a, said_b)]
-        interval = weighted_bootstrap(_difference(metric, truth, said_a, said_b, count), resampling, confidence)
+        values = [metric.value(confusion_matrix(truth, predicted, count)) for predicted in (predicted_a, predicted_b)]
+        both = (metric, truth, predicted_a, predicted_b, count)
+        interval = weighted_bootstrap(_difference(*both), resampling, confidence)
         exact = metric.name == "accuracy"
-        p = mcnemar(only_a, only_b) if exact else _exchanged(metric, truth, said_a, said_b, count, resamples, seed)
+        p = mcnemar(only_a, only_b) if exact else _exchanged(*both, resamples, seed)
         row: dict[str, Any] = {"metric": metric.name, "a": values[0], "b": values[1]}
         row |= {"difference": values[0] - values[1], **asdict(interval), "p": p}
         rows.append(row | {"test": "McNemar, exact" if exact else "randomisation"})
-    return pd.DataFrame(rows).assign(only_a=only_a, only_b=only_b, n=len(truth), left_out=left_out)
+    return pd.DataFrame(rows).assign(only_a=only_a, only_b=only_b, n=len(truth), left_out=excluded)
 
 
 def compare_all(
@@ -152,23 +153,23 @@ def holm(ps: ArrayLike) -> NDArray[np.float64]:
     return result
 
 
-def _difference(metric: Metric, truth: Stages, said_a: Stages, said_b: Stages, count: int) -> Weighted:
-    of_a, of_b = confusions(metric, truth, said_a, count), confusions(metric, truth, said_b, count)
+def _difference(metric: Metric, truth: Stages, predicted_a: Stages, predicted_b: Stages, count: int) -> Weighted:
+    of_a, of_b = confusions(metric, truth, predicted_a, count), confusions(metric, truth, predicted_b, count)
     return lambda weights: of_a(weights) - of_b(weights)
 
 
 def _exchanged(
-    metric: Metric, truth: Stages, said_a: Stages, said_b: Stages, count: int, times: int, seed: int
+    metric: Metric, truth: Stages, predicted_a: Stages, predicted_b: Stages, count: int, times: int, seed: int
 ) -> float:
-    """How often the difference is at least as large when it is a toss of a coin whose answer is whose."""
-    both = np.stack([said_a, said_b])
+    """Two-sided p value of a permutation test that exchanges the two predictions of each patient at random."""
+    both = np.stack([predicted_a, predicted_b])
     doubled, answers = np.concatenate([truth, truth]), both.reshape(-1)
     value = confusions(metric, doubled, answers, count)
     keep = np.random.default_rng(seed).integers(0, 2, (times, len(truth))).astype(float)
-    # The two answers of a patient stand one behind the other, and a weight of 1 or 0 picks one of them.
+    # The two predictions of a patient are concatenated, and weights of 1 and 0 select one of them.
     differences = value(np.hstack([keep, 1 - keep])) - value(np.hstack([1 - keep, keep]))
-    difference = metric.value(confusion_matrix(truth, said_a, count)) - metric.value(
-        confusion_matrix(truth, said_b, count)
+    difference = metric.value(confusion_matrix(truth, predicted_a, count)) - metric.value(
+        confusion_matrix(truth, predicted_b, count)
     )
     if not np.isfinite(difference) or not np.isfinite(differences).all():
         return float("nan")
@@ -204,8 +205,8 @@ def _paired(
         )
     known = (first["predicted"].notna() & other["predicted"].notna()).to_numpy()
     first, _ = counted(first[known].reset_index(), None, names[0], stages)
-    truth, said_a = stage_indices(first["stage"], stages), stage_indices(first["predicted"], stages)
-    return truth, said_a, stage_indices(other.loc[known, "predicted"], stages), int((~known).sum())
+    truth, predicted_a = stage_indices(first["stage"], stages), stage_indices(first["predicted"], stages)
+    return truth, predicted_a, stage_indices(other.loc[known, "predicted"], stages), int((~known).sum())
 
 
 def spread(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -32,8 +32,8 @@ def set_coverage(
 ) -> pd.DataFrame:
     """How often the set holds the true stage, over all patients and by stage, and how large it is.
 
-    Sets promise their coverage over all patients; a rare or hard stage may be covered less often, which is why it is
-    told by stage too.
+    Coverage holds on average over all patients; a rare or hard stage may be covered less often, so coverage by stage is
+    reported too.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def decision_rules(
 
     Parameters
     ----------
-    predictions : as `cirrnb.predict` returns, with a probability a stage. split : whom to count; None counts all.
+    predictions : as `cirrnb.predict` returns, with a probability per stage. split : split to count; None counts all.
     confidence : of Wilson's intervals.
 
     Returns
@@ -47,7 +47,7 @@ def decision_rules(
     """
     rows, _ = counted(predictions, split, stages=stages)
     truth, chances = stage_indices(rows["stage"], stages), probabilities_of(rows, stages=stages)
-    found = []
+    scores = []
     for rule, answer in ((MOST_PROBABLE, chances.argmax(axis=1)), (LEAST_COST, least_cost(chances))):
         right = answer == truth
         groups = {"accuracy": np.ones(len(truth), bool)}
@@ -56,9 +56,9 @@ def decision_rules(
             count = int(who.sum())
             interval = wilson(int(right[who].sum()), count, confidence) if count else None
             low, high = (interval.low, interval.high) if interval else (np.nan, np.nan)
-            found.append((rule, measure, float(right[who].mean()) if count else np.nan, low, high, count))
+            scores.append((rule, measure, float(right[who].mean()) if count else np.nan, low, high, count))
         kappa = cohen_kappa_score(truth, answer, labels=range(len(stages)), weights="quadratic")
-        found.append((rule, "quadratic weighted kappa", float(kappa), np.nan, np.nan, len(truth)))
+        scores.append((rule, "quadratic weighted kappa", float(kappa), np.nan, np.nan, len(truth)))
         away = float(np.abs(answer - truth).mean())
-        found.append((rule, "mean absolute stage error", away, np.nan, np.nan, len(truth)))
-    return pd.DataFrame(found, columns=["rule", "measure", "value", "low", "high", "n"])
+        scores.append((rule, "mean absolute stage error", away, np.nan, np.nan, len(truth)))
+    return pd.DataFrame(scores, columns=["rule", "measure", "value", "low", "high", "n"])

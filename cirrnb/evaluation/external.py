@@ -31,7 +31,7 @@ SIGN = "sign "
 
 
 def with_column(predictions: pd.DataFrame, cohort: Cohort, column: str) -> pd.DataFrame:
-    """Predictions with a further column of the cohort's table, such as its site, one value a patient.
+    """Predictions with a further column of the cohort's table, such as the site; one value per patient.
 
     Raises InputError if no scan has the column, or scans of a patient have different values.
     """
@@ -39,12 +39,16 @@ def with_column(predictions: pd.DataFrame, cohort: Cohort, column: str) -> pd.Da
     for scan in cohort.scans:
         if (value := scan.extra.get(column)) not in (None, ""):
             values.setdefault(scan.subject, set()).add(str(value))
-    several = sorted(subject for subject, found in values.items() if len(found) > 1)
-    if several or not values:
+    ambiguous = sorted(subject for subject, texts in values.items() if len(texts) > 1)
+    if ambiguous or not values:
         known = ", ".join(sorted({name for scan in cohort.scans for name in scan.extra})) or "none"
-        found = f"more than one {column} for {several[0]}" if several else f"no column {column}; there are: {known}"
-        raise InputError(cohort.name, found, "one value a patient", "Name another column, or correct the table.")
-    return predictions.assign(**{column: predictions["subject"].map({name: min(one) for name, one in values.items()})})
+        problem = (
+            f"more than one {column} for {ambiguous[0]}" if ambiguous else f"no column {column}; there are: {known}"
+        )
+        raise InputError(cohort.name, problem, "one value a patient", "Name another column, or correct the table.")
+    return predictions.assign(
+        **{column: predictions["subject"].map({name: min(texts) for name, texts in values.items()})}
+    )
 
 
 def by_subgroup(
@@ -108,13 +112,13 @@ def paired_differences(
     first, _ = counted(a, None, names[0], stages)
     second, _ = counted(b, None, names[1], stages)
     both = sorted(set(first["subject"]) & set(second["subject"]))
-    first, second = (one.set_index("subject").loc[both].reset_index() for one in (first, second))
+    first, second = (answers.set_index("subject").loc[both].reset_index() for answers in (first, second))
     truth = stage_indices(first["stage"], stages)
-    chances = [probabilities_of(one, stages=stages) for one in (first, second)]
+    chances = [probabilities_of(answers, stages=stages) for answers in (first, second)]
     resampling = resample(truth, resamples, seed)
     rows: list[dict[str, Any]] = []
-    for metric in (one for one in probability_metrics_of(stages) if one.name.startswith("AUC")):
-        values = [metric.value(one, truth) for one in chances]
+    for metric in (metric for metric in probability_metrics_of(stages) if metric.name.startswith("AUC")):
+        values = [metric.value(probabilities, truth) for probabilities in chances]
         if not np.isfinite(values).all():
             continue
         difference = _less(*(metric.prepare(part, truth) for part in chances))
@@ -124,8 +128,8 @@ def paired_differences(
     return pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if rows else table
 
 
-def _less(one: Weighted, other: Weighted) -> Weighted:
-    return lambda weights: one(weights) - other(weights)
+def _less(first: Weighted, second: Weighted) -> Weighted:
+    return lambda weights: first(weights) - second(weights)
 
 
 def interval_texts(table: pd.DataFrame) -> list[str]:
@@ -167,13 +171,13 @@ def difference_table(
     resamples: int = 2000,
     stages: StageScale = CIRRHOSIS,
 ) -> pd.DataFrame:
-    """`paired_differences` of predictions with each of several others, to read: one row a metric and other. Patients
-    whom one of the two does not have are left out."""
+    """`paired_differences` of predictions from each of several others, formatted: one row per metric and other.
+    Patients who are missing in one of the two are excluded."""
     tables = []
     for name, other in others.items():
         both = set(predictions["subject"]) & set(other["subject"])
-        own, given = (one[one["subject"].isin(both)] for one in (predictions, other))
-        table = paired_differences(own, given, resamples=resamples, names=("this model", name), stages=stages)
+        first, second = (answers[answers["subject"].isin(both)] for answers in (predictions, other))
+        table = paired_differences(first, second, resamples=resamples, names=("this model", name), stages=stages)
         tables.append(table.assign(than=name))
     if not tables:
         return pd.DataFrame(columns=["metric", "difference", "p", "n"])
@@ -185,29 +189,29 @@ def difference_table(
 
 
 def changed_answers(a: pd.DataFrame, b: pd.DataFrame, stages: StageScale = CIRRHOSIS, most: int = 3) -> pd.DataFrame:
-    """Patients to whom b gives another stage than a, and the signs that moved most.
+    """Patients whose predicted stage differs between a and b, and the signs that changed most.
 
     Returns
     -------
-    One row a patient in both tables: subject, stage (recorded, or None), a, b (predicted), towards ("milder" or
+    One row per patient in both tables: subject, stage (recorded, or None), a, b (predicted), towards ("milder" or
     "later"), right ("a", "b", "neither"; empty without a recorded stage), signs (up to `most`, as "spleen 0.20 to
-    0.61", the largest change first; empty where the tables have no signs), shift (of the mean stage by the
-    probabilities, in stages). Sorted by the size of the shift.
+    0.61", the largest change first; empty if the tables have no signs), shift (of the expected stage, in stages).
+    Sorted by the absolute shift.
 
     Raises InputError if no patient is in both.
     """
-    first, second = (one.drop_duplicates("subject").set_index("subject") for one in (a, b))
+    first, second = (answers.drop_duplicates("subject").set_index("subject") for answers in (a, b))
     both = [subject for subject in first.index if subject in second.index]
     if not both:
         raise InputError("reports", "no patient in common", "two reports on the same patients", "Choose others.")
     signs = [name for name in first.columns if str(name).startswith(SIGN) and name in second.columns]
     rows = []
     for subject in both:
-        one, other = first.loc[subject], second.loc[subject]
-        predicted = (one["predicted"], other["predicted"])
+        row_a, row_b = first.loc[subject], second.loc[subject]
+        predicted = (row_a["predicted"], row_b["predicted"])
         if pd.isna(predicted[0]) or pd.isna(predicted[1]) or predicted[0] == predicted[1]:
             continue
-        stage = one.get("stage")
+        stage = row_a.get("stage")
         stage = None if stage is None or pd.isna(stage) else stage
         later = stages.index(str(predicted[1])) > stages.index(str(predicted[0]))
         right = "" if stage is None else "a" if predicted[0] == stage else "b" if predicted[1] == stage else "neither"
@@ -218,16 +222,16 @@ def changed_answers(a: pd.DataFrame, b: pd.DataFrame, stages: StageScale = CIRRH
             "b": predicted[1],
             "towards": "later" if later else "milder",
         }
-        row |= {"right": right, "signs": _moved(one, other, signs, most), "shift": _severity(other, stages)}
-        row["shift"] = float(row["shift"]) - _severity(one, stages)
+        row |= {"right": right, "signs": _moved(row_a, row_b, signs, most), "shift": _severity(row_b, stages)}
+        row["shift"] = float(row["shift"]) - _severity(row_a, stages)
         rows.append(row)
     columns = ["subject", "stage", "a", "b", "towards", "right", "signs", "shift"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("shift", key=lambda values: -values.abs(), kind="stable").reset_index(drop=True)
 
 
-def _moved(one: Mapping[str, Any], other: Mapping[str, Any], signs: Sequence[str], most: int) -> str:
-    pairs = [(name.removeprefix(SIGN), float(one[name]), float(other[name])) for name in signs]
+def _moved(row_a: Mapping[str, Any], row_b: Mapping[str, Any], signs: Sequence[str], most: int) -> str:
+    pairs = [(name.removeprefix(SIGN), float(row_a[name]), float(row_b[name])) for name in signs]
     pairs = [pair for pair in pairs if np.isfinite(pair[1:]).all() and abs(pair[2] - pair[1]) >= 0.05]
     pairs.sort(key=lambda pair: -abs(pair[2] - pair[1]))
     return ", ".join(f"{name} {before:.2f} to {after:.2f}" for name, before, after in pairs[:most])
@@ -244,7 +248,7 @@ def read_answers(path: Path) -> pd.DataFrame:
     """Predictions of a report's folder (summary.csv), a run folder (predictions.csv) or a CSV file: subject, stage,
     predicted, probabilities, signs. Raises InputError where there are none."""
     places = [path / name for name in ("summary.csv", "predictions.csv")] if path.is_dir() else [path]
-    place = next((one for one in places if one.is_file()), None)
+    place = next((candidate for candidate in places if candidate.is_file()), None)
     if place is None:
         expected = "a report, a run folder or a table of predictions"
         raise InputError(path, "no summary.csv and no predictions.csv", expected, "Name another folder.")

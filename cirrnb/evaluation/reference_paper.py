@@ -74,16 +74,16 @@ def slice_accuracy(
 
 
 def _patients(known: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient: stage, slices (how many), right (how many of them)."""
+    """One row per patient: stage, slices (number of slices), right (number of correct slices)."""
     grouped = known.assign(hit=known["stage"] == known["predicted"]).groupby("subject")
     table = grouped.agg(
         stage=("stage", "first"), stages=("stage", "nunique"), slices=("hit", "size"), right=("hit", "sum")
     )
-    several = table.index[table["stages"] > 1]
-    if len(several):
+    ambiguous = table.index[table["stages"] > 1]
+    if len(ambiguous):
         raise InputError(
             "slices",
-            f"more than one stage for {listed(several, 5)}",
+            f"more than one stage for {listed(ambiguous, 5)}",
             "one stage a patient",
             "Correct the column stage.",
         )
@@ -116,18 +116,18 @@ TESTED = 29
 def beside_published(
     own: Evaluation, slices: pd.DataFrame | None = None, comparable: str = "not known"
 ) -> pd.DataFrame:
-    """Accuracy here and in the reference paper, how each was counted, and whether the two may be compared.
+    """Accuracy of the stager and of the reference paper, the unit of counting, and whether the two are comparable.
 
     Parameters
     ----------
-    own : of the stager, by patient.
-    slices : the row of `slice_accuracy`, where the stager answers slice by slice.
-    comparable : whether its share of slices may be compared with the paper's, as `cirrnb.benchmark.protocol` works out.
+    own : evaluation of the stager, by patient.
+    slices : the row of `slice_accuracy`, if the stager predicts slice by slice.
+    comparable : whether its accuracy by slice is comparable with the paper's, see `cirrnb.benchmark.protocol`.
 
     Returns
     -------
-    One row a figure: who, accuracy, low, high (NaN without a published interval), majority, counted ("slice" or
-    "patient"), n (of those), patients ("real" or "simulated"), comparable (with the paper, in words).
+    One row per accuracy: who, accuracy, low, high (NaN without a published interval), majority, counted ("slice" or
+    "patient"), n (number of these), patients ("real" or "simulated"), comparable (with the paper, in words).
     """
     rows: list[dict[str, Any]] = [
         {"who": f"{SOURCE}, {sequence}", "accuracy": value, "majority": MILD[sequence], "counted": "slice"}

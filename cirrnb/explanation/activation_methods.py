@@ -105,7 +105,7 @@ def _attention(stager: Stager, score: PatientScore, scale: int | str) -> torch.T
             "method", "'attention' for a stager without it", "a stager with attention", "Choose another method."
         )
     wanted = scales_named(scale, stager)
-    scales = [one.cpu() for one in stager.attention_maps(batch, score.chunk)]
+    scales = [attention.cpu() for attention in stager.attention_maps(batch, score.chunk)]
     size = (score.slices.shape[2], score.slices.shape[3])
     places = torch.stack([to_pixels(scales[chosen], stager, chosen, size) for chosen in wanted]).mean(dim=0)
     staging = stager.stage_embedded(stager.embed(batch, score.chunk), batch)
@@ -133,9 +133,9 @@ def _own_map(stager: Stager, score: PatientScore) -> torch.Tensor:
         wrong = f"'sign_map' of {score.target!r}" if stager.settings.maps else "'sign_map' for a stager without maps"
         expected = f"one of the signs {', '.join(names)} as the target, of a stager with maps of signs"
         raise InputError("method", wrong, expected, "Choose a sign, or another method.")
-    found = stager.sign_maps(score.there, score.chunk)
-    assert found is not None
-    maps = found.cpu()
+    sign_maps = stager.sign_maps(score.there, score.chunk)
+    assert sign_maps is not None
+    maps = sign_maps.cpu()
     where = {channel.name: channel.sequences for channel in CHANNELS}.get(score.target, score.batch.sequences)
     seen = [score.batch.sequences[number] in where for number in score.batch.sequence.tolist()]
     return maps[:, names.index(score.target)] * torch.tensor(seen).to(maps)[:, None, None]

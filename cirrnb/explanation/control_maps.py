@@ -57,17 +57,17 @@ def control_map(name: str, values: Map, image: Map, flesh: NDArray[np.bool_], sp
 
 
 def smoothness(values: Map) -> float:
-    """Standard deviation in pixels of the Gaussian that would make noise as smooth within the slice as a map is.
+    """Standard deviation in pixels, 0.3 to 32, of the Gaussian that makes noise as smooth within the slice as a map.
 
-    Noise smoothed by a Gaussian of width s has the correlation exp(-d^2 / 4 s^2) at distance d; 0.3 (hardly any) to 32.
+    Noise smoothed by a Gaussian of width s has the correlation exp(-d^2 / 4 s^2) at distance d.
     """
     apart = 2
     pairs = [(values[:, apart:], values[:, :-apart]), (values[:, :, apart:], values[:, :, :-apart])]
-    found = []
+    correlations = []
     for first, other in pairs:
         if first.std() > 0 and other.std() > 0:
-            found.append(float(np.corrcoef(first.ravel(), other.ravel())[0, 1]))
-    correlation = min(max(float(np.mean(found)) if found else 0.0, 1e-6), 0.9999)
+            correlations.append(float(np.corrcoef(first.ravel(), other.ravel())[0, 1]))
+    correlation = min(max(float(np.mean(correlations)) if correlations else 0.0, 1e-6), 0.9999)
     return float(np.clip(apart / math.sqrt(-4 * math.log(correlation)), 0.3, 32))
 
 

@@ -131,8 +131,8 @@ def explain(
         score = PatientScore(members, patient_batch(trained, used), target, way.pass_begins)
         compared = baseline_slices(baseline, used, references, counterfactual, seed)
         compared = compared if how.several else compared[:1]
-        asked = {"method": method, "target": target, "baseline": baseline, "settings": chosen, "seed": seed}
-        kept = ExplanationStore(store).entry(trained, used, compared, {**asked, "permutations": permutations})
+        request = {"method": method, "target": target, "baseline": baseline, "settings": chosen, "seed": seed}
+        kept = ExplanationStore(store).entry(trained, used, compared, {**request, "permutations": permutations})
         files = {name: scan.scan.image for name, scan in used.items()}
         if (stored := kept.read()) is not None:
             return replace(stored, files=files, model=trained.name)
@@ -178,8 +178,10 @@ def _require_shown(trained: TrainedModel, target: str, sequences: Collection[str
     """Raise InputError for a sign that none of these sequences can show; unknown targets are refused elsewhere."""
     stager = trained.members[0].stager
     if target in targets(stager) and target not in (known := targets_of(stager, sequences)):
-        found = f"{target!r}, which {' or '.join(shown_on(target))} alone shows"
-        raise InputError("target", found, f"a score that {' and '.join(sequences)} can tell", f"Choose one of {known}.")
+        problem = f"{target!r}, which {' or '.join(shown_on(target))} alone shows"
+        raise InputError(
+            "target", problem, f"a score that {' and '.join(sequences)} can tell", f"Choose one of {known}."
+        )
 
 
 @isolated_torch()

@@ -75,8 +75,8 @@ class Explanation:
 
     def __repr__(self) -> str:
         scans = ", ".join(f"{name} {array.shape}" for name, array in self.maps.items())
-        asked = f"{self.method!r} of {self.target!r} {self.score:+.2f}"
-        return f"Explanation({self.subject!r}, {asked} by {self.model!r}; {scans})"
+        described = f"{self.method!r} of {self.target!r} {self.score:+.2f}"
+        return f"Explanation({self.subject!r}, {described} by {self.model!r}; {scans})"
 
     def _repr_html_(self) -> str:
         """The score, the sequences' Shapley values, and of each map the slice with the most of it."""
@@ -150,11 +150,11 @@ class ExplanationStore:
     def entry(
         self, model: TrainedModel, scans: Mapping[str, PreparedScan], baseline: torch.Tensor, asked: Mapping[str, Any]
     ) -> Entry:
-        """Where the answer to one question lies: of this model (its weights), these scans and all that was asked."""
+        """The entry of one explanation, identified by the model's weights, the scans and all settings in `asked`."""
         if self.folder is None:
             return Entry(None)
         digest = hashlib.sha256(json.dumps([VERSION, asked], sort_keys=True).encode())
-        if plugins := loaded_plugins():  # an edited plug-in may answer otherwise
+        if plugins := loaded_plugins():  # an edited plug-in may change the result
             digest.update(repr(sorted(plugins.items())).encode())
         digest.update(model.fingerprint.encode())
         for name, scan in scans.items():
@@ -197,8 +197,8 @@ class Entry:
             for name in explanation.__dataclass_fields__
             if name not in ("maps", "grids", "source_grids", "shapley", "files")
         }
-        described["grids"] = {name: _told(grid) for name, grid in explanation.grids.items()}
-        described["source_grids"] = {name: _told(grid) for name, grid in explanation.source_grids.items()}
+        described["grids"] = {name: _grid_fields(grid) for name, grid in explanation.grids.items()}
+        described["source_grids"] = {name: _grid_fields(grid) for name, grid in explanation.source_grids.items()}
         described |= {"sequences": dict(explanation.shapley.sequences), "nothing": explanation.shapley.nothing}
         arrays = {f"map {name}": np.ascontiguousarray(array) for name, array in explanation.maps.items()}
         for part in _SHAPLEY_PARTS:
@@ -224,7 +224,7 @@ class FaithfulnessStore:
         explanation: Explanation,
         asked: Mapping[str, Any],
     ) -> FaithfulnessEntry:
-        """Where the measures of one explanation are stored: keyed by its map, its Shapley values and all settings."""
+        """The entry of one explanation's measures, identified by its map, its Shapley values and all settings."""
         if self.folder is None:
             return FaithfulnessEntry(None)
         digest = hashlib.sha256()
@@ -243,13 +243,13 @@ class FaithfulnessStore:
 
 
 class FaithfulnessEntry:
-    """One place in the store of measures."""
+    """An entry of the store of measures."""
 
     def __init__(self, path: Path | None):
         self.path = path
 
     def read(self) -> pd.DataFrame | None:
-        """The table that lies here; None where there is none, or it is damaged."""
+        """The stored table; None if there is none, or it is damaged."""
         if self.path is None or not self.path.is_file():
             return None
         try:
@@ -269,7 +269,7 @@ class FaithfulnessEntry:
         return table
 
 
-def _told(grid: Grid) -> dict[str, Any]:
+def _grid_fields(grid: Grid) -> dict[str, Any]:
     return {"shape": grid.shape, "affine": grid.affine.tolist()}
 
 

@@ -153,11 +153,11 @@ def faithfulness(
             "Explain this patient with this model first.",
         )
     known = case(trained, bag, explanation.target)
-    asked = {"patch": patch, "steps": steps, "samples": samples, "seed": seed}
-    kept = FaithfulnessStore(store).entry(trained, known.bag.scans, known.empty, explanation, asked)
+    options = {"patch": patch, "steps": steps, "samples": samples, "seed": seed}
+    kept = FaithfulnessStore(store).entry(trained, known.bag.scans, known.empty, explanation, options)
     if (stored := kept.read()) is not None:
         return stored
-    # Two curves and the infidelity for the map and its control maps; the slices' removal costs next to nothing.
+    # Two curves and the infidelity for the map and its control maps; the removal of slices is cheap.
     passes = itertools.count(1)
     total = (
         2 * (steps + 1)
@@ -176,15 +176,15 @@ def faithfulness(
     rows = []
     for measure, curve in (("deletion", deletion), ("insertion", insertion)):
         curves: dict[str, Curve] = {}
-        for name, one in maps.items():
+        for name, attribution in maps.items():
             like = next(iter(curves.values()), None)
-            curves[name] = curve(known.score, known.empty, patches, patches.order(one), steps, like)
-        areas = {name: one.area for name, one in curves.items()}
+            curves[name] = curve(known.score, known.empty, patches, patches.order(attribution), steps, like)
+        areas = {name: removal_curve.area for name, removal_curve in curves.items()}
         rows.append({"measure": measure, "better": BETTER[measure], **areas})
     rows.append({"measure": "slice deletion", "better": "lower", **_of_slices(known, explanation, steps, seed)})
     if samples:
         signed = {**maps, "value": values}
-        errors = {name: _infidelity(known, patches, one, seed, samples) for name, one in signed.items()}
+        errors = {name: _infidelity(known, patches, attribution, seed, samples) for name, attribution in signed.items()}
         rows.append({"measure": "infidelity", "better": "lower", **errors})
     return kept.write(pd.DataFrame(rows, columns=["measure", "better", "value", *CONTROL_MAPS, "attention"]))
 
@@ -354,10 +354,9 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def randomised(model: TrainedModel, seed: int = 0) -> Iterator[tuple[str, TrainedModel]]:
-    """The model with more and more of its weights as they were before training: (the part that came last, the
-    model)."""
-    there = (*model.members, *([model.sign_reader] if model.sign_reader else []))
-    members = [copy.deepcopy(member.stager) for member in there]
+    """Copies of the model in which more and more parts have random weights: (part randomised last, model)."""
+    networks = (*model.members, *([model.sign_reader] if model.sign_reader else []))
+    members = [copy.deepcopy(member.stager) for member in networks]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = [Stager(stager.settings, False, stager.stages, stager.sequences).eval() for stager in members]
@@ -368,6 +367,6 @@ def randomised(model: TrainedModel, seed: int = 0) -> Iterator[tuple[str, Traine
                 for name, values in stager.named_parameters():
                     if any(name.startswith(module) or (module.startswith(".") and module in name) for module in names):
                         values.copy_(known[name])
-        kept = [replace(m, stager=copy.deepcopy(s)) for m, s in zip(there, members, strict=True)]
+        kept = [replace(m, stager=copy.deepcopy(s)) for m, s in zip(networks, members, strict=True)]
         count = len(model.members)
         yield part, replace(model, members=tuple(kept[:count]), sign_reader=kept[count] if kept[count:] else None)

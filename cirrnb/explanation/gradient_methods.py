@@ -134,10 +134,11 @@ def _deep_lift(request: Request) -> Attributed:
     baseline = request.baseline
     assert baseline is not None
     members = [_lift(request.score, stager, baseline[:1]) for stager in request.score.members]
-    maps, delta = torch.stack([one for one, _ in members]).mean(dim=0), sum(one for _, one in members) / len(members)
+    maps = torch.stack([attribution for attribution, _ in members]).mean(dim=0)
+    delta = sum(difference for _, difference in members) / len(members)
     with torch.no_grad():
         apart = float(request.score(request.score.slices)[0] - request.score(baseline[:1])[0])
-    if not abs(delta) <= DEEP_LIFT_TOLERANCE * abs(apart):  # a sum that is no number misses too
+    if not abs(delta) <= DEEP_LIFT_TOLERANCE * abs(apart):  # also true for NaN
         raise InputError(
             "method 'deep_lift'",
             f"a sum that misses the score's difference of {figure(apart, 3)} by {figure(delta, 3)}",

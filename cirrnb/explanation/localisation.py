@@ -147,11 +147,11 @@ def signs_by_stage(
 ) -> pd.DataFrame:
     """Effect and attribution of each sign, by stage: means over the patients of a stage who have the sign.
 
-    The row `SCANNER` gives what the other scanner does to the same patient's score. Where the scanner told
-    the stage in training, a model may use it as it uses a sign.
+    The row `SCANNER` gives the effect of the other scanner on the same patient's score. If the scanner predicted the
+    stage in training, a model may use it like a sign.
 
     Returns one row for each stage and sign: stage, sign, patients, effect (of the sign, or of the scanner), attributed
-    (by a signed method to the sign's voxels; NaN for the scanner, which lies everywhere), both in log-odds of
+    (by a signed method to the sign's voxels; NaN for the scanner, which is not localised), both in log-odds of
     "severity".
     """
     rows = []

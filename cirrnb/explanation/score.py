@@ -37,8 +37,8 @@ def targets(stager: Stager) -> tuple[str, ...]:
     Heads that score each stage: "severity", which is the last less the first ("severe - mild"), the logit of a stage,
     or the difference of two. Of a stager with sign outputs also each sign, whose score is the log-odds of its strength.
     """
-    own = stage_targets(stager)
-    return own + tuple(sign for sign in _signs(stager) if sign not in own)
+    of_stages = stage_targets(stager)
+    return of_stages + tuple(sign for sign in _signs(stager) if sign not in of_stages)
 
 
 def stage_targets(stager: Stager) -> tuple[str, ...]:
@@ -50,12 +50,9 @@ def stage_targets(stager: Stager) -> tuple[str, ...]:
 
 
 def targets_of(stager: Stager, sequences: Collection[str]) -> tuple[str, ...]:
-    """Those of `targets` that a patient with these sequences has.
-
-    Of a sign that none of them shows nothing is known.
-    """
+    """The `targets` for a patient with these sequences, without signs that none of the sequences can show."""
     names = _signs(stager)
-    hidden = {name for name, there in zip(names, visible(names, sequences), strict=True) if not there}
+    hidden = {name for name, is_visible in zip(names, visible(names, sequences), strict=True) if not is_visible}
     stages = {SEVERITY, *stager.stages, *stager.stages.thresholds}
     return tuple(name for name in targets(stager) if name in stages or name not in hidden)
 
@@ -74,7 +71,7 @@ def require_target(stager: Stager, target: str) -> None:
 
 
 def score_of(stager: Stager, said: Staging, target: str) -> torch.Tensor:
-    """(patients,) the raw score `target` of a stager's answer.
+    """(patients,) the raw score `target` of a stager's output.
 
     Raises InputError for a target that the stager does not have.
     """
@@ -134,7 +131,7 @@ class PatientScore(nn.Module):
         return self.batch.slices[:, 0][None]
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
-        """Scores (examples,) of the patient with other slices (examples, slices, rows, columns) in the same places."""
+        """Scores (examples,) of the patient with slices replaced by `slices` (examples, slices, rows, columns)."""
         self.tick()
         examples, slices = len(slices), slices.to(self.there.slices.device)
         batch = repeated(self.there, examples)
@@ -146,8 +143,8 @@ class PatientScore(nn.Module):
         return (
             torch.stack(
                 [
-                    score_of(stager, stager.stage_embedded(one, batch), self.target)
-                    for stager, one in zip(self.members, embedded, strict=True)
+                    score_of(stager, stager.stage_embedded(vectors, batch), self.target)
+                    for stager, vectors in zip(self.members, embedded, strict=True)
                 ]
             )
             .mean(dim=0)
@@ -185,10 +182,10 @@ class PatientScore(nn.Module):
 
     @torch.no_grad()
     def subset_scores(self, kept: torch.Tensor) -> torch.Tensor:
-        """Scores (subsets,) of the patient with those slices alone that `kept` (subsets, slices) bool names: the others
-        are as if never acquired. Every subset keeps at least one."""
+        """Scores (subsets,) of the patient with only the slices for which `kept` (subsets, slices) bool is True, as if
+        the others had not been acquired. Every subset keeps at least one slice."""
         self.tick()
-        subset, index = (found.to(self.there.slices.device) for found in torch.nonzero(kept, as_tuple=True))
+        subset, index = (indices.to(self.there.slices.device) for indices in torch.nonzero(kept, as_tuple=True))
         batch = self.there.taking(index, subset, len(kept))
         return (
             torch.stack(
@@ -204,21 +201,21 @@ class PatientScore(nn.Module):
     def _embed_changed(self, slices: torch.Tensor) -> list[torch.Tensor]:
         original, given = self.there.slices[:, 0], slices.flatten(0, 1)
         changed = (slices != original).flatten(2).any(dim=2).flatten()
-        known = [one.repeat(len(slices), 1) for one in self.embeddings()]
+        known = [vectors.repeat(len(slices), 1) for vectors in self.embeddings()]
         if self._others is not None:
             others, embedded = self._others
             equal = changed & (slices == others).flatten(2).all(dim=2).flatten()
             places = torch.nonzero(equal)[:, 0]
             known = [
-                one.index_copy(0, places, kept[places % len(original)])
-                for one, kept in zip(known, embedded, strict=True)
+                vectors.index_copy(0, places, kept[places % len(original)])
+                for vectors, kept in zip(known, embedded, strict=True)
             ]
             changed &= ~equal
         places = torch.nonzero(changed)[:, 0]
         if len(places):
             part = self.there.taking(places % len(original), torch.zeros_like(places), 1)
             part = part.replace_slices(given[places][:, None])
-            known = [one.index_copy(0, places, new) for one, new in zip(known, self._embed(part), strict=True)]
+            known = [vectors.index_copy(0, places, new) for vectors, new in zip(known, self._embed(part), strict=True)]
         return known
 
 

@@ -53,45 +53,45 @@ def shapley_values(
 
     Parameters
     ----------
-    nothing : score without any slice, which no network can give: that of the baseline.
-    permutations : orders in which slices are added, at least 4, rounded up to a pair.
-    progress : called with the pairs of orders done and those there are to do.
+    nothing : score without any slice: that of the baseline, since no network can compute it.
+    permutations : orders in which slices are added, at least 4, rounded up to an even number.
+    progress : called with the number of pairs of orders done and in all.
     """
     sequence, names = score.batch.sequence.numpy(), score.batch.sequences
-    there = [index for index in range(len(names)) if (sequence == index).any()]
+    present = [index for index in range(len(names)) if (sequence == index).any()]
     values, errors = _of_slices(score, nothing, max(2, (permutations + 1) // 2), seed, progress)
     return ShapleyValues(
-        sequences={names[index]: value for index, value in _of_sequences(score, nothing, sequence, there).items()},
-        slices={names[index]: values[sequence == index] for index in there},
-        errors={names[index]: errors[sequence == index] for index in there},
-        weights={names[index]: _attention(score)[sequence == index] for index in there},
+        sequences={names[index]: value for index, value in _of_sequences(score, nothing, sequence, present).items()},
+        slices={names[index]: values[sequence == index] for index in present},
+        errors={names[index]: errors[sequence == index] for index in present},
+        weights={names[index]: _attention(score)[sequence == index] for index in present},
         nothing=nothing,
     )
 
 
-def _of_sequences(score: PatientScore, nothing: float, sequence: NDArray, there: list[int]) -> dict[int, float]:
-    if len(there) > 2:
-        return _of_several(score, nothing, sequence, there)
-    kept = torch.from_numpy(np.stack([sequence == index for index in there] + [np.ones_like(sequence, dtype=bool)]))
+def _of_sequences(score: PatientScore, nothing: float, sequence: NDArray, present: list[int]) -> dict[int, float]:
+    if len(present) > 2:
+        return _of_several(score, nothing, sequence, present)
+    kept = torch.from_numpy(np.stack([sequence == index for index in present] + [np.ones_like(sequence, dtype=bool)]))
     *alone, both = score.subset_scores(kept).tolist()
-    if len(there) == 1:
-        return {there[0]: both - nothing}
+    if len(present) == 1:
+        return {present[0]: both - nothing}
     first, second = alone
-    return {there[0]: (first - nothing + both - second) / 2, there[1]: (second - nothing + both - first) / 2}
+    return {present[0]: (first - nothing + both - second) / 2, present[1]: (second - nothing + both - first) / 2}
 
 
-def _of_several(score: PatientScore, nothing: float, sequence: NDArray, there: list[int]) -> dict[int, float]:
-    """Shapley's mean over all subsets of three or more sequences."""
+def _of_several(score: PatientScore, nothing: float, sequence: NDArray, present: list[int]) -> dict[int, float]:
+    """Shapley values of three or more sequences, over all their subsets."""
     values: dict[tuple[int, ...], float] = {(): nothing}
-    for size in range(1, len(there) + 1):
-        for some in combinations(there, size):
+    for size in range(1, len(present) + 1):
+        for some in combinations(present, size):
             values[some] = float(score.subset_scores(torch.from_numpy(np.isin(sequence, some)[None]))[0])
-    count, found = len(there), dict.fromkeys(there, 0.0)
+    count, shares = len(present), dict.fromkeys(present, 0.0)
     for some, value in values.items():
-        for index in set(there) - set(some):
+        for index in set(present) - set(some):
             weight = 1 / (count * comb(count - 1, len(some)))
-            found[index] += weight * (values[tuple(sorted((*some, index)))] - value)
-    return found
+            shares[index] += weight * (values[tuple(sorted((*some, index)))] - value)
+    return shares
 
 
 def _of_slices(

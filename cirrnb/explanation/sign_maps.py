@@ -70,8 +70,8 @@ def train_sign_maps(
     if out.exists():
         raise InputError(out, "a folder or file that exists", "a new folder", "Choose another one.")
     if (Path(run) / SIGN_READER).is_dir():
-        found, expected = "a model whose signs another network reads", "a single stager"
-        raise InputError(trained.name, found, expected, f"Name the network: {Path(run) / SIGN_READER}.")
+        problem, expected = "a model whose signs another network reads", "a single stager"
+        raise InputError(trained.name, problem, expected, f"Name the network: {Path(run) / SIGN_READER}.")
     if not trained.stager.settings.signs:
         remedy = "Train one with cirrnb train-simulated."
         raise InputError(trained.name, "a stager without sign outputs", "one with them", remedy)
@@ -129,7 +129,7 @@ def _marked(model: TrainedModel, bag: Bag, truth: SimulatedTruth) -> _Marked:
 
 
 def map_loss(stager: Stager, batch: Batch, evidence: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of the maps over the pixels of those signs that each slice's sequence can show.
+    """Mean cross-entropy of the maps over the pixels, for the signs that each slice's sequence can show.
 
     `evidence` is (slices, rows, columns) uint8, numbered as in `SIGNS` from 1. The encoder gets no gradient.
     """
@@ -142,10 +142,10 @@ def map_loss(stager: Stager, batch: Batch, evidence: torch.Tensor) -> torch.Tens
         for place, name in enumerate(stager.settings.signs):
             label = _label(name)
             shows = torch.tensor([visible([name], [sequence])[0] for sequence in batch.sequences])
-            there = shows[batch.sequence[chosen]]
-            if label and bool(there.any()):
-                wanted = (evidence[chosen][there] == label).float()
-                losses = losses + binary_cross_entropy_with_logits(log_odds[there, place], wanted)
+            shown = shows[batch.sequence[chosen]]
+            if label and bool(shown.any()):
+                wanted = (evidence[chosen][shown] == label).float()
+                losses = losses + binary_cross_entropy_with_logits(log_odds[shown, place], wanted)
                 count += 1
     return losses / max(count, 1)
 
@@ -169,8 +169,8 @@ def _mean_maps(model: TrainedModel, batch: Batch) -> NDArray[np.float32]:
 
 @isolated_torch()
 def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """Sequence -> sign -> (slices, rows, columns) chance, 0 to 1, that the sign is at a pixel, of those signs that the
-    sequence can show; the mean of the stagers. Empty for a model without maps of signs.
+    """Sequence -> sign -> (slices, rows, columns) probability of the sign at a pixel, for the signs that the sequence
+    can show; the mean of the stagers. Empty for a model without maps of signs.
 
     Raises InputError if no sequence of the patient can be used.
     """
@@ -181,22 +181,21 @@ def own_sign_maps(model: TrainedModel, bag: Bag) -> dict[str, dict[str, NDArray[
     batch = patient_batch(model, used)
     mean = _mean_maps(model.for_signs, batch)
     if model.own_signs:
-        own, of_members = [names.index(name) for name in model.own_signs], _mean_maps(model, batch)
-        mean[:, own] = of_members[:, own]
-    found = {}
+        columns, of_members = [names.index(name) for name in model.own_signs], _mean_maps(model, batch)
+        mean[:, columns] = of_members[:, columns]
+    maps = {}
     for sequence in used:
         number = batch.sequences.index(sequence)
-        own, there = mean[batch.sequence.numpy() == number], visible(names, [sequence])
-        found[sequence] = {name: own[:, place] for place, name in enumerate(names) if there[place]}
-    return found
+        chances, is_visible = mean[batch.sequence.numpy() == number], visible(names, [sequence])
+        maps[sequence] = {name: chances[:, place] for place, name in enumerate(names) if is_visible[place]}
+    return maps
 
 
 @isolated_torch()
 def score_sign_maps(model: TrainedModel, bags: Sequence[Bag], truth: SimulatedTruth) -> pd.DataFrame:
-    """How well the maps of `own_sign_maps` tell pixels of a sign from the rest of the body.
+    """AUROC with which the maps of `own_sign_maps` separate pixels of a sign from the rest of the body.
 
-    One row a patient, sequence and sign with subject, sequence, sign (of `SIGNS`), pixels, and auroc; only where the
-    sign is in the scan.
+    One row per patient, sequence and sign that is in the scan: subject, sequence, sign (of `SIGNS`), pixels, auroc.
 
     Raises InputError for a stager without maps.
     """
@@ -207,12 +206,11 @@ def score_sign_maps(model: TrainedModel, bags: Sequence[Bag], truth: SimulatedTr
         used, _ = usable(model, bag)
         for sequence, maps in own_sign_maps(model, bag).items():
             evidence, inside = truth.evidence(used[sequence]), body(used[sequence])
-            for name, own in maps.items():
+            for name, chances in maps.items():
                 label = _label(name)
-                there = (evidence == label) & inside
-                if not label or not there.any():
+                of_sign = (evidence == label) & inside
+                if not label or not of_sign.any():
                     continue
-                rows.append(
-                    (bag.subject, sequence, SIGNS[label - 1], int(there.sum()), auroc(own[there], own[inside & ~there]))
-                )
+                area = auroc(chances[of_sign], chances[inside & ~of_sign])
+                rows.append((bag.subject, sequence, SIGNS[label - 1], int(of_sign.sum()), area))
     return pd.DataFrame(rows, columns=["subject", "sequence", "sign", "pixels", "auroc"])

@@ -220,8 +220,8 @@ class _Scan:
         inside = median_filter(image, 5) > AIR * self.signals["liver"]
         sides = []
         for axis, step in enumerate(self.spacing):
-            found, air = np.flatnonzero(inside.any(axis=1 - axis)), round(6 / step)
-            sides.append(slice(max(0, int(found[0]) - air), int(found[-1]) + air + 1))
+            filled, air = np.flatnonzero(inside.any(axis=1 - axis)), round(6 / step)
+            sides.append(slice(max(0, int(filled[0]) - air), int(filled[-1]) + air + 1))
         return sides[0], sides[1]
 
     def white(self, image: NDArray[np.float32], clean: Clean) -> float:

@@ -110,8 +110,8 @@ class SimulatedTruth:
 
     def _setting(self, bag: Bag, sequence: str) -> tuple[Protocol, Sampling]:
         request, patient = self.request, self._patient(bag)
-        own = scanner(patient, request["seed"], request["shortcut"])
-        _, protocol, sampling = scan_setting(patient, sequence, request["seed"], request["scale"], own)
+        scanner_name = scanner(patient, request["seed"], request["shortcut"])
+        _, protocol, sampling = scan_setting(patient, sequence, request["seed"], request["scale"], scanner_name)
         return protocol, sampling
 
     def latent(self, bag: Bag) -> Latent | None:
@@ -131,9 +131,9 @@ class SimulatedTruth:
                 body = find_body(orientation.apply(image), spacing, prepared.settings.percentiles)
                 low, high = body.low, body.high
             volume = resample_like(prepared, image.astype(np.float32))
-            # As in preparation, 0 beyond the file's own field of view, whatever 0 becomes within.
-            there = labels_like(prepared, np.ones(image.shape, np.uint8)) > 0
-            made[sequence] = np.where(there, scale(volume, low, high).astype(np.float32), np.float32(0))
+            # As in preparation, 0 outside the file's field of view, whatever the scaling maps 0 to inside.
+            covered = labels_like(prepared, np.ones(image.shape, np.uint8)) > 0
+            made[sequence] = np.where(covered, scale(volume, low, high).astype(np.float32), np.float32(0))
         return made
 
     def bears(self, bag: Bag) -> tuple[str, ...]:
@@ -156,13 +156,13 @@ class SimulatedTruth:
     def _plans(self) -> Mapping[str, Plan]:
         request = self.request
         plans = plan(request["scale"], request["patients"], request["healthy"], request["seed"])
-        return {f"{one.source}/{one.patient}": one for one in plans}
+        return {f"{planned.source}/{planned.patient}": planned for planned in plans}
 
 
 def stages_told_by_signs(latent: Latent, population: Population = BENCHMARK) -> dict[str, float]:
-    """Stage -> probability given all signs as they show, without an image in between; summing to one.
+    """Stage -> probability given the true strengths of all signs, without an image; summing to one.
 
-    Computed as the ceiling is (`cirrnb.simulation.ceiling`): a sign that is absent tells only that it is.
+    Computed as in `cirrnb.simulation.ceiling`: of an absent sign only its absence is used.
     """
     values = np.array([[latent.channels[channel.name] for channel in CHANNELS]])
     posteriors = stage_posteriors(values, range(len(CHANNELS)), population)[0]

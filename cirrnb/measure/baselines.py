@@ -97,7 +97,7 @@ def _staged(
     known_features = features.reindex(people.index)
     has = known_features.notna().any(axis=1) if known_features.shape[1] else pd.Series(True, index=people.index)
     training = has & (people["split"] == "train")
-    found, reason, fitted = np.full((len(people), len(stages)), np.nan), "", None
+    chances, reason, fitted = np.full((len(people), len(stages)), np.nan), "", None
     try:
         fitted = fit(
             classifier,
@@ -107,28 +107,30 @@ def _staged(
             changed=changed,
             scale=stages,
         )
-        found[has] = probabilities(fitted, known_features[has], stages)
+        chances[has] = probabilities(fitted, known_features[has], stages)
     except InputError as error:
         reason, has = str(error), has & False
-    table = people.reset_index().assign(simulated=simulated, **dict(zip(stages, found.T, strict=True)))
+    table = people.reset_index().assign(simulated=simulated, **dict(zip(stages, chances.T, strict=True)))
     predicted = [
-        stages[int(row.argmax())] if known else None for row, known in zip(np.nan_to_num(found), has, strict=True)
+        stages[int(row.argmax())] if known else None for row, known in zip(np.nan_to_num(chances), has, strict=True)
     ]
     return Baseline(fitted, known_features, table.assign(predicted=pd.Series(predicted, dtype=object)), reason, stages)
 
 
 def together(stager: pd.DataFrame, baseline: pd.DataFrame, stages: StageScale = CIRRHOSIS) -> pd.DataFrame:
-    """The mean of two tables' probabilities for the patients of the first; where the second has none, the first.
+    """The mean of two tables' probabilities for the patients of the first; without a second one, the first.
 
-    Nothing is fitted, so that what the second adds is seen on every patient.
+    Nothing is fitted, so the contribution of the second table can be evaluated on all patients.
     """
-    mine = stager.set_index("subject")
-    other = baseline.set_index("subject").reindex(mine.index)[list(stages)]
-    mean = ((mine[list(stages)] + other) / 2).where(other.notna(), mine[list(stages)])
+    answers = stager.set_index("subject")
+    other = baseline.set_index("subject").reindex(answers.index)[list(stages)]
+    mean = ((answers[list(stages)] + other) / 2).where(other.notna(), answers[list(stages)])
     known = mean.notna().all(axis=1)
     predicted = mean.fillna(0).idxmax(axis=1).where(known, None)
-    drop = [name for name in ("set", "notes") if name in mine]
-    return mine.drop(columns=drop).assign(**{stage: mean[stage] for stage in stages}, predicted=predicted).reset_index()
+    drop = [name for name in ("set", "notes") if name in answers]
+    return (
+        answers.drop(columns=drop).assign(**{stage: mean[stage] for stage in stages}, predicted=predicted).reset_index()
+    )
 
 
 FAMILIES = {
@@ -183,19 +185,19 @@ def group_of(column: str) -> str:
 
 
 def importance(baseline: Baseline, *, split: str = "test", repeats: int = 20, seed: int = 0) -> pd.DataFrame:
-    """Permutation importance of whole groups of features, in the field's words.
+    """Permutation importance of groups of features.
 
-    Features of a family say much the same, so that exchanging one of them alone would show little (Strobl et al., BMC
-    Bioinformatics 2008;9:307): a family of one sequence is exchanged as a whole, alike for all its features.
+    Features of a family are correlated, so permuting a single one would show little (Strobl et al., BMC Bioinformatics
+    2008;9:307): the features of a family and sequence are permuted together, in the same order.
 
     Returns
     -------
-    One row a group, the largest first: group, features (how many), loss (mean rise of the log loss on the patients of
-    the split, in nats), sd (over the exchanges). At or below 0: it does without.
+    One row per group, the largest first: group, features (number), loss (mean increase of the log loss on the patients
+    of the split, in nats), sd (over the permutations). At or below 0, the group is not used.
     """
     predictions = baseline.predictions.set_index("subject")
-    asked = predictions[(predictions["split"] == split) & predictions["predicted"].notna()]
-    features, truth = baseline.features.loc[asked.index], asked["stage"].map(baseline.stages.index)
+    scored = predictions[(predictions["split"] == split) & predictions["predicted"].notna()]
+    features, truth = baseline.features.loc[scored.index], scored["stage"].map(baseline.stages.index)
     random, scale = np.random.default_rng(seed), baseline.stages
 
     def loss(table: pd.DataFrame) -> float:
@@ -204,11 +206,11 @@ def importance(baseline: Baseline, *, split: str = "test", repeats: int = 20, se
     before, rows = loss(features), []
     groups = pd.Series(features.columns, index=features.columns).groupby(group_of)
     for group, columns in groups:
-        found = []
+        losses = []
         for _ in range(repeats):
             shuffled = features.copy()
             shuffled[list(columns)] = features[list(columns)].to_numpy()[random.permutation(len(features))]
-            found.append(loss(shuffled) - before)
-        rows.append({"group": group, "features": len(columns), "loss": np.mean(found), "sd": np.std(found, ddof=1)})
+            losses.append(loss(shuffled) - before)
+        rows.append({"group": group, "features": len(columns), "loss": np.mean(losses), "sd": np.std(losses, ddof=1)})
     table = pd.DataFrame(rows, columns=["group", "features", "loss", "sd"])
     return table.sort_values("loss", ascending=False, ignore_index=True)

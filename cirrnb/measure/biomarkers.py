@@ -150,7 +150,7 @@ def biomarkers_or_reasons(scan: Scan) -> list[Measurement]:
 
 
 def measurements_of(bag: Bag) -> dict[str, tuple[Measurement, ...]]:
-    """Sequence -> what was measured on that scan; what needs other organs is told only where they are segmented."""
+    """Sequence -> measurements of that scan; those that need other organs only if these are segmented."""
     return {
         name: tuple(reason for reason in biomarkers_or_reasons(prepared.scan) if reason.note != NO_ORGANS)
         for name, prepared in bag.scans.items()
@@ -239,14 +239,13 @@ def cohort_biomarkers(
 
     Parameters
     ----------
-    out : folder where each scan's biomarkers are kept; safe to delete. A call that was stopped is continued by the
-        next.
-    workers : processes at work; None takes one a processor, 1 works in this process.
+    out : folder where each scan's biomarkers are kept; safe to delete. An interrupted call resumes.
+    workers : number of processes; None takes one per processor, 1 works in this process.
 
     Returns
     -------
-    values : one row a scan: subject, sequence, then one column for each of `UNITS`; NaN where there is none.
-    reasons : subject, sequence, part (the biomarker), reason; one row for each gap.
+    values : one row per scan: subject, sequence, then one column for each of `UNITS`; NaN where missing.
+    reasons : subject, sequence, part (the biomarker), reason; one row per missing value.
     """
     folder = typed_path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -255,9 +254,11 @@ def cohort_biomarkers(
     rows, gaps = [], []
     for scan, job in zip(prepared.scans, jobs, strict=True):
         named = {"subject": scan.scan.subject, "sequence": scan.scan.sequence}
-        found = (read_result(job) or {}).get("found") or _none("could not be measured")
-        rows.append({**named, **{each["name"]: each["value"] for each in found}})
-        gaps += [{**named, "part": each["name"], "reason": each["note"]} for each in found if each["value"] is None]
+        measurements = (read_result(job) or {}).get("found") or _none("could not be measured")
+        rows.append({**named, **{each["name"]: each["value"] for each in measurements}})
+        gaps += [
+            {**named, "part": each["name"], "reason": each["note"]} for each in measurements if each["value"] is None
+        ]
     values = pd.DataFrame(rows, columns=["subject", "sequence", *UNITS])
     return values.astype(dict.fromkeys(UNITS, float)), pd.DataFrame(
         gaps, columns=["subject", "sequence", "part", "reason"]

@@ -148,7 +148,7 @@ GOOD = 0.75
 """Agreement from which Koo & Li call it good (J. Chiropractic Medicine 2016;15:155)."""
 
 FEWEST = 10
-"""Patients below which agreement cannot be told, and every feature is kept."""
+"""Fewest patients for whom agreement is estimated; with fewer, every feature is kept."""
 
 
 def agreement(values: NDArray[np.float64]) -> float:

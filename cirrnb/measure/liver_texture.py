@@ -28,10 +28,10 @@ Numbers = NDArray[np.float64]
 
 
 def texture_names() -> tuple[str, ...]:
-    """Names of the numbers, in the order of `liver_texture`."""
+    """Names of the texture features, in the order of `liver_texture`."""
     names = [f"spread at {scale:g} mm" for scale in SCALES[1:]]
     for scale in SCALES:
-        names += [f"percentile {one} at {scale:g} mm" for one in TAILS]
+        names += [f"percentile {percent} at {scale:g} mm" for percent in TAILS]
         names += [f"skewness at {scale:g} mm", f"kurtosis at {scale:g} mm"]
     return tuple(names)
 
@@ -73,6 +73,6 @@ def _of_slice(image: NDArray[np.float32], inside: NDArray[np.bool_], spacing: fl
         part -= np.median(part)
         spread = float(part.std()) + 1e-4
         spreads.append(np.log(spread))
-        others += [np.log(abs(float(np.percentile(part, one))) + 1e-3) - spreads[-1] for one in TAILS]
+        others += [np.log(abs(float(np.percentile(part, percent))) + 1e-3) - spreads[-1] for percent in TAILS]
         others += [(part**3).mean() / spread**3, np.log((part**4).mean() / spread**4 + 1e-3)]
-    return np.array([*(one - spreads[0] for one in spreads[1:]), *others])
+    return np.array([*(value - spreads[0] for value in spreads[1:]), *others])

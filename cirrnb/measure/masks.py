@@ -68,6 +68,6 @@ def check_mask(mask: NDArray[np.bool_]) -> MaskCheck:
     sizes = np.bincount(labels.ravel())[1:]
     sides = mask[:, [0, -1], :].any() or mask[:, :, [0, -1]].any()
     ends = {"lowest slice": mask[0].any(), "highest slice": mask[-1].any(), "edge of the slices": sides}
-    # A mask of a single slice touches both ends because there is no more; that is said by `flat`.
+    # A mask of a single slice necessarily touches both ends; `flat` reports that.
     cut = tuple(name for name, touched in ends.items() if touched and (len(mask) > 1 or name.startswith("edge")))
     return MaskCheck(voxels, int(mask.any(axis=(1, 2)).sum()), int(pieces), float(sizes.max() / voxels), cut)

@@ -72,19 +72,20 @@ def read_result(job: Job) -> dict[str, Any] | None:
 def measure_all(
     jobs: Sequence[Job], run_job: Callable[[Job], Outcome], workers: int | None, progress: bool, what: str
 ) -> None:
-    """Do those jobs whose file is not there yet. `run_job` is a module's function of that name and writes the file; one
-    that dies in a worker leaves none."""
+    """Run the jobs without a result file. `run_job` is a module's function of that name and writes the file; a job that
+    dies in a worker leaves none."""
     from tqdm.auto import tqdm
 
-    left = [job for job in jobs if read_result(job) is None]
-    crew = min(workers or processors(), len(left))
-    bar = tqdm(total=len(jobs), initial=len(jobs) - len(left), desc=what, unit="scan", disable=not progress or not left)
+    pending = [job for job in jobs if read_result(job) is None]
+    crew = min(workers or processors(), len(pending))
+    done, hidden = len(jobs) - len(pending), not progress or not pending
+    bar = tqdm(total=len(jobs), initial=done, desc=what, unit="scan", disable=hidden)
     with bar:
         if crew > 1:
-            with closing(in_parallel(left, crew, run_job.__module__)) as outcomes:
+            with closing(in_parallel(pending, crew, run_job.__module__)) as outcomes:
                 for _ in outcomes:
                     bar.update()
         else:
-            for job in left:
+            for job in pending:
                 run_job(job)
                 bar.update()

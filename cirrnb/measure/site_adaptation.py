@@ -29,7 +29,7 @@ def on_the_scale_of(values: pd.DataFrame, site: pd.DataFrame, reference: pd.Data
 
     Returns
     -------
-    The columns of `values`. Beyond the site's range a value goes on from its end.
+    The columns of `values`. Beyond the site's range, the map continues from its end with slope one.
 
     Raises
     ------
@@ -43,8 +43,8 @@ def on_the_scale_of(values: pd.DataFrame, site: pd.DataFrame, reference: pd.Data
             if count < LEAST_PATIENTS:
                 expected = f"{LEAST_PATIENTS} or more"
                 raise InputError(where, f"{count} values of {name}", expected, "Use more patients, or leave it out.")
-        there, home = (np.sort(table[name].dropna().to_numpy(float)) for table in (site, reference))
-        mapped[name] = _mapped(values[name].to_numpy(float), there, home)
+        at_site, at_home = (np.sort(table[name].dropna().to_numpy(float)) for table in (site, reference))
+        mapped[name] = _mapped(values[name].to_numpy(float), at_site, at_home)
     return pd.DataFrame(mapped, index=values.index)
 
 
@@ -52,6 +52,6 @@ def _mapped(values: np.ndarray, site: np.ndarray, reference: np.ndarray) -> np.n
     unique, first, counts = np.unique(site, return_index=True, return_counts=True)
     levels = (first + (counts - 1) / 2) / (len(site) - 1)  # of equal values, the middle one
     inside = np.clip(values, unique[0], unique[-1])
-    found = np.quantile(reference, np.nan_to_num(np.interp(inside, unique, levels), nan=0.5)) + (values - inside)
+    mapped = np.quantile(reference, np.nan_to_num(np.interp(inside, unique, levels), nan=0.5)) + (values - inside)
     weight = len(site) / (len(site) + PRIOR_PATIENTS)
-    return np.asarray(np.where(np.isnan(values), np.nan, (1 - weight) * values + weight * found))
+    return np.asarray(np.where(np.isnan(values), np.nan, (1 - weight) * values + weight * mapped))

@@ -85,8 +85,8 @@ def adapt(
     cohort = as_cohort(cohort, **trained.vocabulary())
     reference, nameless = read_unseen_answers(trained, folder), nameless_answers(trained, folder)
     if reference is None or nameless is None:
-        found, expected = "a model that keeps no answers", f"{TRAINING} or predictions.csv"
-        raise InputError(folder, found, expected, "Copy the whole run folder again, or train again.")
+        problem, expected = "a model that keeps no answers", f"{TRAINING} or predictions.csv"
+        raise InputError(folder, problem, expected, "Copy the whole run folder again, or train again.")
     bags = prepared_for(trained, cohort, prepared, progress=progress).bags()
     answers = predict(trained, bags, device=device, progress=progress).set_index("subject")
     site = site_of(cohort.name, list(answers.index))
@@ -115,41 +115,43 @@ def fit_by_terms(
     reference: pd.DataFrame,
     known: Mapping[str, str] | None = None,
 ) -> Adaptation:
-    """The adaptation of a model that rests on measurements: a map of each term, then thresholds by known stages.
+    """The adaptation of a model that uses measurements: a map of each term, then thresholds by known stages.
 
     Parameters
     ----------
     terms, home : (patients, terms) as `Prediction.terms`, NaN where something was not measured: of the site, by
         subject, and of the patients the model was fitted to.
-    reference : what the model says of the latter, a column each stage.
+    reference : probabilities of the model for the latter patients, one column per stage.
     known : subject -> stage, as for `cirrnb.model.adaptation.fit_adaptation`.
 
     Raises InputError as that does.
     """
     assert trained.measured is not None
-    names, found = trained.stages.names, fit_site_terms(terms, home, trained.measured)
-    chances = stages_by_terms(trained, terms, found)
-    return fit_adaptation(site, trained.fingerprint, chances, reference, names, known=known, terms=found)
+    names, site_terms = trained.stages.names, fit_site_terms(terms, home, trained.measured)
+    chances = stages_by_terms(trained, terms, site_terms)
+    return fit_adaptation(site, trained.fingerprint, chances, reference, names, known=known, terms=site_terms)
 
 
 def stages_by_terms(
     trained: TrainedModel, terms: pd.DataFrame, adaptation: Adaptation | SiteTerms | None = None
 ) -> pd.DataFrame:
-    """(patients, stages) calibrated probabilities of a model that rests on measurements, from its terms alone.
+    """(patients, stages) calibrated probabilities of a model that uses measurements, from its terms alone.
 
-    `terms` are (patients, terms), NaN where something was not measured. Without an adaptation, as the model was fitted;
-    by the terms of a site alone, as before severity is mapped.
+    `terms` are (patients, terms), NaN where something was not measured. Without `adaptation`, the model is used as
+    fitted; with `SiteTerms`, severity is not mapped.
     """
     assert trained.measured is not None
     rows = []
     for _, row in terms.iterrows():
-        own = {str(name): float(value) for name, value in row.dropna().items()}
+        values = {str(name): float(value) for name, value in row.dropna().items()}
         if isinstance(adaptation, Adaptation):
-            adds = adaptation.severity_terms(own, trained.measured)
+            adds = adaptation.severity_terms(values, trained.measured)
         elif adaptation:
-            adds = adaptation.contributions(own, trained.measured.contributions(adaptation.mapped(own, len(terms))))
+            adds = adaptation.contributions(
+                values, trained.measured.contributions(adaptation.mapped(values, len(terms)))
+            )
         else:
-            adds = trained.measured.contributions(own)
+            adds = trained.measured.contributions(values)
         chances = trained.measured.of_severity(sum(adds.values()))
         chances = trained.calibration.apply(logits_of(chances)) if trained.calibration else chances
         rows.append(adaptation.apply(chances)[0] if isinstance(adaptation, Adaptation) else chances)

@@ -42,7 +42,7 @@ SMOOTHING = 0.12
 THRESHOLD_SPREAD, SCALE_SPREAD = 1.0, 0.35
 """Standard deviations of the prior of a threshold's shift (log-odds) and of the logarithm of the scale."""
 _LIMIT = 12.0
-"""Log-odds beyond which nothing is told apart."""
+"""Bound of log-odds."""
 
 Numbers = NDArray[np.float64]
 
@@ -113,10 +113,10 @@ class Adaptation:
         levels = np.linspace(0, 1, len(site))
         severity = odds.mean(axis=1)
         place = np.interp(severity, *strictly_rising(site, levels))
-        there = np.stack([np.interp(place, levels, column) for column in reference.T], axis=1)
-        # Beyond the site's range, a patient goes on from its end.
+        mapped = np.stack([np.interp(place, levels, column) for column in reference.T], axis=1)
+        # Beyond the site's range, the map continues from its end with slope one.
         beyond = severity - np.clip(severity, site[0], site[-1])
-        return (1 - self.weight) * odds + self.weight * (there + beyond[:, None])
+        return (1 - self.weight) * odds + self.weight * (mapped + beyond[:, None])
 
     def save(self, folder: Path | str) -> Path:
         """Write `adaptation.json` into a model's folder."""
@@ -219,8 +219,8 @@ def _reference_odds(odds: Numbers, levels: Numbers) -> tuple[tuple[float, ...], 
     gaps = (odds - severity[:, None])[order]
     weights = np.exp(-0.5 * ((levels[:, None] - places[None, :]) / SMOOTHING) ** 2)
     smooth = (weights / weights.sum(axis=1, keepdims=True)) @ gaps
-    found = np.maximum.accumulate(np.quantile(severity, levels)[:, None] + smooth, axis=0)
-    return tuple(tuple(row) for row in np.minimum.accumulate(found, axis=1).tolist())
+    log_odds = np.maximum.accumulate(np.quantile(severity, levels)[:, None] + smooth, axis=0)
+    return tuple(tuple(row) for row in np.minimum.accumulate(log_odds, axis=1).tolist())
 
 
 def _thresholds(odds: Numbers, truth: NDArray[np.int64]) -> tuple[tuple[float, ...], float]:
@@ -233,9 +233,9 @@ def _thresholds(odds: Numbers, truth: NDArray[np.int64]) -> tuple[tuple[float, .
         return float(prior - np.log(np.maximum(chances, 1e-6)).sum())
 
     start = np.zeros(odds.shape[1] + 1)
-    found = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-4, "fatol": 1e-6}).x
-    shift = np.clip(found[:-1], -_LIMIT, _LIMIT)
-    return tuple(shift.tolist()), float(np.clip(np.exp(found[-1]), 0.2, 5.0))
+    optimum = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-4, "fatol": 1e-6}).x
+    shift = np.clip(optimum[:-1], -_LIMIT, _LIMIT)
+    return tuple(shift.tolist()), float(np.clip(np.exp(optimum[-1]), 0.2, 5.0))
 
 
 def read_adaptation(folder: Path | str) -> Adaptation | None:
@@ -259,7 +259,7 @@ def read_adaptation(folder: Path | str) -> Adaptation | None:
 def _checked(stored: Mapping[str, Any]) -> Adaptation:
     """Raises ValueError, KeyError or TypeError for what no adaptation holds."""
     stored = {"terms": {"quantiles": {}, "weights": {}, "blend": 1.0}, **stored}
-    if set(stored) != {one.name for one in fields(Adaptation)}:
+    if set(stored) != {field.name for field in fields(Adaptation)}:
         raise ValueError("other fields")
     for name in ("site", "model"):
         if not isinstance(stored[name], str) or len(stored[name]) > 300:
@@ -292,7 +292,7 @@ def _checked(stored: Mapping[str, Any]) -> Adaptation:
 
 
 def _terms(stored: Mapping[str, Any]) -> SiteTerms:
-    if set(stored) != {one.name for one in fields(SiteTerms)}:
+    if set(stored) != {field.name for field in fields(SiteTerms)}:
         raise ValueError("terms have quantiles, weights and a blend")
     quantiles = {str(name): _term(name, pair) for name, pair in stored["quantiles"].items()}
     if unknown := set(stored["weights"]) - set(quantiles):
@@ -306,7 +306,7 @@ def _term(name: str, pair: object) -> tuple[tuple[float, ...], tuple[float, ...]
     if not isinstance(pair, list) or len(pair) != 2 or len(name) > 100:
         raise ValueError("a term is the quantiles of the site and of the reference")
     site, reference = (
-        _numbers(f"a term's {where}", one, (LEVELS,)) for where, one in zip(("site", "home"), pair, strict=True)
+        _numbers(f"a term's {where}", values, (LEVELS,)) for where, values in zip(("site", "home"), pair, strict=True)
     )
     if (np.diff(site) < 0).any() or (np.diff(reference) < 0).any():
         raise ValueError("quantiles that do not rise")
@@ -314,10 +314,10 @@ def _term(name: str, pair: object) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def _numbers(name: str, values: object, shape: tuple[int, ...]) -> Numbers:
-    found = np.array(values, dtype=float)
-    if found.shape != shape or not np.isfinite(found).all() or np.abs(found).max() > 4 * _LIMIT:
+    numbers = np.array(values, dtype=float)
+    if numbers.shape != shape or not np.isfinite(numbers).all() or np.abs(numbers).max() > 4 * _LIMIT:
         raise ValueError(f"{name} is not {shape} numbers")
-    return found
+    return numbers
 
 
 def site_of(name: str, subjects: Collection[str]) -> str:

@@ -43,8 +43,8 @@ class Backbone(nn.Module):
         maps = self.model(slices)[-self._scales :]
         # Some families keep channels last in the shape itself.
         return [
-            one if one.shape[1] == count else one.permute(0, 3, 1, 2)
-            for one, count in zip(maps, self.channels, strict=True)
+            feature_map if feature_map.shape[1] == count else feature_map.permute(0, 3, 1, 2)
+            for feature_map, count in zip(maps, self.channels, strict=True)
         ]
 
 
@@ -106,9 +106,9 @@ def create(name: str, first: FirstWeights, **options: Any) -> tuple[nn.Module, s
         reason = str(error).splitlines()[0]
         if "pretrained tag" in reason:
             raise InputError("backbone", f"{name} ({reason})", "a tag that timm knows", "Leave out the tag.") from error
-        found = f"pretrained weights of {name} that could not be fetched ({reason:.200})"
+        problem = f"pretrained weights of {name} that could not be fetched ({reason:.200})"
         remedy = "Give a file of them (--weights FILE.safetensors), or begin with random weights (--pretrained none)."
-        raise InputError("pretrained", found, "a hub that answers, or weights in its cache", remedy) from error
+        raise InputError("pretrained", problem, "a hub that answers, or weights in its cache", remedy) from error
 
 
 def weights_used(name: str, file: Path | str, channels: int = 1) -> pd.DataFrame:
@@ -120,10 +120,10 @@ def weights_used(name: str, file: Path | str, channels: int = 1) -> pd.DataFrame
     whole = BACKBONES[name]() if name in BACKBONES else _shapes(name, channels)
     table = key_table(whole, read_weights(Path(file)))
     rows = []
-    for (used, why), own in table.groupby(["used", "why"], sort=False):
-        numbers = sum(math.prod(shape) for shape in own["shape"])
-        keys = listed(list(own["key"]), 2)
-        rows.append(("yes" if used else "no", why or "as it is", len(own), f"{numbers / 1e6:.2f}", keys))
+    for (used, why), group in table.groupby(["used", "why"], sort=False):
+        numbers = sum(math.prod(shape) for shape in group["shape"])
+        keys = listed(list(group["key"]), 2)
+        rows.append(("yes" if used else "no", why or "as it is", len(group), f"{numbers / 1e6:.2f}", keys))
     return pd.DataFrame(rows, columns=["used", "why", "tensors", "million", "keys"])
 
 
@@ -147,8 +147,8 @@ def _create(name: str, pretrained: bool, options: dict[str, Any], overlay: dict[
     except RuntimeError as error:
         if pretrained:
             raise  # most often there is no network
-        found = f"{name}, which timm cannot build ({str(error)[:200]})"
-        raise InputError("backbone", found, "a model that it can", "Choose another, resnet18.") from error
+        problem = f"{name}, which timm cannot build ({str(error)[:200]})"
+        raise InputError("backbone", problem, "a model that it can", "Choose another, resnet18.") from error
 
 
 def forbid_in_place(model: nn.Module) -> None:

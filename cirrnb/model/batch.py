@@ -36,8 +36,10 @@ class Layout:
     def of(cls, group: NDArray[np.int64], sequences: int) -> Layout:
         """By the group of each slice (slices,)."""
         groups, member = np.unique(group, return_inverse=True)
-        found = tuple(torch.from_numpy(np.flatnonzero(group % sequences == one)) for one in range(sequences))
-        return cls(torch.from_numpy(groups), torch.from_numpy(member.reshape(-1)), found)
+        indices = tuple(
+            torch.from_numpy(np.flatnonzero(group % sequences == sequence)) for sequence in range(sequences)
+        )
+        return cls(torch.from_numpy(groups), torch.from_numpy(member.reshape(-1)), indices)
 
     def map(self, change: Any) -> Layout:
         """The same with each tensor changed."""
@@ -105,9 +107,9 @@ class Batch:
         return self if self.changes is None else self._with(slices=self.changes.apply(self.slices), changes=None)
 
     def _map(self, change: Any) -> Batch:
-        """The batch with every tensor of its own changed; the changes are left alone."""
+        """The batch with `change` applied to each of its tensors, but not to its augmentations."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
-        tensors = {name: change(one) for name, one in values.items() if isinstance(one, torch.Tensor)}
+        tensors = {name: change(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
         return replace(self, **tensors).laid_out(None if self.host_layout is None else self.host_layout.map(change))
 
     def laid_out(self, layout: Layout | None) -> Batch:

@@ -81,8 +81,8 @@ def calibrate(
     answers = predict(plain, bags, progress=progress)
     known = answers.dropna(subset=["stage", "predicted"])
     if len(known) < LEAST_PATIENTS:
-        found = f"{len(known)} patients with a stage"
-        raise InputError(cohort.name, found, f"{LEAST_PATIENTS} or more", "Use a larger cohort.")
+        problem = f"{len(known)} patients with a stage"
+        raise InputError(cohort.name, problem, f"{LEAST_PATIENTS} or more", "Use a larger cohort.")
     intervals = _fit_intervals(plain, known, Path(truth)) if truth is not None else None
     (folder / MEASURED_STAGE).unlink(missing_ok=True)
     columns = ["stage", *plain.stages]

@@ -71,19 +71,19 @@ class Calibration:
         return [tuple(stage for stage, inside in zip(self.stages, row, strict=True) if inside) for row in chosen]
 
     def agreed_sets(self, members: ArrayLike) -> list[tuple[str, ...]]:
-        """The sets of patients staged by several stagers together, from what each of them says: uncalibrated
-        probabilities (members, patients, stages).
+        """Prediction sets of patients staged by several stagers, from their uncalibrated probabilities (members,
+        patients, stages).
 
-        A stage is in the set if it is in more than half of the members' own sets, or the most probable one by their
-        mean, or lies between two that are. The calibrators were staged by single stagers, so that it is these whose
-        sets cover as promised; their mean is better than they are, and its sets would be wider than need be. Majority
-        votes: Gasparin and Ramdas, *Merging uncertainty sets via majority vote*, arXiv 2401.09379.
+        A stage is in the set if it is in the sets of more than half of the members, if it is the most probable stage of
+        their mean, or if it lies between two such stages. The calibration patients were staged by single stagers, so
+        coverage holds for the members' sets. The mean is more accurate, and its sets would be wider than necessary.
+        Majority vote: Gasparin and Ramdas, *Merging uncertainty sets via majority vote*, arXiv 2401.09379.
         """
         probabilities = np.asarray(members, dtype=float)
-        chosen = np.array([in_set(self.apply(logits_of(one)), self.threshold) for one in probabilities])
+        chosen = np.array([in_set(self.apply(logits_of(member)), self.threshold) for member in probabilities])
         inside = chosen.mean(axis=0) > 0.5
         inside[np.arange(probabilities.shape[1]), probabilities.mean(axis=0).argmax(axis=1)] = True
-        # Between the first and the last stage inside, everything is.
+        # Every stage between the first and the last one of a set is in the set.
         inside = np.logical_or.accumulate(inside, axis=1) & np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
         return [tuple(stage for stage, member in zip(self.stages, row, strict=True) if member) for row in inside]
 

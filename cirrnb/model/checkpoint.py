@@ -129,8 +129,8 @@ def fill(stager: Stager, weights: Mapping[str, torch.Tensor], where: Path) -> No
         # Also False for NaN.
         bounded = bool((tensor.abs() <= MAX_WEIGHT).all())
         if not bounded or (name.endswith(("running_var", "num_batches_tracked")) and bool((tensor < 0).any())):
-            found = f"weights that are not finite, or impossible ({name})"
-            raise InputError(where, found, f"numbers up to {MAX_WEIGHT:g}", "The training went astray; train again.")
+            problem = f"weights that are not finite, or impossible ({name})"
+            raise InputError(where, problem, f"numbers up to {MAX_WEIGHT:g}", "The training went astray; train again.")
     stager.load_state_dict(dict(weights))
 
 
@@ -143,7 +143,7 @@ def require_weights_of(settings: StagerSettings, path: Path, stages: StageScale,
         expected = _forms(Stager(settings, False, stages, sequences).state_dict())
     with _telling(path), safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-        stored = {name: (_TYPES.get(one.get_dtype()), tuple(one.get_shape())) for name, one in slices.items()}
+        stored = {name: (_TYPES.get(tensor.get_dtype()), tuple(tensor.get_shape())) for name, tensor in slices.items()}
     _require_same(settings, expected, stored, path)
 
 
@@ -155,19 +155,19 @@ def _forms(tensors: Mapping[str, torch.Tensor]) -> dict[str, Form]:
 
 
 def _require_same(
-    settings: StagerSettings, expected: Mapping[str, Form], found: Mapping[str, Form], where: Path
+    settings: StagerSettings, expected: Mapping[str, Form], stored: Mapping[str, Form], where: Path
 ) -> None:
-    wrong = [f"{name} missing" for name in expected if name not in found]
-    wrong += [f"{name:.80} unknown" for name in found if name not in expected]
+    wrong = [f"{name} missing" for name in expected if name not in stored]
+    wrong += [f"{name:.80} unknown" for name in stored if name not in expected]
     wrong += [
-        f"{name} {found[name][1]} instead of {form[1]}"
+        f"{name} {stored[name][1]} instead of {form[1]}"
         for name, form in expected.items()
-        if name in found and found[name][1] != form[1]
+        if name in stored and stored[name][1] != form[1]
     ]
     wrong += [
-        f"{name} of type {found[name][0]} instead of {form[0]}"
+        f"{name} of type {stored[name][0]} instead of {form[0]}"
         for name, form in expected.items()
-        if name in found and found[name][0] != form[0]
+        if name in stored and stored[name][0] != form[0]
     ]
     if wrong:
         raise InputError(
@@ -205,8 +205,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = read_object(path, "a whole file", "Copy it again, or train again.")
     except OSError as error:
-        found = f"a file that cannot be read ({error.strerror})"
-        raise InputError(path, found, "a readable file", "Copy it again.") from error
+        problem = f"a file that cannot be read ({error.strerror})"
+        raise InputError(path, problem, "a readable file", "Copy it again.") from error
     if not is_format(config.get("format"), FORMAT):
         raise InputError(
             path,

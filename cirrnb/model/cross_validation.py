@@ -81,7 +81,7 @@ def calibrated_mean(tables: Sequence[pd.DataFrame], calibration: Calibration) ->
 
 
 def out_of_fold(tables: Sequence[pd.DataFrame], split: str = "test") -> pd.DataFrame:
-    """What each patient was told by the one stager that had not been trained on them.
+    """The predictions for each patient of the one stager that had not been trained on them.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def out_of_fold(tables: Sequence[pd.DataFrame], split: str = "test") -> pd.DataF
 
 def _like(first: pd.DataFrame, table: pd.DataFrame, number: int) -> pd.DataFrame:
     """The table with its rows in the order of the first one."""
-    wanted, found = set(first["subject"]), set(table["subject"])
-    if wanted != found:
-        odd = sorted(wanted ^ found)
+    wanted, subjects = set(first["subject"]), set(table["subject"])
+    if wanted != subjects:
+        odd = sorted(wanted ^ subjects)
         raise InputError(
             f"table {number}",
             f"{len(odd)} patients who are in it or in the first table, and not in both ({listed(odd, 5)})",
@@ -123,11 +123,11 @@ def _like(first: pd.DataFrame, table: pd.DataFrame, number: int) -> pd.DataFrame
             "Predict the same cohort with every stager.",
         )
     aligned = table.set_index("subject").loc[first["subject"]].reset_index()
-    one, other = first["stage"].fillna(""), aligned["stage"].fillna("")
-    if (one != other).any():
+    first_stages, aligned_stages = first["stage"].fillna(""), aligned["stage"].fillna("")
+    if (first_stages != aligned_stages).any():
         raise InputError(
             f"table {number}",
-            f"another stage than the first table has for {listed(first['subject'][one != other], 5)}",
+            f"another stage than the first table has for {listed(first['subject'][first_stages != aligned_stages], 5)}",
             "one truth for each patient",
             "Predict the same cohort with every stager.",
         )

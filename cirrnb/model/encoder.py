@@ -63,8 +63,8 @@ class HandedOn(nn.Module):
     """
 
     def forward(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """The same maps (slices, channels, rows, columns)."""
-        return tuple(one.view_as(one) for one in maps)
+        """Return the maps (slices, channels, rows, columns) unchanged."""
+        return tuple(feature_map.view_as(feature_map) for feature_map in maps)
 
 
 class SliceEncoder(nn.Module):
@@ -91,12 +91,12 @@ class SliceEncoder(nn.Module):
         columns), which sums to one; no maps without attention. `sequence` is (slices,) int64."""
         features = self.features(slices)
         if self.attention is None:
-            pooled, maps = [one.mean(dim=(2, 3)) for one in features], []
+            pooled, maps = [feature_map.mean(dim=(2, 3)) for feature_map in features], []
         else:
             kind = sequence if self._own_weights else torch.zeros_like(sequence)
-            pairs = [gate(one, kind) for gate, one in zip(self.attention, features, strict=True)]
+            pairs = [gate(feature_map, kind) for gate, feature_map in zip(self.attention, features, strict=True)]
             pooled, maps = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        levelled = [level(one) for level, one in zip(self.levels, pooled, strict=True)]
+        levelled = [level(vector) for level, vector in zip(self.levels, pooled, strict=True)]
         return self.join(torch.cat(levelled, dim=1)), maps
 
     def features(self, slices: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -119,16 +119,15 @@ class SliceEncoder(nn.Module):
 
 @torch.no_grad()
 def folded(encoder: SliceEncoder, example: torch.Tensor, sequence: torch.Tensor) -> SliceEncoder:
-    """A copy that gives the same embeddings but for rounding, for evaluation without gradients.
+    """A copy with the same embeddings up to rounding, for evaluation without gradients.
 
-    Which layers follow each other is read from the order they are registered in, and whether that is right from the
-    embeddings of `example` (slices, 1, rows, columns), `sequence` (slices,): where they differ the encoder itself is
-    returned.
+    The order of the layers is taken from the order of their registration. The embeddings of `example` (slices, 1, rows,
+    columns) and `sequence` (slices,) check it: if they differ, the encoder itself is returned.
     """
     quick = copy.deepcopy(encoder).eval()
     _fold(quick.backbone)
-    wanted, found = encoder(example, sequence)[0], quick(example, sequence)[0]
-    same = bool((wanted - found).abs().max() <= TOLERATED * wanted.abs().max())
+    expected, actual = encoder(example, sequence)[0], quick(example, sequence)[0]
+    same = bool((expected - actual).abs().max() <= TOLERATED * expected.abs().max())
     return quick if same else encoder
 
 

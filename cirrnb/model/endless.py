@@ -150,7 +150,7 @@ class Visit:
 
     def to(self, device: str) -> Visit:
         """The targets on another device; the slices stay where they are."""
-        stage, shown, known = (one.to(device) for one in (self.stage, self.shown, self.known))
+        stage, shown, known = (tensor.to(device) for tensor in (self.stage, self.shown, self.known))
         return replace(self, stage=stage, shown=shown, known=known)
 
 
@@ -184,8 +184,8 @@ def visit(
     numbers: Sequence[int] | None = None,
     known: KnownPatients | None = None,
 ) -> Visit:
-    """The patients of one step, drawn from those with the given numbers, `patient_numbers(settings)` by default; and
-    the last ones, as many as `known_share` says, from known patients."""
+    """The patients of one step, drawn from those with the given numbers, `patient_numbers(settings)` by default. A
+    fraction `known_share` of them, the last ones, are known patients."""
     numbers = patient_numbers(settings) if numbers is None else numbers
     random = np.random.default_rng([settings.seed, 2, step])
     places = random.choice(len(numbers), settings.patients_per_step, replace=False)
@@ -193,11 +193,11 @@ def visit(
     of_cohort = round(settings.known_share * settings.patients_per_step) if known else 0
     others = random.choice(len(known), of_cohort, replace=False) if known else ()
     drawn, shown, sequences, organs = [], [], [], []
-    for number, own in [*((number, True) for number in chosen[of_cohort:]), *((int(n), False) for n in others)]:
+    for number, endless in [*((number, True) for number in chosen[of_cohort:]), *((int(n), False) for n in others)]:
         wanted = list(settings.stager.sequences)
         if random.random() < settings.sequence_dropout and len(wanted) > 1:
             wanted.remove(str(random.choice(wanted)))
-        if own or known is None:
+        if endless or known is None:
             patient, views = _views(folder, settings, number, wanted, random)
             strengths = [patient.shown[name] for name in CHANNEL_NAMES]
         else:
@@ -221,12 +221,14 @@ def visit(
         organs += [view.label for view in views.values()]
         shown.append(strengths)
         sequences.append(wanted)
-    told = np.array(shown)
-    seen = np.array([[bool(set(one.sequences) & set(there)) for one in CHANNELS] for there in sequences])
+    shown_strengths = np.array(shown)
+    seen = np.array(
+        [[bool(set(channel.sequences) & set(available)) for channel in CHANNELS] for available in sequences]
+    )
     return Visit(
         collate(drawn),
-        torch.from_numpy(stage_by_signs(told, seen)).float(),
-        torch.from_numpy(told).float(),
+        torch.from_numpy(stage_by_signs(shown_strengths, seen)).float(),
+        torch.from_numpy(shown_strengths).float(),
         torch.from_numpy(seen).float(),
         torch.cat(organs),
     )
@@ -252,12 +254,12 @@ def _views(
 
 
 def stage_by_signs(shown: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(patients, 3) probability of each stage given strengths (patients, channels) of known signs, by the benchmark's
-    law: strengths become values of its channels, an absent sign lies below the onset."""
+    """(patients, 3) probability of each stage given the strengths (patients, channels) of known signs, by the
+    benchmark's generative model: strengths become values of its channels; an absent sign lies below the onset."""
     onset = np.array([channel.onset for channel in CHANNELS])
     values = np.where(shown > 0, onset + shown * (2.4 - onset), onset - 1e-9)
     return np.concatenate(
-        [stage_posteriors(value[None], np.flatnonzero(there)) for value, there in zip(values, known, strict=True)]
+        [stage_posteriors(value[None], np.flatnonzero(mask)) for value, mask in zip(values, known, strict=True)]
     )
 
 
@@ -346,10 +348,10 @@ def train_endless(
         for step, seen in enumerate(progress(iter(loader), settings.steps - first, "training"), start=first):
             torch.manual_seed(settings.seed * 1_000_003 + step)  # of dropout, so that a resumed training draws alike
             with torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                said = stager.stage(seen.batch.to(device))
+                staging = stager.stage(seen.batch.to(device))
                 loss = settings.organ_weight * organs.loss(seen.organs.to(device)) if organs else 0.0
             seen = seen.to(device)
-            loss = loss + loss_of(said, seen, settings.sign_weight, settings.stage_weight)
+            loss = loss + loss_of(staging, seen, settings.sign_weight, settings.stage_weight)
             training.update(step, loss)
             if settings.keep_every and (step + 1) % settings.keep_every == 0:
                 _save(out / f"step-{step + 1}", training, settings, request, step + 1)

@@ -42,20 +42,20 @@ class OnePatient(nn.Module):
         nobody = torch.zeros_like(sequence)
         batch = Batch(slices, sequence, nobody, position, person, nobody[:1], self.names)
         places, groups = self.get_buffer("places"), self.get_buffer("groups")
-        own = tuple(torch.nonzero(sequence == number)[:, 0] for number in range(len(self.names)))
-        batch = batch.laid_out(Layout(groups, places[sequence], own))
+        indices = tuple(torch.nonzero(sequence == number)[:, 0] for number in range(len(self.names)))
+        batch = batch.laid_out(Layout(groups, places[sequence], indices))
         answers = [member.stage(batch).log_probabilities.exp() for member in self.members]  # type: ignore[operator]
         return torch.stack(answers).mean(dim=0)
 
 
 @isolated_torch()
 def export_model(run: Path | str, out: Path | str) -> Path:
-    """Write a model as TorchScript into a new folder: `T1W+T2W.pt`, `T1W.pt`, `T2W.pt`, and `model.json`, which tells
-    stages, sequences, preparation and what the files leave out. Returns the folder.
+    """Write a model as TorchScript into a new folder: `T1W+T2W.pt`, `T1W.pt`, `T2W.pt`, and `model.json` with the
+    stages, the sequences, the preparation and the parts of the model that the files omit. Returns the folder.
 
-    Each file is run again on other numbers of slices than it was traced with, and compared with the stager.
+    Each file is run on other numbers of slices than it was traced with, and compared with the stager.
 
-    Raises InputError if the folder exists, or an exported network says something else than the stager.
+    Raises InputError if the folder exists, or the outputs of an exported network differ from the stager's.
     """
     trained, out = as_model(run), Path(out)
     if out.exists():
@@ -71,8 +71,8 @@ def export_model(run: Path | str, out: Path | str) -> Path:
                 largest = max(largest, _difference(network, script, names, size))
                 script.save(str(partial / f"{'+'.join(names)}.pt"))
         if largest > TOLERATED:
-            found = f"probabilities that differ by {largest:.2g} from the stager's"
-            raise InputError(out, found, f"a difference up to {TOLERATED:g}", "This network cannot be traced.")
+            problem = f"probabilities that differ by {largest:.2g} from the stager's"
+            raise InputError(out, problem, f"a difference up to {TOLERATED:g}", "This network cannot be traced.")
         description = {
             "model": trained.name,
             "fingerprint": trained.fingerprint,
@@ -112,10 +112,10 @@ def _traced(network: OnePatient, names: tuple[str, ...], size: tuple[int, int]) 
 def _difference(
     network: OnePatient, script: torch.jit.ScriptModule, names: tuple[str, ...], size: tuple[int, int]
 ) -> float:
-    """Largest difference of a probability, on two patients of other numbers of slices."""
+    """Largest difference of a probability, on two patients with other numbers of slices."""
     with torch.no_grad():
         examples = [_example(network, names, size, count) for count in (3, 9)]
-        return max(float((network(*one) - script(*one)).abs().max()) for one in examples)
+        return max(float((network(*example) - script(*example)).abs().max()) for example in examples)
 
 
 def _example(network: OnePatient, names: tuple[str, ...], size: tuple[int, int], count: int) -> Inputs:
@@ -125,5 +125,5 @@ def _example(network: OnePatient, names: tuple[str, ...], size: tuple[int, int],
     counts = torch.tensor([count + place for place in range(len(names))])
     sequence = torch.repeat_interleave(torch.tensor(numbers), counts)
     slices = torch.rand(len(sequence), 1, *size, generator=generator)
-    position = torch.cat([torch.arange(int(one)) * 7.0 for one in counts])
+    position = torch.cat([torch.arange(int(number)) * 7.0 for number in counts])
     return slices, sequence, position, torch.zeros(1, 4)

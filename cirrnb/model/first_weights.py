@@ -44,14 +44,14 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def key_table(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> pd.DataFrame:
-    """One row a tensor of the model or of the file: key, shape, used (bool), why.
+    """One row per tensor of the model or of the file: key, shape, used (bool), why.
 
-    A first convolution of three channels is summed for a model of one; what that model is given is then the same as
-    three equal channels.
+    For a model of one channel, a first convolution of three channels is summed; its output is then that for three equal
+    channels.
     """
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     rows = []
-    for name, shape in own.items():
+    for name, shape in shapes.items():
         if name not in weights:
             counter = name.endswith("num_batches_tracked")
             why = "a counter, which begins at 0" if counter else "not in the file: begins random"
@@ -63,7 +63,7 @@ def key_table(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> pd.DataF
         else:
             rows.append((name, shape, False, f"{tuple(weights[name].shape)} in the file"))
     for name, tensor in weights.items():
-        if name not in own:
+        if name not in shapes:
             why = "the last layer, which is a new one" if name.startswith(LAST) else "unknown to the model"
             rows.append((name, tuple(tensor.shape), False, why))
     return pd.DataFrame(rows, columns=["key", "shape", "used", "why"])
@@ -90,13 +90,13 @@ def take(model: nn.Module, weights: Mapping[str, torch.Tensor], where: Path) -> 
 
 def require_keys(table: pd.DataFrame, model: nn.Module, where: Path) -> None:
     """Raise InputError unless every tensor of the model but counters is used, by a table of `key_table`."""
-    own = set(model.state_dict())
-    wrong = table[~table["used"] & table["key"].isin(own) & ~table["key"].str.endswith("num_batches_tracked")]
+    keys = set(model.state_dict())
+    wrong = table[~table["used"] & table["key"].isin(keys) & ~table["key"].str.endswith("num_batches_tracked")]
     if len(wrong):
         rows = [f"{row.key} ({row.why})" for row in wrong.itertuples()]
         used = int(table["used"].sum())
-        found = f"weights for {used} of the network's {len(own)} tensors; without {listed(rows, 3)}"
-        raise InputError(where, found, "all of them, by timm's names", "Name the file of this network.")
+        problem = f"weights for {used} of the network's {len(keys)} tensors; without {listed(rows, 3)}"
+        raise InputError(where, problem, "all of them, by timm's names", "Name the file of this network.")
 
 
 def _summed(stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

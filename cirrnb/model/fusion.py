@@ -78,11 +78,11 @@ class CrossSequenceAttention(nn.Module):
         Returns them and the attention (heads, slices, slices + sequences): rows sum to one, the last columns are the
         missing-sequence tokens.
         """
-        there = present(batch)
+        has_sequence = present(batch)
         ids = torch.arange(len(batch.sequences), device=batch.sequence.device)
         other = batch.sequence[:, None] != batch.sequence
         allowed = (batch.patient[:, None] == batch.patient) & other
-        lacking = ~there[batch.patient] & (batch.sequence[:, None] != ids)
+        lacking = ~has_sequence[batch.patient] & (batch.sequence[:, None] != ids)
         tokens = torch.cat([embedded, missing_token])
         query, key, value = (
             layer(given).unflatten(1, (HEADS, -1)).transpose(0, 1)
@@ -111,15 +111,15 @@ class SequenceFusion(nn.Module):
     def forward(
         self, pooled: torch.Tensor, groups: torch.Tensor, there: torch.Tensor, missing_token: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fuse `pooled` (groups, width), where group = patient * sequences + sequence, given which sequences are
-        `there` (patients, sequences).
+        """Fuse `pooled` (groups, width), where group = patient * sequences + sequence. `there` (patients, sequences) is
+        True for the sequences that a patient has.
 
         Returns the fused vectors (patients, width) and the weights (patients, sequences), which sum to one over a
         patient; a missing sequence has weight 0, or that of its missing-sequence token (sequences, width) where there
         is one.
-        Raises ValueError if a patient has no slice at all: there is nothing to say about nothing.
+        Raises ValueError if a patient has no slice at all.
         """
-        # On a GPU the question would have to wait for the answer; there `collate` has asked it.
+        # On a GPU the check would synchronise; there `collate` has made it.
         if there.device.type == "cpu" and not there.any(dim=1).all():
             raise ValueError("every patient of a batch needs at least one slice")
         empty = (

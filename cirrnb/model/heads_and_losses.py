@@ -85,9 +85,9 @@ class CumulativeHead(StageHead):
         """(patients, stages) of scores (patients, stages - 1)."""
         cuts = scores.unbind(dim=1)
         parts = [logsigmoid(-cuts[0])]
-        for one, other in pairwise(cuts):
+        for cut, next_cut in pairwise(cuts):
             # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a))
-            parts.append(logsigmoid(one) + logsigmoid(-other) + torch.log(-torch.expm1(other - one)))
+            parts.append(logsigmoid(cut) + logsigmoid(-next_cut) + torch.log(-torch.expm1(next_cut - cut)))
         return torch.stack([*parts, logsigmoid(cuts[-1])], dim=1)
 
     @classmethod
@@ -125,11 +125,11 @@ class CornHead(StageHead):
     def log_odds_above(cls, scores: torch.Tensor) -> torch.Tensor:
         """From each log-odds and the next one given it."""
         above, *others = scores.unbind(dim=1)
-        found = [above]
+        log_odds = [above]
         for score in others:
             above = _both(above, score)
-            found.append(above)
-        return torch.stack(found, dim=1)
+            log_odds.append(above)
+        return torch.stack(log_odds, dim=1)
 
 
 @HEADS.register("cross_entropy")
@@ -189,7 +189,9 @@ class SignMaps(nn.Module):
         """(slices, signs, rows, columns) log-odds at the finest scale, from maps of every scale."""
         size = features[0].shape[-2:]
         parts = zip(self.levels, self.reduce, features, strict=True)
-        brought = [interpolate(reduce(level(one)), size=size, mode="bilinear") for level, reduce, one in parts]
+        brought = [
+            interpolate(reduce(level(feature_map)), size=size, mode="bilinear") for level, reduce, feature_map in parts
+        ]
         return self.place(self.relu(torch.stack(brought).sum(dim=0)))
 
 

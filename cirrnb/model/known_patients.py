@@ -66,22 +66,22 @@ class KnownPatients:
 
 
 def _middle(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The middle of slices (slices, rows, columns): a view that was widened to hold a large liver loses its edges."""
-    starts = [(there - wanted) // 2 for there, wanted in zip(image.shape[1:], size, strict=True)]
+    """Centre crop of slices (slices, rows, columns): a view that was widened to hold a large liver loses its edges."""
+    starts = [(length - wanted) // 2 for length, wanted in zip(image.shape[1:], size, strict=True)]
     rows, columns = (slice(start, start + wanted) for start, wanted in zip(starts, size, strict=True))
     return image[:, rows, columns]
 
 
 def known_patients(bags: Sequence[Bag], truth: Path, names: Sequence[str], sequences: Sequence[str]) -> KnownPatients:
-    """The patients with all the sequences, and the strengths of the named signs that latent.csv has.
+    """The patients with all sequences, and their strengths of the named signs from latent.csv.
 
-    Raises InputError if the truth is of other patients, or nobody has all sequences.
+    Raises InputError if latent.csv describes other patients, or no patient has all sequences.
     """
     strengths = true_strengths(truth, names)
     whole = tuple(bag for bag in bags if set(sequences) <= set(bag.scans))
     if not whole:
-        found = f"nobody with {' and '.join(sequences) or 'a scan'}"
-        raise InputError(truth, found, "every patient of the cohort", NAME_LATENT)
+        problem = f"nobody with {' and '.join(sequences) or 'a scan'}"
+        raise InputError(truth, problem, "every patient of the cohort", NAME_LATENT)
     shown = of_patients(strengths, [bag.subject for bag in whole], truth)
     return KnownPatients(whole, shown, next(iter(whole[0].scans.values())).scan.source)
 

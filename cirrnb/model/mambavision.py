@@ -122,7 +122,7 @@ class MambaMixer(nn.Module):
         low, into, out_of = selected.split([self.rank, STATES, STATES], dim=1)
         delta = self.steps(low.transpose(1, 2)).transpose(1, 2)
         with torch.autocast(values.device.type, enabled=False):
-            parts = (one.float() for one in (values, delta, into, out_of))
+            parts = (tensor.float() for tensor in (values, delta, into, out_of))
             scanned = self._scan(*parts).to(values.dtype)
         return self.leave(torch.cat([scanned, passing], dim=1).transpose(1, 2))
 
@@ -132,7 +132,7 @@ class MambaMixer(nn.Module):
         rates = -torch.exp(self.log_rates.float())
         kernel = _fused() if values.is_cuda else None
         if kernel is not None:
-            parts = (one.contiguous() for one in (values, delta, rates, into, out_of))
+            parts = (tensor.contiguous() for tensor in (values, delta, rates, into, out_of))
             return kernel(*parts, self.skip.float(), delta_softplus=True)
         scanned = selective_scan(values, softplus(delta), rates, into, out_of)
         return scanned + self.skip.float()[:, None] * values
@@ -149,7 +149,7 @@ class Attention(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(windows, tokens, width) of the same."""
         query, key, value = (
-            one.unflatten(2, (self.heads, -1)).transpose(1, 2) for one in self.enter(tokens).chunk(3, dim=2)
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.enter(tokens).chunk(3, dim=2)
         )
         return self.leave(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
@@ -245,11 +245,11 @@ class MambaVision(nn.Module):
         drops = [drop * number / (count - 1) for number in range(count)]
         self.stages = nn.ModuleList()
         for width, depth, heads, window in zip(WIDTHS, DEPTHS, HEADS, WINDOWS, strict=True):
-            own, drops = drops[:depth], drops[depth:]
+            stage_drops, drops = drops[:depth], drops[depth:]
             if window:
-                self.stages.append(TokenStage(width, depth, heads, window, own))
+                self.stages.append(TokenStage(width, depth, heads, window, stage_drops))
             else:
-                self.stages.append(nn.Sequential(*(ConvolutionBlock(width, chance) for chance in own)))
+                self.stages.append(nn.Sequential(*(ConvolutionBlock(width, chance) for chance in stage_drops)))
         self.halves = nn.ModuleList(nn.Conv2d(fine, coarse, 3, 2, 1, bias=False) for fine, coarse in pairwise(WIDTHS))
         self.norm = nn.BatchNorm2d(WIDTHS[-1])
 

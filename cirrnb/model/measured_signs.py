@@ -84,17 +84,17 @@ class MeasuredSigns:
 
     def strengths(self, scans: Mapping[str, PreparedScan]) -> dict[str, float]:
         """Sign -> strength, 0 to 1, of a patient's scans by sequence; without the signs that cannot be measured."""
-        textures = {one.sequence: liver_texture(scans[one.sequence]) for one in self._of(scans).values()}
-        found = {name: one.strength(textures[one.sequence]) for name, one in self._of(scans).items()}
-        return {name: value for name, value in found.items() if value is not None}
+        textures = {sign.sequence: liver_texture(scans[sign.sequence]) for sign in self._of(scans).values()}
+        strengths = {name: sign.strength(textures[sign.sequence]) for name, sign in self._of(scans).items()}
+        return {name: value for name, value in strengths.items() if value is not None}
 
     def _of(self, scans: Mapping[str, PreparedScan]) -> dict[str, MeasuredSign]:
-        return {name: one for name, one in self.signs.items() if one.sequence in scans}
+        return {name: sign for name, sign in self.signs.items() if sign.sequence in scans}
 
     def save(self, folder: Path | str) -> Path:
         """Write `measured_signs.json` into a model's folder."""
         path = Path(folder) / MEASURED_SIGNS
-        stored = {"format": FORMAT, "signs": {name: asdict(one) for name, one in self.signs.items()}}
+        stored = {"format": FORMAT, "signs": {name: asdict(sign) for name, sign in self.signs.items()}}
         atomic_write(path, json.dumps(stored, indent=1, allow_nan=False) + "\n")
         return path
 
@@ -112,11 +112,11 @@ def fit_measured_signs(
 
     Raises InputError if fewer than `LEAST_PATIENTS` patients have a texture.
     """
-    found = {}
+    signs = {}
     for name, sequence in by_texture.items():
         if name not in truth:
             continue
-        rows = [liver_texture(one[sequence]) if sequence in one else {} for one in scans]
+        rows = [liver_texture(patient[sequence]) if sequence in patient else {} for patient in scans]
         table = pd.DataFrame(rows, index=truth.index, columns=list(texture_names())).dropna()
         if len(table) < LEAST_PATIENTS:
             wanted = f"{LEAST_PATIENTS} or more"
@@ -125,7 +125,7 @@ def fit_measured_signs(
         scores = ((table - centre) / spread).to_numpy()
         fitted = RidgeCV(PENALTIES).fit(scores, truth.loc[table.index, name].to_numpy())
         precision = LedoitWolf(assume_centered=True).fit(scores).precision_
-        found[name] = MeasuredSign(
+        signs[name] = MeasuredSign(
             sequence,
             tuple(map(str, table)),
             tuple(centre.tolist()),
@@ -136,7 +136,7 @@ def fit_measured_signs(
             float(np.quantile(squared_distance(scores, precision), COVERED)),
             len(table),
         )
-    return MeasuredSigns(found)
+    return MeasuredSigns(signs)
 
 
 def squared_distance(scores: Numbers, precision: Numbers) -> Numbers:
@@ -148,7 +148,7 @@ def read_measured_signs(folder: Path | str) -> MeasuredSigns | None:
     """The measured signs in a model's folder, None where there are none. Raises InputError if the file is damaged."""
 
     def made(stored: dict[str, Any]) -> MeasuredSigns:
-        return MeasuredSigns({str(name): _sign(str(name), one) for name, one in stored["signs"].items()})
+        return MeasuredSigns({str(name): _sign(str(name), sign) for name, sign in stored["signs"].items()})
 
     return read_part(Path(folder) / MEASURED_SIGNS, FORMAT, "measured signs", made)
 

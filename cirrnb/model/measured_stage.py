@@ -36,7 +36,7 @@ LOGARITHM = {
     "sphericity": 0.0,
 }
 """Measurements of the body, averaged over the sequences; of each the logarithm is used, after so much is added. Less
-than 50 mL of fluid cannot be told from none."""
+than 50 mL of fluid cannot be distinguished from none."""
 BY_SEQUENCE = ("signal heterogeneity",)
 """Measurements that are taken by sequence."""
 REACH = 2.5
@@ -53,17 +53,19 @@ Numbers = NDArray[np.float64]
 
 
 def measured_values(measurements: Mapping[str, Sequence[Measurement]]) -> dict[str, float]:
-    """Term -> value, of sequence -> measurements; what was not measured is absent."""
-    found: dict[str, list[float]] = {}
-    for sequence, several in measurements.items():
-        for one in several:
-            if one.value is None or not np.isfinite(one.value):
+    """Term -> value, of sequence -> measurements; terms that were not measured are absent."""
+    terms: dict[str, list[float]] = {}
+    for sequence, rows in measurements.items():
+        for measurement in rows:
+            if measurement.value is None or not np.isfinite(measurement.value):
                 continue
-            if one.name in LOGARITHM and one.value + LOGARITHM[one.name] > 0:
-                found.setdefault(one.name, []).append(float(np.log(one.value + LOGARITHM[one.name])))
-            elif one.name in BY_SEQUENCE and one.value > 0:
-                found[f"{sequence} {one.name}"] = [float(np.log(one.value))]
-    return {name: float(np.mean(values)) for name, values in found.items()}
+            if measurement.name in LOGARITHM and measurement.value + LOGARITHM[measurement.name] > 0:
+                terms.setdefault(measurement.name, []).append(
+                    float(np.log(measurement.value + LOGARITHM[measurement.name]))
+                )
+            elif measurement.name in BY_SEQUENCE and measurement.value > 0:
+                terms[f"{sequence} {measurement.name}"] = [float(np.log(measurement.value))]
+    return {name: float(np.mean(values)) for name, values in terms.items()}
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,9 @@ def fit_measured_stage(values: pd.DataFrame, truth: NDArray[np.int64], stages: i
     """
     missing = [number for number in range(stages) if not (truth == number).any()]
     if len(values) < LEAST_PATIENTS or missing:
-        found = f"{len(values)} patients" + (f", none of stage number {missing[0] + 1}" if missing else "")
+        problem = f"{len(values)} patients" + (f", none of stage number {missing[0] + 1}" if missing else "")
         expected = f"{LEAST_PATIENTS} or more, of every stage"
-        raise InputError("patients with measurements", found, expected, "Use a larger cohort.")
+        raise InputError("patients with measurements", problem, expected, "Use a larger cohort.")
     usable = [name for name in values if name == NETWORK or values[name].notna().mean() >= 0.5]
     names = [NETWORK, *(str(name) for name in usable if name != NETWORK and values[name].std() > 0)]
     table = values[names]
@@ -143,8 +145,8 @@ def fit_measured_stage(values: pd.DataFrame, truth: NDArray[np.int64], stages: i
     terms[:, 1:] = terms[:, 1:].clip(-REACH, REACH)
     shares = np.cumsum([(truth == number).mean() for number in range(stages)])[:-1]
     start = np.concatenate([[1.0], np.zeros(len(names) - 1), [logit(shares[0])], np.diff(logit(shares))])
-    found = minimize(_loss, start, (terms, truth, stages), method="L-BFGS-B").x
-    weights, cuts = found[: len(names)], _cuts(found[len(names) :])
+    optimum = minimize(_loss, start, (terms, truth, stages), method="L-BFGS-B").x
+    weights, cuts = optimum[: len(names)], _cuts(optimum[len(names) :])
     return MeasuredStage(
         tuple(names),
         tuple(centre.tolist()),
@@ -170,7 +172,7 @@ def _loss(parameters: Numbers, terms: Numbers, truth: NDArray[np.int64], stages:
 
 
 def unseen_probabilities(values: pd.DataFrame, truth: NDArray[np.int64], stages: int, seed: int = 0) -> Numbers:
-    """(patients, stages) of each patient by a fit to the other parts of a cross-validation.
+    """(patients, stages) probabilities of each patient from a fit to the other parts of a cross-validation.
 
     Raises InputError as `fit_measured_stage`.
     """
@@ -178,13 +180,13 @@ def unseen_probabilities(values: pd.DataFrame, truth: NDArray[np.int64], stages:
     order = order[np.argsort(truth[order], kind="stable")]  # every part has patients of every stage
     part = np.empty(len(values), int)
     part[order] = np.arange(len(values)) % PARTS
-    found = np.empty((len(values), stages))
+    probabilities = np.empty((len(values), stages))
     for number in range(PARTS):
         fitted = fit_measured_stage(values[part != number], truth[part != number], stages)
         for place in np.flatnonzero(part == number):
-            own = values.iloc[place].dropna()
-            found[place] = fitted.probabilities({str(name): float(value) for name, value in own.items()})
-    return found
+            row = values.iloc[place].dropna()
+            probabilities[place] = fitted.probabilities({str(name): float(value) for name, value in row.items()})
+    return probabilities
 
 
 def read_measured_stage(folder: Path | str) -> MeasuredStage | None:
@@ -210,11 +212,11 @@ def _measured_stage(stored: dict[str, Any]) -> MeasuredStage:
 
 def numbers_of(values: object, count: int | None) -> tuple[float, ...]:
     """A list of finite numbers that was read from a file, `count` of them. Raises ValueError otherwise."""
-    if not isinstance(values, list) or not all(type(one) in (int, float) for one in values):
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
         raise ValueError("a list of numbers is expected")
-    found = np.array(values, dtype=float)
-    if found.ndim != 1 or (len(found) != count if count else not 0 < len(found) < 50):
+    numbers = np.array(values, dtype=float)
+    if numbers.ndim != 1 or (len(numbers) != count if count else not 0 < len(numbers) < 50):
         raise ValueError("numbers that do not fit the names")
-    if not np.isfinite(found).all() or np.abs(found).max() > _LIMIT:
+    if not np.isfinite(numbers).all() or np.abs(numbers).max() > _LIMIT:
         raise ValueError("numbers out of range")
-    return tuple(found.tolist())
+    return tuple(numbers.tolist())

@@ -56,7 +56,7 @@ class OrganNaming(nn.Module):
 def moved(label: torch.Tensor, changes: Changes) -> torch.Tensor:
     """Labels (slices, rows, columns) uint8 turned and shifted as the changes turn and shift the image."""
     parts = one_hot(label.long(), CLASSES).movedim(-1, 1).flatten(0, 1)[:, None].float()
-    own = changes.bounds
-    bounds = Augmentation(own.rotation, own.shift, gain=0, gamma=0, noise=0, bias=0, flip=own.flip)
+    limits = changes.bounds
+    bounds = Augmentation(limits.rotation, limits.shift, gain=0, gamma=0, noise=0, bias=0, flip=limits.flip)
     alike = Changes(changes.values.repeat_interleave(CLASSES, 0), changes.seeds.repeat_interleave(CLASSES), bounds)
     return alike.apply(parts).unflatten(0, (-1, CLASSES))[:, :, 0].argmax(dim=1).to(torch.uint8)

@@ -32,7 +32,7 @@ EARLIER_NAME = "familiarity.json"
 """What the file was called before; run folders with it load."""
 FORMAT = 1
 LEAST = 30
-"""Training scans of a sequence below which nothing is said about it."""
+"""Fewest training scans of a sequence for which it is checked."""
 TILES = (5, 6)
 """Rows and columns of the coarse layout."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -80,8 +80,8 @@ class OutOfDistribution:
             if name not in self.usual:
                 continue
             described = describe_image(scan)
-            far = {one: usual.distance(described) / usual.limit for one, usual in self.usual.items()}
-            likest = min(far, key=lambda one: far[one])
+            far = {sequence: usual.distance(described) / usual.limit for sequence, usual in self.usual.items()}
+            likest = min(far, key=lambda sequence: far[sequence])
             if likest != name and (far[likest] <= 1 or far[name] > CLEARLY * far[likest]):
                 remarks.append(f"{name} looks more like the training scans of {likest}: are the two exchanged?")
             elif far[name] > 1:
@@ -125,7 +125,7 @@ def read_out_of_distribution(run: Path | str) -> OutOfDistribution | None:
 def _out_of_distribution(stored: dict[str, Any]) -> OutOfDistribution:
     for name in stored["usual"]:
         check_sequence(name)
-    return OutOfDistribution({name: _checked(one) for name, one in stored["usual"].items()})
+    return OutOfDistribution({name: _checked(values) for name, values in stored["usual"].items()})
 
 
 def describe_image(scan: PreparedScan) -> Numbers:

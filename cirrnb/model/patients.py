@@ -51,8 +51,8 @@ def bag_of(
     patients = as_cohort(patients, **trained.vocabulary())
     whole = patients if isinstance(patients, Cohort) else patients.cohort
     chosen = whole.subject_named(subject) if subject is not None else whole.scans[0].subject
-    one = patients.select(keep=[chosen]) if isinstance(patients, Cohort) else patients
-    return next(bag for bag in prepared_for(trained, one, prepared).bags() if bag.subject == chosen)
+    selected = patients.select(keep=[chosen]) if isinstance(patients, Cohort) else patients
+    return next(bag for bag in prepared_for(trained, selected, prepared).bags() if bag.subject == chosen)
 
 
 def bags_of(patients: PreparedCohort | Bag | Iterable[Bag]) -> tuple[list[Bag], bool]:
@@ -73,6 +73,6 @@ def bags_of(patients: PreparedCohort | Bag | Iterable[Bag]) -> tuple[list[Bag], 
             )
     subjects = Counter(bag.subject for bag in bags)
     if twice := [subject for subject, count in subjects.items() if count > 1]:
-        found = f"two bags of {listed(twice)}"
-        raise InputError("bags", found, "one bag a patient", "Put a patient's sequences into one bag.")
+        problem = f"two bags of {listed(twice)}"
+        raise InputError("bags", problem, "one bag a patient", "Put a patient's sequences into one bag.")
     return bags, bool(simulated_scans(scan.scan for bag in bags for scan in bag.scans.values()))

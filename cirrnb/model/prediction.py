@@ -38,7 +38,7 @@ from cirrnb.model.calibration import logits_of, set_text
 from cirrnb.model.checkpoint import TrainedStager
 from cirrnb.model.measured_stage import NETWORK, measured_values
 from cirrnb.model.patients import bags_of, prepared_for
-from cirrnb.model.sign_answers import changed_strengths, own_strengths, signs_told
+from cirrnb.model.sign_answers import changed_strengths, own_strengths, summarise_signs
 from cirrnb.model.signs import SignReading, no_sign
 from cirrnb.model.stager import Staging
 from cirrnb.model.torch_context import isolated_torch
@@ -51,8 +51,8 @@ CHUNK = 32
 
 def columns(stages: StageScale) -> tuple[str, ...]:
     """Columns of a table of predictions, without the sets of a calibrated model."""
-    asked = ("subject", "patient", "source", "split", "stage", "predicted", *stages)
-    return *asked, "sequences", "status", "reasons", "hidden", "notes", "simulated"
+    names = ("subject", "patient", "source", "split", "stage", "predicted", *stages)
+    return *names, "sequences", "status", "reasons", "hidden", "notes", "simulated"
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Prediction:
 
     def __repr__(self) -> str:
         chances = ", ".join(f"{name} {chance:.2f}" for name, chance in self.probabilities.items())
-        said = "stage hidden: far from the usual scans" if self.hidden else f"{self.predicted}; {chances}"
-        return f"Prediction({self.subject!r}, {self.status}: {said}; by {self.model!r})"
+        answer = "stage hidden: far from the usual scans" if self.hidden else f"{self.predicted}; {chances}"
+        return f"Prediction({self.subject!r}, {self.status}: {answer}; by {self.model!r})"
 
     def _repr_html_(self) -> str:
         """The stages as bars; behind a fold where the stage is hidden."""
@@ -199,8 +199,8 @@ def predict(
     (12, True)
     """
     if isinstance(model, str | Path) and _exchanged(model, patients):
-        found, expected = f"{str(model)!r} as the model, {str(patients)!r} as the patients", "the model first"
-        raise InputError("predict", found, expected, f'Exchange them: cirrnb.predict("{patients}", "{model}").')
+        problem, expected = f"{str(model)!r} as the model, {str(patients)!r} as the patients", "the model first"
+        raise InputError("predict", problem, expected, f'Exchange them: cirrnb.predict("{patients}", "{model}").')
     trained = as_model(model)
     if isinstance(patients, str | Path):
         patients = as_cohort(patients, **trained.vocabulary())
@@ -246,7 +246,7 @@ def _table(
         row |= {"split": bag.split, "stage": bag.stage, "simulated": simulated}
         try:
             prediction, batch, answers = _stage_patient(trained, bag, slices=slices)
-            rows.append(row | _told(prediction))
+            rows.append(row | _answer_row(prediction))
             by_slice += [_by_slice(trained, bag, batch, answers[0])] if _stages_slices(trained) else []
         except InputError as error:
             failures.append(error)
@@ -287,18 +287,18 @@ def _stage_patient(
     measurements: Mapping[str, Sequence[Measurement]] | None = None,
     slices: int | None = None,
 ) -> tuple[Prediction, Batch, list[Staging]]:
-    """As `predict_patient`, with the slices that were looked at and what each stager said of them.
+    """As `predict_patient`; also returns the slices that were read and the output of each stager for them.
 
-    `slices` evenly spaced ones of each sequence are looked at; None for all.
+    `slices` evenly spaced slices of each sequence are read; None reads all.
     """
     used, notes = usable(trained, bag)
     unlike = unusual(trained, used)
     status, reasons = status_of_scans([scan.scan for scan in used.values()])
     reasons += (*unlike, *incomplete(used))
     stages, batch = trained.stages, patient_batch(trained, used, slices)
-    told, answers = _signs_and_answers(trained, used, batch, signs or {})
-    # Normalised once more, since log-probabilities in float32 add up to one only nearly.
-    members = np.stack([one.log_probabilities[0].double().softmax(dim=0).numpy() for one in answers])
+    sign_fields, answers = _signs_and_answers(trained, used, batch, signs or {})
+    # Normalised again, since float32 probabilities only nearly sum to one.
+    members = np.stack([answer.log_probabilities[0].double().softmax(dim=0).numpy() for answer in answers])
     chances, possible = members.mean(axis=0), None
     terms, adds = _terms(trained, used, chances, measurements), {}
     if trained.measured:
@@ -313,8 +313,8 @@ def _stage_patient(
         chances = trained.adaptation.apply(chances)[0]
         possible = trained.calibration.prediction_set(chances) if trained.calibration else None
         notes = [*notes, trained.adaptation.sentence]
-    weights = np.mean([one.slice_weights.numpy() for one in answers], axis=0)
-    sequences = np.mean([one.sequence_weights[0].numpy() for one in answers], axis=0)
+    weights = np.mean([answer.slice_weights.numpy() for answer in answers], axis=0)
+    sequences = np.mean([answer.sequence_weights[0].numpy() for answer in answers], axis=0)
     prediction = Prediction(
         subject=bag.subject,
         probabilities=dict(zip(stages, chances.tolist(), strict=True)),
@@ -331,7 +331,7 @@ def _stage_patient(
         reasons=reasons,
         terms=terms,
         adds=adds,
-        **told,
+        **sign_fields,
     )
     return prediction, batch, answers
 
@@ -339,31 +339,31 @@ def _stage_patient(
 def _signs_and_answers(
     trained: TrainedModel, used: Mapping[str, PreparedScan], batch: Batch, signs: Mapping[str, float]
 ) -> tuple[dict[str, Any], list[Staging]]:
-    """What is told of the signs, and what each stager says.
+    """Fields of the prediction that describe the signs, and the output of each stager.
 
-    Signs come from those that stage, or from a network of its own, with measured strengths in place of its own. `signs`
-    are strengths that somebody wants to try. Where another network reads the signs, the stagers' own strengths move by
-    as much as the told ones do.
+    Signs come from the stagers or from a separate network, whose strengths are replaced by measured ones. `signs` are
+    strengths to try. If a separate network reads the signs, the stagers' strengths change by the same amount.
     """
     changed, reader = changed_strengths(trained, signs), trained.sign_reader
     if reader is None:
         answers = [_ask(member, batch, changed) for member in trained.members]
-        return signs_told(trained, answers, tuple(used)), answers
+        return summarise_signs(trained, answers, tuple(used)), answers
     measured = trained.measured_signs.strengths(used) if trained.measured_signs else {}
     ruled = set(trained.measured_signs.signs) if trained.measured_signs else set()
     answers = [_ask(member, batch) for member in trained.members]
     given = {**own_strengths(trained, answers), **measured}
-    said = _ask(reader, batch, changed_strengths(trained, {**given, **signs}))
-    told = signs_told(trained, [said], tuple(used), set(measured) - set(signs), ruled - set(measured) - set(signs))
+    staging = _ask(reader, batch, changed_strengths(trained, {**given, **signs}))
+    unchanged, not_measured = set(measured) - set(signs), ruled - set(measured) - set(signs)
+    sign_fields = summarise_signs(trained, [staging], tuple(used), unchanged, not_measured)
     if changed is not None:
         before = _ask(reader, batch, changed_strengths(trained, given)).signs
         assert before is not None
         answers = [
-            _ask(member, batch, own.signs + (changed - before))
-            for member, own in zip(trained.members, answers, strict=True)
-            if own.signs is not None
+            _ask(member, batch, answer.signs + (changed - before))
+            for member, answer in zip(trained.members, answers, strict=True)
+            if answer.signs is not None
         ]
-    return told, answers
+    return sign_fields, answers
 
 
 def _terms(
@@ -372,11 +372,11 @@ def _terms(
     chances: NDArray[np.float64],
     measurements: Mapping[str, Sequence[Measurement]] | None,
 ) -> dict[str, float]:
-    """What the stage of a model with measurements rests on; nothing for others, which need not wait for a ruler."""
+    """Terms of the stage of a model with measurements; empty for other models, for which nothing is measured."""
     if trained.measured is None:
         return {}
-    found = measurements_of(Bag(used)) if measurements is None else measurements
-    seen = {name: found[name] for name in used if name in found}
+    by_sequence = measurements_of(Bag(used)) if measurements is None else measurements
+    seen = {name: by_sequence[name] for name in used if name in by_sequence}
     return {NETWORK: float(severity_of(chances)[0]), **measured_values(seen)}
 
 
@@ -431,7 +431,7 @@ def _ask(member: TrainedStager, batch: Batch, strengths: torch.Tensor | None = N
     return stager.stage(batch.to(device), chunk=CHUNK, strengths=given).cpu()
 
 
-def _told(prediction: Prediction) -> dict[str, Any]:
+def _answer_row(prediction: Prediction) -> dict[str, Any]:
     row: dict[str, Any] = {
         "predicted": prediction.predicted,
         **prediction.probabilities,

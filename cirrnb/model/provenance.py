@@ -20,13 +20,13 @@ PACKAGES = ("torch", "timm", "accelerate", "numpy", "safetensors")
 
 def versions() -> dict[str, str]:
     """Versions of Python, of this package and of those that shape the numbers."""
-    found = {"python": platform.python_version(), "cirrnb": cirrnb.__version__}
+    by_package = {"python": platform.python_version(), "cirrnb": cirrnb.__version__}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            by_package[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            by_package[name] = "unknown"
+    return by_package
 
 
 def commit() -> str | None:

@@ -81,15 +81,15 @@ def read_terms(run: Path | str) -> pd.DataFrame | None:
 
 
 def read_training_answers(model: TrainedModel, run: Path | str) -> tuple[pd.DataFrame | None, str]:
-    """What a model says of patients it learnt from, and in words how that was asked; None where it keeps no answers.
+    """Predictions of a model for its training patients, and a sentence on how they were made; None if it keeps none.
 
-    Calibrated as the model's answers are. Columns stage and the probability of each stage; one row a patient with a
-    stage. Of a cross-validation each patient was asked of the one stager that had not seen them.
+    Calibrated as the model's predictions are. Columns stage and the probability of each stage; one row per patient with
+    a stage. In a cross-validation, each patient was staged by the one stager that had not seen them.
     """
     table, crossed = _answers(model, run, "train")
-    asked = "Each of them was staged by a stager that had not seen them."
+    unseen = "Each of them was staged by a stager that had not seen them."
     seen = "The stager knew them already, so that they look easier than new patients are."
-    return _calibrated_answers(model, table), "" if table is None else asked if crossed else seen
+    return _calibrated_answers(model, table), "" if table is None else unseen if crossed else seen
 
 
 def read_unseen_answers(model: TrainedModel, run: Path | str) -> pd.DataFrame | None:
@@ -189,5 +189,5 @@ def require_same_run(out: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _counts(prepared: PreparedCohort, split: str) -> dict[str, int]:
-    found = Counter(bag.stage or "unstaged" for bag in prepared.bags(split=split))
-    return {stage: found[stage] for stage in (*prepared.stages, "unstaged") if found[stage]}
+    counts = Counter(bag.stage or "unstaged" for bag in prepared.bags(split=split))
+    return {stage: counts[stage] for stage in (*prepared.stages, "unstaged") if counts[stage]}

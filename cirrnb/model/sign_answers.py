@@ -31,29 +31,29 @@ def changed_strengths(trained: TrainedModel, signs: Mapping[str, float]) -> torc
 
 
 def own_strengths(trained: TrainedModel, answers: Sequence[Staging]) -> dict[str, float]:
-    """Sign -> strength of those that the stagers give themselves beside a sign reader."""
-    log_odds = [one.signs[0] for one in answers if one.signs is not None]
+    """Sign -> strength, of the signs that the stagers read themselves in a model with a sign reader."""
+    log_odds = [answer.signs[0] for answer in answers if answer.signs is not None]
     strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0) if trained.own_signs else torch.zeros(0)
     return {name: float(strengths[trained.signs.index(name)]) for name in trained.own_signs}
 
 
-def signs_told(
+def summarise_signs(
     trained: TrainedModel,
-    said: Sequence[Staging],
+    answers: Sequence[Staging],
     sequences: tuple[str, ...],
     measured: Collection[str] = (),
     not_measured: Collection[str] = (),
 ) -> dict[str, Any]:
-    """What networks say of the signs, averaged: `signs`, `signs_unknown` and `stage_by_signs` of a prediction.
+    """The fields `signs`, `signs_unknown` and `stage_by_signs` of a prediction, averaged over networks.
 
-    Nothing is told of networks without sign outputs. `sequences` are those of the patient that were used, `measured`
-    the signs whose strengths were measured, `not_measured` those that this patient's scans do not let measure: nothing
-    is known of them.
+    Empty for networks without sign outputs. `sequences` are the patient's sequences that were used, `measured` the
+    signs whose strengths were measured, `not_measured` the signs that cannot be measured on this patient's scans; these
+    are unknown.
     """
     names = trained.signs
-    log_odds = [one.signs[0] for one in said if one.signs is not None]
-    alone = [one.signs_log_probabilities[0] for one in said if one.signs_log_probabilities is not None]
-    if not names or len(log_odds) < len(said):
+    log_odds = [answer.signs[0] for answer in answers if answer.signs is not None]
+    alone = [answer.signs_log_probabilities[0] for answer in answers if answer.signs_log_probabilities is not None]
+    if not names or len(log_odds) < len(answers):
         return {}
     strengths = torch.stack(log_odds).double().sigmoid().mean(dim=0).tolist()
     intervals = trained.sign_intervals
@@ -61,9 +61,10 @@ def signs_told(
         replace(
             intervals.reading(name, strength) if intervals else SignReading(name, strength), measured=name in measured
         )
-        for name, strength, there in zip(names, strengths, visible(names, sequences), strict=True)
-        if there and name not in not_measured
+        for name, strength, is_visible in zip(names, strengths, visible(names, sequences), strict=True)
+        if is_visible and name not in not_measured
     )
     by_signs = torch.stack(alone).double().softmax(dim=1).mean(dim=0).tolist()
-    unknown, by_stage = sorted(set(names) - {one.name for one in readings}), zip(trained.stages, by_signs, strict=True)
-    return {"signs": readings, "signs_unknown": tuple(unknown), "stage_by_signs": dict(by_stage)}
+    unknown = sorted(set(names) - {reading.name for reading in readings})
+    by_stage = dict(zip(trained.stages, by_signs, strict=True))
+    return {"signs": readings, "signs_unknown": tuple(unknown), "stage_by_signs": by_stage}

@@ -69,7 +69,7 @@ class SignReading:
     low, high : 5 to 95 % interval of the strength; None where intervals were not learned.
     read : how well the stager tells whether the sign is there, on simulated patients whose signs are independent of
         each other and of the severity: AUROC, 0 to 1 (chance 0.5); None where it was not measured.
-    measured : whether the strength is measured by the texture of the liver, and not told by the network.
+    measured : whether the strength is measured from the texture of the liver instead of read by the network.
     """
 
     name: str
@@ -114,7 +114,7 @@ class SignReading:
 
     @property
     def degree_words(self) -> str:
-        """The degree as a reader is told it: of an interval it is the least that holds."""
+        """The degree as it is shown to a reader: the lower end of an interval."""
         return f"at least {self.degree}" if self.low is not None and self.degree in ("slight", "clear") else self.degree
 
 
@@ -147,7 +147,7 @@ class SignIntervals:
     bounds : sign -> strengths that part the bands, rising. below, above : sign -> for each band, how far below and
         above the strength the interval reaches.
     n : patients they were learned from.
-    read : sign -> how well it is told where signs are independent, see `SignReading`; no interval depends on it.
+    read : sign -> how well it is read where signs are independent, see `SignReading`; no interval depends on it.
     """
 
     bounds: Mapping[str, tuple[float, ...]]
@@ -185,13 +185,13 @@ def fit_sign_intervals(names: Sequence[str], seen: Numbers, truth: Numbers) -> S
     if seen.shape != truth.shape or seen.shape[1:] != (len(names),):
         raise ValueError(f"strengths are (patients, {len(names)}), not {seen.shape} and {truth.shape}")
     bounds, below, above = {}, {}, {}
-    for name, mine, true in zip(names, seen.T, truth.T, strict=True):
-        known = np.isfinite(mine) & np.isfinite(true)
+    for name, predicted, true in zip(names, seen.T, truth.T, strict=True):
+        known = np.isfinite(predicted) & np.isfinite(true)
         if known.sum() < BANDS * LEAST_IN_BAND:
             continue
-        cuts = np.quantile(mine[known], np.linspace(0, 1, BANDS + 1)[1:-1])
-        band = np.searchsorted(cuts, mine[known], side="right")
-        apart = true[known] - mine[known]
+        cuts = np.quantile(predicted[known], np.linspace(0, 1, BANDS + 1)[1:-1])
+        band = np.searchsorted(cuts, predicted[known], side="right")
+        apart = true[known] - predicted[known]
         low, high = zip(*(_reach(apart[band == number]) for number in range(BANDS)), strict=True)
         bounds[name], below[name], above[name] = tuple(cuts.tolist()), low, high
     return SignIntervals(bounds, below, above, len(seen))
@@ -213,7 +213,7 @@ def read_sign_intervals(folder: Path | str) -> SignIntervals | None:
 
 
 def _intervals(stored: dict[str, Any]) -> SignIntervals:
-    bounds = {str(name): _band("bounds", one) for name, one in stored["bounds"].items()}
+    bounds = {str(name): _band("bounds", edges) for name, edges in stored["bounds"].items()}
     below = {name: _band("below", stored["below"][name]) for name in bounds}
     above = {name: _band("above", stored["above"][name]) for name in bounds}
     for name, cuts in bounds.items():

@@ -68,7 +68,7 @@ class SiteTerms:
     def contributions(self, values: Mapping[str, float], own: Mapping[str, float]) -> dict[str, float]:
         """Term -> log-odds that it adds at the site.
 
-        `values` are as measured; `own` is what the model's own weights give each of them after the map.
+        `values` are as measured; `own` is term -> log-odds by the model's weights after the map.
         """
         if not self.weights:
             return dict(own)
@@ -107,8 +107,8 @@ def fit_site_terms(site: pd.DataFrame, home: pd.DataFrame, measured: MeasuredSta
     if len(names) < 3:
         return SiteTerms(quantiles)
     signs = np.array([np.sign(measured.weight[measured.names.index(name)]) or 1.0 for name in names])
-    scores, own = _scores(site[names]) * signs, _scores(home[names]) * signs
-    at_home = loadings(own)
+    scores, home_scores = _scores(site[names]) * signs, _scores(home[names]) * signs
+    at_home = loadings(home_scores)
     blend = site_blend(style_shift(site[names] * signs, home[names] * signs, at_home))
     count = len(site)
     shared = (count * loadings(scores) + PRIOR_OF_LOADINGS * at_home) / (count + PRIOR_OF_LOADINGS)
@@ -126,14 +126,16 @@ def fit_site_terms(site: pd.DataFrame, home: pd.DataFrame, measured: MeasuredSta
 def term_quantiles(site: pd.DataFrame, home: pd.DataFrame) -> dict[str, tuple[Quantiles, Quantiles]]:
     """Term -> quantiles at the site and at home, of those with `LEAST_PATIENTS` values in both."""
     levels = np.linspace(0, 1, LEVELS)
-    found: dict[str, tuple[Quantiles, Quantiles]] = {}
+    quantiles: dict[str, tuple[Quantiles, Quantiles]] = {}
     for name in site:
-        there = site[name].dropna().to_numpy(float)
-        own = home[name].dropna().to_numpy(float) if name in home else there[:0]
-        if min(len(there), len(own)) >= LEAST_PATIENTS:
-            one, other = (tuple(np.quantile(values, levels).tolist()) for values in (there, own))
-            found[str(name)] = (one, other)
-    return found
+        at_site = site[name].dropna().to_numpy(float)
+        at_home = home[name].dropna().to_numpy(float) if name in home else at_site[:0]
+        if min(len(at_site), len(at_home)) >= LEAST_PATIENTS:
+            site_quantiles, home_quantiles = (
+                tuple(np.quantile(values, levels).tolist()) for values in (at_site, at_home)
+            )
+            quantiles[str(name)] = (site_quantiles, home_quantiles)
+    return quantiles
 
 
 def loadings(scores: Numbers) -> Numbers:
@@ -143,9 +145,9 @@ def loadings(scores: Numbers) -> Numbers:
     """
     spread = scores.std(axis=0)
     usable = spread > 1e-9
-    found = np.zeros(scores.shape[1])
+    correlations = np.zeros(scores.shape[1])
     if usable.sum() < 2:
-        return found
+        return correlations
     related = np.atleast_2d(np.corrcoef(scores[:, usable].T))
     shared = np.full(len(related), 0.7)
     for _ in range(_ITERATIONS):
@@ -154,8 +156,8 @@ def loadings(scores: Numbers) -> Numbers:
         values, vectors = np.linalg.eigh(reduced)
         shared = vectors[:, -1] * np.sqrt(max(values[-1], 1e-9))
         shared = np.clip(shared * (np.sign(shared.sum()) or 1.0), -0.97, 0.97)
-    found[usable] = shared
-    return found
+    correlations[usable] = shared
+    return correlations
 
 
 def style_shift(site: pd.DataFrame, home: pd.DataFrame, at_home: Numbers) -> float:

@@ -50,8 +50,8 @@ class Staging:
 
     def cpu(self) -> Staging:
         """The same on the CPU."""
-        tensors = {one.name: getattr(self, one.name) for one in fields(self)}
-        moved: dict[str, Any] = {name: None if one is None else one.cpu() for name, one in tensors.items()}
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: None if tensor is None else tensor.cpu() for name, tensor in tensors.items()}
         return Staging(**moved)
 
 
@@ -75,7 +75,7 @@ class Stager(nn.Module):
 
         `weights` is a safetensors file of the backbone's first weights, taken in place of fetched ones.
 
-        `stages` are told apart. `sequences` are those that tensors number, `settings.sequences` unless a saved model
+        `stages` are the classes. `sequences` are those that tensors number, `settings.sequences` unless a saved model
         has others beside them.
         """
         super().__init__()
@@ -125,12 +125,12 @@ class Stager(nn.Module):
     def embed(
         self, batch: Batch, chunk: int | None = None, encoders: Sequence[SliceEncoder] | None = None
     ) -> torch.Tensor:
-        """Slice embeddings (slices, width), each slice by itself. `encoders` take the places of the stager's own, in
-        the order of `readers`."""
+        """Slice embeddings (slices, width), each slice separately. `encoders` replace the stager's encoders, in the
+        order of `readers`."""
         readers = self.readers(batch)
         pairs = [
             (encoder, numbers)
-            for encoder, (_, numbers) in zip(encoders or [one for one, _ in readers], readers, strict=True)
+            for encoder, (_, numbers) in zip(encoders or [encoder for encoder, _ in readers], readers, strict=True)
         ]
         parts = [(encoder, numbers) for encoder, numbers in pairs if len(numbers)]
         if len(parts) == 1:  # without a copy of the slices
@@ -143,15 +143,15 @@ class Stager(nn.Module):
     def stage_embedded(self, embedded: torch.Tensor, batch: Batch, strengths: torch.Tensor | None = None) -> Staging:
         """What follows the encoder, given slice embeddings (slices, width) of the batch.
 
-        `strengths` (patients, signs) log-odds take the place of those seen, but where they are NaN.
+        `strengths` (patients, signs) log-odds replace the predicted ones except where they are NaN.
         """
-        there = present(batch)
+        has_sequence = present(batch)
         if self.settings.pooling == "slice":
-            return self._stage_slices(embedded, batch, there)
+            return self._stage_slices(embedded, batch, has_sequence)
         if self.crossing is not None and self.stand_in is not None:
             embedded, _ = self.crossing(embedded, batch, self.stand_in)
         pooled, groups, slice_weights = self.pooling(embedded, batch.layout)
-        fused, sequence_weights = self.fusion(pooled, groups, there, self.stand_in)
+        fused, sequence_weights = self.fusion(pooled, groups, has_sequence, self.stand_in)
         if self.signs is None:
             scores = self._score(fused, batch.person)
             return Staging(scores, self.head.log_probabilities(scores), slice_weights, sequence_weights)
@@ -176,7 +176,7 @@ class Stager(nn.Module):
         focus: float = 0,
         loss: str = "likelihood",
     ) -> torch.Tensor:
-        """Loss (patients,) of what was said about a batch; see `stage_loss`. Where every slice is staged by itself, the
+        """Loss (patients,) of the outputs for a batch; see `stage_loss`. If every slice is staged separately, it is the
         mean over the patient's slices."""
         if said.slice_log_probabilities is None:
             return stage_loss(said.log_probabilities.float(), batch.stage, weights, focus, loss)
@@ -185,31 +185,31 @@ class Stager(nn.Module):
 
     @torch.inference_mode()
     def attention_maps(self, batch: Batch, chunk: int | None = None) -> list[torch.Tensor]:
-        """For each scale, the finest first, where each slice was looked at: (slices, rows, columns), summing to one a
-        slice. Empty without attention."""
+        """Attention maps (slices, rows, columns), one per scale, the finest first; each slice sums to one. Empty
+        without attention."""
         maps: list[torch.Tensor] = []
         for encoder, chosen in self.readers(batch):
             parts = [
                 encoder(batch.slices[part], batch.sequence[part])[1]
                 for part in chosen.split(chunk or max(len(chosen), 1))
             ]
-            own = [torch.cat(scale) for scale in zip(*parts, strict=True)]
-            maps = maps or [one.new_zeros(len(batch.slices), *one.shape[1:]) for one in own]
-            maps = [whole.index_copy(0, chosen, one) for whole, one in zip(maps, own, strict=True)]
+            scales = [torch.cat(scale) for scale in zip(*parts, strict=True)]
+            maps = maps or [scale.new_zeros(len(batch.slices), *scale.shape[1:]) for scale in scales]
+            maps = [whole.index_copy(0, chosen, scale) for whole, scale in zip(maps, scales, strict=True)]
         return maps
 
     @torch.inference_mode()
     def sign_maps(self, batch: Batch, chunk: int | None = None) -> torch.Tensor | None:
-        """(slices, signs, rows, columns) chance that each sign of `settings.signs` is at a pixel; None without maps."""
+        """(slices, signs, rows, columns) probability of each sign of `settings.signs` at a pixel; None without maps."""
         if self.maps is None:
             return None
         size = batch.slices.shape[-2:]
-        found = batch.slices.new_zeros(len(batch.slices), len(self.settings.signs), *size)
+        chances = batch.slices.new_zeros(len(batch.slices), len(self.settings.signs), *size)
         for encoder, chosen in self.readers(batch):
             for part in chosen.split(chunk or max(len(chosen), 1)):
                 log_odds = self.maps(encoder.features(batch.slices[part]))
-                found[part] = interpolate(log_odds, size=size, mode="bilinear").sigmoid()
-        return found
+                chances[part] = interpolate(log_odds, size=size, mode="bilinear").sigmoid()
+        return chances
 
     @torch.inference_mode()
     def crossing_weights(self, batch: Batch, chunk: int | None = None) -> torch.Tensor | None:
@@ -231,15 +231,15 @@ class Stager(nn.Module):
 
     def readers(self, batch: Batch) -> list[tuple[SliceEncoder, torch.Tensor]]:
         """Each encoder with the indices of the slices it reads."""
-        found = []
+        pairs = []
         shared = self.settings.encoders == "shared"
         for name in ("shared",) if shared else self.settings.sequences:
             encoder = self.encoders[self._key(name)]
             assert isinstance(encoder, SliceEncoder)
             number = 0 if shared else self.sequences.index(name)
             every = torch.arange(len(batch.sequence), device=batch.sequence.device)
-            found.append((encoder, every if shared else batch.layout.of_sequence[number]))
-        return found
+            pairs.append((encoder, every if shared else batch.layout.of_sequence[number]))
+        return pairs
 
     def _key(self, name: str) -> str:
         """Under which weights an encoder is kept; names of sequences may hold what names of modules may not."""
@@ -249,12 +249,12 @@ class Stager(nn.Module):
         fused = self.dropout(fused)
         return self.head(fused if self.person is None else fused + self.person(person))
 
-    def _stage_slices(self, embedded: torch.Tensor, batch: Batch, there: torch.Tensor) -> Staging:
+    def _stage_slices(self, embedded: torch.Tensor, batch: Batch, has_sequence: torch.Tensor) -> Staging:
         scores = self._score(embedded, batch.person[batch.patient])
         slices = self.head.log_probabilities(scores)
-        groups = torch.arange(there.numel(), device=there.device)
-        counts = (batch.group == groups[:, None]).sum(dim=1).reshape(there.shape)
-        if there.device.type == "cpu" and not there.any(dim=1).all():
+        groups = torch.arange(has_sequence.numel(), device=has_sequence.device)
+        counts = (batch.group == groups[:, None]).sum(dim=1).reshape(has_sequence.shape)
+        if has_sequence.device.type == "cpu" and not has_sequence.any(dim=1).all():
             raise ValueError("every patient of a batch needs at least one slice")
         return Staging(
             _mean_by_patient(scores, batch),

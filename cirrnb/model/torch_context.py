@@ -34,13 +34,13 @@ def usable_device(name: torch.device | str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        found = f"{name!s:.40}, which cannot be used here ({str(error).splitlines()[0]:.120})"
+        problem = f"{name!s:.40}, which cannot be used here ({str(error).splitlines()[0]:.120})"
         count = torch.cuda.device_count()
-        there = "cpu" if not count else f"cpu, or cuda:0 to cuda:{count - 1}" if count > 1 else "cpu or cuda"
+        devices = "cpu" if not count else f"cpu, or cuda:0 to cuda:{count - 1}" if count > 1 else "cpu or cuda"
         remedy = "Leave the device out to compute on the CPU."
         if not count:
             remedy += " For a GPU, its driver and a torch built for CUDA are needed: torch.cuda.is_available() says so."
-        raise InputError("device", found, there, remedy) from error
+        raise InputError("device", problem, devices, remedy) from error
     return device
 
 
@@ -107,16 +107,16 @@ def training_accelerator() -> Iterator[Accelerator]:
 
 
 def _require_whole_launch() -> None:
-    there = {name: os.environ[name] for name in LAUNCH[:3] if name in os.environ}
-    numbers = {name: value for name, value in there.items() if value.lstrip("-").isdigit()}
-    alone = not there or (there.keys() == {"WORLD_SIZE"} and numbers.get("WORLD_SIZE") == "1")
+    variables = {name: os.environ[name] for name in LAUNCH[:3] if name in os.environ}
+    numbers = {name: value for name, value in variables.items() if value.lstrip("-").isdigit()}
+    alone = not variables or (variables.keys() == {"WORLD_SIZE"} and numbers.get("WORLD_SIZE") == "1")
     missing = [name for name in LAUNCH if name not in os.environ]
-    if alone or (not missing and numbers == there):
+    if alone or (not missing and numbers == variables):
         return
-    listing = ", ".join(f"{name}={value:.40}" for name, value in there.items())
+    listing = ", ".join(f"{name}={value:.40}" for name, value in variables.items())
     raise InputError(
         "environment",
         f"{listing}{f' without {chr(44).join(missing)}' if missing else ''}",
         f"all of {', '.join(LAUNCH)}, as a launcher sets them, or none",
-        f"For a training in one process: unset {' '.join(there)}",
+        f"For a training in one process: unset {' '.join(variables)}",
     )

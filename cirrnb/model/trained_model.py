@@ -43,7 +43,7 @@ def is_hub_name(run: Path | str) -> bool:
 
 
 def fetch_model(name: str) -> Path:
-    """Folder of a model on the hub, fetched into the hub's cache unless it lies there; without net the cache is used.
+    """Folder of a model on the hub, fetched into the hub's cache if needed; without a network the cache is used.
 
     The server is that of `HF_ENDPOINT`, the cache that of `HF_HOME`; a private model needs `HF_TOKEN`, which is never
     written anywhere.
@@ -60,7 +60,7 @@ def fetch_model(name: str) -> Path:
             name, "no name of a model on the hub", "hf:owner/name or hf:owner/name@revision", "Correct it."
         )
     try:
-        found = snapshot_download(match["repository"], revision=match["revision"], allow_patterns=list(HUB_FILES))
+        folder = snapshot_download(match["repository"], revision=match["revision"], allow_patterns=list(HUB_FILES))
     except HFValidationError as error:
         raise InputError(name, f"a name that the hub refuses ({error})", "hf:owner/name", "Correct it.") from error
     except LocalEntryNotFoundError as error:
@@ -75,7 +75,7 @@ def fetch_model(name: str) -> Path:
             "a model that exists, and HF_TOKEN for a private one",
             "Correct the name, or give a folder.",
         ) from error
-    return Path(found)
+    return Path(folder)
 
 
 FOLDS = "folds.json"
@@ -145,7 +145,8 @@ class TrainedModel:
         if self.measured is not None:
             whole = sum(map(abs, self.measured.weight))
             parts = {
-                name: abs(one) / whole for name, one in zip(self.measured.names, self.measured.weight, strict=True)
+                name: abs(weight) / whole
+                for name, weight in zip(self.measured.names, self.measured.weight, strict=True)
             }
             pictures.append(f"<div>What the stage rests on, by weight:</div>{bars(parts, {})}")
         return summary(f"Model {self.name}", card(self), simulated=self.simulated, tables=pictures)
@@ -286,7 +287,10 @@ def load_model(run: Path | str) -> TrainedModel:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(listed, f"no readable list of folds ({error})", "a whole file", "Train again.") from error
     members = tuple(load_stager(folder / name) for name in names)
-    kinds = {(one.preparation, one.stager.settings, one.stager.stages, one.stager.sequences) for one in members}
+    kinds = {
+        (member.preparation, member.stager.settings, member.stager.stages, member.stager.sequences)
+        for member in members
+    }
     if len(kinds) > 1:
         raise InputError(folder, "folds trained otherwise", "folds of one cross-validation", "Train again.")
     return _together(members, folder, run)
@@ -308,9 +312,9 @@ def on_device(trained: TrainedModel, device: torch.device | str | None) -> Train
     Raises InputError if there is no such device.
     """
     if device is not None:
-        there = usable_device(device)
+        target = usable_device(device)
         for member in (*trained.members, *trained.for_signs.members):
-            member.stager.to(there)
+            member.stager.to(target)
     return trained
 
 
@@ -319,8 +323,8 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
         member.stager.to(usual_device())
     calibration, stages = read_calibration(folder), members[0].stager.stages
     if calibration is not None and calibration.stages != stages.names:
-        found = f"a calibration of the stages {', '.join(calibration.stages)}"
-        raise InputError(folder, found, stages.listed, "Copy the whole run folder again, or train again.")
+        problem = f"a calibration of the stages {', '.join(calibration.stages)}"
+        raise InputError(folder, problem, stages.listed, "Copy the whole run folder again, or train again.")
     name = str(run).removeprefix(HUB_PREFIX) if is_hub_name(run) else folder.resolve().name
     model = TrainedModel(
         members,
@@ -335,14 +339,14 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
     measured_signs = model.measured_signs
     named = model.sign_reader.config.get(MEASURED, []) if model.sign_reader else []
     if lost := sorted(set(map(str, named)) - set(measured_signs.signs if measured_signs else {})):
-        found = f"no measured signs {', '.join(lost)}"
-        raise InputError(folder / MEASURED_SIGNS, found, "those that the model had", COPY_AGAIN)
+        problem = f"no measured signs {', '.join(lost)}"
+        raise InputError(folder / MEASURED_SIGNS, problem, "those that the model had", COPY_AGAIN)
     if measured_signs and (model.sign_reader is None or not set(measured_signs.signs) <= set(model.signs)):
-        found = f"signs {', '.join(measured_signs.signs)}, and no network that reads them"
-        raise InputError(folder / MEASURED_SIGNS, found, f"a folder {SIGN_READER}", COPY_AGAIN)
+        problem = f"signs {', '.join(measured_signs.signs)}, and no network that reads them"
+        raise InputError(folder / MEASURED_SIGNS, problem, f"a folder {SIGN_READER}", COPY_AGAIN)
     if model.measured is not None and len(model.measured.thresholds) != len(stages.names) - 1:
-        found = f"terms for {len(model.measured.thresholds) + 1} stages"
-        raise InputError(folder / MEASURED_STAGE, found, stages.listed, COPY_AGAIN)
+        problem = f"terms for {len(model.measured.thresholds) + 1} stages"
+        raise InputError(folder / MEASURED_STAGE, problem, stages.listed, COPY_AGAIN)
     adaptation = read_adaptation(folder)
     if adaptation is None:
         return model
@@ -369,26 +373,26 @@ def _sign_reader(folder: Path, member: TrainedStager) -> TrainedStager | None:
 def require_sign_reader(reader: TrainedStager, member: TrainedStager) -> None:
     """Raise InputError for a network that cannot read the signs of a model's patients in place of a member."""
     remedy = "Train it with cirrnb train-simulated, with the sequences and the preparation of the model."
-    own, given = (
+    expected, given = (
         {
-            "signs": one.stager.settings.signs,
-            "sequences": one.stager.sequences,
-            "stages": one.stager.stages.names,
-            "preparation": one.preparation,
-            "scales": one.stager.scales,
-            "maps": one.stager.settings.maps,
+            "signs": network.stager.settings.signs,
+            "sequences": network.stager.sequences,
+            "stages": network.stager.stages.names,
+            "preparation": network.preparation,
+            "scales": network.stager.scales,
+            "maps": network.stager.settings.maps,
         }
-        for one in (member, reader)
+        for network in (member, reader)
     )
     left = reader.config.get(LEFT, [])
     if not isinstance(left, list) or not set(left) <= set(member.stager.settings.signs):
-        raise InputError(reader.name, f"{LEFT}: {left!r:.80}", f"some of the signs {own['signs']}", remedy)
-    for what, wanted in own.items():
-        if given[what] != wanted or not own["signs"]:
+        raise InputError(reader.name, f"{LEFT}: {left!r:.80}", f"some of the signs {expected['signs']}", remedy)
+    for what, wanted in expected.items():
+        if given[what] != wanted or not expected["signs"]:
             raise InputError(reader.name, f"{what}: {given[what]}", f"those of the model: {wanted}", remedy)
 
 
-def _told_apart(stages: StageScale) -> str:
+def _stage_description(stages: StageScale) -> str:
     if stages == CIRRHOSIS:
         return "mild, moderate or severe as a radiologist's overall impression, neither histology nor Child-Pugh"
     return "; ".join(name if words == name else f"{name}: {words}" for name, words in stages.description.items())
@@ -431,7 +435,7 @@ def card(model: TrainedModel) -> dict[str, str]:
     made = "one stager" if count == 1 else f"the mean of {count} stagers of a cross-validation"
     return {
         "Model": f"{model.name}: {made}, {first.stager.settings.backbone}",
-        "Meant for": f"research and education; {_told_apart(model.stages)}",
+        "Meant for": f"research and education; {_stage_description(model.stages)}",
         "Sequences": ", ".join(model.sequences),
         "Learnt from": f"{_learnt_from(config, trained, count)}{f' ({stages})' if stages else ''}; images {origin}",
         "Looks at": looks.described,

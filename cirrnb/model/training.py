@@ -396,10 +396,10 @@ def _validate(stager: Stager, feed: Feed, settings: TrainingSettings, accelerato
 
 
 def _gathered(seen: Seen) -> list[tuple[float, int, int]]:
-    """Loss, true and predicted stage of each patient that any process saw."""
+    """Loss, true and predicted stage of each patient, gathered from all processes."""
     parts = [torch.cat(part).tolist() for part in zip(*seen, strict=True)]
-    found: list[tuple[float, int, int]] = gather_object(list(zip(*parts, strict=True)))
-    return found
+    rows: list[tuple[float, int, int]] = gather_object(list(zip(*parts, strict=True)))
+    return rows
 
 
 def _summary(split: str, seen: list[tuple[float, int, int]], stages: int) -> dict[str, float]:

@@ -60,7 +60,7 @@ def staged_patients(prepared: PreparedCohort, sequences: Collection[str]) -> dic
             raise InputError(
                 prepared.name, f"{everyone} patients in split {name}, none of them with a stage", "stages", _REMEDY
             )
-    staged = {name: [one for bag in bags if (one := bag.only(sequences))] for name, bags in staged.items()}
+    staged = {name: [chosen for bag in bags if (chosen := bag.only(sequences))] for name, bags in staged.items()}
     stages = {bag.stage for bag in staged["train"]}
     if len(stages) < 2:
         raise InputError(

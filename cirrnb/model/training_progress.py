@@ -49,7 +49,7 @@ class TrainingProgress(TrainingCallback):
         self._lines, self._bar_shown = callable(progress), progress is True
         self._bar: tqdm[Any] | None = None
         self._since: float | None = None
-        self._told = 0
+        self._estimates_given = 0
         self._kappa, self._seconds = math.nan, math.nan
         self._looked = self._last_line = time.perf_counter()
 
@@ -67,7 +67,7 @@ class TrainingProgress(TrainingCallback):
         elif self._lines and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             self._tell(f"{self._place(step.epoch, step.number, step.steps)}: loss {step.loss:.3f}{self._further(step)}")
-        if self._told:
+        if self._estimates_given:
             return
         if step.number == 0:
             self._since = now
@@ -75,12 +75,12 @@ class TrainingProgress(TrainingCallback):
             self._estimate((now - self._since) / step.number * step.steps)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """After each epoch, with its row of the history: the first time, tell what it took and what that makes."""
+        """After each epoch, with its row of the history: the first time, report its duration and an estimate."""
         self._done += 1
         self._kappa, self._seconds = row.get("valid_kappa", math.nan), row["seconds"]
-        if self._told < 2 and self._done < self._epochs:
+        if self._estimates_given < 2 and self._done < self._epochs:
             self._estimate(row["seconds"])
-            self._told = 2
+            self._estimates_given = 2
 
     def end(self) -> None:
         """Close the bar."""
@@ -104,17 +104,19 @@ class TrainingProgress(TrainingCallback):
         return f"Epoch {epoch + 1} of {self._epochs}, step {number + 1} of {steps}"
 
     def _further(self, step: Step) -> str:
-        """What the epochs before tell: the validation's kappa and the time left."""
+        """The validation kappa of the previous epoch and the remaining time."""
         text = "" if math.isnan(self._kappa) else f", validation kappa {self._kappa:.2f}"
         if math.isnan(self._seconds):
             return text
-        left = self._epochs - step.epoch - (step.number + 1) / step.steps
-        return f"{text}, at most {duration(self._seconds * left)} left"
+        remaining = self._epochs - step.epoch - (step.number + 1) / step.steps
+        return f"{text}, at most {duration(self._seconds * remaining)} left"
 
     def _estimate(self, seconds: float) -> None:
-        left = self._epochs - self._done
-        self._told = 1
-        self._tell(f"An epoch takes about {duration(seconds)}, the {left} left about {duration(seconds * left)}.")
+        remaining = self._epochs - self._done
+        self._estimates_given = 1
+        self._tell(
+            f"An epoch takes about {duration(seconds)}, the {remaining} left about {duration(seconds * remaining)}."
+        )
 
 
 def duration(seconds: float) -> str:

@@ -128,7 +128,7 @@ class TrainingState:
         return list(state["history"])
 
     def take_best(self, stager: Stager) -> None:
-        """Put the weights of the best epoch into the stager; nothing happens where no epoch was said to be one."""
+        """Put the weights of the best epoch into the stager; does nothing if no best epoch was recorded."""
         path = self._epochs()[-1] / BEST
         if path.exists():
             fill(stager, read_tensors(path), path)

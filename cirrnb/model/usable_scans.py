@@ -56,8 +56,8 @@ def usable(trained: TrainedModel, bag: Bag) -> tuple[dict[str, PreparedScan], li
 
 
 def refusal(trained: TrainedModel, bag: Bag) -> tuple[Reason, ...]:
-    """Why a check refuses the scans that the model would look at; nothing where none does."""
-    looked_at = [one.scan for name, one in bag.scans.items() if name in trained.sequences and not _unusable(one)]
+    """Reasons for which a check refuses the scans that the model would read; empty if none does."""
+    looked_at = [scan.scan for name, scan in bag.scans.items() if name in trained.sequences and not _unusable(scan)]
     status, reasons = status_of_scans(looked_at)
     if status != REFUSED:
         return ()
@@ -67,15 +67,15 @@ def refusal(trained: TrainedModel, bag: Bag) -> tuple[Reason, ...]:
 def unusual(trained: TrainedModel, used: Mapping[str, PreparedScan]) -> tuple[Reason, ...]:
     """Reasons for scans that look unlike those the model was trained on, and unlike its site's.
 
-    Two questions: how unusual the liver and its surroundings are (the grade that `cirrnb.data.status.grade_of` reads),
-    and whether the prepared image looks like the stager's own training scans.
+    Two checks: how unusual the liver and its surroundings are (the grade that `cirrnb.data.status.grade_of` reads), and
+    whether the prepared image looks like the stager's training scans.
     """
     known = trained.site.distances(used) if trained.site else {}
-    asked = {name: scan for name, scan in used.items() if not known.get(name, np.inf) <= 1}
-    graded = likeness_reasons(scan.scan for scan in asked.values() if grade_of(scan.scan) is not None)
+    doubtful = {name: scan for name, scan in used.items() if not known.get(name, np.inf) <= 1}
+    graded = likeness_reasons(scan.scan for scan in doubtful.values() if grade_of(scan.scan) is not None)
     if trained.out_of_distribution is None:
         return graded
-    return (*graded, *(Reason(UNUSUAL, remark) for remark in trained.out_of_distribution.remarks(asked)))
+    return (*graded, *(Reason(UNUSUAL, remark) for remark in trained.out_of_distribution.remarks(doubtful)))
 
 
 def incomplete(scans: Mapping[str, PreparedScan]) -> Iterator[Reason]:
@@ -103,11 +103,11 @@ def prepared_otherwise(bag: Bag, trained: TrainedModel) -> list[InputError]:
 
 
 def _odd(scan: PreparedScan) -> list[str]:
-    """What preparation noted, and what speaks against a mask that a program drew."""
+    """Notes of the preparation, and doubts about a mask that a program drew."""
     doubts = str(scan.scan.extra.get("mask_doubts") or "").split("; ")
     if scan.measured.get("liver_cut_off"):  # which a note and a reason already say
-        doubts = [one for one in doubts if not one.endswith(CUT_OFF)]
-    further = "; ".join(one for one in doubts if one and not any(one in note for note in scan.notes))
+        doubts = [doubt for doubt in doubts if not doubt.endswith(CUT_OFF)]
+    further = "; ".join(doubt for doubt in doubts if doubt and not any(doubt in note for note in scan.notes))
     return [*scan.notes, *([f"doubtful liver mask ({further})"] if further else [])]
 
 

@@ -11,16 +11,16 @@ SIMULATED = "simulated"
 
 
 def begin_with(stager: Stager, other: Stager, name: str) -> list[str]:
-    """Take over the weights that both have, of equal name and shape; returns their names.
+    """Copy the weights of equal name and shape from another stager; returns their names.
 
     Raises InputError if their backbones differ; `name` is the other stager's.
     """
-    own, given = stager.state_dict(), other.state_dict()
-    common = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
-    if not all(key in common for key in own if ".backbone." in key):
+    weights, given = stager.state_dict(), other.state_dict()
+    common = {key: value for key, value in given.items() if key in weights and weights[key].shape == value.shape}
+    if not all(key in common for key in weights if ".backbone." in key):
         remedy = f"Choose the backbone {other.settings.backbone}, or other first weights."
         raise InputError(name, f"a stager with {other.settings.backbone}", stager.settings.backbone, remedy)
-    stager.load_state_dict({**own, **common})
+    stager.load_state_dict({**weights, **common})
     stager.backbone_weights = f"those of {name}"
     return sorted(common)
 

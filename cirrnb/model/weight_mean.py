@@ -47,13 +47,13 @@ class WeightMean:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The network has the mean's weights inside the block, and its own ones again behind it."""
-        own = {name: value.detach().clone() for name, value in self._network.named_parameters()}
+        """Put the mean weights into the network inside the block; its previous weights are restored after it."""
+        weights = {name: value.detach().clone() for name, value in self._network.named_parameters()}
         self._put(self.values)
         try:
             yield
         finally:
-            self._put(own)
+            self._put(weights)
 
     def take(self) -> None:
         """Leave the mean in the network."""

@@ -96,9 +96,9 @@ def prepare(
     fingerprints = Fingerprints(store.folder / "fingerprints.json")
     views = views_of(cohort, settings, Extents(store.folder / "extents.json", fingerprints))
     prepared = {
-        place: found
+        place: kept
         for place, scan in enumerate(cohort.scans)
-        if (found := _known(scan, settings, view_of(scan, settings, views), store, fingerprints)) is not None
+        if (kept := _known(scan, settings, view_of(scan, settings, views), store, fingerprints)) is not None
     }
     jobs = {
         place: _job(scan, settings, view_of(scan, settings, views), store)

@@ -44,7 +44,7 @@ class Extents:
             return {}
 
     def of(self, scan: Scan) -> tuple[float, float] | None:
-        """Of a scan's liver; None without a mask, and where a file cannot be read, which preparation will tell."""
+        """Extent of a scan's liver; None without a mask, or if a file cannot be read, which preparation reports."""
         if scan.mask is None:
             return None
         content = self._fingerprints.recall(scan.mask)
@@ -55,14 +55,14 @@ class Extents:
                 return None
             self._fingerprints.learn(scan.mask, entry)
             content = str(entry[-1])
-        found = self._known.get(content) or self._new.get(content)
-        if found is None:
+        extent = self._known.get(content) or self._new.get(content)
+        if extent is None:
             try:
-                found = list(liver_extent(scan.image, scan.mask))
+                extent = list(liver_extent(scan.image, scan.mask))
             except (InputError, OSError, ValueError, ArithmeticError, MemoryError):
                 return None
-            self._new[content] = found
-        return found[0], found[1]
+            self._new[content] = extent
+        return extent[0], extent[1]
 
     def save(self) -> None:
         """Keep what was measured. It is a convenience: where it cannot be written, masks are measured again."""

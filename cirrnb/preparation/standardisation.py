@@ -94,15 +94,15 @@ class _Liver(_Region):
         return cls(slices, rows, columns, int(areas.sum()), (int(areas[0]), int(areas[-1])), int(areas.max()))
 
     def cut_off(self, shape: tuple[int, int, int]) -> list[str]:
-        """Borders of the scan at which the liver ends, as it does where the scan shows only a part of it."""
-        found = [
+        """Borders of the scan at which the liver is cut off."""
+        borders = [
             name
             for name, area in zip(("lowest slice", "highest slice"), self.ends, strict=True)
             if area > CUT_OFF * self.area
         ]
         if min(self.rows[0], self.columns[0]) == 0 or self.rows[1] == shape[1] or self.columns[1] == shape[2]:
-            found.append("edge of the image")
-        return found
+            borders.append("edge of the image")
+        return borders
 
 
 def liver_extent(image: Path, mask: Path) -> tuple[float, float]:

@@ -195,35 +195,34 @@ def grid_of(shape: tuple[int, ...], spacing: float) -> Grid:
 
 def _of_patient(segmenter: Segmenter, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     scans = {(scan.subject, scan.sequence): scan for scan in read_cohort(Path(job["out"]) / "patients").scans}
-    mine = {}
+    labelled = {}
     for sequence in ("T1W", "T2W"):
         volume, grid = read_volume(scans[job["patient"], sequence].image)
-        found = segmenter.segment(volume, grid)
-        mine[sequence] = Labelled(volume, found.labels, grid)
-        yield {"kind": sequence, "body": -1, "liver": found.volumes["liver"], **found.observed}
+        segmentation = segmenter.segment(volume, grid)
+        labelled[sequence] = Labelled(volume, segmentation.labels, grid)
+        yield {"kind": sequence, "body": -1, "liver": segmentation.volumes["liver"], **segmentation.observed}
     volume, grid = read_volume(scans[job["other"], "T2W"].image)
     stranger = Labelled(volume, segmenter.segment(volume, grid).labels, grid)
     random = np.random.default_rng([PAIR_SEED, len(job["patient"])])
-    first = mine["T1W"]
+    first = labelled["T1W"]
     noise = 0.02 * float(first.volume.std()) * random.standard_normal(first.volume.shape)
     again = Labelled(first.volume + noise, first.labels, first.grid)
-    for kind, other in (("pair", mine["T2W"]), ("two patients", stranger), ("twice", again)):
+    for kind, other in (("pair", labelled["T2W"]), ("two patients", stranger), ("twice", again)):
         yield {"kind": kind, **compare(first, other)}
 
 
 def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
-    """The checks from observations of bodies and patients.
+    """The checks, fitted on all observations of bodies and patients.
 
-    They are fitted on all of them. Thresholds stand on scores of bodies and patients that took no part: each of `FOLDS`
-    parts is scored by checks fitted on the others.
+    Thresholds are cross-validated: each of `FOLDS` parts is scored by checks that are fitted on the others.
     """
     for place, row in enumerate(pairs):
         row.setdefault("place", place // 5)
     parts: list[tuple[Rows, Rows]] = []
     for part in range(FOLDS):
-        mine = [row for row in pairs if row["place"] % FOLDS == part]
-        scans = [row for row in mine if row["kind"] in T1W_T2W]
-        compared = [row for row in mine if row["kind"] in ("pair", "two patients", "twice")]
+        of_part = [row for row in pairs if row["place"] % FOLDS == part]
+        scans = [row for row in of_part if row["kind"] in T1W_T2W]
+        compared = [row for row in of_part if row["kind"] in ("pair", "two patients", "twice")]
         parts.append(([row for row in seen if row["body"] % FOLDS == part] + scans, compared))
     scores: dict[str, list[float]] = {name: [] for name in (*CHECKS, ANY)}
     two_people: list[float] = []
@@ -236,8 +235,8 @@ def fit(seen: Rows, pairs: Rows, fingerprint: str) -> Checker:
         scores["side"] += [checker.side_score(row) for row in right]
         scores["pair"] += [checker.pair.score(row) for row in pairs_held if row["kind"] == "pair"]
         two_people += [checker.pair.score(row) for row in pairs_held if row["kind"] == "two patients"]
-    # The two scores of the sequence share what one check may doubt. That of another sequence never refuses: real
-    # contrasts are more various than simulated ones.
+    # The two scores of the sequence share the proportion that one check may doubt. The score of another sequence never
+    # refuses: real contrasts are more various than simulated ones.
     doubted = {name: DOUBTED / 2 if name in ("sequence", ANY) else DOUBTED for name in scores}
     thresholds = {name: thresholds_of(np.array(values), doubted[name]) for name, values in scores.items()}
     whole = _fitted(*_joined(parts), fingerprint)
@@ -302,26 +301,25 @@ def _linear(values: Numbers, right: NDArray[np.bool_], names: tuple[str, ...], a
 
 
 def _fit_presence(rows: Rows) -> Linear:
-    """Volumes in which no liver was found are far from any with one: as negatives they would set the weights by what
-    needs no deciding."""
-    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
+    """Volumes without any liver are easy negatives: included, they would dominate the weights."""
+    with_liver = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
     absent = [row for row in rows if row["liver"] < NONE or row["kind"] == NOTHING]
     absent = [row for row in absent if np.isfinite(row["probability"])]
-    values = _table([*there, *absent], PRESENCE)
-    return _linear(values, np.arange(len(values)) < len(there), PRESENCE, np.zeros(len(PRESENCE)))
+    values = _table([*with_liver, *absent], PRESENCE)
+    return _linear(values, np.arange(len(values)) < len(with_liver), PRESENCE, np.zeros(len(PRESENCE)))
 
 
 def _fit_sequence(rows: Rows) -> SequenceModel:
-    """Each kind weighs the same among those that are no known sequence, and these as much as each sequence."""
+    """All kinds of unknown sequence have the same weight; together they weigh as much as each known sequence."""
     classes = (*T1W_T2W, OTHER)
-    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in (*T1W_T2W, *OTHER_CONTRASTS)]
-    kinds = [row["kind"] for row in there]
+    with_liver = [row for row in rows if row["liver"] >= SOME and row["kind"] in (*T1W_T2W, *OTHER_CONTRASTS)]
+    kinds = [row["kind"] for row in with_liver]
     truth = np.array([classes.index(kind) if kind in classes else 2 for kind in kinds])
     others = len(set(kinds) - set(T1W_T2W))
     weight = np.array([1 / kinds.count(kind) / (1 if kind in classes else others) for kind in kinds])
-    which = _fit_which(there, truth, weight)
+    which = _fit_which(with_liver, truth, weight)
     weight = np.where(truth < 2, weight / 2, weight)  # both sequences together against the others
-    return SequenceModel(classes, which, fit_likeness(there, truth < 2, weight))
+    return SequenceModel(classes, which, fit_likeness(with_liver, truth < 2, weight))
 
 
 def _fit_which(rows: Rows, truth: NDArray, weight: Numbers) -> Additive:
@@ -355,8 +353,8 @@ def _standard(rows: Rows, names: tuple[str, ...]) -> tuple[Numbers, Numbers, Num
 
 
 def _fit_upside_down(rows: Rows) -> Linear:
-    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
-    values = _table(there, UPSIDE_DOWN)
+    with_liver = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
+    values = _table(with_liver, UPSIDE_DOWN)
     values = np.where(np.isfinite(values), values, 0.0)
     scale = np.maximum(np.sqrt((values**2).mean(axis=0)), 1e-3)
     z = np.clip(values / scale, -BOUND, BOUND)
@@ -367,10 +365,10 @@ def _fit_upside_down(rows: Rows) -> Linear:
 
 
 def _fit_turned(rows: Rows) -> tuple[float, float]:
-    there = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
+    with_liver = [row for row in rows if row["liver"] >= SOME and row["kind"] in ("T1W", "T2W")]
     slopes = []
     for name in ("mirrored", "front to back"):
-        values = _table(there, (f"liver as it stands against {name}",))
+        values = _table(with_liver, (f"liver as it stands against {name}",))
         both, right = np.r_[values, -values], np.arange(2 * len(values)) < len(values)
         model = LogisticRegression(C=1.0, fit_intercept=False).fit(both, right)
         slopes.append(float(model.coef_[0, 0]))

@@ -121,12 +121,12 @@ class Checker:
     fitted: Mapping[str, Any]
 
     def check_scan(self, observed: Mapping[str, float], declared: str, drawn_by_person: bool = False) -> list[Check]:
-        """Presence, sequence and side of one scan; presence only where no person drew the liver."""
-        found = [] if drawn_by_person else [self._judged("presence", self.presence.score(observed))]
-        return [*found, self._sequence(observed, declared), self._judged("side", self.side_score(observed))]
+        """Presence, sequence and side of one scan; presence only if the liver was not drawn by a person."""
+        checks = [] if drawn_by_person else [self._judged("presence", self.presence.score(observed))]
+        return [*checks, self._sequence(observed, declared), self._judged("side", self.side_score(observed))]
 
     def _sequence(self, observed: Mapping[str, float], declared: str) -> Check:
-        """Doubted for the signals of another sequence, doubted or refused for those of none."""
+        """Doubted for the signals of another sequence; doubted or refused for those of no known sequence."""
         which, known = self.sequence.score(observed, declared), self.sequence.any_known(observed)
         outcome = PASSED
         if np.isfinite(which):
@@ -136,11 +136,11 @@ class Checker:
         if outcome == PASSED:
             return Check("sequence", min(which, known), outcome)
         like = self.sequence.likeliest(observed)
-        told = f"they are those of {like}" if like and like != declared else "they are those of neither T1W nor T2W"
+        finding = f"they are those of {like}" if like and like != declared else "they are those of neither T1W nor T2W"
         if (declared, like) == ("T1W", "T2W"):
-            told += "; T1W without fat suppression looks so too"
+            finding += "; T1W without fat suppression looks so too"
         reason, remedy = REASONS["sequence"]
-        return Check("sequence", min(which, known), outcome, f"declared as {declared}; {reason}: {told}", remedy)
+        return Check("sequence", min(which, known), outcome, f"declared as {declared}; {reason}: {finding}", remedy)
 
     def check_pair(self, compared: Mapping[str, float]) -> Check:
         """Whether two scans show one patient, from what `cirrnb.segmentation.pairs.compare` found."""
@@ -163,9 +163,9 @@ class Checker:
 
 
 def worst(checks: Sequence[Check]) -> str:
-    """The gravest outcome."""
-    found = {check.outcome for check in checks}
-    return next((outcome for outcome in (REFUSED, DOUBTFUL) if outcome in found), PASSED)
+    """The most severe outcome."""
+    outcomes = {check.outcome for check in checks}
+    return next((outcome for outcome in (REFUSED, DOUBTFUL) if outcome in outcomes), PASSED)
 
 
 def save_checker(path: Path, checker: Checker) -> None:
@@ -214,9 +214,9 @@ def _two(name: str, stored: Any) -> tuple[float, float]:
     return first, second
 
 
-def _linear_out(one: Linear) -> dict[str, Any]:
-    arrays = {name: getattr(one, name).tolist() for name in ("weights", "mean", "scale", "absent")}
-    return {"names": one.names, "intercept": one.intercept, "bound": one.bound, **arrays}
+def _linear_out(linear: Linear) -> dict[str, Any]:
+    arrays = {name: getattr(linear, name).tolist() for name in ("weights", "mean", "scale", "absent")}
+    return {"names": linear.names, "intercept": linear.intercept, "bound": linear.bound, **arrays}
 
 
 def _linear_in(stored: Mapping[str, Any], names: tuple[str, ...]) -> Linear:

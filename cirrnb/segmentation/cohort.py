@@ -211,14 +211,14 @@ def _completed(people: Cohort, drawn: Mapping[str, _Drawn], checks: Mapping[str,
 def _graded(
     people: Cohort, outcomes: Mapping[str, Mapping[str, Any]], score_model: OutOfDistributionScore | None
 ) -> Cohort:
-    """The cohort with how far each scan lies from simulated ones, where that is known."""
+    """The cohort with each scan's distance from simulated scans, if known."""
     if score_model is None:
         return people
     scans = []
     for scan in people.scans:
         features = outcomes.get(scan.name, {}).get("features")
-        found = score_model.score(np.array(features) if features else None, scan.sequence)
-        columns = {} if found is None else {DISTANCE_COLUMN: round(found[0], 3), GRADE_COLUMN: found[1]}
+        score = score_model.score(np.array(features) if features else None, scan.sequence)
+        columns = {} if score is None else {DISTANCE_COLUMN: round(score[0], 3), GRADE_COLUMN: score[1]}
         scans.append(replace(scan, extra={**scan.extra, **columns}))
     return replace(people, scans=tuple(scans))
 
@@ -244,10 +244,10 @@ def _by_network(
         outcomes = ((place, run_job(job)) for place, job in enumerate(jobs))
     else:
         outcomes = in_parallel(jobs, count, __name__, threads=max(1, processors() // count))
-    found: dict[int, Outcome | WorkerDied] = dict(progress(outcomes, len(jobs), "Segmenting"))
+    by_place: dict[int, Outcome | WorkerDied] = dict(progress(outcomes, len(jobs), "Segmenting"))
     named = {}
     for place, scan in enumerate(scans):
-        outcome = found[place]
+        outcome = by_place[place]
         named[scan.name] = {"failure": str(outcome)} if isinstance(outcome, WorkerDied) else dict(outcome)
     return named
 
@@ -271,7 +271,7 @@ _LOADED: dict[str, Segmenter] = {}
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
-    """Segment one scan, for `cirrnb.data.workers`; what goes wrong comes back in words as `failure`."""
+    """Segment one scan, for `cirrnb.data.workers`; an error is returned as the text `failure`."""
     if job["network"] not in _LOADED:
         _LOADED[job["network"]] = Segmenter.load(job["network"])
     segmenter, image, out = _LOADED[job["network"]], Path(job["image"]), Path(job["out"])
@@ -280,11 +280,11 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         note = out / "organs" / f"{name}_organs.found.json"
         if not _is_whole(note, out):
             note.parent.mkdir(parents=True, exist_ok=True)
-            found = segment_file(segmenter, image, out, name)
+            entry = segment_file(segmenter, image, out, name)
             for kind in ("mask", "organs"):
-                if kind in found:
-                    found[kind] = Path(found[kind]).relative_to(out).as_posix()
-            atomic_write(note, json.dumps(found))
+                if kind in entry:
+                    entry[kind] = Path(entry[kind]).relative_to(out).as_posix()
+            atomic_write(note, json.dumps(entry))
         stored = read_object(note, "what was found in a scan", "Remove it; the scan is segmented again.")
         # Names are relative to `out` in the file, so that a folder may be moved and holds no path of the machine.
         paths: dict[str, str] = {kind: str(out / stored[kind]) for kind in ("mask", "organs") if kind in stored}
@@ -327,8 +327,8 @@ def content_key(image: Path, segmenter: Segmenter) -> str:
             while part := file.read(1 << 20):
                 digest.update(part)
     except OSError as error:
-        found = f"a file that cannot be read ({error.strerror})"
-        raise InputError(image, found, "a NIfTI file", "Correct the path or restore it.") from error
+        problem = f"a file that cannot be read ({error.strerror})"
+        raise InputError(image, problem, "a NIfTI file", "Correct the path or restore it.") from error
     return digest.hexdigest()
 
 
@@ -340,21 +340,23 @@ def segment_file(segmenter: Segmenter, image: Path, out: Path, name: str) -> dic
     where there is no liver.
     """
     volume, grid = read_volume(image)
-    found = segmenter.segment(volume, grid)
-    if not found.liver.any():
-        return {"failure": NO_LIVER, "observed": storable(found.observed)}
+    segmentation = segmenter.segment(volume, grid)
+    if not segmentation.liver.any():
+        return {"failure": NO_LIVER, "observed": storable(segmentation.observed)}
     mask, organs = out / "masks" / f"{name}_liver.nii.gz", out / "organs" / f"{name}_organs.nii.gz"
-    save_volume(mask, found.liver, grid, scan=image, description=f"liver mask by {segmenter.drawn_by}")
-    save_volume(organs, found.labels, grid, scan=image, description=f"organs by {segmenter.drawn_by}")
+    save_volume(mask, segmentation.liver, grid, scan=image, description=f"liver mask by {segmenter.drawn_by}")
+    save_volume(organs, segmentation.labels, grid, scan=image, description=f"organs by {segmenter.drawn_by}")
     atomic_write(organs.with_name(organs.name.replace(".nii.gz", ".json")), json.dumps(LABELS))
     return {
         "mask": str(mask),
         "organs": str(organs),
         "by": segmenter.drawn_by,
-        "doubts": list(doubts(found.liver, grid)),
-        "volumes": found.volumes,
-        "observed": storable(found.observed),
-        "features": None if found.features is None else [float(f"{value:.5g}") for value in found.features],
+        "doubts": list(doubts(segmentation.liver, grid)),
+        "volumes": segmentation.volumes,
+        "observed": storable(segmentation.observed),
+        "features": None
+        if segmentation.features is None
+        else [float(f"{value:.5g}") for value in segmentation.features],
     }
 
 

@@ -29,15 +29,15 @@ MASK_BY = "mask_by"
 def checker_of(network: Path, fingerprint: str) -> Checker | None:
     """The checks that were fitted for the segmenter of a folder; None if it has none.
 
-    Raises InputError for a damaged file, and for checks of other weights: without a word, nothing would be checked.
+    Raises InputError for a damaged file, and for checks of other weights, which would not be valid.
     """
     path = network / CHECKS_FILE
     if not path.is_file():
         return None
     checker = load_checker(path)
     if checker.fingerprint != fingerprint:
-        found, expected = "checks that were fitted for another segmenter", "those of the weights in the same folder"
-        raise InputError(path, found, expected, "Fit them: cirrnb fit-checks; or remove the file to go without.")
+        problem, expected = "checks that were fitted for another segmenter", "those of the weights in the same folder"
+        raise InputError(path, problem, expected, "Fit them: cirrnb fit-checks; or remove the file to go without.")
     return checker
 
 
@@ -59,24 +59,24 @@ def judge(
     workers: int | None = None,
     progress: Progress = unwatched,
 ) -> dict[str, list[Check]]:
-    """Checks by scan name, for the scans that were observed; the pair stands with both of its scans.
+    """Checks by scan name, for the scans that were observed; the check of a pair is listed for both of its scans.
 
     Parameters
     ----------
     outcomes : scan name -> "observed" (numbers by name, None where missing) and, where there is a liver, "organs", the
         path of the map of the organs; "shared", where a person drew a mask, how much of it the program finds.
-    folder : where comparisons of pairs are kept, so that none is made twice.
-    workers : processes that compare pairs, by default one a processor.
+    folder : where comparisons of pairs are kept, so that none is repeated.
+    workers : number of processes that compare pairs, by default one per processor.
     """
-    found: dict[str, list[Check]] = {}
+    checks: dict[str, list[Check]] = {}
     patients: dict[str, dict[str, Scan]] = {}
     for scan in scans:
         outcome = outcomes.get(scan.name, {})
         if "observed" not in outcome:
             continue
-        found[scan.name] = checker.check_scan(known(outcome["observed"]), scan.sequence, drawn_by_person(scan))
+        checks[scan.name] = checker.check_scan(known(outcome["observed"]), scan.sequence, drawn_by_person(scan))
         if "shared" in outcome:
-            found[scan.name].append(check_mask(outcome["shared"]))
+            checks[scan.name].append(check_mask(outcome["shared"]))
         patients.setdefault(scan.subject, {})[scan.sequence] = scan
     # The sequences that pairs were fitted on.
     pairs = [[scans[name] for name in T1W_T2W if name in scans] for scans in patients.values()]
@@ -85,8 +85,8 @@ def judge(
     for both, compared in zip(pairs, _all_compared(pairs, maps, folder, workers, progress), strict=True):
         check = checker.check_pair(compared)
         for scan in both:
-            found[scan.name].append(check)
-    return found
+            checks[scan.name].append(check)
+    return checks
 
 
 def drawn_by_person(scan: Scan) -> bool:

@@ -32,7 +32,7 @@ def shared(mask: NDArray[np.bool_], liver: NDArray[np.bool_]) -> float:
 
 
 def shared_of_files(mask: Path, organs: Path) -> float:
-    """As `shared`, for a mask and the map of the organs of its scan; NaN where it cannot be told.
+    """As `shared`, for a mask and the map of the organs of its scan; NaN if undefined.
 
     That is so with less than `LEAST_LIVER` of liver, and for a mask that cannot be read: preparation says why.
     """

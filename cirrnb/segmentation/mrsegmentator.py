@@ -42,25 +42,25 @@ class Segmented:
 
 
 def find_program(named: Path | str | None = None) -> str:
-    """The program: the one named, the one that the environment names, or the one on the path.
+    """The program: `named`, else that of the environment variable, else the one on the path.
 
-    Raises InputError where there is none.
+    Raises InputError if there is none.
     """
-    asked = named or os.environ.get(PROGRAM)
-    found = shutil.which(str(asked) if asked else "mrsegmentator")
-    if found is None:
+    wanted = named or os.environ.get(PROGRAM)
+    program = shutil.which(str(wanted) if wanted else "mrsegmentator")
+    if program is None:
         raise InputError(
             "MRSegmentator",
-            f"no program {asked}" if asked else "no program mrsegmentator on the path",
+            f"no program {wanted}" if wanted else "no program mrsegmentator on the path",
             "MRSegmentator in an environment of its own (it needs torch 2.10 or older)",
             "python -m venv mrseg && mrseg/bin/pip install mrsegmentator, then --program mrseg/bin/mrsegmentator. Or "
             "go on without it: the package's own segmenter needs no program.",
         )
-    return found
+    return program
 
 
 def segment(scans: Mapping[str, Path], program: str, options: Sequence[str] = ()) -> Segmented:
-    """Ask MRSegmentator for the liver of every scan (key -> NIfTI file), all in one call.
+    """Segment the liver of every scan (key -> NIfTI file) with one call of MRSegmentator.
 
     Parameters
     ----------
@@ -69,18 +69,18 @@ def segment(scans: Mapping[str, Path], program: str, options: Sequence[str] = ()
     Raises
     ------
     InputError
-        If the program ends without a single mask; its last words are told.
+        If the program ends without any mask; the message quotes the last line of its output.
     """
     with tempfile.TemporaryDirectory(prefix="cirrnb-") as private:
         source, target = Path(private) / "scans", Path(private) / "masks"
         source.mkdir()
         target.mkdir()
-        # It names its files after ours: neutral names, since ids are a stranger's text.
+        # Its output files are named after the input files: neutral names, since ids may hold any text.
         names = {key: f"{place:05d}" for place, key in enumerate(scans)}
         for key, path in scans.items():
             (source / f"{names[key]}{_ending(path)}").symlink_to(path.absolute())
         words = [program, "--input", str(source), "--outdir", str(target), "--postfix", _POSTFIX, *options]
-        code, said = _run(words, PATIENCE * len(scans))
+        code, output = _run(words, PATIENCE * len(scans))
         masks, failed = {}, {}
         for key, path in scans.items():
             made = target / f"{names[key]}_{_POSTFIX}{_ending(path)}"
@@ -89,7 +89,7 @@ def segment(scans: Mapping[str, Path], program: str, options: Sequence[str] = ()
             except InputError as error:
                 failed[key] = error.found
         if scans and not masks:
-            last = said.strip().splitlines()[-1:] or ["nothing"]
+            last = output.strip().splitlines()[-1:] or ["nothing"]
             reason = next(iter(failed.values()))
             raise InputError(
                 NAME,
@@ -105,7 +105,7 @@ def _ending(path: Path) -> str:
 
 
 def _run(words: Sequence[str], seconds: float) -> tuple[int | None, str]:
-    """Exit code, None where it had to be ended, and all that was said."""
+    """Exit code, None if the program was killed, and its output."""
     # Its environment is its own: what points Python at our packages would lead it astray.
     foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     surroundings = {name: value for name, value in os.environ.items() if name not in foreign}

@@ -108,11 +108,11 @@ class OrganNetwork(nn.Module):
         """Features of every level, (subjects * slices, width, rows, columns) each, the finest first."""
         slices = x.shape[1]
         x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        found = []
+        features = []
         for level in self.down:
             x = level(x, slices)
-            found.append(x)
-        return found
+            features.append(x)
+        return features
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x), *x.shape[:2])

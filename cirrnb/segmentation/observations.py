@@ -39,7 +39,7 @@ PLACED = ("spleen", "kidneys", "aorta", "gallbladder", "vertebrae", "back muscle
 def observe(
     image: Array, labels: Labels, label_probability: Array, spacing: tuple[float, float, float]
 ) -> dict[str, float]:
-    """Observations by name; NaN where an organ is not there.
+    """Observations by name; NaN if an organ is absent.
 
     Parameters
     ----------
@@ -55,17 +55,17 @@ def observe(
     body = labels > 0
     voxel = float(np.prod(spacing)) / 1000
     counts = np.bincount(labels.ravel(), minlength=len(ORGANS) + 1)
-    found = {f"volume {name}": float(count) * voxel for name, count in zip(ORGANS, counts[1:], strict=True)}
+    observed = {f"volume {name}": float(count) * voxel for name, count in zip(ORGANS, counts[1:], strict=True)}
     liver = (labels >= LIVER[0]) & (labels <= LIVER[-1])
-    found["volume liver"] = float(np.count_nonzero(liver)) * voxel
-    found["size of the liver"] = float(np.log1p(found["volume liver"]))
-    found["organs found"] = float(sum(found[f"volume {name}"] >= least for name, least in _LEAST.items()))
-    found["volume of the body"] = float(np.count_nonzero(body)) * voxel
-    found["covered"] = image.shape[0] * spacing[0]
-    found |= _shape(liver, body, label_probability, spacing)
-    found |= _places(labels, liver, body, spacing)
-    found |= _signals(image, labels, liver, body, label_probability, spacing)
-    return found | _canal(image, labels, spacing)
+    observed["volume liver"] = float(np.count_nonzero(liver)) * voxel
+    observed["size of the liver"] = float(np.log1p(observed["volume liver"]))
+    observed["organs found"] = float(sum(observed[f"volume {name}"] >= least for name, least in _LEAST.items()))
+    observed["volume of the body"] = float(np.count_nonzero(body)) * voxel
+    observed["covered"] = image.shape[0] * spacing[0]
+    observed |= _shape(liver, body, label_probability, spacing)
+    observed |= _places(labels, liver, body, spacing)
+    observed |= _signals(image, labels, liver, body, label_probability, spacing)
+    return observed | _canal(image, labels, spacing)
 
 
 def _shape(
@@ -98,27 +98,27 @@ def _centre(mask: NDArray, spacing: tuple[float, float, float]) -> NDArray[np.fl
 
 
 def _places(labels: Labels, liver: NDArray, body: NDArray, spacing: tuple[float, float, float]) -> dict[str, float]:
-    """Where organs lie: z to the head, y to the back, x to the left."""
-    middle, found = _centre(liver, spacing), {}
+    """Positions of organs: z to the head, y to the back, x to the left."""
+    middle, places = _centre(liver, spacing), {}
     slices = np.flatnonzero(liver.any(axis=(1, 2)))
     around = body[slices[0] : slices[-1] + 1] if len(slices) else body
     trunk = _centre(around, spacing)
     for axis, name in ((1, "y"), (2, "x")):
         across = np.count_nonzero(around.any(axis=(0, 3 - axis))) * spacing[axis]
-        found[f"liver {name} in the body"] = float((middle[axis] - trunk[axis]) / max(across, spacing[axis]))
+        places[f"liver {name} in the body"] = float((middle[axis] - trunk[axis]) / max(across, spacing[axis]))
     for name in PLACED:
         centre = _centre(labels == ORGANS.index(name) + 1, spacing)
         for axis, letter in enumerate("zyx"):
-            found[f"{name} {letter} from the liver"] = float(centre[axis] - middle[axis])
-        found[f"{name} x in the body"] = float(centre[2] - trunk[2])
+            places[f"{name} {letter} from the liver"] = float(centre[axis] - middle[axis])
+        places[f"{name} x in the body"] = float(centre[2] - trunk[2])
     areas = liver.sum(axis=(1, 2)).astype(float)
     if areas.sum() >= _FEW:
         z = (np.arange(len(areas)) - (areas * np.arange(len(areas))).sum() / areas.sum()) * spacing[0]
         spread = np.sqrt((areas * z**2).sum() / areas.sum())
-        found["skewness of the liver z"] = float((areas * z**3).sum() / areas.sum() / max(spread, 1e-6) ** 3)
+        places["skewness of the liver z"] = float((areas * z**3).sum() / areas.sum() / max(spread, 1e-6) ** 3)
     else:
-        found["skewness of the liver z"] = float("nan")
-    return found
+        places["skewness of the liver z"] = float("nan")
+    return places
 
 
 def _signals(
@@ -130,54 +130,59 @@ def _signals(
     spacing: tuple[float, float, float],
 ) -> dict[str, float]:
     """Logarithms of signals relative to the liver's, and how the image's values are distributed."""
-    found: dict[str, float] = {}
+    signals: dict[str, float] = {}
     sure = label_probability > _SURE
     low, high = (float(value) for value in np.quantile(image, (0.001, 0.999)))
     span = max(high - low, 1e-20)
     inner = ndimage.binary_erosion(liver, np.ones((1, 3, 3))) & sure
-    mine = _median(image, inner if np.count_nonzero(inner) >= _FEW else liver)
+    liver_signal = _median(image, inner if np.count_nonzero(inner) >= _FEW else liver)
     for name in _SOLID:
-        found[f"signal {name}"] = _ratio(_median(image, (labels == ORGANS.index(name) + 1) & sure), mine)
+        signals[f"signal {name}"] = _ratio(_median(image, (labels == ORGANS.index(name) + 1) & sure), liver_signal)
     depth = max(1, round(8 / spacing[1]))
     filled = ndimage.binary_fill_holes(body.any(axis=0)) if body.any() else body.any(axis=0)
     rim = body & ~ndimage.binary_erosion(filled, iterations=depth)[None]
-    found["signal fat under the skin"] = _ratio(_median(image, rim), mine)
+    signals["signal fat under the skin"] = _ratio(_median(image, rim), liver_signal)
     values = image[body] if np.count_nonzero(body) >= _FEW else image.ravel()
     tenth, half, most, top = (float(value) for value in np.quantile(values, (0.1, 0.5, 0.9, 0.99)))
-    found["signal brightest"], found["signal middle of the body"] = _ratio(top, mine), _ratio(half, mine)
-    found["signal darkest"] = _ratio(max(tenth, low + 1e-3 * span), mine)
-    found["contrast in the body"] = (most - tenth) / max(abs(half), 1e-3 * span)
-    outside = image[~body]
-    found["background"] = (_median(image, ~body) - low) / span if outside.size >= _FEW else float("nan")
-    found["background spread"] = float(outside.std()) / span if outside.size >= _FEW else float("nan")
-    found["below zero"] = float((image < -1e-6 * span).mean())
-    grain = np.abs(np.diff(image, axis=2))[:, :, :-1][inner[:, :, 1:-1]] if inner.any() else np.zeros(0)
-    found["grain"] = (
-        float(np.log((np.median(grain) + 1e-4 * span) / max(abs(mine), 1e-3 * span))) if len(grain) else float("nan")
+    signals["signal brightest"], signals["signal middle of the body"] = (
+        _ratio(top, liver_signal),
+        _ratio(half, liver_signal),
     )
-    return found
+    signals["signal darkest"] = _ratio(max(tenth, low + 1e-3 * span), liver_signal)
+    signals["contrast in the body"] = (most - tenth) / max(abs(half), 1e-3 * span)
+    outside = image[~body]
+    signals["background"] = (_median(image, ~body) - low) / span if outside.size >= _FEW else float("nan")
+    signals["background spread"] = float(outside.std()) / span if outside.size >= _FEW else float("nan")
+    signals["below zero"] = float((image < -1e-6 * span).mean())
+    grain = np.abs(np.diff(image, axis=2))[:, :, :-1][inner[:, :, 1:-1]] if inner.any() else np.zeros(0)
+    signals["grain"] = (
+        float(np.log((np.median(grain) + 1e-4 * span) / max(abs(liver_signal), 1e-3 * span)))
+        if len(grain)
+        else float("nan")
+    )
+    return signals
 
 
 def _canal(image: Array, labels: Labels, spacing: tuple[float, float, float]) -> dict[str, float]:
-    """The bright end of what lies behind the vertebrae, 38 mm deep and 22 mm wide: medians over the slices.
+    """A high quantile of the signal behind the vertebrae, 38 mm deep and 22 mm wide: medians over the slices.
 
-    Its logarithm relative to the vertebrae's signal, and the share of the slice's body that is darker.
+    Its logarithm relative to the vertebrae's signal, and the proportion of the slice's body that is darker.
     """
-    found = []
-    for one, label in zip(image, labels, strict=True):
+    ratios = []
+    for plane, label in zip(image, labels, strict=True):
         rows, columns = np.nonzero(label == VERTEBRAE)
         if len(rows) < _FEW:
             continue
         y, x = int(rows.mean()), columns.mean()
         wide = slice(max(0, int(x - 11 / spacing[2])), int(x + 11 / spacing[2]) + 1)
-        behind = one[y : int(y + 38 / spacing[1]), wide]
+        behind = plane[y : int(y + 38 / spacing[1]), wide]
         if behind.size < _FEW:
             continue
-        bright, vertebrae = float(np.quantile(behind, 0.93)), float(np.median(one[label == VERTEBRAE]))
-        found.append((_ratio(bright, vertebrae), float((one[label > 0] < bright).mean())))
-    if not found:
+        bright, vertebrae = float(np.quantile(behind, 0.93)), float(np.median(plane[label == VERTEBRAE]))
+        ratios.append((_ratio(bright, vertebrae), float((plane[label > 0] < bright).mean())))
+    if not ratios:
         return dict.fromkeys(CANAL, float("nan"))
-    return dict(zip(CANAL, (float(value) for value in np.median(found, axis=0)), strict=True))
+    return dict(zip(CANAL, (float(value) for value in np.median(ratios, axis=0)), strict=True))
 
 
 def _median(image: Array, mask: NDArray) -> float:

@@ -29,44 +29,44 @@ class Labelled:
 
 
 def compare(first: Labelled, second: Labelled) -> dict[str, float]:
-    """What two scans share, by the names in `PAIR`; NaN where one of them has no liver.
+    """Similarities of two scans, by the names in `PAIR`; NaN if one of them has no liver.
 
     Overlaps are Dice coefficients, 0 to 1, at the shift along the body (mm) that lets the livers overlap most;
     the difference of volume is the absolute logarithm of the livers' ratio; the likeness is -log(1 - r²) of the rank
     correlation r of both images within both bodies, without a shift, at most 14: two different sequences of one
     patient reach about 1, one image twice 14.
     """
-    livers = [_liver(one) for one in (first, second)]
+    livers = [_liver(scan) for scan in (first, second)]
     if not all(liver.any() for liver in livers):
         return dict.fromkeys(PAIR, float("nan"))
     points = _lattice(first, livers[0])
     here = _sample(livers[0], first.grid, points)
-    bodies = [(one.labels > 0) for one in (first, second)]
-    found = {}
+    bodies = [(scan.labels > 0) for scan in (first, second)]
+    shared = {}
     steps = np.arange(-REACH, REACH + STEP / 2, STEP)
     steps = steps[np.argsort(np.abs(steps), kind="stable")]  # of equal overlaps the smallest shift counts
     overlaps = [_dice(here, _sample(livers[1], second.grid, points + np.array([0, 0, shift]))) for shift in steps]
     best = overlaps.index(max(overlaps))
     shift = float(steps[best])
-    found["overlap of the livers"] = overlaps[best]
-    found["overlap of the bodies"] = _dice(
+    shared["overlap of the livers"] = overlaps[best]
+    shared["overlap of the bodies"] = _dice(
         _sample(bodies[0], first.grid, points), _sample(bodies[1], second.grid, points + np.array([0, 0, shift]))
     )
     volumes = [
-        np.count_nonzero(liver) * one.grid.voxel_volume for liver, one in zip(livers, (first, second), strict=True)
+        np.count_nonzero(liver) * scan.grid.voxel_volume for liver, scan in zip(livers, (first, second), strict=True)
     ]
-    found["difference of volume"] = float(abs(np.log(volumes[0] / volumes[1])))
-    found["shift"] = abs(shift)
+    shared["difference of volume"] = float(abs(np.log(volumes[0] / volumes[1])))
+    shared["shift"] = abs(shift)
     both = _sample(bodies[0], first.grid, points) & _sample(bodies[1], second.grid, points)
-    found["likeness of the images"] = _likeness(first, second, points[both])
-    return found
+    shared["likeness of the images"] = _likeness(first, second, points[both])
+    return shared
 
 
-def _liver(one: Labelled) -> NDArray[np.bool_]:
-    return (one.labels >= LIVER[0]) & (one.labels <= LIVER[-1])
+def _liver(scan: Labelled) -> NDArray[np.bool_]:
+    return (scan.labels >= LIVER[0]) & (scan.labels <= LIVER[-1])
 
 
-def _lattice(one: Labelled, liver: NDArray[np.bool_]) -> Points:
+def _lattice(scan: Labelled, liver: NDArray[np.bool_]) -> Points:
     """(points, 3) patient coordinates in mm around a liver, with a margin."""
     corners = np.array(
         [
@@ -75,7 +75,7 @@ def _lattice(one: Labelled, liver: NDArray[np.bool_]) -> Points:
         ]
     )
     box = np.array([[corners[axis, bit] for axis, bit in enumerate(bits)] for bits in np.ndindex(2, 2, 2)], float)
-    places = one.grid.to_patient(box)
+    places = scan.grid.to_patient(box)
     margin = np.array([40, 40, 20])
     low, high = places.min(axis=0) - margin, places.max(axis=0) + margin
     axes = [np.arange(a, b, STEP) for a, b in zip(low, high, strict=True)]
@@ -87,9 +87,9 @@ def _sample(volume: NDArray, grid: Grid, points: Points) -> NDArray:
     inverse = np.linalg.inv(grid.affine)
     places = np.rint(points @ inverse[:3, :3].T + inverse[:3, 3]).astype(np.int64)
     inside = np.all((places >= 0) & (places < volume.shape), axis=1)
-    found = np.zeros(len(points), volume.dtype)
-    found[inside] = volume[tuple(places[inside].T)]
-    return found
+    values = np.zeros(len(points), volume.dtype)
+    values[inside] = volume[tuple(places[inside].T)]
+    return values
 
 
 def _dice(a: NDArray, b: NDArray) -> float:
@@ -100,7 +100,7 @@ def _dice(a: NDArray, b: NDArray) -> float:
 def _likeness(first: Labelled, second: Labelled, points: Points) -> float:
     if len(points) < 50:
         return float("nan")
-    ranks = [_ranks(_sample(one.volume, one.grid, points)) for one in (first, second)]
+    ranks = [_ranks(_sample(scan.volume, scan.grid, points)) for scan in (first, second)]
     if min(rank.std() for rank in ranks) == 0:
         return float("nan")
     r = float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -59,16 +59,16 @@ def plant_file(
     scan, out = Path(scan), Path(out)
     require_request(sequence, strengths)
     volume, grid = read_volume(scan)
-    found = (segmenter or Segmenter.load()).segment(volume, grid)
-    if found.volumes["liver"] < LEAST_LIVER:
-        amount = f"{found.volumes['liver']:.0f} mL of liver"
+    segmentation = (segmenter or Segmenter.load()).segment(volume, grid)
+    if segmentation.volumes["liver"] < LEAST_LIVER:
+        amount = f"{segmentation.volumes['liver']:.0f} mL of liver"
         raise InputError(scan, amount, f"a scan with {LEAST_LIVER:.0f} mL or more", "Choose another scan.")
     turned = Orientation.of(grid)
-    labels = turned.apply(found.labels)
+    labels = turned.apply(segmentation.labels)
     made = plant(
         turned.apply(volume),
-        turned.apply(found.liver),
-        turned.apply(found.organ("spleen")),
+        turned.apply(segmentation.liver),
+        turned.apply(segmentation.organ("spleen")),
         np.asarray(labels > 0),
         turned.grid(grid).spacing,
         sequence,
@@ -91,8 +91,8 @@ def plant_file(
     evidence = np.ascontiguousarray(turned.undo(made.evidence))
     save_volume(out / f"planted_{sequence}_evidence.nii.gz", evidence, grid, scan=scan, description=description)
     names = {str(number): sign for number, sign in enumerate(SIGNS, start=1)}
-    stored = {"strengths": dict(made.strengths), "seed": seed, "segmented by": found.drawn_by, "evidence": names}
+    stored = {"strengths": dict(made.strengths), "seed": seed, "segmented by": segmentation.drawn_by, "evidence": names}
     atomic_write(out / "strengths.json", json.dumps(stored, indent=1) + "\n")
     atomic_write(out / SIMULATED, _MARK)
     row = {"patient": "planted", "sequence": sequence, **{name: path.name for name, path in files.items()}}
-    return write_csv(out / "scans.csv", [{**row, "mask_by": found.drawn_by}])
+    return write_csv(out / "scans.csv", [{**row, "mask_by": segmentation.drawn_by}])

@@ -72,22 +72,22 @@ class Segmentation:
         """Volume in mL of each of `ORGANS` and of the liver."""
         voxel = self.grid.voxel_volume / 1000
         counts = np.bincount(self.labels.ravel(), minlength=len(ORGANS) + 1)[1:] * voxel
-        found = {name: float(volume) for name, volume in zip(ORGANS, counts, strict=True)}
-        return {"liver": sum(found[ORGANS[label - 1]] for label in LIVER), **found}
+        by_organ = {name: float(volume) for name, volume in zip(ORGANS, counts, strict=True)}
+        return {"liver": sum(by_organ[ORGANS[label - 1]] for label in LIVER), **by_organ}
 
     @cached_property
     def cut_off(self) -> tuple[str, ...]:
         """Borders of the volume at which the liver ends: "lowest slice", "highest slice", "edge of the image"."""
         liver = Orientation.of(self.grid).apply(self.liver)
         areas = liver.sum(axis=(1, 2))
-        found = [
+        borders = [
             name
             for place, name in ((0, "lowest slice"), (-1, "highest slice"))
             if areas[place] > EDGE * max(1, areas.max())
         ]
         if liver[:, [0, -1]].any() or liver[:, :, [0, -1]].any():
-            found.append("edge of the image")
-        return tuple(found)
+            borders.append("edge of the image")
+        return tuple(borders)
 
 
 class Segmenter:
@@ -155,18 +155,18 @@ class Segmenter:
         return Segmentation(labels, grid, self.drawn_by, probability, observed, seen)
 
     def _turned(self, image: Tensor, liver: Tensor) -> dict[str, float]:
-        """How much more liver is found as the volume stands than mirrored and turned front to back, as logarithms.
+        """Log ratios of the liver found in the volume to that in the mirrored and the front-to-back flipped volume.
 
-        Looked at in at most `LOOKED_AT` slices, evenly spread.
+        At most `LOOKED_AT` evenly spaced slices are used.
         """
         every = -(-len(image) // LOOKED_AT)
-        chosen, found = image[::every], {}
+        chosen, ratios = image[::every], {}
         stands = float(liver[::every].sum())
         for name, axis in (("mirrored", 2), ("front to back", 1)):
             shares = self.probabilities(chosen.flip(axis))
             turned = float(shares[LIVER[0] : LIVER[-1] + 1].sum())
-            found[f"liver as it stands against {name}"] = float(np.log((stands + 50) / (turned + 50)))
-        return found
+            ratios[f"liver as it stands against {name}"] = float(np.log((stands + 50) / (turned + 50)))
+        return ratios
 
     def probabilities(self, image: Tensor) -> Tensor:
         """(classes, slices, rows, columns) float32 from an image on the working grid, in pieces."""
@@ -178,7 +178,7 @@ class Segmenter:
         multiple = self._network.settings.multiple
         rows, columns = (-(-size // multiple) * multiple - size for size in image.shape[1:])
         inputs = torch.nn.functional.pad(inputs, (0, columns, 0, rows))
-        found: list[Tensor] = []
+        parts: list[Tensor] = []
         levels = [level for level in LEVELS if level < len(self._network.settings.widths)]
         seen: list[list[Tensor]] = [[] for _ in levels]
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
@@ -186,11 +186,11 @@ class Segmenter:
                 low, high = max(0, start - CONTEXT), min(len(inputs), start + PIECE + CONTEXT)
                 features = self._network.encode(inputs[None, low:high].float().to(self.device))
                 logits = self._network.decode(features, 1, high - low)[0]
-                own = slice(start - low, start - low + PIECE)
-                found.append(logits[own, :, : image.shape[1], : image.shape[2]].float().softmax(dim=1).cpu())
+                inner = slice(start - low, start - low + PIECE)
+                parts.append(logits[inner, :, : image.shape[1], : image.shape[2]].float().softmax(dim=1).cpu())
                 for level, kept in zip(levels, seen, strict=True):
-                    kept.append(features[level][own].half().cpu())
-        return torch.cat(found).movedim(1, 0).clone(), [torch.cat(kept) for kept in seen]
+                    kept.append(features[level][inner].half().cpu())
+        return torch.cat(parts).movedim(1, 0).clone(), [torch.cat(kept) for kept in seen]
 
 
 def without(shares: Tensor, label: int) -> Tensor:
@@ -215,7 +215,7 @@ def clean(shares: Tensor) -> Tensor:
             shares[BODY][gone] += shares[number][gone]
             shares[number][gone] = 0
             liver &= ~gone.numpy() if number in LIVER else True
-    holes = np.stack([ndimage.binary_fill_holes(one) for one in liver]) & ~liver & (labels == BODY)
+    holes = np.stack([ndimage.binary_fill_holes(plane) for plane in liver]) & ~liver & (labels == BODY)
     if holes.any():
         filled = torch.from_numpy(holes)
         nearest = shares[LIVER[0] : LIVER[-1] + 1].argmax(dim=0)

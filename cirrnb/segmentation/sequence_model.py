@@ -46,22 +46,22 @@ Numbers = NDArray[np.float64]
 
 
 def contrasts(observed: Mapping[str, float]) -> dict[str, float]:
-    """What the sequence is told by, by the names in `KNOWN`; NaN where an organ is not there.
+    """Features from which the sequence is recognised, by the names in `KNOWN`; NaN if an organ is absent.
 
-    A contrast is a signal less that of the liver, over the range of the body from its darkest tenth to its brightest
-    hundredth: an offset, as of a CT, changes none of them. The range itself and the spread of the organs' signals are
+    A contrast is a signal minus that of the liver, divided by the range of the body from its darkest tenth to its
+    brightest hundredth: an offset, as in CT, does not change it. The range and the spread of the organs' signals are
     logarithms relative to the liver's signal: an offset makes both small.
     """
     signals = {name: observed.get(f"signal {name}", np.nan) for name in SIGNALS}
     ratio = {name: float(np.exp(signal)) for name, signal in signals.items()}
     span = max(ratio["brightest"] - ratio["darkest"], 1e-3)
-    found = {f"contrast {name}": (ratio[name] - 1) / span for name in CONTRASTS}
-    found |= {f"signal {name}": signal for name, signal in signals.items()}
-    found |= {name: observed.get(name, np.nan) for name in (*CANAL, "background", "background spread")}
-    several = np.array([signals[name] for name in _SPREAD])
-    several = several[np.isfinite(several)]
-    found["spread of the signals"] = float(np.log(several.std() + 0.02)) if len(several) >= FEWEST else np.nan
-    return found | {"range": float(np.log(span)), "grain in the range": observed.get("grain", np.nan) - np.log(span)}
+    values = {f"contrast {name}": (ratio[name] - 1) / span for name in CONTRASTS}
+    values |= {f"signal {name}": signal for name, signal in signals.items()}
+    values |= {name: observed.get(name, np.nan) for name in (*CANAL, "background", "background spread")}
+    spread = np.array([signals[name] for name in _SPREAD])
+    spread = spread[np.isfinite(spread)]
+    values["spread of the signals"] = float(np.log(spread.std() + 0.02)) if len(spread) >= FEWEST else np.nan
+    return values | {"range": float(np.log(span)), "grain in the range": observed.get("grain", np.nan) - np.log(span)}
 
 
 def expanded(values: Numbers, mean: Numbers, scale: Numbers, bounds: Numbers | float = BOUND) -> Numbers:

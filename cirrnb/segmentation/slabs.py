@@ -85,7 +85,7 @@ class Slabs(IterableDataset):
     def _real(self, random: np.random.Generator, slices: int) -> Slab:
         image, liver = self._load(self.scans[int(random.integers(len(self.scans)))])
         first = int(random.integers(0, max(1, len(image) - slices + 1)))
-        image, liver = (_slices(one, first, slices) for one in (image, liver))
+        image, liver = (_slices(volume, first, slices) for volume in (image, liver))
         image, liver = _moved(random, image, liver)
         label = torch.where(liver > 0.5, SOME_LIVER, NOT_LIVER).to(torch.uint8)
         image = acquire_slab(random, image, label, painted=False)
@@ -108,7 +108,7 @@ class Slabs(IterableDataset):
 
 
 def seen(slab: Slab) -> Tensor:
-    """(slices, channels, rows, columns) of a slab; beyond what was acquired, 0, as where a volume is padded."""
+    """(slices, channels, rows, columns) of a slab; 0 outside the acquired field, as in a padded volume."""
     top, bottom, left, right = slab.field
     inputs = channels(slab.image[:, top:bottom, left:right])
     rows, columns = slab.image.shape[1:]
@@ -157,15 +157,15 @@ def loss_of(logits: Tensor, label: Tensor) -> Tensor:
     entropy = torch.where(organ == ASCITES, 2 * entropy, entropy)
     known = (~real).float()
     flat, classes = organ.flatten(), shares.shape[1]
-    # What the softmax gives the true label, summed by label: the overlap, without one-hot arrays.
+    # The softmax of the true label, summed by label: the overlap, without one-hot arrays.
     right = shares.gather(1, organ[:, None])[:, 0] * known
     both = torch.zeros(classes, device=logs.device).index_add(0, flat, right.flatten())
     truth = torch.zeros(classes, device=logs.device).index_add(0, flat, known.flatten())
     total = (shares * known[:, None]).sum((0, 2, 3)) + truth
     both = torch.cat([both[1:], (liver * inside).sum()[None]])
     total = torch.cat([total[1:], (liver.sum() + inside.sum())[None]])
-    there = torch.cat([truth[1:], inside.sum()[None].float()]) > 20
-    there[ASCITES - 1] = True  # what is found where there is none counts too
+    counted = torch.cat([truth[1:], inside.sum()[None].float()]) > 20
+    counted[ASCITES - 1] = True  # false positives count too
     smooth = torch.ones_like(total)
     smooth[ASCITES - 1] = 30.0
     total[ASCITES - 1] = 2 * (
@@ -175,4 +175,4 @@ def loss_of(logits: Tensor, label: Tensor) -> Tensor:
     weight = torch.ones_like(dice)
     weight[[CAUDATE - 1, ASCITES - 1]] = 2.0
     weight[-1] = 3.0
-    return entropy.mean() + (dice * weight * there).sum() / (weight * there).sum().clamp_min(1)
+    return entropy.mean() + (dice * weight * counted).sum() / (weight * counted).sum().clamp_min(1)

@@ -34,7 +34,7 @@ COMPONENTS = 24
 RARE, RAREST = 0.01, 0.0001
 """Share of unseen simulated patients beyond the limits of unusual and of far."""
 FEWEST = 15
-"""Scans of a population below which nothing is said of its tail."""
+"""Fewest scans of a population from which the tail of its distribution is estimated."""
 LARGEST = 8 << 20
 """Bytes a file may have."""
 
@@ -62,11 +62,11 @@ class Usual:
     far: float = math.inf
 
     def distance(self, features: NDArray) -> float:
-        """Of a scan, 1 being the limit of usual."""
+        """Distance of a scan's features; 1 is the limit of usual scans."""
         z = (np.sqrt(np.maximum(np.asarray(features, np.float64), 0)) - self.mean) / self.scale
         along = self.components @ z
-        beside = max(float(z @ z - along @ along), 0.0)
-        return math.sqrt(float(((along / self.spread) ** 2).sum()) + beside / self.rest**2) / self.limit
+        residual = max(float(z @ z - along @ along), 0.0)
+        return math.sqrt(float(((along / self.spread) ** 2).sum()) + residual / self.rest**2) / self.limit
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ class OutOfDistributionScore:
 
 
 def fit_usual(features: NDArray, held: Sequence[NDArray]) -> Usual:
-    """What is usual, from features (scans, features) of simulated patients, and limits from others.
+    """Fit the distribution of features (scans, features) of simulated patients, and its limits on others.
 
-    `held` are populations of these, (scans, features) each: what is usual in one of them is usual, so that the widest
-    limits count. Raises ValueError for fewer than `COMPONENTS` + 2 scans or `FEWEST` held ones of a population.
+    `held` are held-out populations, (scans, features) each. A scan that is usual in one of them is usual, so the widest
+    limits are used. Raises ValueError for fewer than `COMPONENTS` + 2 scans, or `FEWEST` scans of a population.
     """
-    if len(features) < COMPONENTS + 2 or not held or min(len(one) for one in held) < FEWEST:
-        raise ValueError(f"{len(features)} scans and {[len(one) for one in held]} held out are too few")
+    if len(features) < COMPONENTS + 2 or not held or min(len(population) for population in held) < FEWEST:
+        raise ValueError(f"{len(features)} scans and {[len(population) for population in held]} held out are too few")
     rooted = np.sqrt(np.maximum(np.asarray(features, np.float64), 0))
     mean, scale = rooted.mean(axis=0), np.maximum(rooted.std(axis=0), 1e-3)
     z = (rooted - mean) / scale
@@ -102,8 +102,8 @@ def fit_usual(features: NDArray, held: Sequence[NDArray]) -> Usual:
     rest = float(variance[COMPONENTS:].sum() / (z.shape[1] - COMPONENTS))
     spread = np.sqrt(np.maximum(variance[:COMPONENTS], rest))
     raw = Usual(mean, scale, components[:COMPONENTS], spread, math.sqrt(max(rest, 1e-6)))
-    found = [limits(np.array([raw.distance(row) for row in population])) for population in held]
-    limit, far = (max(pair) for pair in zip(*found, strict=True))
+    pairs = [limits(np.array([raw.distance(row) for row in population])) for population in held]
+    limit, far = (max(pair) for pair in zip(*pairs, strict=True))
     return Usual(mean, scale, components[:COMPONENTS], spread, raw.rest, limit, far / limit)
 
 

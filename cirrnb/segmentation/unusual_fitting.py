@@ -51,7 +51,7 @@ def fit_score(
     anatomies: Path | str | None = None,
     progress: Progress = lambda items, total: items,
 ) -> OutOfDistributionScore:
-    """Fit what is usual for a segmenter into a folder; features are kept there, so that a stopped call resumes.
+    """Fit the out-of-distribution score of a segmenter into a folder; an interrupted call resumes from kept features.
 
     Parameters
     ----------
@@ -77,20 +77,22 @@ def fit_score(
         for scan in read_cohort(patients).scans
     ]
     with locked(out):
-        found: dict[str, dict[str, list[NDArray]]] = {"fit": {}, "held": {}, "patients": {}}
+        by_group: dict[str, dict[str, list[NDArray]]] = {"fit": {}, "held": {}, "patients": {}}
         for place, outcome in progress(in_parallel(jobs, min(processors(), len(jobs)), __name__), len(jobs)):
             if isinstance(outcome, WorkerDied):
                 raise InputError(out, str(outcome), "room and memory for it", "Start it again; it resumes.")
             for path in outcome["files"]:
                 with np.load(path) as kept:
                     if len(kept["features"]) and kept["found"] >= LEAST:
-                        found[jobs[place]["kind"]].setdefault(str(kept["sequence"]), []).append(kept["features"])
+                        by_group[jobs[place]["kind"]].setdefault(str(kept["sequence"]), []).append(kept["features"])
         usual = {
-            name: fit_usual(np.array(found["fit"][name]), [np.array(found[one][name]) for one in ("held", "patients")])
+            name: fit_usual(
+                np.array(by_group["fit"][name]), [np.array(by_group[group][name]) for group in ("held", "patients")]
+            )
             for name in T1W_T2W
         }
         counts = {
-            group: {name: len(rows) for name, rows in sorted(by_name.items())} for group, by_name in found.items()
+            group: {name: len(rows) for name, rows in sorted(by_name.items())} for group, by_name in by_group.items()
         }
         score_model = OutOfDistributionScore(usual, loaded.fingerprint, counts)
         save_score(out, score_model)
@@ -135,8 +137,8 @@ def _draw(path: Path, body: int, drawing: int, segmenter: Segmenter, anatomy: An
 
 def _kept(path: Path, sequence: str, segmenter: Segmenter, *volume: Any) -> str:
     if not path.is_file():
-        found = segmenter.segment(*volume)
-        features = np.zeros(0, np.float32) if found.features is None else found.features
+        segmentation = segmenter.segment(*volume)
+        features = np.zeros(0, np.float32) if segmentation.features is None else segmentation.features
         with atomic_file(path) as partial, partial.open("wb") as file:
-            np.savez(file, features=features, sequence=sequence, found=found.volumes["liver"])
+            np.savez(file, features=features, sequence=sequence, found=segmentation.volumes["liver"])
     return str(path)

@@ -95,9 +95,9 @@ def load_network(folder: Path) -> tuple[OrganNetwork, SegmenterConfig]:
     with torch.device("meta"):
         network = OrganNetwork(config.network)
     expected = {name: value.shape for name, value in network.state_dict().items()}
-    found = {name: value.shape for name, value in tensors.items()}
-    if expected != found:
-        wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+    stored = {name: value.shape for name, value in tensors.items()}
+    if expected != stored:
+        wrong = sorted(name for name in {*expected, *stored} if expected.get(name) != stored.get(name))
         raise InputError(path, f"weights of another network ({', '.join(wrong[:3])}, ...)", "those of one run", _TRAIN)
     if any(value.dtype not in _TYPES for value in tensors.values()):
         raise InputError(path, "weights of another type", "half or single precision", _TRAIN)

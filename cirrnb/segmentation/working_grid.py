@@ -48,19 +48,19 @@ class WorkingGrid:
         return first, second, third
 
     def reduce(self, volume: NDArray) -> Tensor:
-        """(slices, rows, columns) float32 on the network's grid; the volume is read a slice at a time."""
+        """(slices, rows, columns) float32 on the network's grid; the volume is read slice by slice."""
         rows, columns = torch.from_numpy(self.rows.matrix), torch.from_numpy(self.columns.matrix).T.contiguous()
         small = torch.empty((len(volume), self.rows.size, self.columns.size), dtype=torch.float32)
-        for number, one in enumerate(volume):
-            small[number] = rows @ torch.from_numpy(np.ascontiguousarray(one, dtype=np.float32)) @ columns
+        for number, plane in enumerate(volume):
+            small[number] = rows @ torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32)) @ columns
         if self.slices.step == 1:
             return small
         return torch.tensordot(torch.from_numpy(self.slices.matrix), small, dims=1)
 
     def enlarge(self, shares: Tensor) -> NDArray[np.uint8]:
         """The class of the largest interpolated share of each voxel: shares (classes, slices, rows, columns)."""
-        there = [bool((share > 0.05).any()) for share in shares]
-        classes = np.flatnonzero(there).astype(np.uint8)
+        occurs = [bool((share > 0.05).any()) for share in shares]
+        classes = np.flatnonzero(occurs).astype(np.uint8)
         used = shares[torch.from_numpy(classes.astype(np.int64))].movedim(1, 0)
         slices, rows, columns = (
             torch.from_numpy(axis.inverse().matrix) for axis in (self.slices, self.rows, self.columns)
