@@ -70,15 +70,15 @@ def lines(run: Path, cohort: Cohort | None) -> list[Line]:
     ]
 
 
-def comparable(found: list[Line], simulated: bool) -> str:
+def comparable(lines_of_run: list[Line], simulated: bool) -> str:
     """Whether a figure may be compared with the published one: "yes", "no: why", or "same patients, slices unknown"."""
     reasons = ["simulated patients"] if simulated else []
-    reasons += [f"{line.what}: {line.here}" for line in found if line.same == NO]
+    reasons += [f"{line.what}: {line.here}" for line in lines_of_run if line.same == NO]
     if reasons:
         return f"no: {'; '.join(reasons)}"
-    if any(line.what == "patients" and line.same == UNKNOWN for line in found):
+    if any(line.what == "patients" and line.same == UNKNOWN for line in lines_of_run):
         return "as many patients; who they are, and which slices, is not known here"
-    slices = next(line for line in found if line.what == SLICES)
+    slices = next(line for line in lines_of_run if line.what == SLICES)
     return "yes" if slices.same == YES else "same patients, slices unknown"
 
 

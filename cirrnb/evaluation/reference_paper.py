@@ -114,13 +114,13 @@ TESTED = 29
 
 
 def beside_published(
-    own: Evaluation, slices: pd.DataFrame | None = None, comparable: str = "not known"
+    evaluation: Evaluation, slices: pd.DataFrame | None = None, comparable: str = "not known"
 ) -> pd.DataFrame:
     """Accuracy of the stager and of the reference paper, the unit of counting, and whether the two are comparable.
 
     Parameters
     ----------
-    own : evaluation of the stager, by patient.
+    evaluation : of the stager, by patient.
     slices : the row of `slice_accuracy`, if the stager predicts slice by slice.
     comparable : whether its accuracy by slice is comparable with the paper's, see `cirrnb.benchmark.protocol`.
 
@@ -134,9 +134,9 @@ def beside_published(
         | {"n": f"{TESTED} patients", "patients": "real", "comparable": ""}
         for sequence, value in BEST.items()
     ]
-    kind = "simulated" if own.simulated else "real"
-    by_patient = own.table[own.table["metric"] == "accuracy"].iloc[0]
-    reasons = ["counted by patient", *(["simulated patients"] if own.simulated else [])]
+    kind = "simulated" if evaluation.simulated else "real"
+    by_patient = evaluation.table[evaluation.table["metric"] == "accuracy"].iloc[0]
+    reasons = ["counted by patient", *(["simulated patients"] if evaluation.simulated else [])]
     rows.append({"who": "this stager", "accuracy": by_patient["value"], "low": by_patient["low"]})
     rows[-1] |= {"high": by_patient["high"], "counted": "patient", "patients": kind}
     rows[-1] |= {"majority": by_patient["majority"], "n": f"{by_patient['n']} patients"}
@@ -146,6 +146,6 @@ def beside_published(
         rows.append({"who": "this stager, as the paper counts", "accuracy": row["value"], "low": row["low"]})
         rows[-1] |= {"high": row["high"], "counted": "slice", "patients": kind, "majority": row["majority"]}
         rows[-1] |= {"n": f"{row['n']} slices of {row['patients']} patients"}
-        rows[-1] |= {"comparable": "no: simulated patients" if own.simulated else comparable}
+        rows[-1] |= {"comparable": "no: simulated patients" if evaluation.simulated else comparable}
     columns = ["who", "accuracy", "low", "high", "majority", "counted", "n", "patients", "comparable"]
     return pd.DataFrame(rows, columns=columns)

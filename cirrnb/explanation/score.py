@@ -70,16 +70,16 @@ def require_target(stager: Stager, target: str) -> None:
         raise InputError("target", repr(target), f"one of {', '.join(map(repr, known))}", "Choose one of these.")
 
 
-def score_of(stager: Stager, said: Staging, target: str) -> torch.Tensor:
+def score_of(stager: Stager, staging: Staging, target: str) -> torch.Tensor:
     """(patients,) the raw score `target` of a stager's output.
 
     Raises InputError for a target that the stager does not have.
     """
     require_target(stager, target)
-    names, signs = _signs(stager), said.signs
+    names, signs = _signs(stager), staging.signs
     if signs is not None and target in names and target not in (SEVERITY, *stager.stages, *stager.stages.thresholds):
         return signs[:, names.index(target)]
-    return score_of_stage(stager.head, said.scores, target, stager.stages)
+    return score_of_stage(stager.head, staging.scores, target, stager.stages)
 
 
 def score_of_stage(head: StageHead, scores: torch.Tensor, target: str, stages: StageScale) -> torch.Tensor:

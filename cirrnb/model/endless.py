@@ -263,14 +263,14 @@ def stage_by_signs(shown: NDArray[np.float64], known: NDArray[np.bool_]) -> NDAr
     )
 
 
-def loss_of(said: Staging, seen: Visit, sign_weight: float, stage_weight: float = 1.0) -> torch.Tensor:
+def loss_of(staging: Staging, seen: Visit, sign_weight: float, stage_weight: float = 1.0) -> torch.Tensor:
     """Cross-entropy of the stage, of the strengths of the signs, and of the stage by the signs alone, which does not
     change the strengths. A stager without sign outputs learns the stage alone."""
-    stage = stage_weight * -(seen.stage * said.log_probabilities.float()).sum(dim=1)
-    if said.signs is None or said.signs_log_probabilities is None:
+    stage = stage_weight * -(seen.stage * staging.log_probabilities.float()).sum(dim=1)
+    if staging.signs is None or staging.signs_log_probabilities is None:
         return stage.mean()
-    alone = -(seen.stage * said.signs_log_probabilities.float()).sum(dim=1)
-    return (stage + alone + sign_weight * sign_loss(said.signs.float(), seen.shown, seen.known)).mean()
+    alone = -(seen.stage * staging.signs_log_probabilities.float()).sum(dim=1)
+    return (stage + alone + sign_weight * sign_loss(staging.signs.float(), seen.shown, seen.known)).mean()
 
 
 def unwatched(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:

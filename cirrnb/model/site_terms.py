@@ -65,20 +65,20 @@ class SiteTerms:
             for name, value in values.items()
         }
 
-    def contributions(self, values: Mapping[str, float], own: Mapping[str, float]) -> dict[str, float]:
+    def contributions(self, values: Mapping[str, float], contributions: Mapping[str, float]) -> dict[str, float]:
         """Term -> log-odds that it adds at the site.
 
-        `values` are as measured; `own` is term -> log-odds by the model's weights after the map.
+        `values` are as measured; `contributions` is term -> log-odds by the model's weights after the map.
         """
         if not self.weights:
-            return dict(own)
-        here = [name for name in own if name in self.weights]
+            return dict(contributions)
+        here = [name for name in contributions if name in self.weights]
         whole = sum(abs(weight) for weight in self.weights.values())
         part = sum(abs(self.weights[name]) for name in here)
         return {
             name: (1 - self.blend) * value
             + (self.blend * whole / part * self.weights[name] * self._score(name, values[name]) if name in here else 0)
-            for name, value in own.items()
+            for name, value in contributions.items()
         }
 
     def _score(self, name: str, value: float) -> float:

@@ -170,7 +170,7 @@ class Stager(nn.Module):
 
     def loss(
         self,
-        said: Staging,
+        staging: Staging,
         batch: Batch,
         weights: torch.Tensor | None = None,
         focus: float = 0,
@@ -178,9 +178,9 @@ class Stager(nn.Module):
     ) -> torch.Tensor:
         """Loss (patients,) of the outputs for a batch; see `stage_loss`. If every slice is staged separately, it is the
         mean over the patient's slices."""
-        if said.slice_log_probabilities is None:
-            return stage_loss(said.log_probabilities.float(), batch.stage, weights, focus, loss)
-        losses = stage_loss(said.slice_log_probabilities.float(), batch.stage[batch.patient], weights, focus, loss)
+        if staging.slice_log_probabilities is None:
+            return stage_loss(staging.log_probabilities.float(), batch.stage, weights, focus, loss)
+        losses = stage_loss(staging.slice_log_probabilities.float(), batch.stage[batch.patient], weights, focus, loss)
         return _mean_by_patient(losses[:, None], batch)[:, 0]
 
     @torch.inference_mode()

@@ -116,11 +116,11 @@ def limits(distances: Numbers) -> tuple[float, float]:
     return rare, rarest
 
 
-def save_score(folder: Path, found: OutOfDistributionScore) -> None:
+def save_score(folder: Path, score: OutOfDistributionScore) -> None:
     """Write `unusual.json` and `unusual.safetensors` into a segmenter's folder, each atomically."""
     arrays = {
         f"{name}.{part}": getattr(usual, part).astype(np.float32)
-        for name, usual in found.usual.items()
+        for name, usual in score.usual.items()
         for part in ("mean", "scale", "components", "spread")
     }
     with atomic_file(folder / ARRAYS) as partial:
@@ -128,10 +128,10 @@ def save_score(folder: Path, found: OutOfDistributionScore) -> None:
     stored = {
         "format": FORMAT,
         "features": FEATURES_VERSION,
-        "fingerprint": found.fingerprint,
-        "fitted": dict(found.fitted),
+        "fingerprint": score.fingerprint,
+        "fitted": dict(score.fitted),
         "usual": {
-            name: {"rest": usual.rest, "limit": usual.limit, "far": usual.far} for name, usual in found.usual.items()
+            name: {"rest": usual.rest, "limit": usual.limit, "far": usual.far} for name, usual in score.usual.items()
         },
     }
     atomic_write(folder / SETTINGS, json.dumps(stored, indent=1, allow_nan=False) + "\n")
