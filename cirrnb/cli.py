@@ -38,7 +38,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; a user's mistakes and failing notebooks are told in plain words.
+    """Run the command line; a user's mistakes and failing notebooks give plain messages.
 
     Exit code 2 for wrong input, 1 for a failure, 130 after Ctrl-C, 143 after SIGTERM. `cirrnb --debug ...` shows the
     traceback as well.
@@ -101,7 +101,7 @@ class _PairsCommand(TyperCommand):
             if word in ("-p", "--parameter"):
                 name = next(rest, "")
                 value = [] if re.match(r"\w+=", name) else [next(rest, None)]
-                joined.append("=".join([name, *(one for one in value if one is not None)]))
+                joined.append("=".join([name, *(part for part in value if part is not None)]))
         return super().parse_args(ctx, joined)
 
 
@@ -161,7 +161,7 @@ def _add_alias(command: str, notebook: str, words: str, more: str = "") -> None:
         source = find_notebook(notebook)
         schema = read_schema(source)
     except (InputError, InputErrors):
-        return  # Somebody is at work on this notebook; `cirrnb run` tells what is wrong with it.
+        return  # Somebody is at work on this notebook; `cirrnb run` reports its errors.
     app.command(command, help=f"{words}.\n\nExecutes notebook {notebook}. {more}".strip())(
         notebook_command(schema, notebook, lambda given, out, timeout: _run(source, given, out, timeout))
     )

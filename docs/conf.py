@@ -92,33 +92,33 @@ def plain_sections(app: Any, what: str, name: str, obj: Any, options: Any, lines
     """Make numpydoc of sections as this project writes them: what is named has no type, what is returned is prose."""
     if what in ("attribute", "data", "property"):
         lines[:0] = [".. text", ""]  # a comment, since napoleon takes a first line up to its colon for a type
-    section, found, rest = "", [], list(lines)
+    section, converted, rest = "", [], list(lines)
     while rest:
         line = rest.pop(0)
         if rest and set(rest[0].strip()) == {"-"}:
             section = line.strip()
-            found.append("Result" if section == "Returns" else line)
+            converted.append("Result" if section == "Returns" else line)
         elif set(line.strip()) == {"-"}:
-            found.append("------" if section == "Returns" else line)
+            converted.append("------" if section == "Returns" else line)
         elif section in ("Parameters", "Attributes") and NAMED.match(line):
             more = list(takewhile(lambda text: text.startswith(" "), rest))
             rest = rest[len(more) :]
-            found += _entries(" ".join([line, *(text.strip() for text in more)]))
+            converted += _entries(" ".join([line, *(text.strip() for text in more)]))
         elif section in ("Parameters", "Attributes") and line.strip() and not line.startswith(" "):
             section = ""
-            found += ["", "", line]  # a sentence below the section ends it
+            converted += ["", "", line]  # a sentence below the section ends it
         else:
-            found.append(line)
-    lines[:] = found
+            converted.append(line)
+    lines[:] = converted
 
 
 def _entries(text: str) -> list[str]:
     """An entry for each name of "low, high : of the interval. n : patients."."""
-    found = []
+    entries = []
     for part in ANOTHER.split(text):
         names, _, described = part.partition(" : ")
-        found += [line for name in names.split(", ") for line in (name, f"    {described}")]
-    return found
+        entries += [line for name in names.split(", ") for line in (name, f"    {described}")]
+    return entries
 
 
 def plain_signature(
@@ -180,8 +180,8 @@ def write_page_texts(app: Any, exception: Exception | None) -> None:
     for page in sorted(app.env.found_docs):
         sections = []
         for section in app.env.get_doctree(page).findall(nodes.section):
-            own = [child.astext() for child in section.children if not isinstance(child, nodes.section)]
-            sections.append((section["ids"][0], " ".join(" ".join(own).split())))
+            paragraphs = [child.astext() for child in section.children if not isinstance(child, nodes.section)]
+            sections.append((section["ids"][0], " ".join(" ".join(paragraphs).split())))
         texts.append((page, sections))
     target = Path(app.outdir) / "_static" / "page_texts.js"
     target.write_text(f"const PAGE_TEXTS = new Map({json.dumps(texts, ensure_ascii=False)});\n", encoding="utf-8")

@@ -42,10 +42,10 @@ def main() -> None:
     parser.add_argument("--healthy", type=int, default=60)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    asked = {name: answers(given.out, tie, given.patients, given.healthy) for name, tie in TIES.items()}
-    shared = sorted(set.intersection(*(set(one.index) for one in asked.values())))
-    asked = {name: one.loc[shared] for name, one in asked.items()}
-    first = asked["no tie"]
+    tables = {name: answers(given.out, tie, given.patients, given.healthy) for name, tie in TIES.items()}
+    shared = sorted(set.intersection(*(set(table.index) for table in tables.values())))
+    tables = {name: table.loc[shared] for name, table in tables.items()}
+    first = tables["no tie"]
     healthy = first["healthy"].to_numpy(bool)
     print(f"{healthy.sum()} healthy people, {np.count_nonzero(~healthy)} mild patients, the same in each row")
     random = np.random.default_rng(0)
@@ -53,27 +53,27 @@ def main() -> None:
     for measure in MEASURES:
         print(f"\n{measure}: AUROC of mild against healthy; difference to the row without a tie")
         base = np.array([auroc(first, measure, chosen) for chosen in draws])
-        for name, one in asked.items():
-            values = np.array([auroc(one, measure, chosen) for chosen in draws])
+        for name, table in tables.items():
+            values = np.array([auroc(table, measure, chosen) for chosen in draws])
             print(f"{name}: {in_words(values)}; {in_words(values - base)}")
     print("\ncalled without a sign: healthy, mild")
-    for name, one in asked.items():
-        called = one["no_sign"].to_numpy(bool)
+    for name, table in tables.items():
+        called = table["no_sign"].to_numpy(bool)
         print(f"{name}: {called[healthy].mean():.2f}, {called[~healthy].mean():.2f}")
 
 
 def answers(out: Path, tie: str | None, patients: int, healthy: int) -> pd.DataFrame:
     """The model's answers for healthy people and mild patients, by subject."""
     folder = out / (tie or "no-tie")
-    told = folder.with_suffix(".csv")
-    if not told.is_file():
+    path = folder.with_suffix(".csv")
+    if not path.is_file():
         simulate_cohort(folder, patients=patients, healthy=healthy, seed=SEED, shortcut=tie)
         cohort = cirrnb.read_cohort(folder)
         chosen = tuple(scan for scan in cohort.scans if scan.stage in (None, CIRRHOSIS.names[0]))
         model = load_model("shipped")
         prepared = cirrnb.prepare(Cohort(chosen), out / f"prepared-{folder.name}", model.preparation, force=True)
-        write_csv(told, cirrnb.predict(model, prepared, force=True))
-    table = pd.read_csv(told, dtype={"subject": str}).set_index("subject")
+        write_csv(path, cirrnb.predict(model, prepared, force=True))
+    table = pd.read_csv(path, dtype={"subject": str}).set_index("subject")
     table["healthy"] = table["stage"].isna()
     table["strongest sign"] = table[[name for name in table if name.startswith("sign ")]].max(axis=1)
     table["expected stage"] = sum(place * table[name] for place, name in enumerate(CIRRHOSIS.names))

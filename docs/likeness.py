@@ -111,7 +111,7 @@ def drawn(score_model: OutOfDistributionScore, folder: Path) -> Image.Image:
 
 def _panel(pen: ImageDraw.ImageDraw, left: float, width: float, usual: Usual, folder: Path, sequence: str) -> None:
     def across(distance: float) -> float:
-        low, high = (np.log(one) for one in RANGE)
+        low, high = (np.log(limit) for limit in RANGE)
         return left + 10 + (width - 20) * float(np.clip((np.log(distance) - low) / (high - low), 0, 1))
 
     bottom = TOP + ROW * len(GROUPS)
@@ -123,27 +123,27 @@ def _panel(pen: ImageDraw.ImageDraw, left: float, width: float, usual: Usual, fo
         _words(pen, across(tick) - 8, bottom + 10, f"{tick:g}", "#5B6770")
     random = np.random.default_rng(0)
     for row, (words, kind, colour) in enumerate(GROUPS):
-        found = list(features(folder, kind, sequence))
-        distances = [usual.distance(one) for _, one in found]
-        beyond, far = (sum(one > limit for one in distances) for limit in (1.0, usual.far))
-        print(f"{sequence} {words}: n {len(found)}, {beyond} beyond usual, of them {far} far")
+        samples = list(features(folder, kind, sequence))
+        distances = [usual.distance(vector) for _, vector in samples]
+        beyond, far = (sum(distance > limit for distance in distances) for limit in (1.0, usual.far))
+        print(f"{sequence} {words}: n {len(samples)}, {beyond} beyond usual, of them {far} far")
         middle = TOP + ROW * (row + 0.5)
         _line(pen, left, TOP + ROW * row, left + width, TOP + ROW * row, "#E4E7EB")
-        _words(pen, left + 10, TOP + ROW * row + 4, f"n {len(found)}", "#5B6770", 11)
+        _words(pen, left + 10, TOP + ROW * row + 4, f"n {len(samples)}", "#5B6770", 11)
         for place, ((name, _), distance) in enumerate(
-            sorted(zip(found, distances, strict=True), key=lambda one: one[1])
+            sorted(zip(samples, distances, strict=True), key=lambda pair: pair[1])
         ):
-            named = len(found) <= 12
-            y = middle + (ROW * 0.8 * ((place + 0.5) / len(found) - 0.5) if named else random.uniform(-26, 26))
+            named = len(samples) <= 12
+            y = middle + (ROW * 0.8 * ((place + 0.5) / len(samples) - 0.5) if named else random.uniform(-26, 26))
             x, size = across(distance), 4 if named else 2.5
-            pen.ellipse([FINER * one for one in (x - size, y - size, x + size, y + size)], fill=colour)
+            pen.ellipse([FINER * edge for edge in (x - size, y - size, x + size, y + size)], fill=colour)
             if named:
                 print(f"    {name} {distance:.2f}")
                 _words(pen, x + 8, y - 7, name, "#1F2933", 11)
 
 
 def _line(pen: ImageDraw.ImageDraw, x0: float, y0: float, x1: float, y1: float, colour: str) -> None:
-    pen.line([FINER * one for one in (x0, y0, x1, y1)], fill=colour, width=FINER)
+    pen.line([FINER * value for value in (x0, y0, x1, y1)], fill=colour, width=FINER)
 
 
 def _words(pen: ImageDraw.ImageDraw, x: float, y: float, words: str, colour: str, size: int = 13) -> None:

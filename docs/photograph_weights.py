@@ -29,20 +29,20 @@ OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", 
 
 def renamed(weights: dict[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The tensors of the file under timm's names. Raises ValueError unless each fits its place."""
-    blocks = [(stage, place) for stage, several in enumerate(model.blocks) for place in range(len(several))]
-    found = {}
+    blocks = [(stage, place) for stage, stage_blocks in enumerate(model.blocks) for place in range(len(stage_blocks))]
+    tensors = {}
     for name, tensor in weights.items():
         part, _, rest = name.partition(".")
         if part == "_blocks":
             number, part, rest = rest.split(".", 2)
             stage, place = blocks[int(number)]
-            found[f"blocks.{stage}.{place}.{(OTHERS if stage else FIRST)[part]}.{rest}"] = tensor
+            tensors[f"blocks.{stage}.{place}.{(OTHERS if stage else FIRST)[part]}.{rest}"] = tensor
         else:
-            found[f"{OUTSIDE[part]}.{rest}"] = tensor
+            tensors[f"{OUTSIDE[part]}.{rest}"] = tensor
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if wanted != {name: tuple(tensor.shape) for name, tensor in found.items()}:
+    if wanted != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
         raise ValueError(f"the checkpoint is not of {BACKBONE}")
-    return found
+    return tensors
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def address(server: subprocess.Popen[bytes]) -> str:
     """Of the page, with its token, once it answers."""
     assert server.stdout is not None
     lines = (re.search(r"http://\S+", line.decode()) for line in server.stdout)
-    url = next(found.group() for found in lines if found)
+    url = next(match.group() for match in lines if match)
     until = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < until:
         try:

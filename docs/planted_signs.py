@@ -42,29 +42,29 @@ def planted(out: Path, scans: list[Path], sequence: str) -> pd.DataFrame:
 
 
 def answers(table: pd.DataFrame, model: str) -> pd.DataFrame:
-    """The table with what the model says: the strength of the planted sign, and the expected stage, 0 to 2."""
+    """The table with the predictions of the model: the strength of the planted sign, and the expected stage, 0 to 2."""
     trained = load_model(model)
-    said = {}
+    predictions = {}
     for folder in table["folder"]:
         cohort = cirrnb.read_cohort(folder / "scans.csv")
-        said[folder] = cirrnb.predict(trained, cohort, prepared=folder / "prepared", force=True).iloc[0]
+        predictions[folder] = cirrnb.predict(trained, cohort, prepared=folder / "prepared", force=True).iloc[0]
     rows = []
-    for (person, sign), own in table.groupby(["person", "sign"], sort=False):
+    for (person, sign), group in table.groupby(["person", "sign"], sort=False):
         nothing = table[(table["person"] == person) & (table["strength"] == 0)]
-        for row in pd.concat([nothing, own[own["strength"] > 0]]).itertuples():
-            told = said[row.folder]
-            stage = float(sum(place * told[name] for place, name in enumerate(trained.stages)))
+        for row in pd.concat([nothing, group[group["strength"] > 0]]).itertuples():
+            prediction = predictions[row.folder]
+            stage = float(sum(place * prediction[name] for place, name in enumerate(trained.stages)))
             column = f"sign {OUTPUTS.get(sign, sign)}"
-            rows.append((person, sign, row.strength, told.get(column), stage, told["predicted"]))
+            rows.append((person, sign, row.strength, prediction.get(column), stage, prediction["predicted"]))
     return pd.DataFrame(rows, columns=["person", "sign", "strength", "output", "stage", "predicted"])
 
 
-def summary(told: pd.DataFrame) -> pd.DataFrame:
+def summary(predictions: pd.DataFrame) -> pd.DataFrame:
     """Rank correlations with the planted strength, by person and sign; of all signs together, that of the stage."""
     rows = []
-    for (person, sign), own in told.groupby(["person", "sign"], sort=False):
+    for (person, sign), group in predictions.groupby(["person", "sign"], sort=False):
         what = "stage" if sign == TOGETHER else "output"
-        rows.append((person, sign, what, spearmanr(own["strength"], own[what].astype(float))[0]))
+        rows.append((person, sign, what, spearmanr(group["strength"], group[what].astype(float))[0]))
     return pd.DataFrame(rows, columns=["person", "sign", "what", "rank correlation"])
 
 
@@ -79,10 +79,10 @@ def main() -> None:
     table = planted(given.out, given.scans, given.sequence)
     if given.plant_only:
         return
-    told = answers(table, given.model)
-    told.to_csv(given.out / "answers.csv", index=False)
-    print(told.round(3).to_string(index=False))
-    print(summary(told).round(2).pivot(index="sign", columns="person", values="rank correlation").to_string())
+    predictions = answers(table, given.model)
+    predictions.to_csv(given.out / "answers.csv", index=False)
+    print(predictions.round(3).to_string(index=False))
+    print(summary(predictions).round(2).pivot(index="sign", columns="person", values="rank correlation").to_string())
 
 
 if __name__ == "__main__":

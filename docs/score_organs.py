@@ -41,23 +41,23 @@ def main() -> None:
         record = next(drawn.glob(f"{file_stem(scan.subject, scan.sequence)}_*_organs.found.json"), None)
         if record is None:
             sys.exit(f"{scan.name}: no organs in {drawn}; delete {drawn} and start again")
-        found, _ = read_volume(record.with_name(record.name.replace(".found.json", ".nii.gz")))
-        told = json.loads(record.read_text())
-        row = {"sequence": scan.sequence, "expected ascites": told["observed"][EXPECTED_ASCITES]}
+        segmented, _ = read_volume(record.with_name(record.name.replace(".found.json", ".nii.gz")))
+        recorded = json.loads(record.read_text())
+        row = {"sequence": scan.sequence, "expected ascites": recorded["observed"][EXPECTED_ASCITES]}
         voxel = grid.voxel_volume / 1000
         parts = {"liver": LIVER, **{name: (label,) for label, name in enumerate(ORGANS, start=1)}}
         for name, labels in parts.items():
-            one, other = np.isin(truth, labels), np.isin(found, labels)
-            volumes = np.count_nonzero(one), np.count_nonzero(other)
+            true_mask, drawn_mask = np.isin(truth, labels), np.isin(segmented, labels)
+            volumes = np.count_nonzero(true_mask), np.count_nonzero(drawn_mask)
             row[f"true {name}"], row[f"found {name}"] = volumes[0] * voxel, volumes[1] * voxel
-            row[f"dice {name}"] = 2 * np.count_nonzero(one & other) / sum(volumes) if volumes[0] else np.nan
+            row[f"dice {name}"] = 2 * np.count_nonzero(true_mask & drawn_mask) / sum(volumes) if volumes[0] else np.nan
         rows.append(row)
     table = pd.DataFrame(rows)
     for sequence, part in table.groupby("sequence"):
-        told_of(str(sequence), part)
+        print_sequence(str(sequence), part)
 
 
-def told_of(sequence: str, part: pd.DataFrame) -> None:
+def print_sequence(sequence: str, part: pd.DataFrame) -> None:
     """Print the figures of a sequence."""
     has = part["true ascites"] > SOME_ASCITES
     ill = part[has]
@@ -84,9 +84,9 @@ def with_interval(values: pd.Series) -> str:
     return f"{known.mean():.3f} ({low:.3f} to {high:.3f}), least {known.min():.2f}, n {len(known)}"
 
 
-def auroc(present: pd.Series, told: pd.Series) -> str:
+def auroc(present: pd.Series, score: pd.Series) -> str:
     """AUROC with its interval, and how many have it."""
-    pairs = pd.DataFrame({"present": present, "told": told}).to_numpy(float)
+    pairs = pd.DataFrame({"present": present, "score": score}).to_numpy(float)
     random = np.random.default_rng(0)
     draws = []
     while len(draws) < DRAWS // 4:
@@ -97,9 +97,9 @@ def auroc(present: pd.Series, told: pd.Series) -> str:
     return f"AUROC {roc_auc_score(*pairs.T):.3f} ({low:.3f} to {high:.3f}), {int(present.sum())} of {len(pairs)}"
 
 
-def rank(found: pd.Series, truth: pd.Series) -> str:
+def rank(estimate: pd.Series, truth: pd.Series) -> str:
     """Rank correlation with its interval."""
-    pairs = pd.DataFrame({"found": found, "truth": truth}).dropna().to_numpy()
+    pairs = pd.DataFrame({"estimate": estimate, "truth": truth}).dropna().to_numpy()
     random = np.random.default_rng(0)
     draws = []
     for _ in range(DRAWS // 4):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from score_stager import asked, drawn_anew, features
+from score_stager import cached_predictions, drawn_anew, features
 
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.comparison import compare
@@ -39,17 +39,19 @@ def main() -> None:
     warnings.simplefilter("ignore")
     model = load_model("shipped")
     cohort, home = (drawn_anew(folder, given.out, model) for folder in (given.cohort, given.home))
-    both = asked(cohort.bags(staged=True), model, given.out / f"{cohort.name}-{model.fingerprint[:16]}.csv")
+    both = cached_predictions(
+        cohort.bags(staged=True), model, given.out / f"{cohort.name}-{model.fingerprint[:16]}.csv"
+    )
     stages = pd.Series({bag.subject: bag.stage for bag in home.bags(staged=True)})
     radiomics = {}
-    for one in (cohort, home):
-        some = replace(one, scans=tuple(scan for scan in one.scans if scan.scan.sequence in given.sequences))
-        radiomics[one.name] = cohort_radiomics(some, given.out / f"radiomics-{one.name}")[0]
-    sets = {"measurements": tuple(features(one, given.out) for one in (home, cohort))}
+    for prepared in (cohort, home):
+        some = replace(prepared, scans=tuple(scan for scan in prepared.scans if scan.scan.sequence in given.sequences))
+        radiomics[prepared.name] = cohort_radiomics(some, given.out / f"radiomics-{prepared.name}")[0]
+    sets = {"measurements": tuple(features(prepared, given.out) for prepared in (home, cohort))}
     together = [tuple(given.sequences)] if len(given.sequences) > 1 else []
     for sequences in (*((name,) for name in given.sequences), *together):
         name = f"radiomics of {' and '.join(sequences)}"
-        sets[name] = tuple(patient_features(radiomics[one.name], sequences) for one in (home, cohort))
+        sets[name] = tuple(patient_features(radiomics[prepared.name], sequences) for prepared in (home, cohort))
     print(f"{len(both)} patients of {given.cohort.name}; {CLASSIFIER} trained on {len(stages)} of {given.home.name}")
     print(f"\nstager\n{evaluate(both).table.round(3).to_string(index=False)}")
     for name, (known, asked_of) in sets.items():

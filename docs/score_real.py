@@ -31,9 +31,9 @@ ORGANS = {"liver": (1,), "kidneys": (2, 3), "spleen": (4,)}
 SEQUENCE = "T2W"
 
 
-def dice(found: np.ndarray, truth: np.ndarray) -> float:
-    both = float(found.sum() + truth.sum())
-    return float(2 * (found & truth).sum() / both) if both else float("nan")
+def dice(drawn: np.ndarray, truth: np.ndarray) -> float:
+    both = float(drawn.sum() + truth.sum())
+    return float(2 * (drawn & truth).sum() / both) if both else float("nan")
 
 
 def outside(truth: np.ndarray, affine: np.ndarray, prepared: PreparedScan) -> float:
@@ -43,8 +43,8 @@ def outside(truth: np.ndarray, affine: np.ndarray, prepared: PreparedScan) -> fl
     return float(1 - ((index > -0.5) & (index < np.array(prepared.grid.shape) - 0.5)).all(axis=1).mean())
 
 
-def asked(path: Path, out: Path, model: TrainedModel, segmenter: Segmenter) -> dict[str, object]:
-    """One row of what is said of a scan."""
+def scan_row(path: Path, out: Path, model: TrainedModel, segmenter: Segmenter) -> dict[str, object]:
+    """The row of results of one scan."""
     row: dict[str, object] = {"scan": path.name.removesuffix(".nii.gz")}
     cohort = Cohort((Scan(str(row["scan"]), SEQUENCE, path),))
     strict = cirrnb.prepare(cohort, out / "prepared", model.preparation, progress=False, workers=1)
@@ -58,14 +58,14 @@ def asked(path: Path, out: Path, model: TrainedModel, segmenter: Segmenter) -> d
         return row
     volume, grid = read_volume(path)
     truth, _ = read_volume(labels)
-    found = segmenter.segment(volume, grid)
-    row |= {f"dice {name}": dice(found.organ(name), np.isin(truth, numbers)) for name, numbers in ORGANS.items()}
+    segmentation = segmenter.segment(volume, grid)
+    row |= {f"dice {name}": dice(segmentation.organ(name), np.isin(truth, numbers)) for name, numbers in ORGANS.items()}
     forced = cirrnb.prepare(cohort, out / "prepared", model.preparation, force=True, progress=False, workers=1)
     row["liver outside the view"] = outside(truth == 1, grid.affine, forced.scans[0])
-    [said] = cirrnb.predict(model, forced).to_dict("records")
+    [prediction] = cirrnb.predict(model, forced).to_dict("records")
     stages = list(model.stages)
-    row |= {name: said.get(name) for name in (*stages, "predicted", "set", "no_sign")}
-    return row | {name: value for name, value in said.items() if str(name).startswith("sign ")}
+    row |= {name: prediction.get(name) for name in (*stages, "predicted", "set", "no_sign")}
+    return row | {name: value for name, value in prediction.items() if str(name).startswith("sign ")}
 
 
 def main() -> None:
@@ -78,14 +78,16 @@ def main() -> None:
     warnings.simplefilter("ignore")
     model, segmenter = load_model(given.model), Segmenter.load()
     print(f"stager {model.fingerprint[:16]}, {segmenter.drawn_by}, n = {len(given.scans)}")
-    table = pd.DataFrame([asked(path, given.out, model, segmenter) for path in [*given.scans, *given.not_a_liver]])
+    table = pd.DataFrame([scan_row(path, given.out, model, segmenter) for path in [*given.scans, *given.not_a_liver]])
     write_csv(given.out / "answers.csv", table)
     print(table.T.to_string())
     numbers = [name for name in table if str(name).startswith(("dice", "liver outside"))]
     print(table[numbers].agg(["mean", "min", "max"]).round(3).to_string())
-    told = planted_signs.answers(planted_signs.planted(given.out / "planted", given.scans, SEQUENCE), given.model)
-    write_csv(given.out / "planted.csv", told)
-    summary = planted_signs.summary(told)
+    planted_answers = planted_signs.answers(
+        planted_signs.planted(given.out / "planted", given.scans, SEQUENCE), given.model
+    )
+    write_csv(given.out / "planted.csv", planted_answers)
+    summary = planted_signs.summary(planted_answers)
     print(summary.pivot(index="sign", columns="person", values="rank correlation").round(2).to_string())
     reached = (summary["rank correlation"] >= 0.7).groupby(summary["sign"]).sum()
     print(f"persons of {len(given.scans)} with at least 0.7, by sign:\n{reached.to_string()}")

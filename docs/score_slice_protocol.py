@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from score_stager import asked, drawn_anew
+from score_stager import cached_predictions, drawn_anew
 
 import cirrnb
 from cirrnb.data import splits
@@ -50,7 +50,7 @@ def main() -> None:
     model = load_model("shipped")
     cohort, home = (drawn_anew(folder, given.out, model) for folder in (given.cohort, given.home))
     bags = cohort.bags(staged=True)
-    both = asked(bags, model, given.out / f"{cohort.name}-{model.fingerprint[:16]}.csv")
+    both = cached_predictions(bags, model, given.out / f"{cohort.name}-{model.fingerprint[:16]}.csv")
     divided = splits.random(cirrnb.read_cohort(given.home), (1 - VALID, VALID, 0.0), seed=0)
     home = home.with_splits({scan.subject: scan.split for scan in divided.scans})
     counts = {split: sum(bag.split == split for bag in home.bags(staged=True)) for split in ("train", "valid")}
@@ -59,7 +59,7 @@ def main() -> None:
     for sequence in ("T1W", "T2W"):
         settings = TrainingSettings.preset("demo", sequences=(sequence,), epochs=given.epochs, **PROTOCOL)
         run = cirrnb.train(home, given.out / f"slices-{sequence}-{given.epochs}", settings, progress=False)
-        shown = [one for bag in bags if (one := bag.only((sequence,))) is not None]
+        shown = [single for bag in bags if (single := bag.only((sequence,))) is not None]
         answers = cirrnb.predict(run, shown, force=True).assign(split="test")
         slices = predict_slices(load_stager(run), shown).assign(split="test")
         print(f"\nslice protocol of {sequence}\n{evaluate(answers).table.round(3).to_string(index=False)}")

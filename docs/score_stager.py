@@ -47,7 +47,7 @@ CHUNK = 20
 
 @dataclass(frozen=True)
 class Scored:
-    """A cohort: its truth, what the model says with both and with one sequence, and what was measured."""
+    """A cohort: its truth, the predictions with both and with one sequence, and the measurements."""
 
     latent: pd.DataFrame
     answers: dict[str, pd.DataFrame]
@@ -60,10 +60,10 @@ def scored(folder: Path, out: Path, model: TrainedModel) -> Scored:
     prepared = drawn_anew(folder, out, model)
     bags = prepared.bags(staged=True)
     key = model.fingerprint[:16]
-    answers = {"T1W and T2W": asked(bags, model, out / f"{folder.name}-{key}.csv")}
+    answers = {"T1W and T2W": cached_predictions(bags, model, out / f"{folder.name}-{key}.csv")}
     for sequence in model.sequences:
         alone = [Bag({sequence: bag.scans[sequence]}) for bag in bags if sequence in bag.scans]
-        answers[sequence] = asked(alone, model, out / f"{folder.name}-{key}-{sequence}.csv")
+        answers[sequence] = cached_predictions(alone, model, out / f"{folder.name}-{key}-{sequence}.csv")
     latent = read_csv(folder / "latent.csv", ("subject", "patient"), expected="a simulated cohort", remedy="")
     latent = latent.set_index("subject").loc[[bag.subject for bag in bags]].reset_index()
     request = stored_request(folder)
@@ -83,13 +83,13 @@ def features(prepared: PreparedCohort, out: Path) -> pd.DataFrame:
     return patient_features(values)
 
 
-def asked(bags: list[Bag], model: TrainedModel, path: Path) -> pd.DataFrame:
-    """What the model says, kept in a file as it comes."""
+def cached_predictions(bags: list[Bag], model: TrainedModel, path: Path) -> pd.DataFrame:
+    """The predictions of the model, written to a file chunk by chunk."""
     known = pd.read_csv(path, dtype={"subject": str}) if path.is_file() else pd.DataFrame({"subject": []})
-    left = [bag for bag in bags if bag.subject not in set(known["subject"])]
-    for start in range(0, len(left), CHUNK):
-        told = cirrnb.predict(model, left[start : start + CHUNK], force=True)
-        known = pd.concat([known, told], ignore_index=True) if len(known) else told
+    remaining = [bag for bag in bags if bag.subject not in set(known["subject"])]
+    for start in range(0, len(remaining), CHUNK):
+        predicted = cirrnb.predict(model, remaining[start : start + CHUNK], force=True)
+        known = pd.concat([known, predicted], ignore_index=True) if len(known) else predicted
         write_csv(path, known)
     return known.assign(split="test")
 
@@ -108,7 +108,7 @@ def baseline(home: pd.DataFrame, stages: pd.Series) -> Callable[[pd.DataFrame], 
 
 
 def tables(name: str, cohort: Scored, answer: Callable[[pd.DataFrame], pd.DataFrame] | None) -> dict[str, object]:
-    """Print what is said of a cohort, and return its figures."""
+    """Print the results of a cohort, and return its figures."""
     print(f"\n## {name}: {len(cohort.latent)} patients\n")
     print(cohort.ceilings.round(3).to_string(index=False))
     ceiling = float(cohort.ceilings.set_index("signs")["accuracy"]["all"])
@@ -127,8 +127,8 @@ def tables(name: str, cohort: Scored, answer: Callable[[pd.DataFrame], pd.DataFr
             print(f"\nboth sequences less {sequence} alone")
             print(compare(both, alone).round(3).to_string(index=False))
     if answer is not None:
-        told = answer(cohort.measured.loc[both["subject"]]).reset_index(names="subject")
-        other = both[["subject", "patient", "stage", "split"]].merge(told, on="subject")
+        predictions = answer(cohort.measured.loc[both["subject"]]).reset_index(names="subject")
+        other = both[["subject", "patient", "stage", "split"]].merge(predictions, on="subject")
         print("\nless measurements with logistic regression")
         print(compare(both, other).round(3).to_string(index=False))
         figures["measurements"] = float((other["predicted"] == other["stage"]).mean())
@@ -137,19 +137,19 @@ def tables(name: str, cohort: Scored, answer: Callable[[pd.DataFrame], pd.DataFr
 
 
 def signs(answers: pd.DataFrame, latent: pd.DataFrame) -> pd.DataFrame:
-    """Each sign output beside what severity alone tells of the sign on the same patients."""
+    """Each sign output, with the performance of severity alone for the sign on the same patients."""
     floors = sign_floors(latent)
     both = latent.merge(answers, on="subject", suffixes=("", " said"))
     rows = []
     for floor in floors.itertuples():
         column = f"sign {floor.sign}"
         if column in both:
-            truth, told = both[f"shown_{floor.sign}"].to_numpy(float), both[column].to_numpy(float)
-            known = np.isfinite(told)
-            truth, told = truth[known], told[known]
+            truth, output = both[f"shown_{floor.sign}"].to_numpy(float), both[column].to_numpy(float)
+            known = np.isfinite(output)
+            truth, output = truth[known], output[known]
             has = truth > PRESENT
-            rank = float(spearmanr(truth[has], told[has]).statistic)
-            rows.append((floor.sign, roc_auc_score(has, told), rank, floor.auroc, floor.rank, int(has.sum())))
+            rank = float(spearmanr(truth[has], output[has]).statistic)
+            rows.append((floor.sign, roc_auc_score(has, output), rank, floor.auroc, floor.rank, int(has.sum())))
         elif floor.sign == "no sign" and "no_sign" in both:
             shown = both[[name for name in both if name.startswith("shown_")]].to_numpy(float)
             strongest = both[[name for name in both if name.startswith("sign ")]].max(axis=1)
@@ -166,9 +166,11 @@ def together(cohorts: list[Scored]) -> Scored:
         named = [part.assign(subject=f"{number}/" + part["subject"]) for number, part in enumerate(parts)]
         return pd.concat(named, ignore_index=True)
 
-    latent = joined([one.latent for one in cohorts])
-    answers = {name: joined([one.answers[name] for one in cohorts]) for name in cohorts[0].answers}
-    measured = [one.measured.rename(index=lambda name, n=number: f"{n}/{name}") for number, one in enumerate(cohorts)]
+    latent = joined([cohort.latent for cohort in cohorts])
+    answers = {name: joined([cohort.answers[name] for cohort in cohorts]) for name in cohorts[0].answers}
+    measured = [
+        cohort.measured.rename(index=lambda name, n=number: f"{n}/{name}") for number, cohort in enumerate(cohorts)
+    ]
     return Scored(latent, answers, pd.concat(measured), cohort_ceilings(latent))
 
 
@@ -191,8 +193,8 @@ def main() -> None:
     named = {folder.name: part for folder, part in zip(given.cohorts, parts, strict=True)}
     if len(parts) > 1:
         named["all together"] = together(parts)
-    found = {name: tables(name, part, answer) for name, part in named.items()}
-    atomic_write(given.out / "figures.json", json.dumps(found, indent=1) + "\n")
+    figures = {name: tables(name, part, answer) for name, part in named.items()}
+    atomic_write(given.out / "figures.json", json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -68,14 +68,14 @@ def main() -> None:
 
 def single(data: Path) -> list[Picture]:
     """The slices of CirrMRI600+ that were cut from figures, rows along the patient's x axis, 360 mm assumed."""
-    found = []
+    pictures = []
     for path in sorted((data / "cirrmri600" / "slices").glob("*.png")):
         if "mask" not in path.name:
             values = np.asarray(Image.open(path).convert("L"), np.float32)[:, :, None]
             step = 360 / values.shape[0]
             grid = Grid(values.shape, np.diag([-step, -step, 7.0, 1.0]))
-            found.append(Picture(f"T2W, CirrMRI600+ {path.name.split('_')[1]}", values, grid))
-    return found
+            pictures.append(Picture(f"T2W, CirrMRI600+ {path.name.split('_')[1]}", values, grid))
+    return pictures
 
 
 def dicom_slice(data: Path) -> Picture:

@@ -54,7 +54,7 @@ def main() -> None:
     terms = read_terms(model_folder(given.model))
     reference = read_unseen_answers(model, model_folder(given.model))
     assert reference is not None
-    measured = {one.name: _measured(one, given.out) for one in (site, home)}
+    measured = {cohort.name: _measured(cohort, given.out) for cohort in (site, home)}
     table = _table(Asked(model, answers, reference, terms), measured[site.name], measured[home.name], _stages(home))
     print(f"{len(answers)} patients of {site.name}; accuracy, mean of {REPEATS} halves (5 to 95 % of halves)")
     print(table.to_string())
@@ -62,7 +62,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """A model with what it says of a site: `answers` by subject, and what it said of those it was fitted to."""
+    """A model with its answers for a site, by subject, and its reference answers for the training distribution."""
 
     model: TrainedModel
     answers: pd.DataFrame
@@ -73,9 +73,11 @@ class Asked:
         """Probabilities of the patients scored, after adaptation to others, of whom `count` have a stage."""
         known = dict(self.answers.loc[adapt[:count], "stage"])
         if self.home is None:
-            own = self.answers[STAGES]
-            fitted = fit_adaptation("site", self.model.fingerprint, own.loc[adapt], self.reference, STAGES, known=known)
-            return fitted.apply(own.loc[score])
+            probabilities = self.answers[STAGES]
+            fitted = fit_adaptation(
+                "site", self.model.fingerprint, probabilities.loc[adapt], self.reference, STAGES, known=known
+            )
+            return fitted.apply(probabilities.loc[score])
         names = [name for name in self.answers if name.startswith(TERM)]
         terms = self.answers[names].rename(columns=lambda name: name.removeprefix(TERM))
         fitted = fit_by_terms(self.model, "site", terms.loc[adapt], self.home, self.reference, known)
@@ -143,8 +145,8 @@ def _table(asked: Asked, site: pd.DataFrame, home: pd.DataFrame, home_stages: pd
             other = _with_severe(random, answers, order, share)
             middle = len(other) // 2
             _stager(rows, f"stager, {name}", asked, other[:middle], other[middle:], few=())
-    found = {name: (np.mean(values), *np.quantile(values, (0.05, 0.95))) for name, values in rows.items()}
-    return pd.DataFrame.from_dict(found, orient="index", columns=["mean", "low", "high"]).round(3)
+    summary = {name: (np.mean(values), *np.quantile(values, (0.05, 0.95))) for name, values in rows.items()}
+    return pd.DataFrame.from_dict(summary, orient="index", columns=["mean", "low", "high"]).round(3)
 
 
 def _stager(
@@ -164,9 +166,11 @@ def _stager(
         rows.setdefault(f"{name}, {way}", []).append(float((predicted == truth).mean()))
         if asked.model.calibration is not None and few != ():
             sets = asked.model.calibration.prediction_sets(probabilities)
-            held = np.mean([stage in one for stage, one in zip(truth, sets, strict=True)])
+            held = np.mean([stage in members for stage, members in zip(truth, sets, strict=True)])
             rows.setdefault(f"{name}, {way}: stage in the set", []).append(float(held))
-            rows.setdefault(f"{name}, {way}: stages in a set", []).append(float(np.mean([len(one) for one in sets])))
+            rows.setdefault(f"{name}, {way}: stages in a set", []).append(
+                float(np.mean([len(members) for members in sets]))
+            )
 
     scored("as it is", asked.answers.loc[score, STAGES].to_numpy())
     for count in (0, *few):

@@ -32,7 +32,7 @@ def few(prepared: PreparedCohort, patients: int) -> PreparedCohort:
     """The cohort with that many training patients, drawn at random; the others stand in no split."""
     subjects = sorted(bag.subject for bag in prepared.bags("train", staged=True))
     kept = set(np.random.default_rng(0).permutation(subjects)[:patients].tolist())
-    splits = {one.scan.subject: one.scan.split for one in prepared.scans}
+    splits = {prepared_scan.scan.subject: prepared_scan.scan.split for prepared_scan in prepared.scans}
     return prepared.with_splits(
         {subject: None if split == "train" and subject not in kept else split for subject, split in splits.items()}
     )

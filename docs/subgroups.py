@@ -27,7 +27,7 @@ TITLE = "## By age and sex"
 
 
 def predictions(folder: Path) -> pd.DataFrame:
-    """What the shipped model says of the fresh cohort, with each patient's age band and sex."""
+    """Predictions of the shipped model for the fresh cohort, with each patient's age band and sex."""
     people = cirrnb.simulate_cohort(folder / "fresh", patients=PATIENTS, seed=SEED)
     ready = cirrnb.prepare(people, folder / "fresh-prepared", load_model("shipped").preparation)
     predictions = cirrnb.predict("shipped", ready).assign(split="test")
@@ -52,13 +52,13 @@ def section(predictions: pd.DataFrame) -> str:
     lines = [f"| group | patients | {' | '.join(SHOWN)} |", "|---|---|---|---|"]
     for table in tables:
         names = list(table["group"].unique())
-        for group in sorted(names, key=lambda one: list(BANDS).index(one) if one in BANDS else -1):
-            own = table[table["group"] == group].set_index("metric")
+        for group in sorted(names, key=lambda name: list(BANDS).index(name) if name in BANDS else -1):
+            metrics = table[table["group"] == group].set_index("metric")
             cells = [
                 f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-                for _, row in own.loc[list(SHOWN)].iterrows()
+                for _, row in metrics.loc[list(SHOWN)].iterrows()
             ]
-            lines.append(f"| {group} | {own.loc['accuracy', 'n']:.0f} | {' | '.join(cells)} |")
+            lines.append(f"| {group} | {metrics.loc['accuracy', 'n']:.0f} | {' | '.join(cells)} |")
     rows = "\n".join(lines)
     return f"""\
 {TITLE}

@@ -68,7 +68,9 @@ def test_phases_are_told_apart_by_time_and_offered_with_their_delay(
     with pytest.raises(InputError, match=r"3 series that may be it.*30 s after the first"):
         import_dicom(looked, tmp_path / "own")
     asked: list[str] = []
-    made = import_dicom(looked, tmp_path / "own", ask=lambda _, open_ones: asked.extend(o.told for o in open_ones) or 3)
+    made = import_dicom(
+        looked, tmp_path / "own", ask=lambda _, open_ones: asked.extend(o.summary for o in open_ones) or 3
+    )
     assert len(asked) == 3 and "70 s after the first" in asked[2]
     image = np.asarray(nib.load(tmp_path / "own/case-1/T1W.nii.gz").dataobj)
     order = [0, 1, 2] if times == sorted(times) else [2, 1, 0]

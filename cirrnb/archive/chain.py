@@ -88,8 +88,8 @@ class StudiesRequest:
     def check(self) -> None:
         """Raise InputError unless there is one source of studies and the addresses can be used."""
         if (self.inbox is None) == (self.from_dicomweb is None):
-            found = "no studies" if self.inbox is None else "an inbox and an archive"
-            raise InputError("--from-dicom, --from-dicomweb", found, "one source of studies", "Give one of them.")
+            problem = "no studies" if self.inbox is None else "an inbox and an archive"
+            raise InputError("--from-dicom, --from-dicomweb", problem, "one source of studies", "Give one of them.")
         for option, url in (("--from-dicomweb", self.from_dicomweb), ("--to-dicomweb", self.to_dicomweb)):
             if url is not None:
                 check_address(url, option)
@@ -171,7 +171,7 @@ class _Run:
         return replace(ended, not_exchanged=len(problems))
 
     def _fetch(self, fetcher: Fetcher) -> Fetched:
-        fetched = fetcher.fetch_new(self._told)
+        fetched = fetcher.fetch_new(self._report_fetched)
         words = f"{fetched.listed} studies in the archive, {len(fetched.listings)} fetched"
         facts = {"listed": fetched.listed, "fetched": len(fetched.listings), "not_fetched": len(fetched.failed)}
         self.status.tell(archive=facts | {"unanswered": bool(fetched.unanswered)})
@@ -180,7 +180,7 @@ class _Run:
         self.progress.event("archive", words, **facts, reason=fetched.unanswered)
         return fetched
 
-    def _told(self, name: str, trouble: ArchiveError | None) -> None:
+    def _report_fetched(self, name: str, trouble: ArchiveError | None) -> None:
         reason = "" if trouble is None else trouble.reason
         words = f"{name}: not fetched: {reason}" if reason else f"{name}: fetched"
         self.progress.event("fetched", words, study=name, reason=reason)
@@ -221,7 +221,7 @@ class _Run:
 
     def _restored(self, names: Sequence[str]) -> Inbox:
         assert self.fetcher is not None
-        self.fetcher.fetch_again(names, self._told)
+        self.fetcher.fetch_again(names, self._report_fetched)
         return read_inbox(self.spool.incoming)
 
 
@@ -257,8 +257,8 @@ def _require_apart(dicom_out: Path | None, request: ReportRequest) -> None:
     others = (request.out, request.cohort, *filter(None, (request.prepared, request.explanations)))
     if any(dicom_out.resolve().is_relative_to(other.resolve()) for other in others):
         expected = "a folder of its own: these files carry names"
-        found = "a folder of the report, its cohort or its maps"
-        raise InputError("--dicom-out or --spool", found, expected, "Choose another.")
+        problem = "a folder of the report, its cohort or its maps"
+        raise InputError("--dicom-out or --spool", problem, expected, "Choose another.")
 
 
 def _failures(taken: Iterable[Intake], inbox: Inbox) -> Iterable[Failure]:
@@ -276,7 +276,7 @@ def write_studies(
 ) -> None:
     """Write studies.csv, atomically. `results` and `sent` are by subject."""
     rows = []
-    for intake in sorted(taken, key=lambda one: one.name):
+    for intake in sorted(taken, key=lambda entry: entry.name):
         written = results.get(intake.subject, ResultOutcome(""))
         outcome = sent.get(intake.subject, SentOutcome(""))
         row = {**as_row(intake), "results": written.state, "results_reason": written.reason}

@@ -65,7 +65,7 @@ STATUSES: dict[str, Code] = {
 }
 
 
-def own(word: str, meaning: str | None = None) -> Code:
-    """A code of the package's own scheme for a term; a meaning has at most 64 characters."""
+def private_code(word: str, meaning: str | None = None) -> Code:
+    """A code of the package's private coding scheme for a term; a meaning has at most 64 characters."""
     value = re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-")
     return value, SCHEME, (meaning or word)[:64]

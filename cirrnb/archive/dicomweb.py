@@ -139,14 +139,14 @@ class Archive:
 
         Raises ArchiveError.
         """
-        found: dict[str, ListedStudy] = {}
+        by_uid: dict[str, ListedStudy] = {}
         while True:
-            page = self._tried(partial(self._page, filters, len(found)))
+            page = self._tried(partial(self._page, filters, len(by_uid)))
             studies = [ListedStudy(_text(row, _STUDY), _text(row, _DESCRIPTION), _text(row, _DATE)) for row in page]
-            fresh = {study.uid: study for study in studies if study.uid and study.uid not in found}
+            fresh = {study.uid: study for study in studies if study.uid and study.uid not in by_uid}
             if not fresh:  # the end, or an archive that knows no pages and lists the same again
-                return list(found.values())
-            found |= fresh
+                return list(by_uid.values())
+            by_uid |= fresh
 
     def list_series(self, study: str) -> list[ListedSeries]:
         """The series of a study. Raises ArchiveError."""
@@ -160,7 +160,7 @@ class Archive:
             for row in rows
             if _text(row, _STUDY) in ("", study)
         }
-        return [one for uid, one in series.items() if uid]
+        return [listed for uid, listed in series.items() if uid]
 
     def fetch_series(self, study: str, series: ListedSeries, folder: Path) -> int:
         """Write the pictures of a series into a new folder; how many came.
@@ -208,13 +208,13 @@ class Archive:
         answer = self._tried(lambda: self._client.store_instances([data], study))
         for failed in answer.get("FailedSOPSequence") or []:
             raise ArchiveError(_rejection(failed.get("FailureReason")))
-        taken = [str(one.get("ReferencedSOPInstanceUID")) for one in answer.get("ReferencedSOPSequence") or []]
+        taken = [str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("ReferencedSOPSequence") or []]
         if instance not in taken and self.holds(study, series, instance) is False:
             raise ArchiveError("rejected without a reason: the archive does not hold it")
 
     def _page(self, filters: Mapping[str, str], offset: int) -> Any:
-        asked: dict[str, Any] = {"search_filters": dict(filters), "fields": list(_STUDY_FIELDS)}
-        return self._client.search_for_studies(**asked, offset=offset, limit=_PAGE)
+        query: dict[str, Any] = {"search_filters": dict(filters), "fields": list(_STUDY_FIELDS)}
+        return self._client.search_for_studies(**query, offset=offset, limit=_PAGE)
 
     def _pictures(self, study: str, series: str) -> Iterator[Any]:
         # As they were stored: an archive that unpacks them may fail, and what is read later knows packed ones.
@@ -327,8 +327,8 @@ def check_credentials(*urls: str | None) -> None:
     """Raise InputError if credentials of the environment would go to two hosts."""
     hosts = {urlsplit(url).netloc for url in urls if url}
     if len(hosts) > 1 and any(os.environ.get(name) for name in (USER, PASSWORD, TOKEN)):
-        found, expected = "credentials in the environment, and two hosts", "credentials by host"
-        raise InputError(f"{USER}, {TOKEN}", found, expected, "Put them into ~/.netrc, and unset the variables.")
+        problem, expected = "credentials in the environment, and two hosts", "credentials by host"
+        raise InputError(f"{USER}, {TOKEN}", problem, expected, "Put them into ~/.netrc, and unset the variables.")
 
 
 def _client(url: str, session: requests.Session, wait: tuple[float, float]) -> Any:

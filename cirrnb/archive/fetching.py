@@ -64,10 +64,10 @@ class StudyQuery:
 
     def wanted(self, series: Sequence[ListedSeries]) -> list[ListedSeries]:
         """The series to fetch: none if the study is of another body part."""
-        own = [one for one in series if one.modality.upper() == self.modality.upper()]
-        parts = {one.body_part.upper() for one in own if one.body_part}
-        asked = {part.strip().upper() for part in (self.body_part or "").split(",") if part.strip()}
-        return [] if asked and parts and not asked & parts else own
+        matching = [entry for entry in series if entry.modality.upper() == self.modality.upper()]
+        parts = {entry.body_part.upper() for entry in matching if entry.body_part}
+        wanted_parts = {part.strip().upper() for part in (self.body_part or "").split(",") if part.strip()}
+        return [] if wanted_parts and parts and not wanted_parts & parts else matching
 
 
 def _dates(text: str, today: dt.date) -> str:
@@ -100,8 +100,8 @@ class Spool:
 
         Raises InputError where something else stands there, or another run is at work in it.
         """
-        own = (self.path / MARK).is_file() or not self.path.exists()
-        if not own and (not self.path.is_dir() or any(one.name != ".lock" for one in self.path.iterdir())):
+        acceptable = (self.path / MARK).is_file() or not self.path.exists()
+        if not acceptable and (not self.path.is_dir() or any(entry.name != ".lock" for entry in self.path.iterdir())):
             raise InputError(self.path, "something that is no spool", "nothing there, or a spool", "Choose another.")
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.chmod(0o700)
@@ -113,7 +113,10 @@ class Spool:
                 yield self
             finally:
                 shutil.rmtree(self.incoming, ignore_errors=True)
-                if self.outgoing.is_dir() and {one.name for one in self.outgoing.iterdir()} <= {RESULTS_MARK, ".lock"}:
+                if self.outgoing.is_dir() and {entry.name for entry in self.outgoing.iterdir()} <= {
+                    RESULTS_MARK,
+                    ".lock",
+                }:
                     shutil.rmtree(self.outgoing, ignore_errors=True)
 
 
@@ -156,7 +159,7 @@ class Fetcher:
         except ArchiveError as error:
             fetched.unanswered = error.reason
             return fetched
-        for study in sorted(studies, key=lambda one: name_of(one.uid)):
+        for study in sorted(studies, key=lambda candidate: name_of(candidate.uid)):
             if self._query.wants(study):
                 self._look_at(study, fetched, on_study)
         return fetched
@@ -212,7 +215,7 @@ class Fetcher:
 
     def _listing(self, series: Sequence[ListedSeries]) -> str:
         """Stands for all on which it depends what is made of a study."""
-        rows = sorted((one.uid, one.pictures) for one in series)
+        rows = sorted((entry.uid, entry.pictures) for entry in series)
         return hashlib.sha256(repr((judgement(self._burned_in), rows)).encode()).hexdigest()
 
     def _fetch(self, name: str, on_study: OnStudy) -> Fault | None:
@@ -225,8 +228,8 @@ class Fetcher:
             if (place / _LISTING).is_file() and (place / _LISTING).read_text(encoding="utf-8") == listing:
                 return None
             with atomic_folder(place) as partial:
-                for number, one in enumerate(series):
-                    self._archive.fetch_series(study.uid, one, partial / f"{number:04d}")
+                for number, entry in enumerate(series):
+                    self._archive.fetch_series(study.uid, entry, partial / f"{number:04d}")
                 atomic_write(partial / _LISTING, listing)
         except ArchiveError as error:
             self._struck(error)

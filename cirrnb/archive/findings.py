@@ -1,4 +1,4 @@
-"""What a structured report says of one patient, as plain values: from the JSON of a report, or from a refusal."""
+"""The content of a structured report of one patient as plain values: from the JSON of a report, or from a refusal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a structured report says.
+    """The content of a structured report.
 
     Attributes
     ----------

@@ -116,11 +116,11 @@ def _subject(patient: str, report: ReportFolder, cohort: Path | None) -> str:
             known += [row["subject"] for row in read_table(path) if row.get("subject")]
     if cohort is not None:
         known += [f"{row.get('source') or cohort.name}/{row['patient']}" for row in _scans(cohort)]
-    found = [one for one in dict.fromkeys(known) if patient in (one, one.partition("/")[2])]
-    if len(found) != 1:
-        some = f"{len(found)} patients of this name" if found else "nobody of this name"
+    subjects = [subject for subject in dict.fromkeys(known) if patient in (subject, subject.partition("/")[2])]
+    if len(subjects) != 1:
+        some = f"{len(subjects)} patients of this name" if subjects else "nobody of this name"
         raise InputError(repr(patient), some, "one patient of report or cohort", "Write source/id, as in summary.csv.")
-    return found[0]
+    return subjects[0]
 
 
 def _scans(cohort: Path) -> list[dict[str, str]]:
@@ -170,7 +170,7 @@ def _lies_on(prepared: Path, grids: list[Grid]) -> bool:
 
 def _remove_maps(folder: Path, subject: str) -> list[Path]:
     explanations = {path: Entry(path).read() for path in sorted(folder.glob("*.safetensors"))}
-    return _remove(path for path, found in explanations.items() if found is not None and found.subject == subject)
+    return _remove(path for path, entry in explanations.items() if entry is not None and entry.subject == subject)
 
 
 def _remove_from_report(report: ReportFolder, subject: str) -> list[Path]:
@@ -183,12 +183,12 @@ def _remove_from_report(report: ReportFolder, subject: str) -> list[Path]:
     for path, read in tables.items():
         if path.exists():
             table = read(report.path)
-            own = table["subject"] == subject
+            matches = table["subject"] == subject
             if read is read_failures:  # a study that was not fetched is nobody's row, and the reason names it
-                own |= table["reason"].astype(str).str.startswith(f"{subject.partition('/')[2]}, ")
-                removed += _remove(report.path / str(log) for log in table.loc[own, "log"].dropna())
-            if own.any():
-                removed.append(write_csv(path, table[~own]))
+                matches |= table["reason"].astype(str).str.startswith(f"{subject.partition('/')[2]}, ")
+                removed += _remove(report.path / str(log) for log in table.loc[matches, "log"].dropna())
+            if matches.any():
+                removed.append(write_csv(path, table[~matches]))
     removed += _remove([report.cohort])
     removed += _drop_request(report.provenance, subject)
     if report.index.exists() and report.summary.exists():
@@ -202,9 +202,9 @@ def _drop_request(path: Path, subject: str) -> list[Path]:
     if not path.exists():
         return []
     stored = read_object(path, "the provenance of a report", "Make the report again.")
-    asked = stored["parameters"]["patients"]
-    kept = [name for name in asked if name not in (subject, subject.partition("/")[2])]
-    if kept == asked:
+    requested = stored["parameters"]["patients"]
+    kept = [name for name in requested if name not in (subject, subject.partition("/")[2])]
+    if kept == requested:
         return []
     stored["parameters"]["patients"] = kept
     atomic_write(path, json.dumps(stored, indent=2) + "\n")

@@ -123,8 +123,8 @@ def read_inbox(folder: Path | str) -> Inbox:
         raise missing("pydicom") from error
     folder = Path(folder)
     if not folder.is_dir():
-        found = "a file" if folder.exists() else "no such folder"
-        raise InputError("--from-dicom", found, "a folder with DICOM studies", "Create it, or name another.")
+        problem = "a file" if folder.exists() else "no such folder"
+        raise InputError("--from-dicom", problem, "a folder with DICOM studies", "Create it, or name another.")
     try:
         files = find_instances(folder)
     except InputError:  # an inbox may be empty

@@ -98,10 +98,10 @@ def forget_study(cohort: Path, patient: str) -> bool:
         for path in sorted(records.glob("*.json")):
             try:
                 stored = read_object(path, "a whole record", "Delete it.")
-                name, own = str(stored["name"]), stored["patient"] == patient
+                name, matches = str(stored["name"]), stored["patient"] == patient
             except (OSError, ValueError, KeyError):
                 continue
-            if own:
+            if matches:
                 forgotten = Intake(name, name, FORGOTTEN)
                 atomic_write(path, json.dumps({"key": "", **asdict(forgotten)}, indent=1) + "\n")
                 return True
@@ -193,12 +193,12 @@ def _recorded(path: Path, key: str | None = None) -> Intake | None:
 
 
 def _holds(cohort: Path, intake: Intake) -> bool:
-    """Whether the cohort still holds what the record says, files included."""
+    """True if the cohort still holds the scans of the record, files included."""
     if intake.state in (REFUSED, FORGOTTEN):
         return True
     rows = rows_of(cohort, intake.patient)
-    found = {str(row.get("sequence")): row.get("series") for row in rows}
-    return found == dict(intake.series) and all((cohort / str(row["image"])).is_file() for row in rows)
+    held = {str(row.get("sequence")): row.get("series") for row in rows}
+    return held == dict(intake.series) and all((cohort / str(row["image"])).is_file() for row in rows)
 
 
 def _refused(study: Study, fault: Fault) -> Intake:
@@ -212,9 +212,9 @@ def _by_hand(listing: DicomFolder, name: str, cohort: Path) -> Intake | None:
     if not rows:
         return None
     patient = str(rows[0]["patient"])
-    own = [row for row in rows if row["patient"] == patient]
-    series = {row["sequence"]: str(row["series"]) for row in own}
-    return Intake(name, patient, KNOWN, None, series, {row["sequence"]: row["chosen_because"] for row in own})
+    patient_rows = [row for row in rows if row["patient"] == patient]
+    series = {row["sequence"]: str(row["series"]) for row in patient_rows}
+    return Intake(name, patient, KNOWN, None, series, {row["sequence"]: row["chosen_because"] for row in patient_rows})
 
 
 def _is_of_another_study(cohort: Path, named: Intake) -> bool:
@@ -253,7 +253,7 @@ def _import(study: Study, folder: Path, cohort: Path, burned_in: bool) -> Intake
     try:
         import_dicom(listing, cohort, name=study.name, ask=_refuse_to_guess)
     except InputError as error:
-        return _refused(study, Fault(UNCONVERTED, _said(error)))
+        return _refused(study, Fault(UNCONVERTED, _error_text(error)))
     return intake
 
 
@@ -272,9 +272,9 @@ def _chosen(listing: DicomFolder, burned_in: bool) -> tuple[Mapping[str, tuple[J
     if len(chosen) < len(T1W_T2W):
         # A scan with a hole must not leave the study to be staged from the other one alone.
         for volume in judged:
-            found = find_fault(volume.series)
-            if found is not None and "missing: " in found[0]:
-                return {}, Fault(INCOMPLETE, without_names(f"series {volume.number}: {found[0]}"))
+            fault = find_fault(volume.series)
+            if fault is not None and "missing: " in fault[0]:
+                return {}, Fault(INCOMPLETE, without_names(f"series {volume.number}: {fault[0]}"))
     if not chosen:
         shown = "; ".join(f"series {each.number}: {each.verdict.why}" for each in judged[:6])
         rest = f"; and {len(judged) - 6} more" if len(judged) > 6 else ""
@@ -291,8 +291,8 @@ def _refuse_to_guess(sequence: str, candidates: Sequence[Judged]) -> int:
     raise _Unclear(sequence, candidates)
 
 
-def _said(error: InputError) -> str:
-    """What an import said, without the series' description and without what another program printed."""
+def _error_text(error: InputError) -> str:
+    """The error of an import, without the series' description and without the output of another program."""
     return without_names(_QUOTED_BY_PROGRAM.sub("", error.found))
 
 

@@ -48,11 +48,11 @@ RESULTS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one patient.
+    """The result for one patient.
 
     Attributes
     ----------
-    subject : source and id. page : key of the page, or the refusal: what is said depends on it.
+    subject : source and id. page : key of the page, or the refusal: the result depends on it.
     series : sequence -> hash of the DICOM series that was imported.
     model : which answered, or refused.
     stored : JSON of the report; None for a patient whom a check refused, for `reason`.
@@ -81,7 +81,7 @@ class Answer:
         return f"{self.key} {'with' if self.pdf is not None else 'without'} page"
 
     def findings(self) -> Findings:
-        """What the structured report says. Raises InputError where the JSON of the report cannot be read."""
+        """The content of the structured report. Raises InputError where the JSON of the report cannot be read."""
         if self.stored is None:
             return refusal(self.reason, self.model, simulated=False, model_simulated=self.model_simulated)
         return findings_of(read_object(self.stored, "the JSON of a report", "Make the report again."), self.model)
@@ -101,8 +101,8 @@ def results_folder(folder: Path) -> Iterator[Path]:
 
     Raises InputError where something else stands there, or another run is at work in it.
     """
-    own = (folder / MARK).is_file() or not folder.exists()
-    if not own and (not folder.is_dir() or any(one.name != ".lock" for one in folder.iterdir())):
+    acceptable = (folder / MARK).is_file() or not folder.exists()
+    if not acceptable and (not folder.is_dir() or any(entry.name != ".lock" for entry in folder.iterdir())):
         raise InputError(
             folder, "something that is no folder of results", "nothing there, or results", "Choose another folder."
         )
@@ -128,8 +128,8 @@ class Written:
 
 def written_answers(folder: Path) -> list[Written]:
     """All patients' objects in a folder of results, in the order of the folders' names."""
-    found = (_written(place) for place in sorted(folder.iterdir()) if not place.name.startswith("."))
-    return [written for written in found if written is not None]
+    answers = (_written(place) for place in sorted(folder.iterdir()) if not place.name.startswith("."))
+    return [written for written in answers if written is not None]
 
 
 def _written(place: Path) -> Written | None:

@@ -115,7 +115,7 @@ def _number(code: codes.Code, value: float, unit: str = "") -> Any:
     return sr.Measurement(_code(code), float(value), _code(codes.UNITS[unit]))
 
 
-def _said(name: codes.Code, value: codes.Code) -> Any:
+def _evaluation(name: codes.Code, value: codes.Code) -> Any:
     from highdicom import sr
 
     return sr.QualitativeEvaluation(_code(name), _code(value))
@@ -141,15 +141,16 @@ def _stage(findings: Findings, images: Sequence[Any], report: str) -> Any:
     """The stage with its caveats, or why there is none."""
     from highdicom import sr
 
-    evaluations = [_said(codes.STATUS, codes.STATUSES[findings.status])]
+    evaluations = [_evaluation(codes.STATUS, codes.STATUSES[findings.status])]
     if findings.stage is not None:
-        evaluations.append(_said(codes.STAGE, codes.own(findings.stage)))
-    evaluations += [_said(codes.SET, codes.own(stage)) for stage in findings.possible]
+        evaluations.append(_evaluation(codes.STAGE, codes.private_code(findings.stage)))
+    evaluations += [_evaluation(codes.SET, codes.private_code(stage)) for stage in findings.possible]
     evaluations += [
-        _said(codes.REASON, codes.own(code)) for code in dict.fromkeys(code for code, _ in findings.reasons)
+        _evaluation(codes.REASON, codes.private_code(code))
+        for code in dict.fromkeys(code for code, _ in findings.reasons)
     ]
     numbers = [
-        _number(codes.own(f"p {stage}", f"Probability of stage {stage}"), chance)
+        _number(codes.private_code(f"p {stage}", f"Probability of stage {stage}"), chance)
         for stage, chance in findings.probabilities.items()
     ]
     group = sr.MeasurementsAndQualitativeEvaluations(
@@ -171,11 +172,15 @@ def _signs(findings: Findings, report: str) -> Any:
 
     numbers = []
     for name, words, strength, low, high in findings.signs:
-        numbers.append(_number(codes.own(name, words), strength))
+        numbers.append(_number(codes.private_code(name, words), strength))
         for limit, value in (("low", low), ("high", high)):
             if value is not None:
-                numbers.append(_number(codes.own(f"{name} {limit}", f"{words[:44]}, {limit} limit (90 %)"), value))
-    answers = [] if findings.no_sign is None else [_said(codes.NO_SIGN, codes.YES if findings.no_sign else codes.NO)]
+                numbers.append(
+                    _number(codes.private_code(f"{name} {limit}", f"{words[:44]}, {limit} limit (90 %)"), value)
+                )
+    answers = (
+        [] if findings.no_sign is None else [_evaluation(codes.NO_SIGN, codes.YES if findings.no_sign else codes.NO)]
+    )
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(report, "signs of cirrhosis"),
         finding_type=_code(codes.CIRRHOSIS),
@@ -200,13 +205,15 @@ def _organs(
         str(described.SegmentLabel): int(described.SegmentNumber) for described in segmentation.SegmentSequence
     }  # fmt: skip
     for organ in codes.ORGANS:
-        own = [row for row in rows if codes.MEASUREMENTS.get(row["name"], ("liver",))[0] == organ]
-        numbers = [_number(_named(row["name"]), row["value"], row["unit"]) for row in own if row["value"] is not None]
+        organ_rows = [row for row in rows if codes.MEASUREMENTS.get(row["name"], ("liver",))[0] == organ]
+        numbers = [
+            _number(_named(row["name"]), row["value"], row["unit"]) for row in organ_rows if row["value"] is not None
+        ]
         label = codes.ORGANS[organ][0]
-        if numbers or (own and label in segments):
+        if numbers or (organ_rows and label in segments):
             reference = _segment(segmentation, segments.get(label))
             group = _group(sequence, organ, numbers, reference, images, report)
-            groups.append(_with_comments(group, _remarks(own)))
+            groups.append(_with_comments(group, _remarks(organ_rows)))
     return groups
 
 
@@ -217,7 +224,7 @@ def _segment(segmentation: Any, number: int | None) -> Any:
 
 
 def _named(measurement: str) -> codes.Code:
-    return codes.MEASUREMENTS[measurement][1] if measurement in codes.MEASUREMENTS else codes.own(measurement)
+    return codes.MEASUREMENTS[measurement][1] if measurement in codes.MEASUREMENTS else codes.private_code(measurement)
 
 
 def _remarks(rows: Iterable[Mapping[str, Any]]) -> list[str]:

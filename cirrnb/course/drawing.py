@@ -37,10 +37,10 @@ def draw(folder: Path) -> None:
     _write(folder / "riddle.webp", sign_pair("fossa", "T2W", strength=0.0).shown)
     places = {}
     for sequence in T1W_T2W:
-        one = anatomy(sequence)
-        _write(folder / f"anatomy-{sequence}.webp", one.image)
-        rows, columns = one.image.shape
-        shares = {name: ((row + 0.5) / rows, (column + 0.5) / columns) for name, (row, column) in one.places.items()}
+        view = anatomy(sequence)
+        _write(folder / f"anatomy-{sequence}.webp", view.image)
+        rows, columns = view.image.shape
+        shares = {name: ((row + 0.5) / rows, (column + 0.5) / columns) for name, (row, column) in view.places.items()}
         places[sequence] = {name: [round(down, 4), round(across, 4)] for name, (down, across) in shares.items()}
     for name, pixels in vessels_on_t2w().items():
         _write(folder / f"vessels-{name}.webp", pixels)

@@ -54,7 +54,7 @@ def feedback_html(
     model_heights: Mapping[str, float] | None = None,
     note: str = "",
 ) -> str:
-    """The stage, the signs of the case beside what the model saw of each, what they tell, and the model's stage.
+    """The stage, the planted signs next to those that the model saw, their interpretation, and the model's stage.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def feedback_html(
     note : about the patient's images.
     """
     seen: dict[str, SignReading] = {}
-    for sign in sorted(model.signs, key=lambda one: one.strength) if model else ():
+    for sign in sorted(model.signs, key=lambda reading: reading.strength) if model else ():
         seen[SIGN_OF.get(sign.name, sign.name)] = sign  # the strongest, where sequences have outputs of their own
     table = _signs(latent, seen, heights or {}, model_heights or {})
     return (
@@ -108,14 +108,14 @@ def _signs(
     if not listed:
         return none
     rows = ""
-    for sign in sorted(listed, key=lambda one: (-planted[one], -_of_model(seen, one).strength)):
+    for sign in sorted(listed, key=lambda name: (-planted[name], -_of_model(seen, name).strength)):
         colour = SIGN_COLOURS[list(LABELS).index(sign)]
         words = _strength(planted[sign], _called(planted[sign]))
         cells = f"<td data-of='planted'>{words}{_jump(sign, heights.get(sign))}</td>"
         if seen:
-            own = _of_model(seen, sign)
-            where = model_heights.get(sign) if own.seen else None
-            words = _strength(own.strength, own.degree_words)
+            reading = _of_model(seen, sign)
+            where = model_heights.get(sign) if reading.seen else None
+            words = _strength(reading.strength, reading.degree_words)
             cells += f"<td data-of='the model saw'>{words}{_jump(sign, where)}</td>"
         rows += (
             f'<tr><th scope="row"><span class="cn-swatch" style="--colour:{colour}"></span>{escape(LABELS[sign])}'
@@ -124,7 +124,7 @@ def _signs(
     absent = [escape(LABELS[sign]) for sign in LABELS if sign not in listed]
     missing = f"<p>Absent: {', '.join(absent)}.</p>" if absent else ""
     named = ("sign and what to see", "planted", *(["the model saw"] if seen else []))
-    head = "".join(f'<th scope="col">{one}</th>' for one in named)
+    head = "".join(f'<th scope="col">{heading}</th>' for heading in named)
     return f"{none}<table class='cn-seen'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{missing}"
 
 
@@ -185,38 +185,46 @@ Stages = Mapping[str, str]
 
 def answers_table(truth: Stages, answers: Stages) -> pd.DataFrame:
     """Answers as `cirrnb.evaluate` takes them, one row a case that was answered."""
-    rows = [{"subject": one, "stage": truth[one], "predicted": stage} for one, stage in answers.items() if one in truth]
+    rows = [
+        {"subject": subject, "stage": truth[subject], "predicted": stage}
+        for subject, stage in answers.items()
+        if subject in truth
+    ]
     return pd.DataFrame(rows, columns=["subject", "stage", "predicted"]).assign(split="test", simulated=True)
 
 
 def result_html(truth: Stages, student: Stages, model: Stages, resamples: int = 2000) -> str:
     """Both on the cases that the student answered and the model could stage, and the list of cases to go back to."""
     both = [subject for subject in student if subject in truth and subject in model]
-    mine = answers_table(truth, {one: student[one] for one in both})
-    other = answers_table(truth, {one: model[one] for one in both})
-    right = int((mine["stage"] == mine["predicted"]).sum())
-    head = f"<h3>You staged {right} of {len(mine)} cases right.</h3>"
-    if len(mine) < LEAST:
+    student_table = answers_table(truth, {subject: student[subject] for subject in both})
+    model_table = answers_table(truth, {subject: model[subject] for subject in both})
+    right = int((student_table["stage"] == student_table["predicted"]).sum())
+    head = f"<h3>You staged {right} of {len(student_table)} cases right.</h3>"
+    if len(student_table) < LEAST:
         return f"{head}<p>Too few cases to say more.</p>{_cases(truth, student)}"
-    evaluations = [evaluate(table, split=None, resamples=resamples) for table in (mine, other)]
-    matrices = "".join(_matrix(who, one) for who, one in zip(("You", "The model"), evaluations, strict=True))
+    evaluations = [evaluate(table, split=None, resamples=resamples) for table in (student_table, model_table)]
+    matrices = "".join(
+        _matrix(who, evaluation) for who, evaluation in zip(("You", "The model"), evaluations, strict=True)
+    )
     return (
-        f"{head}{_measures(*evaluations)}{_difference(mine, other, resamples)}"
+        f"{head}{_measures(*evaluations)}{_difference(student_table, model_table, resamples)}"
         f'<div class="cn-side">{matrices}</div>{_cases(truth, student)}'
     )
 
 
-def _measures(mine: Evaluation, other: Evaluation) -> str:
+def _measures(student: Evaluation, model: Evaluation) -> str:
     rows = ""
     for name in SHOWN:
-        cells = [_value(one.table[one.table["metric"] == name].iloc[0]) for one in (mine, other)]
-        chance = mine.table.loc[mine.table["metric"] == name, "chance"].iloc[0]
+        cells = [
+            _value(evaluation.table[evaluation.table["metric"] == name].iloc[0]) for evaluation in (student, model)
+        ]
+        chance = student.table.loc[student.table["metric"] == name, "chance"].iloc[0]
         rows += (
             f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}<td>{chance:.2f}</td></tr>'
         )
-    head = "".join(f'<th scope="col">{one}</th>' for one in ("", "you", "the model", "guessing"))
+    head = "".join(f'<th scope="col">{heading}</th>' for heading in ("", "you", "the model", "guessing"))
     return (
-        f"<table><caption>Value (95 % interval) on these {mine.n} cases</caption>"
+        f"<table><caption>Value (95 % interval) on these {student.n} cases</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
@@ -234,9 +242,9 @@ def _two(value: float, sign: str = "") -> str:
     return f"{round(value, 2) + 0.0:{sign}.2f}".replace("-", "−")
 
 
-def _difference(mine: pd.DataFrame, other: pd.DataFrame, resamples: int) -> str:
+def _difference(student: pd.DataFrame, model: pd.DataFrame, resamples: int) -> str:
     try:
-        table = compare(mine, other, split=None, resamples=resamples, names=("you", "the model"))
+        table = compare(student, model, split=None, resamples=resamples, names=("you", "the model"))
     except InputError:
         return ""
     row = table.set_index("metric").loc["accuracy"].to_dict()
@@ -263,7 +271,7 @@ def _matrix(who: str, evaluation: Evaluation) -> str:
 
 
 def _shade(share: float) -> str:
-    red, green, blue = (round(255 + (one - 255) * 0.6 * share) for one in (51, 101, 138))
+    red, green, blue = (round(255 + (level - 255) * 0.6 * share) for level in (51, 101, 138))
     return f"rgb({red},{green},{blue})"
 
 

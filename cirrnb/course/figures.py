@@ -88,7 +88,7 @@ def named_organs(sequences: Sequence[str] = ("T1W", "T2W")) -> SwitchFigure:
 
 
 def riddle(sign: str | None = None, sequence: str = "T1W") -> SwitchFigure:
-    """A slice with a sign that is not told, for an exercise; without a sign, a slice whose sequence is not told."""
+    """A slice with an unnamed sign, for an exercise; without a sign, a slice of an unnamed sequence."""
     pixels = picture("riddle.webp") if sign is None else lesson_pair(sign, sequence).shown
     name = "a slice" if sign is None else f"{sequence} slice"
     shown = panel("" if sign is None else sequence, f'<img alt="{name} to be judged" src="{pixels}">')
@@ -123,12 +123,12 @@ def _pair(pair: LessonPair, name: str) -> str:
     )
 
 
-def _anatomy(one: LessonAnatomy) -> str:
+def _anatomy(view: LessonAnatomy) -> str:
     names = ""
-    for name, (down, across) in apart(one.places).items():
+    for name, (down, across) in apart(view.places).items():
         place = f"left:{100 * across:.1f}%;top:{100 * down:.1f}%"
         names += f'<span class="cn-organ" style="{place}">{escape(name)}</span>'
-    return panel(one.sequence, f'<img alt="{one.sequence} slice of the upper abdomen" src="{one.picture}">' + names)
+    return panel(view.sequence, f'<img alt="{view.sequence} slice of the upper abdomen" src="{view.picture}">' + names)
 
 
 LETTER, LINE = 0.021, 0.078
@@ -139,20 +139,22 @@ def apart(places: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, f
     """Places of names (down, across) moved up and down until no name covers another on a phone."""
     moved = {name: list(place) for name, place in places.items()}
 
-    def covered(one: str, other: str) -> float:
+    def covered(first: str, second: str) -> float:
         """By how much two names lie over each other from top to bottom; 0 where they do not."""
-        wide = LETTER * (len(one) + len(other)) / 2
-        if abs(moved[one][1] - moved[other][1]) >= wide:
+        wide = LETTER * (len(first) + len(second)) / 2
+        if abs(moved[first][1] - moved[second][1]) >= wide:
             return 0.0
-        return max(0.0, LINE - abs(moved[one][0] - moved[other][0]))
+        return max(0.0, LINE - abs(moved[first][0] - moved[second][0]))
 
     for _ in range(50):
-        pairs = [(one, other) for one in moved for other in moved if one < other and covered(one, other) > 1e-4]
+        pairs = [
+            (first, second) for first in moved for second in moved if first < second and covered(first, second) > 1e-4
+        ]
         if not pairs:
             break
-        for one, other in pairs:
-            step = covered(one, other) / 2 + 1e-4
-            upper, lower = sorted((one, other), key=lambda name: moved[name][0])
+        for first, second in pairs:
+            step = covered(first, second) / 2 + 1e-4
+            upper, lower = sorted((first, second), key=lambda name: moved[name][0])
             moved[upper][0] -= step
             moved[lower][0] += step
     return {name: (down, across) for name, (down, across) in moved.items()}
@@ -167,7 +169,7 @@ def panel(words: str, pictures: str) -> str:
 
 
 def switch_figure(label: str, controls: str, panels: str, words: str, kind: str = "") -> SwitchFigure:
-    """Panels beside each other, with controls above them (or none) and `words` below."""
+    """Panels side by side, with controls above them (or none) and `words` below."""
     # JupyterLab has shortcuts of its own on the arrow keys that choose between radio buttons.
     return SwitchFigure(
         f'<figure class="cn-switch {kind}" aria-label="{escape(label)}" data-lm-suppress-shortcuts="true">'
@@ -207,7 +209,9 @@ def scanner_figure() -> SwitchFigure:
     low, high = min(scores) - 0.5, max(scores) + 0.5
     models = dict.fromkeys(row["model"] for row in rows)
     panels = "".join(_slopes(model, [row for row in rows if row["model"] == model], low, high) for model in models)
-    legend = "".join(f'<span class="cn-key" style="--colour:{CIRRHOSIS.colour[one]}">{one}</span>' for one in CIRRHOSIS)
+    legend = "".join(
+        f'<span class="cn-key" style="--colour:{CIRRHOSIS.colour[stage]}">{stage}</span>' for stage in CIRRHOSIS
+    )
     words = "The same simulated patients on two scanners; the score speaks for severity, in log-odds."
     return drawn_figure("the same patients on two scanners", f"<p>{legend}</p>{panels}", words)
 
@@ -233,12 +237,12 @@ def _slopes(model: str, rows: Sequence[Mapping[str, str]], low: float, high: flo
         f'<text x="{left}" y="{top - 1}" font-size="11" fill="{MUTED}">more severe \u2191</text>'
     )
     for row in rows:
-        one, other = (y(float(row[name])) for name in "AB")
+        start, end = (y(float(row[name])) for name in "AB")
         colour = CIRRHOSIS.colour[row["stage"]]
         parts.append(
-            f'<path d="M{left + 30} {one:.1f}L{right - 30} {other:.1f}" stroke="{colour}" stroke-width="1.5"/>'
+            f'<path d="M{left + 30} {start:.1f}L{right - 30} {end:.1f}" stroke="{colour}" stroke-width="1.5"/>'
         )
-        for x, place in ((left + 30, one), (right - 30, other)):
+        for x, place in ((left + 30, start), (right - 30, end)):
             parts.append(f'<circle cx="{x}" cy="{place:.1f}" r="3.5" fill="{colour}"/>')
     for x, name in ((left + 30, "scanner A"), (right - 30, "scanner B")):
         parts.append(f'<text x="{x}" y="{bottom + 22}" text-anchor="middle">{name}</text>')
@@ -259,7 +263,7 @@ def drawing(alt: str, wide: int, high: int, shapes: str, title: str = "") -> str
 
 
 def drawn_figure(label: str, content: str, words: str) -> SwitchFigure:
-    """Drawings beside each other, or below each other where the page is narrow."""
+    """Drawings side by side, or below each other where the page is narrow."""
     return SwitchFigure(
         f'<figure class="cn-switch cn-drawings" aria-label="{escape(label)}"><style>{_STYLE}</style>'
         f'<div class="cn-row-of-drawings">{content}</div><figcaption>{words}</figcaption></figure>'

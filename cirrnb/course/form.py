@@ -16,7 +16,7 @@ from cirrnb.view.page import asset
 
 
 class AnswerForm(anywidget.AnyWidget):
-    """A form that asks, and shows what is said to the answer.
+    """A form that asks, and shows the response to the answer.
 
     `on_answer` is called with the answer as text, `on_next` when the reader goes on, `on_go` with the number of the
     place that the reader chose to go back to, `on_height` with the height in mm of a slice to look at. HTML that is

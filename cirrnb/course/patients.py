@@ -1,4 +1,4 @@
-"""The patients of the quiz: simulated and prepared beside the lesson, which can be read meanwhile."""
+"""The patients of the quiz: simulated and prepared in the background while the lesson is read."""
 
 from __future__ import annotations
 
@@ -181,13 +181,13 @@ class QuizPatients:
                 first = count
                 continue
             elapsed, made = time.monotonic() - began, count - first
-            left = ""
+            remaining = ""
             if made >= 2:
                 seconds = elapsed / made * (self._asked["patients"] - count)
-                left = (
+                remaining = (
                     f", about {max(1, round(seconds / 60))} min left" if seconds > 45 else ", less than a minute left"
                 )
-            self._say(f"The patients of the quiz are being simulated: {count} of {self._asked['patients']}{left}.")
+            self._say(f"The patients of the quiz are being simulated: {count} of {self._asked['patients']}{remaining}.")
 
     def _make_beside(self) -> None:
         try:

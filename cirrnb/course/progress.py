@@ -42,16 +42,16 @@ def start_over(file: Path) -> Path | None:
         return None
     try:
         with claimed(file, PATIENCE):
-            aside = _beside(file, "before")
+            aside = _free_name(file, "before")
             move_into_place(file, aside)
     except OSError as error:
-        found = f"a file that cannot be moved ({error.strerror})"
-        raise InputError(str(file), found, "a folder that can be written", "Change its permissions.") from error
+        problem = f"a file that cannot be moved ({error.strerror})"
+        raise InputError(str(file), problem, "a folder that can be written", "Change its permissions.") from error
     return aside
 
 
-def _beside(file: Path, kind: str) -> Path:
-    """The first name beside a file that nobody has."""
+def _free_name(file: Path, kind: str) -> Path:
+    """The first unused name for a copy of a file, in its folder."""
     number = 1
     while (aside := file.with_name(f"{file.name}.{kind}-{number}")).exists():
         number += 1
@@ -99,7 +99,7 @@ class Progress:
 
     def attempts(self, quiz: str) -> list[Answers]:
         """All attempts at a quiz, the present one last."""
-        return [dict(one) for one in self._attempts.get(quiz, [{}])]
+        return [dict(attempt) for attempt in self._attempts.get(quiz, [{}])]
 
     def answer(self, quiz: str, subject: str, stage: str) -> None:
         """Keep the first answer to a case; later ones change nothing."""
@@ -145,7 +145,7 @@ class Progress:
         display({**self.line._repr_mimebundle_(), "text/html": self._repr_html_()}, raw=True)
 
     def _repr_html_(self) -> str:
-        solved = sum(bool(one["solved"]) for one in self._exercises.values())
+        solved = sum(bool(exercise["solved"]) for exercise in self._exercises.values())
         cases = sum(len(attempts[-1]) for attempts in self._attempts.values())
         where = f"in {escape(_place(self.file))}" if self.file else "until the kernel ends"
         counted = f"{solved} exercise{'s' * (solved != 1)} solved, {cases} case{'s' * (cases != 1)} staged"
@@ -190,7 +190,7 @@ class Progress:
 
     def _set_aside(self, why: str) -> None:
         assert self.file is not None
-        aside = _beside(self.file, "broken")
+        aside = _free_name(self.file, "broken")
         try:
             move_into_place(self.file, aside)
             self.problem = (
@@ -218,20 +218,23 @@ def _read(text: str) -> tuple[dict[str, list[Answers]], dict[str, dict[str, Any]
         raise ValueError(f"not of version {VERSION}")
     quizzes: dict[str, list[Answers]] = {}
     for quiz, attempts in stored["quizzes"].items():
-        if not attempts or any(stage not in CIRRHOSIS for one in attempts for stage in one.values()):
+        if not attempts or any(stage not in CIRRHOSIS for attempt in attempts for stage in attempt.values()):
             raise ValueError(f"quiz {quiz}: answers that are no stages")
-        quizzes[str(quiz)] = [{str(subject): stage for subject, stage in one.items()} for one in attempts]
+        quizzes[str(quiz)] = [{str(subject): stage for subject, stage in attempt.items()} for attempt in attempts]
     exercises = {}
     for name, entry in stored["exercises"].items():
-        exercises[str(name)] = {"answers": [str(one) for one in entry["answers"]], "solved": entry["solved"] is True}
+        exercises[str(name)] = {
+            "answers": [str(answer) for answer in entry["answers"]],
+            "solved": entry["solved"] is True,
+        }
     return quizzes, exercises
 
 
-def _merged(there: list[Answers], here: list[Answers]) -> list[Answers]:
+def _merged(stored: list[Answers], here: list[Answers]) -> list[Answers]:
     """Attempts of the file and of this window; where both answered a case, the file was first."""
     merged = []
-    for number in range(max(len(there), len(here))):
-        first = there[number] if number < len(there) else {}
+    for number in range(max(len(stored), len(here))):
+        first = stored[number] if number < len(stored) else {}
         merged.append(
             {**first, **{k: v for k, v in (here[number] if number < len(here) else {}).items() if k not in first}}
         )

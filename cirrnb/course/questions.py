@@ -47,7 +47,7 @@ class Choice:
     @property
     def solution(self) -> str:
         """The right option in words, and why."""
-        right = next(one for one in self.options if one.right)
+        right = next(option for option in self.options if option.right)
         return f"{right.words} {right.why}"
 
 
@@ -58,7 +58,7 @@ class Number:
     Attributes
     ----------
     value, tolerance : what is right. unit : what stands behind the field.
-    why : said to the right answer. slips : a wrong number -> how one comes to it. hint : said to any other.
+    why : response to the right answer. slips : a wrong number -> its explanation. hint : response to any other.
     share : whether it lies between 0 and 1.
     """
 
@@ -81,7 +81,7 @@ class Number:
             return Judged(False, why, asked_again=True)
         if abs(number - self.value) <= self.tolerance:
             return Judged(True, self.why)
-        near = min(self.slips, key=lambda one: abs(one - number), default=None)
+        near = min(self.slips, key=lambda slip: abs(slip - number), default=None)
         if near is not None and abs(near - number) <= self.tolerance:
             return Judged(False, self.slips[near])
         if self.share and abs(number / 100 - self.value) <= self.tolerance:
@@ -323,5 +323,6 @@ _BIAS = Choice(
 )
 
 QUESTIONS: dict[str, Question] = {
-    one.name: one for one in (_SEQUENCE, _SIDE, _SIGN, _ASCITES, _ACCURACY, _KAPPA, _SHORTCUT, _MAP, _BIAS)
+    question.name: question
+    for question in (_SEQUENCE, _SIDE, _SIGN, _ASCITES, _ACCURACY, _KAPPA, _SHORTCUT, _MAP, _BIAS)
 }

@@ -1,4 +1,4 @@
-"""`StagingQuiz`: stage simulated cases by scrolling, the image before the answer, beside the model."""
+"""`StagingQuiz`: stage simulated cases by scrolling, and compare each answer with the model's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from cirrnb.viewer.widget import SliceCanvas
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What the model says of a patient.
+    """The model's answer for a patient.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class ModelAnswer:
 
 
 class ModelAnswers:
-    """What a model says of some bags, prepared as it wants them, in a thread and in their order.
+    """A model's predictions for bags that are prepared for it, computed in a thread, in the order of the bags.
 
     `model` and `bags` may be functions that bring them: they are called in the thread. `arrived` is called with each
     subject, from the thread. The thread begins `after` seconds, or when somebody asks for an answer.
@@ -112,9 +112,9 @@ def heights_of_maps(
     signs that the model saw."""
     best: dict[str, tuple[float, float]] = {}
     seen = {sign.name for sign in prediction.signs if sign.seen}
-    for sequence, own in maps.items():
-        for name in seen & set(own):
-            amounts = own[name].sum(axis=(1, 2))
+    for sequence, by_sign in maps.items():
+        for name in seen & set(by_sign):
+            amounts = by_sign[name].sum(axis=(1, 2))
             place = int(amounts.argmax())
             height = float(bag.scans[sequence].positions[place] - bag.shifts[sequence])
             sign = SIGN_OF.get(name, name)
@@ -157,7 +157,7 @@ class StagingQuiz(widgets.VBox):
     truth : of their cohort.
     model : as for `cirrnb.predict`, or a function that reads it.
     model_cases : the same patients prepared as the model wants them, or a function that prepares them; by default the
-        cases themselves. Functions are called beside the quiz, which begins at once.
+        cases themselves. Functions are called in the background; the quiz begins at once.
     progress : by default nothing is kept.
 
     Raises
@@ -202,7 +202,9 @@ class StagingQuiz(widgets.VBox):
     @property
     def answers(self) -> dict[str, str]:
         """Subject -> stage, what was answered in this attempt."""
-        return {one: stage for one, stage in self.progress.answers(self.name).items() if one in self._stages}
+        return {
+            subject: stage for subject, stage in self.progress.answers(self.name).items() if subject in self._stages
+        }
 
     def still(self) -> SliceBrowser:
         """The first case without a kernel: what is left of the quiz in a page made from the notebook."""
@@ -217,9 +219,9 @@ class StagingQuiz(widgets.VBox):
 
     def _go_on(self) -> None:
         """The first case without an answer; where all have one the result, and from there the next attempt."""
-        left = [number for number, bag in enumerate(self._cases) if bag.subject not in self.answers]
-        if left:
-            self._open(left[0])
+        unanswered = [number for number, bag in enumerate(self._cases) if bag.subject not in self.answers]
+        if unanswered:
+            self._open(unanswered[0])
         elif self._shown < 0:
             self.progress.start_again(self.name)
             self._open(0)
@@ -240,7 +242,7 @@ class StagingQuiz(widgets.VBox):
         title = f"Case {number + 1} of {len(self._cases)}"
         before = f"<p class='cn-small'>{done} answered so far, {self._right()} right.</p>" if done else ""
         self.form.ask(
-            title, PROMPT + before + self._troubles(), [(one, one) for one in CIRRHOSIS], button="Check my answer"
+            title, PROMPT + before + self._troubles(), [(stage, stage) for stage in CIRRHOSIS], button="Check my answer"
         )
         if answer is not None:
             self._show_feedback(bag, answer)
@@ -298,8 +300,10 @@ class StagingQuiz(widgets.VBox):
         self._shown = -1
         self.canvas.layout.display = "none"
         self.form.ask("Your result", "")
-        predictions = {one: answer for one in self._stages if (answer := self._model.of(one)) is not None}
-        html = result_html(self._stages, self.answers, {one: answer.predicted for one, answer in predictions.items()})
+        predictions = {subject: answer for subject in self._stages if (answer := self._model.of(subject)) is not None}
+        html = result_html(
+            self._stages, self.answers, {subject: answer.predicted for subject, answer in predictions.items()}
+        )
         self.form.say(html + self._troubles(), onward="Stage all cases again")
 
     def _right(self) -> int:
@@ -314,7 +318,7 @@ class StagingQuiz(widgets.VBox):
 
 def quiz_name(stages: dict[str, str]) -> str:
     """Under which the answers to these very cases are kept."""
-    digest = hashlib.sha256("".join(f"{one}={stage};" for one, stage in stages.items()).encode()).hexdigest()
+    digest = hashlib.sha256("".join(f"{subject}={stage};" for subject, stage in stages.items()).encode()).hexdigest()
     return f"{len(stages)} cases {digest[:12]}"
 
 

@@ -68,7 +68,7 @@ def box_of_the_liver(scan: PreparedScan) -> Box:
     assert scan.mask is not None
     spread = MARGIN / scan.settings.spacing
     _, rows, columns = np.nonzero(scan.mask)
-    top, bottom, left, right = (float(one) for one in (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1))
+    top, bottom, left, right = (float(edge) for edge in (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1))
     return Box((top - spread, bottom + spread), (left - spread, right + spread))
 
 
@@ -78,7 +78,7 @@ def cropped_view(bags: Sequence[Bag], sequence: str = "T1W") -> SwitchFigure:
     `bags` are prepared with the view on the abdomen, and have masks.
     """
     scans = [bag.scans[sequence] for bag in bags if sequence in bag.scans and bag.scans[sequence].mask is not None]
-    scan = max(scans, key=lambda one: box_of_the_body(one).share_outside(np.asarray(one.mask)))
+    scan = max(scans, key=lambda candidate: box_of_the_body(candidate).share_outside(np.asarray(candidate.mask)))
     index = scan.widest
     picture = grey_picture(np.nan_to_num(np.asarray(scan.image[index], np.float32)))
     boxes = (
@@ -96,16 +96,16 @@ def cropped_view(bags: Sequence[Bag], sequence: str = "T1W") -> SwitchFigure:
 def _drawn(box: Box, colour: str, scan: PreparedScan) -> str:
     """A box over a picture of the scan, in shares of its size; what lies beyond the picture is cut off."""
     rows, columns = scan.grid.shape[1:]
-    top, bottom = (100 * float(np.clip(one / rows, 0, 1)) for one in box.rows)
-    left, right = (100 * float(np.clip(one / columns, 0, 1)) for one in box.columns)
+    top, bottom = (100 * float(np.clip(edge / rows, 0, 1)) for edge in box.rows)
+    left, right = (100 * float(np.clip(edge / columns, 0, 1)) for edge in box.columns)
     place = f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%"
     return f'<div style="position:absolute;box-sizing:border-box;border:2px solid {colour};{place}"></div>'
 
 
 def without_liver(people: Cohort, sequence: str = "T1W") -> tuple[Scan, int]:
     """The scan with most slices below the liver, and their number. Raises InputError where none has `FEWEST`."""
-    found = [(scan, _below(scan)) for scan in people.scans if scan.sequence == sequence and scan.mask is not None]
-    scan, count = max(found, key=lambda one: one[1])
+    counted = [(scan, _below(scan)) for scan in people.scans if scan.sequence == sequence and scan.mask is not None]
+    scan, count = max(counted, key=lambda pair: pair[1])
     if count < FEWEST:
         raise InputError(people.name, f"at most {count} slices below the liver", f"{FEWEST}", "Take another cohort.")
     return scan, count
@@ -119,7 +119,7 @@ def _below(scan: Scan) -> int:
 
 
 def staged_without_liver(people: Cohort, model: TrainedModel, sequence: str = "T1W") -> tuple[Prediction, np.ndarray]:
-    """What the stager says of slices that hold no liver, and the middle one of them (rows, columns).
+    """The stager's prediction for slices that hold no liver, and the middle one of them (rows, columns).
 
     The slices below the liver of one patient, staged as before there were checks. Raises InputError where no scan has
     enough of them.

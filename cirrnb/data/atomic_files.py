@@ -49,7 +49,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path`, renamed to `path` when the block ends and removed when it fails.
+    """A new folder next to `path`, renamed to `path` when the block ends and removed when it fails.
 
     Its name is as private as that of `atomic_file`. A folder that stands at `path` is moved aside first and then
     removed, so that a kill leaves the old folder, the new one or none, never a mixture. Parents are made if need be.

@@ -77,7 +77,9 @@ class Changes:
     @classmethod
     def joined(cls, parts: Sequence[Changes]) -> Changes:
         """Those of several scans, drawn within the same bounds, one after the other."""
-        return cls(torch.cat([one.values for one in parts]), torch.cat([one.seeds for one in parts]), parts[0].bounds)
+        return cls(
+            torch.cat([part.values for part in parts]), torch.cat([part.seeds for part in parts]), parts[0].bounds
+        )
 
     def to(self, device: torch.device | str) -> Changes:
         """The same on another device."""

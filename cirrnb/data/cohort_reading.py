@@ -34,10 +34,10 @@ from cirrnb.data.stage_scale import StageScale, stage_scale
 from cirrnb.data.typed_paths import typed_path
 
 UNFINISHED = ".unfinished"
-"""Ends the name of the folder beside a cohort in which it is written until it is complete."""
+"""Suffix of the folder next to a cohort in which it is written until it is complete."""
 
 SIMULATED = "SIMULATED.txt"
-"""A file of this name at the root says that the images were computed."""
+"""A file of this name at the root marks a cohort of computed images."""
 
 
 def read_cohort(
@@ -156,31 +156,31 @@ def _read(
     remedy = "Correct the path."
     if not root.exists() and unfinished_name(root).is_dir():
         written = is_held(claim_of(root))
-        found = "a cohort that is being written" if written else "a cohort whose writing was interrupted"
+        problem = "a cohort that is being written" if written else "a cohort whose writing was interrupted"
         remedy = "Wait for it." if written else "Run the command that writes it again; what is done is kept."
     elif not root.exists():
-        found = "no such file or folder"
+        problem = "no such file or folder"
     elif not root.is_dir() and not root.is_file():
-        found = "no ordinary file"
+        problem = "no ordinary file"
     elif root.is_file():
-        found, remedy = f"a {root.suffix or 'nameless'} file", "Save the table as CSV."
+        problem, remedy = f"a {root.suffix or 'nameless'} file", "Save the table as CSV."
     elif any((root / name).is_dir() for name in SLICE_FOLDERS):
-        found = "the 2D slices of the published data, which have neither spacing nor affine"
+        problem = "the 2D slices of the published data, which have neither spacing nor affine"
         remedy = "Download the 3D archives instead: Cirrhosis_T1_3D, Cirrhosis_T2_3D."
     elif (root / "fingerprints.json").is_file():
-        found = "a folder of prepared scans"
+        problem = "a folder of prepared scans"
         remedy = "Give the cohort that they were prepared from; what is prepared is found again."
     elif (root / OTHERS).is_file():
-        found, remedy = _nothing_staged(root / OTHERS), "Import the patient's T1W or T2W series as well."
+        problem, remedy = _nothing_staged(root / OTHERS), "Import the patient's T1W or T2W series as well."
     elif (dicom := _dicom_below(root)) is not None:
-        found, remedy = f"DICOM files ({dicom})", f"Import them first: cirrnb import-dicom {root} cohorts/own"
+        problem, remedy = f"DICOM files ({dicom})", f"Import them first: cirrnb import-dicom {root} cohorts/own"
     elif root.name in (*published, *NNUNET_FOLDERS):
-        found, remedy = "one of the dataset's folders alone", f"Give the folder above it: {root.parent}"
+        problem, remedy = "one of the dataset's folders alone", f"Give the folder above it: {root.parent}"
     else:
         tables = _tables_in(root)
-        found = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
+        problem = f"a folder that holds {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}"
         remedy = f"If {tables[0]} lists your scans, give that file." if tables else remedy
-    raise InputError(root, found, expected, remedy)
+    raise InputError(root, problem, expected, remedy)
 
 
 def _of(scans: list[Scan], root: Path, remarks: Remarks, stages: StageScale, sequences: tuple[str, ...]) -> list[Scan]:

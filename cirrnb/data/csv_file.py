@@ -190,8 +190,8 @@ def read_rows(path: Path, problems: list[InputError]) -> tuple[list[str], list[R
                 rows.append(Row(path, reader.line_num + before, named))
         return columns, rows
     except csv.Error as error:
-        found = f"line {reader.line_num + before} that is not CSV ({error})"
-        raise InputError(path, found, "a CSV table", SAVE_AS) from error
+        problem = f"line {reader.line_num + before} that is not CSV ({error})"
+        raise InputError(path, problem, "a CSV table", SAVE_AS) from error
 
 
 def _column_name(cell: str) -> str:

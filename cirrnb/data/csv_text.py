@@ -63,8 +63,8 @@ def _decoded(path: Path, content: bytes) -> str:
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        found = "broken text" if encoding != "utf-8" else _older(content, error.start)
-        raise InputError(path, f"{found}, not UTF-8", "a CSV table in UTF-8", SAVE_AS) from error
+        problem = "broken text" if encoding != "utf-8" else _older(content, error.start)
+        raise InputError(path, f"{problem}, not UTF-8", "a CSV table in UTF-8", SAVE_AS) from error
 
 
 def _unmarked(content: bytes) -> str:

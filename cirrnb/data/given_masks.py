@@ -108,8 +108,8 @@ def _of_patient(cohort: Cohort, subject: str | None) -> dict[str, Scan]:
     """Sequence -> scan of the patient that masks are for."""
     subjects = list(dict.fromkeys(scan.subject for scan in cohort.scans))
     if subject is None and len(subjects) > 1:
-        found = f"a mask for one of {len(subjects)} patients ({listed(subjects)})"
-        raise InputError("mask", found, "one patient", "Name the patient as well.")
+        problem = f"a mask for one of {len(subjects)} patients ({listed(subjects)})"
+        raise InputError("mask", problem, "one patient", "Name the patient as well.")
     wanted = cohort.subject_named(subject) if subject else subjects[0]
     return {scan.sequence: scan for scan in cohort.scans if scan.subject == wanted}
 
@@ -126,10 +126,11 @@ def _named(text: str, scans: dict[str, Scan]) -> tuple[str, Path]:
     if len(names) == 1:
         return names[0], path
     if names:
-        found, remedy = f"a mask that fits {' and '.join(names)}", f"Write {names[0]}={path.name}."
-        raise InputError(path, found, "a mask of one scan", remedy)
+        problem, remedy = f"a mask that fits {' and '.join(names)}", f"Write {names[0]}={path.name}."
+        raise InputError(path, problem, "a mask of one scan", remedy)
     if len(scans) == 1:
-        read_mask(path, read_header(next(iter(scans.values())).image).grid)  # says how the grids differ
+        # Raises an error that names the differences of the grids.
+        read_mask(path, read_header(next(iter(scans.values())).image).grid)
     shapes = {name: " x ".join(map(str, read_header(scan.image).grid.shape)) for name, scan in scans.items()}
     raise InputError(
         path,

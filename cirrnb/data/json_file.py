@@ -97,8 +97,8 @@ def read_part(
     expected = f"format {number}"
     try:
         stored = read_object(path, expected, remedy)
-        if not is_format(found := stored.pop("format"), number):
-            raise ValueError(f"format {found!r:.40}")
+        if not is_format(stored_format := stored.pop("format"), number):
+            raise ValueError(f"format {stored_format!r:.40}")
         return made(stored)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"no readable {what} ({type(error).__name__}: {error})", expected, remedy) from error

@@ -56,7 +56,7 @@ def locked(folder: Path, patience: float = PATIENCE, waiting: Callable[[], None]
 def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Keep other commands from making `path` (a folder that does not exist yet) until the block ends.
 
-    The lock is held on `.<name>.lock` beside it. Raises InputError as `locked`.
+    The lock is held on `.<name>.lock` in the same folder. Raises InputError as `locked`.
     """
     with _telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,8 +123,8 @@ def sweep(where: str | None = None) -> None:
     for folder in Path(where or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:
             status = folder.lstat()
-            mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-            if mine and folder.is_dir() and not folder.is_symlink() and _left_behind(folder, status.st_mtime):
+            owned = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+            if owned and folder.is_dir() and not folder.is_symlink() and _left_behind(folder, status.st_mtime):
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:
             continue  # gone meanwhile
@@ -147,8 +147,8 @@ def _held(lock: Path, where: Path, patience: float, waiting: Callable[[], None])
         try:
             held.acquire(timeout=patience)
         except Timeout:
-            found = f"a folder that is being written: another run at work in it{_holder(lock)}"
-            raise InputError(where, found, "one at a time", "Wait for it to end.") from None
+            problem = f"a folder that is being written: another run at work in it{_holder(lock)}"
+            raise InputError(where, problem, "one at a time", "Wait for it to end.") from None
     try:
         with suppress(OSError):  # on Windows only the handle that holds the lock can write the file
             lock.write_text(f"process {os.getpid()} on {node()}, since {time.strftime('%H:%M on %d %B %Y')}")
@@ -167,8 +167,8 @@ def _telling(where: Path) -> Iterator[None]:
     except OSError as error:
         if is_full(error):
             raise
-        found, expected = f"no way to write there ({error.strerror or error})", "a folder that can be written"
-        raise InputError(where, found, expected, "Choose another folder.") from error
+        problem, expected = f"no way to write there ({error.strerror or error})", "a folder that can be written"
+        raise InputError(where, problem, expected, "Choose another folder.") from error
 
 
 def _lock(lock: Path) -> FileLock:

@@ -27,7 +27,7 @@ LEAST_INSIDE = 0.97
 """Share of a moved mask that has to lie in the body: air is even too."""
 
 LEAST_VOXELS, MOST_VOXELS = 50, 4000
-"""Voxels of a mask below which nothing is said, and beyond which only some are looked at."""
+"""Voxels of a mask below which it is not judged, and above which only a subset is used."""
 
 _DIRECTIONS = [(np.cos(turn), np.sin(turn)) for turn in np.arange(8) * np.pi / 4]
 Move = tuple[int, int, int]
@@ -99,9 +99,9 @@ def better_place(
     values, body = np.ascontiguousarray(values), np.ascontiguousarray(body)  # scans are stored the other way round
     here = _spread(values[tuple(places.T)])
     for shift in _moves(steps):
-        there = places + shift
-        there = there[((there >= 0) & (there < liver.shape)).all(axis=1)]
-        flat = np.ravel_multi_index(tuple(there.T), liver.shape)
+        moved = places + shift
+        moved = moved[((moved >= 0) & (moved < liver.shape)).all(axis=1)]
+        flat = np.ravel_multi_index(tuple(moved.T), liver.shape)
         if np.count_nonzero(body.take(flat)) < LEAST_INSIDE * len(places):
             continue
         ratio = here / max(_spread(values.take(flat)), 1e-9)

@@ -41,7 +41,7 @@ def outline_picture(mask: ArrayLike, colour: str, magnify: int = 4) -> str:
 
 
 FOR, AGAINST = "#E66100", "#5D3A9B"
-"""Colours of what speaks for the score and against it: told apart with any colour vision, and from grey."""
+"""Colours of evidence for and against the score: distinguishable with any colour vision, and from grey."""
 
 
 def overlay_picture(values: ArrayLike, limit: float, magnify: int = 3) -> str:

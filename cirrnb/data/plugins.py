@@ -120,6 +120,6 @@ def _load(path: Path) -> None:
         spec.loader.exec_module(module)
     except _FAULTS as error:
         del sys.modules[name]
-        found = f"a plug-in that fails ({type(error).__name__}: {str(error)[:200]})"
-        raise InputError(path, found, "a file that runs", remedy) from error
+        problem = f"a plug-in that fails ({type(error).__name__}: {str(error)[:200]})"
+        raise InputError(path, problem, "a file that runs", remedy) from error
     _loaded[path.name] = digest

@@ -22,7 +22,7 @@ def watched(
 ) -> Iterator[Item]:
     """The items, with progress over `total` of them, `done` of which were done before."""
     if callable(progress):
-        return _told(items, total, desc, unit, progress, done)
+        return _with_lines(items, total, desc, unit, progress, done)
     return _drawn(items, total, desc, unit, hidden(progress) if total > done else True, done)
 
 
@@ -39,14 +39,14 @@ def _drawn(items: Iterable[Item], total: int, desc: str, unit: str, disable: boo
     yield from tqdm(items, total=total, initial=done, desc=desc, unit=unit, disable=disable)
 
 
-def _told(items: Iterable[Item], total: int, desc: str, unit: str, tell: Tell, done: int) -> Iterator[Item]:
+def _with_lines(items: Iterable[Item], total: int, desc: str, unit: str, tell: Tell, done: int) -> Iterator[Item]:
     began = last = time.monotonic()
     for count, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
         if now - last >= LINE_SECONDS and done + count < total:
-            left = (now - began) / count * (total - done - count)
-            tell(f"{desc}: {done + count} of {total} {unit}s, about {_duration(left)} left")
+            remaining = (now - began) / count * (total - done - count)
+            tell(f"{desc}: {done + count} of {total} {unit}s, about {_duration(remaining)} left")
             last = now
 
 

@@ -196,8 +196,8 @@ class Cohort:
         alike = dict.fromkeys(scan.subject for scan in self.scans if scan.patient == name)
         if len(alike) == 1:
             return next(iter(alike))
-        asked = alike or known
-        expected = f"one of {len(asked)}, for example {', '.join(list(asked)[:3])}"
+        choices = alike or known
+        expected = f"one of {len(choices)}, for example {', '.join(list(choices)[:3])}"
         raise InputError("subject", repr(name), expected, "Name one of them.")
 
     def select(self, keep: Iterable[str] | None = None, **fields: str | Collection[str] | None) -> Cohort:

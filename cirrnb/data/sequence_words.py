@@ -70,7 +70,7 @@ PARTS_NOT_STAGED = {
 """What has to be chosen by a person: the stager knows water images, T1W without Dixon and in-phase images alone."""
 _LETTERS = {"f": "fat", "w": "water", "opp": "opposed-phase", "op": "opposed-phase", "out": "opposed-phase"}
 _LETTERS |= {"in": "in-phase", "ip": "in-phase"}
-"""What a Dixon acquisition's images are called beside the word Dixon alone."""
+"""Names of the images of a Dixon acquisition, valid only with the word Dixon in the name."""
 
 
 def _weighting(digit: int, names: str) -> str:
@@ -110,7 +110,7 @@ class Word:
 
 @dataclass(frozen=True)
 class SequenceWords:
-    """What a name says of a sequence.
+    """The sequence that a name describes.
 
     Attributes
     ----------
@@ -146,9 +146,9 @@ class SequenceWords:
 
 
 def words_of(text: str) -> list[Word]:
-    """The words of a name, in order. W, F, in and opp are images of a Dixon acquisition only beside the word Dixon."""
-    found_words = _WORD.finditer(text[:LONGEST])
-    words = [Word(found[0], str(found.lastgroup), found.start(), found.end()) for found in found_words]
+    """The words of a name, in order. W, F, in and opp are Dixon images only in a name with the word Dixon."""
+    matches = _WORD.finditer(text[:LONGEST])
+    words = [Word(match[0], str(match.lastgroup), match.start(), match.end()) for match in matches]
     if len(text) > LONGEST:
         words.append(Word(text[LONGEST:], "unknown", LONGEST, len(text)))
     if any(word.kind == "dixon" for word in words):
@@ -171,5 +171,5 @@ def read_words(words: list[Word]) -> SequenceWords:
 
 
 def read_name(text: str) -> SequenceWords:
-    """What a name says of a sequence."""
+    """The sequence that a name describes."""
     return read_words(words_of(text))

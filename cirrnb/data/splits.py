@@ -62,9 +62,9 @@ def paper(cohort: Cohort) -> Cohort:
     both = table[table["T1W"] & table["T2W"] & table["stage"].notna() & table["split"].notna()] if not missing else None
     counts = [] if both is None else [int((both["split"] == name).sum()) for name in SPLITS]
     if both is None or 0 in counts:
-        found = f"no {' and '.join(missing)}" if missing else f"{counts} such patients in {', '.join(SPLITS)}"
+        problem = f"no {' and '.join(missing)}" if missing else f"{counts} such patients in {', '.join(SPLITS)}"
         expected = "patients with T1W, T2W and a stage in each of the published splits"
-        raise InputError(cohort.name, found, expected, "Choose another split: --split random, or official.")
+        raise InputError(cohort.name, problem, expected, "Choose another split: --split random, or official.")
     return divided.select(keep=[str(subject) for subject in both.index])
 
 
@@ -152,12 +152,12 @@ def leave_one_out(cohort: Cohort, column: str = "scanner", seed: int = 0, valid:
         value = scan.extra.get(column)
         if scan.stage is not None and value not in (None, ""):
             values.setdefault(scan.subject, set()).add(str(value))
-    if several := [
+    if ambiguous := [
         f"{subject} ({', '.join(sorted(values[subject]))})" for subject in sorted(values) if len(values[subject]) > 1
     ]:
         raise InputError(
             cohort.name,
-            f"{len(several)} patients with more than one {column}: {'; '.join(several)}",
+            f"{len(ambiguous)} patients with more than one {column}: {'; '.join(ambiguous)}",
             f"one {column} for each patient, so that no patient trains and tests",
             "Exclude these patients, or one of their sequences.",
         )
@@ -211,8 +211,8 @@ def _disputed_error(cohort: Cohort, disputed: dict[str, dict[str, str]], remedy:
         f"{subject} ({', '.join(f'{sequence} {split}' for sequence, split in sorted(splits.items()))})"
         for subject, splits in sorted(disputed.items())
     )
-    found = f"{len(disputed)} patients whose sequences stand in different splits: {names}"
-    return InputError(cohort.name, found, "one split per patient", remedy)
+    problem = f"{len(disputed)} patients whose sequences stand in different splits: {names}"
+    return InputError(cohort.name, problem, "one split per patient", remedy)
 
 
 def _shuffled(cohort: Cohort, salt: str) -> list[str]:

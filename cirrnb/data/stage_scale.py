@@ -167,10 +167,10 @@ def stage_scale(given: StageScale | Sequence[str] | dict[str, Any] | str | None)
         names = [name.strip() for name in given.split(",")] if isinstance(given, str) else given
         return CIRRHOSIS if tuple(names) == CIRRHOSIS.names else StageScale(tuple(names))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        found = str(error) if not isinstance(error, KeyError) else "no names"
+        problem = str(error) if not isinstance(error, KeyError) else "no names"
         raise InputError(
             where,
-            found,
+            problem,
             "names of stages in order, mildest first",
             "Give them as F0, F1, F2, F3, F4 or as a JSON file.",
         ) from error

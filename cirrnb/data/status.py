@@ -110,15 +110,15 @@ def distance_of(scan: Scan) -> float | None:
 
 def likeness_reasons(scans: Iterable[Scan]) -> tuple[Reason, ...]:
     """A reason for each scan that is unusual or far."""
-    told = []
+    reasons = []
     for scan in scans:
         grade, distance = grade_of(scan), distance_of(scan)
         if grade in (UNUSUAL, FAR):
             amount = "" if distance is None else f" ({distance:.1f} times the usual distance)"
             how = "look unlike" if grade == UNUSUAL else "are far from"
             text = f"{scan.sequence}: the liver and its surroundings {how} those of simulated patients{amount}"
-            told.append(Reason(str(grade), text))
-    return tuple(told)
+            reasons.append(Reason(str(grade), text))
+    return tuple(reasons)
 
 
 def doubted(scan: Scan, reason: Reason) -> Scan:

@@ -35,9 +35,9 @@ def typed_path(path: Path | str) -> Path:
 
 def require_local(path: Path | str) -> None:
     """Raise InputError for an address, unless a file or folder is called so."""
-    if (found := _REMOTE.match(str(path))) and not Path(path).exists():
+    if (match := _REMOTE.match(str(path))) and not Path(path).exists():
         remedy = "Copy it to this machine first (aws s3 sync, gsutil rsync, rclone), or mount it as a folder."
-        raise InputError(path, f"an address ({found[1].lower()})", "a folder or file of this machine", remedy)
+        raise InputError(path, f"an address ({match[1].lower()})", "a folder or file of this machine", remedy)
 
 
 def is_of_windows(text: str) -> bool:
@@ -58,8 +58,8 @@ def find_typed(folder: Path, text: str) -> Path:
     if exact.exists():
         return exact
     for written in dict.fromkeys((text, text.replace("\\", "/"))):
-        if (found := _resembling(folder / typed_path(written))) is not None:
-            return found
+        if (path := _resembling(folder / typed_path(written))) is not None:
+            return path
     return exact
 
 

@@ -182,7 +182,7 @@ def prepare(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the problems are told below, one a line
+        warnings.simplefilter("ignore")  # the problems are printed below, one a line
         people = cirrnb.read_cohort(cohort, on_problem="skip", stages=stages, sequences=sequences)
     place = out or Path("prepared") / people.name
     prepared = cirrnb.prepare(people, place, settings, workers=workers)

@@ -43,7 +43,7 @@ class Step:
     ----------
     name : key in the record of what is done.
     words : the line that is printed.
-    folder : the folder it makes, beside its page, or None.
+    folder : the folder it makes in addition to its page, or None.
     pages : the files it leaves in the report.
     key : hash over what it depends on, the steps it needs among it.
     make : does it, or goes on where it was stopped.

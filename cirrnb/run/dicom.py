@@ -78,7 +78,7 @@ def _asking(tell: Tell) -> Ask:
     def ask(sequence: str, open_ones: Sequence[Judged]) -> int:
         tell(f"Which series is the {sequence} scan?")
         for volume in open_ones:
-            tell(f"  {volume.number:3d}  {volume.told}")
+            tell(f"  {volume.number:3d}  {volume.summary}")
         known = {volume.number for volume in open_ones} | {NONE}
         while True:
             answer = input(f"Number, or {NONE} if there is none: ").strip()

@@ -41,7 +41,7 @@ def first_page(
     rebuild : build it anew, although it is there.
     execute : tutorials to execute ("student"), or "all"; the others are shown without their outputs. What was executed
         and has not changed is not executed again.
-    tell : called with one line that says what is built and about how long it takes.
+    tell : called with one line about what is built and its expected duration.
 
     Raises
     ------
@@ -100,14 +100,14 @@ def copy_tutorials(folder: Path) -> list[Path]:
     A notebook that is there already stays: it may have somebody's changes. Raises InputError if there are none to copy.
     """
     source = PAGES / "tutorials"
-    found = sorted(source.glob("*.ipynb"))
-    if not found:
+    notebooks = sorted(source.glob("*.ipynb"))
+    if not notebooks:
         raise InputError(source, "no tutorial", "the tutorials of the package", _CLONE)
-    for notebook in found:
+    for notebook in notebooks:
         if not (folder / notebook.name).exists():
             text = notebook_with_pages(notebook, folder)
             atomic_write(folder / notebook.name, text)
-    return [folder / notebook.name for notebook in found]
+    return [folder / notebook.name for notebook in notebooks]
 
 
 def tutorials() -> list[str]:
@@ -129,12 +129,12 @@ def build(site: Path, execute: Sequence[str] = (EVERY,), tell: Callable[[str], N
     wanted = known if EVERY in execute else list(execute)
     tell(announcement(wanted))
     _forget_outputs_of_other_versions()
-    # Sphinx leaves executed notebooks beside its output: it works in build/, and pages alone go to their place.
+    # Sphinx leaves executed notebooks next to its output: it works in build/, and only pages are copied to the site.
     work = SOURCE.parent / "build" / "documentation"
     command = python_command("-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html")
     command += ["-d", str(work / "doctrees"), str(SOURCE), str(work / "html")]
-    beside = str(Path(command[0]).parent)  # where the command `cirrnb` lies that tutorials call
-    path = os.pathsep.join([beside, os.environ.get("PATH", "")])
+    scripts = str(Path(command[0]).parent)  # folder of the command `cirrnb`, which tutorials call
+    path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
     environment = os.environ | {"CIRRNB_EXECUTED_TUTORIALS": ",".join(wanted), "PATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

@@ -103,7 +103,7 @@ class Paths:
     failed: Path
 
     @classmethod
-    def beside(cls, out: Path) -> Paths:
+    def for_output(cls, out: Path) -> Paths:
         return cls(out, out.with_name(f".{out.stem}.{os.getpid()}.ipynb"), out.with_name(f"{out.stem}.failed.ipynb"))
 
 
@@ -132,7 +132,7 @@ def run_notebook(
     """
     source = find_notebook(notebook)
     values = check(read_schema(source), parameters or {}, source.stem)
-    paths = Paths.beside(Path(out).absolute())
+    paths = Paths.for_output(Path(out).absolute())
     paths.out.parent.mkdir(parents=True, exist_ok=True)
     started = now()
     try:
@@ -166,8 +166,8 @@ def _interruptible(work: tuple[Any, ...], private: Path) -> NotebookNode:
             raise
 
 
-_WRONG_INPUT = frozenset(one.__name__ for one in (InputError, InputErrors, OutOfBounds, Refused))
-"""Errors by which a cell says that what it was given is wrong."""
+_WRONG_INPUT = frozenset(error_type.__name__ for error_type in (InputError, InputErrors, OutOfBounds, Refused))
+"""Errors that a cell raises for wrong input."""
 
 
 def _execute(

@@ -83,9 +83,9 @@ def _bag(bags: dict[str, Bag], patient: str | None) -> Bag:
     if patient is None and len(bags) == 1:
         return next(iter(bags.values()))
     if patient is None or patient not in bags:
-        found = "nobody named" if patient is None else repr(patient)
+        problem = "nobody named" if patient is None else repr(patient)
         expected = f"one of {len(bags)}, for example {list(bags)[:3]}"
-        raise InputError("patient", found, expected, "Give --patient.")
+        raise InputError("patient", problem, expected, "Give --patient.")
     return bags[patient]
 
 

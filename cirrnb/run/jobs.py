@@ -57,7 +57,7 @@ class NotebookJob:
 
     @property
     def mark(self) -> Path:
-        """File that says with which key it was done."""
+        """File with the key with which it was done."""
         return self.executed.with_name(f".{self.executed.stem}.key")
 
     @property
@@ -74,10 +74,10 @@ class NotebookJob:
 
     def is_done(self) -> bool:
         """True if it was done with the same key, and all it left is still there. Raises as `key`."""
-        left, key = (self.page, self.executed, *self.leaves), self.key
+        outputs, key = (self.page, self.executed, *self.leaves), self.key
         try:
             stored = read_object(self.mark, "a whole file", "Delete it.", 2**20)
-            return bool(stored["key"] == key and all(path.exists() for path in left))
+            return bool(stored["key"] == key and all(path.exists() for path in outputs))
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -114,7 +114,7 @@ def run_job(job: Job) -> Outcome:
 
 def _run(job: Job) -> None:
     executed, mark = Path(job["executed"]), Path(job["mark"])
-    # Gone before anything is replaced: a mark never stands beside results of another key.
+    # Gone before anything is replaced: a mark never stands next to results of another key.
     mark.unlink(missing_ok=True)
     run_notebook(job["notebook"], executed, job["parameters"], cwd=Path(job["cwd"]))
     publish(executed)

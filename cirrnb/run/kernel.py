@@ -52,9 +52,9 @@ def end_kernel(folder: Path) -> None:
 class OwnKernelManager(AsyncKernelManager):
     """Starts `sys.executable` whatever kernels are installed, since "python3" on a Jupyter path may be another Python.
 
-    Set `connection_file` to a path in a short-lived private folder: sockets and IPython's own files go beside it, so
-    that parallel runs share neither a port nor a history database. Where that path is too long for a socket, the
-    sockets lie in a private folder in /tmp.
+    Set `connection_file` to a path in a short-lived private folder: sockets and IPython's own files go into the
+    same folder, so that parallel runs share neither a port nor a history database. If that path is too long for a
+    socket, the sockets lie in a private folder in /tmp.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -96,7 +96,7 @@ class OwnKernelManager(AsyncKernelManager):
                 "-f",
                 "{connection_file}",
                 *PLAIN_SHELL,
-                # What goes wrong in a cell is told by the cell; the kernel's own log is about shutting it down.
+                # Errors of a cell appear in the cell; the kernel's own log is about its shutdown.
                 "--IPKernelApp.log_level=50",
             ],
             display_name="The Python that runs cirrnb",

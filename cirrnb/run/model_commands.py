@@ -290,8 +290,8 @@ def compare(
     if out is not None:
         write_csv(out, changed)
         typer.echo(f"The table: {out}")
-    pair = [one[one["subject"].isin(both)] for one in tables]
-    if min(int((one["stage"].notna() & one["predicted"].notna()).sum()) for one in pair) < 2:
+    pair = [table[table["subject"].isin(both)] for table in tables]
+    if min(int((table["stage"].notna() & table["predicted"].notna()).sum()) for table in pair) < 2:
         typer.echo("Too few patients with a recorded stage for paired differences.")
         return
     differences = paired_differences(pair[0], pair[1], resamples=resamples, stages=stages)
@@ -323,13 +323,13 @@ def plant(
 
 def _strengths(text: str) -> dict[str, float]:
     """Signs and strengths of "nodularity=0.5,ascites=1"."""
-    found = {}
+    strengths = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
         name, given, value = pair.partition("=")
         try:
-            found[name.strip()] = float(value)
+            strengths[name.strip()] = float(value)
         except ValueError:
             given = ""
         if not given:
             raise InputError("--signs", repr(pair), "NAME=STRENGTH, as ascites=0.5", "Correct it.")
-    return found
+    return strengths

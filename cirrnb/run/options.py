@@ -103,7 +103,7 @@ def with_metavars(command: Callable[..., None]) -> Callable[..., None]:
         kind, *more = get_args(annotation) or (annotation,)
         if more and isinstance(more[0], OptionInfo) and more[0].metavar is None:
             kinds = get_args(kind) or (kind,)
-            more[0].metavar = next((_METAVARS[one] for one in kinds if one in _METAVARS), None)
+            more[0].metavar = next((_METAVARS[option_kind] for option_kind in kinds if option_kind in _METAVARS), None)
     return command
 
 

@@ -309,8 +309,8 @@ def _each(schema: Schema, given: Mapping[str, Any], where: str, take: Callable[[
         if _holds_password(raw):
             # Values are written into notebooks and records: an address with a password goes no further.
             remedy = "Put user and password into ~/.netrc or the environment, and leave them out of the address."
-            found = "an address with a user or a password in it"
-            errors.append(InputError(f"{where}, parameter {name!r}", found, "an address without", remedy))
+            problem = "an address with a user or a password in it"
+            errors.append(InputError(f"{where}, parameter {name!r}", problem, "an address without", remedy))
             continue
         try:
             values[name] = take(raw, schema[name].kind)
@@ -326,7 +326,7 @@ _CREDENTIALS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s@]*@", re.IGNORECASE)
 
 def _holds_password(value: Any) -> bool:
     values = value if isinstance(value, list | tuple) else [value]
-    return any(isinstance(one, str) and _CREDENTIALS.search(one) is not None for one in values)
+    return any(isinstance(item, str) and _CREDENTIALS.search(item) is not None for item in values)
 
 
 def _unknown(schema: Schema, name: str, where: str) -> InputError:

@@ -42,14 +42,14 @@ def render_outputs(cell: NotebookNode) -> str:
 
 def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Text that was printed piece by piece, one after the other, as one output."""
-    found: list[NotebookNode] = []
+    joined: list[NotebookNode] = []
     for output in outputs:
-        before = found[-1] if found else {}
+        before = joined[-1] if joined else {}
         if output.output_type == "stream" and before.get("name") == output.name:
-            found[-1] = NotebookNode(before | {"text": before["text"] + output.text})
+            joined[-1] = NotebookNode(before | {"text": before["text"] + output.text})
         else:
-            found.append(output)
-    return found
+            joined.append(output)
+    return joined
 
 
 def tagged(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
@@ -134,7 +134,7 @@ def _render_data(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     if NOTICE in data or SUMMARY in data:
         return ""  # The page has its own banner.
     if "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data:
-        return ""  # A widget without a word beside it is dead without a kernel.
+        return ""  # A widget without any text is empty without a kernel.
     clean = {kind: without_paths(value) if kind in _TEXTUAL else value for kind, value in data.items()}
     if clean.get("text/html", "").startswith(FRAGMENT_OPENS):
         return str(clean["text/html"])
@@ -264,10 +264,12 @@ def _index_section(cell: NotebookNode) -> str:
 
 def colophon(*notebooks: NotebookNode) -> str:
     """One line about where executed notebooks come from, "" where none of them tells."""
-    stamps: list[dict[str, Any]] = [one.metadata["cirrnb"] for one in notebooks if "cirrnb" in one.metadata]
+    stamps: list[dict[str, Any]] = [
+        notebook.metadata["cirrnb"] for notebook in notebooks if "cirrnb" in notebook.metadata
+    ]
     if not stamps:
         return ""
-    last = max(stamps, key=lambda one: str(one["finished"]))
+    last = max(stamps, key=lambda stamp: str(stamp["finished"]))
     versions = last["versions"]
     source = f"cirrnb {versions['cirrnb']}" + (f", commit {last['commit'][:10]}" if last["commit"] else "")
     day = str(last["finished"]).replace("T", " ").removesuffix("+00:00")

@@ -125,7 +125,7 @@ def _environment(private: Path, token: str) -> dict[str, str]:
 
 
 def _read(cohort: Path | str, **words: Any) -> Cohort:
-    """As `cirrnb.read_cohort`; of a lone file whose name does not say enough, the page can be told instead."""
+    """As `cirrnb.read_cohort`; the error for a single file with an ambiguous name also points to the page."""
     try:
         return cirrnb.read_cohort(cohort, **words)
     except InputErrors as error:
@@ -133,7 +133,8 @@ def _read(cohort: Path | str, **words: Any) -> Cohort:
             raise
         open_it = "Or start cirrnb explore without it, drop it into “Open my own scan” and choose its sequence there."
         raise InputErrors(
-            InputError(one.where, one.found, one.expected, f"{one.remedy} {open_it}") for one in error.errors
+            InputError(problem.where, problem.found, problem.expected, f"{problem.remedy} {open_it}")
+            for problem in error.errors
         ) from error
 
 
@@ -237,14 +238,14 @@ def learn(
 ) -> int:
     """Serve the course until it is interrupted; Voila's exit code.
 
-    The page comes at once; the patients of the quiz are simulated beside it, the first time.
+    The page comes at once; the patients of the quiz are simulated in the background, the first time.
 
     Parameters
     ----------
     parameters : of the notebook `00_learn_staging`. port : as for `explore`.
 
     Raises InputError or InputErrors where a parameter is wrong or the port is taken. What is wrong with the
-    folder of the patients is told on the page.
+    folder of the patients is named on the page.
     """
     source = find_notebook(COURSE)
     schema = read_schema(source)

@@ -56,7 +56,9 @@ class ProgressEcho(Echo):
             if place is None:
                 super().write(f"{self._ended()}{line}\n")
             else:
-                epoch, epochs, step, steps = (int(one or 1) for one in place.group("epoch", "epochs", "step", "steps"))
+                epoch, epochs, step, steps = (
+                    int(number or 1) for number in place.group("epoch", "epochs", "step", "steps")
+                )
                 done = round(self.WIDTH * (epoch - 1 + step / steps) / epochs)
                 super().write(f"\r\x1b[K[{'#' * done}{'.' * (self.WIDTH - done)}] {line}")
                 self._drawn = True

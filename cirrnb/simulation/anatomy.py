@@ -65,7 +65,7 @@ class Anatomy:
     def image(self, signals: Mapping[str, float], sequence: str = "T1W", slices: slice = slice(None)) -> Array:
         """(slices, rows, columns) float32 noise-free image of a contrast, from the signal of every tissue.
 
-        `sequence` says whose texture of the parenchyma is shown.
+        `sequence` selects the texture of the parenchyma.
         """
         table = signal_table(signals, sequence) / np.float32(SHARE_UNIT)
         tissue, share = self.tissue[slices], self.share[slices]
@@ -116,16 +116,16 @@ def _pack(tissues: Shares, organs_: Shares, shape: tuple[int, int, int]) -> tupl
     stack = np.stack([tissues[name].transpose(2, 1, 0).ravel() for name in names])
     numbers = np.array([TISSUE_NAMES.index(name) for name in names], np.uint8)
     tissue, share = np.zeros((size, KEPT), np.uint8), np.zeros((size, KEPT), np.uint8)
-    left = np.arange(size)
+    remaining = np.arange(size)
     for k in range(KEPT):
         first = stack.argmax(axis=0)
-        value = stack[first, np.arange(left.size)]
-        tissue[left, k] = numbers[first]
-        share[left, k] = np.clip(np.round(value * SHARE_UNIT), 0, 255)
-        stack[first, np.arange(left.size)] = 0
+        value = stack[first, np.arange(remaining.size)]
+        tissue[remaining, k] = numbers[first]
+        share[remaining, k] = np.clip(np.round(value * SHARE_UNIT), 0, 255)
+        stack[first, np.arange(remaining.size)] = 0
         mixed = stack.max(axis=0) > 0.5 / SHARE_UNIT
-        left, stack = left[mixed], stack[:, mixed]
-        if left.size == 0:
+        remaining, stack = remaining[mixed], stack[:, mixed]
+        if remaining.size == 0:
             break
     sides = (shape[2], shape[1], shape[0])
     label = np.ascontiguousarray(largest(organs_).transpose(2, 1, 0))

@@ -75,15 +75,15 @@ VARIATIONS = (
 def draw_body(random: np.random.Generator, seed: int, sex: str, age: float) -> Body:
     """A body of the given sex and age (older: more fat within the muscles), before signs and volumes are known."""
     male = sex == "male"
-    own = {name: float(np.clip(random.standard_normal(), -2.2, 2.2)) for name in VARIATIONS}
-    own["muscle fat"] += (age - 60) / 15
+    variations = {name: float(np.clip(random.standard_normal(), -2.2, 2.2)) for name in VARIATIONS}
+    variations["muscle fat"] += (age - 60) / 15
     width = float(131 if male else 121) + 8 * random.standard_normal()
     fat = float(np.clip(np.exp(np.log(15 if male else 20) + 0.42 * random.standard_normal()), 5, 48))
     width += 0.45 * float(np.clip(fat - 17, -12, 20))
     depth = 0.655 * width + 4.5 * random.standard_normal() + 0.25 * (fat - 17)
     height = (1.0 if male else 0.96) + 0.05 * random.standard_normal()
     scale = (float(width / HALF_WIDTH), float(depth / HALF_DEPTH), float(np.clip(height, 0.86, 1.14)))
-    return Body(seed, sex, scale, fat, float(random.uniform(0.85, 1.15)), own)
+    return Body(seed, sex, scale, fat, float(random.uniform(0.85, 1.15)), variations)
 
 
 @dataclass(frozen=True)

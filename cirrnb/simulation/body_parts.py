@@ -49,7 +49,9 @@ def render_part(random: np.random.Generator, slices: int, name: str) -> Slab:
         image += share * (abs(signals[tissue]) - image)
         inside = np.maximum(inside, share)
     image *= inside > 0
-    painted, label = (torch.from_numpy(np.ascontiguousarray(_in_plane(one, plane))) for one in (image, inside > 0.5))
+    painted, label = (
+        torch.from_numpy(np.ascontiguousarray(_in_plane(array, plane))) for array in (image, inside > 0.5)
+    )
     label = label.to(torch.uint8) * BODY
     if random.random() < 0.4:
         painted = painted * shading(random, painted.shape) ** float(random.uniform(0.3, 1.0))

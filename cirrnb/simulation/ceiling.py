@@ -132,7 +132,7 @@ def cohort_ceilings(latent: pd.DataFrame, population: Population = BENCHMARK) ->
 
 
 def sign_floors(latent: pd.DataFrame) -> pd.DataFrame:
-    """How well severity alone tells each sign: what a model that reads no sign at all can reach on these patients.
+    """How well severity alone predicts each sign: what a model that reads no sign at all can reach on these patients.
 
     Returns
     -------

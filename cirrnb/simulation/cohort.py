@@ -1,4 +1,4 @@
-"""A simulated cohort in the published layout of CirrMRI600+, with its latent truth and evidence beside it."""
+"""A simulated cohort in the published layout of CirrMRI600+, with its latent truth and evidence."""
 
 from __future__ import annotations
 
@@ -134,27 +134,27 @@ def _is_complete(out: Path, request: dict[str, Any]) -> bool:
 
 def _simulate(out: Path, request: dict[str, Any], workers: int | None, progress: bool) -> None:
     """Begin or go on, and leave the cohort; no other simulation writes there meanwhile."""
-    beside = unfinished_name(out)
-    if beside.exists() and stored_request(beside) != request:
-        raise InputError(beside, "what another simulation left", "nothing", "Remove that folder.")
-    (beside / _ROWS).mkdir(parents=True, exist_ok=True)
-    for left in beside.rglob(f"{WRITING}*"):  # by a simulation that was killed
-        left.unlink()
-    atomic_write(beside / MARK, _mark(request))
+    unfinished = unfinished_name(out)
+    if unfinished.exists() and stored_request(unfinished) != request:
+        raise InputError(unfinished, "what another simulation left", "nothing", "Remove that folder.")
+    (unfinished / _ROWS).mkdir(parents=True, exist_ok=True)
+    for leftover in unfinished.rglob(f"{WRITING}*"):  # by a simulation that was killed
+        leftover.unlink()
+    atomic_write(unfinished / MARK, _mark(request))
     plans = plan(request["scale"], request["patients"], request["healthy"], request["seed"])
-    missing = [one for one in plans if not _row_path(beside, one).is_file()]
-    jobs = [{"plan": asdict(one), "request": request, "out": str(beside)} for one in missing]
+    missing = [patient_plan for patient_plan in plans if not _row_path(unfinished, patient_plan).is_file()]
+    jobs = [{"plan": asdict(patient_plan), "request": request, "out": str(unfinished)} for patient_plan in missing]
     finished = _simulate_all(jobs, min(workers or processors(), max(1, len(jobs))))
     for _ in _shown(finished, len(jobs), progress):
         pass
-    _write_tables(beside, plans)
+    _write_tables(unfinished, plans)
     if request.get("organs"):
         names = "".join(f"{number} = {name}\n" for number, name in enumerate(ORGANS, start=1))
-        (beside / "organs" / "labels.txt").write_text(f"0 = outside the body\n{names}", encoding="utf-8")
-    shutil.rmtree(beside / _ROWS)
+        (unfinished / "organs" / "labels.txt").write_text(f"0 = outside the body\n{names}", encoding="utf-8")
+    shutil.rmtree(unfinished / _ROWS)
     if out.exists():
         out.rmdir()
-    move_into_place(beside, out)
+    move_into_place(unfinished, out)
 
 
 def simulated_so_far(out: Path) -> int | None:
@@ -196,34 +196,34 @@ def _mark(request: dict[str, Any]) -> str:
     )
 
 
-def _row_path(folder: Path, one: Plan) -> Path:
-    return folder / _ROWS / f"{one.index}.json"
+def _row_path(folder: Path, patient_plan: Plan) -> Path:
+    return folder / _ROWS / f"{patient_plan.index}.json"
 
 
 def simulate_patient(job: dict[str, Any]) -> None:
-    """Simulate and write everything of one patient, its latent row last, which says that it is complete."""
+    """Simulate and write everything of one patient, its latent row last, which marks it as complete."""
     _keep_memory()
-    one, request, out = plan_from(job["plan"]), job["request"], Path(job["out"])
+    patient_plan, request, out = plan_from(job["plan"]), job["request"], Path(job["out"])
     seed = request["seed"]
     # One thread: several might add up in another order, and the last bit of a voxel would depend on the machine's load.
     with threadpool_limits(1):
-        patient = draw_patient(one, seed, population_of(request), request.get("healthy_law", 1))
+        patient = draw_patient(patient_plan, seed, population_of(request), request.get("healthy_law", 1))
         name = scanner(patient, seed, request["shortcut"])
-        for sequence, split in one.splits.items():
+        for sequence, split in patient_plan.splits.items():
             made = simulate_scan(
                 patient, sequence, seed, request["scale"], name, request["twins"], request.get("organs", False)
             )
             images, masks = _folders(sequence, split)
-            file = f"{one.patient}.nii.gz"
+            file = f"{patient_plan.patient}.nii.gz"
             write(out / images / file, made.image, made.grid)
             write(out / masks / file, made.mask, made.grid)
-            write(out / "evidence" / one.source / sequence / file, made.evidence, made.grid)
+            write(out / "evidence" / patient_plan.source / sequence / file, made.evidence, made.grid)
             if made.organs is not None:
-                write(out / "organs" / one.source / sequence / file, made.organs, made.grid)
+                write(out / "organs" / patient_plan.source / sequence / file, made.organs, made.grid)
             for kind, values in made.twins.items():
                 write(out / "twins" / kind / sequence / file, values, made.grid)
-    stored = row(patient, {"scanner": name, **{f"split_{s}": (v or "") for s, v in one.splits.items()}})
-    atomic_write(_row_path(out, one), json.dumps({"listed": one.listed, **stored}))
+    stored = row(patient, {"scanner": name, **{f"split_{s}": (v or "") for s, v in patient_plan.splits.items()}})
+    atomic_write(_row_path(out, patient_plan), json.dumps({"listed": patient_plan.listed, **stored}))
 
 
 @cache
@@ -277,27 +277,27 @@ def _shown(finished: Iterator[None], total: int, progress: bool) -> Iterator[Non
 
 def _write_tables(out: Path, plans: Sequence[Plan]) -> None:
     """latent.csv and the published tables, with exactly their columns."""
-    rows = [json.loads(_row_path(out, one).read_text(encoding="utf-8")) for one in plans]
-    columns = list(dict.fromkeys(name for one in rows for name in one if name != "listed"))
-    _write_csv(out / "latent.csv", columns, [[one.get(name, "") for name in columns] for one in rows])
-    ill = [one for one in rows if one["source"] == "cirrhotic"]
+    rows = [json.loads(_row_path(out, patient_plan).read_text(encoding="utf-8")) for patient_plan in plans]
+    columns = list(dict.fromkeys(name for record in rows for name in record if name != "listed"))
+    _write_csv(out / "latent.csv", columns, [[record.get(name, "") for name in columns] for record in rows])
+    ill = [record for record in rows if record["source"] == "cirrhotic"]
     header = ["Patient ID", "Age", "Gender", "Radiological Evaluation"]
 
-    def line(one: dict[str, Any], listed: bool = True) -> list[Any]:
-        code = CIRRHOSIS.index(one["stage"]) + 1 if listed else ""
-        return [one["patient"], one["age"], _gender(one), code]
+    def line(record: dict[str, Any], listed: bool = True) -> list[Any]:
+        code = CIRRHOSIS.index(record["stage"]) + 1 if listed else ""
+        return [record["patient"], record["age"], _gender(record), code]
 
     folder = out / "Metadata"
     folder.mkdir(exist_ok=True)
     tables = {
-        "CirrMRI600+_CompleteData": [line(one, one["listed"]) for one in ill],
-        "T1": [line(one) for one in ill if one.get("split_T1W")],
-        "T2": [line(one) for one in ill if one.get("split_T2W")],
-        "T1&T2_Paired": [line(one) for one in ill if one.get("split_T1W") and one.get("split_T2W")],
+        "CirrMRI600+_CompleteData": [line(record, record["listed"]) for record in ill],
+        "T1": [line(record) for record in ill if record.get("split_T1W")],
+        "T2": [line(record) for record in ill if record.get("split_T2W")],
+        "T1&T2_Paired": [line(record) for record in ill if record.get("split_T1W") and record.get("split_T2W")],
     }
     for name, lines in tables.items():
         _write_csv(folder / f"{name}_age_gender_evaluation.csv", header, lines)
-    well = [[one["patient"], one["age"], _gender(one)] for one in rows if one["source"] == "healthy"]
+    well = [[record["patient"], record["age"], _gender(record)] for record in rows if record["source"] == "healthy"]
     if well:
         _write_csv(folder / "Healthy_demographics.csv", ["ID", "Age", "Gender"], well)
     stages = "".join(f"{number} = {stage}\n" for number, stage in enumerate(CIRRHOSIS, start=1))
@@ -306,8 +306,8 @@ def _write_tables(out: Path, plans: Sequence[Plan]) -> None:
     (out / "evidence" / "labels.txt").write_text(f"0 = as the twin without signs\n{signs}", encoding="utf-8")
 
 
-def _gender(one: dict[str, Any]) -> int:
-    return 1 if one["sex"] == "female" else 2
+def _gender(record: dict[str, Any]) -> int:
+    return 1 if record["sex"] == "female" else 2
 
 
 def _write_csv(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:

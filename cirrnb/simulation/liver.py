@@ -47,21 +47,23 @@ def lobe_distances(body: Body, moved: Points, inner: Array) -> tuple[Array, Arra
 
     Where a bound is a plane or a sum of lines, numpy works it out in two dimensions before it adds the third.
     """
-    own, size, shift = body.own, body.liver_size, body.shown["lobes"]
+    variations, size, shift = body.own, body.liver_size, body.shown["lobes"]
     x, y, z = moved.x, moved.y, moved.z
     bend = body.noise("lobes", 60.0).kept(moved) * np.float32(3.2)
     wall = smooth_max(inner, z - diaphragm(body, moved) + 1.5, 10)
     hollow = 14 * np.exp(-(((y - 45) / 30) ** 2)) * np.exp(-(((z + 50) / 40) ** 2))
-    lean = 0.36 + 0.05 * own["visceral"]
+    lean = 0.36 + 0.05 * variations["visceral"]
     # High up the lobe reaches the vena cava whatever its size; behind and below it draws back from the spine.
     aslant = 0.70 * np.maximum(y, 0) + 0.25 * np.minimum(y, 0)
     drawn = np.clip((y + 22) / 50, 0.15, 1) * (13 * shift + 9 - 16 * size)
     medial = (x + 17 + drawn + aslant) / 1.25 + (hollow - lean * z) / 1.25
-    bottom = (-82 - 26 * size + 20 * shift + 7 * own["visceral"] + 0.28 * (x + 100) + 0.12 * y) / 1.05 - z / 1.05
+    bottom = (-82 - 26 * size + 20 * shift + 7 * variations["visceral"] + 0.28 * (x + 100) + 0.12 * y) / 1.05 - z / 1.05
     right = smooth_max(smooth_max(wall + 9 * shift, medial + bend, 16), bottom - bend, 26)
-    reach = 80 + 24 * own["left lobe"] + 13 * size + 26 * shift
+    reach = 80 + 24 * variations["left lobe"] + 13 * size + 26 * shift
     back = (30 - 10 * size - 11 * shift + 0.24 * x + 0.0012 * np.maximum(x, 0) ** 2 + y) - 0.12 * z
-    under = (-34 - 13 * size - 22 * shift + 14 * own["left height"] + 0.42 * np.maximum(x, -20) + 0.15 * (y + 40)) - z
+    under = (
+        -34 - 13 * size - 22 * shift + 14 * variations["left height"] + 0.42 * np.maximum(x, -20) + 0.15 * (y + 40)
+    ) - z
     sides = smooth_max((x - reach) * 0.85 - bend, (under * 0.85).astype(np.float32) + bend, 30)
     left = smooth_max(smooth_max(wall, (back - bend).astype(np.float32), 18), sides, 24)
     left = smooth_max(left, (-x - 52).astype(np.float32), 10)
@@ -82,12 +84,14 @@ def lobes(body: Body, moved: Points, inner: Array) -> Array:
 def clefts(body: Body, moved: Points, distance: Array, wide: float | None = None) -> Array:
     """The liver with its fissures, hilum, gallbladder fossa and the notch behind the right lobe cut out.
 
-    `wide` is how far they are opened, by default as the patient's sign says.
+    `wide` is how far they are opened, by default by the strength of the patient's sign.
     """
-    own, wide = body.own, body.shown["fossa"] if wide is None else wide
+    variations, wide = body.own, body.shown["fossa"] if wide is None else wide
     x, y, z = moved.x, moved.y, moved.z
     bend = body.noise("clefts", 35.0).kept(moved) * np.float32(2.0)
-    teres = np.maximum(np.abs(x + bend - 14 - 4 * own["fissure"]) - 1.4 - 2.5 * wide - 0.05 * np.maximum(-z, 0), 0)
+    teres = np.maximum(
+        np.abs(x + bend - 14 - 4 * variations["fissure"]) - 1.4 - 2.5 * wide - 0.05 * np.maximum(-z, 0), 0
+    )
     teres = np.sqrt(teres**2 + np.maximum(y + 27 + 0.3 * z, 0) ** 2 + np.maximum(z - 14, 0) ** 2) - 0.8
     venosum = np.abs(y + 28 + 0.25 * x + bend) - 1.0 - 1.0 * wide
     venosum = np.maximum(venosum, np.maximum(np.abs(x - 6) - 26, np.abs(z - 16) - 22))
@@ -111,12 +115,12 @@ def where(bodies: Sequence[Body], frame: Frame) -> Window | None:
         low = min(low, right - 22, left - 22, -47)
         high = max(high, 80 + 24 * body.own["left lobe"] + 13 * size + 26 * shift + 22, 47)
     bottom = (BOX_LOW[0], BOX_LOW[1], max(BOX_LOW[2], low))
-    found = frame.moved.window(bottom, (min(BOX_HIGH[0], high), BOX_HIGH[1], BOX_HIGH[2]))
-    return None if found is None else found[0]
+    region = frame.moved.window(bottom, (min(BOX_HIGH[0], high), BOX_HIGH[1], BOX_HIGH[2]))
+    return None if region is None else region[0]
 
 
 def build(body: Body, moved: Points, confines: Array) -> Liver:
-    """The liver at some points, of which `confines` says how far they are from what confines organs."""
+    """The liver at some points; `confines` is their distance to the structures that confine organs."""
     whole = lobes(body, moved, confines + gap(body, moved))
     smooth = clefts(body, moved, whole)
     closed = clefts(body, moved, whole, 0.0) if body.shown["fossa"] > 0 else smooth

@@ -100,8 +100,8 @@ def draw_map(random: np.random.Generator, kind: str) -> Map:
     weightings = random.uniform((0, 0.5), (0.1, 1.0))
     still = _two_echoes(density, t2, fat, np.array([echo, echo]), kept, flowing)
     light, heavy = (
-        {name: value * float(np.exp(-b * diffusion[name])) for name, value in one.items()}
-        for b, one in zip(weightings, still, strict=True)
+        {name: value * float(np.exp(-b * diffusion[name])) for name, value in tissue_signals.items()}
+        for b, tissue_signals in zip(weightings, still, strict=True)
     )
     span = float(weightings[1] - weightings[0])
     return Map((light, heavy), lambda a, b: (a / b).log() / span, float(random.uniform(3.5, 6)))
@@ -161,10 +161,10 @@ def acquire_map(
     for place, image in enumerate(noisy):
         noise = torch.from_numpy(random.standard_normal((2, *image.shape), dtype=np.float32))
         noisy[place] = torch.hypot(image + sigma * noise[0], sigma * noise[1]).clamp_min(1e-6 * sigma)
-    found = made.combine(noisy[0], noisy[1]).nan_to_num(0.0).clamp(0, made.most)
+    values = made.combine(noisy[0], noisy[1]).nan_to_num(0.0).clamp(0, made.most)
     if random.random() < 0.6:
-        found = found * (noisy[0] > float(random.uniform(3, 8)) * sigma)
-    return found / made.most
+        values = values * (noisy[0] > float(random.uniform(3, 8)) * sigma)
+    return values / made.most
 
 
 def draw_ct_values(random: np.random.Generator) -> Signals:

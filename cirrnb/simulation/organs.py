@@ -27,8 +27,8 @@ def where_spleen(bodies: Sequence[Body], frame: Frame) -> Window | None:
     centres = [np.array(_spleen_centre(body)) for body in bodies]
     low = np.max([np.min(np.subtract(centres, reaches), axis=0), SPLEEN_LOW], axis=0).tolist()
     high = np.min([np.max(np.add(centres, reaches), axis=0), SPLEEN_HIGH], axis=0).tolist()
-    found = frame.moved.window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-    return None if found is None else found[0]
+    region = frame.moved.window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    return None if region is None else region[0]
 
 
 def spleen(body: Body, points: Points, inner: Array) -> Array:
@@ -79,10 +79,10 @@ def kidneys(body: Body, frame: Frame) -> Layers:
     for side, centre in ((-1, (-56.0, 44.0, -70.0 + lift)), (1, (58.0, 44.0, -56.0 + lift))):
         reach = (44.0, 42.0, 66.0)
         low, high = np.subtract(centre, reach), np.add(centre, reach)
-        found = frame.moved.window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-        if found is None:
+        region = frame.moved.window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        if region is None:
             continue
-        window, points = found
+        window, points = region
         x, y, z = centre
         wavy = body.noise("kidney", 16.0)(points)
         shape = ellipsoid(points, centre, (24, 28, 53), side * 0.75) + 0.9 * wavy
@@ -124,10 +124,10 @@ def adrenals(body: Body, frame: Frame) -> Layers:
 
 def pancreas(body: Body, frame: Frame) -> Layers:
     """Head within the duodenum's bow, body across the midline, tail to the spleen; lobulated, fatty with age."""
-    found = frame.moved.window((-60, -50, -90), (95, 45, 30))
-    if found is None:
+    region = frame.moved.window((-60, -50, -90), (95, 45, 30))
+    if region is None:
         return
-    window, points = found
+    window, points = region
     line = chain(
         [(-28, -14, -66), (-22, -18, -46), (2, -25, -38), (30, -15, -24), (58, 10, -8), (76, 22, 6)], 13, 10, 8, 8, 7
     )
@@ -157,10 +157,10 @@ def gallbladder(body: Body, frame: Frame) -> Layers:
 
 def stomach(body: Body, frame: Frame) -> Layers:
     """Fundus under the left dome, body, and antrum across the midline: folded wall, fluid and food, air in front."""
-    found = frame.moved.window((-35, -95, -85), (118, 70, 95))
-    if found is None:
+    region = frame.moved.window((-35, -95, -85), (118, 70, 95))
+    if region is None:
         return
-    window, points = found
+    window, points = region
     full, place = 1.04 + 0.15 * body.own["stomach"], 9 * body.own["stomach place"]
     line: tuple[tuple[Vector, Vector, float, float], ...] = (
         ((58, 20, 48), (66, -4, 22), 31, 29),
@@ -218,10 +218,10 @@ def _colon(body: Body, frame: Frame) -> Layers:
     for start, end, radius, tip in segments:
         reach = radius + 7
         low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
-        found = frame.moved.window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-        if found is None:
+        region = frame.moved.window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        if region is None:
             continue
-        window, points = found
+        window, points = region
         haustra = body.noise("haustra", 19.0)(points) * np.float32(2.6)
         distance = capsule(points, start, end, radius, tip) + haustra
         yield Layer(window, coverage(distance, frame.width), "hollow wall")

@@ -137,7 +137,7 @@ def _severity_without_signs(random: np.random.Generator, population: Population,
             return drawn.severity
 
 
-def _liver_volume(severity: float, own: float) -> float:
+def _liver_volume(severity: float, deviation: float) -> float:
     """mL: the published medians at the stages' median severities, a line between them and beyond, and their spread.
 
     Beyond mild the liver stays as it is; beyond severe it goes on shrinking, else the severe median would lie too high.
@@ -150,13 +150,13 @@ def _liver_volume(severity: float, own: float) -> float:
     medians.append(2 * medians[-1] - medians[-2])
     spreads = [published.LIVER_VOLUME_SPREAD[stage] for stage in (*CIRRHOSIS, CIRRHOSIS[-1])]
     median, spread = np.interp(severity, middles, medians), np.interp(severity, middles, spreads)
-    return float(np.clip(np.exp(median + spread * np.clip(own, -2.5, 2.5)), 480, 3200))
+    return float(np.clip(np.exp(median + spread * np.clip(deviation, -2.5, 2.5)), 480, 3200))
 
 
 def row(patient: Patient, scanners: dict[str, str]) -> dict[str, object]:
     """The patient's row of latent.csv."""
     body, latent = patient.body, patient.latent
-    told: dict[str, object] = {
+    record: dict[str, object] = {
         "subject": f"{patient.plan.source}/{patient.plan.patient}",
         "patient": patient.plan.patient,
         "source": patient.plan.source,
@@ -166,9 +166,9 @@ def row(patient: Patient, scanners: dict[str, str]) -> dict[str, object]:
         "impression": latent.impression if latent else "",
     }
     shown = body.shown
-    told |= {f"channel_{name}": (latent.channels[name] if latent else "") for name in shown}
-    told |= {f"shown_{name}": value for name, value in shown.items()}
-    told |= {
+    record |= {f"channel_{name}": (latent.channels[name] if latent else "") for name in shown}
+    record |= {f"shown_{name}": value for name, value in shown.items()}
+    record |= {
         "age": patient.age,
         "sex": patient.sex,
         "liver_volume_ml": patient.liver_volume,
@@ -177,7 +177,7 @@ def row(patient: Patient, scanners: dict[str, str]) -> dict[str, object]:
         **{f"scale_{axis}": value for axis, value in zip("xyz", body.scale, strict=True)},
         **scanners,
     }
-    return {name: round(value, 4) if isinstance(value, float) else value for name, value in told.items()}
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in record.items()}
 
 
 def plan_from(stored: dict[str, object]) -> Plan:

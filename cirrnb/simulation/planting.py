@@ -157,10 +157,10 @@ def _displacement(
     if sign == "nodularity":
         away = _signed_distance(liver, spacing)
         slope = np.gradient(gaussian_filter(away, [2.0 / step for step in spacing]), *spacing)
-        length = np.maximum(np.sqrt(sum(one**2 for one in slope)), 1e-6)
+        length = np.maximum(np.sqrt(sum(component**2 for component in slope)), 1e-6)
         near = np.exp(-((away / 7.0) ** 2))
         height = SURFACE_DEPTH * strength * near * _noise(random, liver.shape, spacing, NODULE_WIDTH[0])
-        return np.stack([height * one / length for one in slope]).astype(np.float32)
+        return np.stack([height * component / length for component in slope]).astype(np.float32)
     if sign == "spleen":
         if not spleen.any():
             return None
@@ -235,16 +235,16 @@ def _with_fluid(
     It takes the place of what is `free`, fat and bowel.
     """
     organs = liver | spleen
-    inside = np.stack([binary_fill_holes(one) for one in body])
-    deep = np.stack([distance_transform_edt(one, sampling=spacing[1:]) for one in inside]) > WALL
+    inside = np.stack([binary_fill_holes(plane) for plane in body])
+    deep = np.stack([distance_transform_edt(plane, sampling=spacing[1:]) for plane in inside]) > WALL
     away = distance_transform_edt(~organs, sampling=spacing)
     columns = np.arange(liver.shape[2], dtype=np.float32) * spacing[2]
     middle = float(columns[np.flatnonzero(inside.any(axis=(0, 1)))].mean()) if inside.any() else float(columns.mean())
     side = np.clip((middle - columns) / 110.0, -1, 1)  # 1 on the patient's right
     place = np.where(side > 0, 0.42 + 0.58 * side, 0.42)
     depth = FLUID_DEPTH * strength * place * np.clip(1 + 0.35 * _noise(random, liver.shape, spacing, 45.0), 0.2, 2)
-    there = deep & free & ~organs & (away < depth)
-    share = gaussian_filter(there.astype(np.float32), [0, 0.5, 0.5]) * ~organs
+    filled = deep & free & ~organs & (away < depth)
+    share = gaussian_filter(filled.astype(np.float32), [0, 0.5, 0.5]) * ~organs
     level, spread = float(np.median(image[liver])), _grain(image, liver)
     bright = float(np.quantile(image[inside], 0.985)) if inside.any() else level
     signal = max(bright, 1.8 * level) if sequence == "T2W" else 0.35 * level

@@ -62,8 +62,8 @@ class Population:
     def draw_channels(self, random: np.random.Generator, severity: NDArray[np.float64]) -> NDArray[np.float64]:
         """(patients, channels) values of every channel given (patients,) severities."""
         follows = np.array([channel.follows for channel in self.channels])
-        own = random.standard_normal((severity.size, len(self.channels)))
-        return severity[:, None] * follows + own * np.sqrt(1 - follows**2)
+        independent = random.standard_normal((severity.size, len(self.channels)))
+        return severity[:, None] * follows + independent * np.sqrt(1 - follows**2)
 
     def draw(self, random: np.random.Generator, patients: int) -> Draw:
         """Severities, channels and stages of so many patients."""
@@ -86,8 +86,8 @@ class Population:
             if stage is None or given == stage:
                 break
         values = self.draw_channels(random, severity)
-        shown = dict(zip((one.name for one in self.channels), self.shown(values)[0].tolist(), strict=True))
-        channels = {one.name: float(value) for one, value in zip(self.channels, values[0], strict=True)}
+        shown = dict(zip((channel.name for channel in self.channels), self.shown(values)[0].tolist(), strict=True))
+        channels = {channel.name: float(value) for channel, value in zip(self.channels, values[0], strict=True)}
         return Latent(float(severity[0]), impression, given, channels, shown)
 
 
@@ -131,7 +131,7 @@ def read_population(name: str) -> Population:
     The file may hold follows and onset (numbers by channel), reader_noise, and shares (mild, moderate, severe). Raises
     InputError if it does not, or a number is out of range.
     """
-    known = {one.name: one for one in (BENCHMARK, INDEPENDENT)}
+    known = {population.name: population for population in (BENCHMARK, INDEPENDENT)}
     if name in known:
         return known[name]
     path = Path(name)
@@ -167,8 +167,8 @@ def population_of(request: Mapping[str, Any]) -> Population:
 
 
 def _parsed(path: Path, stored: Any) -> Population:
-    def refuse(found: object) -> InputError:
-        return InputError(path, f"{found!r:.80}", _EXPECTED, _REMEDY)
+    def refuse(value: object) -> InputError:
+        return InputError(path, f"{value!r:.80}", _EXPECTED, _REMEDY)
 
     if not isinstance(stored, Mapping) or not set(stored) <= {"follows", "onset", "reader_noise", "shares"}:
         raise refuse(stored)
@@ -183,17 +183,21 @@ def _parsed(path: Path, stored: Any) -> Population:
     noise, shares = stored.get("reader_noise", READER_NOISE), stored.get("shares", SHARES)
     if not _within(noise, 0.0, 2.0):
         raise refuse(noise)
-    if not isinstance(shares, list | tuple) or len(shares) != 3 or not all(_within(one, 0.01, 0.98) for one in shares):
+    if (
+        not isinstance(shares, list | tuple)
+        or len(shares) != 3
+        or not all(_within(share, 0.01, 0.98) for share in shares)
+    ):
         raise refuse(shares)
     if abs(sum(shares) - 1) > 0.001:
         raise refuse(shares)
     channels = tuple(
         replace(
-            one,
-            follows=float(stored.get("follows", {}).get(one.name, one.follows)),
-            onset=float(stored.get("onset", {}).get(one.name, one.onset)),
+            channel,
+            follows=float(stored.get("follows", {}).get(channel.name, channel.follows)),
+            onset=float(stored.get("onset", {}).get(channel.name, channel.onset)),
         )
-        for one in CHANNELS
+        for channel in CHANNELS
     )
     return Population(path.stem, channels, float(noise), tuple(float(share) / sum(shares) for share in shares))
 

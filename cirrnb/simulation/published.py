@@ -146,7 +146,7 @@ def places() -> list[Place]:
     random = np.random.default_rng(337)
     stages: dict[int, str] = {}
     for split, counts in STAGES_T2W.items():
-        members = [patient for patient, own in splits["T2W"].items() if own == split]
+        members = [patient for patient, patient_split in splits["T2W"].items() if patient_split == split]
         alone = [patient for patient in members if patient in ONLY_T2W]
         paired = [patient for patient in members if patient not in ONLY_T2W]
         stages |= _deal(random, alone, STAGES_ONLY_T2W[split])
@@ -154,7 +154,11 @@ def places() -> list[Place]:
         stages |= _deal(random, paired, rest)
     stages |= _deal(random, list(ONLY_T1W), STAGES_ONLY_T1W)
     return [
-        Place(patient, stages[patient], {name: own[patient] for name, own in splits.items() if patient in own})
+        Place(
+            patient,
+            stages[patient],
+            {name: by_patient[patient] for name, by_patient in splits.items() if patient in by_patient},
+        )
         for patient in PATIENTS
     ]
 

@@ -108,10 +108,10 @@ class _Place:
         if plane != "axial":
             spacing = float(random.uniform(3.5, 6))
         thickness = spacing * float(random.uniform(0.6, 1.0)) if plane == "axial" else 2.5
-        several = int(np.clip(round(thickness / 2.5), 1, 4))
-        where = _sampling(anatomy, random, slices, spacing, thickness, several)
-        half = several // 2
-        centres = where[:, half] if several % 2 else (where[:, half - 1] + where[:, half]) / 2
+        subslices = int(np.clip(round(thickness / 2.5), 1, 4))
+        where = _sampling(anatomy, random, slices, spacing, thickness, subslices)
+        half = subslices // 2
+        centres = where[:, half] if subslices % 2 else (where[:, half - 1] + where[:, half]) / 2
         return cls(anatomy, plane, spacing, where, centres, *planes_of(anatomy, where))
 
     def look(self, random: np.random.Generator, signals: dict[str, float], sequence: str) -> Tensor:
@@ -148,7 +148,7 @@ def within(slab: Slab, field: tuple[int, int, int, int]) -> Slab:
 
 
 def _sampling(
-    anatomy: Anatomy, random: np.random.Generator, slices: int, spacing: float, thickness: float, several: int
+    anatomy: Anatomy, random: np.random.Generator, slices: int, spacing: float, thickness: float, subslices: int
 ) -> Tensor:
     """(slices, sub-slices, rows, columns, 3) places in mm (head, back, left) at which the anatomy is looked up."""
     rows, columns = SIZE
@@ -174,7 +174,7 @@ def _sampling(
         centre[1:] += random.uniform(-60, 60, 2)
     tilt = np.deg2rad(random.normal(0, (3, 3, 6 if random.random() < 0.85 else 18)))
     z = (np.arange(slices) - (slices - 1) / 2) * spacing
-    sub = (np.arange(several) - (several - 1) / 2) * thickness / several
+    sub = (np.arange(subslices) - (subslices - 1) / 2) * thickness / subslices
     y, x = ((np.arange(n) - (n - 1) / 2) * PIXEL for n in SIZE)
     grid = torch.stack(
         torch.meshgrid(
@@ -185,7 +185,7 @@ def _sampling(
     grid = grid @ torch.from_numpy((rotation(tilt) * step).astype(np.float32))
     grid = grid + displacement(random, grid)
     grid += torch.from_numpy(centre.astype(np.float32))
-    return grid.reshape(slices, several, rows, columns, 3)
+    return grid.reshape(slices, subslices, rows, columns, 3)
 
 
 def rotation(angles: np.ndarray) -> np.ndarray:
@@ -249,7 +249,7 @@ def displacement(random: np.random.Generator, grid: Tensor) -> Tensor:
 
     The broad ones move organs against each other, so that no organ is known by its place alone.
     """
-    found = torch.zeros_like(grid)
+    total = torch.zeros_like(grid)
     length = float(grid[-1, 0, 0, 0] - grid[0, 0, 0, 0])
     for most, low, high, reach in ((9.0, 4, 11, 50), (20.0, 3, 5, 120)):
         amount, across = float(random.uniform(0, most)), int(random.integers(low, high))
@@ -258,8 +258,8 @@ def displacement(random: np.random.Generator, grid: Tensor) -> Tensor:
         depth = max(2, round(length / reach) + 2)
         coarse = torch.from_numpy(random.standard_normal((1, 3, depth, across, across + 1)).astype(np.float32))
         fine = functional.interpolate(amount * coarse, size=grid.shape[:3], mode="trilinear", align_corners=True)
-        found = found + fine[0].permute(1, 2, 3, 0)
-    return found
+        total = total + fine[0].permute(1, 2, 3, 0)
+    return total
 
 
 def planes_of(anatomy: Anatomy, where: Tensor) -> tuple[int, int]:
@@ -277,8 +277,8 @@ def sample_at(volume: Tensor, anatomy: Anatomy, where: Tensor, low: int, mode: s
     index = (where - origin) / torch.tensor(anatomy.spacing, dtype=torch.float32)
     place = (2 * index + 1) / sizes - 1
     flat = place.reshape(1, -1, *place.shape[-3:]).flip(-1).float()
-    found = functional.grid_sample(volume[None, None], flat, mode=mode, padding_mode="zeros", align_corners=False)
-    return found.reshape(where.shape[:-1])
+    values = functional.grid_sample(volume[None, None], flat, mode=mode, padding_mode="zeros", align_corners=False)
+    return values.reshape(where.shape[:-1])
 
 
 def with_lesions(random: np.random.Generator, image: Tensor, label: Tensor, centres: Tensor) -> Tensor:
@@ -289,8 +289,8 @@ def with_lesions(random: np.random.Generator, image: Tensor, label: Tensor, cent
         for _ in range(int(random.integers(1, 6))):
             at = centres[tuple(places[int(random.integers(len(places)))])]
             radius = float(np.exp(random.uniform(np.log(3), np.log(28))))
-            there = ((centres - at).square().sum(-1) < radius**2) & inside
-            image = torch.where(there, image * float(np.exp(random.uniform(np.log(0.2), np.log(4)))), image)
+            lesion = ((centres - at).square().sum(-1) < radius**2) & inside
+            image = torch.where(lesion, image * float(np.exp(random.uniform(np.log(0.2), np.log(4)))), image)
     if random.random() < 0.03:
         at = centres[int(random.integers(len(centres))), int(random.integers(20, 90)), int(random.integers(20, 100))]
         radius = float(random.uniform(8, 45))
@@ -314,10 +314,10 @@ def render_other(random: np.random.Generator, slices: int) -> Slab:
             within = depth > 1 and random.random() < 0.7
             centre = middle + (random.uniform(-0.5, 0.5, 2) * outer if within else 0)
             radii = outer * (random.uniform(0.08, 0.4) if within else 1 - 0.12 * depth)
-            there = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1 + 2 * wobble
-            there = there & (inside if depth else True)
-            image = torch.where(there, torch.full_like(image, float(random.uniform(0.02, 1))), image)
-            inside = inside | there
+            ellipse = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1 + 2 * wobble
+            ellipse = ellipse & (inside if depth else True)
+            image = torch.where(ellipse, torch.full_like(image, float(random.uniform(0.02, 1))), image)
+            inside = inside | ellipse
     image = image.repeat(slices, 1, 1)
     label = (inside * BODY).to(torch.uint8).repeat(slices, 1, 1)
     return Slab(acquire_slab(random, image, label), label, float(random.uniform(3.5, 9)))

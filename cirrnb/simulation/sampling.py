@@ -98,18 +98,18 @@ def sample(
     body: Body, sampling: Sampling, signals: Mapping[str, float], sequence: str, with_counterfactual: bool = True
 ) -> Clean:
     """Average the anatomy over the sub-slices of every slice, a few slices at a time to stay within the cache."""
-    shape, several = (*sampling.acquired, sampling.matrix[2]), sampling.subslices
+    shape, subslices = (*sampling.acquired, sampling.matrix[2]), sampling.subslices
     signal, twin, liver, blame = (np.empty(shape, np.float32) for _ in range(4))
     label = np.empty(shape, np.uint8)
     for here, frame in _frames(body, sampling):
         slab = paint(body, frame, signals, sequence, with_counterfactual)
         for target, part in ((signal, slab.real), (twin, slab.counterfactual), (liver, slab.liver)):
-            target[..., here] = _slices(part, several)
-        blame[..., here], label[..., here] = slab.blame[..., ::several], slab.label[..., ::several]
-        for k in range(1, several):
-            more = slab.blame[..., k::several] > blame[..., here]
-            blame[..., here] = np.where(more, slab.blame[..., k::several], blame[..., here])
-            label[..., here] = np.where(more, slab.label[..., k::several], label[..., here])
+            target[..., here] = _slices(part, subslices)
+        blame[..., here], label[..., here] = slab.blame[..., ::subslices], slab.label[..., ::subslices]
+        for k in range(1, subslices):
+            more = slab.blame[..., k::subslices] > blame[..., here]
+            blame[..., here] = np.where(more, slab.blame[..., k::subslices], blame[..., here])
+            label[..., here] = np.where(more, slab.label[..., k::subslices], label[..., here])
     x, y, centres = sampling.lines()
     return Clean(signal, twin, liver, blame, label, Points((x, y, centres.astype(np.float32))))
 
@@ -127,11 +127,11 @@ def tissue_at(body: Body, sampling: Sampling, place: tuple[float, float, float],
     """Name of the tissue that has the largest share of a scan's voxel at a place (mm to the left, back and head)."""
     x, y, z = place
     width, depth = sampling.pixel
-    one = replace(
+    voxel = replace(
         sampling, matrix=(1, 1, 1), acquired=(1, 1), spacing=(width, depth, sampling.spacing[2]), origin=(x, y, z)
     )
     total: dict[str, float] = {}
-    for _, frame in _frames(body, one):
+    for _, frame in _frames(body, voxel):
         tissues, _ = compose(list(layers(body, frame, sequence)), frame.still.shape)
         for name, share in tissues.items():
             total[name] = total.get(name, 0.0) + float(share.mean())
@@ -139,17 +139,17 @@ def tissue_at(body: Body, sampling: Sampling, place: tuple[float, float, float],
     return best if total.get(best, 0.0) > 1 - sum(total.values()) else "air"
 
 
-def _slices(part: Array, several: int) -> Array:
+def _slices(part: Array, subslices: int) -> Array:
     """Mean over the sub-slices of each slice."""
-    return np.asarray(sum(part[..., k::several] for k in range(several)) / np.float32(several))
+    return np.asarray(sum(part[..., k::subslices] for k in range(subslices)) / np.float32(subslices))
 
 
 def _frames(body: Body, sampling: Sampling) -> Iterator[tuple[slice, Frame]]:
     """A few slices at a time, with the frame of their sub-slices."""
     x, y, centres = sampling.lines()
-    several = sampling.subslices
-    offsets = (np.arange(several) - (several - 1) / 2) * sampling.thickness / several
-    at_once = max(1, int(SLAB_POINTS // (x.size * y.size * several)))
+    subslices = sampling.subslices
+    offsets = (np.arange(subslices) - (subslices - 1) / 2) * sampling.thickness / subslices
+    at_once = max(1, int(SLAB_POINTS // (x.size * y.size * subslices)))
     shift = (0.0, *sampling.breath)
     width = float(np.mean(sampling.pixel) / np.mean(body.scale[:2]))
     for start in range(0, centres.size, at_once):
@@ -162,9 +162,9 @@ def _frames(body: Body, sampling: Sampling) -> Iterator[tuple[slice, Frame]]:
 def to_matrix(image: Array, matrix: tuple[int, int, int]) -> Array:
     """Bring acquired pixels to the stored matrix by filling k-space with zeros, as scanners do."""
     for axis in (0, 1):
-        wanted, there = matrix[axis], image.shape[axis]
-        if wanted != there:
-            image = irfft(rfft(image, axis=axis), n=wanted, axis=axis) * np.float32(wanted / there)
+        wanted, acquired = matrix[axis], image.shape[axis]
+        if wanted != acquired:
+            image = irfft(rfft(image, axis=axis), n=wanted, axis=axis) * np.float32(wanted / acquired)
     return image.astype(np.float32)
 
 

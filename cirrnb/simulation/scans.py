@@ -43,8 +43,8 @@ def scanner(patient: Patient, seed: int, shortcut: str | None) -> str:
     """The patient's scanner: drawn without regard to the stage, unless the shortcut ties it in training patients, or to
     whether somebody is healthy."""
     if shortcut in ("healthy-a", "healthy-b"):
-        own = shortcut[-1].upper()
-        return own if patient.plan.source == "healthy" else "B" if own == "A" else "A"
+        healthy_scanner = shortcut[-1].upper()
+        return healthy_scanner if patient.plan.source == "healthy" else "B" if healthy_scanner == "A" else "A"
     random = np.random.default_rng([seed, patient.plan.index, 3])
     chance = 0.5
     if shortcut == "scanner" and "train" in patient.plan.splits.values() and patient.stage:
@@ -169,8 +169,8 @@ def write(path: Path, values: NDArray[np.int16 | np.uint16 | np.uint8], grid: Gr
     image.set_sform(grid.affine, code=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        atomic_file(path) as beside,
-        beside.open("wb") as raw,
+        atomic_file(path) as temporary,
+        temporary.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
     ):
         packed.write(image.to_bytes())

@@ -1,4 +1,4 @@
-"""A slab of a patient as one sequence would see it without noise, and beside it the twin without any sign."""
+"""A noise-free slab of a patient in one sequence, with its counterfactual without any sign."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _liver(worlds: Worlds, frame: Frame, signals: Mapping[str, float], slab: Sla
     tree = vessels.liver_vessels(worlds[0][1], frame, window)
     moved, confines = frame.part(window).moved, frame.confines[window]
     built = [hepatic.build(world, moved, confines) for _, world in worlds]
-    shares = [coverage(one.distance, frame.width) for one in built]
+    shares = [coverage(built_liver.distance, frame.width) for built_liver in built]
     slab.liver[window] = shares[0]
     for (canvas, world), share in zip(worlds, shares, strict=True):
         shade, lace = hepatic.texture(world, moved, sequence, share > 0)

@@ -55,8 +55,8 @@ def layers(body: Body, frame: Frame, sequence: str) -> Iterator[Named]:
     yield from _of("body", vessels.great_vessels(body, frame))
 
 
-def _of(organ: str, found: Layers) -> Iterator[Named]:
-    for layer in found:
+def _of(organ: str, parts: Layers) -> Iterator[Named]:
+    for layer in parts:
         yield organ, layer
 
 

@@ -105,10 +105,10 @@ def _ribs(body: Body, frame: Frame, inner: Array, wall: Array) -> Layers:
 
 def chest(body: Body, frame: Frame) -> Layers:
     """The diaphragm's muscle, lungs with their vessels, and the heart in its fat between them."""
-    found = frame.moved.window((-ENDLESS, -ENDLESS, -45), (ENDLESS, ENDLESS, ENDLESS))
-    if found is None:
+    region = frame.moved.window((-ENDLESS, -ENDLESS, -45), (ENDLESS, ENDLESS, ENDLESS))
+    if region is None:
         return
-    window, points = found
+    window, points = region
     width, inner = frame.width, frame.inner[window]
     above = (diaphragm(body, points) - points.z) * np.float32(0.75)
     yield Layer(window, coverage(np.maximum(above, inner + 1), width), "muscle")
@@ -141,10 +141,10 @@ def spine(body: Body, frame: Frame) -> Layers:
 
 def spine_parts(body: Body, frame: Frame) -> Iterator[tuple[str, Layer]]:
     """The layers of `spine`, each with the organ it belongs to: "vertebrae", "back muscle" or "body"."""
-    found = frame.still.window((-85, -5, -ENDLESS), (85, 125, ENDLESS))
-    if found is None:
+    region = frame.still.window((-85, -5, -ENDLESS), (85, 125, ENDLESS))
+    if region is None:
         return
-    window, points = found
+    window, points = region
     plane, width = flat(points), frame.width
     fatty = float(np.clip(0.35 + 0.22 * body.own["muscle fat"], 0.05, 1.0))
     level = ((points.z + 12 * body.own["spine"]) / LEVEL) % 1 - 0.5

@@ -99,7 +99,7 @@ def _widened(
     random: np.random.Generator, body: Body, liver_volume: float, spleen_volume: float
 ) -> tuple[Body, float, float]:
     """A build beyond the benchmark's: lean or obese, other proportions and shapes; volumes vary a little."""
-    own = {name: float(np.clip(1.4 * value, -3, 3)) for name, value in body.own.items()}
+    variations = {name: float(np.clip(1.4 * value, -3, 3)) for name, value in body.own.items()}
     stretch = random.uniform(0.9, 1.12, 3)
     scale = (
         float(np.clip(body.scale[0] * stretch[0], 0.78, 1.3)),
@@ -107,7 +107,7 @@ def _widened(
         float(np.clip(body.scale[2] * stretch[2], 0.82, 1.18)),
     )
     fat = float(np.exp(random.uniform(np.log(4), np.log(50))))
-    body = replace(body, own=own, scale=scale, fat=fat, wall=float(random.uniform(0.7, 1.3)))
+    body = replace(body, own=variations, scale=scale, fat=fat, wall=float(random.uniform(0.7, 1.3)))
     body = liver.solve_size(body, liver_volume * float(np.exp(0.1 * random.standard_normal())))
     body = organs.solve_spleen(body, spleen_volume * float(np.exp(0.1 * random.standard_normal())))
     return body, liver.volume(body), organs.spleen_volume(body)
@@ -133,12 +133,12 @@ def files_of(folder: Path, number: int) -> tuple[Path, Path]:
 
 
 def write_training_patient(folder: Path, number: int) -> None:
-    """Build a patient into a folder, the truth last, which says that it is complete."""
+    """Build a patient into a folder. The truth is written last and marks it as complete."""
     truth, body = draw_training_patient(number)
-    anatomy, told = files_of(folder, number)
+    anatomy, record = files_of(folder, number)
     save_anatomy(anatomy, build_training_anatomy(body))
     stored = {**vars(truth), "shown": dict(truth.shown), "version": TRAINING_VERSION}
-    atomic_write(told, json.dumps(stored) + "\n")
+    atomic_write(record, json.dumps(stored) + "\n")
 
 
 def read_training_patient(folder: Path, number: int) -> tuple[TrainingPatient, Anatomy]:

@@ -29,7 +29,7 @@ def coated(frame: Frame, segments: Sequence[Segment], coats: Sequence[Coat]) -> 
     """Tubes within tubes along the same segments: all of the first coat, then all of the next."""
     bottom, top = float(frame.moved.axes[2][0]), float(frame.moved.axes[2][-1])
     wide = max(grow for _, grow, _ in coats)
-    there: list[tuple[Window, Array, float]] = []
+    capsules: list[tuple[Window, Array, float]] = []
     for start, end, radius, tip in segments:
         widest = max(radius, tip)
         reach = widest + wide + 1.5 * frame.width
@@ -39,11 +39,11 @@ def coated(frame: Frame, segments: Sequence[Segment], coats: Sequence[Coat]) -> 
             continue
         low = (min(start[0], end[0]) - reach, min(start[1], end[1]) - reach, min(start[2], end[2]) - reach)
         high = (max(start[0], end[0]) + reach, max(start[1], end[1]) + reach, max(start[2], end[2]) + reach)
-        found = frame.moved.window(low, high)
-        if found is not None:
-            there.append((found[0], capsule(found[1], start, end, radius, tip), widest))
+        region = frame.moved.window(low, high)
+        if region is not None:
+            capsules.append((region[0], capsule(region[1], start, end, radius, tip), widest))
     for tissue, grow, share in coats:
-        for window, distance, widest in there:
+        for window, distance, widest in capsules:
             if widest + grow >= THINNEST * frame.width:
                 inside = coverage(distance - np.float32(grow) if grow else distance, frame.width)
                 yield Layer(window, inside if share == 1 else inside * np.float32(share), tissue)
@@ -184,8 +184,8 @@ def liver_vessels(body: Body, frame: Frame, window: Window) -> list[tuple[Array,
     portal, veins = within_liver(body)
     part = frame.part(window)
     kinds: tuple[tuple[Sequence[Segment], Sequence[Coat]], ...] = (
-        ([one for one in portal if one[2] > 1.0], (("stranded fat", 0.9, 1.0), ("portal vein", 0.0, 1.0))),
-        ([one for one in portal if one[2] <= 1.0], (("portal vein", 0.0, 1.0),)),
+        ([segment for segment in portal if segment[2] > 1.0], (("stranded fat", 0.9, 1.0), ("portal vein", 0.0, 1.0))),
+        ([segment for segment in portal if segment[2] <= 1.0], (("portal vein", 0.0, 1.0),)),
         (veins, (("vein", 0.0, 1.0),)),
     )
     shares = {tissue: np.zeros(part.moved.shape, np.float32) for tissue in ("stranded fat", "vein", "portal vein")}

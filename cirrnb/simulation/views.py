@@ -64,10 +64,12 @@ def draw_view(
             signals[name] *= float(np.exp(0.15 * random.standard_normal()))
     between = float(np.exp(random.uniform(*np.log(SLICE_SPACING[sequence]))))
     thickness = between * float(random.uniform(0.75, 1.0))
-    several = int(np.clip(round(thickness / anatomy.spacing[0]), 1, 4))
+    subslices = int(np.clip(round(thickness / anatomy.spacing[0]), 1, 4))
     heights, middle = _place(anatomy, random, between, slices)
-    where = _places(random, heights, middle, thickness, several, spacing, size)
-    centres = where[:, several // 2] if several % 2 else (where[:, several // 2 - 1] + where[:, several // 2]) / 2
+    where = _places(random, heights, middle, thickness, subslices, spacing, size)
+    centres = (
+        where[:, subslices // 2] if subslices % 2 else (where[:, subslices // 2 - 1] + where[:, subslices // 2]) / 2
+    )
     low, high = planes_of(anatomy, where)
     clean = torch.from_numpy(anatomy.image(signals, sequence, slice(low, high)))
     if random.random() < 0.3:
@@ -104,13 +106,13 @@ def _places(
     heights: NDArray[np.float64],
     middle: NDArray[np.float64],
     thickness: float,
-    several: int,
+    subslices: int,
     spacing: float,
     size: tuple[int, int],
 ) -> Tensor:
     """(slices, sub-slices, rows, columns, 3) places in mm (head, back, left)."""
     centre = np.array([heights.mean(), *middle])
-    sub = (np.arange(several) - (several - 1) / 2) * thickness / several
+    sub = (np.arange(subslices) - (subslices - 1) / 2) * thickness / subslices
     z = ((heights - centre[0])[:, None] + sub).ravel()
     y, x = ((np.arange(count) - (count - 1) / 2) * spacing for count in size)
     lines = (torch.from_numpy(axis.astype(np.float32)) for axis in (z, y, x))
@@ -119,7 +121,7 @@ def _places(
     zoom = np.exp(0.03 * random.standard_normal(3))
     grid = grid @ torch.from_numpy((rotation(tilt) * zoom).astype(np.float32))
     grid = grid + 0.15 * displacement(random, grid) + torch.from_numpy(centre.astype(np.float32))
-    return grid.reshape(len(heights), several, *size, 3)
+    return grid.reshape(len(heights), subslices, *size, 3)
 
 
 def _coarser(image: Tensor, factor: float) -> Tensor:

@@ -29,8 +29,8 @@ def draw_wide_body(seed: int) -> Body:
     body = draw_body(
         random, int(random.integers(2**31)), str(random.choice(("female", "male"))), float(random.uniform(20, 90))
     )
-    own = {name: float(np.clip(1.5 * random.standard_normal(), -3, 3)) for name in body.own}
-    own["muscle fat"] = float(random.uniform(-2, 2.5))
+    variations = {name: float(np.clip(1.5 * random.standard_normal(), -3, 3)) for name in body.own}
+    variations["muscle fat"] = float(random.uniform(-2, 2.5))
     fat = float(np.exp(random.uniform(np.log(4), np.log(55))))
     stretch = random.uniform(0.86, 1.16, 3)
     scale = (
@@ -38,7 +38,9 @@ def draw_wide_body(seed: int) -> Body:
         float(np.clip(body.scale[1] * stretch[1], 0.72, 1.35)),
         float(np.clip(body.scale[2] * stretch[2], 0.8, 1.2)),
     )
-    body = replace(body, own=own, fat=fat, scale=scale, wall=float(random.uniform(0.6, 1.3)), shown=_signs(random))
+    body = replace(
+        body, own=variations, fat=fat, scale=scale, wall=float(random.uniform(0.6, 1.3)), shown=_signs(random)
+    )
     wanted = float(np.exp(random.uniform(np.log(450), np.log(2700))))
     if body.shown["ascites"] > 0.7:
         wanted = min(wanted, float(random.uniform(450, 1500)))
@@ -106,10 +108,10 @@ def _limb(frame: Frame, start: Vector, end: Vector, radius: float) -> list[Layer
 
 def pelvis(body: Body, frame: Frame) -> list[Layer]:
     """Wings of the hip bones with their muscles, sacrum and bladder, below the abdomen."""
-    found = frame.still.window((-1e5, -1e5, -1e5), (1e5, 1e5, -118.0))
-    if found is None:
+    region = frame.still.window((-1e5, -1e5, -1e5), (1e5, 1e5, -118.0))
+    if region is None:
         return []
-    window, points = found
+    window, points = region
     inner = frame.inner[window]
     layers = []
     for side in (-1, 1):

@@ -131,7 +131,7 @@ def _mask(path: Path, grid: Grid) -> tuple[NDArray[np.bool_] | None, Facts]:
 
 
 def _liver(values: NDArray, inside: NDArray[np.bool_], grid: Grid, top: float) -> Facts:
-    """What the mask says of the liver. `values` and `inside` share the grid; `top` is the scan's 99th percentile."""
+    """Measurements of the liver under the mask. `top` is the 99th percentile of the scan; the arrays share the grid."""
     through = _through(grid)
     lines = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     borders = [

@@ -54,10 +54,10 @@ def counts(scans: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for line, published, found, tolerance in _published_lines(scans):
-        agrees = "-" if pd.isna(found) else "yes" if abs(found - published) <= tolerance else "no"
+    for line, published, count, tolerance in _published_lines(scans):
+        agrees = "-" if pd.isna(count) else "yes" if abs(count - published) <= tolerance else "no"
         named = f"{line} (± {tolerance:.0f})" if tolerance else line
-        rows.append((named, float(published), round(float(found), 1), agrees))
+        rows.append((named, float(published), round(float(count), 1), agrees))
     return pd.DataFrame(rows, columns=["line", "published", "found", "agrees"])
 
 

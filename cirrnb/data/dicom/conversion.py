@@ -27,7 +27,7 @@ PACKING = 1
 """gzip level: well under half the time of the usual 6, and a few per cent more bytes on MR."""
 
 NEAR = 0.2
-"""mm by which a corner of the converted scan may lie off where DICOM says."""
+"""Largest distance in mm between a corner of the converted scan and its position in the DICOM files."""
 
 _OVERLAY = re.compile(r"_ROI\d+\.nii$")
 """What dcm2niix makes of graphics that lie over the pictures (group 6000)."""
@@ -137,12 +137,12 @@ def _failed(series: Series, volumes: int, code: int, output: str) -> InputError:
     from pydicom.uid import UID
 
     syntax, last = UID(series.instances[0].syntax), _last_error(output)
-    found = f"nothing that dcm2niix could make of it (exit code {code}; its last error: {last})"
+    problem = f"nothing that dcm2niix could make of it (exit code {code}; its last error: {last})"
     remedy = _ANEW
     if syntax.is_compressed and _UNPACKING.search(last):
-        found = f"pictures that dcm2niix cannot unpack ({syntax.name}; exit code {code}; its last error: {last})"
+        problem = f"pictures that dcm2niix cannot unpack ({syntax.name}; exit code {code}; its last error: {last})"
         remedy = "Export it again uncompressed (Explicit VR Little Endian), or unpack it with gdcmconv --raw."
-    return InputError(_where(series), found, "a series that dcm2niix converts", remedy)
+    return InputError(_where(series), problem, "a series that dcm2niix converts", remedy)
 
 
 def _check_geometry(series: Series, path: Path) -> None:
@@ -151,9 +151,9 @@ def _check_geometry(series: Series, path: Path) -> None:
     if expected_grid is None:
         raise InputError(_where(series), "files without a position", "a position, directions and a spacing", _ANEW)
     if sorted(converted.shape) != sorted(expected_grid.shape):
-        found = f"{' x '.join(map(str, converted.shape))} voxels after conversion"
+        problem = f"{' x '.join(map(str, converted.shape))} voxels after conversion"
         expected = f"{' x '.join(map(str, expected_grid.shape))} as the DICOM files say"
-        raise InputError(_where(series), found, expected, "Export the series again, or choose another.")
+        raise InputError(_where(series), problem, expected, "Export the series again, or choose another.")
     if (off := farthest(converted, expected_grid)) > NEAR:
         raise InputError(
             _where(series),

@@ -112,8 +112,8 @@ def find_instances(folder: Path) -> DicomFiles:
         If there is no such folder, or no DICOM file with a picture in it.
     """
     if not folder.is_dir():
-        found = "a file" if folder.exists() else "no such folder"
-        raise InputError(folder, found, "a folder with DICOM files", "Give the folder that was exported or copied.")
+        problem = "a file" if folder.exists() else "no such folder"
+        raise InputError(folder, problem, "a folder with DICOM files", "Give the folder that was exported or copied.")
     result = DicomFiles()
     read: dict[str, list[Instance]] = {}
     for path in _files(folder):
@@ -254,7 +254,7 @@ def _claimed(tags: Mapping[str, Any], syntax: str) -> int:
 
 
 def _length(head: bytes, little: bool) -> int | None:
-    """Bytes of the pictures as their element says; None where they have no element, or one of unknown length."""
+    """Bytes of the pictures, from their element's length; None without an element, or for one of unknown length."""
     order: Literal["little", "big"] = "little" if little else "big"
     if len(head) < 12 or int.from_bytes(head[:2], order) != 0x7FE0:
         return None

@@ -1,4 +1,4 @@
-"""Phases of a dynamic acquisition, told apart by the time at which their pictures were taken."""
+"""Phases of a dynamic acquisition, distinguished by the acquisition times of their pictures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def seconds(tags: Mapping[str, Any], name: str) -> float | None:
 
 
 def starts(volumes: Sequence[Sequence[Instance]], names: Sequence[str] = TIMES) -> list[float] | None:
-    """When the first picture of each volume was taken, in seconds, by the first attribute that tells them apart.
+    """When the first picture of each volume was taken, in seconds, by the first attribute that differs between them.
 
     None where no attribute does: all begin at one time, or some do not say when.
     """

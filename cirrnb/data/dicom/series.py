@@ -112,7 +112,7 @@ class Series:
 
     @property
     def burned_in(self) -> bool:
-        """True if any of its files says that text is part of the pictures: it may be a person's name."""
+        """True if any of its files declares text burned into the pictures: it may be a person's name."""
         return any(str(instance.tags.get("BurnedInAnnotation") or "").upper() == "YES" for instance in self.instances)
 
 
@@ -205,7 +205,7 @@ def _volumes(
         groups[
             "/".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
         ].append(instance)
-    if len(groups) in (1, len(files)):  # a number of its own for each picture tells nothing apart
+    if len(groups) in (1, len(files)):  # a number of its own for each picture separates nothing
         return _volumes(files, keys[1:], part)
     named = {value: f"{part}, {_word(keys[0], value)}".strip(", ") for value in groups}
     return [instance for value, group in groups.items() for instance in _volumes(group, keys[1:], named[value])]

@@ -43,7 +43,7 @@ class Judged:
         return self.series.number
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Description, reasons and moment in one line."""
         return "".join((f"{self.series.description}: {self.verdict.why}", f"; {self.moment}" if self.moment else ""))
 
@@ -52,31 +52,31 @@ def judge_all(series: Sequence[Series]) -> list[Judged]:
     """Each volume with what it is, and T1W ones with the moment at which they were taken."""
     judged = [Judged(volume, judge(volume)) for volume in series]
     exams: dict[tuple[int, int], list[Judged]] = defaultdict(list)
-    for one in judged:
-        if one.verdict.sequence == "T1W":
-            exams[one.series.patient, one.series.study].append(one)
+    for candidate in judged:
+        if candidate.verdict.sequence == "T1W":
+            exams[candidate.series.patient, candidate.series.study].append(candidate)
     moments = {number: text for exam in exams.values() for number, text in _moments(exam).items()}
-    return [replace(one, moment=moments.get(one.number, "")) for one in judged]
+    return [replace(candidate, moment=moments.get(candidate.number, "")) for candidate in judged]
 
 
 def _moments(exam: Sequence[Judged]) -> dict[int, str]:
     """Number of a volume -> when it was taken: after the contrast agent, or after the first volume of the study."""
-    began = starts([one.series.instances for one in exam], TIMES_OF_DAY) or [0.0] * len(exam)
-    first = min(zip(began, (one.number for one in exam), strict=True))
+    began = starts([candidate.series.instances for candidate in exam], TIMES_OF_DAY) or [0.0] * len(exam)
+    first = min(zip(began, (candidate.number for candidate in exam), strict=True))
     moments = {}
-    for one, start in zip(exam, began, strict=True):
-        after, later = one.series.after_agent, start - first[0]
+    for candidate, start in zip(exam, began, strict=True):
+        after, later = candidate.series.after_agent, start - first[0]
         if after is not None and after <= LONGEST_DELAY:
-            moments[one.number] = f"{after:.0f} s after the contrast agent"
-        elif 0 < later <= LONGEST_DELAY and one.series.delay is None:
-            moments[one.number] = f"{later:.0f} s after series {first[1]}"
+            moments[candidate.number] = f"{after:.0f} s after the contrast agent"
+        elif 0 < later <= LONGEST_DELAY and candidate.series.delay is None:
+            moments[candidate.number] = f"{later:.0f} s after series {first[1]}"
     return moments
 
 
-def _is_portal(one: Judged) -> bool:
-    after = one.series.after_agent
+def _is_portal(candidate: Judged) -> bool:
+    after = candidate.series.after_agent
     timed = after is not None and PORTAL_DELAY[0] <= after <= PORTAL_DELAY[1]
-    return timed or bool(PORTAL.search(one.series.name))
+    return timed or bool(PORTAL.search(candidate.series.name))
 
 
 def choose(
@@ -135,7 +135,7 @@ def _suggest(sequence: str, judged: Sequence[Judged]) -> tuple[tuple[Judged, str
 
 
 def _unclear(sequence: str, candidates: Sequence[Judged]) -> InputError:
-    shown = "; ".join(f"{each.number} ({each.told})" for each in candidates[:8])
+    shown = "; ".join(f"{each.number} ({each.summary})" for each in candidates[:8])
     rest = f"; and {len(candidates) - 8} more" if len(candidates) > 8 else ""
     option = f"--{sequence.lower()}"
     return InputError(

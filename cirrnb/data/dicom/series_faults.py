@@ -50,8 +50,10 @@ def _truncated(series: Series) -> tuple[str, str] | None:
     if cut := [instance for instance in files if instance.short]:
         return f"{len(cut)} of {len(files)} files cut short", _AGAIN
     if long := [instance for instance in files if instance.excess]:
-        found = f"{len(long)} of {len(files)} files with larger pictures than their Rows, Columns and BitsAllocated say"
-        return found, _AGAIN
+        problem = (
+            f"{len(long)} of {len(files)} files with larger pictures than their Rows, Columns and BitsAllocated say"
+        )
+        return problem, _AGAIN
     return None
 
 
@@ -74,7 +76,7 @@ _FORMAT = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 
 
 def _several_formats(series: Series) -> tuple[str, str] | None:
-    """Pictures are unpacked as the first file says; one that is stored otherwise would come out as noise."""
+    """Pictures are unpacked by the header of the first file; one that is stored otherwise would come out as noise."""
     for keyword in _FORMAT:
         values = {str(instance.tags.get(keyword)) for instance in series.instances}
         if len(values) > 1:
@@ -92,8 +94,8 @@ def _several_formats(series: Series) -> tuple[str, str] | None:
 def _torn_apart(series: Series) -> tuple[str, str] | None:
     if not series.fragment:
         return None
-    found = "a part of a series: other files of its SeriesInstanceUID name another patient, study, date or number"
-    return found, "Export the whole series again, or name its files alike."
+    problem = "a part of a series: other files of its SeriesInstanceUID name another patient, study, date or number"
+    return problem, "Export the whole series again, or name its files alike."
 
 
 _ECHOES = 1.2  # by which echo times of one volume may differ; scanners round them for each slice

@@ -35,7 +35,7 @@ _REFORMAT = re.compile(r"(CSA_)?MPR(_.*)?|REFORMAT(TED)?|RESAMPLED|CURVED(_MPR)?
 _NO_IMAGES = (
     *("a subtraction image", "a parameter map", "a fat-fraction map", "a projection", "a localizer", "a phase image"),
 )
-"""What a name says, in the words of `cirrnb.data.sequence_words`, of a series that is no anatomical image."""
+"""Kinds of series that are no anatomical image, by the words of `cirrnb.data.sequence_words` in their names."""
 
 _DIXON = {
     "fat": r"F|FAT|FAT_ONLY",
@@ -168,9 +168,9 @@ def _kinds(tags: Mapping[str, Any]) -> list[str]:
 
 def _is_reformat(series: Series, read: SequenceWords) -> bool:
     """True for slices that were computed from others, in another direction or thickness."""
-    said = re.search(r"resampled|reformat|\bmpr\b", str(series.tags.get("DerivationDescription") or ""), re.IGNORECASE)
+    match = re.search(r"resampled|reformat|\bmpr\b", str(series.tags.get("DerivationDescription") or ""), re.IGNORECASE)
     by_type = any(_REFORMAT.fullmatch(value) for value in _kinds(series.tags))
-    return bool(said) or by_type or "a multiplanar reformat" in read.other
+    return bool(match) or by_type or "a multiplanar reformat" in read.other
 
 
 def part_of(series: Series) -> str | None:

@@ -21,7 +21,7 @@ from cirrnb.data.locks import locked
 from cirrnb.data.typed_paths import typed_path
 
 TERMS = "LICENCE.txt"
-"""File in the data set's folder that says under which terms it may be used."""
+"""File with the terms of use, in the data set's folder."""
 
 _DONE = ".downloaded.json"
 _GROWN = (
@@ -104,16 +104,16 @@ def _fetch(
     done = _done(out)
     with requests.Session() as session:
         archives = look_up(wanted, session, patience.wait)
-        left = [
+        missing = [
             archive
             for archive in archives
             if done.get(archive.name) != archive.sha256 or not (out / archive.folder).is_dir()
         ]
         for archive in archives:
-            if archive not in left:
+            if archive not in missing:
                 tell(f"{archive.folder} is here already.")
-        need_room(out, sum(_room(archive, out) for archive in left), "the archives and what they unpack to")
-        for archive in left:
+        need_room(out, sum(_room(archive, out) for archive in missing), "the archives and what they unpack to")
+        for archive in missing:
             _fetch_archive(archive, out, session, patience, tell, progress)
             done[archive.name] = archive.sha256
             atomic_write(out / _DONE, json.dumps(done, indent=1))
@@ -136,7 +136,7 @@ def _fetch_archive(
     begun = part_of(out, archive)
     tell(f"{archive.name}: {archive.size / 1e6:,.0f} MB" + (", resumed" if begun.exists() else ""))
     with tqdm(total=archive.size, unit="B", unit_scale=True, desc=archive.folder, disable=not progress) as bar:
-        path = fetch(archive, out, session, patience, lambda there: bar.update(there - bar.n))
+        path = fetch(archive, out, session, patience, lambda size: bar.update(size - bar.n))
     tell(f"{archive.name}: checksum as published, unpacking")
     unpack(path, out / archive.folder)
 
@@ -220,11 +220,11 @@ def unpack(path: Path, target: Path) -> None:
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    left = entry.file_size
+    remaining = entry.file_size
     with archive.open(entry) as source, path.open("xb") as file:
         while block := source.read(_BLOCK):
-            left -= len(block)
-            if left < 0:
+            remaining -= len(block)
+            if remaining < 0:
                 raise zipfile.BadZipFile(f"{entry.filename!r:.120} is longer than it says")
             file.write(block)
 
@@ -242,5 +242,5 @@ def need_room(folder: Path, wanted: int, what: str) -> None:
         )
 
 
-def _refused(path: Path, found: str) -> InputError:
-    return InputError(path.name, found, "a ZIP archive of scans and tables", "Delete the file and download it again.")
+def _refused(path: Path, problem: str) -> InputError:
+    return InputError(path.name, problem, "a ZIP archive of scans and tables", "Delete the file and download it again.")

@@ -63,7 +63,7 @@ CIRRMRI600 = DataSet(
     },
 )
 
-DATA_SETS = {one.name: one for one in (CIRRMRI600,)}
+DATA_SETS = {data_set.name: data_set for data_set in (CIRRMRI600,)}
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,10 @@ def _text(answer: requests.Response) -> str:
     return content.decode("utf-8")
 
 
-def _changed(data_set: DataSet, found: str) -> InputError:
+def _changed(data_set: DataSet, problem: str) -> InputError:
     return InputError(
         data_set.listing,
-        found,
+        problem,
         "the archives as they were published",
         f"Look at the project's page ({data_set.citation.rsplit(' ', 1)[-1]}); a newer cirrnb may know the new files.",
     )
@@ -209,13 +209,13 @@ def fetch(
         return whole
     for _ in range(2):
         _fill(archive, part, session, patience, progress)
-        if (found := sha256_of(part)) == archive.sha256:
+        if (digest := sha256_of(part)) == archive.sha256:
             move_into_place(part, whole)
             return whole
         part.unlink()
     raise InputError(
         archive.url,
-        f"{archive.name} with the SHA-256 {found}, twice",
+        f"{archive.name} with the SHA-256 {digest}, twice",
         archive.sha256,
         "Something on the way changes the file (a proxy, a virus scanner). Try another network; do not use this copy.",
     )
@@ -229,16 +229,16 @@ def sha256_of(path: Path) -> str:
 def _fill(archive: Archive, part: Path, session: requests.Session, patience: Patience, progress: Progress) -> None:
     """Attempts until the part has the published size."""
     failed, pause, trouble = 0, patience.pause, ""
-    while (there := part.stat().st_size if part.exists() else 0) != archive.size:
-        if there > archive.size:
+    while (size := part.stat().st_size if part.exists() else 0) != archive.size:
+        if size > archive.size:
             part.unlink()
             continue
         try:
-            _attempt(archive, part, there, session, patience, progress)
+            _attempt(archive, part, size, session, patience, progress)
         except (_Trouble, requests.RequestException) as error:
             trouble = str(error) if isinstance(error, _Trouble) else _words(error)
         now = part.stat().st_size if part.exists() else 0
-        if now > there:
+        if now > size:
             failed, pause = 0, patience.pause
         else:
             failed += 1
@@ -256,13 +256,13 @@ def _fill(archive: Archive, part: Path, session: requests.Session, patience: Pat
 def _attempt(
     archive: Archive,
     part: Path,
-    there: int,
+    size: int,
     session: requests.Session,
     patience: Patience,
     progress: Progress,
 ) -> None:
-    asked = {"Range": f"bytes={there}-"} if there else {}
-    headers = {"Accept-Encoding": "identity", **asked}
+    byte_range = {"Range": f"bytes={size}-"} if size else {}
+    headers = {"Accept-Encoding": "identity", **byte_range}
     with session.get(archive.url, headers=headers, stream=True, timeout=patience.wait) as answer:
         if answer.status_code == 416:
             part.unlink(missing_ok=True)
@@ -270,9 +270,9 @@ def _attempt(
         if answer.status_code not in (200, 206):
             raise _Trouble(f"the answer {answer.status_code} {answer.reason}")
         start = _start(answer, archive) if answer.status_code == 206 else 0
-        if start not in (0, there):
-            raise _Trouble(f"bytes from {start} where {there} was asked for")
-        with part.open("r+b" if there and start else "wb") as file:
+        if start not in (0, size):
+            raise _Trouble(f"bytes from {start} where {size} was asked for")
+        with part.open("r+b" if size and start else "wb") as file:
             file.seek(start)
             _copy(answer, file, start, archive, patience, progress)
 

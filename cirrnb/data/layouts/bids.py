@@ -83,7 +83,7 @@ def read_bids(root: Path, remarks: Remarks, stages: StageScale = CIRRHOSIS) -> l
 
 
 def _files(folder: Path, remarks: Remarks) -> list[_File]:
-    found = []
+    files = []
     for path in sorted(folder.iterdir()):
         match = _NIFTI.fullmatch(path.name)
         if match is None or path.name.startswith("."):
@@ -97,11 +97,11 @@ def _files(folder: Path, remarks: Remarks) -> list[_File]:
         try:
             entities["sub"] = fields.patient_id(entities.get("sub"))
         except ValueError as error:
-            found_text = repr(path.name)[:80]
-            remarks.problems.append(InputError(folder, found_text, f"sub-<label>_..., {error}", "Rename the file."))
+            problem = repr(path.name)[:80]
+            remarks.problems.append(InputError(folder, problem, f"sub-<label>_..., {error}", "Rename the file."))
             continue
-        found.append(_File(path, {**entities, "of": " ".join(words)}, match["suffix"]))
-    return found
+        files.append(_File(path, {**entities, "of": " ".join(words)}, match["suffix"]))
+    return files
 
 
 def _singles(
@@ -116,11 +116,13 @@ def _singles(
         subject = f"{fields.source_of(root.resolve().name, 'bids')}/{patient}"
         shown = listed(file.path.relative_to(root) for file in files)
         if len(sessions[patient]) > 1:
-            found = f"{len(sessions[patient])} sessions: {shown}"
-            problem = InputError(f"sub-{patient} {sequence}", found, "one session for each subject", _LIST)
+            description = f"{len(sessions[patient])} sessions: {shown}"
+            problem = InputError(f"sub-{patient} {sequence}", description, "one session for each subject", _LIST)
         elif len(files) > 1:
-            found = f"{len(files)} images: {shown}"
-            problem = InputError(f"sub-{patient} {sequence}", found, "one image for each subject and sequence", _LIST)
+            description = f"{len(files)} images: {shown}"
+            problem = InputError(
+                f"sub-{patient} {sequence}", description, "one image for each subject and sequence", _LIST
+            )
         else:
             single[patient, sequence] = files[0]
             continue
@@ -131,7 +133,7 @@ def _singles(
 def _masks(
     root: Path, files: list[_File], single: Mapping[tuple[str, str], _File], remarks: Remarks
 ) -> dict[tuple[str, str], Path]:
-    """Liver masks of the images, from beside them and from derivatives."""
+    """Liver masks of the images, from their own folders and from derivatives."""
     derived = [
         file
         for pattern in _ANAT
@@ -150,13 +152,13 @@ def _masks(
         if len(belongs) == 1:
             masks[file.patient, belongs[0]].append(file.path)
         elif has:
-            found = "a liver mask that names no image" if not named else f"a liver mask of {' and '.join(named)}"
+            problem = "a liver mask that names no image" if not named else f"a liver mask of {' and '.join(named)}"
             remedy = "Name the image in it, as in sub-01_space-T1w_label-liver_mask.nii.gz."
-            remarks.problems.append(InputError(file.path, found, "a mask of one image", remedy))
+            remarks.problems.append(InputError(file.path, problem, "a mask of one image", remedy))
     for (patient, sequence), paths in masks.items():
         if len(paths) > 1:
-            found = f"{len(paths)} liver masks: {listed(path.relative_to(root) for path in paths)}"
-            remarks.problems.append(InputError(f"sub-{patient} {sequence}", found, "one mask for each image", _LIST))
+            problem = f"{len(paths)} liver masks: {listed(path.relative_to(root) for path in paths)}"
+            remarks.problems.append(InputError(f"sub-{patient} {sequence}", problem, "one mask for each image", _LIST))
     return {key: paths[0] for key, paths in masks.items() if len(paths) == 1}
 
 
@@ -169,8 +171,8 @@ def _participants(root: Path, remarks: Remarks, stages: StageScale) -> tuple[dic
         return people, refused
     columns, rows = fields.named_columns(*read_rows(path, remarks.problems), ("patient", "sex", "age"))
     if "patient" not in columns:
-        found = f"the columns {', '.join(filter(None, columns))}"
-        raise InputError(path, found, "a column participant_id", "Add it, or rename one.")
+        problem = f"the columns {', '.join(filter(None, columns))}"
+        raise InputError(path, problem, "a column participant_id", "Add it, or rename one.")
     levels = _levels(root / LEVELS)
     for row in rows:
         patient = fields.cell(row.cells.get("patient", "").removeprefix("sub-"))
@@ -179,8 +181,10 @@ def _participants(root: Path, remarks: Remarks, stages: StageScale) -> tuple[dic
         record = _record(row, levels, stages, remarks)
         if record is None or people.get(patient, record) != record:
             if record is not None:
-                found = f"sub-{patient} again, otherwise than before"
-                remarks.problems.append(InputError(row.where, found, "one row for each subject", "Keep the right one."))
+                problem = f"sub-{patient} again, otherwise than before"
+                remarks.problems.append(
+                    InputError(row.where, problem, "one row for each subject", "Keep the right one.")
+                )
             refused.add(patient)
         else:
             people[patient] = record
@@ -190,7 +194,7 @@ def _participants(root: Path, remarks: Remarks, stages: StageScale) -> tuple[dic
 def _record(
     row: Row, levels: Mapping[str, Mapping[str, str]], stages: StageScale, remarks: Remarks
 ) -> dict[str, Any] | None:
-    """What a row says; None if a cell cannot be understood, which is a problem."""
+    """The fields of a row; None if a cell cannot be read, which is added to the problems."""
     parsers = {
         "age": fields.age,
         "sex": _sex,
@@ -204,8 +208,8 @@ def _record(
             values[name] = parse(levels.get(name, {}).get(str(text), text))
         except ValueError as error:
             remedy = "Correct the cell, write n/a, or explain the codes in participants.json (Levels)."
-            found = f"{text!r:.80} in the column {name}"
-            remarks.problems.append(InputError(row.where, found, str(error), remedy))
+            problem = f"{text!r:.80} in the column {name}"
+            remarks.problems.append(InputError(row.where, problem, str(error), remedy))
     extra = {name: fields.cell(text) for name, text in row.cells.items() if name not in (*parsers, "patient")}
     return {**values, "extra": extra} if len(values) == len(parsers) else None
 

@@ -54,9 +54,9 @@ def named_columns(columns: list[str], rows: list[Row], wanted: Collection[str]) 
     """Columns and rows under the names of `wanted`, where a column bears another of its names and no column has it."""
     names = {}
     for name, others in COLUMNS.items():
-        found = [column for column in columns if re.sub(r"[_ -]+", " ", column) in others]
-        if name in wanted and name not in columns and len(found) == 1:
-            names[found[0]] = name
+        aliases = [column for column in columns if re.sub(r"[_ -]+", " ", column) in others]
+        if name in wanted and name not in columns and len(aliases) == 1:
+            names[aliases[0]] = name
     if not names:
         return columns, rows
     return [names.get(column, column) for column in columns], [
@@ -112,8 +112,8 @@ _BOTH = re.compile(r"(\d+)\s*[-=:,.()\u2013]+\s*([^\W\d].*?)\)?|([^\W\d].*?)\s*\
 def stage(text: str | None, stages: StageScale = CIRRHOSIS) -> str | None:
     """A stage of the scale, from its name in any case, and from 1, 2, 3 (also 2.0 and 2,0) where the scale is numbered.
 
-    The words stage and cirrhosis beside it change nothing (stage 2, mild cirrhosis), nor does a number that agrees with
-    the name (2 = moderate). Raises ValueError for any other text.
+    Additional words stage and cirrhosis are ignored (stage 2, mild cirrhosis), as is a number that agrees with the name
+    (2 = moderate). Raises ValueError for any other text.
     """
     word = cell(text)
     if word is None:
@@ -153,10 +153,10 @@ def sex(text: str | None, codes: Mapping[str, str] | None = None) -> str | None:
     if word is None:
         return None
     known = {**_SEX, **(codes or {})}
-    found = known.get(_whole(word) or word.lower())
-    if found is None:
+    value = known.get(_whole(word) or word.lower())
+    if value is None:
         raise ValueError(f"one of {', '.join(known)}")
-    return found
+    return value
 
 
 def split(text: str | None) -> str | None:

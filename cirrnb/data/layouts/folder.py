@@ -49,8 +49,8 @@ def table_in(root: Path) -> Path | None:
     if (root / TABLE).is_file() or not root.is_dir():
         return root / TABLE if root.is_dir() else None
     names = (TABLE, f"{TABLE.removesuffix('csv')}tsv")
-    found = [path for path in root.iterdir() if path.name.lower() in names and path.is_file()]
-    return found[0] if len(found) == 1 else None
+    tables = [path for path in root.iterdir() if path.name.lower() in names and path.is_file()]
+    return tables[0] if len(tables) == 1 else None
 
 
 def nifti_files(root: Path, remarks: Remarks) -> list[Path]:
@@ -121,9 +121,9 @@ def read_folder(root: Path, paths: list[Path], remarks: Remarks) -> list[Scan]:
                 source=source,
             )
         )
-    for lone in (file for left in masks.values() for file in left):
-        found = f"a mask without its {lone.sequence} scan of {lone.patient}"
-        remarks.problems.append(InputError(_shown(root, lone.path), found, "a scan of the same name", _RENAME))
+    for lone in (file for remaining in masks.values() for file in remaining):
+        problem = f"a mask without its {lone.sequence} scan of {lone.patient}"
+        remarks.problems.append(InputError(_shown(root, lone.path), problem, "a scan of the same name", _RENAME))
     remarks.notes.append(
         "a folder without a table: patients and sequences were read from file names, all patients are unstaged"
     )
@@ -143,13 +143,13 @@ def _understood(root: Path, path: Path, remarks: Remarks) -> _File | None:
     words, before, after = _sequence_words(stem)
     around = [_sequence_words(folder)[0] for folder in above]
     read = read_words([word for part in (words, *around) for word in part])
-    found = None
+    problem = None
     if read.doubt is not None:
-        found = f"a name with {read.doubt}"
+        problem = f"a name with {read.doubt}"
     elif before and after:
-        found = f"a name with more than patient and sequence ({path.name!r:.80})"
-    if found is not None:
-        remarks.problems.append(InputError(_shown(root, path), found, "patient and sequence in its name", _RENAME))
+        problem = f"a name with more than patient and sequence ({path.name!r:.80})"
+    if problem is not None:
+        remarks.problems.append(InputError(_shown(root, path), problem, "patient and sequence in its name", _RENAME))
         return None
     patient = _patient([before or after, *above, root.resolve().name])
     try:

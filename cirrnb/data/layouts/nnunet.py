@@ -45,13 +45,13 @@ def read_nnunet(root: Path, remarks: Remarks) -> list[Scan]:
     described = read_object(root / DATASET, "a description of the dataset", _REMEDY)
     sequences = _sequences(root, described, remarks)
     masked = _labels_are_livers(described, remarks)
-    found = {name: list(_images(root / name, remarks)) for name in FOLDERS}
-    both = all(found.values())
+    images = {name: list(_images(root / name, remarks)) for name in FOLDERS}
+    both = all(images.values())
     source = fields.source_of(root.resolve().name, "nnunet")
     scans = []
     for folder, (labels, split) in FOLDERS.items():
         masks = {match[1]: path for path in _files(root / labels) if (match := _FILE.fullmatch(path.name))}
-        for case, channel, path in found[folder]:
+        for case, channel, path in images[folder]:
             if channel in sequences:
                 mask = masks.get(case) if masked else None
                 scans.append(Scan(case, sequences[channel], path, mask, split=split if both else None, source=source))
@@ -76,11 +76,11 @@ def _sequences(root: Path, described: Mapping[str, Any], remarks: Remarks) -> di
         else:
             others.append(f"{name} ({read.doubt or 'unknown'})")
     if not sequences:
-        found = f"the channels {', '.join(names.values())}" if names else "no channel_names"
-        raise InputError(root / DATASET, found, "a channel that is T1 or T2", _REMEDY)
+        problem = f"the channels {', '.join(names.values())}" if names else "no channel_names"
+        raise InputError(root / DATASET, problem, "a channel that is T1 or T2", _REMEDY)
     if len(set(sequences.values())) < len(sequences):
-        found = f"several channels of one sequence ({', '.join(names.values())})"
-        raise InputError(root / DATASET, found, "one T1 and one T2 at most", "List the scans in scans.csv.")
+        problem = f"several channels of one sequence ({', '.join(names.values())})"
+        raise InputError(root / DATASET, problem, "one T1 and one T2 at most", "List the scans in scans.csv.")
     if others:
         remarks.notes.append(f"channels that are not read: {listed(others)}")
     return sequences
@@ -108,8 +108,8 @@ def _images(folder: Path, remarks: Remarks) -> Iterator[tuple[str, int, Path]]:
         elif path.is_symlink() and not path.exists():
             remarks.problems.append(InputError(path, "a link to a file that is not there", "a scan", "Fetch the file."))
         elif match["channel"] is None:
-            found = "an image without the number of its channel"
-            remarks.problems.append(InputError(path, found, f"{match['case']}_0000.nii.gz", "Rename the file."))
+            problem = "an image without the number of its channel"
+            remarks.problems.append(InputError(path, problem, f"{match['case']}_0000.nii.gz", "Rename the file."))
         else:
             try:
                 yield fields.patient_id(match["case"]), int(match["channel"]), path
@@ -127,10 +127,10 @@ def _once(scans: list[Scan], remarks: Remarks) -> list[Scan]:
     twice = dict.fromkeys(name for name in names if names.count(name) > 1)
     for name in twice:
         same = [scan for scan in scans if scan.name == name]
-        found = f"{len(same)} files: {listed(f'{scan.image.parent.name}/{scan.image.name}' for scan in same)}"
+        problem = f"{len(same)} files: {listed(f'{scan.image.parent.name}/{scan.image.name}' for scan in same)}"
         expected, remedy = (
             "one scan for each case and channel",
             "Keep one; a case in both folders is tested on what was trained.",
         )
-        remarks.problems.append(InputError(name, found, expected, remedy).about(same[0].subject))
+        remarks.problems.append(InputError(name, problem, expected, remedy).about(same[0].subject))
     return [scan for scan in scans if scan.name not in twice]

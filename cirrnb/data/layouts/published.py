@@ -120,8 +120,8 @@ def _files(folder: Path, remarks: Remarks) -> list[tuple[str, Path]]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
-        found = f"a folder that cannot be read ({error.strerror or error})"
-        remarks.problems.append(InputError(folder, found, "a readable folder", "Check its rights and the disk."))
+        problem = f"a folder that cannot be read ({error.strerror or error})"
+        remarks.problems.append(InputError(folder, problem, "a readable folder", "Check its rights and the disk."))
         return []
     for path in paths:
         name = _NIFTI.fullmatch(path.name)
@@ -273,8 +273,8 @@ def _read_row(row: Row, id_column: str, source: str, remarks: Remarks) -> tuple[
             values[column] = parse(row.cells.get(column))
         except ValueError as error:
             patient = "" if column == id_column else f", patient {row.cells[id_column]!r:.80}"
-            found = f"{row.cells.get(column)!r:.80} in the column {column}"
-            remarks.problems.append(InputError(row.where + patient, found, str(error), _CORRECT))
+            problem = f"{row.cells.get(column)!r:.80} in the column {column}"
+            remarks.problems.append(InputError(row.where + patient, problem, str(error), _CORRECT))
     extra = {name: text for name, text in row.cells.items() if name not in parsers and text}
     whole = len(values) == len(parsers)
     record = PatientRecord(values[_STAGE], values[_AGE], values[_SEX], extra) if whole else None
@@ -286,14 +286,14 @@ def _contradiction(patient: str, entries: list[tuple[Row, PatientRecord]]) -> In
     remedy = "Keep the row that is right."
     stages = {record.stage: row for row, record in entries if record.stage}
     if len(stages) > 1:
-        found = "different stages: " + ", ".join(f"{stage} ({row.where})" for stage, row in stages.items())
-        return InputError(f"patient {patient}", found, "one stage per patient", remedy)
+        problem = "different stages: " + ", ".join(f"{stage} ({row.where})" for stage, row in stages.items())
+        return InputError(f"patient {patient}", problem, "one stage per patient", remedy)
     first: dict[Path, tuple[Row, PatientRecord]] = {}
     for row, record in entries:
         earlier, other = first.setdefault(row.path, (row, record))
         if record != other:
-            found = f"patient {patient} again, otherwise than in line {earlier.line}"
-            return InputError(row.where, found, "one row per patient", remedy)
+            problem = f"patient {patient} again, otherwise than in line {earlier.line}"
+            return InputError(row.where, problem, "one row per patient", remedy)
     return None
 
 

@@ -100,8 +100,8 @@ def _read_row(row: Row, parsers: _Parsers, remarks: Remarks) -> _Entry | None:
         try:
             values[name] = parse(row.cells.get(name))
         except ValueError as error:
-            found = f"{row.cells.get(name)!r:.80} in the column {name}"
-            problems.append(InputError(row.where, found, str(error), _REMEDIES.get(name, _CORRECT)))
+            description = f"{row.cells.get(name)!r:.80} in the column {name}"
+            problems.append(InputError(row.where, description, str(error), _REMEDIES.get(name, _CORRECT)))
     for name in ("image", "mask"):
         try:
             values[name] = _file(row, name)
@@ -126,14 +126,14 @@ def _file(row: Row, column: str) -> Path | None:
         path = find_typed(row.path.parent, text)
         if path.is_file():
             return path
-        found = f"a folder as {column}: {text!r}" if path.is_dir() else f"no such file as {column}: {text!r}"
+        problem = f"a folder as {column}: {text!r}" if path.is_dir() else f"no such file as {column}: {text!r}"
         if is_of_windows(text):
             remedy = "Give a path of this computer, best one relative to the table's folder."
     except OSError:  # a name that no file system takes
-        found = f"an impossible file name as {column}: {text!r:.80}"
+        problem = f"an impossible file name as {column}: {text!r:.80}"
     except ValueError as error:  # likewise, or several files that may be meant
-        found = f"a file name as {column} that cannot be used ({error}): {text!r:.80}"
-    raise InputError(row.where, found, "a NIfTI file (.nii.gz or .nii)", remedy)
+        problem = f"a file name as {column} that cannot be used ({error}): {text!r:.80}"
+    raise InputError(row.where, problem, "a NIfTI file (.nii.gz or .nii)", remedy)
 
 
 def _without_copies(entries: list[_Entry], remarks: Remarks) -> list[_Entry]:
@@ -173,9 +173,9 @@ def _without_collisions(
 
 
 def _same_scan(where: str, scans: list[Scan]) -> list[InputError]:
-    found = f"the {scans[0].sequence} scan of patient {scans[0].patient} {len(scans)} times, differently"
+    problem = f"the {scans[0].sequence} scan of patient {scans[0].patient} {len(scans)} times, differently"
     remedy = "Keep the row that is right, or give the patients ids of their own."
-    return [InputError(where, found, "one row for each patient and sequence", remedy)]
+    return [InputError(where, problem, "one row for each patient and sequence", remedy)]
 
 
 def _same_file(where: str, scans: list[Scan]) -> list[InputError]:
@@ -188,8 +188,8 @@ def _contradictions(where: str, scans: list[Scan]) -> list[InputError]:
     for name in ("stage", "sex"):
         values = sorted({getattr(scan, name) for scan in scans} - {None})
         if len(values) > 1:
-            found = f"patient {scans[0].patient} with the {name}s {' and '.join(values)}"
-            problems.append(InputError(where, found, f"one {name} per patient", "Keep the one that is right."))
+            problem = f"patient {scans[0].patient} with the {name}s {' and '.join(values)}"
+            problems.append(InputError(where, problem, f"one {name} per patient", "Keep the one that is right."))
     return problems
 
 

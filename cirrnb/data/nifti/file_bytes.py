@@ -100,8 +100,8 @@ class ByteStream:
                     break
                 self._members += 1
                 if self._members > MAX_MEMBERS:
-                    found = f"gzip data in more than {MAX_MEMBERS} pieces"
-                    raise InputError(self._path, found, "one piece, or blocks of 64 kB", SAVE_AGAIN)
+                    problem = f"gzip data in more than {MAX_MEMBERS} pieces"
+                    raise InputError(self._path, problem, "one piece, or blocks of 64 kB", SAVE_AGAIN)
                 self._unpacker = zlib.decompressobj(wbits=31)
             else:
                 rest = self._unpacker.unconsumed_tail or self._file.read(BLOCK)

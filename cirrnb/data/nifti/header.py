@@ -34,7 +34,7 @@ _APART = 0.1  # mm between where sform and qform place a corner voxel from which
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """How a file says where its voxels lie: both forms with their codes, in the file's own unit of length.
+    """The position of the voxels as stored in a file: both forms with their codes, in the file's own unit of length.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class VolumeHeader:
-    """What a NIfTI file says of itself before any voxel is read.
+    """The header of a NIfTI file, before any voxel is read.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class VolumeHeader:
     dtype : type of the stored numbers, with the file's byte order.
     slope, intercept : a voxel's value is slope * stored + intercept; (1, 0) where the file names none.
     offset : byte at which the voxels begin.
-    placement : how the file says where its voxels lie.
+    placement : position of the voxels as stored in the file.
     """
 
     grid: Grid
@@ -204,7 +204,7 @@ def _dtype(path: Path, fields: nib.Nifti1Header) -> np.dtype:
 
 
 def _scaling(path: Path, fields: nib.Nifti1Header) -> tuple[float, float]:
-    """Slope and intercept as the NIfTI standard means them: a slope of 0 (or none) says not scaled."""
+    """Slope and intercept as the NIfTI standard means them: a slope of 0 (or none) means not scaled."""
     slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
     if np.isnan(slope) or slope == 0:
         return 1.0, 0.0
@@ -242,7 +242,7 @@ def _known(code: int) -> int:
 
 
 def _has_qform(fields: nib.Nifti1Header) -> bool:
-    """False for a damaged qform beside a sform, which every program takes first."""
+    """False for a damaged qform in a file with an sform, which every program takes first."""
     try:
         return bool(np.isfinite(fields.get_qform()).all())
     except (HeaderDataError, ValueError, FloatingPointError):

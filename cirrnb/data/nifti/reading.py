@@ -18,7 +18,7 @@ from cirrnb.data.numbers import figure
 ROUNDING = 1e-5
 """Share by which the values of a mask may differ and count as one."""
 
-_BLOCK = 2**20  # voxels converted at a time; keeps the temporary arrays small beside the scan
+_BLOCK = 2**20  # voxels converted at a time; keeps the temporary arrays small compared with the scan
 
 
 AIR, SOFT = (-1100.0, -900.0), (-200.0, 300.0)
