@@ -391,6 +391,8 @@ def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = Fal
     from cirrnb.run.publishing import publish, summary_of
     from cirrnb.view.page import Place
 
+    if sys.stderr.isatty():
+        typer.echo("Starting the notebook of the report ...", err=True)  # which takes seconds, without a line
     with scratch_folder() as private:
         executed = private / f"{REPORT.stem}.ipynb"
         for attempt in range(TRIES):
