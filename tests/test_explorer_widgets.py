@@ -254,3 +254,13 @@ def test_with_the_answer_comes_the_edge_of_a_liver_that_a_program_drew(page: Any
     assert not edge.is_checked()
     page.evaluate("() => model.tell({ kind: 'outline', case: 1 })")
     assert edge.is_checked() is by_program
+
+
+def test_links_in_words_look_like_links_despite_the_style_of_jupyterlab(page: Any) -> None:
+    page.add_style_tag(content="a { text-decoration: unset; color: unset; }")
+    script = """() => {
+        const place = document.querySelector(".cn-words");
+        place.insertAdjacentHTML("beforeend", "<p><a id='there' href='x'>documentation</a></p>");
+        return getComputedStyle(document.getElementById("there")).textDecorationLine;
+    }"""
+    assert page.evaluate(script) == "underline"
