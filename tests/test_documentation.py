@@ -230,6 +230,8 @@ def test_a_chart_has_a_version_for_dark_pages(site: Path) -> None:
 @pytest.mark.browser
 def test_no_page_scrolls_sideways_on_a_phone(site: Path) -> None:
     with opened(site / "index.html", width=390) as shown:
+        picture = shown.page.locator("img[src*='simulated.png']")
+        assert picture.bounding_box()["width"] >= 600, "each of three columns of slices is legible"
         wide = {}
         for path in sorted(site.rglob("*.html")):
             if "_modules" not in path.parts:

@@ -56,7 +56,8 @@ WHAT_IF = (
     "<style>.widget-box { display: flex; overflow: auto; } .widget-vbox { flex-direction: column; }</style>"
     '<div class="widget-box widget-vbox cn-at-answer cn-words"><div class="widget-html">The answer</div>'
     '<div class="widget-box widget-vbox"><div class="widget-box widget-vbox cn-what-if"><h4>What if?</h4>'
-    f'<div class="widget-box widget-vbox">{12 * _FIELD}</div><button>As the model saw them</button>'
+    f'<div class="widget-box widget-vbox">{12 * _FIELD}</div>'
+    '<button class="widget-button">As the model saw them</button>'
     '<div class="widget-html"><div style="height: 200px">The stages</div></div></div></div></div>'
 )
 
@@ -231,7 +232,8 @@ def test_all_fields_of_what_if_and_its_button_are_in_sight(page: Any, width: int
     )
     assert max(inside) <= 1, "nothing is scrolled within"
     assert block.evaluate("(el) => el.parentElement.scrollHeight - el.parentElement.clientHeight") <= 1
-    assert block.get_by_role("button").bounding_box()["height"] > 15
+    button = block.get_by_role("button").bounding_box()
+    assert button["height"] > 15 and button["width"] < 250, "a button, and no bar across the column"
     fields = [one.bounding_box() for one in block.locator("input").all()]
     assert (
         len(fields) == 12 and fields[-1]["y"] + fields[-1]["height"] <= block.get_by_role("button").bounding_box()["y"]
@@ -252,3 +254,13 @@ def test_with_the_answer_comes_the_edge_of_a_liver_that_a_program_drew(page: Any
     assert not edge.is_checked()
     page.evaluate("() => model.tell({ kind: 'outline', case: 1 })")
     assert edge.is_checked() is by_program
+
+
+def test_links_in_words_look_like_links_despite_the_style_of_jupyterlab(page: Any) -> None:
+    page.add_style_tag(content="a { text-decoration: unset; color: unset; }")
+    script = """() => {
+        const place = document.querySelector(".cn-words");
+        place.insertAdjacentHTML("beforeend", "<p><a id='there' href='x'>documentation</a></p>");
+        return getComputedStyle(document.getElementById("there")).textDecorationLine;
+    }"""
+    assert page.evaluate(script) == "underline"

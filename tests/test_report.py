@@ -200,6 +200,10 @@ def test_a_patient_is_reported_from_the_command(home: Path) -> None:
         assert result.page.locator("figure.slice-browser").is_visible()
         result.page.emulate_media(media="print")
         assert not result.page.locator("figure.slice-browser").is_visible()
+    with opened(page, width=390) as result:
+        slices = result.page.locator(".slice:not(.empty)")
+        assert min(one.bounding_box()["width"] for one in slices.all()) >= 200, "a slice is legible on a phone"
+        assert result.page.evaluate("document.documentElement.scrollWidth") <= 390, "rows scroll, the page does not"
 
 
 def test_the_notebook_of_one_patient_shows_the_same_sections(home: Path) -> None:
@@ -239,6 +243,9 @@ def test_nobody_made_is_another_exit_code_and_foreign_folders_stay(home: Path, t
         make_report(replace(order, patients=("2",)))
     with pytest.raises(InputError, match="no folder"):
         make_report(replace(order, model=str(tmp_path / "nothing")))
+    for method, found in (("grad_camm", "grad_camm"), ("sign_map", "signs alone")):
+        with pytest.raises(InputError, match=found):  # before a scan is prepared
+            make_report(replace(order, method=method))
     assert [path.name for path in own.iterdir()] == ["thesis.txt"]
 
 

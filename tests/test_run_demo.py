@@ -10,6 +10,7 @@ import pytest
 import cirrnb
 from cirrnb.data.errors import InputError
 from cirrnb.run import demo as module
+from cirrnb.run import product_commands
 from cirrnb.run.demo import demo
 
 ALL = ["simulate", "01_cohort", "02_train", "03_evaluate"]
@@ -27,7 +28,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         out.mkdir(parents=True)
         (out / "SIMULATED.txt").write_text(f"{patients} {seed}")
 
-    def run(source: Path, report: Path, parameters: dict[str, Any], *, cwd: Path, links: Any) -> None:
+    def run(source: Path, report: Path, parameters: dict[str, Any], *, cwd: Path, links: Any, echo: Any) -> None:
         assert cwd == tmp_path and not any(Path(str(value)).is_absolute() for value in parameters.values())
         done.append(source.stem)
         report.mkdir(parents=True, exist_ok=True)
@@ -121,3 +122,17 @@ def test_every_step_is_told_in_a_line(made: list[str], tmp_path: Path) -> None:
     demo(tmp_path, tell=lines.append)
     assert [line[:6] for line in lines[:4]] == ["1 of 4", "2 of 4", "3 of 4", "4 of 4"]
     assert len(lines) == 5 and str(tmp_path / "reports/demo/index.html") in lines[-1]
+
+
+def test_progress_of_a_long_step_is_passed_on(
+    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = module.run_and_publish
+
+    def speak(source: Path, *arguments: Any, echo: Any, **named: Any) -> None:
+        echo.write("Epoch 3 of 20, step 1 of 2: loss 0.900\n")
+        run(source, *arguments, echo=echo, **named)
+
+    monkeypatch.setattr(module, "run_and_publish", speak)
+    product_commands.demo(tmp_path)
+    assert "Epoch 3 of 20" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """A map of each sign as an output: trained on known pixels, the stage untouched, asked for by name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,12 @@ from cirrnb.explanation.explain import explain
 from cirrnb.explanation.sign_maps import map_loss, score_sign_maps, train_sign_maps
 from cirrnb.explanation.simulated_truth import SimulatedTruth
 from cirrnb.model.checkpoint import load_stager, save_stager
-from cirrnb.model.prediction import patient_batch, predict
+from cirrnb.model.prediction import patient_batch, predict, predict_patient
 from cirrnb.model.settings import StagerSettings
+from cirrnb.model.signs import SignReading
 from cirrnb.model.stager import Stager
 from cirrnb.model.trained_model import load_model
+from cirrnb.reports.compute import slices_with_signs
 from cirrnb.simulation.signs import CHANNELS, SIGNS
 
 NAMES = tuple(channel.name for channel in CHANNELS)
@@ -83,6 +87,20 @@ def test_the_map_is_asked_for_by_sign(mapped, patients):
     assert float(whole.min()) >= 0 and float(whole.max()) <= 1
     with pytest.raises(InputError, match="severity"):
         explain(mapped[0], bag, "sign_map", permutations=2)
+
+
+def test_pictures_of_a_report_say_which_signs_are_doubtful(mapped, patients):
+    bag = next(bag for bag in patients[0] if len(bag.scans) == 2)
+    seen = predict_patient(mapped[0], bag)
+    signs = (
+        SignReading("ascites", 0.8, 0.6, 0.9),
+        SignReading("fossa", 0.5, 0.0, 0.9),
+        SignReading("portal", 0.3, 0.2, 0.9, read=0.55),
+    )
+    rows = slices_with_signs(mapped[0], bag, replace(seen, signs=signs))
+    captions = [one.caption for one in rows["T2W"]]
+    assert [words.partition(", ")[2] for words in captions[:2]] == ["", "uncertain"]
+    assert captions[2].endswith("hardly read"), "though its interval begins above nothing"
 
 
 def test_a_stager_without_maps_has_none(run, patients):

@@ -8,6 +8,7 @@ from typing import Any
 
 from cirrnb.data.status import FAR, REFUSED
 from cirrnb.model.signs import WORDS, SignReading
+from cirrnb.view.documentation import in_words
 from cirrnb.view.page import RESEARCH_ONLY, banner
 from cirrnb.view.sign_sentences import HARDLY_READ, MEASURED, UNSEEN
 
@@ -104,7 +105,7 @@ def _sign_notes(stored: Mapping[str, Any]) -> tuple[str, ...]:
         notes += [f"{sign.words}: measured: {MEASURED}"] if sign.measured else []
     notes += [f"{WORDS.get(name, name)}: not known" for name in prediction.get("signs_unknown", ())]
     unseen = stored["model_simulated"] and not stored["simulated"] and prediction["signs"]
-    return (*notes, UNSEEN) if unseen else tuple(notes)
+    return (*notes, in_words(UNSEEN)) if unseen else tuple(notes)
 
 
 def _reading(sign: Mapping[str, Any]) -> SignReading:
@@ -115,4 +116,4 @@ def _reading(sign: Mapping[str, Any]) -> SignReading:
 
 def _caveats(simulated: bool, model_simulated: bool, more: tuple[str, ...] = ()) -> tuple[str, ...]:
     warning = banner(simulated, model_simulated)
-    return (RESEARCH_ONLY, IMPRESSION, *((warning,) if warning else ()), *more)
+    return (RESEARCH_ONLY, IMPRESSION, *((in_words(warning),) if warning else ()), *more)

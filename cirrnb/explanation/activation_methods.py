@@ -116,6 +116,7 @@ def _attention(stager: Stager, score: PatientScore, scale: int | str) -> torch.T
 @attribution_method(
     name="sign_map",
     label="The model's own map of a sign",
+    signs_only=True,
     signed=False,
     compares=False,
     source="an output of the model, trained on simulated patients whose signs are known pixel by pixel",

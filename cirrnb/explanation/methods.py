@@ -63,6 +63,7 @@ class Method:
     several : can compare with several baselines at once.
     settings : its own settings with their defaults.
     quick : settings that give a rougher map for less, for tests that make many.
+    signs_only : explains a sign, and not the stage.
     passes : how many passes through the network it makes with some settings and a (slices, rows, columns) shape, for
         a progress bar.
     source : where it was published.
@@ -77,6 +78,7 @@ class Method:
     several: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     quick: Mapping[str, Any] = field(default_factory=dict)
+    signs_only: bool = False
     passes: Callable[[Mapping[str, Any], tuple[int, ...]], int] = lambda settings, shape: 1
 
 
@@ -107,6 +109,15 @@ def methods() -> dict[str, Method]:
         name: METHODS[name]
         for name in sorted(METHODS, key=lambda name: (METHODS[name].run.__module__ not in OWN_MODULES, name))
     }
+
+
+def stage_method_named(name: str) -> Method:
+    """A method that explains the stage. Raises InputError for any other."""
+    known = [one for one, method in methods().items() if not method.signs_only]
+    if name not in known:
+        found = f"{name!r}, which explains signs alone" if name in methods() else repr(name)
+        raise InputError("method", found, f"one of {sorted(known)}", "Choose one of these.")
+    return methods()[name]
 
 
 def method_named(name: str) -> Method:

@@ -42,7 +42,7 @@ class WhatIf(widgets.VBox):
                 min=0.0,
                 max=1.0,
                 step=0.05,
-                description=sign.words,
+                description=sign.words + (" (hardly read)" if sign.hardly_read else ""),
                 style={"description_width": "62%"},
             )
             field.observe(lambda change: self._moved(), "value")

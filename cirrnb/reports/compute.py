@@ -29,6 +29,7 @@ from cirrnb.explanation.sign_maps import own_sign_maps
 from cirrnb.measure.biomarkers import measurements_of
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.run_folder import read_training_answers
+from cirrnb.model.signs import SignReading
 from cirrnb.model.trained_model import TrainedModel, card, load_model
 from cirrnb.reports.patient_report import (
     ExplanationSummary,
@@ -83,10 +84,15 @@ def slices_with_signs(model: TrainedModel, bag: Bag, prediction: Prediction, cou
             index = int(own.sum(axis=(1, 2)).argmax())
             plain = _slice_at(bag.scans[sequence], index, windows[sequence])
             shown = own[index] / max(float(own[index].max()), 1e-6)
-            caption = f"{sign.short}: {sign.strength:.2f}"
+            caption = f"{sign.short}: {sign.strength:.2f}{_doubt(sign)}"
             pictures.append(_picture(replace(plain, overlay=shown, caption=caption)))
         rows[sequence] = tuple(pictures)
     return {sequence: pictures for sequence, pictures in rows.items() if any(pictures)}
+
+
+def _doubt(sign: SignReading) -> str:
+    """What a reader of a small picture must know of the sign on it; "" where there is nothing."""
+    return ", hardly read" if sign.hardly_read else ", uncertain" if sign.degree == "uncertain" else ""
 
 
 def _windows(bag: Bag) -> dict[str, tuple[float, float]]:

@@ -76,7 +76,8 @@ def choose(cohort: Cohort, failures: Mapping[str, Failure], wanted: Sequence[str
         found = [subject for subject in known if subject == name or subject.partition("/")[2] == name]
         if len(found) != 1:
             many = listed(found) if found else "nobody of this name"
-            raise InputError("patients", f"{name!r}: {many}", "one patient of the cohort", "Write source/id.")
+            expected = f"one of {len(known)} patients, for example {listed(known[:3])}"
+            raise InputError("patients", f"{name!r}: {many}", expected, "Write source/id.")
         chosen.add(found[0])
     return [subject for subject in known if subject in chosen and subject not in failures]
 

@@ -19,6 +19,7 @@ from cirrnb.data.layouts.folder import TABLE
 from cirrnb.data.locks import locked
 from cirrnb.data.plugins import load_plugins
 from cirrnb.data.scan import Cohort
+from cirrnb.explanation.methods import stage_method_named
 from cirrnb.model.provenance import now, versions
 from cirrnb.reports.compute import ReportModel, ReportSettings, identity
 from cirrnb.reports.folder import LINKS, ReportFolder
@@ -121,6 +122,7 @@ class _Run:
         report.prepare()
         loaded = load_plugins(request.plugin)
         self.plugins = {Path(file).name: loaded[Path(file).name] for file in request.plugin}
+        stage_method_named(request.method)  # a plug-in's too
         model = ReportModel.load(request.model)
         cohort, failures = self._read(model)
         wanted = choose(cohort, failures, request.patients)
@@ -130,10 +132,11 @@ class _Run:
         elsewhere = [] if not request.patients else self._others(cohort, {*wanted, *failures})
         folder = request.prepared or Path("prepared") / cohort.name
         name = model.model.name
-        words = f"{len(wanted)} patients of {cohort.name}, model {name}"
+        words = f"{len(wanted)} patients of {cohort.name}, model {name}: preparing their scans"
         self.progress.event("started", words, patients=len(wanted), cohort=cohort.name, model=name)
         subjects = [*wanted, *elsewhere]
         ready = make_ready(cohort, subjects, folder, model.model.preparation, request.jobs, force=request.force)
+        self.progress.event("prepared", f"{len(ready.bags)} prepared: making their pages", patients=len(ready.bags))
         failures |= {subject: failure for subject, failure in ready.failures.items() if subject in wanted}
         for failure in failures.values():
             self._log_failure(failure)

@@ -116,7 +116,8 @@ def gallery(
 
     shares = [0.3 + 0.4 * (place + 0.5) / slices for place in range(slices)]  # of the liver's height
     panels = simulated_panels(cohort, patients, shares)
-    rows = [panels[start : start + 6] for start in range(0, len(panels), 6)]
+    columns = min(6, 3 * patients * slices)  # three stages; a sequence begins a new row
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     draw_gallery([*([real_panels(real)] if real else []), *rows], out, outline=outline)
     typer.echo(f"The gallery: {out}")
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cirrnb
 from cirrnb.data.atomic_files import atomic_write
@@ -16,6 +16,7 @@ from cirrnb.data.json_file import read_object
 from cirrnb.run.execution import find_notebook
 from cirrnb.run.parameters import check, read_schema
 from cirrnb.run.publishing import publish_index, run_and_publish
+from cirrnb.run.streams import Echo
 
 PATIENTS = 72
 EPOCHS = 20
@@ -63,6 +64,7 @@ def demo(
     seed: int = 0,
     epochs: int = EPOCHS,
     tell: Callable[[str], object] = print,
+    echo: TextIO | Echo | None = None,
 ) -> Path:
     """Simulate a cohort, run 01_cohort, 02_train and 03_evaluate on it, and write a report; the path of its index.
 
@@ -76,6 +78,7 @@ def demo(
     seed : of cohort, split and training.
     epochs : passes over the training patients.
     tell : takes one line of text a step.
+    echo : where the notebooks' cells print while they run, such as the progress of the training; None for nowhere.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def demo(
     home.mkdir(parents=True, exist_ok=True)
     report = home / "reports" / "demo"
     record = Record(home / ".cirrnb-demo.json")
-    for step in _steps(home, report, patients, seed, epochs):
+    for step in _steps(home, report, patients, seed, epochs, echo):
         if record.has(step):
             tell(f"{step.words}: already done")
             continue
@@ -102,7 +105,7 @@ def demo(
     return index
 
 
-def _steps(home: Path, report: Path, patients: int, seed: int, epochs: int) -> list[Step]:
+def _steps(home: Path, report: Path, patients: int, seed: int, epochs: int, echo: TextIO | Echo | None) -> list[Step]:
     cohort, run = home / "cohorts" / "demo", home / "runs" / "demo"
     # Relative, so that nothing a page shows depends on where the folder lies.
     shared = {"cohort": "cohorts/demo", "prepared": "prepared/demo"}
@@ -113,7 +116,12 @@ def _steps(home: Path, report: Path, patients: int, seed: int, epochs: int) -> l
         key = _key(name, parameters, hashlib.sha256(source.read_bytes()).hexdigest(), after.key)
         pages = (report / f"{name}.ipynb", report / f"{name}.html")
         return Step(
-            name, words, folder, pages, key, lambda: run_and_publish(source, report, parameters, cwd=home, links=LINKS)
+            name,
+            words,
+            folder,
+            pages,
+            key,
+            lambda: run_and_publish(source, report, parameters, cwd=home, links=LINKS, echo=echo),
         )
 
     simulate = Step(

@@ -20,6 +20,7 @@ from cirrnb.data.nifti.reading import read_mask
 from cirrnb.data.nifti.saving import save_volume
 from cirrnb.data.prepared import PreparedScan
 from cirrnb.explanation.explanation import Explanation
+from cirrnb.explanation.methods import stage_method_named
 from cirrnb.model.trained_model import load_model
 from cirrnb.preparation.geometry import Frame
 from cirrnb.view.attribution import drawn
@@ -51,9 +52,10 @@ def export(
     Raises
     ------
     InputError
-        For a patient who is not there, a DICOM folder without the series, a file of another scan in the way, or a
-        folder that cannot be written.
+        For a method that does not explain the stage, a patient who is not there, a DICOM folder without the series, a
+        file of another scan in the way, or a folder that cannot be written.
     """
+    stage_method_named(method)
     trained = load_model(model)
     people = cirrnb.read_cohort(cohort, **trained.vocabulary())
     ready = cirrnb.prepare(people, prepared or Path("prepared") / people.name, trained.preparation, progress=False)

@@ -74,7 +74,7 @@ METHOD = Annotated[
     typer.Option(
         metavar="NAME",
         help="Attribution method: integrated_gradients, gradient_shap, deep_lift, smooth_saliency, grad_cam, "
-        "occlusion, attention, sign_map, or a plug-in's.",
+        "occlusion, attention, or a plug-in's.",
     ),
 ]
 EXPLANATIONS = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for attribution maps; safe to delete.")]

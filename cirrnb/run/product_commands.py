@@ -6,6 +6,7 @@ They are registered in `cirrnb.cli`; nothing heavy is imported before a command 
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from cirrnb.run.options import (
     SEED,
 )
 from cirrnb.run.process import require_home
+from cirrnb.run.streams import ProgressEcho
 
 REPORT = Path("08_cohort_report")
 TRIES = 2
@@ -47,7 +49,8 @@ def demo(
     require_home()
     from cirrnb.run.demo import demo as run_demo
 
-    run_demo(folder, patients=patients, seed=seed, epochs=epochs, tell=typer.echo)
+    with closing(ProgressEcho(sys.stderr)) as echo:
+        run_demo(folder, patients=patients, seed=seed, epochs=epochs, tell=typer.echo, echo=echo)
 
 
 def docs(
@@ -388,6 +391,8 @@ def run_report(parameters: dict[str, Any], out: Path, *, single_file: bool = Fal
     from cirrnb.run.publishing import publish, summary_of
     from cirrnb.view.page import Place
 
+    if sys.stderr.isatty():
+        typer.echo("Starting the notebook of the report ...", err=True)  # which takes seconds, without a line
     with scratch_folder() as private:
         executed = private / f"{REPORT.stem}.ipynb"
         for attempt in range(TRIES):

@@ -45,6 +45,11 @@ def linked(html: str) -> str:
     return "".join(parts)
 
 
+def in_words(text: str) -> str:
+    """The text with words for each docs/NAME.md, for readers who have no such file, as in a DICOM archive."""
+    return _MENTION.sub(lambda found: f"documentation of cirrnb: {found[1].replace('_', ' ')}", text)
+
+
 def with_pages(html: str, folder: Path | None, above: int = 0) -> str:
     """The HTML of a page that is written into `folder`, with links to documentation beside it, which is written too.
 

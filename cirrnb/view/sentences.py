@@ -209,11 +209,10 @@ def _possible(prediction: Prediction, coverage: float | None) -> str:
         return f"{each} The model cannot rule out any stage."
     stages = " or ".join(prediction.prediction_set)
     kept = (
-        f"The prediction set, the stages that remain possible, is <b>{stages}</b>. Its {round(10 * coverage)} "
-        f"in 10 speaks "
-        "of many patients: of ten sets like this one about so many hold the recorded stage"
+        f"The prediction set, the stages that remain possible, is <b>{stages}</b>. About {round(10 * coverage)} in 10 "
+        "such sets contain the recorded stage, counted over many patients"
     )
-    but = "" if prediction.in_distribution else "; <b>this patient is not like them</b>, so that here it is unknown"
+    but = "" if prediction.in_distribution else "; <b>this patient is not like them</b>: the rate is unknown"
     return f"{each} {kept}{but}."
 
 

@@ -15,8 +15,8 @@ UNSEEN = (
 )
 """A caveat of stagers that learned from simulated patients."""
 HARDLY_READ = (
-    "where signs do not go together, the model tells this one hardly better than by chance (simulated patients). Its "
-    "strength says little of the sign itself."
+    "on simulated patients whose signs are independent of each other, the model detects this sign hardly better than "
+    "by chance. Its strength says little about the sign."
 )
 MEASURED = (
     "by the fine texture of the liver within the outline, and not by the network. Noise and vessels change the "
@@ -38,7 +38,7 @@ def signs_html(prediction: Prediction, *, simulated: bool = False) -> str:
     table = f"<table class='cn-signs'><thead>{head}</thead><tbody>{rows}</tbody></table>" if rows else ""
     missing = _not_seen(ordered, bool(rows))
     if prediction.simulated and not simulated and not all(sign.seen for sign in ordered):
-        missing += f"<p class='cn-small'>{linked(UNSEEN)}</p>"
+        missing += f"<p class='cn-caution'>{linked(UNSEEN)}</p>"
     missing += _not_known(prediction.signs_unknown, prediction.sequence_weights)
     alone = ""
     if prediction.stage_by_signs:

@@ -6,6 +6,7 @@ window.addEventListener("load", () => {
     link.href = picture.src;
     link.className = "picture";
     link.title = "Open the picture in full size";
+    if (picture.naturalWidth > 1.5 * picture.naturalHeight) link.classList.add("wide");
     for (const name of ["only-light", "only-dark"]) if (picture.classList.contains(name)) link.classList.add(name);
     picture.replaceWith(link);
     link.append(picture);
