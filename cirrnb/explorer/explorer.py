@@ -110,7 +110,7 @@ class SliceExplorer(Panel):
         super().__init__(list(self._bags), stager, subject=first, method=method, target=target, go=self._go)
         self.show_caveat(about(self.simulated, self.model.simulated))
         self._worker = Worker(self.show_progress, self._failed)
-        self._measuring = Worker(lambda share: None, lambda told: self.show_measured(f"<p>{escape(told)}</p>"))
+        self._measuring = Worker(lambda share: None, lambda line: self.show_measured(f"<p>{escape(line)}</p>"))
         self._asking = Worker(lambda share: None, self._failed)
         self._fetching = Worker(lambda share: None, self._field_failed)
         self.upload = ScanUpload(self.model.preparation, self._worker.start, self.add, self.say, self.model.sequences)
@@ -145,7 +145,7 @@ class SliceExplorer(Panel):
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until nothing is under way; False if that took longer than `seconds`."""
-        return all(one.wait(seconds) for one in (self._worker, self._measuring, self._asking, self._fetching))
+        return all(worker.wait(seconds) for worker in (self._worker, self._measuring, self._asking, self._fetching))
 
     def snapshot(self) -> SliceBrowser:
         """The patient on show without a kernel: what is left of the explorer in a page made from the notebook."""
@@ -178,9 +178,9 @@ class SliceExplorer(Panel):
     def _known(self, patient: str | None) -> str:
         if patient is None:
             return next(iter(self._bags))
-        return Cohort(tuple(one.scan for bag in self._bags.values() for one in bag.scans.values())).subject_named(
-            patient
-        )
+        return Cohort(
+            tuple(prepared.scan for bag in self._bags.values() for prepared in bag.scans.values())
+        ).subject_named(patient)
 
     def _target(self, target: str | None) -> str:
         stager = self.model.members[0].stager
@@ -234,10 +234,10 @@ class SliceExplorer(Panel):
         self.show_task("Opening")
         self._worker.start(pictures, show)
 
-    def _show_panes(self, bag: Bag, found: list[Pane], start: float) -> None:
+    def _show_panes(self, bag: Bag, drawn_panes: list[Pane], start: float) -> None:
         signs = tuple(LABELS.values()) if self.truth else ()
         title, simulated = f"Patient {bag.subject}", self._simulated(bag)
-        self.canvas.show(found, title=title, simulated=simulated, signs=signs, start=start)
+        self.canvas.show(drawn_panes, title=title, simulated=simulated, signs=signs, start=start)
 
     def _change_field(self) -> None:
         """The whole field of view at the acquired resolution, or again what the model sees."""
@@ -250,9 +250,9 @@ class SliceExplorer(Panel):
             return (shown if wanted else None), panes(shown, evidence_of(shown, self.truth))
 
         def show(result: tuple[Bag | None, list[Pane]]) -> None:
-            self._acquired, found = result
+            self._acquired, drawn_panes = result
             height = self.canvas.position
-            self._show_panes(bag, found, first_height(bag) if height is None else height)
+            self._show_panes(bag, drawn_panes, first_height(bag) if height is None else height)
             self._lay_over(self._explanation if self.reveal.value else None)
 
         self._fetching.start(pictures, show)
@@ -314,8 +314,8 @@ class SliceExplorer(Panel):
             drawn = f"<p class='cn-small'>{escape(sentences.mask_words(bag))}</p>"
             self._measuring.start(
                 lambda task: measurements_of(bag),
-                lambda found: self.show_measured(
-                    folded_measurements_html(found, drawn, simulated=self._simulated(bag))
+                lambda measurements: self.show_measured(
+                    folded_measurements_html(measurements, drawn, simulated=self._simulated(bag))
                 ),
             )
 
@@ -387,37 +387,37 @@ class SliceExplorer(Panel):
                 self.model, bag, method, target, settings=settings, store=store, progress=task.progress
             )
 
-        def show(found: Explanation) -> None:
-            self._explanation = found
-            self._lay_over(found)
+        def show(explanation: Explanation) -> None:
+            self._explanation = explanation
+            self._lay_over(explanation)
             if not self._gone:  # once a patient: the reader who scrolls stays where they are
                 self._gone = True
-                self._go(strongest_height(bag, found))
-            self._show_reasons(found)
-            self.chart.show(bag, found, sentences.target_words(found.target, self.model.stages))
+                self._go(strongest_height(bag, explanation))
+            self._show_reasons(explanation)
+            self.chart.show(bag, explanation, sentences.target_words(explanation.target, self.model.stages))
             self.show_map(True)
 
         self.show_task("Drawing the map")
         self._worker.start(work, show)
 
-    def _show_reasons(self, found: Explanation, verdict: str = "") -> None:
+    def _show_reasons(self, explanation: Explanation, verdict: str = "") -> None:
         """What drove the answer; the verdict of a test that this map did not pass comes first."""
-        why = sentences.reasons_html(found, self._answer, verdict)
+        why = sentences.reasons_html(explanation, self._answer, verdict)
         self.why.value = sentences.asked_html(why, self._answer, "what drove it") if self._answer else why
 
     def _test(self) -> None:
-        bag, found = self._bag, self._explanation
-        if bag is None or found is None:
+        bag, explanation = self._bag, self._explanation
+        if bag is None or explanation is None:
             return
 
         def show(table: Any) -> None:
             verdict = map_verdict(table.to_dict("records"))
             self.faithfulness.value = sentences.tested_html(verdict, table)
-            self._show_reasons(found, verdict)
+            self._show_reasons(explanation, verdict)
 
         self.faithfulness.value = ""
         self.show_task("Testing the map", testing=True)
-        test = partial(cirrnb.faithfulness, self.model, bag, found, steps=10)
+        test = partial(cirrnb.faithfulness, self.model, bag, explanation, steps=10)
         self._worker.start(lambda task: test(progress=task.progress), show)
 
     def _export(self) -> None:

@@ -26,8 +26,8 @@ def named_at(bag: Bag, sequence: str, place: Place, truth: SimulatedTruth | None
     prepared = bag.scans.get(sequence)
     if prepared is None:
         return None
-    voxel = tuple(int(one) for one in np.round(prepared.source_grid.to_index([place])[0]))
-    if not all(0 <= one < size for one, size in zip(voxel, prepared.source_grid.shape, strict=True)):
+    voxel = tuple(int(index) for index in np.round(prepared.source_grid.to_index([place])[0]))
+    if not all(0 <= index < size for index, size in zip(voxel, prepared.source_grid.shape, strict=True)):
         return None
     try:
         signal = float(_volume(prepared.scan.image, _changed(prepared.scan.image))[voxel])

@@ -152,7 +152,7 @@ def without_outline(bag: Bag, name: str, box: Box | None, stages: StageScale) ->
 
     `stages` are the cohort's. Raises InputError where the scan cannot be prepared, and what `cirrnb.prepare` raises.
     """
-    scans = {one: prepared.scan for one, prepared in bag.scans.items()}
+    scans = {sequence: prepared.scan for sequence, prepared in bag.scans.items()}
     scans[name] = reject_mask(scans[name], box)
     first = next(iter(bag.scans.values()))
     ready = cirrnb.prepare(

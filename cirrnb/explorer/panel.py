@@ -116,9 +116,9 @@ class Panel(widgets.VBox):
         self.show_answer(False)
         self.show_measured("")
         # Brief answer and progress stand in the row of the button: what lies below does not jump when they come.
-        own = widgets.HTML(f"<a class='cn-to-own' href='#{OWN}'>Open my own scan</a>")
+        link = widgets.HTML(f"<a class='cn-to-own' href='#{OWN}'>Open my own scan</a>")
         top = widgets.HBox(
-            [self.case, self.reveal, self.always, self.measure, self.whole_field, own, self.brief, self.waiting],
+            [self.case, self.reveal, self.always, self.measure, self.whole_field, link, self.brief, self.waiting],
             layout=_row(),
         )
         top.add_class("cn-top")
@@ -130,8 +130,8 @@ class Panel(widgets.VBox):
             "outline": self.outline_tools,
             "own": self.own,
         }
-        for name, one in places.items():
-            one.add_class(f"cn-at-{name}")
+        for name, widget in places.items():
+            widget.add_class(f"cn-at-{name}")
         within = widgets.GridBox(list(places.values()))
         within.add_class("cn-within")
         words = widgets.HTML(glossary_details())
@@ -151,7 +151,7 @@ class Panel(widgets.VBox):
         wide = {"width": "400px"}
         scores = self._scores(targets(stager))
         self.target = widgets.Dropdown(options=scores, value=target, description="Speaks for", layout=wide)
-        numbers = [(f"{one}{' (finest)' * (one == 1)}", one) for one in range(1, stager.scales + 1)]
+        numbers = [(f"{scale}{' (finest)' * (scale == 1)}", scale) for scale in range(1, stager.scales + 1)]
         self.scale = widgets.Dropdown(options=[("all", "all"), *numbers], value="all", description="Scale")
         asks = "Is it better than control maps, which do not use the model?"
         self.test = widgets.Button(description="Test this map", icon="check", tooltip=asks)
@@ -170,7 +170,7 @@ class Panel(widgets.VBox):
         return {"tools": tools, "answer": answer, "reasons": widgets.VBox([self.why, self.chart])}
 
     def _scores(self, known: Sequence[str]) -> list[tuple[str, str]]:
-        return [(sentences.target_words(one, self._stages), one) for one in known]
+        return [(sentences.target_words(target, self._stages), target) for target in known]
 
     def offer_scores(self, known: Sequence[str]) -> None:
         """The scores that the patient on show has; where the chosen one is none of them, the first is chosen."""
@@ -191,8 +191,8 @@ class Panel(widgets.VBox):
     def show_answer(self, shown: bool) -> None:
         """Show what stands behind the button, or hide it."""
         self._answered = shown
-        for name, one in self.behind.items():
-            one.layout.display = "" if shown and (self._explained or name != "tools") else "none"
+        for name, widget in self.behind.items():
+            widget.layout.display = "" if shown and (self._explained or name != "tools") else "none"
         self.hint.layout.display = "none" if shown else ""
         self.brief.layout.display = "" if shown else "none"
         self.reveal.description = "Hide the answer" if shown else "Show the answer"

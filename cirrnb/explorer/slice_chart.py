@@ -44,7 +44,7 @@ class SliceChart(anywidget.AnyWidget):
         shares = explanation.shapley
         colours = sequence_colours(bag.sequences)
         # What a missing sequence's token takes of the attention belongs to no slice.
-        whole = sum(float(np.sum(one)) for one in shares.weights.values()) or 1.0
+        whole = sum(float(np.sum(weights)) for weights in shares.weights.values()) or 1.0
         columns = []
         for name in shares.slices:
             scan = bag.scans[name]

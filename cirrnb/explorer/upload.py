@@ -86,8 +86,8 @@ class Receiver(anywidget.AnyWidget):
             remedy = "Convert it first; DICOM with cirrnb import-dicom."
             raise InputError(self._name, "no NIfTI file by its name", ".nii.gz or .nii", remedy)
         if not 0 < size <= LARGEST:
-            found, expected = f"{size / 1e6:,.0f} MB", f"at most {LARGEST / 1e6:.0f} MB"
-            raise InputError(self._name, found, expected, "Open it by its path: cirrnb explore FOLDER.")
+            problem, expected = f"{size / 1e6:,.0f} MB", f"at most {LARGEST / 1e6:.0f} MB"
+            raise InputError(self._name, problem, expected, "Open it by its path: cirrnb explore FOLDER.")
         self._number += 1
         ending = ".nii.gz" if self._name.lower().endswith(".gz") else ".nii"
         self._file = (self.folder / f"{self._number}{ending}").open("xb")  # its own name is a stranger's text
@@ -185,7 +185,7 @@ class ScanUpload(widgets.VBox):
             self._say(f"A patient has at most one scan for each of {either}, and a mask for each.", wrong=True)
             return
         place = {kind: file.path for file, kind in chosen}
-        lone = [one for one in self._sequences if f"{MASK} {one}" in place and one not in place]
+        lone = [sequence for sequence in self._sequences if f"{MASK} {sequence}" in place and sequence not in place]
         if lone:
             self._say(f"A liver mask without its {lone[0]} scan: drop the scan as well.", wrong=True)
             return
@@ -217,10 +217,10 @@ def is_dropped(bag: Bag) -> bool:
 
 def _kind_from_name(file: ReceivedFile, sequences: tuple[str, ...]) -> str:
     """What a file's name says, where it says it plainly."""
-    found = read_folder(Path("/"), [Path("/dropped") / file.name], remarks := Remarks())
-    if found and found[0].sequence in sequences:
-        return found[0].sequence
-    lone = next((one.found for one in remarks.problems if one.found.startswith("a mask without")), "")
+    scans = read_folder(Path("/"), [Path("/dropped") / file.name], remarks := Remarks())
+    if scans and scans[0].sequence in sequences:
+        return scans[0].sequence
+    lone = next((problem.found for problem in remarks.problems if problem.found.startswith("a mask without")), "")
     return next((f"{MASK} {sequence}" for sequence in sequences if sequence in lone), _UNCLEAR)
 
 
@@ -229,7 +229,7 @@ def _prepared(cohort: Cohort, settings: PreparationSettings, folder: Path, names
     try:
         ready = cirrnb.prepare(cohort, folder / "prepared", settings, workers=1, progress=False)
     except InputErrors as error:
-        raise InputErrors(_renamed(one, names) for one in error.errors) from error
+        raise InputErrors(_renamed(problem, names) for problem in error.errors) from error
     if len(ready.failures):
         first = ready.failures.iloc[0]
         reason = str(first["reason"])

@@ -61,7 +61,7 @@ class WhatIf(widgets.VBox):
         """Sign -> strength, of those that are not where the model saw them."""
         seen: dict[str, float] = {} if self._seen is None else {sign.name: sign.strength for sign in self._seen.signs}
         step = 0.0051  # fields round
-        return {name: one.value for name, one in self._fields.items() if abs(one.value - seen[name]) > step}
+        return {name: slider.value for name, slider in self._fields.items() if abs(slider.value - seen[name]) > step}
 
     def _moved(self) -> None:
         changed = self.changed()

@@ -101,6 +101,6 @@ def recorded_table(made: pd.DataFrame) -> pd.DataFrame:
 def maps_table(made: pd.DataFrame) -> pd.DataFrame:
     """In how many patients a map beat its control maps in both tests, in one, in neither."""
     names = {"both": "both", "deletion": "deletion only", "insertion": "insertion only", "neither": "neither"}
-    found = {words: int((made["map"] == name).sum()) for name, words in names.items()}
-    found["could not be tested"] = int((made["map"] == "undefined").sum())
-    return pd.DataFrame({"patients": found})
+    counts = {words: int((made["map"] == name).sum()) for name, words in names.items()}
+    counts["could not be tested"] = int((made["map"] == "undefined").sum())
+    return pd.DataFrame({"patients": counts})

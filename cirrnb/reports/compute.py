@@ -80,10 +80,10 @@ def slices_with_signs(model: TrainedModel, bag: Bag, prediction: Prediction, cou
             if sign.name not in by_sign:
                 pictures.append(None)
                 continue
-            own = by_sign[sign.name]
-            index = int(own.sum(axis=(1, 2)).argmax())
+            sign_map = by_sign[sign.name]
+            index = int(sign_map.sum(axis=(1, 2)).argmax())
             plain = _slice_at(bag.scans[sequence], index, windows[sequence])
-            shown = own[index] / max(float(own[index].max()), 1e-6)
+            shown = sign_map[index] / max(float(sign_map[index].max()), 1e-6)
             caption = f"{sign.short}: {sign.strength:.2f}{_doubt(sign)}"
             pictures.append(_picture(replace(plain, overlay=shown, caption=caption)))
         rows[sequence] = tuple(pictures)
@@ -118,7 +118,10 @@ def _slice_at(prepared: PreparedScan, index: int, window: tuple[float, float]) -
 
 
 def _pictures(rows: Mapping[str, Sequence[Slice | None]]) -> SliceRows:
-    return {name: tuple(None if one is None else _picture(one) for one in slices) for name, slices in rows.items()}
+    return {
+        name: tuple(None if picture is None else _picture(picture) for picture in slices)
+        for name, slices in rows.items()
+    }
 
 
 def _picture(shown: Slice, outlines: tuple[Outline, ...] = ()) -> SlicePicture:

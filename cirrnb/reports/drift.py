@@ -153,13 +153,15 @@ def compare(run: Tally, history: Sequence[Tally]) -> Drift:
     patients = sum(earlier.patients for earlier in before)
     if not run.patients or patients < FEWEST:
         return Drift(run.patients, patients, len(before))
-    figures = [_share("refused", run.refused, run.patients, sum(one.refused for one in before), patients)]
+    figures = [_share("refused", run.refused, run.patients, sum(earlier.refused for earlier in before), patients)]
     answered = sum(earlier.answered for earlier in before)
     for name, count in run.counts.items():
         if run.answered and answered:
-            figures.append(_share(name, count, run.answered, sum(one.counts.get(name, 0) for one in before), answered))
+            figures.append(
+                _share(name, count, run.answered, sum(earlier.counts.get(name, 0) for earlier in before), answered)
+            )
     for name, sums in run.sums.items():
-        pooled = [one.sums[name] for one in before if name in one.sums]
+        pooled = [earlier.sums[name] for earlier in before if name in earlier.sums]
         figure = _mean(name, sums, [sum(part) for part in zip(*pooled, strict=True)] if pooled else [0, 0, 0])
         figures += [figure] if figure else []
     return Drift(run.patients, patients, len(before), tuple(figures))

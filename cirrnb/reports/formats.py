@@ -60,9 +60,9 @@ def write_patient_json(report: PatientReport, path: Path, pictures: bool = False
 @cache
 def templates_hash() -> str:
     """SHA-256 over the templates of a patient's page and its style: pages made with others are out of date."""
-    own = files("cirrnb.reports").joinpath("templates")
+    folder = files("cirrnb.reports").joinpath("templates")
     shell = files("cirrnb.view")
-    parts = [own.joinpath("patient.html.j2"), own.joinpath("fragments.html.j2")]
+    parts = [folder.joinpath("patient.html.j2"), folder.joinpath("fragments.html.j2")]
     parts += [shell.joinpath("page.html.j2"), shell.joinpath("page.css")]
     return hashlib.sha256(b"\0".join(part.read_bytes() for part in parts)).hexdigest()
 
@@ -76,14 +76,14 @@ def _section(report: PatientReport, name: str) -> str:
 
 
 def _measures(tests: tuple[MapTest, ...]) -> Markup:
-    return Markup(sentences.measures_html([vars(one) for one in tests]))
+    return Markup(sentences.measures_html([vars(test) for test in tests]))
 
 
 # Sentences and the slice browser are the explorer's; they escape what comes from outside themselves.
 _SENTENCES = {
     "prediction": lambda *given, **named: Markup(sentences.prediction_html(*given, **named)),
     "reasons": lambda *given: Markup(sentences.reasons_html(*given)),
-    "by_program": lambda found: any(is_doubted(one) for several in found.values() for one in several),
+    "by_program": lambda measurements: any(is_doubted(row) for rows in measurements.values() for row in rows),
     "verdict": lambda verdict: Markup(sentences.verdict_of_map(verdict)),
     "asked": lambda *given: Markup(sentences.asked_html(*given)),
     "measures": _measures,

@@ -73,12 +73,12 @@ def choose(cohort: Cohort, failures: Mapping[str, Failure], wanted: Sequence[str
         return [subject for subject in known if subject not in failures]
     chosen = set()
     for name in wanted:
-        found = [subject for subject in known if subject == name or subject.partition("/")[2] == name]
-        if len(found) != 1:
-            many = listed(found) if found else "nobody of this name"
+        matches = [subject for subject in known if subject == name or subject.partition("/")[2] == name]
+        if len(matches) != 1:
+            many = listed(matches) if matches else "nobody of this name"
             expected = f"one of {len(known)} patients, for example {listed(known[:3])}"
             raise InputError("patients", f"{name!r}: {many}", expected, "Write source/id.")
-        chosen.add(found[0])
+        chosen.add(matches[0])
     return [subject for subject in known if subject in chosen and subject not in failures]
 
 
@@ -95,13 +95,15 @@ def make_ready(
     ready = Ready()
     remaining = list(subjects)
     for _ in range(TRIES):
-        found = _prepare(cohort, remaining, folder, settings, workers, force)
-        ready.bags |= found.bags
-        ready.failures = found.failures
-        remaining = list(found.failures)
+        attempt = _prepare(cohort, remaining, folder, settings, workers, force)
+        ready.bags |= attempt.bags
+        ready.failures = attempt.failures
+        remaining = list(attempt.failures)
         if not remaining:
             break
-    failures = {name: Failure(one.subject, one.kind, one.reason, TRIES) for name, one in ready.failures.items()}
+    failures = {
+        name: Failure(failure.subject, failure.kind, failure.reason, TRIES) for name, failure in ready.failures.items()
+    }
     return Ready({name: ready.bags[name] for name in subjects if name in ready.bags}, failures)
 
 

@@ -100,9 +100,9 @@ def make_report(
         run = _Run(request, report, progress or ProgressLog())
         if status is not None:
             return run.run(status)
-        with watched(report.status, versions()["cirrnb"]) as own:
-            ended = run.run(own)
-            own.ended(ended.exit_code)
+        with watched(report.status, versions()["cirrnb"]) as watched_status:
+            ended = run.run(watched_status)
+            watched_status.ended(ended.exit_code)
         return ended
 
 
@@ -259,8 +259,8 @@ class _Run:
 def _with_given(cohort: Cohort, masks: Sequence[str], wanted: Sequence[str]) -> Cohort:
     """The cohort with the masks that the reader supplied. Raises InputError unless one patient is asked for."""
     if masks and len(wanted) != 1:
-        found = f"a mask for one of {len(wanted)} patients"
-        raise InputError("mask", found, "one patient", "Name the patient with --patients.")
+        problem = f"a mask for one of {len(wanted)} patients"
+        raise InputError("mask", problem, "one patient", "Name the patient with --patients.")
     return give_masks(cohort, masks, wanted[0]) if masks else cohort
 
 

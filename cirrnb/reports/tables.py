@@ -113,9 +113,9 @@ def summary_row(report: PatientReport, overlays: str) -> dict[str, Any]:
         "model_simulated": report.model_simulated,
     }
     measured = {
-        f"{one.name} ({', '.join(filter(None, (one.unit, sequence)))})": one.value
+        f"{row.name} ({', '.join(filter(None, (row.unit, sequence)))})": row.value
         for sequence, rows in report.measurements.items()
-        for one in rows
+        for row in rows
     }
     signs: dict[str, Any] = {f"sign {sign.name}": sign.strength for sign in prediction.signs}
     if prediction.signs:

@@ -26,10 +26,10 @@ def model_forest(
         raise ValueError("nothing to draw: no tables")
     rows = {}
     for name, table in tables.items():
-        found = table[table["metric"] == metric]
-        if len(found) != 1:
+        matches = table[table["metric"] == metric]
+        if len(matches) != 1:
             raise ValueError(f"{name} has no {metric}; it has {', '.join(table['metric'])}")
-        rows[name] = found.iloc[0]
+        rows[name] = matches.iloc[0]
     joined = pd.DataFrame(rows).T
     figure = forest(joined["value"], joined["low"], joined["high"], list(joined.index), signed=False)
     marks = _marks(joined.iloc[0])

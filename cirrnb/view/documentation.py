@@ -41,13 +41,13 @@ def linked(html: str) -> str:
     if "docs/" not in html:
         return html
     parts = _TAG.split(html)
-    parts[::2] = [_MENTION.sub(lambda found: documentation_link(found[1]), text) for text in parts[::2]]
+    parts[::2] = [_MENTION.sub(lambda match: documentation_link(match[1]), text) for text in parts[::2]]
     return "".join(parts)
 
 
 def in_words(text: str) -> str:
     """The text with words for each docs/NAME.md, for readers who have no such file, as in a DICOM archive."""
-    return _MENTION.sub(lambda found: f"documentation of cirrnb: {found[1].replace('_', ' ')}", text)
+    return _MENTION.sub(lambda match: f"documentation of cirrnb: {match[1].replace('_', ' ')}", text)
 
 
 def with_pages(html: str, folder: Path | None, above: int = 0) -> str:
@@ -57,8 +57,8 @@ def with_pages(html: str, folder: Path | None, above: int = 0) -> str:
     """
     html = linked(html)
 
-    def beside(found: re.Match[str]) -> str:
-        name, anchor, words = found.groups(default="")
+    def beside(match: re.Match[str]) -> str:
+        name, anchor, words = match.groups(default="")
         if folder is None or not exists(name):
             return words
         target = folder.joinpath(*[".."] * above) / FOLDER / f"{name}.html"
@@ -71,8 +71,8 @@ def with_pages(html: str, folder: Path | None, above: int = 0) -> str:
 def notebook_with_pages(notebook: Path, folder: Path) -> str:
     """The text of a tutorial for another folder. Pages and pictures that it links are written into `FOLDER` there."""
 
-    def beside(found: re.Match[str]) -> str:
-        name, kind, anchor = found.groups(default="")
+    def beside(match: re.Match[str]) -> str:
+        name, kind, anchor = match.groups(default="")
         target = folder / FOLDER / f"{name}.{'html' if kind == 'md' else kind}"
         if kind == "md":
             _write(name, target)
@@ -117,17 +117,17 @@ def _rendered(text: str) -> str:
     return re.sub(r"<h([1-6])>(.*?)</h\1>", _named, body)
 
 
-def _inside(found: re.Match[str]) -> str:
-    picture = SOURCE / f"{found[1]}.png"
+def _inside(match: re.Match[str]) -> str:
+    picture = SOURCE / f"{match[1]}.png"
     if not picture.is_file():
-        return found[0]
+        return match[0]
     return f'src="data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"'
 
 
-def _named(found: re.Match[str]) -> str:
-    words = unescape(re.sub(r"<[^>]*>", "", found[2])).lower()
+def _named(match: re.Match[str]) -> str:
+    words = unescape(re.sub(r"<[^>]*>", "", match[2])).lower()
     name = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
-    return f'<h{found[1]} id="{name}">{found[2]}</h{found[1]}>'
+    return f'<h{match[1]} id="{name}">{match[2]}</h{match[1]}>'
 
 
 def _write(name: str, target: Path) -> None:

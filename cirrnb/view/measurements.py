@@ -51,19 +51,19 @@ def measurements_html(measurements: Mapping[str, Sequence[Measurement]], *, simu
     measurements : sequence -> its measurements.
     simulated : True for scans on which the program's outlines of all organs can be trusted.
     """
-    rows = {measurement.name: measurement for found in measurements.values() for measurement in found}
+    rows = {measurement.name: measurement for values in measurements.values() for measurement in values}
     if not rows:
         return f"<p class='small cn-small'>{NOTHING}</p>"
     notes = _Notes()
     by_name = {
-        sequence: {measurement.name: measurement for measurement in found} for sequence, found in measurements.items()
+        sequence: {measurement.name: measurement for measurement in values} for sequence, values in measurements.items()
     }
     heads = "".join(f"<th scope='col'>{escape(sequence)}</th>" for sequence in by_name)
     body = ""
     for name, measurement in rows.items():
         cells = "".join(
-            f"<td data-of='{escape(sequence)}'>{_cell(found.get(name), notes, simulated)}</td>"
-            for sequence, found in by_name.items()
+            f"<td data-of='{escape(sequence)}'>{_cell(values.get(name), notes, simulated)}</td>"
+            for sequence, values in by_name.items()
         )
         usual, source = _usual(measurement.reference)
         body += (
@@ -79,33 +79,36 @@ def measurements_html(measurements: Mapping[str, Sequence[Measurement]], *, simu
 def main_measurements_html(measurements: Mapping[str, Sequence[Measurement]], *, simulated: bool = False) -> str:
     """The `MAIN` ones in a line, with what is usual; of two sequences both values. A star where a note in the table
     says what to know of a value."""
-    found: dict[str, list[Measurement]] = {name: [] for name in MAIN}
-    for measurement in (one for several in measurements.values() for one in several):
-        if measurement.name in found and _measured(measurement):
-            found[measurement.name].append(measurement)
-    told = []
-    for name, several in found.items():
+    by_measurement: dict[str, list[Measurement]] = {name: [] for name in MAIN}
+    for measurement in (entry for several in measurements.values() for entry in several):
+        if measurement.name in by_measurement and _measured(measurement):
+            by_measurement[measurement.name].append(measurement)
+    items = []
+    for name, several in by_measurement.items():
         if not several:
             continue
-        amounts = " / ".join(one.amount.removesuffix(one.unit).strip() + _outside(one, simulated) for one in several)
+        amounts = " / ".join(
+            measurement.amount.removesuffix(measurement.unit).strip() + _outside(measurement, simulated)
+            for measurement in several
+        )
         usual = _usual(several[0].reference)[0]
         # A range alone: a line has no room for why there is none.
-        beside = f" <span class='cn-small'>(usual {escape(usual)})</span>" if usual[:1].isdigit() else ""
-        star = "*" if any(one.note for one in several) else ""
+        usual_range = f" <span class='cn-small'>(usual {escape(usual)})</span>" if usual[:1].isdigit() else ""
+        star = "*" if any(measurement.note for measurement in several) else ""
         amount = f"{amounts} {several[0].unit}".strip()
         if len(several) == 1:
             amount = several[0].amount + _outside(several[0], simulated)
-        if doubted := any(_doubted(one, simulated) for one in several):
+        if doubted := any(_doubted(measurement, simulated) for measurement in several):
             star = f"{star} {DOUBTED}"
         value = f"<span>{escape(amount)}</span>" if doubted else f"<b>{escape(amount)}</b>"
-        row = f"{escape(name)} {value}{star}{beside}"
-        told.append(f"<span{DOUBTED_CLASS if doubted else ''}>{row}</span>")
-    if not told:
+        row = f"{escape(name)} {value}{star}{usual_range}"
+        items.append(f"<span{DOUBTED_CLASS if doubted else ''}>{row}</span>")
+    if not items:
         return ""
     order = " / ".join(measurements) if len(measurements) > 1 else ""
     head = f"Measured{f', {escape(order)}' if order else ''}:"
-    star = "<span class='cn-small'>* see the notes</span>" if any("*" in one for one in told) else ""
-    return f"<p class='cn-glance'><span>{head}</span>{''.join(told)}{star}</p>"
+    star = "<span class='cn-small'>* see the notes</span>" if any("*" in item for item in items) else ""
+    return f"<p class='cn-glance'><span>{head}</span>{''.join(items)}{star}</p>"
 
 
 def folded_measurements_html(

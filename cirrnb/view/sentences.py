@@ -85,19 +85,21 @@ def prediction_html(
     """The same from plain values: the recorded stage, how often prediction sets hold (None: not calibrated), and
     whether the package's segmenter drew the organs."""
     bars = "".join(_bar(stage, prediction.probabilities[stage], prediction) for stage in prediction.stages)
-    told = [reason.text for reason in prediction.reasons]
-    notes = "".join(f"<li>{escape(note)}</li>" for note in prediction.notes if note not in told)
+    reasons = [reason.text for reason in prediction.reasons]
+    notes = "".join(f"<li>{escape(note)}</li>" for note in prediction.notes if note not in reasons)
     unusual = f"<p>Missing or unusual:</p><ul>{notes}</ul>" if notes else ""
-    if not prediction.notes and not told:
+    if not prediction.notes and not reasons:
         unusual = "<p>Nothing is missing or unusual.</p>"
     shares = prediction.sequence_weights
     # Of one sequence there is nothing to share: the rest is what stands in for the missing ones.
-    weights = "" if len(shares) < 2 else f"Attention: {', '.join(f'{name} {one:.0%}' for name, one in shares.items())}."
+    weights = (
+        "" if len(shares) < 2 else f"Attention: {', '.join(f'{name} {share:.0%}' for name, share in shares.items())}."
+    )
     unrecorded = "" if recorded else "No stage is recorded."
-    beside = " ".join(filter(None, (unrecorded, weights)))
+    remarks = " ".join(filter(None, (unrecorded, weights)))
     trained = "simulated patients" if prediction.simulated else "patients"
     doubtful = "" if prediction.status == ANSWERED else f" ({escape(prediction.status)})"
-    listed = "".join(f"<li>{escape(text)}</li>" for text in told)
+    listed = "".join(f"<li>{escape(text)}</li>" for text in reasons)
     doubts = (
         f"<p>{escape(prediction.status.capitalize())}, because:</p><ul>{listed}</ul>" if doubtful and listed else ""
     )
@@ -113,7 +115,7 @@ def prediction_html(
         likely, verdict, details = f"Stage hidden{doubtful}", "", shown
     return (
         f'<div class="cn-answer"><h3>{likely}</h3>{verdict}{doubts}{details}'
-        f"{f'<p>{beside}</p>' if beside else ''}{unusual}"
+        f"{f'<p>{remarks}</p>' if remarks else ''}{unusual}"
         f"<p class='cn-small'>Model {escape(prediction.model)}, trained on {trained}."
         f"{about}</p></div>"
     )
@@ -185,8 +187,8 @@ def mask_words(bag: Bag) -> str:
 
 def refusal_words(reasons: Sequence[Reason]) -> str:
     """Why a patient gets no answer, and what to do; nothing for no reasons."""
-    told = [" ".join(filter(None, (f"{reason.text.rstrip('.')}.", reason.remedy))) for reason in reasons]
-    return f"Refused. {' '.join(told)}" if told else ""
+    lines = [" ".join(filter(None, (f"{reason.text.rstrip('.')}.", reason.remedy))) for reason in reasons]
+    return f"Refused. {' '.join(lines)}" if lines else ""
 
 
 def _bar(stage: str, share: float, prediction: Prediction) -> str:
@@ -264,8 +266,8 @@ VERDICTS = {
 
 def verdict_of_map(verdict: str) -> str:
     """What the tests of a map (`cirrnb.explanation.control_maps.map_verdict`) say of it, as HTML."""
-    told = VERDICTS.get(verdict)
-    return told or f"<b>This map passes one of two tests</b>, {escape(verdict)}: read it with care."
+    words = VERDICTS.get(verdict)
+    return words or f"<b>This map passes one of two tests</b>, {escape(verdict)}: read it with care."
 
 
 def map_title(target: str, stages: StageScale = CIRRHOSIS) -> str:
@@ -326,11 +328,11 @@ def tested_html(verdict: str, table: pd.DataFrame) -> str:
 
 def measures_html(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows of `faithfulness`, one sentence a measure: the tests that decide, and apart from them the others."""
-    told: dict[bool, list[str]] = {True: [], False: []}
+    by_role: dict[bool, list[str]] = {True: [], False: []}
     for row in rows:
-        told[row["measure"] in TESTED].append(f"<li>{_measure(row)}</li>")
+        by_role[row["measure"] in TESTED].append(f"<li>{_measure(row)}</li>")
     heads = {True: "For this patient, the two tests that decide:", False: "Further tests, which do not decide:"}
-    return "".join(f"<p>{heads[decides]}</p><ul>{''.join(found)}</ul>" for decides, found in told.items() if found)
+    return "".join(f"<p>{heads[decides]}</p><ul>{''.join(items)}</ul>" for decides, items in by_role.items() if items)
 
 
 _MEASURES = {

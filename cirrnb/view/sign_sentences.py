@@ -69,8 +69,8 @@ def _not_seen(signs: Sequence[SignReading], some: bool) -> str:
     open_ = ", ".join(
         f"{escape(sign.words)} (up to {sign.high:.2f})" for sign in signs if not sign.seen and sign.degree != "absent"
     )
-    told = f"<p>Not seen: {absent}.</p>" if some and absent else ""
-    return told + (f"<p>Not seen, but not excluded: {open_}.</p>" if open_ else "")
+    html = f"<p>Not seen: {absent}.</p>" if some and absent else ""
+    return html + (f"<p>Not seen, but not excluded: {open_}.</p>" if open_ else "")
 
 
 def _not_known(names: Sequence[str], used: Collection[str]) -> str:
@@ -84,8 +84,8 @@ def _not_known(names: Sequence[str], used: Collection[str]) -> str:
             else f"no {' or '.join(shown_on(name))}"
         )
 
-    told = ", ".join(f"{escape(WORDS.get(name, name))} ({reason(name)})" for name in names)
-    return f"<p>Not known: {told}.</p>" if told else ""
+    listed = ", ".join(f"{escape(WORDS.get(name, name))} ({reason(name)})" for name in names)
+    return f"<p>Not known: {listed}.</p>" if listed else ""
 
 
 def what_if_html(seen: Prediction, changed: Prediction) -> str:

@@ -39,7 +39,7 @@ def as_acquired(bag: Bag) -> Bag:
     scans = {}
     for name, prepared in bag.scans.items():
         whole = Orientation.of(prepared.source_grid).grid(prepared.source_grid)
-        fields = {one: getattr(prepared, one) for one in PreparedScan.__dataclass_fields__}
+        fields = {field: getattr(prepared, field) for field in PreparedScan.__dataclass_fields__}
         scans[name] = AcquiredScan(**{**fields, "grid": whole})
     acquired = Bag(scans, bag.sequences)
     acquired.__dict__["shifts"] = bag.shifts  # estimated on the prepared scans

@@ -83,14 +83,14 @@ class Outline:
 
 def outlines_at(prepared: PreparedScan, organs: Organs | None, index: int) -> tuple[Outline, ...]:
     """The outlines on one slice of a prepared scan: other organs, then the liver on top."""
-    found = []
+    outlines = []
     for number, name in enumerate(organs.names if organs else (), start=1):
         assert organs is not None
-        found.append(Outline(name, COLOURS[name], organs.by_program, _path(organs.labels[index] == number)))
+        outlines.append(Outline(name, COLOURS[name], organs.by_program, _path(organs.labels[index] == number)))
     if prepared.mask is not None:
         dashed = bool(prepared.scan.extra.get("mask_by"))
-        found.append(Outline("liver", LIVER_COLOUR, dashed, _path(np.asarray(prepared.mask[index]))))
-    return tuple(one for one in found if one.path)
+        outlines.append(Outline("liver", LIVER_COLOUR, dashed, _path(np.asarray(prepared.mask[index]))))
+    return tuple(outline for outline in outlines if outline.path)
 
 
 def _path(mask: NDArray[np.bool_]) -> str:

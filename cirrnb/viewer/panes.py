@@ -119,9 +119,9 @@ def regions_of_signs(labels: NDArray[np.uint8], spacing: Sequence[float]) -> NDA
     alone[1] = True  # pixels of one slice
     large: dict[int, NDArray[np.bool_]] = {}
     for sign in np.unique(labels[labels > 0]):
-        found = np.pad(labels == sign, ((0, 0), (down, down), (across, across)))
-        found = binary_closing(found, reach)[:, down:-down, across:-across]
-        numbered, _ = label(found, alone)
+        region = np.pad(labels == sign, ((0, 0), (down, down), (across, across)))
+        region = binary_closing(region, reach)[:, down:-down, across:-across]
+        numbered, _ = label(region, alone)
         wide = np.bincount(numbered.ravel()) * float(np.prod(spacing[1:])) >= FEWEST
         wide[0] = False
         large[int(sign)] = wide[numbered]
@@ -145,16 +145,16 @@ def white(image: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> float:
 def presets(image: NDArray[np.float32], mask: NDArray[np.uint8] | None, high: float) -> dict[str, list[float]]:
     """Windows to choose from, as the prepared intensities that are black and white; the first is shown at first."""
     liver = image[mask > 0] if mask is not None else image[:0]
-    found = {"liver": [0.0, white(image, mask)]}
+    windows = {"liver": [0.0, white(image, mask)]}
     if len(liver) and (middle := float(np.median(liver))) > 0.05:
-        found["liver, narrow"] = [0.5 * middle, 1.5 * middle]
-    return {**found, "whole body": [0.0, 1.0], "fluid and vessels": [0.0, high]}
+        windows["liver, narrow"] = [0.5 * middle, 1.5 * middle]
+    return {**windows, "whole body": [0.0, 1.0], "fluid and vessels": [0.0, high]}
 
 
 def overlay_values(explanation: Explanation) -> dict[str, NDArray[np.uint8]]:
     """Sequence -> (slices, rows, columns) uint8: 128 is nothing, 1 as far against as 255 for the score."""
     shown = drawn(explanation).maps
-    return {name: np.round(128 + 127 * one).astype(np.uint8) for name, one in shown.items()}
+    return {name: np.round(128 + 127 * values).astype(np.uint8) for name, values in shown.items()}
 
 
 def overlay_words(explanation: Explanation) -> dict[str, Any]:

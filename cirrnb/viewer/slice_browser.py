@@ -127,7 +127,7 @@ def slice_content(
     for quality in QUALITIES:
         packed_panes = [_packed_pane(pane, quality[0]) for pane in shown]
         overlay = {name: _packed(values, quality[1]) for name, values in maps.items()}
-        if sum(len(one["picture"]) for one in _pictures(packed_panes, overlay)) <= largest:
+        if sum(len(pane["picture"]) for pane in _pictures(packed_panes, overlay)) <= largest:
             break
     words = overlay_words(explanation) if explanation else {}
     return {"case": {**case, "panes": packed_panes}, "overlay": {**words, "packed": overlay} if explanation else None}

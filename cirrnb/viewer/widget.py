@@ -137,7 +137,7 @@ class SliceCanvas(anywidget.AnyWidget):
             self.send({"kind": "go", "position": self._position, "by": content.get("window")})
             self.on_place(self._position)
         elif kind == "box":
-            rows, columns = ((float(one[0]), float(one[1])) for one in (content["rows"], content["columns"]))
+            rows, columns = ((float(pair[0]), float(pair[1])) for pair in (content["rows"], content["columns"]))
             self.on_box(str(content["name"]), rows, columns)
         elif kind == "pick":
             self._name(content)
@@ -149,7 +149,7 @@ class SliceCanvas(anywidget.AnyWidget):
     def _name(self, content: Mapping[str, Any]) -> None:
         if self.on_pick is None or self._case is None:
             return
-        x, y, z = (float(one) for one in content["mm"])
+        x, y, z = (float(value) for value in content["mm"])
         if words := self.on_pick(str(content["name"]), (x, y, z)):
             event = {"case": self._case[0]["key"], "number": content.get("number"), "window": content.get("window")}
             self.send({"kind": "named", **event, "words": words})
