@@ -106,6 +106,20 @@ def test_files_and_functions_are_short(path: Path) -> None:
     assert ast.get_docstring(ast.parse(text)), "the first line of a file says what it is for"
 
 
+VAGUE = {"told", "said", "one", "own", "beside", "found"}
+"""Names that do not say what they hold."""
+PUBLIC = {("errors.py", "found"), ("body.py", "own")}
+"""Fields of public classes."""
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_name_says_what_it_holds(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    bound = {(node.id, node.lineno) for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    bound |= {(node.arg, node.lineno) for node in nodes if isinstance(node, ast.arg)}
+    assert not {(name, line) for name, line in bound if name in VAGUE and (path.name, name) not in PUBLIC}
+
+
 POSIX_ONLY = {"crypt", "fcntl", "grp", "nis", "posix", "pty", "pwd", "resource", "spwd", "syslog", "termios", "tty"}
 
 

@@ -113,10 +113,10 @@ def methods() -> dict[str, Method]:
 
 def stage_method_named(name: str) -> Method:
     """A method that explains the stage. Raises InputError for any other."""
-    known = [one for one, method in methods().items() if not method.signs_only]
+    known = [method_name for method_name, method in methods().items() if not method.signs_only]
     if name not in known:
-        found = f"{name!r}, which explains signs alone" if name in methods() else repr(name)
-        raise InputError("method", found, f"one of {sorted(known)}", "Choose one of these.")
+        problem = f"{name!r}, which explains signs alone" if name in methods() else repr(name)
+        raise InputError("method", problem, f"one of {sorted(known)}", "Choose one of these.")
     return methods()[name]
 
 
