@@ -68,6 +68,8 @@ def test_exchanged_sequences_are_told(known, new):
     for bag in new[:20]:
         said = known.remarks({"T1W": bag.scans["T2W"], "T2W": bag.scans["T1W"]})
         assert len(said) == 2 and "exchanged" in said[0] and "T2W" in said[0]
+        [alone] = known.remarks({"T1W": bag.scans["T2W"]})
+        assert alone.endswith("T2W: is it T2W?"), "there is nothing that it could be exchanged with"
 
 
 @pytest.mark.parametrize("change", [lambda i: 1 - i, lambda i: i[:, :, ::-1], lambda i: np.roll(i, 30, axis=1)])

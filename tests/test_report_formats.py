@@ -59,11 +59,16 @@ def test_the_json_of_a_patient_follows_its_schema() -> None:
 
 def summary_rows() -> list[Mapping[str, object]]:
     rows = []
-    for number, (stage, certainty, flags) in enumerate(
+    for number, (stage, uncertainty, flags) in enumerate(
         [("severe", "one stage", ""), ("mild", "any stage", "T1W missing"), ("moderate", "two stages", "")], start=9
     ):
         chances = dict.fromkeys(("mild", "moderate", "severe"), 0.1) | {stage: 0.8 - number / 100}
-        row = dict.fromkeys(SUMMARY) | {"subject": f"a/{number}", "predicted": stage, "certainty": certainty, **chances}
+        row = dict.fromkeys(SUMMARY) | {
+            "subject": f"a/{number}",
+            "predicted": stage,
+            "uncertainty": uncertainty,
+            **chances,
+        }
         rows.append(
             row
             | {
@@ -103,9 +108,9 @@ def test_the_index_sorts_filters_and_searches_offline(index: Path) -> None:
         assert names() == ["a/10", "a/11", "a/9", "a/1"], "mild before severe, failures last"
         page.get_by_role("button", name="Most likely").click()
         assert names()[1:] == ["a/9", "a/11", "a/10"]
-        page.get_by_role("combobox", name="Every certainty").select_option("any stage")
+        page.get_by_role("combobox", name="Every uncertainty").select_option("any stage")
         assert names() == ["a/10"]
-        page.get_by_role("combobox", name="Every certainty").select_option("")
+        page.get_by_role("combobox", name="Every uncertainty").select_option("")
         page.get_by_role("combobox", name="With and without page").select_option("failed")
         assert names() == ["a/1"]
         page.get_by_role("combobox", name="With and without page").select_option("")

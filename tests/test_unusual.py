@@ -219,7 +219,7 @@ def test_an_index_hides_the_stage_until_asked(tmp_path: Path) -> None:
 
     rows = [
         {"subject": f"a/{hidden}", "page": "patients/a.html", "predicted": "severe", "mild": 0.1, "moderate": 0.2}
-        | {"severe": 0.7, "set": "severe", "certainty": "one stage", "status": "doubtful", "reasons": "far: T1W"}
+        | {"severe": 0.7, "set": "severe", "uncertainty": "one stage", "status": "doubtful", "reasons": "far: T1W"}
         | {"hidden": hidden, "sequences": "T1W", "flags": "x"}
         for hidden in (True, False)
     ]

@@ -83,7 +83,8 @@ class OutOfDistribution:
             far = {sequence: usual.distance(described) / usual.limit for sequence, usual in self.usual.items()}
             likest = min(far, key=lambda sequence: far[sequence])
             if likest != name and (far[likest] <= 1 or far[name] > CLEARLY * far[likest]):
-                remarks.append(f"{name} looks more like the training scans of {likest}: are the two exchanged?")
+                question = "are the two exchanged?" if likest in scans else f"is it {likest}?"
+                remarks.append(f"{name} looks more like the training scans of {likest}: {question}")
             elif far[name] > 1:
                 remarks.append(
                     f"{name} looks unlike the training scans ({far[name]:.1f} times the usual distance): another "

@@ -10,7 +10,7 @@ from cirrnb.data.status import DOUBTFUL
 from cirrnb.view.page import Fragment
 from cirrnb.view.theme import finish
 
-CERTAINTY = {
+UNCERTAINTY = {
     "one stage": 1.0,
     "two stages": 0.55,
     "three stages": 0.45,
@@ -26,7 +26,7 @@ _FIRST = 20
 def counts(made: pd.DataFrame, failed: pd.DataFrame) -> Fragment:
     """How many patients have a page, are flagged, and have none."""
     flagged = int(made["flags"].notna().sum())
-    open_ones = int((made["certainty"] == "any stage").sum())
+    open_ones = int((made["uncertainty"] == "any stage").sum())
     figures = [
         (len(made), "with a page"),
         (flagged, "with something missing or unusual"),
@@ -36,8 +36,8 @@ def counts(made: pd.DataFrame, failed: pd.DataFrame) -> Fragment:
     return Fragment("".join(f"<div><b>{number}</b><span>{words}</span></div>" for number, words in figures), "counts")
 
 
-def certainty_of(possible: int, stages: int) -> str:
-    """What a set of so many stages says: a name among `CERTAINTY`; 0 stands for no set."""
+def uncertainty_of(possible: int, stages: int) -> str:
+    """What a set of so many stages says: a name among `UNCERTAINTY`; 0 stands for no set."""
     if not possible:
         return "not calibrated"
     named = {1: "one stage", 2: "two stages", 3: "three stages"}
@@ -54,13 +54,13 @@ def stages_figure(made: pd.DataFrame, *, simulated: bool) -> go.Figure:
     """Patients by the most probable stage, by how many stages are possible."""
     stages = scale_of(made)
     figure = go.Figure()
-    for certainty, strength in CERTAINTY.items():
-        rows = made[made["certainty"] == certainty]
+    for uncertainty, strength in UNCERTAINTY.items():
+        rows = made[made["uncertainty"] == uncertainty]
         if len(rows):
             figure.add_bar(
                 y=list(stages),
                 x=[int((rows["predicted"] == stage).sum()) for stage in stages],
-                name=certainty if certainty == "not calibrated" else f"{certainty} possible",
+                name=uncertainty if uncertainty == "not calibrated" else f"{uncertainty} possible",
                 orientation="h",
                 marker={"color": list(stages.colours)},
                 opacity=strength,
@@ -75,13 +75,13 @@ def look_first(made: pd.DataFrame) -> pd.DataFrame:
     """Patients with flags or doubts, then those of whom nothing is ruled out, the least sure first; at most 20."""
     doubt = made[list(scale_of(made))].max(axis=1)
     rows = made.assign(doubt=doubt, flagged=made["flags"].notna() | (made["status"] == DOUBTFUL))
-    rows = rows[rows["flagged"] | (rows["certainty"] == "any stage")]
+    rows = rows[rows["flagged"] | (rows["uncertainty"] == "any stage")]
     rows = rows.sort_values(["flagged", "doubt"], ascending=[False, True], kind="stable").head(_FIRST)
-    rows = rows.assign(**{name: rows[name].mask(rows["hidden"], "hidden") for name in ("predicted", "certainty")})
+    rows = rows.assign(**{name: rows[name].mask(rows["hidden"], "hidden") for name in ("predicted", "uncertainty")})
     columns = {
         "subject": "patient",
         "predicted": "most likely",
-        "certainty": "possible",
+        "uncertainty": "possible",
         "status": "status",
         "flags": "flags",
     }

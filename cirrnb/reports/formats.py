@@ -19,7 +19,7 @@ from cirrnb.data.failure_kinds import printable
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import REFUSED, STATUSES, reasons_of
 from cirrnb.measure.biomarkers import is_doubted
-from cirrnb.reports.cohort_figures import CERTAINTY, counts
+from cirrnb.reports.cohort_figures import UNCERTAINTY, counts
 from cirrnb.reports.folder import LINKS, ReportFolder
 from cirrnb.reports.patient_report import MapTest, PatientReport
 from cirrnb.view import sentences
@@ -96,7 +96,17 @@ _SENTENCES = {
 ROWS = 200
 """Rows on a page of the table."""
 
-_HEADS = ("Patient", "Most likely", "Probability", "Possible", "Certainty", "Status", "Recorded", "Sequences", "Flags")
+_HEADS = (
+    "Patient",
+    "Most likely",
+    "Probability",
+    "Possible",
+    "Uncertainty",
+    "Status",
+    "Recorded",
+    "Sequences",
+    "Flags",
+)
 _USUAL = ("one stage", "two stages", "any stage", "not calibrated")
 
 
@@ -126,7 +136,7 @@ def write_index(
             heads=_HEADS,
             rows=rows,
             stages=list(stages),
-            certainties=[name for name in CERTAINTY if name in _USUAL or (made["certainty"] == name).any()],
+            uncertainties=[name for name in UNCERTAINTY if name in _USUAL or (made["uncertainty"] == name).any()],
             statuses=STATUSES,
             colours=stages.colour,
             limit=ROWS,
@@ -146,7 +156,7 @@ def _made_row(row: Mapping[Any, Any]) -> dict[str, Any]:
         "predicted": stage,
         "probability": round(float(row[stage]), 4),
         "set": str(known["set"]).replace("|", " or "),
-        "certainty": str(known["certainty"]),
+        "uncertainty": str(known["uncertainty"]),
         "hidden": bool(known["hidden"]),
         "status": str(known["status"]),
         "reasons": _sentences(known["reasons"]),

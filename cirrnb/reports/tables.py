@@ -12,7 +12,7 @@ from cirrnb.data.csv_file import read_csv, write_csv
 from cirrnb.data.stage_scale import CIRRHOSIS, StageScale
 from cirrnb.data.status import reasons_text
 from cirrnb.model.calibration import set_text
-from cirrnb.reports.cohort_figures import certainty_of
+from cirrnb.reports.cohort_figures import uncertainty_of
 from cirrnb.reports.patient_report import PatientReport
 
 SUMMARY = {
@@ -27,7 +27,7 @@ SUMMARY = {
     "moderate": "its probability, 0 to 1",
     "severe": "its probability, 0 to 1",
     "set": "the stages that are possible, mildest first, joined by |; empty for a model that is not calibrated",
-    "certainty": "one stage, two stages, ... or any stage: how many the set holds; or not calibrated",
+    "uncertainty": "one stage, two stages, ... or any stage: how many the set holds; or not calibrated",
     "status": "answered, or doubtful: checks doubt the scans, they look unlike the training scans, or force was given",
     "reasons": "why it is doubtful, joined by |",
     "hidden": "True where a scan is far from the usual ones: pages hide the stage until the reader asks for it",
@@ -95,7 +95,7 @@ def summary_row(report: PatientReport, overlays: str) -> dict[str, Any]:
         "predicted": prediction.predicted,
         **prediction.probabilities,
         "set": set_text(possible or ()),
-        "certainty": certainty_of(len(possible or ()), len(prediction.stages)),
+        "uncertainty": uncertainty_of(len(possible or ()), len(prediction.stages)),
         "status": prediction.status,
         "reasons": reasons_text(prediction.reasons),
         "hidden": prediction.hidden,

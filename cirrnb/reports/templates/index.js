@@ -15,7 +15,7 @@ const rows = content.rows.map((row) => ({
   state: row.kind ? "failed" : row.flags ? "flagged" : "",
   text: Object.entries(row).filter(([name]) => name !== "page" && name !== "log" && name !== "probability")
     .map(([, value]) => value).join(" ").toLowerCase(),
-  values: [row.subject, rank(content.stages, row.predicted), row.probability, row.set, rank(content.certainties, row.certainty),
+  values: [row.subject, rank(content.stages, row.predicted), row.probability, row.set, rank(content.uncertainties, row.uncertainty),
     rank(content.statuses, row.status),
     row.recorded, row.sequences, row.flags],
 }));
@@ -63,7 +63,7 @@ function stage(row) {
   const swatch = element("span", "", "stage");
   swatch.style.background = content.colours[row.predicted] ?? "#BBBBBB";
   likely.append(swatch, row.predicted);
-  return [likely, element("td", `${Math.round(100 * row.probability)}%`), element("td", row.set, "set"), element("td", row.certainty)];
+  return [likely, element("td", `${Math.round(100 * row.probability)}%`), element("td", row.set, "set"), element("td", row.uncertainty)];
 }
 
 // Instead of them a cell that tells it when asked.
