@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from ipywidgets import HTML
 from PIL import Image
-from typer.testing import CliRunner
 
 import cirrnb
-from cirrnb.cli import app
 from cirrnb.course import feedback, lesson
 from cirrnb.course.drawing import draw
 from cirrnb.course.feedback import BRIGHT, SIGN_OF, result_html
@@ -26,142 +22,21 @@ from cirrnb.course.figures import AXIS, recorded, scanner_figure, two_scanners, 
 from cirrnb.course.form import Exercise
 from cirrnb.course.lesson import described
 from cirrnb.course.patients import QuizPatients, QuizPlace
-from cirrnb.course.progress import Progress, progress_file
+from cirrnb.course.progress import Progress
 from cirrnb.course.questions import QUESTIONS, Choice
 from cirrnb.course.quiz import StagingQuiz, heights_of_signs
-from cirrnb.course.wrong_before import (
-    CALLED,
-    HEALTHY,
-    SEVERE_WITH,
-    SEVERE_WITHOUT,
-    Box,
-    box_of_the_body,
-    box_of_the_liver,
-    cropped_view,
-    healthy_figure,
-    pelvis_figure,
-    staged_without_liver,
-    without_liver,
-)
 from cirrnb.data.errors import InputError
-from cirrnb.data.grid import Orientation
-from cirrnb.data.nifti.reading import read_volume
-from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.stage_scale import CIRRHOSIS
 from cirrnb.evaluation.metrics import confusion_matrix
 from cirrnb.explanation.simulated_truth import SimulatedTruth, stages_told_by_signs, strengths
 from cirrnb.model.trained_model import load_model
 from cirrnb.run import serving
-from cirrnb.run.execution import find_notebook
-from cirrnb.run.parameters import read_schema
 from cirrnb.simulation.cohort import SIMULATOR_VERSION
 from cirrnb.simulation.populations import BENCHMARK
 from cirrnb.simulation.signal import draw_protocol
 from cirrnb.simulation.signs import READER_NOISE, SIGNS
 from cirrnb.view.palette import LABELS, SIGN_COLOURS
 from cirrnb.viewer.widget import SliceCanvas
-
-# ---------------------------------------------------------------- progress
-
-
-def test_progress_goes_on_where_it_stopped(tmp_path):
-    file = tmp_path / "course" / "progress.json"
-    first = Progress(file)
-    first.answer("q", "a/1", "mild")
-    first.tried("kappa", "0", False)
-    first.tried("kappa", "1", True)
-    again = Progress(file)
-    assert again.answers("q") == {"a/1": "mild"} and again.tries("kappa") == ["0", "1"] and again.solved("kappa")
-    again.answer("q", "a/1", "severe")
-    assert Progress(file).answers("q") == {"a/1": "mild"}, "the first answer counts"
-    again.start_again("q")
-    assert Progress(file).attempts("q") == [{"a/1": "mild"}, {}]
-    assert [path.name for path in file.parent.iterdir()] == ["progress.json"]
-
-
-def test_the_line_of_the_progress_follows_every_answer(tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr("cirrnb.course.progress.display", lambda bundle, raw: shown.append(bundle))
-    kept = Progress(tmp_path / "progress.json")
-    kept._ipython_display_()
-    assert "nothing answered yet" in kept.line.value and kept.line.value == shown[0]["text/html"]
-    assert "application/vnd.jupyter.widget-view+json" in shown[0]
-    exercise = Exercise(QUESTIONS["sequence"], kept)
-    right = next(str(n) for n in range(9) if exercise.question.judge(str(n)).right)
-    exercise.on_answer(right)
-    assert "1 exercise solved" in kept.line.value
-    kept.answer("q", "a/1", "mild")
-    assert "1 case" in kept.line.value
-    kept.start_again("q")
-    assert "0 cases" in kept.line.value
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 9}', '{"version": 1, "quizzes": {"q": [{"a": "fine"}]}}'])
-def test_a_broken_file_is_told_and_set_aside(tmp_path, text):
-    file = tmp_path / "progress.json"
-    for number in (1, 2):
-        file.write_text(text)
-        progress = Progress(file)
-        assert f"progress.json.broken-{number}" in progress.problem and progress.answers("q") == {}
-        assert (tmp_path / f"progress.json.broken-{number}").read_text() == text
-        progress.answer("q", "a/1", "mild")
-        assert Progress(file).answers("q") == {"a/1": "mild"}
-
-
-def test_two_windows_lose_nothing(tmp_path):
-    one, other = Progress(tmp_path / "p.json"), Progress(tmp_path / "p.json")
-    one.answer("q", "a/1", "mild")
-    other.answer("q", "a/2", "severe")
-    one.tried("side", "1", True)
-    assert Progress(tmp_path / "p.json").answers("q") == {"a/1": "mild", "a/2": "severe"}
-    assert Progress(tmp_path / "p.json").solved("side")
-
-
-def test_windows_that_answer_at_the_same_time_lose_no_answer(tmp_path):
-    """Each window read the file before any other wrote; a window must read again, and alone, before it writes."""
-    file, windows, answers = tmp_path / "p.json", 4, 12
-    start = threading.Barrier(windows)
-    opened = [Progress(file) for _ in range(windows)]
-
-    def answer(number: int) -> None:
-        start.wait()
-        for case in range(answers):
-            opened[number].answer("q", f"{number}/{case}", "mild")
-
-    threads = [threading.Thread(target=answer, args=(number,)) for number in range(windows)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    wanted = {f"{number}/{case}" for number in range(windows) for case in range(answers)}
-    assert set(Progress(file).answers("q")) == wanted
-
-
-def test_a_window_that_opened_earlier_keeps_what_another_wrote(tmp_path):
-    early = Progress(tmp_path / "p.json")
-    Progress(tmp_path / "p.json").answer("q", "a/1", "mild")
-    early.answer("q", "a/2", "severe")  # the only write of this window: without reading again a/1 were gone
-    assert json.loads((tmp_path / "p.json").read_text())["quizzes"]["q"] == [{"a/1": "mild", "a/2": "severe"}]
-
-
-def test_progress_is_one_whichever_way_the_course_is_opened(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    cells = nbformat.read(find_notebook("00_learn_staging"), as_version=4).cells
-    assert read_schema(find_notebook("00_learn_staging"))["progress"].default is None
-    assert any("Progress(progress or progress_file())" in cell.source for cell in cells)
-    for folder in ("one", "other"):  # a notebook's own folder, and wherever `cirrnb learn` was typed
-        (tmp_path / folder).mkdir()
-        monkeypatch.chdir(tmp_path / folder)
-        Progress(progress_file()).tried("side", folder, True)
-    assert Progress(progress_file()).tries("side") == ["one", "other"]
-
-
-def test_what_cannot_be_written_is_told(tmp_path):
-    (tmp_path / "course").write_text("a file where the folder should be")
-    progress = Progress(tmp_path / "course" / "p.json")
-    progress.answer("q", "a/1", "mild")
-    assert progress.answers("q") == {"a/1": "mild"} and progress.problem and "course/" not in progress.problem
-
 
 # ---------------------------------------------------------------- exercises
 
@@ -423,30 +298,6 @@ def test_the_server_serves_before_anybody_is_simulated(tmp_path, monkeypatch):
     assert asked[0]["wait"] is False and asked[0]["cases"] == 3 and told
 
 
-def test_starting_over_keeps_the_answers_so_far(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setattr(serving, "learn", lambda parameters, **how: 0)
-    shown = CliRunner().invoke(app, ["learn", "--help"]).output
-    assert "course.json" in shown and "XDG_DATA_HOME" in shown
-    assert "no answers yet" in CliRunner().invoke(app, ["learn", "--start-over"]).output
-    for number in (1, 2):
-        Progress(progress_file()).tried("side", "0", True)
-        before = progress_file().read_bytes()
-        told = CliRunner().invoke(app, ["learn", "--start-over"])
-        kept = progress_file().with_name(f"course.json.before-{number}")
-        assert told.exit_code == 0 and kept.name in told.output.replace("\n", "") and kept.read_bytes() == before
-        assert not Progress(progress_file()).solved("side")
-
-
-def test_the_course_says_where_answers_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert "$XDG_DATA_HOME/cirrnb/course.json" in Progress(progress_file())._repr_html_()
-    monkeypatch.delenv("XDG_DATA_HOME")
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert "~/.local/share/cirrnb/course.json" in Progress(progress_file())._repr_html_()
-    assert str(tmp_path) not in Progress(tmp_path.parent / "mine.json")._repr_html_(), "no path of the machine"
-
-
 @pytest.mark.parametrize(
     ("strength", "word"), [(0.06, "too faint to see"), (0.15, "slight"), (0.0, "absent"), (1, "strong")]
 )
@@ -511,56 +362,3 @@ def test_the_same_scanner_gives_the_same_scan_and_another_does_not(cohort):
         assert np.abs(other[name] - same[name]).mean() > 0.01
     with pytest.raises(InputError, match="scanner"):
         truth.on_scanner(bags[0], "C")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_is_read_only(tmp_path):
-    tmp_path.chmod(0o500)
-    progress = Progress(tmp_path / "p.json")
-    progress.tried("side", "1", True)
-    assert "cannot be written" in progress.problem and progress.solved("side")
-
-
-# ---------------------------------------------------------------- why it was wrong before
-
-
-@pytest.fixture(scope="module")
-def wrong(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wrong")
-    people = cirrnb.simulate_cohort(
-        folder / "made", patients=4, seed=142, scale="tiny", healthy=0, workers=1, progress=False
-    )
-    as_read = PreparationSettings(view="abdomen", margin=15.0)
-    return people, cirrnb.prepare(people, folder / "prepared", as_read, workers=1, progress=False)
-
-
-def test_the_box_around_the_body_cuts_the_liver_and_the_one_around_the_liver_does_not(wrong):
-    scans = [one for one in wrong[1].scans if one.scan.sequence == "T1W"]
-    assert max(box_of_the_body(scan).share_outside(np.asarray(scan.mask)) for scan in scans) > 0
-    assert all(box_of_the_liver(scan).share_outside(np.asarray(scan.mask)) == 0 for scan in scans)
-    mask = np.zeros((2, 7, 8), bool)
-    mask[0, 2:6, 3:5] = True
-    assert Box((0, 4), (3, 8)).share_outside(mask) == 0.5 and Box((2, 6), (4, 5)).share_outside(mask) == 0.5
-    html = cropped_view(wrong[1].bags())._repr_html_()
-    assert html.count("of the liver outside") == 2 and ", 0% of the liver outside" in html
-
-
-def test_slices_without_a_liver_are_staged_and_shown_so(wrong):
-    model, people = load_model("shipped"), wrong[0]
-    prediction, pixels = staged_without_liver(people, model)
-    assert sum(prediction.probabilities.values()) == pytest.approx(1) and pixels.ndim == 2 and pixels.std() > 0
-    scan, count = without_liver(people)
-    mask, grid = read_volume(scan.mask)
-    assert not Orientation.of(grid).apply(mask)[:count].any() and Orientation.of(grid).apply(mask)[count].any()
-    assert (
-        f"{prediction.predicted} {prediction.probabilities[prediction.predicted]:.0%}"
-        in pelvis_figure(people, model).html
-    )
-
-
-def test_the_counts_of_healthy_people_stand_in_the_documentation():
-    text = (Path(__file__).parents[1] / "docs" / "real_people.md").read_text()
-    numbers = {5: "five", 7: "seven", 20: "twenty"}
-    assert all(numbers[one] in text for one in (HEALTHY, SEVERE_WITH, SEVERE_WITHOUT))
-    html = healthy_figure().html
-    assert html.count("<circle") == 2 * HEALTHY and html.count(CALLED) == SEVERE_WITH + SEVERE_WITHOUT
