@@ -21,7 +21,7 @@ class WhatIf(widgets.VBox):
         self._ask = ask
         self._seen: Prediction | None = None
         self._fields: dict[str, widgets.BoundedFloatText] = {}
-        self._told = widgets.HTML("")
+        self._outcome = widgets.HTML("")
         self._reset = widgets.Button(description="As the model saw them", icon="undo", disabled=True)
         self._reset.on_click(lambda button: self.begin(self._seen))
         self._rows = widgets.VBox()
@@ -32,7 +32,7 @@ class WhatIf(widgets.VBox):
     def begin(self, seen: Prediction | None) -> None:
         """The fields of another answer, or none."""
         self._seen = seen
-        self._told.value, self._reset.disabled = "", True
+        self._outcome.value, self._reset.disabled = "", True
         signs = sorted(seen.signs, key=lambda sign: -sign.strength) if seen is not None and not seen.hidden else []
         self._fields = {}
         rows = []
@@ -50,18 +50,18 @@ class WhatIf(widgets.VBox):
             rows.append(field)
         self._rows.children = rows
         title = widgets.HTML("<h4>What if a sign were different?</h4>")
-        self.children = (title, self._rows, self._reset, self._told) if rows else ()
+        self.children = (title, self._rows, self._reset, self._outcome) if rows else ()
 
     def show(self, changed: Prediction) -> None:
         """The answer to what was asked last."""
         if self._seen is not None:
-            self._told.value = what_if_html(self._seen, changed)
+            self._outcome.value = what_if_html(self._seen, changed)
 
     def changed(self) -> dict[str, float]:
         """Sign -> strength, of those that are not where the model saw them."""
         seen: dict[str, float] = {} if self._seen is None else {sign.name: sign.strength for sign in self._seen.signs}
         step = 0.0051  # fields round
-        return {name: slider.value for name, slider in self._fields.items() if abs(slider.value - seen[name]) > step}
+        return {name: field.value for name, field in self._fields.items() if abs(field.value - seen[name]) > step}
 
     def _moved(self) -> None:
         changed = self.changed()
@@ -69,4 +69,4 @@ class WhatIf(widgets.VBox):
         if changed:
             self._ask(changed)
         else:
-            self._told.value = ""
+            self._outcome.value = ""

@@ -10,8 +10,8 @@ from cirrnb.model.signs import WORDS, SignReading, shown_on
 from cirrnb.view.documentation import linked
 
 UNSEEN = (
-    "On real scans a sign that is not seen may be there all the same: strong signs were painted into scans of healthy "
-    "people, ascites among them, and many were missed (docs/stager.md)."
+    "On real scans a sign that is not seen may be there all the same: strong signs that were painted into scans of "
+    "healthy people, ascites among them, raised the strength by less than 0.2 in most cases (docs/stager.md)."
 )
 """A caveat of stagers that learned from simulated patients."""
 HARDLY_READ = (
