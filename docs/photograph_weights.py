@@ -7,7 +7,7 @@ fit. OUT is a safetensors file.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import timm
@@ -47,10 +47,13 @@ def renamed(weights: dict[str, torch.Tensor], model: torch.nn.Module) -> dict[st
 
 def main() -> None:
     """Read, rename, and write."""
-    source, target = map(Path, sys.argv[1:3])
-    weights = torch.load(source, "cpu", weights_only=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    given = parser.parse_args()
+    weights = torch.load(given.checkpoint, "cpu", weights_only=True)
     weights = renamed(weights.get("state_dict", weights), timm.create_model(BACKBONE, pretrained=False))
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, target)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, given.out)
     print(f"{len(weights)} tensors")
 
 
