@@ -149,10 +149,10 @@ def test_a_reader_changes_a_sign_and_sees_the_stage_change(cohort, model, with_m
     wanted = predict_patient(with_maps, cohort.bags()[0], {"ascites": 1.0})
     assert wanted.probabilities != before
     for stage, share in wanted.probabilities.items():
-        assert f"{share:.0%}" in made.what_if._told.value, stage
+        assert f"{share:.0%}" in made.what_if._outcome.value, stage
     assert made.prediction.probabilities == before, "nothing is stored"
     made.what_if._reset.click()
-    assert not made.what_if.changed() and not made.what_if._told.value
+    assert not made.what_if.changed() and not made.what_if._outcome.value
 
 
 def refused_cohort(root: Path, model: TrainedStager) -> list[Bag]:
