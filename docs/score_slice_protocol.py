@@ -17,6 +17,7 @@ from typing import Any
 from score_stager import cached_predictions, drawn_anew
 
 import cirrnb
+from cirrnb.benchmark.ablation import SLICES
 from cirrnb.data import splits
 from cirrnb.evaluation.comparison import compare
 from cirrnb.evaluation.evaluation import evaluate
@@ -26,14 +27,7 @@ from cirrnb.model.prediction import predict_slices
 from cirrnb.model.settings import TrainingSettings
 from cirrnb.model.trained_model import load_model
 
-PROTOCOL: dict[str, Any] = {
-    "scales": 1,
-    "attention": "none",
-    "pooling": "slice",
-    "fusion": "mean",
-    "head": "cross_entropy",
-    "sequence_dropout": 0.0,
-}
+PROTOCOL: dict[str, Any] = {**SLICES, "sequence_dropout": 0.0}
 VALID = 0.07
 """Share of HOME's patients that validate; their loss is looked at and chooses nothing."""
 

@@ -1,5 +1,6 @@
 """A network of its own that reads the signs: it gives strengths and maps, and leaves the stage as it is."""
 
+import json
 import shutil
 from dataclasses import dataclass, replace
 
@@ -19,11 +20,12 @@ from cirrnb.model.adaptation import ADAPTATION
 from cirrnb.model.calibrate import calibrate
 from cirrnb.model.checkpoint import save_stager
 from cirrnb.model.measured_signs import MEASURED_SIGNS
+from cirrnb.model.model_card import card
 from cirrnb.model.prediction import predict, predict_patient
 from cirrnb.model.settings import StagerSettings
 from cirrnb.model.sign_reader import add_sign_reader
 from cirrnb.model.stager import Stager
-from cirrnb.model.trained_model import SIGN_READER, card, load_model, model_folder
+from cirrnb.model.trained_model import SIGN_READER, load_model, model_folder
 from cirrnb.view.sentences import reasons_html
 from cirrnb.view.sign_sentences import signs_html
 
@@ -108,6 +110,15 @@ def test_a_model_that_lost_its_measured_signs_does_not_load(tmp_path):
     assert load_model(tmp_path / "copy").measured_signs is not None
     (tmp_path / "copy" / MEASURED_SIGNS).unlink()
     with pytest.raises(InputError, match="no measured signs nodules_t1w"):
+        load_model(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("named", [7, "nodularity", ["halo"], [["nodularity"]]])
+def test_a_reader_that_names_no_signs_is_refused(folders, tmp_path, named):
+    shutil.copytree(folders[2], tmp_path / "copy")
+    path = tmp_path / "copy" / SIGN_READER / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"measured": named}))
+    with pytest.raises(InputError, match="measured: "):
         load_model(tmp_path / "copy")
 
 

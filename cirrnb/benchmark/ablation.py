@@ -58,8 +58,8 @@ class Entry:
         return self.at_test == T1W_T2W
 
 
-# The reference protocol with our backbone: every slice staged by itself, one feature map, no attention.
-_SLICES = {"scales": 1, "attention": "none", "pooling": "slice", "fusion": "mean", "head": "cross_entropy"}
+SLICES = {"scales": 1, "attention": "none", "pooling": "slice", "fusion": "mean", "head": "cross_entropy"}
+"""The reference protocol with our backbone: every slice staged by itself, one feature map, no attention."""
 
 ENTRIES = {
     entry.name: entry
@@ -81,8 +81,8 @@ ENTRIES = {
         Entry("cumulative", "is the other ordered head as good?", {"head": "cumulative"}),
         Entry("slices_4", "are fewer slices in a pass enough?", {"slices": 4}),
         Entry("slices_16", "do more slices in a pass help?", {"slices": 16}),
-        Entry("reference_T1W", "T1W slice by slice, as the reference paper", {**_SLICES, "sequences": "T1W"}),
-        Entry("reference_T2W", "T2W slice by slice, as the reference paper", {**_SLICES, "sequences": "T2W"}),
+        Entry("reference_T1W", "T1W slice by slice, as the reference paper", {**SLICES, "sequences": "T1W"}),
+        Entry("reference_T2W", "T2W slice by slice, as the reference paper", {**SLICES, "sequences": "T2W"}),
     )
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ from cirrnb.data.errors import InputError
 from cirrnb.data.json_file import COPY_AGAIN, read_object
 from cirrnb.data.prepared import PreparationSettings
 from cirrnb.data.sequences import T1W_T2W
-from cirrnb.data.stage_scale import CIRRHOSIS, StageScale, stage_scale
+from cirrnb.data.stage_scale import StageScale, stage_scale
 from cirrnb.data.typed_paths import typed_path
 from cirrnb.model.adaptation import ADAPTATION, Adaptation, read_adaptation
 from cirrnb.model.calibration import Calibration, read_calibration
@@ -26,8 +25,7 @@ from cirrnb.model.checkpoint import CONFIG, TrainedStager, load_stager
 from cirrnb.model.measured_signs import MEASURED_SIGNS, MeasuredSigns, read_measured_signs
 from cirrnb.model.measured_stage import MEASURED_STAGE, MeasuredStage, read_measured_stage
 from cirrnb.model.out_of_distribution import OutOfDistribution, read_out_of_distribution
-from cirrnb.model.provenance import versions
-from cirrnb.model.signs import SHORT, SignIntervals, read_sign_intervals
+from cirrnb.model.signs import SignIntervals, read_sign_intervals
 from cirrnb.model.torch_context import usable_device, usual_device
 
 HUB_PREFIX = "hf:"
@@ -137,6 +135,7 @@ class TrainedModel:
     def _repr_html_(self) -> str:
         """The model's card, and its scale of stages in their colours."""
         from cirrnb.data.summary_html import bars, summary
+        from cirrnb.model.model_card import card
 
         trained = self.members[0].config.get("splits", {}).get("train", {})
         total = sum(trained.values())
@@ -338,7 +337,7 @@ def _together(members: tuple[TrainedStager, ...], folder: Path, run: Path | str)
     )
     measured_signs = model.measured_signs
     named = model.sign_reader.config.get(MEASURED, []) if model.sign_reader else []
-    if lost := sorted(set(map(str, named)) - set(measured_signs.signs if measured_signs else {})):
+    if lost := sorted(set(named) - set(measured_signs.signs if measured_signs else {})):
         problem = f"no measured signs {', '.join(lost)}"
         raise InputError(folder / MEASURED_SIGNS, problem, "those that the model had", COPY_AGAIN)
     if measured_signs and (model.sign_reader is None or not set(measured_signs.signs) <= set(model.signs)):
@@ -384,64 +383,10 @@ def require_sign_reader(reader: TrainedStager, member: TrainedStager) -> None:
         }
         for network in (member, reader)
     )
-    left = reader.config.get(LEFT, [])
-    if not isinstance(left, list) or not set(left) <= set(member.stager.settings.signs):
-        raise InputError(reader.name, f"{LEFT}: {left!r:.80}", f"some of the signs {expected['signs']}", remedy)
+    for field in (LEFT, MEASURED):
+        names = reader.config.get(field, [])
+        if not isinstance(names, list) or not all(name in member.stager.settings.signs for name in names):
+            raise InputError(reader.name, f"{field}: {names!r:.80}", f"some of the signs {expected['signs']}", remedy)
     for what, wanted in expected.items():
         if given[what] != wanted or not expected["signs"]:
             raise InputError(reader.name, f"{what}: {given[what]}", f"those of the model: {wanted}", remedy)
-
-
-def _stage_description(stages: StageScale) -> str:
-    if stages == CIRRHOSIS:
-        return "mild, moderate or severe as a radiologist's overall impression, neither histology nor Child-Pugh"
-    return "; ".join(name if words == name else f"{name}: {words}" for name, words in stages.description.items())
-
-
-def _learnt_from(config: Mapping[str, Any], trained: int, count: int) -> str:
-    """The cohort and how many patients of it; of endless patients, how many bodies."""
-    name = Path(str(config.get("cohort", "unknown"))).name
-    bodies = config.get("training", {}).get("patients") if isinstance(config.get("training"), Mapping) else None
-    if not trained and isinstance(bodies, int):
-        known = config["training"].get("known")
-        return f"{name}, {bodies} bodies" + (f", and {known[1]} simulated patients of a cohort" if known else "")
-    return f"cohort {name}, {trained} patients" + (" each" if count > 1 else "")
-
-
-def _who_reads(model: TrainedModel) -> str:
-    """Who gives which sign."""
-
-    def words(names: Sequence[str]) -> str:
-        return "; ".join(SHORT.get(name, name) for name in names)
-
-    if model.sign_reader is None:
-        return words(model.signs)
-    measured = tuple(model.measured_signs.signs) if model.measured_signs else ()
-    read = [name for name in model.signs if name not in (*measured, *model.own_signs)]
-    parts = [f"Read by a second network ({_learnt_from(model.sign_reader.config, 0, 1)}): {words(read)}"]
-    parts += [f"Measured by the texture of the liver: {words(measured)}"] if measured else []
-    parts += [f"By the stager: {words(model.own_signs)}"] if model.own_signs else []
-    return ". ".join(parts)
-
-
-def card(model: TrainedModel) -> dict[str, str]:
-    """Name of a fact -> what is known. No path, no patient."""
-    first = model.members[0]
-    config, looks = first.config, first.preparation
-    trained = sum(config.get("splits", {}).get("train", {}).values())
-    stages = ", ".join(f"{count} {stage}" for stage, count in config.get("splits", {}).get("train", {}).items())
-    origin = "simulated: the answers mean nothing for a patient" if model.simulated else "acquired"
-    count = len(model.members)
-    made = "one stager" if count == 1 else f"the mean of {count} stagers of a cross-validation"
-    return {
-        "Model": f"{model.name}: {made}, {first.stager.settings.backbone}",
-        "Meant for": f"research and education; {_stage_description(model.stages)}",
-        "Sequences": ", ".join(model.sequences),
-        "Learnt from": f"{_learnt_from(config, trained, count)}{f' ({stages})' if stages else ''}; images {origin}",
-        "Looks at": looks.described,
-        "Calibrated": model.calibration.how if model.calibration else "no: take percentages as a ranking only",
-        **({"Signs": _who_reads(model)} if model.signs else {}),
-        **({"Adapted": model.adaptation.sentence} if model.adaptation else {}),
-        "Fingerprint": model.fingerprint[:16],
-        "Versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
-    }

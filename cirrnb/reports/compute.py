@@ -27,10 +27,11 @@ from cirrnb.explanation.control_maps import map_verdict
 from cirrnb.explanation.explanation import Explanation
 from cirrnb.explanation.sign_maps import own_sign_maps
 from cirrnb.measure.biomarkers import measurements_of
+from cirrnb.model.model_card import card
 from cirrnb.model.prediction import Prediction, predict_patient
 from cirrnb.model.run_folder import read_training_answers
 from cirrnb.model.signs import SignReading
-from cirrnb.model.trained_model import TrainedModel, card, load_model
+from cirrnb.model.trained_model import TrainedModel, load_model
 from cirrnb.reports.patient_report import (
     ExplanationSummary,
     MapTest,

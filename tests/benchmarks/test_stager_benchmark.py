@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 import cirrnb
+from cirrnb.benchmark.ablation import SLICES
 from cirrnb.data import splits
 from cirrnb.data.bag import PreparedCohort
 from cirrnb.data.prepared import PreparationSettings
@@ -38,14 +39,7 @@ pytestmark = pytest.mark.benchmark
 
 PREPARATION = PreparationSettings(view="liver", spacing=2.0)
 # The slice protocol of Zeng et al. with the same backbone, draws and schedule as the others.
-REFERENCE = {
-    "scales": 1,
-    "attention": "none",
-    "pooling": "slice",
-    "fusion": "mean",
-    "head": "cross_entropy",
-    "sequence_dropout": 0.0,
-}
+REFERENCE = {**SLICES, "sequence_dropout": 0.0}
 ARMS: dict[str, dict[str, object]] = {
     "fused": {},
     "T1W": {"sequences": ("T1W",), "sequence_dropout": 0.0},
