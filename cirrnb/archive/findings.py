@@ -47,7 +47,7 @@ class Findings:
     probabilities : stage -> 0 to 1; empty likewise.
     possible : stages of the prediction set, likewise.
     signs : (name, words, strength 0 to 1, low, high) of each; low and high are None where there is no interval.
-    sign_notes : caveats of the signs: which are measured or hardly read, and what "not seen" is worth.
+    sign_notes : caveats of the signs: which are measured or hardly read, and that unseen ones may be present.
     no_sign : whether every sign shows less than 0.1; None for a model without signs.
     measurements : sequence -> measurements as the JSON of a report has them.
     notes : what was missing or unusual.
@@ -99,13 +99,14 @@ def refusal(reason: str, model: ModelFacts, *, simulated: bool, model_simulated:
 
 def _sign_notes(stored: Mapping[str, Any]) -> tuple[str, ...]:
     prediction = stored["prediction"]
-    notes = []
-    for sign in map(_reading, prediction["signs"]):
+    notes, signs = [], [_reading(sign) for sign in prediction["signs"]]
+    for sign in signs:
         notes += [f"{sign.words}: hardly read: {HARDLY_READ}"] if sign.hardly_read else []
         notes += [f"{sign.words}: measured: {MEASURED}"] if sign.measured else []
     notes += [f"{WORDS.get(name, name)}: not known" for name in prediction.get("signs_unknown", ())]
-    unseen = stored["model_simulated"] and not stored["simulated"] and prediction["signs"]
-    return (*notes, in_words(UNSEEN)) if unseen else tuple(notes)
+    real = stored["model_simulated"] and not stored["simulated"]
+    notes += [in_words(UNSEEN)] if real and not all(sign.seen for sign in signs) else []
+    return tuple(notes)
 
 
 def _reading(sign: Mapping[str, Any]) -> SignReading:

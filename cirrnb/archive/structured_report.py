@@ -167,7 +167,7 @@ def _stage(findings: Findings, images: Sequence[Any], report: str) -> Any:
 
 
 def _signs(findings: Findings, report: str) -> Any:
-    """Strength of each sign with the limits of its interval, and what limits its worth."""
+    """Strength of each sign with the limits of its interval, and the caveats."""
     from highdicom import sr
 
     numbers = []
