@@ -128,11 +128,11 @@ def run_endless_ablation(
             train_endless(
                 run, design.settings(whole, seed), bodies=bodies or out / "bodies", readers=readers, progress=progress
             )
-            answers[design.name].append(_asked(run, bags, out / f"{run.name}-{digest}.csv"))
+            answers[design.name].append(_kept_predictions(run, bags, out / f"{run.name}-{digest}.csv"))
     return answers
 
 
-def _asked(run: Path, bags: Sequence[Bag], path: Path) -> pd.DataFrame:
+def _kept_predictions(run: Path, bags: Sequence[Bag], path: Path) -> pd.DataFrame:
     """Predictions of a design, kept in a file that is named after the run and the patients' scans."""
     if path.is_file():
         known = read_csv(path, ("subject", "stage"), expected="answers of a design", remedy="Remove it.")

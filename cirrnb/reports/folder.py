@@ -34,8 +34,8 @@ class ReportFolder:
 
         Raises InputError where something else than a report stands there.
         """
-        is_report = (self.path / MARK).is_file() or not self.path.exists()
-        if not is_report and (not self.path.is_dir() or any(path.name != ".lock" for path in self.path.iterdir())):
+        available = (self.path / MARK).is_file() or not self.path.exists()
+        if not available and (not self.path.is_dir() or any(path.name != ".lock" for path in self.path.iterdir())):
             raise InputError(
                 self.path, "something that is no report", "nothing there, or a report", "Choose another folder."
             )

@@ -78,7 +78,7 @@ def origin_allowed(origin: str | None, host: str) -> bool:
 
 
 class Guard(RequestHandler):
-    """Stands before a handler of the server: refuses strangers, sets headers, and sends errors as plain text."""
+    """Guards a handler of the server: refuses requests without the token, sets headers, sends errors as plain text."""
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
